@@ -1,0 +1,37 @@
+# `make` lists the targets. Each installs what it lacks first, and is quick when nothing is lacking.
+
+VENV_PYTHON := .venv/bin/python
+PYTEST := $(VENV_PYTHON) -m pytest
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help install run style check test test-long bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+install: ## programs and Python packages, as far as they are missing
+	@machine/programs.sh
+	@machine/environment.sh
+
+run: install ## the whole site on this machine, with a study sent through it [STUDY=folder] [PORT=number] [SITE=folder]
+	@exec $(VENV_PYTHON) demo/run.py $(if $(STUDY),--study '$(STUDY)') $(if $(PORT),--port '$(PORT)') \
+	    $(if $(SITE),--folder '$(SITE)')
+
+style: install
+	$(VENV_PYTHON) -m ruff format --check --quiet .
+	$(VENV_PYTHON) -m ruff check --quiet .
+	$(VENV_PYTHON) -m mypy
+	$(VENV_PYTHON) -m mypy demo/*.py
+
+check: style ## formatting, lint, types, and the tests that take under a minute
+	$(PYTEST) -q -n auto --maxprocesses 2 -m 'not long' $(wildcard tests/unit tests/contract tests/properties)
+
+test: style ## everything CI runs, with the real programs
+	$(PYTEST) -q -n 2 --durations 15 -m 'not long'
+
+test-long: install ## the tests that take hours
+	$(PYTEST) -q -n 2 --timeout 0 --durations 15 -m long
+
+bench: install ## measure side by side; prints ratios
+	@set -e; for script in $(sort $(wildcard bench/*.py)); do echo "== $$script"; $(VENV_PYTHON) $$script; done

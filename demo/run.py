@@ -1,0 +1,214 @@
+"""Show the whole site on this machine: `make run`.
+
+Below ./.site: an Orthanc of its own as the archive, a configuration, the spool. One study is sent by dcmsend,
+its account printed, and the site stays up for more until Ctrl-C. Nothing it starts survives it.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import account as accounts
+import archive as archives
+import configuration
+import study as studies
+from account import Account
+from archive import Archive
+from programs import ENVIRONMENT, Program, Unhealthy, find, free_port, is_free
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from study import Study
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+USUAL_PORT = 11112
+START_SECONDS = 60
+STANDSTILL_SECONDS = 120  # nothing happened for so long: say so instead of waiting for ever
+INTERRUPTED = 130
+
+console = Console(highlight=False)
+
+
+def main() -> int:
+    """Run the demonstration; return 0, or what went wrong as an exit code (sysexits.h)."""
+    options = _options()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    threading.Thread(target=_end_with_the_parent, args=(os.getppid(),), daemon=True).start()
+    try:
+        with contextlib.ExitStack() as started:
+            _show(options, started)
+    except Unhealthy as error:
+        console.print(f"run: not healthy: {error}", soft_wrap=True, markup=False, style="red")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="the whole site on this machine, with a study sent through it")
+    parser.add_argument("--study", type=Path, help="a folder of DICOM files to send as they are")
+    parser.add_argument(
+        "--port", type=int, help=f"where the receiver listens (else {USUAL_PORT}, or any free port)"
+    )
+    parser.add_argument("--folder", type=Path, default=REPOSITORY / ".site", help="where all data go")
+    parser.add_argument("--once", action="store_true", help="end after the account instead of staying up")
+    return parser.parse_args()
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the programs are being stopped; a second Ctrl-C must not leave one
+    raise KeyboardInterrupt
+
+
+def _end_with_the_parent(parent: int) -> None:
+    """End when make has died, even by SIGKILL: nobody else could press Ctrl-C."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _show(options: argparse.Namespace, started: contextlib.ExitStack) -> None:
+    folder: Path = options.folder.absolute()
+    logs = folder / "log"
+    logs.mkdir(parents=True, exist_ok=True)
+    started.callback(_say, f"stopped; the data stay in {folder}, `rm -rf` it to start afresh")
+
+    _say("starting Orthanc as the archive")
+    archive = archives.start(folder / "archive", logs / "orthanc.log")
+    started.callback(archive.program.stop)
+
+    port = _port(options.port)
+    site = configuration.write(folder, port=port, url=archive.studies)
+    command = [sys.executable, "-I", "-m", "pipeline", "--site", str(site)]
+    _say(f"starting storestow: receiver {configuration.AE_TITLE} on port {port}, worker")
+    storestow = Program("storestow", [*command, "up"], logs / "storestow.log")
+    started.callback(storestow.stop)
+    _wait_for_receiver(port, storestow)
+
+    study = studies.given(options.study) if options.study else studies.real(folder / "study")
+    _say(f"sending {study.count} instances of {len(study.instances)} study by dcmsend from {study.folder}")
+    begin = time.monotonic()
+    _send(study, port, folder / "dcmsend.txt")
+    account = _wait_for_account(command, study, [archive.program, storestow])
+    console.print(accounts.table(account, study, archive, time.monotonic() - begin))
+    _judge(account, study, archive)
+    if not options.once:
+        _stay_up(port, archive, site, [archive.program, storestow])
+
+
+def _say(sentence: str) -> None:
+    console.print(f"run: {sentence}", soft_wrap=True, markup=False)
+
+
+def _port(wanted: int | None) -> int:
+    if wanted is None:
+        return USUAL_PORT if is_free(USUAL_PORT) else free_port()
+    if not is_free(wanted):
+        raise Unhealthy(f"port {wanted} is in use; name another one (make run PORT=...)")
+    return wanted
+
+
+def _wait_for_receiver(port: int, storestow: Program) -> None:
+    end = time.monotonic() + START_SECONDS
+    while is_free(port):
+        storestow.must_run()
+        if time.monotonic() > end:
+            raise Unhealthy(f"nobody listens on port {port} after {START_SECONDS} s; see {storestow.log}")
+        time.sleep(0.1)
+
+
+def _send(study: Study, port: int, report: Path) -> None:
+    """Send with dcmsend, and believe its report: its exit code is 0 even when everything was refused."""
+    report.unlink(missing_ok=True)
+    done = subprocess.run(
+        [
+            *(find("dcmsend"), "-nh", "-nuc", "-dn", "+sd", "+r", "-to", "10", "+crf", str(report)),
+            *("-aet", configuration.CALLING_AE_TITLE, "-aec", configuration.AE_TITLE),
+            *("127.0.0.1", str(port), str(study.folder)),
+        ],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    acknowledged = report.read_text(errors="replace").count("0x0000 (Success)") if report.exists() else 0
+    if acknowledged < study.count:
+        raise Unhealthy(
+            f"dcmsend had {acknowledged} of {study.count} instances acknowledged, see {report}\n{done.stderr}"
+        )
+
+
+def _wait_for_account(command: list[str], study: Study, programs: list[Program]) -> Account:
+    account = Account()
+    changed = time.monotonic()
+    with _progress() as progress:
+        received = progress.add_task("received", total=study.count)
+        finished = progress.add_task("stored and verified", total=study.count)
+        while account.finished < study.count:
+            for program in programs:
+                program.must_run()
+            now, complaint = accounts.ask(command, study)
+            if now != account:
+                account, changed = now, time.monotonic()
+            progress.update(received, completed=account.received)
+            progress.update(finished, completed=account.finished)
+            if time.monotonic() > changed + STANDSTILL_SECONDS:
+                raise Unhealthy(
+                    f"nothing happened for {STANDSTILL_SECONDS} s: {account} {complaint}; see {programs[-1].log}",
+                    75,
+                )
+            time.sleep(0.2)
+    return account
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("run: {task.description:20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def _judge(account: Account, study: Study, archive: Archive) -> None:
+    if account.problems:
+        raise Unhealthy("not everything arrived:\n  " + "\n  ".join(account.problems), 65)
+    there = accounts.verified(archive, study)
+    if there < study.count:
+        raise Unhealthy(
+            f"the archive has {there} of {study.count} instances, although storestow says all arrived", 70
+        )
+
+
+def _stay_up(port: int, archive: Archive, site: Path, programs: list[Program]) -> None:
+    storestow = f"{Path(sys.executable).with_name('storestow')} --site {site}"
+    names = f"-aet {configuration.CALLING_AE_TITLE} -aec {configuration.AE_TITLE}"
+    lines = (
+        f"send more: AE title {configuration.AE_TITLE}, port {port} (storescp listens on every address)",
+        f"           TCP_NODELAY=1 dcmsend {names} +sd +r 127.0.0.1 {port} FOLDER",
+        f"look:      {storestow} status",
+        f"           {storestow} trace STUDY-UID",
+        f"archive:   {archive.root}/app/explorer.html",
+        f"log:       {programs[-1].log}",
+        "Ctrl-C stops everything.",
+    )
+    with contextlib.suppress(KeyboardInterrupt):  # the way this is meant to end
+        console.print("\n".join(lines), soft_wrap=True, markup=False)
+        while True:
+            time.sleep(1)
+            for program in programs:
+                program.must_run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

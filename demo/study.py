@@ -1,0 +1,76 @@
+"""What is sent: a folder of the user's, or a private copy of a real study under new UIDs.
+
+The UIDs are new because a study that came before would be a duplicate, which storestow counts and does not
+send again. Nothing else is changed.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+import pydicom.data
+from programs import Unhealthy
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import generate_uid
+
+CORPUS_STUDY = Path(__file__).resolve().parents[2] / "shared/corpus/dev/studies/ct_ge_hispeed"
+BUNDLED = Path(pydicom.data.__file__).parent / "test_files"
+BUNDLED_SLICES = ("CT_small.dcm", "MR_small.dcm")
+COPIES_OF_EACH = 10
+UIDS = ("StudyInstanceUID", "SOPInstanceUID")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A folder of files to send: their number of bytes, and SOP Instance UIDs by Study Instance UID."""
+
+    folder: Path
+    size: int
+    instances: dict[str, set[str]]
+
+    @property
+    def count(self) -> int:
+        """Return how many instances there are."""
+        return sum(len(uids) for uids in self.instances.values())
+
+
+def given(folder: Path) -> Study:
+    """Take the DICOM files below `folder` as they are; raises Unhealthy where there are none."""
+    size = 0
+    instances: dict[str, set[str]] = {}
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        try:
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(UIDS))
+        except InvalidDicomError:
+            continue
+        if all(keyword in dataset for keyword in UIDS):
+            size += file.stat().st_size
+            instances.setdefault(str(dataset.StudyInstanceUID), set()).add(str(dataset.SOPInstanceUID))
+    if not instances:
+        raise Unhealthy(f"there is no DICOM file with Study and SOP Instance UID below {folder}", 64)
+    return Study(folder, size, instances)
+
+
+def real(folder: Path) -> Study:
+    """Write a real study under new UIDs into `folder`, replacing what was there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    study_instance_uid = generate_uid()
+    series: dict[str, str] = {}
+    for number, source in enumerate(_slices(), start=1):
+        dataset = pydicom.dcmread(source)
+        dataset.StudyInstanceUID = study_instance_uid
+        dataset.SeriesInstanceUID = series.setdefault(str(dataset.SeriesInstanceUID), generate_uid())
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.save_as(folder / f"{number:04}.dcm")
+    return given(folder)
+
+
+def _slices() -> Iterator[Path]:
+    if CORPUS_STUDY.is_dir():
+        yield from sorted(path for path in CORPUS_STUDY.rglob("*") if path.is_file())
+    else:
+        for name in BUNDLED_SLICES:
+            yield from [BUNDLED / name] * COPIES_OF_EACH

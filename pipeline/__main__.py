@@ -1,0 +1,6 @@
+"""Run `python -I -m pipeline`: the same command as `storestow`."""
+
+from pipeline.cli import main
+
+if __name__ == "__main__":
+    main()

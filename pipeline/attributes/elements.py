@@ -1,0 +1,123 @@
+"""Look at a data set's elements without changing what will be written.
+
+pydicom decodes an element when its value is asked for, and writes what it decoded: bytes that are not of the
+declared character set would come out as question marks. So nothing here asks for a value; what was received
+stays raw and is written as it came.
+"""
+
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.datadict import dictionary_VR, keyword_for_tag, private_dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.tag import BaseTag
+
+Element = RawDataElement | DataElement
+
+SPECIFIC_CHARACTER_SET = 0x00080005
+UNDEFINED = 0xFFFFFFFF
+TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # by Specific Character Set, PS3.5 6.1.2.3
+STRING_VRS = TEXT_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
+ONE_TEXT_VRS = frozenset({"LT", "ST", "UR", "UT"})  # a backslash is an ordinary character here, PS3.5 6.2
+
+
+def element_of(dataset: Dataset, tag: int) -> Element | None:
+    """Return the element as it is, raw where pydicom has not decoded it, None where it is absent."""
+    return dataset.get_item(BaseTag(tag), keep_deferred=True) if BaseTag(tag) in dataset else None
+
+
+def put(dataset: Dataset, element: Element) -> None:
+    """Put `element` into the data set as it is."""
+    # Dataset.__setitem__ would decode a raw private element, and its creator with it.
+    dataset._dict[BaseTag(element.tag)] = element  # noqa: SLF001
+
+
+def drop(dataset: Dataset, tag: int) -> None:
+    """Take the element out of the data set, if it is there."""
+    if BaseTag(tag) in dataset:
+        del dataset[BaseTag(tag)]
+
+
+def raw_element(dataset: Dataset, tag: int, vr: str, value: bytes) -> RawDataElement:
+    """Return an element that the data set's own encoding will be written with, `value` padded to even length."""
+    implicit, little = encoding_of(dataset)
+    if len(value) % 2:
+        value += b"\0" if vr in {"UI", "OB", "UN"} else b" "  # PS3.5 6.2
+    return RawDataElement(BaseTag(tag), None if implicit else vr, len(value), value, 0, implicit, little)
+
+
+def encoding_of(dataset: Dataset) -> tuple[bool, bool]:
+    """Return (implicit VR, little endian); Explicit VR Little Endian for a data set that was never read."""
+    implicit, little = dataset.original_encoding
+    return bool(implicit), True if little is None else little
+
+
+def bytes_of(element: Element) -> bytes | None:
+    """Return the value as it was received, None where pydicom has decoded it."""
+    if isinstance(element, RawDataElement):
+        return element.value or b""
+    return element.value if isinstance(element.value, bytes) else None
+
+
+def vr_of(element: Element, dataset: Dataset) -> str:
+    """Return the VR as a reader will see it: UN and implicit VR looked up, UN where nobody knows it."""
+    if element.VR and element.VR != "UN":
+        return str(element.VR)
+    tag = BaseTag(element.tag)
+    try:
+        if not tag.is_private:
+            return dictionary_VR(tag)
+        if tag.is_private_creator:
+            return "LO"
+        return private_dictionary_VR(tag, creator_of(dataset, tag) or "")
+    except KeyError:
+        return "UN"
+
+
+def creator_of(dataset: Dataset, tag: int) -> str | None:
+    """Return the private creator that reserved the block `tag` lies in (PS3.5 7.8.1), None where none did."""
+    return _creator_at(dataset, creator_tag(tag))
+
+
+def creator_tag(tag: int) -> int:
+    """Return where the creator of the private element `tag` stands."""
+    return (tag & 0xFFFF0000) | (tag >> 8 & 0xFF)
+
+
+def private_tags(dataset: Dataset, group: int, creator: str, number: int) -> list[int]:
+    """Return the tags of element `number` in every block that `creator` reserved in `group`."""
+    creators = [t for t in dataset.keys() if t >> 16 == group and 0x10 <= t & 0xFFFF <= 0xFF]  # noqa: SIM118  # iterating would decode
+    return [(t & 0xFFFF0000) | (t & 0xFF) << 8 | number for t in creators if _creator_at(dataset, t) == creator]
+
+
+def _creator_at(dataset: Dataset, tag: int) -> str | None:
+    element = element_of(dataset, tag)
+    if element is None:
+        return None
+    raw = bytes_of(element)
+    return (str(element.value) if raw is None else raw.decode("latin-1")).strip(" \0")
+
+
+def named(tag: int, dataset: Dataset | None = None) -> str:
+    """Return the keyword, `"gggg,CREATOR,ee"` for an element of a reserved private block, else `ggggeeee`."""
+    if keyword := keyword_for_tag(BaseTag(tag)):
+        return keyword
+    if dataset is not None and BaseTag(tag).is_private and tag & 0xFF00:
+        creator = creator_of(dataset, tag)
+        if creator:
+            return f"{tag >> 16:04x},{creator},{tag & 0xFF:02x}"
+    return f"{tag:08x}"
+
+
+def significant(text: str, vr: str) -> str:
+    """Return `text` without padding: blanks at both ends, in texts of lines at the end only (PS3.5 6.2)."""
+    return text.rstrip(" \0") if vr in ONE_TEXT_VRS else text.strip(" \0")
+
+
+def decoded_text(value: Any) -> str:
+    """Return what pydicom decoded as one text, several values joined by backslashes as in the file."""
+    if value is None:
+        return ""
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return "\\".join(str(v) for v in value)

@@ -1,0 +1,43 @@
+"""The circuit breaker of one destination: a dead peer is tried by one delivery at a time, not by all."""
+
+from dataclasses import dataclass
+
+from pipeline import schedule
+
+
+@dataclass
+class Breaker:
+    """Closed while the peer answers; open until `try_at` after it failed; then one trial decides."""
+
+    down_since: float | None = None
+    try_at: float = 0.0
+    trial: int | None = None  # the delivery that is it
+
+    def admits(self, now: float) -> bool:
+        """Tell whether a delivery may start now; the one that starts while open is the trial."""
+        if self.down_since is None:
+            return True
+        return self.trial is None and now >= self.try_at
+
+    def start(self, delivery: int) -> None:
+        """Note that a delivery starts; say so before it does, for it may end at once."""
+        if self.down_since is not None:
+            self.trial = delivery
+
+    def end(self, delivery: int) -> None:
+        """Note that a delivery has ended, however it did, and that its outcome has been noted."""
+        if self.trial == delivery:
+            self.trial = None
+
+    def failed(self, now: float, retry_after: float | None = None) -> bool:
+        """Note that the peer as a whole failed; return whether that is news."""
+        is_news = self.down_since is None
+        self.down_since = now if self.down_since is None else self.down_since
+        self.try_at = schedule.next_attempt(now, self.down_since, retry_after)
+        return is_news
+
+    def succeeded(self) -> bool:
+        """Note that the peer could be worked with; return whether that is news."""
+        is_news = self.down_since is not None
+        self.down_since = None
+        return is_news

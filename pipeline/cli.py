@@ -1,0 +1,328 @@
+"""The command line (design 9): each command finds its stage, prints for a person or as JSON, and exits.
+
+Modules are imported where they are used: `receive` must not carry the worker's memory, nor `--help` anybody's.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline import __version__
+from pipeline.disc import app as disc_app
+from pipeline.errors import StorestowError, Usage
+from pipeline.events import log_to_stderr
+
+if TYPE_CHECKING:
+    from pipeline.ledger import Ledger
+    from pipeline.orders import Placed
+    from pipeline.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+quarantine_app = typer.Typer(no_args_is_help=True, help="What is set aside: list, show, release, discard.")
+app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(disc_app, name="disc")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Subject = Annotated[str, typer.Argument(help="Accession number, Study Instance UID or arrival.")]
+SetAside = Annotated[str, typer.Argument(help="ARRIVAL or ARRIVAL/FILE, as `quarantine list` names them.")]
+
+
+class Chosen:
+    """What stands before the command."""
+
+    site: Path | None = None
+
+
+@app.callback()
+def _main(
+    site: Annotated[
+        Path | None, typer.Option(help="Configuration; default ./site.toml, /etc/storestow/site.toml.")
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """A hook-driven DICOM gateway: storescp in, coerced and losslessly encoded studies out."""
+    if version:
+        print(f"storestow {__version__}")  # noqa: T201
+        raise typer.Exit
+    Chosen.site = site
+
+
+def _settings() -> "Settings":
+    from pipeline.settings import load  # noqa: PLC0415
+
+    return load(Chosen.site)
+
+
+def _ledger(settings: "Settings") -> "Ledger":
+    """Open the ledger for a look or a command; there must be one already."""
+    from pipeline.errors import Configuration  # noqa: PLC0415
+    from pipeline.ledger import FILE_NAME, Ledger  # noqa: PLC0415
+
+    path = settings.site.spool / FILE_NAME
+    if not path.exists():
+        raise Configuration(f"{path} does not exist yet; start the worker first: storestow up, or storestow work")
+    ledger = Ledger(path)
+    ledger.require_tables()
+    return ledger
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))  # noqa: T201
+
+
+@app.command()
+def up() -> None:
+    """Run the whole site in the foreground: every receiver, the worker and, where configured, HTTP."""
+    from pipeline.check import refuse_what_is_wrong  # noqa: PLC0415
+    from pipeline.settings import site_file  # noqa: PLC0415
+    from pipeline.up import up as run  # noqa: PLC0415
+
+    settings = _settings()
+    refuse_what_is_wrong(settings)
+    raise typer.Exit(run(settings, site_file(Chosen.site)))
+
+
+@app.command()
+def receive(name: Annotated[str, typer.Argument(help="The receiver's name.")]) -> None:
+    """Run one receiver in the foreground."""
+    from pipeline.receivers import receive as run  # noqa: PLC0415
+
+    raise typer.Exit(run(_settings(), name))
+
+
+@app.command()
+def work() -> None:
+    """Run the worker in the foreground: coerce, encode, deliver, verify, settle."""
+    from pipeline.work import work as run  # noqa: PLC0415
+
+    run(_settings())
+
+
+@app.command()
+def serve() -> None:
+    """Serve HTTP in the foreground: the links of the HIS, and the pages of their orders."""
+    from pipeline.shim.serve import serve as run  # noqa: PLC0415
+
+    run(_settings())
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show how the site stands: what waits, where, since when and why."""
+    from pipeline import pages  # noqa: PLC0415
+    from pipeline.status import status as look  # noqa: PLC0415
+
+    settings = _settings()
+    answer = look(settings, _ledger(settings))
+    _print_json(answer) if as_json else pages.show_status(answer)
+
+
+@app.command()
+def trace(subject: Subject, as_json: Json = False) -> None:
+    """Show what became of every instance of a study."""
+    from pipeline import pages  # noqa: PLC0415
+    from pipeline.trace import trace as look  # noqa: PLC0415
+
+    answer = look(subject, _ledger(_settings()))
+    if not (answer["studies"] or answer["orders"]):
+        raise Usage(f"nothing is known of {subject}")
+    _print_json(answer) if as_json else pages.show_trace(answer)
+
+
+@app.command()
+def retrieve(  # noqa: PLR0913, PLR0917  # each is an option of the command
+    accessions: Annotated[str, typer.Argument(help="One accession number, or several with commas.")],
+    to: Annotated[str, typer.Option(help="The destination.")],
+    modality: Annotated[str, typer.Option(help="Only series of these modalities: MR, or MR,CT.")] = "",
+    missing: Annotated[bool, typer.Option(help="Go on although the PACS does not know one of several.")] = False,
+    incomplete: Annotated[bool, typer.Option(help="Deliver although not everything came.")] = False,
+    again: Annotated[bool, typer.Option(help="Although the same was done a moment ago.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait for the end.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Have the PACS send studies by accession number, and deliver them."""
+    from pipeline import retrieve as order  # noqa: PLC0415
+
+    settings = _settings()
+    ledger = _ledger(settings)
+    allowed = {"missing": missing, "incomplete": incomplete, "again": again}
+    placed = order.place(ledger, settings, accessions, to, modalities=modality, **allowed)
+    _follow(ledger, placed, wait=wait, as_json=as_json)
+
+
+@app.command()
+def send(  # noqa: PLR0913, PLR0917  # each is an option of the command
+    paths: Annotated[list[Path], typer.Argument(help="Files, or folders of files.")],
+    to: Annotated[str, typer.Option(help="The destination.")],
+    as_receiver: Annotated[
+        str | None,
+        typer.Option("--as", help="Treat them as this receiver's; what lies in the spool knows its own."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option(help="Although the destination has these UIDs, or other bytes of them.")
+    ] = False,
+    wait: Annotated[bool, typer.Option(help="Wait for the end.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Send files from this machine's disk to a destination."""
+    from pipeline.send import send as order  # noqa: PLC0415
+
+    settings = _settings()
+    ledger = _ledger(settings)
+    placed = order(ledger, settings, paths, to, receiver=as_receiver, again=again)
+    _follow(ledger, placed, wait=wait, as_json=as_json)
+
+
+def _follow(ledger: "Ledger", placed: "Placed", *, wait: bool, as_json: bool) -> None:
+    """Look on until an order has ended, if so wished, print it, and exit as it ended."""
+    from pipeline import order_progress, retrieve  # noqa: PLC0415
+
+    with order_progress.Shown() as shown:
+        view = retrieve.follow(ledger, placed, shown.show) if wait else retrieve.look(ledger, placed)
+    _print_json(view.as_json()) if as_json else order_progress.show_summary(view)
+    raise typer.Exit(retrieve.exit_code(view))
+
+
+@app.command()
+def retry(
+    subject: Annotated[str | None, typer.Argument(help="Accession number, Study Instance UID or arrival.")] = None,
+    to: Annotated[str | None, typer.Option(help="Only deliveries to this destination.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Everything that is refused, deferred or held.")
+    ] = False,
+    release_guard: Annotated[bool, typer.Option(help="Send although the guard holds the study back.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Try refused, deferred or held deliveries again, for the instances that did not arrive."""
+    from pipeline.retry import retry as again  # noqa: PLC0415
+
+    if subject is None and not everything:
+        raise Usage("say what to retry: an accession number, a study UID, an arrival, or --all")
+    settings = _settings()
+    if to is not None:
+        settings.destination_named(to)
+    numbers = again(_ledger(settings), subject, to, release_guard=release_guard)
+    if as_json:
+        _print_json({"deliveries": numbers})
+    else:
+        print(f"{len(numbers)} deliveries are due again")  # noqa: T201
+
+
+@app.command()
+def pause(destination: str, reason: Annotated[str, typer.Option(help="Why, for the others.")] = "") -> None:
+    """Send nothing to a destination until `resume`."""
+    _set_paused(destination, paused=True, reason=reason or "paused by a person")
+
+
+@app.command()
+def resume(destination: str) -> None:
+    """Send to a paused destination again."""
+    _set_paused(destination, paused=False, reason=None)
+
+
+def _set_paused(destination: str, *, paused: bool, reason: str | None) -> None:
+    from pipeline.ledger import deliveries  # noqa: PLC0415
+
+    settings = _settings()
+    settings.destination_named(destination)
+    with _ledger(settings).transaction() as change:
+        deliveries.set_destination(change, destination, paused=paused, reason=reason)
+    print(f"{destination} is {'paused' if paused else 'resumed'}")  # noqa: T201
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Look at everything that can be wrong before a study arrives."""
+    from pipeline import check as checks  # noqa: PLC0415
+    from pipeline import pages  # noqa: PLC0415
+
+    found = []
+    for finding in checks.findings(_settings()):
+        found.append(finding)
+        if not as_json:
+            pages.show_finding(finding)
+    if as_json:
+        _print_json(checks.as_json(found))
+    raise typer.Exit(checks.exit_code(found))
+
+
+@app.command()
+def explain(
+    file: Path,
+    receiver: Annotated[str | None, typer.Option(help="As if it came in here; default: the first one.")] = None,
+    calling_ae_title: Annotated[str | None, typer.Option(help="As if this AE title had sent it.")] = None,
+    peer: Annotated[str | None, typer.Option(help="As if it came from this IP address.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what would happen to a file, and why; nothing is kept or sent."""
+    from pipeline import pages  # noqa: PLC0415
+    from pipeline.explain import explain as look  # noqa: PLC0415
+
+    settings = _settings()
+    if not settings.receiver:
+        raise Usage("no [[receiver]] is configured, so nothing would happen to it")
+    table = settings.receiver_named(receiver) if receiver else settings.receiver[0]
+    answer = look(file, settings, table, calling_ae_title, peer)
+    _print_json(answer) if as_json else pages.show_explanation(answer)
+
+
+@quarantine_app.command("list")
+def quarantine_list(as_json: Json = False) -> None:
+    """List what is set aside, with the reason."""
+    from pipeline import pages  # noqa: PLC0415
+    from pipeline.quarantine import listed  # noqa: PLC0415
+
+    answer = listed(_ledger(_settings()))
+    _print_json(answer) if as_json else pages.show_quarantine(answer)
+
+
+@quarantine_app.command("show")
+def quarantine_show(name: SetAside, as_json: Json = False) -> None:
+    """Show one of them: where it lies, its hash, why it is there."""
+    from pipeline import pages  # noqa: PLC0415
+    from pipeline.quarantine import shown  # noqa: PLC0415
+    from pipeline.spool import Spool  # noqa: PLC0415
+
+    settings = _settings()
+    answer = shown(name, Spool(settings.site.spool), _ledger(settings))
+    _print_json(answer) if as_json else pages.show_set_aside(answer)
+
+
+@quarantine_app.command("release")
+def quarantine_release(name: SetAside) -> None:
+    """Have it tried again from the start."""
+    from pipeline.quarantine import release  # noqa: PLC0415
+    from pipeline.spool import Spool  # noqa: PLC0415
+
+    settings = _settings()
+    release(name, Spool(settings.site.spool), _ledger(settings))
+    print(f"{name} will be tried again")  # noqa: T201
+
+
+@quarantine_app.command("discard")
+def quarantine_discard(
+    name: SetAside, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+) -> None:
+    """Delete it for good; the ledger remembers that it was there."""
+    from pipeline.quarantine import discard  # noqa: PLC0415
+    from pipeline.spool import Spool  # noqa: PLC0415
+
+    if not yes:
+        typer.confirm(f"Delete {name} for good?", abort=True)
+    settings = _settings()
+    deleted = discard(name, Spool(settings.site.spool), _ledger(settings))
+    print(f"{len(deleted)} files deleted")  # noqa: T201
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one message and the exit code of its kind."""
+    log_to_stderr()
+    try:
+        app()
+    except StorestowError as error:
+        for line in str(error).splitlines():
+            sys.stderr.write(f"storestow: {line}\n")
+        sys.exit(error.exit_code)

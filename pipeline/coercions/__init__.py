@@ -1,0 +1,81 @@
+"""The rules that propose changes, one kind of rule a file, and the one place that applies and records them.
+
+A module of this room offers `PRECEDENCE`, its place in the order, and `rules(settings)`; nothing else
+registers it. A rule proposes with `proposals.value` and `proposals.removal` and changes nothing itself.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Protocol
+
+from pydicom import Dataset
+
+from pipeline.attributes.draft import Draft
+from pipeline.model import Change, Origin
+from pipeline.settings import Settings
+
+
+class Rule(Protocol):
+    """Proposes changes to a header. It is a frozen value, and picklable: it is sent to other processes."""
+
+    @property
+    def name(self) -> str:
+        """Return the word for this rule in the ledger."""
+
+    def propose(self, dataset: Dataset, origin: Origin) -> Iterator[Change]:
+        """Yield the changes this rule asks for; read with `character_sets.text_of`, which decodes nothing.
+
+        Raises:
+            Permanent: this instance must not go on; it is quarantined with the reason.
+        """
+
+
+def rules_of(settings: Settings) -> tuple[Rule, ...]:
+    """Return the site's rules in the order they are applied: shipped, institution, the site's own.
+
+    Raises:
+        Configuration: a [[coercion]] table or the institution mapping is wrong; one line a mistake.
+    """
+    return tuple(rule for module in modules() for rule in module.rules(settings))
+
+
+def modules() -> list[ModuleType]:
+    """Return the modules of this room by their precedence."""
+    found = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    return sorted(found, key=lambda module: (module.PRECEDENCE, module.__name__))
+
+
+@dataclass(frozen=True, slots=True)
+class Coerced:
+    """What became of a header: the changes by tag, and the tags of all elements that were written anew.
+
+    `touched` holds more than the changes where the whole text had to be rewritten in UTF-8.
+    """
+
+    changes: tuple[Change, ...]
+    touched: frozenset[int]
+
+
+def coerced(dataset: Dataset, origin: Origin, rules: Sequence[Rule]) -> Coerced:
+    """Apply the rules in order, record the previous values, and return what changed.
+
+    `dataset` is a header as read; it is changed in place. Nothing proposed, or only what is there already:
+    it stays as it is, byte for byte. Applied to its own result it changes nothing. Write the touched elements
+    raw, as `elements.element_of` returns them: a value that pydicom decodes first may come out different.
+
+    Raises:
+        Permanent: this instance cannot be coerced, or must not go on; quarantine it with the reason.
+    """
+    draft = Draft(dataset)
+    for rule in rules:
+        for change in tuple(rule.propose(dataset, origin)):
+            draft.apply(change)
+    return Coerced(draft.settle(origin), draft.touched)
+
+
+def coerce(dataset: Dataset, origin: Origin, rules: Sequence[Rule]) -> tuple[Change, ...]:
+    """Return the changes only, where the caller writes the whole header; raises Permanent as `coerced`."""
+    return coerced(dataset, origin, rules).changes

@@ -1,0 +1,44 @@
+"""opendicom/stow's values for attributes that would stay NULL in the archive's database."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from pydicom import Dataset
+
+from pipeline.attributes import proposals
+from pipeline.model import Change, Origin
+from pipeline.settings import Settings
+
+PRECEDENCE = 20
+
+VALUES = MappingProxyType(
+    {
+        "NameOfPhysiciansReadingStudy": "-^-^-",
+        "StudyID": "29991231235959",
+        "ReferringPhysicianName": "-^-^-^-",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyValue:
+    """Gives one attribute a value: where it is empty, or always, as opendicom/stow's code did."""
+
+    keyword: str
+    text: str
+    always: bool
+    name: str = "default-value"
+
+    def propose(self, dataset: Dataset, _origin: Origin) -> Iterator[Change]:
+        """Propose the value."""
+        if self.always or proposals.is_empty(dataset, proposals.tag_of(self.keyword)):
+            yield proposals.value(self.keyword, self.text, self.name)
+
+
+def rules(settings: Settings) -> Sequence[EmptyValue]:
+    """Return a rule for each attribute, none where default_coercions is off."""
+    when = settings.site.default_coercions
+    if when == "off":
+        return ()
+    return [EmptyValue(keyword, text, always=when == "always") for keyword, text in VALUES.items()]

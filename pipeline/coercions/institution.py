@@ -1,0 +1,50 @@
+"""InstitutionName (0008,0080) from the site's mapping, in the place of whatever the modality says."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydicom import Dataset
+
+from pipeline import institutions
+from pipeline.attributes import proposals
+from pipeline.errors import Configuration, Permanent
+from pipeline.institutions import Institutions, line_to_paste
+from pipeline.model import Change, Origin
+from pipeline.settings import Settings
+
+PRECEDENCE = 30
+
+
+@dataclass(frozen=True, slots=True)
+class MappedInstitution:
+    """Sets the mapped name; an unknown sender keeps its own or is quarantined."""
+
+    institutions: Institutions
+    quarantine_unknown: bool
+    name: str = "institution"
+
+    def propose(self, _dataset: Dataset, origin: Origin) -> Iterator[Change]:
+        """Propose the mapped name; raises Permanent for an unknown sender where the site wants that."""
+        institution = self.institutions.of(origin.calling_ae_title, origin.peer, origin.receiver)
+        if institution is not None:
+            yield proposals.value("InstitutionName", institution, self.name)
+        elif self.quarantine_unknown:
+            raise Permanent(
+                f"no institution is known for this sender; add a line to {self.institutions.file}: "
+                f"{line_to_paste(origin)}"
+            )
+
+
+def rules(settings: Settings) -> Sequence[MappedInstitution]:
+    """Return the rule, none where the site has no mapping.
+
+    Raises:
+        Configuration: the mapping is wrong, or is missing although unknown senders are to be quarantined.
+    """
+    quarantine = settings.site.unknown_institution == "quarantine"
+    mapping = settings.site.institution_mapping
+    if mapping is None:
+        if quarantine:
+            raise Configuration('site.unknown_institution = "quarantine" needs site.institution_mapping')
+        return ()
+    return (MappedInstitution(institutions.read(settings.beside(mapping)), quarantine),)

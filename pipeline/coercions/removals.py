@@ -1,0 +1,49 @@
+"""What opendicom/stow takes out of every object, whatever default_coercions says."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydicom import Dataset
+
+from pipeline.attributes import proposals
+from pipeline.attributes.elements import private_tags
+from pipeline.model import Change, Origin
+from pipeline.settings import Settings
+
+PRECEDENCE = 10
+
+REQUESTING_SERVICE_CODE_SEQUENCE = 0x00321034
+
+
+@dataclass(frozen=True, slots=True)
+class RequestingService:
+    """Removes RequestingServiceCodeSequence (0032,1034)."""
+
+    name: str = "requesting-service"
+
+    def propose(self, dataset: Dataset, _origin: Origin) -> Iterator[Change]:
+        """Propose to remove the sequence where it is."""
+        if REQUESTING_SERVICE_CODE_SEQUENCE in dataset:
+            yield proposals.removal(REQUESTING_SERVICE_CODE_SEQUENCE, dataset, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class GeiisThumbnail:
+    """Removes GE's thumbnail (0009,xx10), whose item holds compressed pixels in any transfer syntax.
+
+    Such an object cannot be decoded by its own transfer syntax (PS3.5 A.4). `xx` is the block the creator
+    GEIIS reserved; the same number under another creator is not touched.
+    """
+
+    name: str = "geiis-thumbnail"
+
+    def propose(self, dataset: Dataset, _origin: Origin) -> Iterator[Change]:
+        """Propose to remove the thumbnail in every block of GEIIS."""
+        for tag in private_tags(dataset, 0x0009, "GEIIS", 0x10):
+            if tag in dataset:
+                yield proposals.removal(tag, dataset, self.name)
+
+
+def rules(_settings: Settings) -> Sequence[RequestingService | GeiisThumbnail]:
+    """Return both removals."""
+    return (RequestingService(), GeiisThumbnail())

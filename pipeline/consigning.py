@@ -1,0 +1,174 @@
+"""Make one consignment of what was retrieved for an order, or given to `send`.
+
+What the PACS sent is not coerced. Before anything leaves, every instance is asked whose it is: an archive may
+answer a query for one patient and send another's images, and no disc or print of two patients is to be made.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from pipeline.destinations import Destination
+from pipeline.ending import end
+from pipeline.errors import Configuration, Transient
+from pipeline.events import Event, alarm
+from pipeline.identified import Identified, prepare_identified
+from pipeline.ledger import arrivals, deliveries, orders, retrievals
+from pipeline.line import outcome_of, pin_of, task_of
+from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
+from pipeline.patient import are_one
+from pipeline.retrieval import of_wish
+from pipeline.site import Site
+from pipeline.waypoints import reached
+
+SEVERAL = "what was received names more than one patient; nothing was sent"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What an order has to bring to its destination, by instance; `sent_before` are there already."""
+
+    rows: Sequence[Any]
+    receiver: str  # as whose instances they are treated, empty: as they are
+    sent_before: int = 0
+    other_content: int = 0  # how many are there with other content under their UIDs
+
+
+def consign(number: int, site: Site) -> None:
+    """Open the one delivery of an order, pinned file by file; the order may end here.
+
+    Raises Transient where this machine cannot prepare an instance now: it is tried again.
+    """
+    with site.ledger.reading() as look:
+        order = orders.row(look, number)
+    assert order is not None
+    try:
+        destination = site.settings.destination_named(order.destination)
+    except Configuration as error:
+        end(number, OrderState.FAILED, site, OrderError.NOT_CONFIGURED, str(error))
+        return
+    load = _load(order, destination, site)
+    if load.other_content:
+        end(number, OrderState.FAILED, site, OrderError.RELAY_FAILED, _other_content(load))
+        return
+    ready = _prepared(load, destination, site)
+    if (order.verb != SEND_VERB or destination.makes_file) and not _are_of_one_patient(ready):
+        end(number, OrderState.FAILED, site, OrderError.MORE_THAN_ONE_PATIENT, SEVERAL)
+        return
+    reached("order-prepared")
+    lost = sum(isinstance(answer, Exception) for answer in ready.values())
+    with site.ledger.transaction() as change:
+        for identity, answer in ready.items():
+            prepared = answer.prepared if isinstance(answer, Identified) else answer
+            arrivals.set_instance(change, identity, outcome_of(prepared))
+    if lost and not order.incomplete_allowed:
+        unreadable = f"{lost} of {len(ready)} instances cannot be read; nothing was sent"
+        end(number, OrderState.PARTIAL, site, OrderError.MOVE_INCOMPLETE, unreadable)
+        return
+    _open_delivery(order, load, ready, destination, site)
+
+
+def _open_delivery(
+    order: Any, load: Load, ready: Mapping[int, Identified | Exception], destination: Destination, site: Site
+) -> None:
+    """Open the delivery, unless the order has run out of time meanwhile."""
+    pins = [pin for identity, answer in ready.items() if (pin := _pin(identity, answer, destination, site))]
+    with site.ledger.transaction() as change:
+        more = {"sent_before": load.sent_before, "last_progress_at": time.time()}
+        if orders.set_stage(change, order.id, OrderStage.DELIVERING, **more) and pins:
+            deliveries.consign(change, _delivery(order, load), pins)
+        reached("order-consigning")
+    reached("order-consigned")
+
+
+def _load(order: Any, destination: Destination, site: Site) -> Load:
+    """Return what was retrieved, but for what an earlier order of the same wish has brought already.
+
+    A file that is made is made of everything.
+    """
+    with site.ledger.reading() as look:
+        if order.verb == SEND_VERB:
+            return _given(look, order)
+        rows = _retrieved(look, order)
+        if destination.makes_file or order.again:
+            return Load(rows, "")
+        brought = orders.brought_before(look, order)
+    left = [row for row in rows if _content(row) not in brought]
+    return Load(left, "", len(rows) - len(left))
+
+
+def _given(look: Connection, order: Any) -> Load:
+    """Return what was given to `send`, but for what it has brought there before unless it is to go again."""
+    rows, receiver = orders.sent_instances(look, order.id), order.receiver or ""
+    if order.again:
+        return Load(rows, receiver)
+    there = orders.brought_by_anyone(look, order.destination, rows)
+    known = {row.id: there[key] for row in rows if (key := (row.study_instance_uid, *_content(row)[:2])) in there}
+    left = [row for row in rows if row.id not in known]
+    other = sum(row.data_set_sha256 not in known[row.id] for row in rows if row.id in known)
+    return Load(left, receiver, len(known) - other, other)
+
+
+def _other_content(load: Load) -> str:
+    return (
+        f"{load.other_content} instances are at the destination with other content under the same UIDs; "
+        "nothing was sent: `send --again` sends all"
+    )
+
+
+def _content(row: Any) -> tuple[str, str, str]:
+    return row.series_instance_uid, row.sop_instance_uid, row.data_set_sha256
+
+
+def _retrieved(look: Connection, order: Any) -> list[Any]:
+    """Return the instances of all studies of an order, one of each key, in the order received."""
+    found = {}
+    for link in orders.wishes(look, order.id):
+        held = retrievals.held(look, link.retrieval) if link.retrieval is not None else {}
+        for key in of_wish(held, link):
+            found[(link.study_instance_uid, *key)] = held[key]
+    return sorted(found.values(), key=lambda row: row.id)
+
+
+def _prepared(load: Load, destination: Destination, site: Site) -> dict[int, Identified | Exception]:
+    """Return what became of each instance; raises Transient where one cannot be prepared now."""
+    tasks = [task_of(row, load.receiver, {destination.encode}, site) for row in load.rows]
+    ready: dict[int, Identified | Exception] = {}
+    for task, answer in site.aside.each(prepare_identified, tasks):
+        if isinstance(answer, Transient):
+            raise answer
+        if isinstance(answer, Exception):
+            uid = task.key.sop_instance_uid
+            alarm(Event.QUARANTINED, study=task.key.study_instance_uid, instance=uid, reason=answer)
+        ready[task.instance] = answer
+    return ready
+
+
+def _are_of_one_patient(ready: Mapping[int, Identified | Exception]) -> bool:
+    """Tell whether all known patients may be one; an instance that names nobody is of its study's patient."""
+    patients = {answer.patient for answer in ready.values() if isinstance(answer, Identified)}
+    return are_one(patient for patient in patients if patient.is_known)
+
+
+def _pin(
+    identity: int, answer: Identified | Exception, destination: Destination, site: Site
+) -> dict[str, Any] | None:
+    if isinstance(answer, Exception):
+        return None
+    output = next(one for one in answer.prepared.outputs if one.encoding == destination.encode)
+    return {"instance": identity, **pin_of(output, site)}
+
+
+def _delivery(order: Any, load: Load) -> dict[str, Any]:
+    now = time.time()
+    return {
+        "destination": order.destination,
+        "receiver": load.receiver,
+        "study_instance_uid": load.rows[0].study_instance_uid,
+        "created_at": now,
+        "due_at": now,
+        "order_id": order.id,
+    }

@@ -1,0 +1,53 @@
+"""The one door to external programs: where they are, what they are told, how they are started. No policy.
+
+`programs` finds and verifies them, `profile` and `arguments` are pure, `processes` starts them.
+"""
+
+from pipeline.dcmtk.arguments import (
+    NoRoomInShell,
+    encrypted,
+    hook_command,
+    log_configuration,
+    storescp_inetd_argv,
+    storescp_study_argv,
+)
+from pipeline.dcmtk.holes import Hole, holes
+from pipeline.dcmtk.processes import UMASK, Finished, run, start
+from pipeline.dcmtk.profile import PROFILE, left_out, profile_text, proposed_sop_classes, study_sop_classes
+from pipeline.dcmtk.programs import Version, environment, program, shortcomings, version
+from pipeline.dcmtk.responses import Answers, Counted, Progress, find_answers, problems
+from pipeline.dcmtk.retrieve_arguments import echoscu_argv, findscu_argv, getscu_argv, movescu_argv
+
+__all__ = [
+    "PROFILE",
+    "UMASK",
+    "Answers",
+    "Counted",
+    "Finished",
+    "Hole",
+    "NoRoomInShell",
+    "Progress",
+    "Version",
+    "echoscu_argv",
+    "encrypted",
+    "environment",
+    "find_answers",
+    "findscu_argv",
+    "getscu_argv",
+    "holes",
+    "hook_command",
+    "left_out",
+    "log_configuration",
+    "movescu_argv",
+    "problems",
+    "profile_text",
+    "program",
+    "proposed_sop_classes",
+    "run",
+    "shortcomings",
+    "start",
+    "storescp_inetd_argv",
+    "storescp_study_argv",
+    "study_sop_classes",
+    "version",
+]

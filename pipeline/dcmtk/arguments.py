@@ -1,0 +1,94 @@
+"""Command lines as tuples: built purely here, compared in unit tests, run elsewhere."""
+
+import math
+from pathlib import Path
+
+from pipeline.certificates import Certificates
+from pipeline.dcmtk.profile import PROFILE
+from pipeline.settings import SHELL_SAFE_PATH, ReceiverTable
+
+ACSE_SECONDS = 30  # for a peer that connects and says nothing, or does not answer our abort
+SOCKET_SECONDS = 60  # for a peer that falls silent in mid-message; in study mode
+LATER_SECONDS = 10  # storescp drops a silent peer without a word: our own limit, which is told, comes first
+
+
+class NoRoomInShell(ValueError):
+    """Say that a path may not stand in the command line storescp hands to a shell."""
+
+
+def hook_command(python: Path, hook: Path, incoming: Path, delimiter: str) -> str:
+    """Return what storescp runs at the end of a study: constants of ours, and `#p`.
+
+    storescp puts the study folder in the place of `#p`, unquoted, and up to 3.7.0 with whatever characters
+    the Study Instance UID holds (CVE-2026-5663). In a quoted here-document the shell expands nothing, so the
+    text reaches the hook as one argument on every version; `delimiter` ends it and must not be guessable.
+    Raises NoRoomInShell naming the path.
+    """
+    for path in (python, hook, incoming):
+        if not path.is_absolute() or not SHELL_SAFE_PATH.fullmatch(str(path)):
+            raise NoRoomInShell(
+                f"{path} stands in a command that storescp hands to a shell and must be absolute, "
+                "of A-Z a-z 0-9 . _ / + - only"
+            )
+    return (
+        f"IFS= read -r folder <<'{delimiter}'\n#p\n{delimiter}\nexec {python} -I -S {hook} {incoming} \"$folder\""
+    )
+
+
+def storescp_study_argv(
+    storescp: Path, receiver: ReceiverTable, *, incoming: Path, profile: Path, hook: str
+) -> tuple[str, ...]:
+    """Return the permanent storescp of study mode; `hook` is the `hook_command`.
+
+    `-xs` keeps the order of objects and hooks, the prefix `S` keeps the Study Instance UID `..` inside,
+    `+uf` never writes a file twice, `-up` takes UIDs padded with a blank.
+    """
+    return (
+        *_door(storescp, receiver, SOCKET_SECONDS),
+        *("-xf", str(profile), PROFILE, "-od", str(incoming), "-su", "S"),
+        *("-xs", "-tos", str(receiver.quiet_seconds), "-xcs", hook, str(receiver.port)),
+    )
+
+
+def storescp_inetd_argv(
+    storescp: Path, receiver: ReceiverTable, *, folder: Path, profile: str, log_configuration: str
+) -> tuple[str, ...]:
+    """Return the storescp that serves the one association on its standard input, and keeps bytes as sent.
+
+    `profile` and `log_configuration` are file names as the child sees them: with `--inetd` storescp closes
+    its standard error, and only a log configuration makes it speak. TLS has ended before it.
+    """
+    return (
+        *_door(storescp, receiver, math.ceil(receiver.idle_timeout.total_seconds()) + LATER_SECONDS),
+        *("--inetd", "+B", "-xf", profile, PROFILE, "-lc", log_configuration, "-od", str(folder)),
+    )
+
+
+def log_configuration(file: str) -> str:
+    """Return the text that makes a DCMTK program write its warnings to `file`."""
+    return (
+        "log4cplus.rootLogger = WARN, out\n"
+        "log4cplus.appender.out = log4cplus::FileAppender\n"
+        f"log4cplus.appender.out.File = {file}\n"
+        "log4cplus.appender.out.Append = true\n"
+        "log4cplus.appender.out.ImmediateFlush = true\n"
+        "log4cplus.appender.out.layout = log4cplus::PatternLayout\n"
+        "log4cplus.appender.out.layout.ConversionPattern = %P: %m%n\n"
+    )
+
+
+def _door(storescp: Path, receiver: ReceiverTable, silence_seconds: int) -> tuple[str, ...]:
+    return (
+        *(str(storescp), "-aet", receiver.ae_title, "-pdu", str(receiver.max_pdu)),
+        *("-dhl", "-up", "+uf", "-ta", str(ACSE_SECONDS), "-ts", str(silence_seconds)),
+    )
+
+
+def encrypted(argv: tuple[str, ...], certificates: Certificates | None) -> tuple[str, ...]:
+    """Return a command line that speaks TLS (non-downgrading BCP 195) and never asks for a password."""
+    if certificates is None:
+        return argv
+    trusted = ("+cf", str(certificates.ca)) if certificates.ca else ()
+    verify = "-rc" if certificates.client_is_required else "-vc" if certificates.ca else "-ic"
+    options = ("+tls", str(certificates.key), str(certificates.cert), "-pw", *trusted, "+py", verify)
+    return (argv[0], *options, *argv[1:])

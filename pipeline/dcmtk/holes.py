@@ -1,0 +1,67 @@
+"""What is known to be wrong with builds of DCMTK, and what of it reaches us.
+
+No release up to 3.7.0 has every fix, and Debian ports some of them back. Each is listed with what we do about
+it, because a version number alone tells an operator nothing.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pipeline.dcmtk.programs import Version
+
+NO_RELEASE = (99, 0, 0)  # fixed in the development tree only
+
+
+class Hole(NamedTuple):
+    """A flaw of every storescp before `fixed_in`, unless `fixed_by_debian`; `sentence` says what to do."""
+
+    name: str
+    fixed_in: tuple[int, int, int]
+    fixed_by_debian: bool
+    forbids_study_mode: bool
+    sentence: str
+
+
+# The hook command of study mode holds one placeholder, #p, and the shell reads it from a quoted here-document
+# (hooks/README.md): so no build is known on which a peer could make a shell run anything, with or without these
+# fixes. A folder outside of the spool is another matter: what was acknowledged into it nobody would find.
+HOLES = (
+    Hole(
+        name="CVE-2022-2119",
+        fixed_in=(3, 6, 8),
+        fixed_by_debian=True,
+        forbids_study_mode=True,
+        sentence="a Study Instance UID of ../.. makes it write outside the spool in study mode (CVE-2022-2119): "
+        'install dcmtk 3.6.8 or newer, or write mode = "association"',
+    ),
+    Hole(
+        name="CVE-2024-34508",
+        fixed_in=(3, 6, 9),
+        fixed_by_debian=True,
+        forbids_study_mode=False,
+        sentence="a malformed message ends it (CVE-2024-34508, -34509); in study mode all who wait are cut off, "
+        "in association mode only the sender: install dcmtk 3.6.9 or newer",
+    ),
+    Hole(
+        name="CVE-2026-5663",
+        fixed_in=NO_RELEASE,
+        fixed_by_debian=True,
+        forbids_study_mode=False,
+        sentence="it puts a peer's words into hook commands as they are (CVE-2026-5663): our hook's command reads "
+        "them from a quoted here-document, where nothing is run; give this storescp no other hook",
+    ),
+    Hole(
+        name="dot-dot",
+        fixed_in=NO_RELEASE,
+        fixed_by_debian=False,
+        forbids_study_mode=False,
+        sentence="a Study Instance UID of .. is no error to it: our folders begin with S_, and it stays inside",
+    ),
+)
+
+
+def holes(storescp: Version) -> Iterator[Hole]:
+    """Yield every known hole of this version, the worst first."""
+    for hole in HOLES:
+        if storescp[:3] < hole.fixed_in and not (hole.fixed_by_debian and storescp.vendor == "Debian"):
+            yield hole

@@ -1,0 +1,96 @@
+"""The association negotiation profile storescp gets by `-xf`: which SOP classes, in which transfer syntaxes.
+
+storescp refuses `-pm` and `+xa` beside a profile, and 3.6.7 takes 128 presentation contexts at most.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from pydicom._uid_dict import UID_dictionary
+
+from pipeline.sop_classes import SHIPPED, VERIFICATION
+
+MOST_CONTEXTS = 128
+PROFILE = "Storestow"
+
+_UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")  # Explicit, Implicit VR Little Endian
+_LOSSLESS = (
+    *(f"1.2.840.10008.1.2.4.{n}" for n in (90, 92, 80, 70, 57, 58, 65, 66)),  # JPEG 2000, JPEG-LS, JPEG
+    "1.2.840.10008.1.2.5",  # RLE
+    "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
+    "1.2.840.10008.1.2.2",  # Explicit VR Big Endian
+)
+_LOSSY = (
+    *(f"1.2.840.10008.1.2.4.{n}" for n in (91, 93, 81, 50, 51)),  # JPEG 2000 (may be lossless), JPEG-LS, JPEG
+    *(f"1.2.840.10008.1.2.4.{n}" for n in (*range(52, 57), *range(59, 65))),  # JPEG, retired
+    *(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109)),  # MPEG2, MPEG-4, HEVC
+)
+# A sender that offers several gets the first of these it offered. HTJ2K, JPEG XL, JPIP, fragmentable MPEG
+# and deflated frames are left out: storescp 3.6.7 negotiates them and then aborts the association.
+TRANSFER_SYNTAXES = (*_UNCOMPRESSED, *_LOSSLESS, *_LOSSY)
+
+
+def profile_text(sop_classes: Iterable[str]) -> str:
+    """Return the configuration file that accepts these SOP classes, each once, in order.
+
+    Raises ValueError for more than 128 of them.
+    """
+    wanted = list(dict.fromkeys(sop_classes))
+    if len(wanted) > MOST_CONTEXTS:
+        raise ValueError(f"{len(wanted)} SOP classes are more than {MOST_CONTEXTS} presentation contexts")
+    contexts = [f"{uid}\\{'Uncompressed' if uid == VERIFICATION else 'Any'}" for uid in wanted]
+    return "\n".join(
+        [
+            "[[TransferSyntaxes]]",
+            "[Uncompressed]",
+            *_numbered("TransferSyntax", _UNCOMPRESSED),
+            "[Any]",
+            *_numbered("TransferSyntax", TRANSFER_SYNTAXES),
+            "[[PresentationContexts]]",
+            f"[{PROFILE}]",
+            *_numbered("PresentationContext", contexts),
+            "[[Profiles]]",
+            f"[{PROFILE}]",
+            f"PresentationContexts = {PROFILE}",
+            "",
+        ]
+    )
+
+
+def _numbered(key: str, values: Sequence[str]) -> list[str]:
+    return [f"{key}{number} = {value}" for number, value in enumerate(values, 1)]
+
+
+def study_sop_classes(more: Sequence[str]) -> tuple[str, ...]:
+    """Return what a receiver in study mode accepts: C-ECHO, the site's own classes, the shipped ones that fit."""
+    return tuple(dict.fromkeys((VERIFICATION, *more, *SHIPPED)))[:MOST_CONTEXTS]
+
+
+def proposed_sop_classes(proposed: Sequence[str]) -> tuple[str, ...]:
+    """Return what a receiver in association mode accepts of a proposal: C-ECHO and whatever can be stored.
+
+    A class nobody knows is taken for a private storage class. What is known to be no storage (queries,
+    storage commitment) is refused in the negotiation, because storescp would abort the whole association
+    when it is used. Never empty: storescp wants a profile of at least one context.
+    """
+    accepted = tuple(uid for uid in dict.fromkeys(proposed) if uid == VERIFICATION or _can_be_stored(uid))
+    return accepted or (VERIFICATION,)
+
+
+def _can_be_stored(uid: str) -> bool:
+    name, kind, *_ = UID_dictionary.get(uid, ("Storage", "SOP Class"))
+    return kind == "SOP Class" and "Storage" in name and "Commitment" not in name
+
+
+def left_out(more: Sequence[str]) -> dict[str, str]:
+    """Return, by UID, the names of the known storage classes such a receiver refuses; `check` prints them."""
+    accepted = set(study_sop_classes(more))
+    return {uid: name for uid, name in _known_storage_classes(more).items() if uid not in accepted}
+
+
+def _known_storage_classes(more: Sequence[str]) -> dict[str, str]:
+    known = {
+        uid: name
+        for uid, (name, kind, *_) in UID_dictionary.items()
+        if kind == "SOP Class" and name.endswith("Storage")
+    }
+    return {**dict.fromkeys(more, "named in more_sop_classes"), **known, **SHIPPED}

@@ -1,0 +1,125 @@
+"""Find the external programs, and make sure that each is what its name says.
+
+A wheel puts a `storescp` of its own into a virtual environment, which is another program altogether; so a
+program is taken from the configuration, else from the system, and never from a Python environment.
+"""
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.dcmtk.processes import run
+from pipeline.errors import Configuration, Transient
+from pipeline.settings import ProgramsTable
+
+USUAL_FOLDERS = ("/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin")  # launchd's PATH lacks Homebrew's
+OLDEST = (3, 6, 7)  # what every promise here has been measured on
+
+
+class Package(NamedTuple):
+    """Where a program comes from, and how its answer to --version begins."""
+
+    debian: str
+    homebrew: str
+    version_line: str
+
+
+DCMTK = Package("dcmtk", "dcmtk", r"\$dcmtk: {name} v(\d+)\.(\d+)\.(\d+)")
+PACKAGES = {
+    **dict.fromkeys(("storescp", "findscu", "movescu", "getscu", "dcmsend", "echoscu", "dcmmkdir"), DCMTK),
+    "xorriso": Package("xorriso", "xorriso", r"(?s).*?{name} (\d+)\.(\d+)\.(\d+)"),
+}
+
+
+class Version(NamedTuple):
+    """A program's version; `vendor` is what --version calls the host type (`Debian` there)."""
+
+    major: int
+    minor: int
+    patch: int
+    vendor: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}"
+
+
+def program(programs: ProgramsTable, name: str) -> Path:
+    """Return the absolute path of the program `name` of [programs].
+
+    Raises Configuration naming the key and the package where it is missing or is another program.
+    """
+    configured: str = getattr(programs, name)
+    path = _configured(name, configured) if configured else _of_the_system(name)
+    version(path, name)
+    return path
+
+
+def _configured(name: str, text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute() or not os.access(path, os.X_OK) or path.is_dir():
+        raise Configuration(f"[programs] {name} = {text!r} must be the absolute path of a program")
+    return path
+
+
+def _of_the_system(name: str) -> Path:
+    for folder in _system_folders():
+        path = Path(folder) / name
+        if os.access(path, os.X_OK) and path.is_file() and not _is_script(path):
+            return path
+    package = PACKAGES[name]
+    raise Configuration(
+        f"{name} is not installed: apt-get install {package.debian} (Debian, Ubuntu), "
+        f"brew install {package.homebrew} (macOS), or name it in [programs] {name}"
+    )
+
+
+def _system_folders() -> list[str]:
+    ours = {os.path.realpath(Path(prefix) / "bin") for prefix in (sys.prefix, sys.exec_prefix)}
+    folders = [*os.environ.get("PATH", "").split(os.pathsep), *USUAL_FOLDERS]
+    return [f for f in dict.fromkeys(folders) if f.startswith("/") and os.path.realpath(f) not in ours]
+
+
+def _is_script(path: Path) -> bool:
+    """Say whether this is a script, as the programs that Python packages install are."""
+    with path.open("rb") as file:
+        return file.read(2) == b"#!"
+
+
+def environment(programs: ProgramsTable) -> dict[str, str]:
+    """Return everything a child process gets to see: an allow-list, not what this process happens to hold."""
+    allowed = {
+        "PATH": os.pathsep.join(_system_folders()),
+        "LANG": "C.UTF-8",
+        # Nagle's algorithm waits for delayed acknowledgements: 11 small objects a second instead of 1970
+        "TCP_NODELAY": "1",
+    }
+    if "TZ" in os.environ:
+        allowed["TZ"] = os.environ["TZ"]
+    if programs.dictionary:
+        allowed["DCMDICTPATH"] = programs.dictionary
+    return allowed
+
+
+@functools.cache
+def version(path: Path, name: str) -> Version:
+    """Return the version of the program at `path`; raises Configuration where it is not `name` of its package."""
+    pattern = PACKAGES[name].version_line.format(name=name)
+    try:
+        answer = run((str(path), "--version"), environment(ProgramsTable()), timeout_seconds=30).output
+    except Transient as error:
+        raise Configuration(f"{path} does not run: {error}; name another in [programs] {name}") from error
+    found = re.match(pattern, answer)
+    if not found:
+        raise Configuration(f"{path} is not {name} of {PACKAGES[name].debian}; name that one in [programs] {name}")
+    vendor = re.search(r"^Host type: (.*)$", answer, re.MULTILINE)
+    return Version(int(found[1]), int(found[2]), int(found[3]), vendor[1].strip() if vendor else "")
+
+
+def shortcomings(storescp: Version) -> Iterator[str]:
+    """Yield a sentence for each thing an operator should know about this version of storescp."""
+    if storescp[:3] < OLDEST:
+        yield f"storescp {storescp} is older than 3.6.7, the oldest that has been tried: install a newer dcmtk"

@@ -1,0 +1,134 @@
+"""What findscu, movescu and getscu say of an archive's responses, read line by line: no exit code is believed."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_REQUEST = re.compile(r"I: Sending Find Request")
+_FILE = re.compile(r"I: Writing response dataset to file: (.+)")
+_FINAL_FIND = re.compile(r"I: Received Final Find Response \((.*)\)")
+_RESPONSE = re.compile(r"D: Message Type +: C-(?:MOVE|GET) RSP")
+_COUNT = re.compile(r"D: (Remaining|Completed|Failed|Warning) Suboperations +: (\d+)")
+_STATUS = re.compile(r"D: DIMSE Status +: 0x([0-9a-f]{4})(?:: (.*))?")
+_PROBLEM = re.compile(r"[FE]: (.+)")
+_ACCEPTED = re.compile(r"I: Association Accepted")
+_DULL = re.compile(
+    r"Association (?:Request Failed|Rejected):|[0-9a-f]{4}:[0-9a-f]{4} "
+)  # what matters comes after
+PENDING = range(0xFF00, 0xFF02)  # PS3.7 annex C.1.6
+
+
+@dataclass
+class Answers:
+    """One query's answers: their files, and the words of the final status; None where none came."""
+
+    files: list[Path] = field(default_factory=list)
+    status: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Say whether the archive has told all it knows."""
+        return self.status == "Success"
+
+
+def find_answers(output: str) -> list[Answers]:
+    """Return the answers to each query sent, in order."""
+    found: list[Answers] = []
+    for line in output.splitlines():
+        if _REQUEST.match(line):
+            found.append(Answers())
+        elif found and (file := _FILE.match(line)):
+            found[-1].files.append(Path(file[1]))
+        elif found and (final := _FINAL_FIND.match(line)):
+            found[-1].status = final[1]
+    return found
+
+
+def problems(output: str) -> str:
+    """Return what a program complained of, as one sentence without the lines that say nothing."""
+    return _sentence([found[1] for line in output.splitlines() if (found := _PROBLEM.match(line))])
+
+
+def _sentence(said: list[str]) -> str:
+    return "; ".join(filter(None, dict.fromkeys(_DULL.sub("", line).strip() for line in said)))[:500]
+
+
+@dataclass
+class Counted:
+    """Sub-operations as an archive counts them."""
+
+    remaining: int = 0
+    completed: int = 0
+    failed: int = 0
+    warned: int = 0
+
+    @property
+    def total(self) -> int:
+        """Return how many there are in all."""
+        return self.remaining + self.completed + self.failed + self.warned
+
+
+_FIELDS = {"Remaining": "remaining", "Completed": "completed", "Failed": "failed", "Warning": "warned"}
+
+
+class Progress:
+    """Follow a movescu or getscu: what the archive has counted so far, and how each request ended.
+
+    Counts add up over several requests. `status` is the worst final status, None as long as a request is
+    without one.
+    """
+
+    def __init__(self, requests: int) -> None:
+        self.is_associated = False
+        self._problems: list[str] = []
+        self._requests = requests
+        self._ended = Counted()
+        self._now = Counted()
+        self._finals: list[tuple[int, str]] = []
+        self._is_response = False
+
+    def hear(self, line: str) -> None:
+        """Take one line of what the program says."""
+        if _RESPONSE.match(line):
+            self._is_response, self._now = True, Counted()
+        elif problem := _PROBLEM.match(line):
+            self._problems.append(problem[1])
+        elif _ACCEPTED.match(line):
+            self.is_associated = True
+        elif self._is_response:
+            self._read(line)
+
+    def _read(self, line: str) -> None:
+        if count := _COUNT.match(line):
+            setattr(self._now, _FIELDS[count[1]], int(count[2]))
+        elif status := _STATUS.match(line):
+            self._is_response = False
+            code = int(status[1], 16)
+            if code not in PENDING:
+                self._finals.append((code, status[2] or ""))
+                self._ended = self._sum()
+                self._now = Counted()
+
+    def _sum(self) -> Counted:
+        pairs = {name: getattr(self._ended, name) + getattr(self._now, name) for name in _FIELDS.values()}
+        return Counted(**pairs)
+
+    @property
+    def counted(self) -> Counted:
+        """Return the sub-operations of all requests so far."""
+        return self._sum()
+
+    @property
+    def has_ended(self) -> bool:
+        """Say whether every request has its final response."""
+        return len(self._finals) >= self._requests
+
+    @property
+    def status(self) -> tuple[int, str] | None:
+        """Return the worst final status and its words, None unless every request has ended."""
+        return max(self._finals, default=None) if self.has_ended else None
+
+    @property
+    def complaint(self) -> str:
+        """Return what the program itself complained of."""
+        return _sentence(self._problems)

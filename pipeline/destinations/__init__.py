@@ -1,0 +1,95 @@
+"""The ways out: one file a kind. The file's name is the word in `kind = "..."`; nothing else registers it.
+
+A destination *is* its validated configuration plus `deliver`. See `null.py` for the smallest one.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr, field_validator
+
+from pipeline import encodings
+from pipeline.model import Consignment, Receipt
+
+if TYPE_CHECKING:
+    from pipeline.settings import ProgramsTable
+
+
+class Destination(BaseModel):
+    """Where consignments go. `kind` is the module's name, `name` the site's word for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    asks_first: ClassVar[bool] = False  # asks the peer what it has: safe to repeat after a lost ledger
+    makes_file: ClassVar[bool] = False  # makes one file of everything: an order leaves out nothing sent before
+
+    name: str
+    kind: str
+    encode: str = "none"
+    slots: int = 1  # deliveries at once
+
+    _programs: "ProgramsTable | None" = PrivateAttr(default=None)
+
+    def model_post_init(self, context: Any) -> None:
+        """Take what the configuration hands on besides the destination's own table."""
+        self._programs = (context or {}).get("programs")
+
+    @property
+    def programs(self) -> "ProgramsTable":
+        """Return [programs]: where the site has the external programs a destination may call."""
+        from pipeline.settings import ProgramsTable  # noqa: PLC0415  # the configuration reads this room
+
+        return self._programs or ProgramsTable()
+
+    @field_validator("encode")
+    @classmethod
+    def _encoding_exists(cls, encode: str) -> str:
+        if encode not in encodings.names():
+            raise ValueError(f'encode = "{encode}" is none of {", ".join(encodings.names())}')
+        return encode
+
+    def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
+        """Send every item and yield what the peer said; a later receipt of an instance replaces an earlier.
+
+        Call `consignment.attempt(items)` before the first byte of these items leaves. An item may already
+        be at the destination when `attempted` says so: ask before sending it again. An item without a
+        final receipt stays pending and is tried again.
+
+        Raises:
+            PeerUnavailable: nothing can be sent now; what was yielded counts, the rest is deferred.
+            Transient: this consignment cannot be finished now; deferred likewise, other deliveries go on.
+            Permanent: this consignment can never be delivered; the rest is refused.
+            Configuration: a person must change the site's configuration; deferred with the reason.
+        """
+        raise NotImplementedError
+
+    def problems(self) -> Iterator[str]:
+        """Ask the peer and yield one sentence a problem, for `storestow check`; none is good.
+
+        Raises Configuration for what will not mend itself: a person must look.
+        """
+        yield from ()
+
+
+def kinds() -> list[str]:
+    """Return the kinds there are: the modules of this room."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def from_table(table: Any, programs: "ProgramsTable | None" = None) -> Destination:
+    """Return the destination a [[destination]] table describes; raises ValueError naming the key."""
+    if isinstance(table, Destination):
+        return table
+    if not isinstance(table, dict):
+        raise ValueError("a [[destination]] is a table")  # noqa: TRY004  # pydantic turns ValueError into a finding
+    return model_of(table.get("kind")).model_validate(table, context={"programs": programs})
+
+
+def model_of(kind: object) -> type[Destination]:
+    """Return the class of a kind of destination; raises ValueError naming the kinds there are."""
+    if kind not in kinds():
+        raise ValueError(f"kind = {kind!r} is none of {', '.join(kinds())}")
+    model: type[Destination] = importlib.import_module(f"{__name__}.{kind}").DESTINATION
+    return model

@@ -1,0 +1,98 @@
+"""kind = "folder": files below a folder, Patient/Study/Series/SOP Instance; nothing there is ever overwritten."""
+
+import errno
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
+from pipeline.destinations import Destination
+from pipeline.errors import Configuration, PeerUnavailable, Transient
+from pipeline.filing import Outcome, component, file_away
+from pipeline.model import Consignment, Item, Receipt, ReceiptState
+from pipeline.paths import AbsolutePath
+
+_PERSON_MUST_ACT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
+
+
+class FolderDestination(Destination):
+    """File instances below `folder`, which must exist: a share that is not mounted must not fill the disk."""
+
+    asks_first: ClassVar[bool] = True  # what is there with the same bytes is not written again
+
+    kind: Literal["folder"]
+    folder: AbsolutePath
+
+    def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
+        """File every item and yield what lies there then; see `Destination.deliver` for what it raises."""
+        if not self.folder.is_dir():
+            raise Configuration(f"folder: {self.folder} does not exist; create it, or mount what belongs there")
+        left = 0
+        for item in consignment.items:
+            receipt = self._file(item, consignment)
+            left += receipt.state is ReceiptState.PENDING
+            yield receipt
+        if left:
+            raise Transient(f"{self.folder}: {left} of {len(consignment.items)} instances could not be read")
+
+    def problems(self) -> Iterator[str]:
+        """Yield what keeps the folder from being used."""
+        if not self.folder.is_dir():
+            yield f"destination {self.name}: folder {self.folder} does not exist"
+
+    def _file(self, item: Item, consignment: Consignment) -> Receipt:
+        try:
+            target = self.folder / place(item)
+        except (OSError, InvalidDicomError, ValueError, KeyError, zlib.error):
+            return Receipt(item.key, ReceiptState.PENDING, "", "its file cannot be read")
+        consignment.attempt([item])
+        try:
+            outcome = file_away(item.path, target, item.sha256, mark=str(consignment.delivery))
+        except OSError as error:
+            raise _classified(error, self.folder) from error
+        return _receipt(item, outcome)
+
+
+def place(item: Item) -> Path:
+    """Return where the instance belongs below the folder; every step is safe whatever its data set says."""
+    return Path(
+        component(_patient_id(item.path)),
+        component(item.key.study_instance_uid),
+        component(item.key.series_instance_uid),
+        component(item.key.sop_instance_uid) + ".dcm",
+    )
+
+
+def _patient_id(path: Path) -> str:
+    """Return the bytes of Patient ID as characters: which ones does not matter, only that they are the same."""
+    header = dcmread(path, specific_tags=["PatientID"], stop_before_pixels=True, force=True)
+    found = header.get_item("PatientID")
+    return bytes(found.value or b"").decode("latin-1").strip(" \0") if found else ""
+
+
+def _receipt(item: Item, outcome: Outcome) -> Receipt:
+    match outcome:
+        case Outcome.FILED:
+            return Receipt(item.key, ReceiptState.STORED, verified=True)
+        case Outcome.SAME if item.attempted:
+            return Receipt(item.key, ReceiptState.STORED, verified=True)
+        case Outcome.SAME:
+            return Receipt(item.key, ReceiptState.DUPLICATE, "", "the same bytes lay there before", verified=True)
+        case Outcome.OTHER:
+            return Receipt(item.key, ReceiptState.REFUSED, "", "other bytes lie there under this UID")
+        case Outcome.NOT_AS_PINNED:
+            return Receipt(
+                item.key, ReceiptState.PENDING, "", "its file is gone or has changed since it was pinned"
+            )
+
+
+def _classified(error: OSError, folder: Path) -> Configuration | PeerUnavailable:
+    if error.errno in _PERSON_MUST_ACT:
+        return Configuration(f"folder: {folder} cannot be written to: {error.strerror}")
+    return PeerUnavailable(f"{folder} cannot be written to now: {error.strerror}")  # full, or a share that is away
+
+
+DESTINATION = FolderDestination

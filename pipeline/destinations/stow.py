@@ -1,0 +1,97 @@
+"""kind = "stow": a DICOMweb archive, spoken to by STOW-RS and believed by QIDO-RS (docs/adr/0004-stow.md)."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
+
+from pipeline import guards
+from pipeline.destinations import Destination
+from pipeline.dicomweb.auth import Auth, NoAuth
+from pipeline.dicomweb.door import Door
+from pipeline.dicomweb.parcel import Parcel, carry, sorted_out
+from pipeline.dicomweb.qido import Qido
+from pipeline.dicomweb.upload import Pace
+from pipeline.dicomweb.urls import checked_template, is_fixed
+from pipeline.errors import Configuration, PeerUnavailable, StorestowError, Transient
+from pipeline.guards import Guard
+from pipeline.guards.none import NoGuard
+from pipeline.model import Consignment, Receipt, ReceiptState
+from pipeline.paths import AbsolutePath
+from pipeline.units import parse_duration, parse_size
+
+Seconds = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+class StowDestination(Destination):
+    """Send to `url`, ask there what has arrived."""
+
+    asks_first: ClassVar[bool] = True
+
+    kind: Literal["stow"]
+    url: Annotated[str, AfterValidator(checked_template)]
+    connections: Annotated[int, Field(ge=1, le=32)] = 2  # requests at once in a delivery
+    batch_bytes: Annotated[int, BeforeValidator(parse_size)] = 8 << 20
+    auth: Auth = NoAuth()
+    ca_bundle: AbsolutePath | None = None
+    guard: Annotated[SerializeAsAny[Guard], BeforeValidator(guards.from_table)] = NoGuard()
+    connect_timeout: Seconds = timedelta(seconds=10)
+    read_timeout: Seconds = timedelta(seconds=60)
+
+    def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
+        """Ask, send what is missing, ask again; see `Destination.deliver` for what it raises.
+
+        Raises Held where the guard finds the study registered elsewhere; nothing has been sent then.
+        """
+        parcels, without_address = sorted_out(self.url, consignment.items)
+        pace = Pace(self.connections, self.batch_bytes)
+        with self._door() as door:
+            if not consignment.guard_released:
+                self._ask_guard(parcels, door)
+            yield from without_address
+            problems: list[StorestowError] = [
+                Configuration(receipt.message)
+                for receipt in without_address
+                if receipt.state is ReceiptState.PENDING
+            ]
+            for parcel in parcels:
+                try:
+                    yield from carry(parcel, door, consignment.attempt, pace, again=consignment.again)
+                except PeerUnavailable:
+                    raise
+                except (Transient, Configuration) as error:  # other addresses may do better
+                    problems.append(error)
+        if problems:
+            raise next((one for one in problems if isinstance(one, Configuration)), problems[0])
+
+    def problems(self) -> Iterator[str]:
+        """Ask the archive the cheapest question and yield what is in the way."""
+        try:
+            with self._door() as door:
+                if is_fixed(self.url):
+                    Qido(door, self.url).is_answered()
+                else:  # nobody is calling now, so there is no address: is there anybody at all?
+                    parts = urlsplit(self.url)
+                    door.get(f"{parts.scheme}://{parts.netloc}/", {})
+        except StorestowError as error:
+            yield f"destination {self.name}: {error}"
+
+    def _door(self) -> Door:
+        return Door(
+            self.auth,
+            ca_bundle=self.ca_bundle,
+            connect_seconds=self.connect_timeout.total_seconds(),
+            read_seconds=self.read_timeout.total_seconds(),
+        )
+
+    def _ask_guard(self, parcels: Sequence[Parcel], door: Door) -> None:
+        """Raise Held unless every untouched parcel may go; what is at the archive in part was asked for then."""
+        for parcel in parcels:
+            if self.guard.is_on and parcel.is_untouched:
+                found = self.guard.institutions_of(parcel.study_instance_uid, Qido(door, parcel.url))
+                guards.check(found, parcel.items)
+
+
+DESTINATION = StowDestination

@@ -1,0 +1,197 @@
+"""Who we are to the archive: none, basic, bearer, oauth2 (client credentials) or mtls."""
+
+import base64
+import functools
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipeline.dicomweb import secret
+from pipeline.errors import Configuration, PeerUnavailable
+from pipeline.paths import AbsolutePath
+
+_EARLY_SECONDS = 30.0  # a token is renewed this long before it ends, so that it outlives the request it goes with
+
+
+_T = TypeVar("_T", bound=BaseModel)
+
+PostForm = Callable[[str, Mapping[str, str]], tuple[int, bytes]]  # (url, form) -> (status, body)
+
+
+class _Auth(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secret_in_the_file(cls, table: Any) -> Any:
+        for key in ("password", "token", "client_secret"):
+            if isinstance(table, dict) and key in table:
+                raise ValueError(f"{key} does not belong in this file; write {key}_env or {key}_file")
+        return table
+
+    def certificate(self) -> tuple[str, str] | None:
+        """Return the files of our certificate and its key, if we show one."""
+        return None
+
+    def authorization(self, post_form: PostForm) -> str | None:  # noqa: ARG002  # only oauth2 has somebody to ask
+        """Return the Authorization header, if there is one."""
+        return None
+
+    def renewed(self, refused: str | None, post_form: PostForm) -> str | None:  # noqa: ARG002
+        """Return another Authorization header after `refused` was answered with 401, or None."""
+        return None
+
+
+class NoAuth(_Auth):
+    """Show nothing."""
+
+    kind: Literal["none"] = "none"
+
+
+class Basic(_Auth):
+    """Send user name and password (RFC 7617)."""
+
+    kind: Literal["basic"]
+    user: str
+    password_env: str | None = None
+    password_file: AbsolutePath | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        return _exactly_one(self, "password")
+
+    def authorization(self, post_form: PostForm) -> str:  # noqa: ARG002
+        """Return the header for user and password."""
+        pair = f"{self.user}:{secret.read('password', self.password_env, self.password_file)}"
+        return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+
+
+class Bearer(_Auth):
+    """Send a token that does not change (RFC 6750)."""
+
+    kind: Literal["bearer"]
+    token_env: str | None = None
+    token_file: AbsolutePath | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        return _exactly_one(self, "token")
+
+    def authorization(self, post_form: PostForm) -> str:  # noqa: ARG002
+        """Return the header for the token."""
+        return _bearer(secret.read("token", self.token_env, self.token_file))
+
+
+class OAuth2(_Auth):
+    """Fetch tokens with client credentials (RFC 6749 4.4), as dcm4chee's Keycloak wants them."""
+
+    kind: Literal["oauth2"]
+    token_url: str
+    client_id: str
+    client_secret_env: str | None = None
+    client_secret_file: AbsolutePath | None = None
+    scope: str = ""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if not self.token_url.startswith(("http://", "https://")):
+            raise ValueError(f"token_url = {self.token_url!r} is no http:// or https:// address")
+        return _exactly_one(self, "client_secret")
+
+    def authorization(self, post_form: PostForm) -> str:
+        """Return the header for a token that is still good for a while."""
+        return _tokens(self).current(post_form, time.monotonic())
+
+    def renewed(self, refused: str | None, post_form: PostForm) -> str | None:
+        """Return the header for another token than the refused one."""
+        _tokens(self).forget(refused)
+        return self.authorization(post_form)
+
+    def fetched(self, post_form: PostForm) -> tuple[str, float]:
+        """Ask the token endpoint once; return the header and for how many seconds it is good."""
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self.client_id,
+            "client_secret": secret.read("client_secret", self.client_secret_env, self.client_secret_file),
+        }
+        status, body = post_form(self.token_url, form | ({"scope": self.scope} if self.scope else {}))
+        if status == 429 or status >= 500:
+            raise PeerUnavailable(f"the token endpoint {self.token_url} answered HTTP {status}")
+        if status != 200:
+            raise Configuration(
+                f"the token endpoint {self.token_url} refused client_id {self.client_id} with HTTP {status}; "
+                "check token_url, client_id and the client's secret"
+            )
+        return _token_in(body, self.token_url)
+
+
+class MutualTls(_Auth):
+    """Show a certificate of our own."""
+
+    kind: Literal["mtls"]
+    cert: AbsolutePath
+    key: AbsolutePath
+
+    def certificate(self) -> tuple[str, str]:
+        """Return our certificate and its key; raises Configuration if others can read the key."""
+        if not self.cert.is_file():
+            raise Configuration(f"cert: {self.cert} does not exist")
+        return str(self.cert), str(secret.private("key", self.key))
+
+
+Auth = Annotated[NoAuth | Basic | Bearer | OAuth2 | MutualTls, Field(discriminator="kind")]
+
+
+@dataclass
+class _Tokens:
+    """The one token of a client in this process, shared by all its deliveries."""
+
+    config: OAuth2
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    header: str | None = None
+    good_until: float = 0.0
+
+    def current(self, post_form: PostForm, now: float) -> str:
+        with self.lock:
+            if self.header is None or now >= self.good_until:
+                self.header, seconds = self.config.fetched(post_form)
+                self.good_until = now + max(seconds - _EARLY_SECONDS, seconds / 2)
+            return self.header
+
+    def forget(self, refused: str | None) -> None:
+        with self.lock:
+            if self.header == refused:  # else another thread has renewed it already
+                self.header = None
+
+
+@functools.cache
+def _tokens(config: OAuth2) -> _Tokens:
+    return _Tokens(config)
+
+
+def _token_in(body: bytes, url: str) -> tuple[str, float]:
+    try:
+        reply = json.loads(body)
+        token, seconds = reply["access_token"], float(reply.get("expires_in", 60))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Configuration(
+            f"the token endpoint {url} answered without an access_token; check token_url"
+        ) from error
+    return _bearer(str(token)), seconds
+
+
+def _bearer(token: str) -> str:
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise Configuration("the token holds characters that no token has")
+    return f"Bearer {token}"
+
+
+def _exactly_one(table: _T, key: str) -> _T:
+    if (getattr(table, f"{key}_env") is None) == (getattr(table, f"{key}_file") is None):
+        raise ValueError(f"write one of {key}_env and {key}_file")
+    return table

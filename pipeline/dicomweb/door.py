@@ -1,0 +1,174 @@
+"""The one door to HTTP: requests go out here, and what fails is classified here.
+
+No redirects (a login page would turn the POST into a GET and answer 200), no compression, and nothing from
+the environment: neither proxies nor .netrc may change where studies go or who we are.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import requests
+
+from pipeline import __version__
+from pipeline.dicomweb.auth import Auth
+from pipeline.dicomweb.failure import NoReply, classified
+from pipeline.dicomweb.multipart import Body
+from pipeline.dicomweb.patience import PatientAdapter
+from pipeline.errors import Configuration, PeerUnavailable
+
+DICOM_JSON = "application/dicom+json"
+_MOST_BYTES = 8 << 20  # of a reply; a thousand instances are listed in one
+_HEADERS = {
+    "Accept": DICOM_JSON,
+    "Accept-Encoding": "identity",
+    "User-Agent": f"storestow/{__version__}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer over HTTP. `body` is empty where it was longer than we read."""
+
+    status: int
+    media_type: str
+    body: bytes
+    location_host: str = ""  # of a redirect; the rest of that address may hold secrets
+    retry_after: str = ""
+    is_cut_short: bool = False  # QIDO-RS: the archive says that it has more than it listed
+
+
+class Door:
+    """A connection or a few to one destination; close it, best by `with`.
+
+    Raises, from every method: PeerUnavailable where nothing was sent, NoReply where something may have been,
+    Configuration where TLS or our credentials cannot work before a person changes something.
+    """
+
+    def __init__(
+        self,
+        auth: Auth,
+        *,
+        ca_bundle: Path | None = None,
+        connect_seconds: float = 10.0,
+        read_seconds: float = 60.0,
+        headers: Mapping[str, str] | None = None,  # of every request, in the place of ours of the same name
+    ) -> None:
+        if ca_bundle and not ca_bundle.is_file():
+            raise Configuration(f"ca_bundle: {ca_bundle} does not exist")
+        self._auth = auth
+        self._ca_bundle = ca_bundle
+        self._connect_seconds = connect_seconds
+        self.read_seconds = read_seconds
+        self._headers = {**_HEADERS, **(headers or {})}
+        self._of_thread = threading.local()  # a requests.Session is not promised to be thread-safe
+        self._sessions: list[requests.Session] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for session in self._sessions:
+            session.close()
+
+    def get(self, url: str, parameters: Mapping[str, str | int]) -> Reply:
+        """Ask for `url`; once more where the connection broke, as an idle one does that the archive has closed."""
+
+        def send(header: str | None) -> Reply:
+            return self._send("GET", url, header, self.read_seconds, params=dict(parameters))
+
+        try:
+            return self._authorized(send)
+        except NoReply as error:
+            if error.timed_out:
+                raise
+            return self._authorized(send)
+
+    def post(self, url: str, body: Body, *, more_seconds: float) -> Reply:
+        """Send `body`, and wait `more_seconds` longer than usual for the reply."""
+        headers = {"Content-Type": body.content_type}
+        seconds = self.read_seconds + more_seconds
+        return self._authorized(
+            lambda header: self._send("POST", url, header, seconds, data=body, headers=headers)
+        )
+
+    def _post_form(self, url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
+        headers = {"Accept": "application/json"}
+        try:
+            reply = self._send("POST", url, None, self.read_seconds, data=dict(form), headers=headers)
+        except NoReply as error:
+            raise PeerUnavailable(str(error)) from error
+        return reply.status, reply.body
+
+    def _authorized(self, send: Callable[[str | None], Reply]) -> Reply:
+        header = self._auth.authorization(self._post_form)
+        reply = send(header)
+        if reply.status == 401 and (other := self._auth.renewed(header, self._post_form)):
+            return send(other)
+        return reply
+
+    def _send(self, method: str, url: str, authorization: str | None, seconds: float, **what: Any) -> Reply:
+        headers = what.pop("headers", {})
+        if authorization:
+            headers = headers | {"Authorization": authorization}
+        try:
+            response = self._session().request(
+                method,
+                url,
+                headers=headers,
+                timeout=(self._connect_seconds, seconds),
+                allow_redirects=False,
+                stream=True,
+                **what,
+            )
+            with response:
+                return _reply(response, time.monotonic() + seconds)
+        except requests.RequestException as error:
+            raise classified(error, url) from error
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._of_thread, "session", None)
+        if session is None:
+            session = self._of_thread.session = self._new_session()
+            self._sessions.append(session)
+        return session
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = False
+        session.headers.update(self._headers)
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        session.verify = str(self._ca_bundle) if self._ca_bundle else True
+        session.cert = self._auth.certificate()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, PatientAdapter(pool_connections=2, pool_maxsize=1))
+        return session
+
+
+def _reply(response: requests.Response, deadline: float) -> Reply:
+    headers = response.headers
+    return Reply(
+        response.status_code,
+        headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+        _body(response, deadline),
+        (urlsplit(headers.get("Location", "")).netloc.rpartition("@")[2]),
+        headers.get("Retry-After", ""),
+        "additional results" in headers.get("Warning", ""),  # dcm4chee; the rest of that header may name patients
+    )
+
+
+def _body(response: requests.Response, deadline: float) -> bytes:
+    pieces, size = [], 0
+    for piece in response.iter_content(1 << 16):
+        size += len(piece)
+        if size > _MOST_BYTES:
+            return b""
+        if time.monotonic() > deadline:
+            raise requests.ReadTimeout("the reply trickles")
+        pieces.append(piece)
+    return b"".join(pieces)

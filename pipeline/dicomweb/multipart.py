@@ -1,0 +1,63 @@
+"""The body of a STOW-RS request: streamed from the files, its length known beforehand."""
+
+import secrets
+import string
+from collections.abc import Iterator, Sequence
+
+from pipeline.errors import Transient
+from pipeline.model import Item
+
+_ALPHABET = string.ascii_letters + string.digits
+_BLOCK = 1 << 18  # bytes; big enough that the system calls do not show, small enough for many connections
+
+
+def new_boundary() -> str:
+    """Return a boundary of 70 characters (RFC 2046 5.1.1): long ones make dcm4che's parser four times faster."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(70))
+
+
+class Body:
+    """Iterate over the bytes of a multipart/related body (PS3.18 8.6.1.2.1), as often as it is sent.
+
+    Having a length makes requests send Content-Length: a chunked body that breaks off is stored in part by
+    some archives. Nothing follows `application/dicom` in a part's header, because Orthanc before 1.19 drops
+    that part and every later one if anything does.
+    """
+
+    def __init__(self, items: Sequence[Item], boundary: str) -> None:
+        self._items = items
+        self.content_type = f'multipart/related; type="application/dicom"; boundary={boundary}'
+        self._head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        self._end = f"--{boundary}--\r\n".encode()
+
+    def __len__(self) -> int:
+        return sum(len(self._head) + item.size + 2 for item in self._items) + len(self._end)
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        block = memoryview(bytearray(_BLOCK))
+        for item in self._items:
+            yield self._head
+            yield from _content(item, block)
+            yield b"\r\n"
+        yield self._end
+
+
+def is_as_pinned(item: Item) -> bool:
+    """Say whether the file is there and has the size it was pinned with."""
+    try:
+        return item.path.stat().st_size == item.size
+    except OSError:
+        return False
+
+
+def _content(item: Item, block: memoryview) -> Iterator[memoryview]:
+    left = item.size
+    try:
+        with item.path.open("rb", buffering=0) as file:
+            while left and (count := file.readinto(block[: min(left, len(block))])):
+                left -= count
+                yield block[:count]
+    except OSError as error:  # of reading; what the socket raises never comes in here
+        raise Transient(f"{item.path}: cannot be read: {error.strerror}") from error
+    if left:
+        raise Transient(f"{item.path}: became shorter while it was sent")

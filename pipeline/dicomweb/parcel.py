@@ -1,0 +1,105 @@
+"""A parcel: the instances of one study that go to one address. Ask, send what is missing, ask again."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.dicomweb import verdict
+from pipeline.dicomweb.door import Door
+from pipeline.dicomweb.qido import Qido
+from pipeline.dicomweb.upload import Pace, Upload
+from pipeline.dicomweb.urls import address
+from pipeline.errors import Configuration, Transient
+from pipeline.model import ARRIVED, InstanceKey, Item, Receipt, ReceiptState
+
+# Wider than PS3.5 9.1, because archives take more; but a UID of dots alone would leave its place in a path.
+_UID_IN_A_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FEW = 16  # instances a paged list may have skipped while it grew are asked for one by one
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Instances of one study for one studies URL."""
+
+    url: str
+    study_instance_uid: str
+    items: tuple[Item, ...]
+
+    @property
+    def is_untouched(self) -> bool:
+        """Say whether nothing of it can be at the archive through us."""
+        return not any(item.attempted for item in self.items)
+
+
+def sorted_out(template: str, items: Sequence[Item]) -> tuple[list[Parcel], list[Receipt]]:
+    """Return the parcels, and the receipts of the instances that have no address."""
+    parcels: dict[tuple[str, str], list[Item]] = {}
+    without: list[Receipt] = []
+    for item in items:
+        if not all(map(_UID_IN_A_PATH.fullmatch, _uids(item))):
+            without.append(verdict.refused(item, "", "one of its UIDs cannot stand in a url"))
+            continue
+        try:
+            where = (address(template, item), item.key.study_instance_uid)
+        except Configuration as error:
+            without.append(verdict.pending(item, "", str(error)))
+            continue
+        parcels.setdefault(where, []).append(item)
+    return [Parcel(url, study, tuple(those)) for (url, study), those in parcels.items()], without
+
+
+def carry(
+    parcel: Parcel,
+    door: Door,
+    attempt: Callable[[Sequence[Item]], None],
+    pace: Pace,
+    *,
+    again: bool = False,
+) -> Iterator[Receipt]:
+    """Yield receipts until every instance is verified or refused; raises Transient for what is left.
+
+    An instance that is there although we never tried is `present`: somebody else sent it, and archives have
+    been reported to lose the first copy over a second one. `again` sends it all the same: a person has said so.
+    """
+    qido = Qido(door, parcel.url)
+    there = frozenset() if again else qido.among(parcel.items)
+    for item in parcel.items:
+        if item.key in there:
+            yield verdict.seen(item, ReceiptState.STORED if item.attempted else ReceiptState.PRESENT)
+    missing = {item.key: item for item in parcel.items if item.key not in there}
+    last: dict[InstanceKey, Receipt] = {}
+    upload = Upload(door, parcel.url, qido, attempt, pace)
+    for receipt in upload.send(tuple(missing.values())):
+        last[receipt.key] = receipt
+        yield receipt
+    for receipt in _looked_up(qido, missing, last):
+        last[receipt.key] = receipt
+        yield receipt
+    if left := [receipt for receipt in last.values() if receipt.state is ReceiptState.PENDING]:
+        raise Transient(_what_is_left(left, parcel))
+
+
+def _looked_up(qido: Qido, items: dict[InstanceKey, Item], last: dict[InstanceKey, Receipt]) -> Iterator[Receipt]:
+    """Yield the receipts that QIDO-RS confirms, and take back those it does not."""
+    unverified = {key: one for key, one in last.items() if one.state in ARRIVED and not one.verified}
+    if not unverified:
+        return
+    there = qido.among(items[key] for key in unverified)
+    unseen = unverified.keys() - there
+    if len(unseen) <= _FEW:
+        there = there | {key for key in unseen if qido.among([items[key]])}
+    for key, receipt in unverified.items():
+        if key in there:
+            yield replace(receipt, verified=True)
+        else:
+            yield verdict.pending(items[key], receipt.code, "reported as stored, but QIDO-RS does not list it")
+
+
+def _what_is_left(left: list[Receipt], parcel: Parcel) -> str:
+    [(reason, _)] = Counter(f"{one.message} {one.code}".strip() for one in left).most_common(1)
+    return f"{parcel.url}: {len(left)} of {len(parcel.items)} instances are not there yet: {reason}"
+
+
+def _uids(item: Item) -> tuple[str, str, str]:
+    return (item.key.study_instance_uid, item.key.series_instance_uid, item.key.sop_instance_uid)

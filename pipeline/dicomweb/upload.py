@@ -1,0 +1,176 @@
+"""One study's missing instances on their way to one address: in batches, in parallel, each accounted for."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from pipeline.dicomweb import status, verdict
+from pipeline.dicomweb.door import Door, Reply
+from pipeline.dicomweb.failure import NoReply
+from pipeline.dicomweb.multipart import Body, is_as_pinned, new_boundary
+from pipeline.dicomweb.qido import Qido
+from pipeline.dicomweb.response import parse
+from pipeline.dicomweb.verdict import Then, Verdict
+from pipeline.errors import PeerUnavailable, StorestowError
+from pipeline.model import ARRIVED, InstanceKey, Item, Receipt, ReceiptState
+
+MOST_IN_A_REQUEST = 1000  # instances; bounds the reply
+_TRIES_ALONE = 3  # of an instance the archive failed at
+_TRIES_UNSAID = 2  # of an instance sent alone of which the archive says nothing
+_FRUITLESS = 24  # requests in a row that settled nothing: enough to halve any batch down to one instance
+_COST_OF_A_TIMEOUT = 8
+_FEW = 8  # missing ones of a batch that was stored otherwise are sent one by one, to find the culprit
+_SECONDS_AN_INSTANCE = 1.0  # the reply comes after the last instance is in the archive's database
+
+Batch = tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many requests at once, and how many bytes of instances in one; a larger instance goes alone."""
+
+    connections: int
+    batch_bytes: int
+
+
+class Upload:
+    """Send instances and yield a receipt for each; `attempt` is called before the first byte of a batch.
+
+    A batch that fails as a whole is halved, and the smaller size kept; what is not accounted for is looked
+    up by QIDO-RS, and only what is missing is sent again. Raises as `Destination.deliver` does, after the
+    requests under way have been accounted for.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        url: str,
+        qido: Qido,
+        attempt: Callable[[Sequence[Item]], None],
+        pace: Pace,
+    ) -> None:
+        self._door, self._url, self._qido, self._attempt = door, url, qido, attempt
+        self._connections = pace.connections
+        self._batch_bytes = pace.batch_bytes
+        self._pieces: deque[Batch] = deque()  # of batches that failed: sent next
+        self._fresh: deque[Item] = deque()
+        self._alone: deque[Item] = deque()  # sent last, when it is known whether others were stored
+        self._tries: Counter[InstanceKey] = Counter()
+        self._stored = 0
+        self._fruitless = 0
+
+    def send(self, items: Sequence[Item]) -> Iterator[Receipt]:
+        """Send `items`, all of one study; the last receipt of an instance counts."""
+        flying: dict[Future[Reply | NoReply], Batch] = {}
+        stop: StorestowError | None = None
+        for item in items:
+            if is_as_pinned(item):
+                self._fresh.append(item)
+            else:
+                yield verdict.pending(item, "", "its file is gone or has changed since it was pinned")
+        with ThreadPoolExecutor(self._connections, thread_name_prefix="stow") as pool:
+            while True:
+                while stop is None and len(flying) < self._connections and (batch := self._next()):
+                    self._attempt(batch)
+                    flying[pool.submit(self._post, batch)] = batch
+                if not flying:
+                    break
+                for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                    try:
+                        yield from self._account(flying.pop(future), future.result())
+                    except StorestowError as error:
+                        stop = stop or error
+        if stop:
+            raise stop
+
+    def _next(self) -> Batch:
+        """Return what is to be sent next, () when nothing is left."""
+        if self._pieces:
+            return self._pieces.popleft()
+        batch: list[Item] = []
+        size = 0
+        while self._fresh and len(batch) < MOST_IN_A_REQUEST:
+            size += self._fresh[0].size
+            if batch and size > self._batch_bytes:
+                break
+            batch.append(self._fresh.popleft())
+        if not batch and self._alone:
+            batch.append(self._alone.popleft())
+        return tuple(batch)
+
+    def _post(self, batch: Batch) -> Reply | NoReply:
+        body = Body(batch, new_boundary())
+        try:
+            return self._door.post(self._url, body, more_seconds=_SECONDS_AN_INSTANCE * len(batch))
+        except NoReply as error:
+            return error
+
+    def _account(self, batch: Batch, reply: Reply | NoReply) -> Iterator[Receipt]:
+        """Yield what is known of a batch now, and queue what has to be sent again."""
+        response = parse(reply.body) if isinstance(reply, Reply) else None
+        if response is None and isinstance(reply, Reply):
+            _raise_if_of_the_archive(reply, self._url)
+        verdicts = [(item, verdict.of(item, reply, response)) for item in batch]
+        for item, found in verdicts:
+            if found.then is not Then.ASK:
+                yield self._noted(item, found)
+        for _, found in verdicts:
+            if found.then is Then.PAUSE:
+                raise PeerUnavailable(f"{self._url}: {found.receipt.message} ({found.receipt.code})")
+        unsaid = tuple(item for item, found in verdicts if found.then is Then.ASK)
+        there = self._qido.among(unsaid) if unsaid else set()
+        self._stored += len(there)
+        yield from (verdict.seen(item, ReceiptState.STORED) for item in unsaid if item.key in there)
+        missing = tuple(item for item in unsaid if item.key not in there)
+        if len(batch) == 1:
+            yield from (self._unsaid(item, reply, is_account=response is not None) for item in missing)
+        elif missing:
+            self._split(batch, missing, reply)
+        self._count(reply, settled=len(batch) - len(missing))
+
+    def _noted(self, item: Item, found: Verdict) -> Receipt:
+        """Return the receipt, and queue the instance again where the archive failed at it."""
+        self._stored += found.receipt.state in ARRIVED
+        if found.then is Then.AGAIN:
+            self._tries[item.key] += 1
+            if self._tries[item.key] < _TRIES_ALONE:
+                self._alone.append(item)
+            elif self._stored:  # it takes others, so it is this one
+                return verdict.refused(item, found.receipt.code, found.receipt.message)
+        return found.receipt
+
+    def _unsaid(self, item: Item, reply: Reply | NoReply, *, is_account: bool) -> Receipt:
+        """Return the receipt of an instance sent alone and in vain, and queue it for its second try."""
+        self._tries[item.key] += 1
+        final = verdict.given_up(item, reply, is_account=is_account, others_were_stored=bool(self._stored))
+        if final.state is ReceiptState.PENDING and self._tries[item.key] < _TRIES_UNSAID:
+            self._alone.append(item)
+        return final
+
+    def _split(self, batch: Batch, missing: Batch, reply: Reply | NoReply) -> None:
+        """Queue the missing ones in smaller requests: one by one where most were stored, else in halves."""
+        if len(missing) < len(batch) and len(missing) <= _FEW:
+            self._pieces.extend((item,) for item in missing)
+            return
+        half = (len(missing) + 1) // 2
+        self._pieces.extend(piece for piece in (missing[:half], missing[half:]) if piece)
+        if isinstance(reply, NoReply) or reply.status in {413, 500}:  # perhaps too large
+            self._batch_bytes = min(self._batch_bytes, sum(item.size for item in batch) // 2)
+
+    def _count(self, reply: Reply | NoReply, *, settled: int) -> None:
+        """Give up on the archive after many requests in a row that settled nothing."""
+        if settled:
+            self._fruitless = 0
+            return
+        timed_out = isinstance(reply, NoReply) and reply.timed_out
+        self._fruitless += _COST_OF_A_TIMEOUT if timed_out else 1
+        if self._fruitless >= _FRUITLESS:
+            last = str(reply) if isinstance(reply, NoReply) else f"the last answer was HTTP {reply.status}"
+            raise PeerUnavailable(f"{self._url} takes nothing and gives no account; {last}")
+
+
+def _raise_if_of_the_archive(reply: Reply, url: str) -> None:
+    if problem := status.of_the_archive(reply, url, time.time()):
+        raise problem

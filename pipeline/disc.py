@@ -1,0 +1,137 @@
+"""`storestow disc`: make a disc of files, or look at one. The disc itself is in `pipeline.media`."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from pipeline.errors import Permanent, Usage
+
+if TYPE_CHECKING:
+    from pipeline.media.model import Container, Source
+    from pipeline.settings import ProgramsTable
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_PASS_PHRASE = "STORESTOW_PASS_PHRASE"  # noqa: S105  # the variable's name
+
+
+class _MakeUnlessNamed(TyperGroup):
+    """A group whose commands need no name where none fits: `disc PATH` is `disc make PATH`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command's name before what is none."""
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["make", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_MakeUnlessNamed,
+    no_args_is_help=True,
+    help="Make a disc of files and folders: `storestow disc PATH... -o FILE.iso`; or look at one with `verify`.",
+)
+
+
+@app.command()
+def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
+    paths: Annotated[list[Path], typer.Argument(help="Files, and folders with everything below them.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The disc to make: .iso, or .zip.")],
+    media: Annotated[Literal["auto", "cd", "dvd", "usb"], typer.Option(help="What it must fit.")] = "auto",
+    viewer: Annotated[Path | None, typer.Option(help="Folder with a viewer you may hand out.")] = None,
+    viewer_at: Annotated[Literal["VIEWER", "root"], typer.Option(help="Where it goes.")] = "VIEWER",
+    contact: Annotated[str, typer.Option(help="How whoever finds the disc reaches you.")] = "",
+    encrypt: Annotated[
+        bool,
+        typer.Option("--encrypt", help=f"Encrypt a .zip; the pass phrase is asked for, or in {_PASS_PHRASE}."),
+    ] = False,
+    several_patients: Annotated[
+        bool, typer.Option("--several-patients", help="Allow objects of more than one patient.")
+    ] = False,
+    no_patient_id: Annotated[
+        bool, typer.Option("--no-patient-id", help="Allow objects without Patient ID.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a disc, read it back, and only then give it its name."""
+    from pipeline.media import DiscOptions, make_disc, printing  # noqa: PLC0415
+
+    container = _container(output)
+    if encrypt and container != "zip":
+        raise Usage("--encrypt is for a .zip: an ISO image cannot be encrypted")
+    options = DiscOptions(
+        made_at=datetime.now().astimezone(),
+        media=media,
+        container=container,
+        pass_phrase=_pass_phrase() if encrypt else None,
+        viewer=viewer.absolute() if viewer else None,
+        viewer_at=viewer_at,
+        contact=contact,
+        allow_several_patients=several_patients,
+        allow_no_patient_id=no_patient_id,
+        programs=_programs(),
+    )
+    with printing.progress() as progress:
+        disc = make_disc(_sources(paths), output.absolute(), options, progress)
+    printing.show_disc(disc, as_json=as_json)
+
+
+@app.command()
+def verify(
+    disc: Annotated[Path, typer.Argument(help="An ISO image, a ZIP file, or the folder a disc is mounted at.")],
+    encrypted: Annotated[
+        bool,
+        typer.Option(
+            "--encrypted", help=f"The ZIP file is encrypted; the pass phrase is asked for, or in {_PASS_PHRASE}."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Look at a disc, ours or anybody's, and say in words what is wrong with it."""
+    from pipeline.media import printing  # noqa: PLC0415
+    from pipeline.media.inspection import inspect  # noqa: PLC0415
+
+    if not disc.exists():
+        raise Usage(f"{disc} does not exist")
+    found = inspect(disc, _pass_phrase() if encrypted else None)
+    printing.show_inspection(found, as_json=as_json)
+    if not found.is_good:
+        raise typer.Exit(Permanent.exit_code)
+
+
+def _sources(paths: list[Path]) -> "list[Source]":
+    """Return every file that was named, and every one below the folders that were, in order of name."""
+    from pipeline.media import Source  # noqa: PLC0415
+
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise Usage(f"{path} does not exist")
+        found += sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    return [Source(path.absolute()) for path in found if not path.name.startswith(".")]
+
+
+def _pass_phrase() -> str:
+    from_environment = os.environ.get(_PASS_PHRASE)
+    return from_environment or str(typer.prompt("Pass phrase", hide_input=True, err=True))
+
+
+def _programs() -> "ProgramsTable":
+    """Return [programs] of the site, if there is one: a disc can be made where no site is configured."""
+    from pipeline.cli import Chosen  # noqa: PLC0415
+    from pipeline.settings import DEFAULT_FILES, ProgramsTable, load  # noqa: PLC0415
+
+    if Chosen.site is None and not any(file.exists() for file in DEFAULT_FILES):
+        return ProgramsTable()
+    return load(Chosen.site).programs
+
+
+def _container(output: Path) -> "Container":
+    match output.suffix.lower():
+        case ".iso":
+            return "iso"
+        case ".zip":
+            return "zip"
+    raise Usage(f"{output.name} must end in .iso or .zip: that says what is made")

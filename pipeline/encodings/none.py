@@ -1,0 +1,1 @@
+"""encode = "none": every instance leaves in the transfer syntax it came in."""

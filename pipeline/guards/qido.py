@@ -1,0 +1,20 @@
+"""guard = { kind = "qido" }: ask the archive itself for the study's series."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pipeline.dicomweb.qido import Qido
+from pipeline.guards import Guard
+
+
+class QidoGuard(Guard):
+    """Compare with the Institution Names (0008,0080) of the series the archive has of the study."""
+
+    kind: Literal["qido"]
+
+    def institutions_of(self, study_instance_uid: str, archive: Qido) -> Iterable[str]:
+        """Return the series' Institution Names; raises as Qido does."""
+        return archive.institutions_of(study_instance_uid)
+
+
+GUARD = QidoGuard

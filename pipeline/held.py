@@ -1,0 +1,50 @@
+"""What we hold of a study already, and whether it may serve an order in the place of a retrieval.
+
+Only what the PACS itself has sent to the receiver of orders counts. It is believed when no two copies of an
+instance differ, when the PACS still lists it, and when it still names the patient whom the files name: an
+archive corrects names and numbers under the same UIDs.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pipeline.intake import data_set_of
+from pipeline.ledger import retrievals
+from pipeline.ledger.retrievals import Key
+from pipeline.part10 import Malformed
+from pipeline.patient import Patient, patient_in
+from pipeline.site import Site
+
+
+def usable(study: str, listed: Collection[Key], patient: Patient | None, site: Site) -> dict[Key, int]:
+    """Return the instances, by Series and SOP Instance UID, that need not be sent again; none in doubt."""
+    if patient is None or not listed:
+        return {}
+    with site.ledger.reading() as look:
+        rows = retrievals.kept(look, study)
+    wanted = set(listed)
+    found = {key: row for row in rows if (key := (row.series_instance_uid, row.sop_instance_uid)) in wanted}
+    if _differ(rows) or not all(_is_of(patient, row, site) for row in _one_a_series(list(found.values()))):
+        return {}
+    return {key: row.id for key, row in found.items()}
+
+
+def _differ(rows: Sequence[Any]) -> bool:
+    """Tell whether two copies of an instance are not the same: the PACS has changed it in between."""
+    distinct = {(row.series_instance_uid, row.sop_instance_uid, row.data_set_sha256) for row in rows}
+    return len(distinct) > len({(series, instance) for series, instance, _ in distinct})
+
+
+def _one_a_series(rows: Sequence[Any]) -> list[Any]:
+    return list({row.series_instance_uid: row for row in rows}.values())
+
+
+def _is_of(patient: Patient, row: Any, site: Site) -> bool:
+    path = site.spool.find(row.arrival, row.file)
+    if path is None:
+        return False
+    try:
+        with data_set_of(path, site.spool.run) as (data, layout):
+            return patient_in(data, layout).may_be(patient)
+    except (Malformed, OSError):
+        return False

@@ -1,0 +1,51 @@
+"""Decide what a file is within its scope: the first of its key, the same again, or something else under it.
+
+Identity is (Study, Series, SOP Instance UID). First received wins. *The same* is equal bytes of the data
+set, or, where bytes differ, equal data sets with equal decoded pixels (design 5). Everything else under a
+known key is a conflict: kept, never sent by itself.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.intake import Found
+from pipeline.model import InstanceKey, InstanceState
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a key already: an earlier instance, by the hash of its data set and where its file lies."""
+
+    data_set_sha256: str
+    path: Path | None  # None once the originals have aged out
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The state of one file, and why, where it does not simply go on."""
+
+    state: InstanceState
+    reason: str | None = None
+
+
+Same = Callable[[Path, Path], bool]
+
+
+def judge(found: Found, folder: Path, holders: Mapping[InstanceKey, Holder], same: Same) -> Verdict:
+    """Return what becomes of one file; `same` compares two files element by element, pixels decoded."""
+    if found.problem or found.key is None or found.data_set_sha256 is None:
+        return Verdict(InstanceState.QUARANTINED, found.problem)
+    holder = holders.get(found.key)
+    if holder is None:
+        return Verdict(InstanceState.RECEIVED)
+    if holder.data_set_sha256 == found.data_set_sha256:
+        return Verdict(InstanceState.DUPLICATE, "the same data set was received before")
+    if holder.path is None or not holder.path.exists():
+        return Verdict(
+            InstanceState.CONFLICT,
+            "another data set of this UID was received before, and its original is no longer kept to compare",
+        )
+    if same(holder.path, folder / found.file):
+        return Verdict(InstanceState.DUPLICATE, "the same instance was received before, encoded otherwise")
+    return Verdict(InstanceState.CONFLICT, "something else was received before under the same UIDs")

@@ -1,0 +1,71 @@
+"""See what a receiver is receiving right now of one study: for progress and patience, never as proof.
+
+Files are counted by folder, and what is new in one is taken for whatever its newest readable file belongs to,
+so that a look costs one small reading a folder whatever the study's size.
+"""
+
+import os
+import warnings
+from itertools import islice
+from pathlib import Path
+
+from pydicom import dcmread
+
+FOLDERS = ("S_", "A_", "G_")  # of a study, of an association, of a getscu
+TRIES = 3  # the newest file may not be written as far as its Study Instance UID
+
+
+class Incoming:
+    """Count the files of a study that have come into a receiver's incoming folder since this began."""
+
+    def __init__(self, folder: Path, study: str) -> None:
+        self._folder = folder
+        self._study = study
+        self._seen = {one: len(_files(one)) for one in _folders(folder)}
+        self._count = 0
+
+    def look(self) -> int:
+        """Return the number of files so far."""
+        for one in _folders(self._folder):
+            files = _files(one)
+            new = len(files) - self._seen.get(one, 0)
+            if new > 0 and (study := _study_of_newest(files)):
+                self._seen[one] = len(files)
+                self._count += new if study == self._study else 0
+        return self._count
+
+
+def holds(folder: Path, study: str) -> bool:
+    """Tell whether something of a study lies in a receiver's incoming folder and is not admitted yet."""
+    return any(_study_of_newest(_files(one)) == study for one in _folders(folder))
+
+
+def _folders(incoming: Path) -> list[Path]:
+    if not incoming.is_dir():
+        return []
+    return [one for one in incoming.iterdir() if one.name.startswith(FOLDERS)]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the received files of a folder, the newest first; none once it has been admitted."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(one.stat().st_mtime_ns, one.path) for one in entries if not one.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    return [Path(path) for _, path in sorted(found, reverse=True)]
+
+
+def _study_of_newest(files: list[Path]) -> str:
+    return next(filter(None, map(_study_of, islice(files, TRIES))), "")
+
+
+def _study_of(file: Path) -> str:
+    """Return the Study Instance UID of a file that is perhaps still being written, "" where there is none yet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            header = dcmread(file, specific_tags=["StudyInstanceUID"], stop_before_pixels=True, force=True)
+            return str(header.get("StudyInstanceUID", "")).strip(" \0")
+        except Exception:  # noqa: BLE001  # half a file can be anything, and the next look sees more of it
+            return ""

@@ -1,0 +1,89 @@
+"""The account of an arrival: everything the ledger knows of it, as JSON, and back again."""
+
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from pipeline.ledger.tables import arrival, delivery, instance, receipt
+from pipeline.model import ArrivalState, DeliveryState
+
+VERSION = 1
+
+
+def account_of(
+    look: Connection, name: str, settled_at: float, state: ArrivalState = ArrivalState.SETTLED, **more: Any
+) -> dict[str, Any]:
+    """Return an arrival as it will be once in `state`: its row, its instances, their receipts and deliveries."""
+    about = look.execute(select(arrival).where(arrival.c.name == name)).one()
+    wanted = select(instance).where(instance.c.arrival == name).order_by(instance.c.id)
+    instances = [dict(row._mapping) for row in look.execute(wanted)]  # noqa: SLF001  # SQLAlchemy's public mapping
+    answers = _deliveries(look, name)
+    for one in instances:
+        one["deliveries"] = answers.get(one["id"], [])
+    then = {**about._mapping, "state": state, "settled_at": settled_at, **more}  # noqa: SLF001
+    return {"version": VERSION, "arrival": then, "instances": instances}
+
+
+def _deliveries(look: Connection, name: str) -> dict[int, list[dict[str, Any]]]:
+    """Return, for each instance of an arrival, its receipts with their deliveries."""
+    wanted = (
+        select(receipt, delivery)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .join(instance, instance.c.id == receipt.c.instance)
+        .where(instance.c.arrival == name)
+        .order_by(delivery.c.id)
+    )
+    answers: dict[int, list[dict[str, Any]]] = {}
+    for row in look.execute(wanted):
+        answer = {"receipt": _plain(row, receipt), "delivery": _plain(row, delivery)}
+        answers.setdefault(answer["receipt"]["instance"], []).append(answer)
+    return answers
+
+
+def _plain(row: Any, table: Any) -> dict[str, Any]:
+    return {column.name: row._mapping[column] for column in table.columns}  # noqa: SLF001
+
+
+def restore(change: Connection, account: dict[str, Any]) -> None:
+    """Enter an arrival from its account into a ledger that lost it.
+
+    Raises:
+        KeyError, TypeError, ValueError: the account is not one of ours.
+    """
+    if account["version"] != VERSION:
+        raise ValueError(f"account version {account['version']} is not known")
+    about = dict(account["arrival"])
+    change.execute(insert(arrival).values(**about))
+    for entry in account["instances"]:
+        one = dict(entry)
+        answers = one.pop("deliveries")
+        one.pop("id")
+        made = change.execute(insert(instance).values(**one)).inserted_primary_key
+        assert made is not None
+        for answer in answers:
+            number = _delivery_again(change, answer["delivery"])
+            values = {**answer["receipt"], "delivery": number, "instance": made[0]}
+            change.execute(insert(receipt).values(**values))
+
+
+def _delivery_again(change: Connection, row: dict[str, Any]) -> int:
+    """Return the number of this delivery in the new ledger: several accounts may speak of the same one."""
+    same = (
+        (delivery.c.destination == row["destination"])
+        & (delivery.c.receiver == row["receiver"])
+        & (delivery.c.study_instance_uid == row["study_instance_uid"])
+        & (delivery.c.created_at == row["created_at"])
+    )
+    number: int | None = change.scalar(select(delivery.c.id).where(same))
+    if number is None:
+        values = {key: value for key, value in row.items() if key != "id"}
+        if row["state"] not in {DeliveryState.DELIVERED, DeliveryState.REFUSED}:  # open again by `retry` then
+            values |= {
+                "state": DeliveryState.WAITING,
+                "held": True,
+                "reason": "the ledger was lost: `retry` sends it",
+            }
+        made = change.execute(insert(delivery).values(**values)).inserted_primary_key
+        assert made is not None
+        number = made[0]
+    return number

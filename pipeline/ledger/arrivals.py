@@ -1,0 +1,286 @@
+"""What the ledger does with arrivals and their instances: admit, take in, settle, quarantine, age out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, exists, func, insert, not_, or_, select, update
+
+from pipeline.ledger.tables import arrival, delivery, instance, receipt
+from pipeline.model import ARRIVED, ArrivalState, DeliveryState, InstanceKey, InstanceState
+
+OF_A_RETRIEVAL, UNCLAIMED, SENT = "retrieval:", "unclaimed:", "sent:"  # how the scopes outside the line begin
+SCOPES_OF_ORDERS = (OF_A_RETRIEVAL, UNCLAIMED, SENT)
+NOBODYS = "unclaimed"  # the reason of what came without an order, and the remark of its arrival
+
+HOLDS_ITS_KEY = (InstanceState.RECEIVED, InstanceState.PASSED, InstanceState.ENCODED)
+GOOD = (*HOLDS_ITS_KEY, InstanceState.DUPLICATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Instances of one study at one receiver that no delivery holds yet (design 4, gathering)."""
+
+    receiver: str
+    study_instance_uid: str
+    newest_file_at: float
+    first_admitted_at: float
+    instances: int
+
+
+def admit(change: Connection, values: Mapping[str, Any]) -> None:
+    """Enter an arrival whose files are durably in the room `arrivals`."""
+    change.execute(insert(arrival).values(state=ArrivalState.ADMITTED, **values))
+
+
+def names(look: Connection, *states: ArrivalState) -> set[str]:
+    """Return the names of the arrivals in these states whose files are still here."""
+    wanted = select(arrival.c.name).where(arrival.c.state.in_(states), arrival.c.gone_at.is_(None))
+    return set(look.scalars(wanted))
+
+
+def set_state(change: Connection, name: str, state: ArrivalState, reason: str | None = None, **more: Any) -> None:
+    """Move an arrival to `state`."""
+    change.execute(update(arrival).where(arrival.c.name == name).values(state=state, reason=reason, **more))
+
+
+def take_in(change: Connection, name: str, rows: Sequence[Mapping[str, Any]], **counts: int) -> None:
+    """Enter what intake found, once; raises IntegrityError if a key has been taken meanwhile: look again."""
+    admitted = (arrival.c.name == name) & (arrival.c.state == ArrivalState.ADMITTED)
+    values = {"state": ArrivalState.PROCESSING, **counts}
+    is_new = change.execute(update(arrival).where(admitted).values(**values)).rowcount
+    if rows and is_new:
+        change.execute(insert(instance), list(rows))
+
+
+def forget_instances(change: Connection, name: str) -> None:
+    """Take back the instances of an arrival that is to be taken in again and that nothing was sent of."""
+    change.execute(instance.delete().where(instance.c.arrival == name))
+
+
+def first_received(look: Connection, scope: str, keys: Iterable[InstanceKey]) -> dict[InstanceKey, Any]:
+    """Return the row that holds each of `keys` within `scope`, with its arrival's name."""
+    rows = {}
+    studies = sorted({key.study_instance_uid for key in keys})
+    for study in studies:
+        wanted = select(instance).where(
+            instance.c.scope == scope,
+            instance.c.study_instance_uid == study,
+            instance.c.state.in_(HOLDS_ITS_KEY),
+        )
+        for row in look.execute(wanted):
+            rows[InstanceKey(study, row.series_instance_uid, row.sop_instance_uid)] = row
+    return rows
+
+
+def waiting(look: Connection) -> list[Waiting]:
+    """Return the studies that wait for a consignment, the longest waiting first."""
+    wanted = (
+        select(
+            arrival.c.receiver,
+            instance.c.study_instance_uid,
+            func.max(arrival.c.newest_file_at),
+            func.min(arrival.c.admitted_at),
+            func.count(),
+        )
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(not_(instance.c.consigned), instance.c.state == InstanceState.RECEIVED)
+        .group_by(arrival.c.receiver, instance.c.study_instance_uid)
+        .order_by(func.min(arrival.c.admitted_at))
+    )
+    return [Waiting(*row) for row in look.execute(wanted)]
+
+
+def instances_waiting(look: Connection, receiver: str, study_instance_uid: str) -> list[Any]:
+    """Return the rows of one study at one receiver that no delivery holds yet, in the order received."""
+    wanted = (
+        select(instance, arrival.c.admitted_at, arrival.c.peer)
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(
+            arrival.c.receiver == receiver,
+            instance.c.study_instance_uid == study_instance_uid,
+            instance.c.state == InstanceState.RECEIVED,
+            not_(instance.c.consigned),
+        )
+        .order_by(instance.c.id)
+    )
+    return list(look.execute(wanted))
+
+
+def instance_row(look: Connection, identity: int) -> Any:
+    """Return the row of one instance, with what its arrival knows of the sender."""
+    wanted = (
+        select(instance, arrival.c.admitted_at, arrival.c.peer)
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(instance.c.id == identity)
+    )
+    return look.execute(wanted).one()
+
+
+def set_instance(change: Connection, identity: int, values: Mapping[str, Any]) -> None:
+    """Write what a stage found out about one instance."""
+    change.execute(update(instance).where(instance.c.id == identity).values(**values))
+
+
+_UNFINISHED = or_(
+    and_(instance.c.state == InstanceState.RECEIVED),
+    exists(
+        select(receipt.c.instance)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .where(
+            receipt.c.instance == instance.c.id,
+            delivery.c.state.not_in((DeliveryState.DELIVERED, DeliveryState.REFUSED)),
+        )
+    ),
+)
+
+
+def ready_to_settle(look: Connection) -> list[str]:
+    """Return the arrivals whose every instance has an account and every delivery an end (design 5)."""
+    wanted = select(arrival.c.name).where(
+        arrival.c.state == ArrivalState.PROCESSING,
+        not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _UNFINISHED))),
+    )
+    return list(look.scalars(wanted))
+
+
+def has_instances(look: Connection, name: str) -> bool:
+    """Tell whether an arrival has been taken in: whether any file of it is on record."""
+    return bool(look.scalar(select(exists(select(instance.c.id).where(instance.c.arrival == name)))))
+
+
+def holds_an_instance(look: Connection, name: str) -> bool:
+    """Tell whether any file of the arrival could be read as an instance."""
+    readable = (instance.c.arrival == name) & instance.c.study_instance_uid.is_not(None)
+    return bool(look.scalar(select(exists(select(instance.c.id).where(readable)))))
+
+
+_KEPT_FOR_EVER = or_(
+    and_(instance.c.state.not_in(GOOD), instance.c.discarded_at.is_(None)),
+    exists(
+        select(receipt.c.instance).where(
+            receipt.c.instance == instance.c.id,
+            or_(receipt.c.state.not_in(ARRIVED), not_(receipt.c.verified)),
+        )
+    ),
+)
+
+
+def all_is_well(look: Connection, name: str) -> bool:
+    """Tell whether nothing of an arrival was refused, quarantined or conflicting: it may age out."""
+    return not look.scalar(select(exists(select(instance.c.id).where(instance.c.arrival == name, _KEPT_FOR_EVER))))
+
+
+def settled_of(look: Connection, delivery_number: int) -> list[str]:
+    """Return the settled arrivals that instances of a delivery came in."""
+    wanted = (
+        select(arrival.c.name)
+        .join(instance, instance.c.arrival == arrival.c.name)
+        .join(receipt, receipt.c.instance == instance.c.id)
+        .where(
+            receipt.c.delivery == delivery_number,
+            arrival.c.state == ArrivalState.SETTLED,
+            arrival.c.gone_at.is_(None),
+        )
+        .distinct()
+    )
+    return list(look.scalars(wanted))
+
+
+def set_settled_at(change: Connection, name: str, now: float) -> None:
+    """Begin the time of keeping of a settled arrival again."""
+    change.execute(update(arrival).where(arrival.c.name == name).values(settled_at=now))
+
+
+def set_gone(change: Connection, name: str, now: float) -> None:
+    """Note that the originals of an arrival are let go; its rows stay for `trace`."""
+    change.execute(update(arrival).where(arrival.c.name == name).values(gone_at=now))
+
+
+def is_gone(look: Connection, name: str) -> bool:
+    """Tell whether the originals of an arrival were let go or discarded."""
+    gone = (arrival.c.name == name) & arrival.c.gone_at.is_not(None)
+    return bool(look.scalar(select(exists(select(arrival.c.name).where(gone)))))
+
+
+def discarded(look: Connection) -> list[tuple[str, str]]:
+    """Return arrival and file of what a person has discarded of arrivals that are still here."""
+    wanted = (
+        select(instance.c.arrival, instance.c.file)
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(
+            instance.c.discarded_at.is_not(None),
+            instance.c.state.not_in(GOOD),
+            arrival.c.gone_at.is_(None),
+        )
+    )
+    return [(row[0], row[1]) for row in look.execute(wanted)]
+
+
+def with_stale_accounts(look: Connection) -> list[str]:
+    """Return settled arrivals of which something was delivered, given up or discarded since."""
+    wanted = (
+        select(arrival.c.name)
+        .join(instance, instance.c.arrival == arrival.c.name)
+        .outerjoin(receipt, receipt.c.instance == instance.c.id)
+        .outerjoin(delivery, delivery.c.id == receipt.c.delivery)
+        .where(
+            arrival.c.state == ArrivalState.SETTLED,
+            arrival.c.gone_at.is_(None),
+            or_(delivery.c.finished_at > arrival.c.settled_at, instance.c.discarded_at > arrival.c.settled_at),
+        )
+        .distinct()
+    )
+    return list(look.scalars(wanted))
+
+
+def states(look: Connection) -> dict[str, str]:
+    """Return the state of every arrival whose files should be here."""
+    return {
+        row[0]: row[1]
+        for row in look.execute(select(arrival.c.name, arrival.c.state).where(arrival.c.gone_at.is_(None)))
+    }
+
+
+_IS_OF_ORDERS = exists(
+    select(instance.c.id).where(
+        instance.c.arrival == arrival.c.name,
+        or_(*(instance.c.scope.startswith(scope) for scope in SCOPES_OF_ORDERS)),
+    )
+)
+
+
+def results_before(look: Connection, moment: float) -> list[tuple[str, float]]:
+    """Return settled arrivals that came for orders, at or before `moment`, but for what a person must look at.
+
+    Whether it was delivered does not matter: who sent it has it still.
+    """
+    is_set_aside = and_(instance.c.state.not_in(GOOD), instance.c.discarded_at.is_(None))
+    wanted = select(arrival.c.name, arrival.c.settled_at).where(
+        arrival.c.state == ArrivalState.SETTLED,
+        arrival.c.gone_at.is_(None),
+        arrival.c.settled_at <= moment,
+        _IS_OF_ORDERS,
+        not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, is_set_aside))),
+        not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _UNFINISHED))),
+    )
+    return [(row[0], row[1]) for row in look.execute(wanted)]
+
+
+def is_unclaimed(look: Connection, name: str) -> bool:
+    """Tell whether an arrival holds something that came for an order nobody had placed."""
+    of_it = (instance.c.arrival == name) & (instance.c.reason == NOBODYS)
+    return bool(look.scalar(select(exists(select(instance.c.id).where(of_it)))))
+
+
+def settled_before(look: Connection, moment: float) -> list[tuple[str, float]]:
+    """Return settled arrivals with nothing wrong about them, settled at or before `moment`."""
+    wanted = select(arrival.c.name, arrival.c.settled_at).where(
+        arrival.c.state == ArrivalState.SETTLED,
+        arrival.c.gone_at.is_(None),
+        arrival.c.settled_at <= moment,
+        not_(_IS_OF_ORDERS),
+        not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _KEPT_FOR_EVER))),
+        not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _UNFINISHED))),
+    )
+    return [(row[0], row[1]) for row in look.execute(wanted)]

@@ -1,0 +1,227 @@
+"""What the ledger does with deliveries and receipts: consign, claim, attempt, record, finish, retry."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
+
+from pipeline.ledger.tables import delivery, destination, instance, receipt
+from pipeline.model import (
+    ARRIVED,
+    DeliveryState,
+    InstanceKey,
+    Item,
+    Receipt,
+    ReceiptState,
+)
+from pipeline.schedule import LONGEST_WAIT
+
+OPEN = (DeliveryState.WAITING, DeliveryState.DEFERRED)
+
+
+def consign(change: Connection, values: Mapping[str, Any], pinned: Sequence[Mapping[str, Any]]) -> int:
+    """Open a delivery with one pending receipt an instance, pinned to the very file that will be sent."""
+    made = change.execute(insert(delivery).values(state=DeliveryState.WAITING, **values)).inserted_primary_key
+    assert made is not None
+    number: int = made[0]
+    rows = [{"delivery": number, "state": ReceiptState.PENDING, **pin} for pin in pinned]
+    change.execute(insert(receipt), rows)
+    return number
+
+
+def due(look: Connection, destination_name: str, now: float) -> list[int]:
+    """Return the deliveries a destination may attempt now: orders, which somebody waits for, then the oldest."""
+    wanted = (
+        select(delivery.c.id)
+        .where(
+            delivery.c.destination == destination_name,
+            delivery.c.state.in_(OPEN),
+            delivery.c.held.is_(False),
+            or_(delivery.c.due_at <= now, delivery.c.due_at > now + 2 * LONGEST_WAIT),  # a clock was set back
+        )
+        .order_by(delivery.c.order_id.is_(None), delivery.c.created_at, delivery.c.id)
+    )
+    return list(look.scalars(wanted))
+
+
+def for_orders(look: Connection) -> set[int]:
+    """Return the deliveries somebody waits for."""
+    is_for_one = delivery.c.order_id.is_not(None) & delivery.c.state.in_(OPEN)
+    return set(look.scalars(select(delivery.c.id).where(is_for_one)))
+
+
+def claim(change: Connection, number: int, now: float) -> Any:
+    """Mark a delivery `sending` and return its row as it is from then on."""
+    change.execute(
+        update(delivery)
+        .where(delivery.c.id == number)
+        .values(
+            state=DeliveryState.SENDING,
+            attempts=delivery.c.attempts + 1,
+            first_attempt_at=func.coalesce(delivery.c.first_attempt_at, now),
+        )
+    )
+    return change.execute(select(delivery).where(delivery.c.id == number)).one()
+
+
+def items(look: Connection, number: int, spool: Path) -> list[tuple[int, Item]]:
+    """Return the instances of a delivery that still need a receipt, with their row numbers."""
+    wanted = (
+        select(receipt, instance)
+        .join(instance, instance.c.id == receipt.c.instance)
+        .where(receipt.c.delivery == number, needs_an_answer())
+        .order_by(instance.c.id)
+    )
+    return [(row.instance, _item(row, spool)) for row in look.execute(wanted)]
+
+
+def needs_an_answer() -> Any:
+    """Return the condition on a receipt that the delivery cannot end with."""
+    return or_(
+        receipt.c.state == ReceiptState.PENDING,
+        and_(receipt.c.state.in_(ARRIVED), receipt.c.verified.is_(False)),
+    )
+
+
+def _item(row: Any, spool: Path) -> Item:
+    return Item(
+        key=InstanceKey(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid),
+        path=spool / row.path,
+        sha256=row.sha256,
+        size=row._mapping[receipt.c.size],  # noqa: SLF001  # SQLAlchemy's public mapping has this name
+        sop_class_uid=row.sop_class_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        calling_ae_title=row.calling_ae_title,
+        called_ae_title=row.called_ae_title,
+        institution=row.institution,
+        attempted=row.attempted,
+    )
+
+
+def attempt(change: Connection, number: int, instances: Iterable[int]) -> None:
+    """Record that these instances may be at the peer from now on, whatever happens next."""
+    for some in _batches(list(instances)):
+        change.execute(
+            update(receipt)
+            .where(receipt.c.delivery == number, receipt.c.instance.in_(some))
+            .values(attempted=True)
+        )
+
+
+def record(change: Connection, number: int, answers: Mapping[int, Receipt], now: float) -> None:
+    """Write what the peer said of each instance."""
+    for identity, answer in answers.items():
+        change.execute(
+            update(receipt)
+            .where(receipt.c.delivery == number, receipt.c.instance == identity)
+            .values(
+                state=answer.state,
+                code=answer.code,
+                message=answer.message,
+                verified=answer.verified,
+                at=now,
+            )
+        )
+
+
+def finish(change: Connection, number: int, state: DeliveryState, reason: str | None, **more: Any) -> None:
+    """Move a delivery to `state`; a refused one refuses what is still without an answer."""
+    change.execute(update(delivery).where(delivery.c.id == number).values(state=state, reason=reason, **more))
+    if state == DeliveryState.REFUSED:
+        change.execute(
+            update(receipt)
+            .where(receipt.c.delivery == number, needs_an_answer())
+            .values(state=ReceiptState.REFUSED, message=reason or "")
+        )
+
+
+def made(change: Connection, number: int, path: Path, size: int) -> None:
+    """Note which file a delivery has made for a person to fetch; of several the last counts."""
+    values = {"made_path": str(path), "made_size": size}
+    change.execute(update(delivery).where(delivery.c.id == number).values(**values))
+
+
+def tally(look: Connection, number: int) -> dict[str, int]:
+    """Count the receipts of a delivery: by state, and under "unanswered" those it cannot end with."""
+    wanted = select(receipt.c.state, func.count()).where(receipt.c.delivery == number).group_by(receipt.c.state)
+    counted: dict[str, int] = {row[0]: row[1] for row in look.execute(wanted)}
+    unanswered = select(func.count()).where(receipt.c.delivery == number, needs_an_answer())
+    counted["unanswered"] = look.scalar(unanswered) or 0
+    return counted
+
+
+def sending(look: Connection) -> set[int]:
+    """Return the deliveries that a worker has, or had, in hand."""
+    return set(look.scalars(select(delivery.c.id).where(delivery.c.state == DeliveryState.SENDING)))
+
+
+def resume(change: Connection, numbers: Iterable[int], due_at: float) -> None:
+    """Make interrupted deliveries wait again; the receipts say what may have arrived."""
+    for number in numbers:
+        values = {"state": DeliveryState.WAITING, "due_at": due_at, "reason": "interrupted while sending"}
+        interrupted = (delivery.c.id == number) & (delivery.c.state == DeliveryState.SENDING)
+        change.execute(update(delivery).where(interrupted).values(**values))
+
+
+def retry(change: Connection, numbers: Sequence[int], now: float, *, release_guard: bool) -> None:
+    """Open refused, deferred or held deliveries again, for the instances that did not arrive."""
+    for number in numbers:
+        values: dict[str, Any] = {
+            "state": DeliveryState.WAITING,
+            "due_at": now,
+            "held": False,
+            "first_attempt_at": None,
+            "finished_at": None,
+            "reason": "asked for by `retry`",
+        }
+        if release_guard:
+            values["guard_released"] = True
+        change.execute(update(delivery).where(delivery.c.id == number).values(**values))
+        change.execute(
+            update(receipt)
+            .where(receipt.c.delivery == number, receipt.c.state == ReceiptState.REFUSED)
+            .values(state=ReceiptState.PENDING, message="")
+        )
+
+
+def make_due(change: Connection, destination_name: str, now: float) -> None:
+    """Make every deferred delivery to a destination due: it has just answered again."""
+    change.execute(
+        update(delivery)
+        .where(
+            delivery.c.destination == destination_name,
+            delivery.c.state == DeliveryState.DEFERRED,
+            delivery.c.due_at > now,
+        )
+        .values(due_at=now)
+    )
+
+
+def hold(change: Connection, numbers: Iterable[int], reason: str) -> None:
+    """Make deliveries wait until a person says `retry`."""
+    for number in numbers:
+        change.execute(update(delivery).where(delivery.c.id == number).values(held=True, reason=reason))
+
+
+def set_destination(change: Connection, name: str, **values: Any) -> None:
+    """Write what holds for a destination as a whole: paused, down since when, and why."""
+    known = change.scalar(select(destination.c.name).where(destination.c.name == name))
+    if known is None:
+        change.execute(insert(destination).values(name=name))
+    change.execute(update(destination).where(destination.c.name == name).values(**values))
+
+
+def down_since(look: Connection, name: str) -> float | None:
+    """Return since when a destination as a whole has not answered, None where it has."""
+    return look.scalar(select(destination.c.down_since).where(destination.c.name == name))
+
+
+def paused(look: Connection) -> set[str]:
+    """Return the names of the destinations a person has paused."""
+    return set(look.scalars(select(destination.c.name).where(destination.c.paused)))
+
+
+def _batches(numbers: list[int], size: int = 500) -> Iterable[list[int]]:
+    """Cut a list to pieces that fit a statement's bound parameters."""
+    return (numbers[at : at + size] for at in range(0, len(numbers), size))

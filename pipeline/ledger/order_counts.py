@@ -1,0 +1,135 @@
+"""How an order stands, counted over its studies, their retrievals and its delivery."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, or_, select
+
+from pipeline.completeness import expected
+from pipeline.ledger import retrievals
+from pipeline.ledger.arrivals import HOLDS_ITS_KEY, OF_A_RETRIEVAL, UNCLAIMED
+from pipeline.ledger.tables import arrival, delivery, instance, order_study, receipt, retrieval, retrieved
+from pipeline.model import ARRIVED, OrderStage, ReceiptState, RetrievalState
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study of an order as it stands; `series` are (Series Instance UID, Modality, instances or None)."""
+
+    study_instance_uid: str
+    accession_number: str
+    series: tuple[tuple[str, str, int | None], ...]
+    retrieval: int | None
+    expected: int | None
+    received: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What an order comes to, over all its studies and its delivery."""
+
+    stage: OrderStage
+    place_in_queue: int | None
+    studies: tuple[Study, ...]
+    expected: int | None
+    received: int
+    failed: int
+    sent: int
+    refused: int
+    late: int
+    made_path: str | None
+    made_size: int
+    last_progress_at: float
+    remark: str | None  # why it waits, while it does
+
+
+def counts(look: Connection, order: Any) -> Counts:
+    """Return what the order `order` comes to by now."""
+    links = look.execute(
+        select(order_study).where(order_study.c.order_id == order.id).order_by(order_study.c.study_instance_uid)
+    ).all()
+    moves = _retrievals(look, [link.retrieval for link in links if link.retrieval is not None])
+    studies = tuple(_study(look, link, moves.get(link.retrieval), order) for link in links)
+    figures = [study.expected for study in studies]
+    sent = look.execute(select(delivery).where(delivery.c.order_id == order.id)).one_or_none()
+    answers = _answers(look, sent.id) if sent else {}
+    return Counts(
+        stage=_stage(order, list(moves.values())),
+        place_in_queue=_place(look, list(moves.values())),
+        studies=studies,
+        expected=None if None in figures or not figures else sum(figure or 0 for figure in figures),
+        received=sum(study.received for study in studies),
+        failed=sum(move.failed for move in moves.values()),
+        sent=sum(count for state, count in answers.items() if state in ARRIVED),
+        refused=answers.get(ReceiptState.REFUSED, 0),
+        late=_late(look, order, links) if sent else 0,
+        made_path=sent.made_path if sent else None,
+        made_size=(sent.made_size or 0) if sent else 0,
+        last_progress_at=max((move.last_progress_at for move in moves.values()), default=0.0),
+        remark=sent.reason if sent and order.ended_at is None else None,
+    )
+
+
+def _retrievals(look: Connection, numbers: Sequence[int]) -> dict[int, Row[Any]]:
+    return {row.id: row for row in look.execute(select(retrieval).where(retrieval.c.id.in_(numbers)))}
+
+
+def _study(look: Connection, link: Any, move: Any, order: Any) -> Study:
+    series = tuple((uid, modality, number) for uid, modality, number in link.series)
+    listed = None if link.listed is None else len({tuple(key) for key in link.listed})
+    is_all = move is not None and move.modalities == "\\".join(order.modalities)
+    must_come = expected(link.counted, listed, move.announced if is_all else None)
+    received = retrievals.held_count(look, move.id, [] if is_all else [one[0] for one in series]) if move else 0
+    if move is not None and order.ended_at is None and is_all:
+        received = max(received, min(move.arrived, must_come or move.arrived))
+    return Study(link.study_instance_uid, link.accession_number, series, link.retrieval, must_come, received)
+
+
+def _stage(order: Any, moves: Sequence[Any]) -> OrderStage:
+    """Return the stage; of an order that retrieves, the farthest any of its retrievals has come."""
+    if order.stage not in {OrderStage.FINDING, OrderStage.QUEUED} or not moves:
+        return OrderStage(order.stage)
+    states = {move.state for move in moves}
+    if RetrievalState.MOVING in states:
+        return OrderStage.MOVING
+    return OrderStage.QUEUED if RetrievalState.QUEUED in states else OrderStage.RECEIVING
+
+
+def _place(look: Connection, moves: Sequence[Any]) -> int | None:
+    waiting = [move.id for move in moves if move.state == RetrievalState.QUEUED]
+    if not waiting:
+        return None
+    ahead = select(func.count()).where(
+        retrieval.c.id < min(waiting), retrieval.c.state.in_((RetrievalState.QUEUED, RetrievalState.MOVING))
+    )
+    return look.scalar(ahead)
+
+
+def _answers(look: Connection, number: int) -> dict[str, int]:
+    counted = select(receipt.c.state, func.count()).where(receipt.c.delivery == number).group_by(receipt.c.state)
+    return {row[0]: row[1] for row in look.execute(counted)}
+
+
+def _late(look: Connection, order: Any, links: Sequence[Any]) -> int:
+    """Count what came of the order's studies, for nobody or for another order, and is in none of its own."""
+    own = [link.retrieval for link in links if link.retrieval is not None]
+    held = (
+        select(instance.c.sop_instance_uid)
+        .join(retrieved, retrieved.c.instance == instance.c.id)
+        .where(retrieved.c.retrieval.in_(own))
+    )
+    wanted = (
+        select(instance.c.study_instance_uid, instance.c.series_instance_uid, instance.c.sop_instance_uid)
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(
+            instance.c.study_instance_uid.in_([link.study_instance_uid for link in links]),
+            or_(instance.c.scope.startswith(UNCLAIMED), instance.c.scope.startswith(OF_A_RETRIEVAL)),
+            instance.c.state.in_(HOLDS_ITS_KEY),
+            instance.c.sop_instance_uid.not_in(held),
+            arrival.c.admitted_at > order.created_at,
+        )
+    )
+    if order.modalities:
+        wanted = wanted.where(instance.c.modality.in_(order.modalities))
+    return look.scalar(select(func.count()).select_from(wanted.distinct().subquery())) or 0

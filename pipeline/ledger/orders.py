@@ -1,0 +1,207 @@
+"""What the ledger does with orders: enter, share, follow and end them; their studies; what they still need."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, String, and_, cast, func, insert, literal, or_, select, update
+
+from pipeline.ledger.arrivals import SENT
+from pipeline.ledger.tables import arrival, delivery, instance, order_study, orders, receipt, retrieved
+from pipeline.model import ARRIVED, InstanceState, OrderStage, OrderState
+
+
+def shared(look: Connection, key: str, done_since: float | None) -> int | None:
+    """Return the open order of this wish, else the last one done since `done_since`; None if there is neither."""
+    is_open = orders.c.state == OrderState.OPEN
+    is_done = and_(
+        orders.c.state == OrderState.DONE, orders.c.ended_at >= (done_since or 0), orders.c.cleared_at.is_(None)
+    )
+    wanted = is_open if done_since is None else or_(is_open, is_done)
+    found = select(orders.c.id).where(orders.c.key == key, wanted).order_by(is_open.desc(), orders.c.id.desc())
+    number: int | None = look.scalar(found.limit(1))
+    return number
+
+
+def enter(change: Connection, *, now: float, **values: Any) -> int:
+    """Enter a new order and return its number."""
+    made = change.execute(
+        insert(orders).values(
+            state=OrderState.OPEN, stage=OrderStage.PLACED, created_at=now, last_progress_at=now, **values
+        )
+    ).inserted_primary_key
+    assert made is not None
+    number: int = made[0]
+    return number
+
+
+def row(look: Connection, number: int) -> Row[Any] | None:
+    """Return an order, None where there is none of that number."""
+    return look.execute(select(orders).where(orders.c.id == number)).one_or_none()
+
+
+def change_row(change: Connection, number: int, **values: Any) -> None:
+    """Write what has become of an order."""
+    change.execute(update(orders).where(orders.c.id == number).values(**values))
+
+
+def set_stage(change: Connection, number: int, stage: OrderStage, **more: Any) -> bool:
+    """Bring an open order to a stage; return whether it is open still."""
+    is_it = (orders.c.id == number) & (orders.c.state == OrderState.OPEN)
+    return bool(change.execute(update(orders).where(is_it).values(stage=stage, **more)).rowcount)
+
+
+def open_ones(look: Connection) -> list[Row[Any]]:
+    """Return the orders that have not ended, the oldest first."""
+    return list(look.execute(select(orders).where(orders.c.state == OrderState.OPEN).order_by(orders.c.id)))
+
+
+def by_state(look: Connection) -> dict[str, int]:
+    """Count all orders by their state."""
+    counted = {
+        row[0]: row[1] for row in look.execute(select(orders.c.state, func.count()).group_by(orders.c.state))
+    }
+    return {str(state): counted.get(state, 0) for state in OrderState}
+
+
+def links(look: Connection, number: int) -> list[Row[Any]]:
+    """Return the studies of an order."""
+    wanted = select(order_study).where(order_study.c.order_id == number)
+    return list(look.execute(wanted.order_by(order_study.c.study_instance_uid)))
+
+
+def wishes(look: Connection, number: int) -> list[Row[Any]]:
+    """Return the studies of an order, each with the modalities the order asked for."""
+    wanted = select(order_study, orders.c.modalities).join(orders, orders.c.id == order_study.c.order_id)
+    return list(look.execute(wanted.where(order_study.c.order_id == number)))
+
+
+def sent_instances(look: Connection, number: int) -> list[Row[Any]]:
+    """Return the sound instances given to a `send`, with what their arrival knows."""
+    wanted = (
+        select(instance, arrival.c.admitted_at, arrival.c.peer)
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(instance.c.scope == f"{SENT}{number}", instance.c.state == InstanceState.RECEIVED)
+        .order_by(instance.c.id)
+    )
+    return list(look.execute(wanted))
+
+
+def has_instances(look: Connection, number: int) -> bool:
+    """Tell whether the files given to a `send` have been taken in."""
+    return look.execute(select(instance.c.id).where(instance.c.scope == f"{SENT}{number}")).first() is not None
+
+
+def enter_studies(change: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Enter the studies the PACS has for an order."""
+    change.execute(insert(order_study), list(rows))
+
+
+def change_link(change: Connection, number: int, study: str, **values: Any) -> None:
+    """Write what is known of one study of an order."""
+    one = (order_study.c.order_id == number) & (order_study.c.study_instance_uid == study)
+    change.execute(update(order_study).where(one).values(**values))
+
+
+def delivery_of(look: Connection, number: int) -> Row[Any] | None:
+    """Return the delivery of an order, None where there is none yet."""
+    return look.execute(select(delivery).where(delivery.c.order_id == number)).one_or_none()
+
+
+def brought_before(look: Connection, order: Any) -> set[tuple[str, str, str]]:
+    """Return Series and SOP Instance UID and data set of what earlier orders of the same wish have brought there.
+
+    Of those that were not done: a done one is shared, or was asked for again, which means all of it.
+    """
+    earlier = and_(
+        orders.c.key == order.key,
+        orders.c.id < order.id,
+        orders.c.state.in_((OrderState.PARTIAL, OrderState.FAILED)),
+        orders.c.id
+        > select(func.coalesce(func.max(orders.c.id), 0))
+        .where(orders.c.key == order.key, orders.c.state == OrderState.DONE)
+        .scalar_subquery(),
+    )
+    wanted = (
+        select(instance.c.series_instance_uid, instance.c.sop_instance_uid, instance.c.data_set_sha256)
+        .join(receipt, receipt.c.instance == instance.c.id)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .join(orders, orders.c.id == delivery.c.order_id)
+        .where(earlier, receipt.c.state.in_(ARRIVED), receipt.c.verified)
+    )
+    return {(row[0], row[1], row[2]) for row in look.execute(wanted)}
+
+
+def brought_by_anyone(
+    look: Connection, destination: str, rows: Sequence[Any]
+) -> dict[tuple[str, str, str], set[str]]:
+    """Return the data sets a destination has of the instances of `rows`, by Study, Series and SOP Instance UID."""
+    key = (instance.c.study_instance_uid, instance.c.series_instance_uid, instance.c.sop_instance_uid)
+    wanted = (
+        select(*key, instance.c.data_set_sha256)
+        .join(receipt, receipt.c.instance == instance.c.id)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .where(
+            delivery.c.destination == destination,
+            instance.c.study_instance_uid.in_({row.study_instance_uid for row in rows}),
+            receipt.c.state.in_(ARRIVED),
+            receipt.c.verified,
+        )
+    )
+    found: dict[tuple[str, str, str], set[str]] = {}
+    for study, series, uid, data_set in look.execute(wanted):
+        found.setdefault((study, series, uid), set()).add(data_set)
+    return found
+
+
+def unsent(look: Connection, number: int) -> list[str]:
+    """Return why files given to a `send` could not be sent."""
+    is_unsound = instance.c.state.in_((InstanceState.QUARANTINED, InstanceState.CONFLICT))
+    wanted = select(instance.c.reason).where(instance.c.scope == f"{SENT}{number}", is_unsound)
+    return [reason or "" for reason in look.scalars(wanted.order_by(instance.c.id))]
+
+
+def leave_files(change: Connection, number: int, now: float) -> None:
+    """Let go of what was given to a `send` and was not sent: who gave it has it still, and has been told."""
+    of_it = instance.c.scope == f"{SENT}{number}"
+    waiting = of_it & (instance.c.state == InstanceState.RECEIVED)
+    values = {"state": InstanceState.PASSED, "reason": "not sent"}
+    change.execute(update(instance).where(waiting).values(**values))
+    unsound = of_it & instance.c.state.in_((InstanceState.QUARANTINED, InstanceState.CONFLICT))
+    change.execute(update(instance).where(unsound).values(discarded_at=now))
+
+
+def arrivals_in_use(look: Connection) -> set[str]:
+    """Return the arrivals that open orders still need where they are."""
+    of_a_retrieval = (
+        select(instance.c.arrival)
+        .join(retrieved, retrieved.c.instance == instance.c.id)
+        .join(order_study, order_study.c.retrieval == retrieved.c.retrieval)
+        .join(orders, orders.c.id == order_study.c.order_id)
+        .where(orders.c.state == OrderState.OPEN)
+    )
+    sent = (
+        select(instance.c.arrival)
+        .join(orders, instance.c.scope == literal(SENT) + cast(orders.c.id, String))
+        .where(orders.c.state == OrderState.OPEN)
+    )
+    return set(look.scalars(of_a_retrieval.distinct())) | set(look.scalars(sent.distinct()))
+
+
+def made_before(look: Connection, moment: float) -> list[tuple[int, str]]:
+    """Return the orders that ended at or before `moment` and whose file is still kept, with its path."""
+    wanted = (
+        select(orders.c.id, delivery.c.made_path)
+        .join(delivery, delivery.c.order_id == orders.c.id)
+        .where(orders.c.ended_at <= moment, orders.c.cleared_at.is_(None), delivery.c.made_path.is_not(None))
+    )
+    return [(row[0], row[1]) for row in look.execute(wanted)]
+
+
+def is_made_by_another(look: Connection, path: str) -> bool:
+    """Tell whether an order whose file is still kept has made the file of this path."""
+    wanted = (
+        select(orders.c.id)
+        .join(delivery, delivery.c.order_id == orders.c.id)
+        .where(delivery.c.made_path == path, orders.c.cleared_at.is_(None))
+    )
+    return look.execute(wanted).first() is not None

@@ -1,0 +1,145 @@
+"""What people ask the ledger: how things stand, what became of an instance, what is set aside (design 9)."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, String, and_, func, or_, select
+
+from pipeline.ledger.tables import arrival, delivery, destination, instance, order_study, orders, receipt
+from pipeline.model import ArrivalState, DeliveryState, InstanceState
+
+SET_ASIDE = (InstanceState.QUARANTINED, InstanceState.CONFLICT)
+OPEN = (DeliveryState.WAITING, DeliveryState.SENDING, DeliveryState.DEFERRED)
+
+
+def counts(look: Connection) -> dict[str, dict[str, int]]:
+    """Return how many arrivals, instances and deliveries stand in each state."""
+    tables = (("arrivals", arrival, ArrivalState), ("instances", instance, InstanceState))
+    answer = {name: _by_state(look, table, list(states)) for name, table, states in tables}
+    answer["deliveries"] = _by_state(look, delivery, list(DeliveryState))
+    return answer
+
+
+def _by_state(look: Connection, table: Any, states: Sequence[str]) -> dict[str, int]:
+    counted = {row[0]: row[1] for row in look.execute(select(table.c.state, func.count()).group_by(table.c.state))}
+    return {str(state): counted.get(state, 0) for state in states}
+
+
+def waiting_at(look: Connection, name: str) -> tuple[int, float | None]:
+    """Return how many deliveries to a destination have not ended, and when the oldest was created."""
+    wanted = select(func.count(), func.min(delivery.c.created_at)).where(
+        delivery.c.destination == name, delivery.c.state.in_(OPEN)
+    )
+    row = look.execute(wanted).one()
+    return row[0], row[1]
+
+
+def destination_row(look: Connection, name: str) -> Row[Any] | None:
+    """Return what is noted of a destination as a whole, None where nothing ever was."""
+    return look.execute(select(destination).where(destination.c.name == name)).one_or_none()
+
+
+def open_deliveries(look: Connection) -> list[Row[Any]]:
+    """Return the deliveries that have not arrived, with why, the oldest first; a failed order's has ended."""
+    is_refused = and_(delivery.c.state == DeliveryState.REFUSED, delivery.c.order_id.is_(None))
+    wanted = select(delivery).where(or_(delivery.c.state.in_(OPEN), is_refused)).order_by(delivery.c.created_at)
+    return list(look.execute(wanted))
+
+
+def named_by(subject: str) -> Any:
+    """Return the condition on an instance that an accession number, a study UID or an arrival names it."""
+    return or_(
+        instance.c.accession_number == subject,
+        instance.c.study_instance_uid == subject,
+        instance.c.arrival == subject,
+    )
+
+
+def trace(look: Connection, subject: str) -> list[Row[Any]]:
+    """Return a row for each receipt of each instance that `subject` names; one without receipts has one row."""
+    wanted: Select[Any] = (
+        select(
+            *instance.c,
+            delivery.c.destination,
+            receipt.c.state.label("receipt_state"),
+            receipt.c.code,
+            receipt.c.message,
+            receipt.c.verified,
+            receipt.c.at,
+            receipt.c.sha256.label("sent_sha256"),
+            receipt.c.transfer_syntax_uid.label("receipt_transfer_syntax"),
+            delivery.c.state.label("delivery_state"),
+            delivery.c.reason.label("delivery_reason"),
+            delivery.c.due_at,
+            delivery.c.order_id,
+        )
+        .outerjoin(receipt, receipt.c.instance == instance.c.id)
+        .outerjoin(delivery, delivery.c.id == receipt.c.delivery)
+        .where(named_by(subject))
+        .order_by(instance.c.id, delivery.c.id)
+    )
+    return list(look.execute(wanted))
+
+
+def orders_of(look: Connection, subject: str) -> list[Row[Any]]:
+    """Return the orders that asked for what `subject` names, or found it; an arrival names none."""
+    found = select(order_study.c.order_id).where(
+        or_(order_study.c.study_instance_uid == subject, order_study.c.accession_number == subject)
+    )
+    asked = select(orders.c.id).where(func.instr(orders.c.accessions.cast(String), json.dumps(subject)) > 0)
+    wanted = select(orders).where(or_(orders.c.id.in_(found), orders.c.id.in_(asked)))
+    return list(look.execute(wanted.order_by(orders.c.id)))
+
+
+def deliveries_of(look: Connection, subject: str | None, name: str | None, states: Sequence[str]) -> list[int]:
+    """Return the deliveries in `states` of what `subject` names and to destination `name`; None means any.
+
+    Not those of orders: who placed one has been told that it failed, and asks again, or does not want it any more.
+    """
+    is_one = and_(delivery.c.state.in_(states), delivery.c.order_id.is_(None))
+    wanted = select(delivery.c.id).where(is_one).distinct().order_by(delivery.c.id)
+    if name is not None:
+        wanted = wanted.where(delivery.c.destination == name)
+    if subject is not None:
+        wanted = (
+            wanted.join(receipt, receipt.c.delivery == delivery.c.id)
+            .join(instance, instance.c.id == receipt.c.instance)
+            .where(named_by(subject))
+        )
+    return list(look.scalars(wanted))
+
+
+def set_aside(look: Connection) -> list[Row[Any]]:
+    """Return the instances a person must look at, with when their arrival was admitted."""
+    wanted = (
+        select(instance, arrival.c.admitted_at)
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(instance.c.state.in_(SET_ASIDE), instance.c.discarded_at.is_(None))
+        .order_by(arrival.c.admitted_at, instance.c.id)
+    )
+    return list(look.execute(wanted))
+
+
+def arrivals_set_aside(look: Connection) -> list[Row[Any]]:
+    """Return quarantined arrivals none of whose files is an instance on record."""
+    has_instances = select(instance.c.id).where(instance.c.arrival == arrival.c.name).exists()
+    wanted = (
+        select(arrival)
+        .where(and_(arrival.c.state == ArrivalState.QUARANTINED, ~has_instances), arrival.c.gone_at.is_(None))
+        .order_by(arrival.c.admitted_at)
+    )
+    return list(look.execute(wanted))
+
+
+def arrival_row(look: Connection, name: str) -> Row[Any] | None:
+    """Return the row of an arrival."""
+    return look.execute(select(arrival).where(arrival.c.name == name)).one_or_none()
+
+
+def instances_of(look: Connection, name: str, file: str | None = None) -> list[Row[Any]]:
+    """Return the instances of an arrival, or the one that is `file`."""
+    wanted = select(instance).where(instance.c.arrival == name).order_by(instance.c.id)
+    if file is not None:
+        wanted = wanted.where(instance.c.file == file)
+    return list(look.execute(wanted))

@@ -1,0 +1,148 @@
+"""What the ledger does with retrievals: share, begin, follow, end, and which instances they brought."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, func, insert, or_, select, update
+
+from pipeline.ledger.arrivals import HOLDS_ITS_KEY, NOBODYS, OF_A_RETRIEVAL, UNCLAIMED
+from pipeline.ledger.tables import arrival, instance, order_study, orders, retrieval, retrieved
+from pipeline.model import OrderState, RetrievalState
+
+OPEN = (RetrievalState.QUEUED, RetrievalState.MOVING, RetrievalState.RECEIVING)
+
+Key = tuple[str, str]  # Series and SOP Instance UID
+
+
+def open_one(look: Connection, study: str, modalities: str) -> int | None:
+    """Return the retrieval under way that will bring these modalities of a study, or all of it."""
+    wanted = select(retrieval.c.id).where(
+        retrieval.c.study_instance_uid == study,
+        retrieval.c.state.in_(OPEN),
+        retrieval.c.modalities.in_({modalities, ""}),
+    )
+    number: int | None = look.scalar(wanted.order_by(retrieval.c.id).limit(1))
+    return number
+
+
+def enter(change: Connection, study: str, modalities: str, instances: Sequence[int], now: float) -> int:
+    """Queue a retrieval; `instances` are held already and need not be brought."""
+    values = {
+        "study_instance_uid": study,
+        "modalities": modalities,
+        "state": RetrievalState.QUEUED,
+        "created_at": now,
+        "last_progress_at": now,
+    }
+    made = change.execute(insert(retrieval).values(**values)).inserted_primary_key
+    assert made is not None
+    number: int = made[0]
+    add(change, number, instances)
+    return number
+
+
+def add(change: Connection, number: int, instances: Iterable[int]) -> None:
+    """Note that a retrieval has these instances."""
+    rows = [{"retrieval": number, "instance": one} for one in instances]
+    if not rows:
+        return
+    change.execute(insert(retrieved), rows)
+    of_it = select(retrieved.c.instance).where(retrieved.c.retrieval == number)
+    nobodys = instance.c.id.in_(of_it) & (instance.c.reason == NOBODYS)
+    change.execute(update(instance).where(nobodys).values(reason=None))
+
+
+def take_in(change: Connection, arrival_name: str, belongings: Mapping[str, Iterable[int]], now: float) -> bool:
+    """Note which files of an arrival belong to which retrievals; False where one of these has ended meanwhile."""
+    numbers = {number for some in belongings.values() for number in some}
+    still = select(retrieval.c.id).where(retrieval.c.id.in_(numbers), retrieval.c.state.in_(OPEN))
+    if numbers - set(change.scalars(still)):
+        return False
+    by_file = select(instance.c.file, instance.c.id).where(instance.c.arrival == arrival_name)
+    ids = {row[0]: row[1] for row in change.execute(by_file)}
+    for number in sorted(numbers):
+        add(change, number, [ids[file] for file, some in belongings.items() if number in some])
+        change_row(change, number, last_progress_at=now)
+    return True
+
+
+def row(look: Connection, number: int) -> Row[Any]:
+    """Return a retrieval."""
+    return look.execute(select(retrieval).where(retrieval.c.id == number)).one()
+
+
+def in_state(look: Connection, *states: RetrievalState) -> list[Row[Any]]:
+    """Return the retrievals in these states, the oldest first."""
+    return list(look.execute(select(retrieval).where(retrieval.c.state.in_(states)).order_by(retrieval.c.id)))
+
+
+def claims(look: Connection, studies: Iterable[str]) -> list[Row[Any]]:
+    """Return the retrievals under way that what arrives of these studies belongs to, the oldest first."""
+    wanted = select(retrieval).where(
+        retrieval.c.study_instance_uid.in_(list(studies)),
+        retrieval.c.state.in_(OPEN),
+        retrieval.c.started_at.is_not(None),
+    )
+    return list(look.execute(wanted.order_by(retrieval.c.id)))
+
+
+def change_row(change: Connection, number: int, **values: Any) -> None:
+    """Write what has become of a retrieval."""
+    change.execute(update(retrieval).where(retrieval.c.id == number).values(**values))
+
+
+def held(look: Connection, number: int) -> dict[Key, Row[Any]]:
+    """Return the sound instances of a retrieval by their key, of several the one received last."""
+    wanted = (
+        select(instance, arrival.c.admitted_at, arrival.c.peer)
+        .join(retrieved, retrieved.c.instance == instance.c.id)
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(retrieved.c.retrieval == number, instance.c.state.in_(HOLDS_ITS_KEY), arrival.c.gone_at.is_(None))
+        .order_by(instance.c.id)
+    )
+    return {(one.series_instance_uid, one.sop_instance_uid): one for one in look.execute(wanted)}
+
+
+def held_count(look: Connection, number: int, series: Sequence[str] = ()) -> int:
+    """Count the distinct sound instances of a retrieval, in these series or in all."""
+    keys = (
+        select(instance.c.series_instance_uid, instance.c.sop_instance_uid)
+        .join(retrieved, retrieved.c.instance == instance.c.id)
+        .where(retrieved.c.retrieval == number, instance.c.state.in_(HOLDS_ITS_KEY))
+    )
+    if series:
+        keys = keys.where(instance.c.series_instance_uid.in_(series))
+    return look.scalar(select(func.count()).select_from(keys.distinct().subquery())) or 0
+
+
+def kept(look: Connection, study: str) -> list[Row[Any]]:
+    """Return every sound instance of a study that came from the PACS, for whomever, and is still here."""
+    wanted = (
+        select(instance)
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(
+            instance.c.study_instance_uid == study,
+            or_(instance.c.scope.startswith(OF_A_RETRIEVAL), instance.c.scope.startswith(UNCLAIMED)),
+            instance.c.state.in_(HOLDS_ITS_KEY),
+            arrival.c.gone_at.is_(None),
+        )
+        .order_by(instance.c.id)
+    )
+    return list(look.execute(wanted))
+
+
+def open_links(look: Connection, number: int) -> list[Row[Any]]:
+    """Return what open orders wait for of a retrieval."""
+    wanted = (
+        select(order_study, orders.c.modalities)
+        .join(orders, orders.c.id == order_study.c.order_id)
+        .where(order_study.c.retrieval == number, orders.c.state == OrderState.OPEN)
+        .order_by(order_study.c.order_id)
+    )
+    return list(look.execute(wanted))
+
+
+def is_being_taken_in(look: Connection, receiver: str) -> bool:
+    """Tell whether an arrival at `receiver` is known whose instances are not."""
+    waits = exists(select(arrival.c.name).where(arrival.c.receiver == receiver, arrival.c.state == "admitted"))
+    return bool(look.scalar(select(waits)))

@@ -1,0 +1,212 @@
+"""The tables of the ledger. Times are seconds since the epoch; no column holds a patient's name or ID.
+
+`instance.changes` is the one place that may hold what a rule replaced: it is for `trace`, never for a log.
+"""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+SCHEMA = "2"
+METADATA = MetaData()
+
+note = Table("note", METADATA, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
+
+arrival = Table(
+    "arrival",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("receiver", String, nullable=False),
+    Column("state", String, nullable=False, index=True),
+    Column("reason", Text),
+    Column("admitted_at", Float, nullable=False),
+    Column("newest_file_at", Float, nullable=False),
+    Column("settled_at", Float),
+    Column("gone_at", Float),  # originals aged out; the rows stay for `trace`
+    Column("calling_ae_title", String),
+    Column("called_ae_title", String),
+    Column("peer", String),
+    Column("hidden_files", Integer, nullable=False, default=0),
+    Column("empty_files", Integer, nullable=False, default=0),
+)
+
+instance = Table(
+    "instance",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("arrival", ForeignKey("arrival.name"), nullable=False, index=True),
+    Column("file", String, nullable=False),
+    Column("state", String, nullable=False, index=True),
+    Column("reason", Text),
+    Column("scope", String, nullable=False),
+    Column("study_instance_uid", String, index=True),
+    Column("series_instance_uid", String),
+    Column("sop_instance_uid", String, index=True),
+    Column("sop_class_uid", String),
+    Column("modality", String),
+    Column("accession_number", String, index=True),
+    Column("calling_ae_title", String, nullable=False),
+    Column("called_ae_title", String, nullable=False),
+    Column("institution", String),
+    Column("size", Integer, nullable=False),
+    Column("received_sha256", String, nullable=False),  # of the file
+    Column("data_set_sha256", String),  # file meta information aside: it names the sender
+    Column("transfer_syntax_received", String),
+    Column("transfer_syntax_sent", String),
+    Column("changes", JSON),
+    Column("pixel_length", Integer),
+    Column("pixel_md5", String),
+    Column("pixel_sha256", String),
+    Column("encoded_length", Integer),
+    Column("consigned", Boolean, nullable=False, default=False),
+    Column("discarded_at", Float),  # a person has deleted the file; the row stays for `trace`
+    Index(
+        "one_of_each",
+        "scope",
+        "study_instance_uid",
+        "series_instance_uid",
+        "sop_instance_uid",
+        unique=True,
+        sqlite_where=text("state IN ('received', 'passed', 'encoded')"),
+        postgresql_where=text("state IN ('received', 'passed', 'encoded')"),
+    ),
+    Index("to_consign", "consigned", sqlite_where=text("NOT consigned"), postgresql_where=text("NOT consigned")),
+)
+
+delivery = Table(
+    "delivery",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("destination", String, nullable=False),
+    Column("receiver", String, nullable=False),
+    Column("study_instance_uid", String, nullable=False, index=True),
+    Column("state", String, nullable=False, index=True),
+    Column("reason", Text),
+    Column("held", Boolean, nullable=False, default=False),  # waits for `retry`, whatever the time
+    Column("guard_released", Boolean, nullable=False, default=False),
+    Column("created_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("first_attempt_at", Float),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("finished_at", Float),
+    Column("order_id", ForeignKey("orders.id"), index=True),  # null: on the line, for no order
+    Column("made_path", String),  # the file made for a person to fetch
+    Column("made_size", Integer),
+)
+
+receipt = Table(
+    "receipt",
+    METADATA,
+    Column("delivery", ForeignKey("delivery.id"), primary_key=True),
+    Column("instance", ForeignKey("instance.id"), primary_key=True, index=True),
+    Column("state", String, nullable=False),
+    Column("code", String, nullable=False, default=""),
+    Column("message", Text, nullable=False, default=""),
+    Column("verified", Boolean, nullable=False, default=False),
+    Column("attempted", Boolean, nullable=False, default=False),
+    Column("path", String, nullable=False),  # below the spool
+    Column("sha256", String, nullable=False),  # pinned before the first attempt: retries send that very file
+    Column("size", Integer, nullable=False),
+    Column("transfer_syntax_uid", String, nullable=False),
+    Column("encoding", String, nullable=False),
+    Column("at", Float),
+)
+
+destination = Table(
+    "destination",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("paused", Boolean, nullable=False, default=False),
+    Column("down_since", Float),
+    Column("reason", Text),
+)
+
+orders = Table(
+    "orders",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("key", String, nullable=False, index=True),  # verb, accessions, modalities, destination, container
+    Column("verb", String, nullable=False),
+    Column("accessions", JSON, nullable=False),
+    Column("modalities", JSON, nullable=False),
+    Column("destination", String, nullable=False),
+    Column("container", String, nullable=False, default=""),
+    Column("missing_allowed", Boolean, nullable=False, default=False),
+    Column("incomplete_allowed", Boolean, nullable=False, default=False),
+    Column("again", Boolean, nullable=False, default=False),
+    Column("state", String, nullable=False, index=True),
+    Column("stage", String, nullable=False),
+    Column("error_kind", String),
+    Column("detail", Text),
+    Column("missing", JSON, nullable=False, default=list),  # accession numbers the PACS does not know
+    Column("sent_before", Integer, nullable=False, default=0),  # by an earlier order, so not sent again
+    Column("receiver", String),  # of `send`: as which receiver's the files are treated, null: as they are
+    Column("files", Integer, nullable=False, default=0),  # of `send`
+    Column("created_at", Float, nullable=False),
+    Column("last_progress_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("cleared_at", Float),  # what it made is deleted
+    Index(
+        "one_open",
+        "key",
+        unique=True,
+        sqlite_where=text("state = 'open'"),
+        postgresql_where=text("state = 'open'"),
+    ),
+)
+
+retrieval = Table(
+    "retrieval",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("study_instance_uid", String, nullable=False, index=True),
+    Column("modalities", String, nullable=False, default=""),  # joined by backslashes; empty: all of the study
+    Column("state", String, nullable=False, index=True),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),  # the last final response of the PACS, or the end of waiting for one
+    Column("ended_at", Float),
+    Column("last_progress_at", Float, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("status", String),  # of the final response, as 0xB000; null where none came
+    Column("completed", Integer, nullable=False, default=0),  # sub-operations, as the PACS counts them
+    Column("failed", Integer, nullable=False, default=0),
+    Column("warned", Integer, nullable=False, default=0),
+    Column("remaining", Integer, nullable=False, default=0),
+    Column("announced", Integer),  # how many instances it has, by the final response to a move of all of it
+    Column("arrived", Integer, nullable=False, default=0),  # seen arriving so far, before they are taken in
+    Column("error_kind", String),
+    Column("detail", Text),
+)
+
+order_study = Table(
+    "order_study",
+    METADATA,
+    Column("order_id", ForeignKey("orders.id"), primary_key=True),
+    Column("study_instance_uid", String, primary_key=True),
+    Column("accession_number", String, nullable=False),
+    Column("retrieval", ForeignKey("retrieval.id"), index=True),
+    Column("found_at", Float, nullable=False),
+    Column("series", JSON, nullable=False),  # [[Series Instance UID, Modality, instances or null], ...]
+    Column("counted", Integer),  # what the PACS says it holds, null where it does not say
+    Column("asked", Boolean, nullable=False, default=False),  # whether it has been asked for the list
+    Column("listed", JSON(none_as_null=True)),  # [[Series, SOP Instance UID], ...] where it lists them, else null
+)
+
+retrieved = Table(
+    "retrieved",
+    METADATA,
+    Column("retrieval", ForeignKey("retrieval.id"), primary_key=True),
+    Column("instance", ForeignKey("instance.id"), primary_key=True, index=True),
+)

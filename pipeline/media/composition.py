@@ -1,0 +1,75 @@
+"""Put together what a disc consists of: its index, its pages, its pictures, and links to its objects."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.media import records
+from pipeline.media.arrangement import PatientNode, placed
+from pipeline.media.dicomdir import dicomdir
+from pipeline.media.model import DiscOptions, LeftOut, Medium, StudyOnDisc
+from pipeline.media.names import volume_id
+from pipeline.media.pages import SUMS, Story, checksums, pages
+from pipeline.media.read_back import DICOMDIR
+from pipeline.media.summary import patient_of, study_of
+from pipeline.media.tree import plant
+from pipeline.media.viewer import ViewerFile
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What goes onto a disc; `pictures` are by Series Instance UID."""
+
+    patients: Sequence[PatientNode]
+    pictures: Mapping[str, bytes]
+    left_out: Sequence[LeftOut]
+    viewer: Sequence[ViewerFile]
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A tree that is ready to be written, and the SHA-256 of every file in it by its path on the disc."""
+
+    tree: Mapping[str, Path]
+    expected: Mapping[str, str]
+    volume_id: str
+    medium: Medium
+    studies: tuple[StudyOnDisc, ...]
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all files."""
+        return sum(file.stat().st_size for file in self.tree.values())
+
+
+def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) -> Composed:
+    """Make the files of a disc that are made for it in `folder`, and return the tree of all of them."""
+    patients, pictures = parts.patients, parts.pictures
+    objects = list(placed(patients))
+    named = volume_id(patients[0].first.text(records.STUDY_DATE), [one.entry.sha256 for one in objects])
+    studies = tuple(study_of(study) for patient in patients for study in patient.studies)
+    places = {uid: f"IHE_PDI/T{number:07d}.JPG" for number, uid in enumerate(pictures, 1)}
+    story = Story(
+        patients=tuple(patient_of(patient.first) for patient in patients),
+        studies=studies,
+        left_out=tuple(parts.left_out),
+        decoded=sum(one.entry.decoded_from is not None for one in objects),
+        pictures=places,
+        volume_id=named,
+        medium=medium,
+        options=options,
+    )
+    files = {DICOMDIR: dicomdir(patients, named), **pages(story)}
+    files |= {places[uid]: picture for uid, picture in pictures.items()}
+    hashes = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+    hashes |= {one.path: one.entry.sha256 for one in objects}
+    files[SUMS] = checksums(hashes.items())
+    hashes[SUMS] = hashlib.sha256(files[SUMS]).hexdigest()
+    hashes |= {"/".join(file.place): _sha256(file.path) for file in parts.viewer}
+    return Composed(plant(folder, objects, parts.viewer, files), hashes, named, medium, studies)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,137 @@
+"""Read a DICOMDIR back, by pydicom: another reader than the code that wrote it.
+
+Records are followed as every reader follows them, by their offsets (PS3.3 F.2.2.2); whatever else stands in
+the file is reported.
+"""
+
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.errors import InvalidDicomError
+
+_UNREADABLE = (InvalidDicomError, OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError)
+_MOST_LEVELS = 16
+_FIRST, _NEXT, _IN_USE, _BELOW, _KIND, _FILE_ID = (  # PS3.3 F.3.2.2
+    *(0x00041200, 0x00041400, 0x00041410),
+    *(0x00041420, 0x00041430, 0x00041500),
+)
+
+
+class NoDirectory(Exception):
+    """Say why a file cannot be read as a DICOMDIR."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A record that names a file, with what its parents say; values as bytes without padding."""
+
+    kind: str
+    path: str  # DICOM/ST000001/…
+    sop_class_uid: bytes
+    sop_instance_uid: bytes
+    transfer_syntax_uid: bytes
+    above: "Above"
+
+
+@dataclass(frozen=True, slots=True)
+class Above:
+    """What the records above one say of patient, study and series."""
+
+    patient_id: bytes = b""
+    patient_name: bytes = b""
+    character_set: bytes = b""  # of the patient record
+    study_instance_uid: bytes = b""
+    series_instance_uid: bytes = b""
+
+
+@dataclass(slots=True)
+class Directory:
+    """A DICOMDIR as read: its File-set ID, what it lists, and in words what is wrong with its structure."""
+
+    file_set_id: str = ""
+    listed: list[Listed] = field(default_factory=list)
+    patients: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def read_directory(data: bytes) -> Directory:
+    """Return what a DICOMDIR lists; raises NoDirectory."""
+    try:
+        dataset = dcmread(BytesIO(data))
+        records = {item.seq_item_tell: item for item in dataset.get("DirectoryRecordSequence") or ()}
+        walk = _Walk(records, Directory(str(dataset.get("FileSetID") or "")))
+        walk.follow(_number(dataset, _FIRST, 0), Above(), 0)
+    except _UNREADABLE as error:
+        raise NoDirectory(f"the DICOMDIR cannot be read ({type(error).__name__})") from error
+    if orphans := len(records) - len(walk.seen):
+        walk.directory.problems.append(f"{orphans} directory records cannot be reached from the root")
+    return walk.directory
+
+
+@dataclass
+class _Walk:
+    """One walk through the records, by offset."""
+
+    records: dict[int, Dataset]
+    directory: Directory
+    seen: set[int] = field(default_factory=set)
+
+    def follow(self, offset: int, above: Above, level: int) -> None:
+        """Visit a chain of records, each with everything below it."""
+        while offset:
+            if offset not in self.records or offset in self.seen or level > _MOST_LEVELS:
+                where = "back to where it was" if offset in self.seen else "nowhere"
+                self.directory.problems.append(f"an offset in the DICOMDIR leads {where}")
+                return
+            self.seen.add(offset)
+            record = self.records[offset]
+            if _number(record, _IN_USE, 0xFFFF) != 0:  # 0: a record that is to be ignored
+                self._visit(record, above, level)
+            offset = _number(record, _NEXT, 0)
+
+    def _visit(self, record: Dataset, above: Above, level: int) -> None:
+        kind = _raw(record, _KIND).decode("ascii", "replace")
+        here = _extended(above, kind, record)
+        self.directory.patients += kind == "PATIENT"
+        if _raw(record, _FILE_ID):
+            self.directory.listed.append(_listed(kind, record, here))
+        self.follow(_number(record, _BELOW, 0), here, level + 1)
+
+
+def _listed(kind: str, record: Dataset, above: Above) -> Listed:
+    parts = _raw(record, _FILE_ID).decode("ascii", "replace").split("\\")
+    return Listed(
+        kind,
+        "/".join(part.strip(" \0") for part in parts),
+        _raw(record, 0x00041510),
+        _raw(record, 0x00041511),
+        _raw(record, 0x00041512),
+        above,
+    )
+
+
+def _extended(above: Above, kind: str, record: Dataset) -> Above:
+    if kind == "PATIENT":
+        return Above(_raw(record, 0x00100020), _raw(record, 0x00100010), _raw(record, 0x00080005))
+    if kind == "STUDY":
+        return replace(above, study_instance_uid=_raw(record, 0x0020000D))
+    if kind == "SERIES":
+        return replace(above, series_instance_uid=_raw(record, 0x0020000E))
+    return above
+
+
+def _raw(record: Dataset, tag: int) -> bytes:
+    """Return a value as it lies in the file, without padding; pydicom has found it, and not decoded it."""
+    element: Any = record.get_item(tag) if tag in record else None
+    value = element.value if element is not None else b""
+    return (value if isinstance(value, bytes) else str(value or "").encode()).strip(b" \0")
+
+
+def _number(record: Dataset, tag: int, missing: int) -> int:
+    element: Any = record.get_item(tag) if tag in record else None
+    if isinstance(element, RawDataElement):
+        return int.from_bytes(element.value or b"", "little" if element.is_little_endian else "big")
+    return missing if element is None else int(element.value or 0)

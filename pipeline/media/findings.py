@@ -1,0 +1,49 @@
+"""What is wrong with a disc, in sentences, and what was counted on it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+_SHOWN = 3
+
+Level = Literal["error", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong. Error: images are not found, or may be shown under a wrong name. Note: less."""
+
+    level: Level
+    text: str
+
+
+@dataclass(slots=True)
+class Inspection:
+    """What was found out about a disc."""
+
+    volume_id: str | None = None
+    file_set_id: str | None = None
+    objects: int = 0  # DICOM files on it
+    listed: int = 0  # records of the DICOMDIR that name a file
+    patients: int = 0  # distinct Patient IDs of the objects
+    checksums: int = 0  # files that are as the disc's own list says
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        """Tell whether there is no error."""
+        return not any(finding.level == "error" for finding in self.findings)
+
+    def error(self, text: str) -> None:
+        """Enter an error."""
+        self.findings.append(Finding("error", text))
+
+    def note(self, text: str) -> None:
+        """Enter a note."""
+        self.findings.append(Finding("note", text))
+
+
+def some(paths: Sequence[str]) -> str:
+    """Return the first few of many paths, and how many more there are."""
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return ", ".join(paths[:_SHOWN]) + more

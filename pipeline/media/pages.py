@@ -1,0 +1,119 @@
+"""README.TXT, INDEX.HTM and SHA256.TXT: for people who have never heard of DICOM, in English and Spanish.
+
+Whatever a peer sent is escaped by the template engine, and characters that XML does not know are taken out.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from pipeline import __version__
+from pipeline.media.model import DiscOptions, LeftOut, Medium, Patient, StudyOnDisc
+from pipeline.media.summary import readable_date, readable_name
+
+README, INDEX, SUMS = "README.TXT", "INDEX.HTM", "SHA256.TXT"
+_ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
+_PROFILES = {"cd": "STD-GEN-CD", "dvd": "STD-GEN-DVD-J2K", "usb": "STD-GEN-USB-J2K", "any": ""}
+_KINDS = {
+    "CR": "X-ray / Radiografía",
+    "DX": "X-ray / Radiografía",
+    "CT": "CT / TC",
+    "MR": "MRI / RM",
+    "US": "Ultrasound / Ecografía",
+    "MG": "Mammography / Mamografía",
+    "NM": "Nuclear medicine / Medicina nuclear",
+    "PT": "PET",
+    "XA": "Angiography / Angiografía",
+    "RF": "Fluoroscopy / Fluoroscopia",
+    "SR": "Report / Informe",
+    "DOC": "Document / Documento",
+    "KO": "Key images / Imágenes clave",
+    "PR": "Presentation / Presentación",
+    "ECG": "ECG",
+    "OT": "Other / Otro",
+    "SC": "Screen capture / Captura",
+    "SEG": "Segmentation / Segmentación",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Everything the pages tell; `pictures` maps Series Instance UIDs to paths on the disc."""
+
+    patients: tuple[Patient, ...]
+    studies: tuple[StudyOnDisc, ...]
+    left_out: tuple[LeftOut, ...]
+    decoded: int
+    pictures: Mapping[str, str]
+    volume_id: str
+    medium: Medium
+    options: DiscOptions
+
+
+def pages(story: Story) -> dict[str, bytes]:
+    """Return README.TXT and INDEX.HTM; lines end as Windows expects, and the mark of UTF-8 stands first."""
+    words = _words(story)
+    readme = _environment.get_template(f"{README}.jinja").render(words)
+    index = _environment.get_template(f"{INDEX}.jinja").render(words)
+    return {
+        README: _ILLEGAL.sub("", readme).replace("\n", "\r\n").encode("utf-8-sig"),
+        INDEX: _ILLEGAL.sub("", index).encode(),
+    }
+
+
+def checksums(hashes: Iterable[tuple[str, str]]) -> bytes:
+    """Return the list of (path, SHA-256) as `sha256sum -c` reads it."""
+    return "".join(f"{sha256}  {path}\n" for path, sha256 in hashes).encode("ascii")
+
+
+def _words(story: Story) -> dict[str, Any]:
+    options = story.options
+    is_disc = story.medium.name in {"cd", "dvd"}
+    return {
+        "carrier": "disc" if is_disc else "folder",
+        "soporte": "disco" if is_disc else "directorio",
+        "patients": story.patients,
+        "studies": story.studies,
+        "series_count": sum(len(study.series) for study in story.studies),
+        "objects": sum(study.instances for study in story.studies),
+        "left_out": story.left_out,
+        "left_out_groups": _grouped(story.left_out),
+        "decoded": story.decoded,
+        "pictures": defaultdict(str, story.pictures),
+        "volume_id": story.volume_id,
+        "medium_name": story.medium.name,
+        "profile": _PROFILES[story.medium.name],
+        "partial": options.partial,
+        "replaces": options.replaces,
+        "viewer": options.viewer_at if options.viewer else "",
+        "contact": options.contact,
+        "institution": ", ".join(dict.fromkeys(study.institution for study in story.studies if study.institution)),
+        "made_at": options.made_at.strftime("%Y-%m-%d %H:%M %Z").strip(),
+        "version": __version__,
+    }
+
+
+def _grouped(left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
+    """Put objects left out for the same reason together, each by its UID, else by its file's name."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for one in left_out:
+        groups[one.reason].append(one.sop_instance_uid or f"file {one.source.name}")
+    return [{"reason": reason, "count": len(uids), "uids": uids} for reason, uids in groups.items()]
+
+
+_environment = Environment(
+    loader=PackageLoader("pipeline.media"),
+    autoescape=select_autoescape(enabled_extensions=("htm.jinja",), default=False),
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+    trim_blocks=False,
+)
+_environment.filters |= {
+    "name": readable_name,
+    "date": readable_date,
+    "modality": lambda modality: _KINDS.get(modality, modality),
+}

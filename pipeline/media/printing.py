@@ -1,0 +1,78 @@
+"""What `storestow disc` prints; nothing a disc holds reaches the terminal unescaped."""
+
+import contextlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress as ProgressBar
+
+from pipeline.events import escaped
+from pipeline.media.findings import Inspection
+from pipeline.media.model import Disc, Progress
+from pipeline.media.result import as_json as result_of
+
+_console = Console(highlight=False)
+_STAGES = {"read": "reading objects", "decode": "decoding", "write": "writing", "verify": "reading back"}
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress]:
+    """Show a bar for each stage on standard error, if that is a terminal."""
+    with ProgressBar(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
+        known = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in known:
+                known[stage] = bars.add_task(_STAGES.get(stage, stage), total=total)
+            bars.update(known[stage], completed=done)
+
+        yield show
+
+
+def show_disc(disc: Disc, *, as_json: bool) -> None:
+    """Print what was made, and every object that is not on it."""
+    if as_json:
+        print(json.dumps(result_of(disc, disc.path.name), indent=2))  # noqa: T201
+        return
+    objects = f"{len(disc.instances)} objects in {sum(len(study.series) for study in disc.studies)} series"
+    _say(f"{disc.path}: {disc.size:,} bytes for {disc.medium.name.upper()}, volume {disc.volume_id}, {objects}")
+    _say(f"sha256 {disc.sha256}")
+    decoded = sum(one.decoded_from is not None for one in disc.instances)
+    if decoded:
+        _say(f"{decoded} objects were decoded to Explicit VR Little Endian for it")
+    if disc.duplicates:
+        _say(f"{disc.duplicates} files were repetitions of an object that is on it")
+    for reason, count in Counter(one.reason for one in disc.left_out).items():
+        _say(f"LEFT OUT {count}: {reason}")
+        for one in [one for one in disc.left_out if one.reason == reason][:5]:
+            _say(f"    {one.sop_instance_uid or '-'}  {one.source.name}")
+    _say("read back: every object and every record of its DICOMDIR is as it should be")
+
+
+def show_inspection(found: Inspection, *, as_json: bool) -> None:
+    """Print what is wrong with a disc, and what was counted on it."""
+    if as_json:
+        print(json.dumps({"good": found.is_good, **asdict(found)}, indent=2))  # noqa: T201
+        return
+    for finding in found.findings:
+        colour = "red" if finding.level == "error" else "yellow"
+        _console.print(
+            f"[{colour}]{finding.level}[/] {escape(escaped(finding.text, 2000).strip(chr(34)))}", soft_wrap=True
+        )
+    counted = f"{found.objects} objects of {found.patients} patient{'s' * (found.patients != 1)}"
+    listed = f"{found.listed} listed in the DICOMDIR"
+    sums = f", {found.checksums} checksums hold" if found.checksums else ""
+    _say(f"{counted}, {listed}{sums}")
+    verdict = (
+        "nothing wrong was found" if not found.findings else "good, with notes" if found.is_good else "NOT GOOD"
+    )
+    _say(verdict)
+
+
+def _say(text: str) -> None:
+    _console.print(escape(escaped(text, 2000).strip('"')), soft_wrap=True)

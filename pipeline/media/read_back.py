@@ -1,0 +1,144 @@
+"""Read the finished medium back, by other code than wrote it, before anybody is offered it.
+
+One sequential pass: every object's SHA-256 against what went in, every record of the DICOMDIR and its parents
+against the object it points to, every name against the tree that was meant.
+"""
+
+import contextlib
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pipeline.media.claims import Claims, NoClaims, claims_of
+from pipeline.media.contents import Contents, IsoContents, ZipContents, read_all
+from pipeline.media.cross_check import mismatches
+from pipeline.media.directory import Directory, NoDirectory, read_directory
+from pipeline.media.errors import NotAsWritten
+from pipeline.media.guards import UNKNOWN_PATIENT_ID
+from pipeline.media.iso9660 import SHORT_NAME, File, NoIso
+
+DICOMDIR = "DICOMDIR"
+_UNREADABLE = (NoIso, NoDirectory, NoClaims, OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+def read_back(
+    medium: Path,
+    volume_id: str,
+    expected: Mapping[str, str],
+    pass_phrase: str | None,
+    progress: Callable[[int], None],
+) -> str:
+    """Return the SHA-256 of the file `medium`, once everything in it has been found as `expected`.
+
+    `expected` maps every path on the medium to the SHA-256 of what was put there; those below DICOM/ are the
+    objects. Raises NotAsWritten with the first thing that is wrong.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        whole = beside.submit(_sha256, medium)  # from the page cache that the pass below fills, or the other way
+        with contextlib.closing(_open(medium, pass_phrase)) as contents:
+            if isinstance(contents, IsoContents):
+                _check_image(contents, medium, volume_id)
+            _check_paths(set(contents.files), expected)
+            _check_directory(contents, volume_id, _read_files(contents, expected, progress))
+        return whole.result()
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Say of what cannot be read that it is not as it was written; around reading, never around `progress`."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise NotAsWritten(f"what was written cannot be read back: {error}") from error
+
+
+def _open(medium: Path, pass_phrase: str | None) -> IsoContents | ZipContents:
+    with _readable():
+        if zipfile.is_zipfile(medium):
+            return ZipContents(medium, pass_phrase)
+        return IsoContents(medium, by_long_names=True)
+
+
+def _check_image(image: IsoContents, medium: Path, volume_id: str) -> None:
+    if image.volume_id != volume_id:
+        raise NotAsWritten(f"the image is called {image.volume_id}, not {volume_id}")
+    if image.volume.joliet is None:
+        raise NotAsWritten("the image has no Joliet tree")
+    if image.volume.primary.volume_size > medium.stat().st_size:
+        raise NotAsWritten("the image is shorter than it says")
+    _check_names(image.volume.primary.files, image.volume.joliet.files)
+
+
+def _check_names(primary: Mapping[str, File], joliet: Mapping[str, File]) -> None:
+    """Both trees must lead to the same places, under the same names wherever a name is short enough."""
+    short = {path: file.extents for path, file in primary.items()}
+    long = {path: file.extents for path, file in joliet.items()}
+    if sorted(short.values()) != sorted(long.values()):
+        raise NotAsWritten("the short and the long file names do not lead to the same files")
+    for path, extents in long.items():
+        if all(SHORT_NAME.fullmatch(name) for name in path.split("/")) and short.get(path) != extents:
+            raise NotAsWritten(f"{path} is another file by its short name")
+
+
+def _check_paths(found: set[str], expected: Mapping[str, str]) -> None:
+    if missing := expected.keys() - found:
+        raise NotAsWritten(f"{len(missing)} files are missing from what was written, {min(missing)} first")
+    if more := found - expected.keys():
+        raise NotAsWritten(f"{len(more)} files were written that nobody meant, {min(more)} first")
+
+
+def _read_files(
+    contents: Contents, expected: Mapping[str, str], progress: Callable[[int], None]
+) -> dict[str, Claims]:
+    """Hash every file in the order of the medium; return what the objects among them claim."""
+    claims: dict[str, Claims] = {}
+    done = 0
+    for path in contents.files:
+        digest = hashlib.sha256()
+        for number, piece in enumerate(_pieces(contents, path)):
+            if number == 0 and path.startswith("DICOM/"):
+                with _readable():
+                    claims[path] = claims_of(piece)
+            digest.update(piece)
+            done += len(piece)
+        if digest.hexdigest() != expected[path]:
+            raise NotAsWritten(f"{path} does not read back as it was")
+        progress(done)
+    return claims
+
+
+def _pieces(contents: Contents, path: str) -> Iterator[bytes]:
+    with _readable():
+        yield from contents.pieces(path)
+
+
+def _check_directory(contents: Contents, volume_id: str, claims: Mapping[str, Claims]) -> None:
+    with _readable():
+        directory = read_directory(read_all(contents, DICOMDIR))
+    if directory.file_set_id != volume_id:
+        raise NotAsWritten(f"the File-set ID is {directory.file_set_id}, the volume {volume_id}")
+    if directory.problems:
+        raise NotAsWritten(directory.problems[0])
+    paths = [listed.path for listed in directory.listed]
+    if len(paths) != len(set(paths)):
+        raise NotAsWritten("two records of the DICOMDIR name the same file")
+    if set(paths) != claims.keys():
+        raise NotAsWritten(f"the DICOMDIR lists {len(paths)} objects, {len(claims)} are there")
+    _check_records(directory, claims)
+
+
+def _check_records(directory: Directory, claims: Mapping[str, Claims]) -> None:
+    for listed in directory.listed:
+        found = claims[listed.path]
+        stands_in = listed.above.patient_id == UNKNOWN_PATIENT_ID.encode() and not found.patient_id
+        wrong = [name for name in mismatches(listed, found) if not (stands_in and name == "Patient ID")]
+        if wrong:
+            raise NotAsWritten(f"the record of {listed.path} and the object disagree in {', '.join(wrong)}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

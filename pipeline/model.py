@@ -1,0 +1,249 @@
+"""The words of the line as types: immutable values that cannot be wrong once they exist."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class ArrivalState(StrEnum):
+    """Where an admitted folder stands (design 5)."""
+
+    ADMITTED = "admitted"
+    PROCESSING = "processing"
+    SETTLED = "settled"
+    QUARANTINED = "quarantined"
+
+
+class InstanceState(StrEnum):
+    """What became of one received file (design 5)."""
+
+    RECEIVED = "received"
+    PASSED = "passed"
+    ENCODED = "encoded"
+    QUARANTINED = "quarantined"
+    CONFLICT = "conflict"
+    DUPLICATE = "duplicate"
+
+
+class DeliveryState(StrEnum):
+    """Where a consignment stands on its way to one destination (design 5)."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    DELIVERED = "delivered"
+    DEFERRED = "deferred"
+    REFUSED = "refused"
+
+
+class ReceiptState(StrEnum):
+    """What the peer said of one SOP Instance (design 5)."""
+
+    PENDING = "pending"
+    STORED = "stored"
+    WARNED = "warned"
+    PRESENT = "present"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+
+
+class OrderState(StrEnum):
+    """Where an order stands (design 5)."""
+
+    OPEN = "open"
+    DONE = "done"
+    PARTIAL = "partial"  # something came, not everything: never called done, whoever allowed it
+    FAILED = "failed"
+
+
+class OrderStage(StrEnum):
+    """What is being done for an open order, in this order."""
+
+    PLACED = "placed"
+    FINDING = "finding"
+    QUEUED = "queued"  # in the ledger: the studies are being retrieved; which of the three, their retrievals tell
+    MOVING = "moving"
+    RECEIVING = "receiving"  # the PACS has finished, what it sent is being taken in
+    PREPARING = "preparing"
+    DELIVERING = "delivering"
+    ENDED = "ended"
+
+
+SEND_VERB = "send"  # the one verb whose order retrieves nothing: it sends files from this machine's disk
+
+
+class RetrievalState(StrEnum):
+    """Where the retrieval of one study from the PACS stands; several orders may wait for one."""
+
+    QUEUED = "queued"
+    MOVING = "moving"
+    RECEIVING = "receiving"  # the PACS has finished; what it sent is being taken in, or more may follow
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+
+
+class OrderError(StrEnum):
+    """Why an order ended otherwise than done; `words` are what a person and the HIS read."""
+
+    NO_DATA = "no-data"
+    MORE_THAN_ONE_PATIENT = "more-than-one-patient"
+    PACS_UNREACHABLE = "pacs-unreachable"
+    RECEIVER_NOT_READY = "receiver-not-ready"
+    MOVE_INCOMPLETE = "move-incomplete"
+    MOVE_TIMED_OUT = "move-timed-out"
+    DISC_FAILED = "disc-failed"
+    PUBLISHER_UNREACHABLE = "publisher-unreachable"
+    RELAY_FAILED = "relay-failed"
+    RELAY_INCOMPLETE = "relay-incomplete"
+    NOT_CONFIGURED = "not-configured"
+    INTERNAL = "internal-error"
+
+    @property
+    def words(self) -> str:
+        """Return the short words of the HTTP interface; they never change."""
+        return _ERROR_WORDS[self]
+
+
+_ERROR_WORDS = {
+    OrderError.NO_DATA: "no DICOM data for accession_number",
+    OrderError.MORE_THAN_ONE_PATIENT: "more than one patient",
+    OrderError.PACS_UNREACHABLE: "PACS unreachable",
+    OrderError.RECEIVER_NOT_READY: "receiver not ready",
+    OrderError.MOVE_INCOMPLETE: "PACS move incomplete",
+    OrderError.MOVE_TIMED_OUT: "PACS move timed out",
+    OrderError.DISC_FAILED: "ISO creation failed",
+    OrderError.PUBLISHER_UNREACHABLE: "CD Publisher unreachable",
+    OrderError.RELAY_FAILED: "DICOM relay failed",
+    OrderError.RELAY_INCOMPLETE: "DICOM relay incomplete",
+    OrderError.NOT_CONFIGURED: "not configured",
+    OrderError.INTERNAL: "internal error",
+}
+
+
+ARRIVED = frozenset(
+    {ReceiptState.STORED, ReceiptState.WARNED, ReceiptState.PRESENT, ReceiptState.DUPLICATE}
+)  # the receipts that make a delivery `delivered`, once verified
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class InstanceKey:
+    """Identify an instance within its scope; SOP Instance UID alone is not enough (facts/users.md B4)."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Tell where an instance came from, as far as its receiver could know it.
+
+    `calling_ae_title` is (0002,0016) in study mode and the association's in association mode; `peer` is the
+    numeric IP address, known in association mode only. `called_ae_title` is what the sender called in
+    association mode, the receiver's own AE title in study mode (storescp does not tell).
+    """
+
+    receiver: str
+    calling_ae_title: str
+    called_ae_title: str
+    peer: str | None
+    admitted_at: (
+        datetime  # aware, UTC: Attribute Modification DateTime, so that the same input gives the same bytes
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Propose that a top-level attribute gets `value`, or goes (`value` is None).
+
+    `keyword` is its DICOM keyword, `"gggg,CREATOR,ee"` for a private element, else `ggggeeee`. `value` is a
+    text, several values joined by backslashes. `before` and `after` are texts for the ledger, None where the
+    attribute is absent; `before` is filled in where the change is applied.
+    """
+
+    tag: int
+    keyword: str
+    value: Any | None
+    before: str | None
+    after: str | None
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One instance of a consignment: the very file that is sent, pinned by its SHA-256."""
+
+    key: InstanceKey
+    path: Path
+    sha256: str
+    size: int  # bytes
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    called_ae_title: str
+    institution: str | None  # the mapped InstitutionName, None where the mapping knows neither AE title nor peer
+    attempted: bool = False  # an earlier attempt may have left this instance at the destination
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Say what a destination said of one instance.
+
+    `stored` and `warned` must be `verified` before the delivery is `delivered`; `code` is the status of the
+    peer's protocol as text (`0xA700`, `HTTP 503`), `message` a sentence without patient data.
+    """
+
+    key: InstanceKey
+    state: ReceiptState
+    code: str = ""
+    message: str = ""
+    verified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConsignmentAbout:
+    """Say which order a consignment is for.
+
+    `expected` and `received` are distinct instances of all its studies: fewer received than expected means
+    that a person allowed an incomplete one, and what is made must say so. `missing` are accession numbers the
+    PACS does not know; `container` is what was asked for, empty where nobody cared.
+    """
+
+    order: int
+    accessions: tuple[str, ...]
+    expected: int
+    received: int
+    missing: tuple[str, ...] = ()
+    container: str = ""
+
+
+def _nobody_asks(_items: "Sequence[Item]") -> None:
+    pass
+
+
+def _nobody_fetches(_path: Path) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Consignment:
+    """Instances for one destination.
+
+    A destination calls `attempt(items)` before the first byte of these leaves: their receipts then say
+    durably that the peer may have them, so that after a crash the peer is asked instead of sent to again.
+    One that makes a file for a person to fetch calls `made(path)` once it is complete and read back, before
+    the receipts; of a consignment made twice the last path counts. `study_instance_uid` is the first study's
+    where an order holds several; each item has its own key.
+    """
+
+    delivery: int
+    study_instance_uid: str
+    items: tuple[Item, ...]
+    attempt: Callable[[Sequence[Item]], None] = field(default=_nobody_asks, compare=False)
+    guard_released: bool = False  # a person has said: send it although the guard holds it
+    about: ConsignmentAbout | None = None  # None: not for an order
+    made: Callable[[Path], None] = field(default=_nobody_fetches, compare=False)
+    again: bool = False  # a person has said: send it although the destination has these UIDs already

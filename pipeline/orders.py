@@ -1,0 +1,225 @@
+"""Orders: a request by accession number, placed as one row that the worker executes and everybody may look at.
+
+`place` is all that a command, the hook and the shim do; so an order survives whatever dies, and two who ask
+for the same share one. The statements are in `ledger.orders`; what is done for an order, in `fulfil`.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from pipeline.accession import AccessionNumber, distinct
+from pipeline.errors import Configuration, Transient
+from pipeline.events import Event, emit
+from pipeline.ledger import Ledger, order_counts, sharing
+from pipeline.ledger import orders as rows
+from pipeline.ledger.order_counts import Counts
+from pipeline.model import OrderError, OrderStage, OrderState
+from pipeline.settings import Settings
+from pipeline.spool import Spool
+from pipeline.waypoints import reached
+
+
+class TooManyOrders(Transient):
+    """Say that as many orders are open as may be: nothing was placed, a little later there is room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """The orders that crowd each other: no new one is placed while `at_most` of these verbs are open."""
+
+    verbs: tuple[str, ...]
+    at_most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Say which order serves a request, and whether it was made for it."""
+
+    order_id: int
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoundStudy:
+    """A study the PACS has under an accession number asked for; `instances` is None where it does not say."""
+
+    study_instance_uid: str
+    accession_number: str
+    series: int
+    modalities: tuple[str, ...]
+    instances: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFile:
+    """The file a destination made for a person to fetch; its `name` is for the person, its `path` is not."""
+
+    path: str
+    name: str
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OrderView:
+    """An order as everybody may see it: no patient, JSON-able by `as_json`. Times are seconds since the epoch.
+
+    `expected` and `received` count distinct instances over all studies, `failed` sub-operations of the PACS.
+    `sent` and `refused` count instances at the destination, `sent_before` those an earlier order with the same
+    wish brought there. `late` instances arrived after this order had been served and are in none of its results.
+    `place_in_queue` is how many retrievals go before the first of this order that waits.
+    `already_sent`: it was done before this asker came. `result` is there while its file is kept.
+    """
+
+    id: int
+    verb: str
+    accessions: tuple[str, ...]
+    modalities: tuple[str, ...]
+    destination: str
+    container: str
+    missing_allowed: bool
+    incomplete_allowed: bool
+    state: OrderState
+    stage: OrderStage
+    place_in_queue: int | None
+    error_kind: OrderError | None
+    error: str | None  # the short words, None where nothing is wrong
+    detail: str | None
+    found: tuple[FoundStudy, ...]
+    missing: tuple[str, ...]
+    expected: int | None
+    received: int
+    failed: int
+    sent: int
+    sent_before: int
+    refused: int
+    result: MadeFile | None
+    late: int
+    created_at: float
+    last_progress_at: float
+    ended_at: float | None
+    already_sent: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the view as JSON knows it."""
+        table: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return table
+
+
+def place(  # noqa: PLR0913  # what may be asked for, each by its name
+    ledger: Ledger,
+    settings: Settings,
+    *,
+    verb: str,
+    accessions: Sequence[AccessionNumber],
+    destination: str,
+    modalities: Sequence[str] = (),
+    container: str = "",
+    missing_allowed: bool = False,
+    incomplete_allowed: bool = False,
+    again: bool = False,
+    crowd: Crowd | None = None,
+    now: float | None = None,
+) -> Placed:
+    """Return the order that serves this wish: one that is open, or done within `same_link`, else a new one.
+
+    The wish is verb, accession numbers, modalities, destination and container; who shares an order shares what
+    its first asker allowed. `again` takes no done order, only an open one. Failed and partial orders are never
+    shared after their end. Raises InvalidAccession, Configuration where [pacs] or the destination is missing, and
+    TooManyOrders where a new one would be more than `crowd` allows.
+    """
+    if settings.pacs is None:
+        raise Configuration("nothing can be retrieved: the configuration has no [pacs]")
+    settings.destination_named(destination)
+    wanted = distinct(accessions, at_most=settings.shim.max_accessions)
+    wish = {
+        "verb": verb,
+        "accessions": list(wanted),
+        "modalities": sorted(set(modalities)),
+        "destination": destination,
+        "container": container,
+    }
+    now = time.time() if now is None else now
+    since = None if again else now - settings.shim.same_link.total_seconds()
+    with ledger.transaction() as change:
+        known = rows.shared(change, _key(wish), since)
+        if known is None and crowd and sharing.count_open(change, crowd.verbs) >= crowd.at_most:
+            raise TooManyOrders(f"{crowd.at_most} orders are open, as many as may be at once")
+        number = known or rows.enter(
+            change,
+            key=_key(wish),
+            missing_allowed=missing_allowed,
+            incomplete_allowed=incomplete_allowed,
+            again=again,
+            now=now,
+            **wish,
+        )
+        reached("order-placing")
+    if known is None:
+        emit(Event.ORDERED, order=number, verb=verb, accessions=len(wanted), destination=destination)
+        Spool(settings.site.spool).knock()
+    return Placed(number, known is None)
+
+
+def _key(wish: dict[str, Any]) -> str:
+    return json.dumps({**wish, "accessions": sorted(wish["accessions"])}, sort_keys=True)
+
+
+def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView | None:
+    """Return how an order stands, None where there is none; `is_new` is what `place` said to this asker."""
+    row = rows.row(look, order_id)
+    if row is None:
+        return None
+    counts = order_counts.counts(look, row)
+    kind = OrderError(row.error_kind) if row.error_kind else None
+    state = OrderState(row.state)
+    return OrderView(
+        id=row.id,
+        verb=row.verb,
+        accessions=tuple(row.accessions),
+        modalities=tuple(row.modalities),
+        destination=row.destination,
+        container=row.container,
+        missing_allowed=row.missing_allowed,
+        incomplete_allowed=row.incomplete_allowed,
+        state=state,
+        stage=counts.stage,
+        place_in_queue=counts.place_in_queue,
+        error_kind=kind,
+        error=kind.words if kind else None,
+        detail=row.detail or counts.remark,
+        found=tuple(
+            FoundStudy(
+                study.study_instance_uid,
+                study.accession_number,
+                len(study.series),
+                tuple(sorted({modality for _, modality, _ in study.series if modality})),
+                study.expected,
+            )
+            for study in counts.studies
+        ),
+        missing=tuple(row.missing),
+        expected=counts.expected,
+        received=counts.received,
+        failed=counts.failed,
+        sent=counts.sent,
+        sent_before=row.sent_before,
+        refused=counts.refused,
+        result=_result(row, counts),
+        late=counts.late,
+        created_at=row.created_at,
+        last_progress_at=max(row.last_progress_at, counts.last_progress_at),
+        ended_at=row.ended_at,
+        already_sent=state == OrderState.DONE and not is_new,
+    )
+
+
+def _result(row: Any, counts: Counts) -> MadeFile | None:
+    if counts.made_path is None or row.cleared_at is not None:
+        return None
+    return MadeFile(counts.made_path, Path(counts.made_path).name, counts.made_size)

@@ -1,0 +1,279 @@
+"""The structure of a DICOM file (PS3.10), walked without decoding a value.
+
+The walk proves that every length stays within the file and that the last element ends where the file ends,
+so a truncated or garbled file is found here and nowhere later. It builds no objects per nested element and
+is bounded in depth and count whatever a peer sent (facts/perf.md 7).
+"""
+
+import mmap
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from struct import Struct
+from typing import BinaryIO
+
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+Bytes = bytes | mmap.mmap
+
+UNDEFINED = 0xFFFFFFFF
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD  # PS3.5 7.5
+PIXEL_DATA = 0x7FE00010
+PIXEL_GROUP = 0x7FE00008  # Float, Double Float and Pixel Data stand from here on (PS3.6)
+LONG_VRS = frozenset(
+    {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+)  # 32-bit length, PS3.5 table 7.1-1
+OPAQUE_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV"})
+MAX_DEPTH = 48  # real objects stay below 10; deeper is an attack on whoever recurses
+MAX_ELEMENTS = 1_000_000  # in one file, nested ones counted
+MAX_INFLATED = 1 << 30  # bytes a deflated data set may inflate to
+
+
+class Malformed(Exception):
+    """Say in which way a file is no well-formed DICOM file; the text goes into the quarantine's reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """Where a top-level element lies in the file: tag, header, value; `end` is one past its last byte."""
+
+    tag: int
+    vr: bytes  # b"" where the encoding is implicit
+    start: int
+    value: int
+    end: int
+    undefined_length: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The top-level structure of one file. Offsets are bytes from the start of the walked bytes."""
+
+    has_preamble: bool
+    has_meta: bool
+    transfer_syntax_uid: str
+    data_set: int
+    explicit: bool
+    little_endian: bool
+    meta: dict[int, Element]
+    elements: dict[int, Element]
+
+    @property
+    def pixels(self) -> Element | None:
+        """Return where Pixel Data (of any of the three kinds) lies."""
+        return next((e for tag, e in self.elements.items() if PIXEL_GROUP <= tag <= PIXEL_DATA), None)
+
+    @property
+    def header_end(self) -> int:
+        """Return where the header ends: at Pixel Data, else after the last element."""
+        if pixels := self.pixels:
+            return pixels.start
+        return self.end
+
+    @property
+    def end(self) -> int:
+        """Return where the last element ends."""
+        return max((e.end for e in self.elements.values()), default=self.data_set)
+
+
+def walk(data: Bytes) -> Layout:
+    """Return the layout of a file; a deflated data set must have been inflated (see `inflated`).
+
+    Raises:
+        Malformed: the file is truncated, garbled, nested too deep, or not what its transfer syntax says.
+    """
+    has_preamble = data[128:132] == b"DICM"
+    start = 132 if has_preamble else 0
+    meta, data_set = _walk_meta(data, start)
+    syntax = text_of(data, meta.get(0x00020010))
+    explicit, little = _encoding_of(syntax) if syntax else _guessed_encoding(data, data_set)
+    walker = _Walker(data, explicit, little)
+    elements = walker.top_level(data_set)
+    if not elements:
+        raise Malformed("the data set is empty")
+    if not syntax:
+        if any(e.undefined_length for e in elements.values() if e.tag == PIXEL_DATA):
+            raise Malformed("no transfer syntax is given, and the pixels are compressed by an unknown one")
+        syntax = str(ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian)
+    return Layout(has_preamble, bool(meta), syntax, data_set, explicit, little, meta, elements)
+
+
+def text_of(data: Bytes, element: Element | None) -> str:
+    """Return an element's value as text without padding, "" where it is absent; never raises."""
+    if element is None:
+        return ""
+    return bytes(data[element.value : element.end]).decode("latin-1").strip(" \0")
+
+
+def is_deflated(path: Path) -> bool:
+    """Tell whether the file meta information says that the data set is deflated (PS3.5 A.5)."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    start = 132 if head[128:132] == b"DICM" else 0
+    try:
+        meta, _ = _walk_meta(head, start)
+    except Malformed:
+        return False
+    return text_of(head, meta.get(0x00020010)) == DeflatedExplicitVRLittleEndian
+
+
+def inflate(path: Path, target: BinaryIO) -> None:
+    """Write `path` with its data set inflated to `target`, piece by piece, at most MAX_INFLATED bytes.
+
+    Raises:
+        Malformed: the stream is broken or inflates to more (a decompression bomb).
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = 132 if data[128:132] == b"DICM" else 0
+        _, offset = _walk_meta(data, start)
+        target.write(data[:offset])
+        inflator = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+        written = 0
+        try:
+            while offset < len(data) and not inflator.eof:
+                rest = data[offset : offset + (1 << 20)]
+                offset += len(rest)
+                while rest:
+                    piece = inflator.decompress(rest, 1 << 22)
+                    rest = inflator.unconsumed_tail
+                    written += target.write(piece)
+                    if written > MAX_INFLATED:
+                        raise Malformed(f"the deflated data set inflates to more than {MAX_INFLATED >> 20} MiB")
+            target.write(inflator.flush())
+        except zlib.error as error:
+            raise Malformed(f"the deflated data set cannot be inflated: {error}") from error
+        if not inflator.eof:
+            raise Malformed("the deflated data set is truncated")
+
+
+_SYNTAXES = {
+    str(ImplicitVRLittleEndian): (False, True),
+    str(ExplicitVRBigEndian): (True, False),
+}
+
+
+def _encoding_of(transfer_syntax_uid: str) -> tuple[bool, bool]:
+    """Return (explicit VR, little endian); every other syntax is Explicit VR LE (PS3.5 A.4)."""
+    return _SYNTAXES.get(transfer_syntax_uid, (True, True))
+
+
+def _guessed_encoding(data: Bytes, at: int) -> tuple[bool, bool]:
+    """Guess from the first element where no file meta information names a transfer syntax."""
+    return _is_vr(bytes(data[at + 4 : at + 6])), True
+
+
+def _is_vr(two: bytes) -> bool:
+    return len(two) == 2 and b"A" <= two[:1] <= b"Z" and b"A" <= two[1:] <= b"Z"
+
+
+def _walk_meta(data: Bytes, start: int) -> tuple[dict[int, Element], int]:
+    """Return group 0002 (always Explicit VR LE, PS3.10 7.1) and where the data set begins."""
+    walker = _Walker(data, explicit=True, little=True)
+    meta: dict[int, Element] = {}
+    at = start
+    while data[at : at + 2] == b"\x02\x00":
+        element = walker.element(at, len(data), 0)
+        meta[element.tag] = element
+        at = element.end
+    return meta, at
+
+
+class _Walker:
+    """One walk over one file; counts elements so that no file can keep it busy for ever."""
+
+    def __init__(self, data: Bytes, explicit: bool, little: bool) -> None:
+        self.data = data
+        self.explicit = explicit
+        self.count = 0
+        order = "<" if little else ">"
+        self.tag_and_length = Struct(order + "HHL")
+        self.short_length = Struct(order + "H")
+        self.long_length = Struct(order + "L")
+
+    def top_level(self, at: int) -> dict[int, Element]:
+        """Return the elements from `at` to the end of the file, which they must fill exactly."""
+        end = len(self.data)
+        if end - at >= 6 and _is_vr(bytes(self.data[at + 4 : at + 6])) != self.explicit:
+            raise Malformed("the data set is not encoded as its transfer syntax says")
+        elements: dict[int, Element] = {}
+        while at < end:
+            element = self.element(at, end, 0)
+            if element.tag in elements:
+                raise Malformed(f"the attribute {_shown(element.tag)} appears twice")
+            if element.tag >> 16 in {0x0000, 0x0002}:
+                raise Malformed(f"the element {_shown(element.tag)} does not belong into a data set")
+            elements[element.tag] = element
+            at = element.end
+            if self.data[at : at + 4] == b"\0\0\0\0" and not any(self.data[at:end]):
+                return elements  # zeros that pad the file to a block, as some media writers leave
+        return elements
+
+    def element(self, at: int, end: int, depth: int, *, explicit: bool | None = None) -> Element:
+        """Return the element at `at`; raises Malformed where it does not fit before `end`."""
+        self.count += 1
+        if self.count > MAX_ELEMENTS:
+            raise Malformed(f"the data set holds more than {MAX_ELEMENTS} elements")
+        if at + 8 > end:
+            raise Malformed(f"truncated: {end - at} bytes are left where an element must begin")
+        group, number, length = self.tag_and_length.unpack_from(self.data, at)
+        tag, vr, value = group << 16 | number, b"", at + 8
+        if (self.explicit if explicit is None else explicit) and group != 0xFFFE:
+            vr = bytes(self.data[at + 4 : at + 6])
+            if vr in LONG_VRS:
+                if at + 12 > end:
+                    raise Malformed(f"truncated within the element {_shown(tag)}")
+                (length,) = self.long_length.unpack_from(self.data, at + 8)
+                value = at + 12
+            elif _is_vr(vr) or not vr.isalpha():
+                (length,) = self.short_length.unpack_from(self.data, at + 6)
+        if length == UNDEFINED:
+            opaque = vr in OPAQUE_VRS or tag == PIXEL_DATA
+            stop = self._items(value, end, depth + 1, opaque, explicit if vr != b"UN" else False)
+            return Element(tag, vr, at, value, stop, undefined_length=True)
+        if value + length > end:
+            raise Malformed(f"truncated: the element {_shown(tag)} claims {length} bytes, {end - value} are there")
+        return Element(tag, vr, at, value, value + length, undefined_length=False)
+
+    def _items(self, at: int, end: int, depth: int, opaque: bool, explicit: bool | None) -> int:
+        """Return where a value of undefined length ends: after its sequence delimitation item."""
+        if depth > MAX_DEPTH:
+            raise Malformed(f"sequences are nested deeper than {MAX_DEPTH} levels")
+        while True:
+            item = self._delimiter(at, end)
+            if item == (SEQUENCE_END, 0):
+                return at + 8
+            tag, length = item
+            if tag != ITEM:
+                raise Malformed(f"{_shown(tag)} stands where a sequence item must begin")
+            at += 8
+            if length != UNDEFINED:
+                at += length
+                if at > end:
+                    raise Malformed(f"truncated: a sequence item claims {length} bytes")
+            elif opaque:
+                raise Malformed("a fragment of compressed pixels has no length")
+            else:
+                at = self._item_of_undefined_length(at, end, depth, explicit)
+
+    def _item_of_undefined_length(self, at: int, end: int, depth: int, explicit: bool | None) -> int:
+        while self._delimiter(at, end)[0] != ITEM_END:
+            at = self.element(at, end, depth, explicit=explicit).end
+        return at + 8
+
+    def _delimiter(self, at: int, end: int) -> tuple[int, int]:
+        if at + 8 > end:
+            raise Malformed("truncated within a sequence of undefined length")
+        self.count += 1
+        if self.count > MAX_ELEMENTS:
+            raise Malformed(f"the data set holds more than {MAX_ELEMENTS} elements")
+        group, number, length = self.tag_and_length.unpack_from(self.data, at)
+        return group << 16 | number, length
+
+
+def _shown(tag: int) -> str:
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"

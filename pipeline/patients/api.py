@@ -1,0 +1,79 @@
+"""kind = "api": ask the HIS over HTTP, as docs/patient-api.md describes it."""
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pipeline.accession import AccessionNumber
+from pipeline.dicomweb import secret
+from pipeline.dicomweb.auth import NoAuth
+from pipeline.dicomweb.door import Door, Reply
+from pipeline.errors import StorestowError
+from pipeline.order_tables import PatientsTable
+from pipeline.patients import FIELDS, Patients, PatientsUnavailable, PatientUnknown, Person, text_or_none
+
+PAUSE_SECONDS = 0.2  # before the second attempt, twice that before the third
+_TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
+
+
+class ApiPatients(Patients):
+    """GET {url}/patient/by-accession, some times where there is no answer."""
+
+    def find(self, accession: AccessionNumber, files: Iterable[Path]) -> Person:  # noqa: ARG002
+        """Return what the API says; see `Patients.find` for what it raises."""
+        reply = self._answered(accession)
+        if reply.status == 404:
+            raise PatientUnknown("the patient API does not know the accession number")
+        if reply.status != 200:
+            raise PatientsUnavailable(f"the patient API answers {_in_words(reply.status)}")
+        return _person(accession, reply)
+
+    def _answered(self, accession: AccessionNumber) -> Reply:
+        last = self.table.retries
+        for attempt in range(last + 1):
+            try:
+                reply = self._asked(accession)
+            except StorestowError as error:
+                if attempt == last:
+                    raise PatientsUnavailable(f"the patient API: {error}") from error
+            else:
+                if reply.status not in _TRY_AGAIN or attempt == last:
+                    return reply
+            time.sleep(PAUSE_SECONDS * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def _asked(self, accession: AccessionNumber) -> Reply:
+        table, seconds = self.table, self.table.timeout.total_seconds()
+        with Door(NoAuth(), connect_seconds=seconds, read_seconds=seconds, headers=_headers(table)) as door:
+            return door.get(f"{table.url.rstrip('/')}/patient/by-accession", {"accession_number": accession})
+
+
+def _headers(table: PatientsTable) -> dict[str, str]:
+    headers = {"Accept": "application/json"}
+    if table.key_env is not None or table.key_file is not None:
+        key = secret.read("key", table.key_env, table.key_file)
+        headers[table.key_header] = f"Bearer {key}" if table.key_header == "Authorization" else key
+    return headers
+
+
+def _person(accession: AccessionNumber, reply: Reply) -> Person:
+    try:
+        body: Any = json.loads(reply.body)
+    except ValueError as error:
+        raise PatientsUnavailable("the patient API answers 200 without JSON") from error
+    if not isinstance(body, dict):
+        raise PatientsUnavailable("the patient API answers 200 with JSON that is no object")
+    if text_or_none(body.get("accession_number")) not in {None, str(accession)}:
+        raise PatientsUnavailable("the patient API answers about another accession number than it was asked for")
+    return Person(accession, **{field: text_or_none(body.get(field)) for field in FIELDS})
+
+
+def _in_words(status: int) -> str:
+    if status in {401, 403}:
+        return f"{status}: it refuses our key, see [patients] key_env, key_file, key_header"
+    return str(status)
+
+
+PATIENTS = ApiPatients

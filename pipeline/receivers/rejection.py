@@ -1,0 +1,54 @@
+"""Turn an association away in the standard's words, before a storescp is started for it (PS3.8 9.3.4)."""
+
+import contextlib
+import socket
+import struct
+import time
+from typing import NamedTuple
+
+PATIENCE_SECONDS = 2.0  # for the peer to read our answer and close
+MOST_UNREAD = 1 << 20  # bytes of a peer that goes on talking
+CHUNK = 65536
+
+_ASSOCIATE_RJ = 0x03
+_HEADER = struct.Struct(">BxI")  # PDU type, reserved, length of what follows
+_BODY = struct.Struct(">xBBB")  # reserved, result, source, reason
+
+
+class Rejection(NamedTuple):
+    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+
+    result: int
+    source: int
+    reason: int
+
+
+CALLING_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 3)
+CALLED_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 7)
+TEMPORARY_CONGESTION = Rejection(2, 3, 1)
+LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2)
+
+
+def pdu(rejection: Rejection) -> bytes:
+    """Return the whole A-ASSOCIATE-RJ."""
+    return _HEADER.pack(_ASSOCIATE_RJ, _BODY.size) + _BODY.pack(*rejection)
+
+
+def reject(connection: socket.socket, rejection: Rejection) -> None:
+    """Answer a request that has been peeked at, and return once the peer has closed, or should have.
+
+    What is left unread when a socket is closed makes the kernel reset the connection, and the peer may then
+    never see the answer: so its request is read first, and whatever it says until it closes.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with contextlib.suppress(OSError):  # it has gone already: then it needs no answer
+        connection.settimeout(PATIENCE_SECONDS)
+        connection.sendall(pdu(rejection))
+        connection.shutdown(socket.SHUT_WR)
+        unread = MOST_UNREAD
+        while unread > 0 and (left := deadline - time.monotonic()) > 0:
+            connection.settimeout(left)
+            data = connection.recv(min(CHUNK, unread))
+            if not data:
+                return
+            unread -= len(data)

@@ -1,0 +1,62 @@
+"""Leave nothing behind: what orders retrieved and what was made of it go after `keep_results`."""
+
+import shutil
+import time
+from pathlib import Path
+
+from pipeline.custody import delete
+from pipeline.events import Event, emit
+from pipeline.ledger import arrivals, orders
+from pipeline.query import SCRATCH
+from pipeline.schedule import may_go
+from pipeline.site import SEND, Site
+from pipeline.waypoints import reached
+
+
+def let_go(site: Site, now: float) -> None:
+    """Delete what has been kept long enough and no open order needs; the ledger is told first."""
+    keep = site.settings.site.keep_results.total_seconds()
+    with site.ledger.reading() as look:
+        kept = arrivals.results_before(look, now - keep)
+        made = orders.made_before(look, now - keep)
+    for name, settled_at in kept:
+        if may_go(now, settled_at, keep) and _set_gone(name, site, now):
+            delete(name, site.spool)
+    for number, path in made:
+        _clear(number, Path(path), site, now)
+    _drop_unsent(site, now - keep)
+
+
+def _set_gone(name: str, site: Site, now: float) -> bool:
+    """Note that an arrival goes, unless an order has come for it meanwhile."""
+    with site.ledger.transaction() as change:
+        if name in orders.arrivals_in_use(change):
+            return False
+        arrivals.set_gone(change, name, now)
+    return True
+
+
+def _clear(number: int, path: Path, site: Site, now: float) -> None:
+    """Delete the file an order made, unless a later order has made the file of that name anew."""
+    with site.ledger.transaction() as change:
+        orders.change_row(change, number, cleared_at=now)
+        is_anothers = orders.is_made_by_another(change, str(path))
+    reached("result-cleared")
+    if not is_anothers and path.is_file() and not path.is_symlink():
+        path.unlink(missing_ok=True)
+    emit(Event.DISCARDED, order=number)
+
+
+def _drop_unsent(site: Site, moment: float) -> None:
+    """Delete what a `send` that died has left before it was admitted."""
+    folder = site.spool.incoming_of(SEND)
+    for left in folder.iterdir() if folder.is_dir() else ():
+        if left.stat().st_mtime < moment:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def drop_scratch(site: Site) -> None:
+    """Delete what questions to the PACS have left in the room `run` where the worker died over them."""
+    for left in site.spool.run.glob(f"{SCRATCH}*"):
+        if left.is_dir() and time.time() > left.stat().st_mtime:
+            shutil.rmtree(left, ignore_errors=True)

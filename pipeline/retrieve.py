@@ -1,0 +1,88 @@
+"""`storestow retrieve`: place an order, and look on until it has ended."""
+
+import time
+from collections.abc import Callable
+
+from pipeline import orders
+from pipeline.accession import parse_list
+from pipeline.errors import Usage
+from pipeline.ledger import Ledger
+from pipeline.model import OrderError, OrderState
+from pipeline.orders import OrderView, Placed
+from pipeline.settings import Settings
+
+VERB = "retrieve"
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 1.0  # seconds between two looks
+
+DONE, REFUSED, UNAVAILABLE, BUG, TRY_AGAIN, CONFIGURATION = 0, 65, 69, 70, 75, 78  # sysexits.h
+EXIT_CODES = {
+    OrderError.PACS_UNREACHABLE: UNAVAILABLE,
+    OrderError.PUBLISHER_UNREACHABLE: UNAVAILABLE,
+    OrderError.RECEIVER_NOT_READY: TRY_AGAIN,
+    OrderError.MOVE_TIMED_OUT: TRY_AGAIN,
+    OrderError.NOT_CONFIGURED: CONFIGURATION,
+    OrderError.INTERNAL: BUG,
+}
+
+
+def place(  # noqa: PLR0913  # what may be asked for, each by its name
+    ledger: Ledger,
+    settings: Settings,
+    accessions: str,
+    destination: str,
+    *,
+    modalities: str = "",
+    missing: bool = False,
+    incomplete: bool = False,
+    again: bool = False,
+) -> Placed:
+    """Place the order a command line asks for; raises Usage and Configuration as `orders.place` does."""
+    return orders.place(
+        ledger,
+        settings,
+        verb=VERB,
+        accessions=parse_list(accessions, at_most=settings.shim.max_accessions),
+        destination=destination,
+        modalities=parse_modalities(modalities),
+        missing_allowed=missing,
+        incomplete_allowed=incomplete,
+        again=again,
+    )
+
+
+def parse_modalities(text: str) -> tuple[str, ...]:
+    """Return the modalities of a list with commas; raises Usage for what is no CS (PS3.5 6.2)."""
+    words = tuple(word.strip(" ").upper() for word in text.split(",")) if text.strip(" ") else ()
+    for word in words:
+        plain = word.replace("_", "").replace(" ", "")
+        if not (plain.isascii() and plain.isalnum() and len(word) <= 16):
+            raise Usage(f"{word!r} is no modality; write MR, or MR,CT")
+    return words
+
+
+def follow(ledger: Ledger, placed: Placed, show: Callable[[OrderView], None]) -> OrderView:
+    """Show how the order stands whenever it has moved on, and return it once it has ended."""
+    pause, last = SHORTEST_WAIT, None
+    while (view := look(ledger, placed)).ended_at is None:
+        pause = SHORTEST_WAIT if view != last else min(LONGEST_WAIT, 1.5 * pause)
+        show(view)
+        last = view
+        time.sleep(pause)
+    show(view)
+    return view
+
+
+def look(ledger: Ledger, placed: Placed) -> OrderView:
+    """Return how the order stands; raises Usage where it is gone."""
+    with ledger.reading() as connection:
+        view = orders.view(connection, placed.order_id, is_new=placed.is_new)
+    if view is None:
+        raise Usage(f"there is no order {placed.order_id}")
+    return view
+
+
+def exit_code(view: OrderView) -> int:
+    """Return how the command ends: 0 only where everything asked for has arrived."""
+    if view.state in {OrderState.DONE, OrderState.OPEN}:
+        return DONE
+    return EXIT_CODES.get(view.error_kind, REFUSED) if view.error_kind else REFUSED

@@ -1,0 +1,27 @@
+"""`storestow retry`: a person says that something is to be tried again."""
+
+import time
+
+from pipeline.errors import Usage
+from pipeline.events import Event, emit
+from pipeline.ledger import Ledger, deliveries, reports
+from pipeline.model import DeliveryState
+from pipeline.waypoints import reached
+
+
+def retry(ledger: Ledger, subject: str | None, destination: str | None, *, release_guard: bool) -> list[int]:
+    """Make due what is refused, deferred or held of `subject` (None: of everything); return the deliveries.
+
+    Raises Usage where there is nothing to retry.
+    """
+    states = (DeliveryState.REFUSED, DeliveryState.DEFERRED, DeliveryState.WAITING)
+    with ledger.transaction() as change:
+        numbers = reports.deliveries_of(change, subject, destination, states)
+        deliveries.retry(change, numbers, time.time(), release_guard=release_guard)
+        reached("retrying")
+    reached("retried")
+    if not numbers:
+        raise Usage(f"nothing of {subject or 'all that is known'} is refused, deferred or held")
+    for number in numbers:
+        emit(Event.RETRIED, delivery=number, release_guard=release_guard or None)
+    return numbers

@@ -1,0 +1,87 @@
+"""What became of every instance of a study: the shape of `trace --json` (design 9)."""
+
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+from pipeline.ledger import Ledger, reports
+from pipeline.model import OrderError
+
+
+def trace(subject: str, ledger: Ledger) -> dict[str, Any]:
+    """Return every instance that an accession number, a study UID or an arrival's name names."""
+    with ledger.reading() as look:
+        rows = reports.trace(look, subject)
+        ordered = [_order(row) for row in reports.orders_of(look, subject)]
+    studies: dict[tuple[str | None, str | None], list[dict[str, Any]]] = {}
+    for _, group in groupby(rows, key=lambda row: row.id):
+        of_one = list(group)
+        first = of_one[0]
+        instances = studies.setdefault((first.study_instance_uid, first.accession_number), [])
+        instances.append(_instance(first, of_one))
+    return {
+        "studies": [
+            {"study_instance_uid": study, "accession_number": accession, "instances": instances}
+            for (study, accession), instances in studies.items()
+        ],
+        "orders": ordered,
+    }
+
+
+def _order(row: Any) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "verb": row.verb,
+        "destination": row.destination,
+        "state": row.state,
+        "stage": row.stage,
+        "error": OrderError(row.error_kind).words if row.error_kind else None,
+        "detail": row.detail,
+        "at": moment(row.created_at),
+        "ended_at": moment(row.ended_at),
+    }
+
+
+def _instance(row: Any, receipts: list[Any]) -> dict[str, Any]:
+    return {
+        "sop_instance_uid": row.sop_instance_uid,
+        "series_instance_uid": row.series_instance_uid,
+        "sop_class_uid": row.sop_class_uid,
+        "modality": row.modality,
+        "state": row.state,
+        "reason": row.reason,
+        "arrival": row.arrival,
+        "file": row.file,
+        "calling_ae_title": row.calling_ae_title,
+        "institution": row.institution,
+        "received_sha256": row.received_sha256,
+        "transfer_syntax_received": row.transfer_syntax_received,
+        "transfer_syntax_sent": row.transfer_syntax_sent,
+        "pixel_length": row.pixel_length,
+        "pixel_md5": row.pixel_md5,
+        "pixel_sha256": row.pixel_sha256,
+        "encoded_length": row.encoded_length,
+        "changes": row.changes or [],
+        "deliveries": [_delivery(one) for one in receipts if one.destination is not None],
+    }
+
+
+def _delivery(row: Any) -> dict[str, Any]:
+    return {
+        "destination": row.destination,
+        "order": row.order_id,
+        "state": row.receipt_state,
+        "code": row.code or None,
+        "message": row.message or row.delivery_reason,
+        "verified": row.verified,
+        "at": moment(row.at),
+        "sent_sha256": row.sent_sha256,
+        "transfer_syntax": row.receipt_transfer_syntax,
+        "delivery_state": row.delivery_state,
+        "due_at": moment(row.due_at),
+    }
+
+
+def moment(seconds: float | None) -> str | None:
+    """Return a moment as ISO 8601 in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

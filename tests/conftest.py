@@ -1,0 +1,46 @@
+"""What every test may ask for, and what a run must never hide: a missing corpus, a skipped test."""
+
+import os
+from pathlib import Path
+
+import pydicom.data
+import pytest
+
+HERE = Path(__file__).resolve().parent
+IN_CI = os.environ.get("CI") == "true"
+CORPUS = Path(os.environ.get("STORESTOW_CORPUS") or HERE.parent.parent / "shared/corpus/dev")
+BUNDLED = Path(pydicom.data.__file__).parent / "test_files"
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """Return the folder of real DICOM objects, or pydicom's bundled ones; in CI only the corpus will do."""
+    if CORPUS.is_dir():
+        return CORPUS
+    if IN_CI:
+        pytest.fail("the corpus is not there, and this is CI: set STORESTOW_CORPUS to its folder", pytrace=False)
+    return BUNDLED
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")  # None in a worker of pytest-xdist
+    skipped = reporter is not None and reporter.stats.get("skipped")
+    if skipped and IN_CI and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = len(terminalreporter.stats.get("skipped", []))
+    if skipped:
+        verdict = "which fails the run in CI" if IN_CI else "in CI this would fail the run"
+        terminalreporter.write_line(f"WARNING: {skipped} skipped, {verdict}", red=IN_CI, yellow=not IN_CI)
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for name, text in getattr(report, "user_properties", []):
+                if name.startswith("table: "):  # what a test recorded for people to read
+                    terminalreporter.section(name.removeprefix("table: "))
+                    terminalreporter.write_line(text)
+    if not CORPUS.is_dir():
+        terminalreporter.write_line(
+            "WARNING: the corpus is not there, tests used the files pydicom brings along", yellow=True
+        )

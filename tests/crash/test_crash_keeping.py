@@ -1,0 +1,84 @@
+"""Keeping and letting go, and the corrections of a start, killed in the middle."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from crash_scene import Scene, make_scene
+from crash_site import CrashSite, crash_site, named_points
+
+from pipeline.ledger.tables import arrival
+
+TESTS = Path(__file__).parents[1]
+OF_ORDERS = re.compile(r"(order|retrieval|send|result|deliver-made)")  # another road through the same house
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return make_scene(tmp_path_factory.mktemp("scene"))
+
+
+@pytest.fixture
+def site(scene: Scene, tmp_path: Path):
+    """A site at which everything has arrived, and nothing was done yet."""
+    with crash_site(tmp_path) as one:
+        scene.arrive(one)
+        yield one
+
+
+def gone(site: CrashSite) -> list[str]:
+    return [row["name"] for row in site.rows(arrival) if row["gone_at"]]
+
+
+def test_every_point_of_the_line_is_killed_at_by_some_test():
+    """Name a new point in a test that kills there: what nobody has tried does not work."""
+    tests = "".join(file.read_text() for file in TESTS.rglob("test_*.py"))
+    assert {point for point in named_points() if f'"{point}"' not in tests and not OF_ORDERS.match(point)} == set()
+
+
+@pytest.mark.parametrize("point", ["aged-out", "let-go"])
+def test_originals_half_let_go_are_let_go_at_the_next_start(point, site):
+    site.work()
+    site.configure(keep_originals="1ms")
+    assert site.killed("work", point=point, until=lambda: False)
+    assert len(gone(site)) == 1
+    site.configure()
+    site.work()
+    site.assert_all_is_accounted_for()
+    assert len(gone(site)) == 1
+
+
+def test_what_is_not_well_never_ages_out_however_often_it_starts(site):
+    site.configure(keep_originals="1ms")
+    for _ in range(2):
+        site.work()
+        site.work(until=lambda: len(gone(site)) == 1)
+    site.assert_all_is_accounted_for()
+    assert len(list(site.spool.settled.iterdir())) == 2
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_start_killed_while_it_corrects_the_ledger_is_followed_by_one_that_ends_it(count, site):
+    assert site.killed("work", point="quarantine-renamed")
+    assert site.killed("work", point="settle-renamed")
+    assert site.killed("work", point="reconciling", count=count)
+    site.work()
+    site.assert_all_is_accounted_for()
+
+
+def test_an_output_that_was_lost_is_made_again_although_the_worker_dies_meanwhile(site):
+    assert site.killed("work", point="consigned")
+    for folder in site.spool.outputs.iterdir():
+        shutil.rmtree(folder)
+    assert site.killed("work", point="pinned-again")
+    site.work()
+    site.assert_all_is_accounted_for()
+
+
+def test_a_half_written_output_is_never_sent(site):
+    assert site.killed("work", point="consigned")
+    for file in site.spool.outputs.rglob("*.dcm"):
+        file.write_bytes(file.read_bytes()[:-2] + b"\0\0")
+    site.work()
+    site.assert_all_is_accounted_for()

@@ -1,0 +1,61 @@
+"""Everything an attacker can put into a file, through the real line once: bounded, and a good instance goes on."""
+
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from hostile_files import hostile
+from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
+
+from pipeline import part10
+from pipeline.trace import trace
+
+ENCODING = {"name": "nowhere", "kind": "null", "encode": "j2k"}
+MALFORMED = 5  # of the hostile ones; the others are odd but whole, and pass as they are
+
+
+def through_the_line(folder: Path, *, seconds: float) -> tuple[float, int, list[dict[str, object]]]:
+    """Return the seconds it took, the most memory this process and its children held (MiB), and every instance."""
+    good, bad = instance(folder, "good"), hostile(folder / "hostile")
+    peak = 0
+
+    def settled() -> bool:
+        nonlocal peak
+        ours = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        peak = max(peak, sum(one.memory_info().rss for one in ours if one.is_running()) >> 20)
+        return all_settled(site)()
+
+    with working(settings_for(folder, destinations=(ENCODING,))) as (site, worker):
+        began = time.monotonic()
+        name = arrive(site.spool, good, *bad.values())
+        rounds(worker, until=settled, seconds=seconds)
+        taken = time.monotonic() - began
+        assert states(site, "deliveries") == {"delivered": 2}  # the good study and the hostile one
+        assert not list(site.spool.run.glob("tmp*"))  # nothing inflated is left behind
+        return taken, peak, [one for study in trace(name, site.ledger)["studies"] for one in study["instances"]]
+
+
+def judge(instances: list[dict[str, object]]) -> None:
+    quarantined = [one for one in instances if one["state"] == "quarantined"]
+    assert len(instances) == 16
+    assert len(quarantined) == MALFORMED
+    assert all(one["reason"] for one in quarantined)
+    assert {one["state"] for one in instances} == {"quarantined", "passed", "encoded"}
+
+
+def test_hostile_files_are_quarantined_one_by_one_or_pass_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(part10, "MAX_INFLATED", 32 << 20)  # the same, without waiting for the disk
+    monkeypatch.setattr(part10, "MAX_ELEMENTS", 150_000)
+    taken, peak, instances = through_the_line(tmp_path, seconds=60)
+    judge(instances)
+    assert peak < 1500
+    assert taken < 60
+
+
+@pytest.mark.long
+def test_with_the_real_bounds_it_takes_a_minute_or_two(tmp_path, record_property):
+    taken, peak, instances = through_the_line(tmp_path, seconds=290)
+    judge(instances)
+    record_property("table: hostile files through the line", f"{taken:.0f} s, {peak} MiB at most")
+    assert peak < 2000

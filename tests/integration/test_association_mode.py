@@ -1,0 +1,397 @@
+"""Association mode with the real storescp: parallel, exact about the sender, and nothing lost."""
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from dicom_programs import ENVIRONMENT, dcmsend, echoscu, program, storescu, wait_until
+from pydicom import dcmread
+from pynetdicom import AE
+from receiving import CT, ROOT, Reception, files_of, has_ended, kill, receiving, write_instance, write_site
+
+from pipeline import dcmtk
+from pipeline.receivers import is_receiving, sweep_abandoned
+from pipeline.receivers.attendant import Attendant
+from pipeline.receivers.peek import NotAnAssociation, peek
+from pipeline.settings import load
+from pipeline.spool import Spool
+
+pytestmark = pytest.mark.programs
+
+A, B = f"{ROOT}.10", f"{ROOT}.20"
+
+
+def study(folder: Path, uid: str, count: int, first: int = 1, **more: object) -> list[Path]:
+    return [write_instance(folder, first + n, study=uid, **more) for n in range(count)]
+
+
+def envelopes(r: Reception) -> list[dict[str, object]]:
+    return [json.loads((arrival / ".envelope.json").read_bytes()) for arrival in r.arrivals()]
+
+
+def test_an_association_becomes_one_arrival_when_it_ends(tmp_path):
+    with receiving(tmp_path, "association") as r:
+        assert dcmsend(r.port, *study(tmp_path / "out", A, 5)).acknowledged == 5
+        assert r.wait_for(5, seconds=5) == [(A, f"{ROOT}.2.{n}") for n in range(1, 6)]
+        assert len(r.arrivals()) == 1
+        assert not list(r.incoming.iterdir())
+
+
+def test_the_envelope_tells_the_sender_as_the_association_did(tmp_path):
+    with receiving(tmp_path, "association") as r:
+        assert (
+            storescu(r.port, *study(tmp_path / "out", A, 1), calling="CT 1", called="ELSEWHERE").acknowledged == 1
+        )
+        r.wait_for(1)
+        (envelope,) = envelopes(r)
+        opened = envelope.pop("opened_at_ns")
+        assert envelope == {
+            "calling_ae_title": "CT 1",
+            "called_ae_title": "ELSEWHERE",
+            "peer": "127.0.0.1",
+            "receiver": "r",
+        }
+        assert abs(opened / 1e9 - time.time()) < 60
+
+
+def test_received_files_are_for_the_service_alone(tmp_path):
+    with receiving(tmp_path, "association") as r:
+        dcmsend(r.port, *study(tmp_path / "out", A, 1))
+        r.wait_for(1)
+        (arrival,) = r.arrivals()
+        assert all(path.stat().st_mode & 0o027 == 0 for path in [arrival, *arrival.iterdir()])
+
+
+def test_bytes_are_kept_as_they_were_sent(tmp_path):
+    (sent,) = study(tmp_path / "out", A, 1, size=1000)
+    with receiving(tmp_path, "association") as r:
+        assert storescu(r.port, sent).acknowledged == 1
+        r.wait_for(1)
+        (kept,) = files_of(r.arrivals()[0])
+        data_set = sent.read_bytes().split(b"CS\x02\x00CT", 1)[1]
+        assert kept.read_bytes().split(b"CS\x02\x00CT", 1)[1] == data_set
+
+
+def test_four_senders_are_served_side_by_side(tmp_path):
+    studies = [study(tmp_path / str(n), f"{ROOT}.4.{n}", 20, first=100 * n, size=60_000) for n in range(4)]
+    with receiving(tmp_path, "association") as r:
+        with socket.create_connection(("127.0.0.1", r.port)):  # a fifth says nothing and holds nobody up
+            with ThreadPoolExecutor(4) as senders:
+                sent = list(senders.map(lambda files: dcmsend(r.port, *files).acknowledged, studies))
+            assert sent == [20, 20, 20, 20]
+            assert len(set(r.wait_for(80))) == 80
+        assert len(r.arrivals()) == 4
+
+
+def test_an_open_association_does_not_hold_up_another(tmp_path):
+    with receiving(tmp_path, "association") as r:
+        ae = AE(ae_title="IDLE")
+        ae.add_requested_context("1.2.840.10008.1.1")
+        idle = ae.associate("127.0.0.1", r.port)
+        assert idle.is_established
+        try:
+            assert dcmsend(r.port, *study(tmp_path / "out", A, 2)).acknowledged == 2
+            r.wait_for(2, seconds=5)
+            assert idle.send_c_echo().Status == 0
+        finally:
+            idle.release()
+
+
+def test_interleaved_studies_in_one_association_lose_nothing(tmp_path):
+    files = [
+        file for n in range(5) for file in (study(tmp_path / "a", A, 1, n) + study(tmp_path / "b", B, 1, n + 100))
+    ]
+    with receiving(tmp_path, "association") as r:
+        assert storescu(r.port, *files).acknowledged == 10
+        expected = sorted(
+            [(A, f"{ROOT}.2.{n}") for n in range(5)] + [(B, f"{ROOT}.2.{n + 100}") for n in range(5)]
+        )
+        assert r.wait_for(10) == expected
+
+
+def test_the_same_instance_with_other_bytes_in_one_association_does_not_replace_the_first(tmp_path):
+    one = write_instance(tmp_path / "one", 1, study=A, sop=f"{ROOT}.2.7")
+    other = write_instance(tmp_path / "other", 2, study=A, sop=f"{ROOT}.2.7")
+    with receiving(tmp_path, "association") as r:
+        assert storescu(r.port, one, other).acknowledged == 2
+        r.wait_for(2)
+        assert {file.read_bytes()[-64:] for file in files_of(r.arrivals()[0])} == {b"\1" * 64, b"\2" * 64}
+
+
+def test_an_aborted_association_keeps_what_was_acknowledged(tmp_path):
+    with receiving(tmp_path, "association") as r:
+        assert storescu(r.port, *study(tmp_path / "out", A, 4), options=["--abort"]).acknowledged == 4
+        assert len(r.wait_for(4)) == 4
+
+
+def test_a_sender_killed_in_mid_study_loses_no_acknowledged_instance(tmp_path):
+    files = study(tmp_path / "out", A, 40, size=60_000)
+    with receiving(tmp_path, "association") as r:
+        sender = subprocess.Popen(
+            [program("storescu"), "-v", "-nh", "127.0.0.1", str(r.port), *map(str, files)],
+            env={**ENVIRONMENT, "TCP_NODELAY": "0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        wait_until(lambda: len(list(r.incoming.rglob("CT*"))) >= 3, what="some files")
+        sender.kill()
+        acknowledged = sender.communicate()[0].count(b"Received Store Response (Success)")
+        wait_until(lambda: not list(r.incoming.iterdir()), what="the end of the association")
+        whole = [f for f in files_of(r.arrivals()[0]) if f.stat().st_size >= files[0].stat().st_size - 400]
+        assert acknowledged <= len(whole)
+
+
+def slow_sender(r: Reception, files: list[Path]) -> subprocess.Popen[bytes]:
+    """Start sending with Nagle's algorithm on, some 40 ms an instance."""
+    return subprocess.Popen(
+        [program("storescu"), "-v", "-nh", "127.0.0.1", str(r.port), *map(str, files)],
+        env={**ENVIRONMENT, "TCP_NODELAY": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def acknowledged_by(sender: subprocess.Popen[bytes]) -> int:
+    return sender.communicate(timeout=60)[0].count(b"Received Store Response (Success)")
+
+
+def test_storescp_killed_in_mid_study_loses_nothing_acknowledged(tmp_path):
+    with receiving(tmp_path, "association") as r:
+        sender = slow_sender(r, study(tmp_path / "out", A, 60))
+        wait_until(lambda: len(list(r.incoming.rglob("CT*"))) >= 5, what="some files")
+        kill(r.storescp())
+        acknowledged = acknowledged_by(sender)
+        assert 5 <= acknowledged < 60
+        wait_until(lambda: not list(r.incoming.iterdir()), what="the admission")
+        assert acknowledged <= len(r.admitted()) <= acknowledged + 1
+        assert echoscu(r.port).exit_code == 0
+
+
+def test_receive_killed_in_mid_study_loses_nothing_after_a_restart(tmp_path):
+    with receiving(tmp_path, "association") as r:
+        sender = slow_sender(r, study(tmp_path / "out", A, 200))
+        wait_until(lambda: len(list(r.incoming.rglob("CT*"))) >= 5, what="some files")
+        orphan = r.storescp()
+        kill(r.process)
+        assert is_receiving(r.spool, "r")
+        assert sweep_abandoned(r.spool, "r") == []  # the orphan still writes there
+        with receiving(tmp_path, "association", port=r.port) as again:
+            acknowledged = acknowledged_by(sender)
+            assert has_ended(orphan)
+            assert 5 <= acknowledged < 200
+            assert acknowledged <= len(again.admitted()) <= acknowledged + 1
+            assert "swept receiver=r" in again.text()
+            assert dcmsend(again.port, *study(tmp_path / "more", B, 1, first=500)).acknowledged == 1
+
+
+def test_stopping_lets_a_running_association_finish(tmp_path):
+    with receiving(tmp_path, "association") as r:
+        sender = slow_sender(r, study(tmp_path / "out", A, 40))
+        wait_until(lambda: len(list(r.incoming.rglob("CT*"))) >= 5, what="some files")
+        r.process.send_signal(signal.SIGTERM)
+        assert acknowledged_by(sender) == 40
+        assert r.process.wait(20) == 0
+        assert len(r.admitted()) == 40
+        assert not r.storescps()
+
+
+def test_stopping_ends_an_association_that_does_not_finish_and_admits_it(tmp_path):
+    with receiving(tmp_path, "association") as r:
+        ae = AE(ae_title="STAYS")
+        ae.add_requested_context(CT, "1.2.840.10008.1.2.1")
+        stays = ae.associate("127.0.0.1", r.port)
+        assert stays.send_c_store(dcmread(study(tmp_path / "out", A, 1)[0])).Status == 0
+        asked = time.monotonic()
+        r.process.send_signal(signal.SIGTERM)
+        assert r.process.wait(25) == 0
+        assert 9 < time.monotonic() - asked < 20
+        assert len(r.admitted()) == 1
+        assert not r.storescps()
+        stays.abort()
+
+
+def test_c_echo_is_answered_and_leaves_nothing_behind(tmp_path):
+    with receiving(tmp_path, "association") as r:
+        assert echoscu(r.port).exit_code == 0
+        wait_until(lambda: not list(r.incoming.iterdir()), what="an empty incoming folder")
+        assert not r.arrivals()
+
+
+def test_private_and_unknown_storage_classes_are_accepted_and_queries_are_not(tmp_path):
+    with receiving(tmp_path, "association") as r:
+        ae = AE(ae_title="PRIVATE")
+        wanted = ["1.2.3.4.5.6.7.8", "1.2.840.10008.5.1.4.38.1", CT]
+        unwanted = ["1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.20.1"]  # C-FIND, storage commitment
+        for uid in [*wanted, *unwanted]:
+            ae.add_requested_context(uid, ["1.2.840.10008.1.2", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.1"])
+        association = ae.associate("127.0.0.1", r.port)
+        accepted = {c.abstract_syntax: c.transfer_syntax[0] for c in association.accepted_contexts}
+        association.release()
+        assert accepted == dict.fromkeys(wanted, "1.2.840.10008.1.2.1")
+
+
+def test_a_request_of_128_contexts_and_30_transfer_syntaxes_each_is_accepted(tmp_path):
+    many = [f"1.2.840.10008.1.2.4.{n}" for n in range(50, 79)]
+    with receiving(tmp_path, "association") as r:
+        ae = AE(ae_title="MANY")
+        for number in range(128):
+            ae.add_requested_context(
+                f"1.2.826.0.1.3680043.9.9998.1234567890.1234567890.{number}", [*many, "1.2.840.10008.1.2"]
+            )
+        association = ae.associate("127.0.0.1", r.port)
+        assert len(association.accepted_contexts) == 128
+        association.release()
+
+
+@pytest.mark.parametrize(
+    "uid",
+    ["..", ".", "1.2.ABC", "1.2;touch${IFS}pwned", "$(touch${IFS}pwned)", "../../escaped", "1." * 149 + "11", ""],
+)
+def test_a_strange_study_instance_uid_loses_nothing_and_runs_nothing(tmp_path, uid):
+    with receiving(tmp_path, "association") as r:
+        assert storescu(r.port, *study(tmp_path / "out", uid, 2)).acknowledged == 2
+        assert [study for study, _ in r.wait_for(2)] == [uid, uid]
+        assert not list(tmp_path.rglob("*pwned*")) + list(tmp_path.rglob("*escaped*"))
+
+
+@pytest.mark.parametrize("title", ["$(id)", "`;|&\"'", "..", "../../x", "-"])
+def test_a_strange_ae_title_is_a_label_and_nothing_else(tmp_path, title):
+    with receiving(tmp_path, "association") as r:
+        assert storescu(r.port, *study(tmp_path / "out", A, 1), calling=title).acknowledged == 1
+        r.wait_for(1)
+        assert envelopes(r)[0]["calling_ae_title"] == title
+
+
+@pytest.mark.parametrize("words", [b"GET / HTTP/1.1\r\n\r\n", b"\1\0\xff\xff\xff\xff", b"\1\0\0\0\0\0", b""])
+def test_what_is_no_association_is_dropped_and_the_next_is_served(tmp_path, words):
+    with receiving(tmp_path, "association") as r:
+        with socket.create_connection(("127.0.0.1", r.port), timeout=10) as stranger:
+            stranger.sendall(words)
+            stranger.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionResetError):
+                assert stranger.recv(1) == b""
+        assert echoscu(r.port).exit_code == 0
+        assert ("refused receiver=r peer=127.0.0.1" in r.text()) == bool(words)
+        assert not r.arrivals()
+
+
+def test_a_storescp_that_cannot_write_says_so_in_the_log(tmp_path):
+    with receiving(tmp_path, "association") as r:
+        ae = AE(ae_title="WRITES")
+        ae.add_requested_context(CT, "1.2.840.10008.1.2.1")
+        association = ae.associate("127.0.0.1", r.port)
+        (folder,) = r.incoming.iterdir()
+        folder.rename(tmp_path / "away")
+        assert association.send_c_store(dcmread(study(tmp_path / "out", A, 1)[0])).Status != 0
+        association.release()
+        wait_until(lambda: "program program=storescp receiver=r says=" in r.text(), what="a logged line")
+
+
+@pytest.fixture
+def attendant(tmp_path):
+    settings = load(write_site(tmp_path, "association", 11112, more='idle_timeout = "1s"'))
+    spool = Spool(settings.site.spool)
+    spool.prepare()
+    spool.prepare_receiver("r")
+    receiver = settings.receiver_named("r")
+    with (spool.run / "r.lock").open("wb") as lock:
+        yield Attendant(
+            receiver,
+            spool,
+            dcmtk.program(settings.programs, "storescp"),
+            dcmtk.environment(settings.programs),
+            lock.fileno(),
+        )
+
+
+def test_a_peer_that_says_nothing_is_dropped_in_time():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"\1\0\0")
+        with pytest.raises(NotAnAssociation, match="in time"):
+            peek(ours, patience=0.5)
+
+
+def test_a_peer_that_brings_nothing_for_the_idle_limit_is_ended_and_what_it_brought_is_kept(attendant, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            connection, _ = listener.accept()
+            attendant.serve(connection, peek(connection), "127.0.0.1", "A_1_1", lambda _: None)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        ae = AE(ae_title="IDLE")
+        ae.add_requested_context(CT, "1.2.840.10008.1.2.1")
+        association = ae.associate("127.0.0.1", listener.getsockname()[1])
+        assert association.send_c_store(dcmread(study(tmp_path / "out", A, 1)[0])).Status == 0
+        server.join(20)
+        assert not server.is_alive()
+        association.abort()
+    (arrival,) = attendant.spool.arrivals.iterdir()
+    assert len(files_of(arrival)) == 1
+
+
+def test_what_an_association_could_not_admit_is_admitted_later(tmp_path):
+    with receiving(tmp_path, "association") as r:
+        r.spool.arrivals.rename(r.spool.root / "elsewhere")
+        assert dcmsend(r.port, *study(tmp_path / "out", A, 2)).acknowledged == 2
+        wait_until(lambda: "deferred receiver=r folder=A_" in r.text(), what="an alarm")
+        (r.spool.root / "elsewhere").rename(r.spool.arrivals)
+        assert len(r.wait_for(2)) == 2
+
+
+def test_a_machine_without_a_thread_to_spare_costs_one_association(tmp_path):
+    shorten = (
+        "import threading\n"
+        "start, refusals = threading.Thread.start, iter([True])\n"
+        "def refuse_once(thread):\n"
+        "    if next(refusals, False):\n"
+        "        raise RuntimeError('no thread')\n"
+        "    start(thread)\n"
+        "threading.Thread.start = refuse_once"
+    )
+    with receiving(tmp_path, "association", shorten=shorten) as r:
+        assert echoscu(r.port).exit_code != 0
+        assert "no thread" in r.text()
+        assert dcmsend(r.port, *study(tmp_path / "out", A, 1)).acknowledged == 1
+        r.wait_for(1)
+
+
+def test_a_bug_costs_one_association(tmp_path):
+    shorten = (
+        "from pipeline.receivers import attendant\n"
+        "opened, bugs = attendant.json.dumps, iter([True])\n"
+        "def stumble_once(about):\n"
+        "    if next(bugs, False):\n"
+        "        raise ZeroDivisionError('a bug')\n"
+        "    return opened(about)\n"
+        "attendant.json = type('json', (), {'dumps': staticmethod(stumble_once)})"
+    )
+    with receiving(tmp_path, "association", shorten=shorten) as r:
+        assert echoscu(r.port).exit_code != 0
+        assert "ZeroDivisionError" in r.text()
+        assert dcmsend(r.port, *study(tmp_path / "out", A, 1)).acknowledged == 1
+        r.wait_for(1)
+
+
+def test_an_address_of_another_machine_is_a_configuration_error_that_names_it(tmp_path):
+    site = write_site(tmp_path, "association", 11112, more='bind = "192.0.2.77"')
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "pipeline", "--site", site, "receive", "r"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 78
+    assert "192.0.2.77" in done.stderr

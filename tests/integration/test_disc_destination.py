@@ -1,0 +1,282 @@
+"""kind = "iso": a disc of the whole study in a folder others take it from, made once, never over anything."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pydicom
+import pytest
+from discs import PATIENT, STUDY, an_object, assert_records_agree, taken_apart
+from line_site import all_settled, arrive, rounds, settings_for, states, working
+from pydantic import ValidationError
+from small_studies import pinned
+
+from pipeline import check, waypoints
+from pipeline.destinations import from_table
+from pipeline.errors import Configuration, Permanent, Transient
+from pipeline.media.contents import IsoContents
+from pipeline.media.errors import SeveralPatients
+from pipeline.media.shelf import KEEP_IMAGES
+from pipeline.model import Consignment, InstanceKey, Item, Receipt, ReceiptState
+
+pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "discs"
+    folder.mkdir()
+    return folder
+
+
+def destination(folder: Path, **more: object):
+    return from_table({"name": "disc", "kind": "iso", "folder": str(folder), **more})
+
+
+def item(path: Path) -> Item:
+    data_set = pydicom.dcmread(path, stop_before_pixels=True)
+    key = InstanceKey(data_set.StudyInstanceUID, data_set.SeriesInstanceUID, data_set.SOPInstanceUID)
+    return pinned(path, key)
+
+
+def delivered(where, *items: Item, number: int = 1) -> list[Receipt]:
+    return list(where.deliver(Consignment(number, items[0].key.study_instance_uid, tuple(items))))
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(one.name for one in folder.iterdir() if not one.name.startswith("."))
+
+
+def instances_on(path: Path) -> set[str]:
+    contents = IsoContents(path)
+    count = {name for name in contents.files if name.startswith("DICOM/")}
+    contents.close()
+    return count
+
+
+def test_a_study_becomes_an_image_with_its_result_beside_it(tmp_path, folder):
+    items = [item(an_object(tmp_path / "in", str(n), InstanceNumber=n)) for n in range(3)]
+    receipts = delivered(destination(folder), *items)
+    assert [(one.key, one.state, one.verified) for one in receipts] == [
+        (one.key, ReceiptState.STORED, True) for one in items
+    ]
+    assert visible(folder) == ["A1.iso", "A1.json"]
+    result = json.loads((folder / "A1.json").read_text())
+    assert result["disc"] == "A1.iso"
+    assert result["size"] == (folder / "A1.iso").stat().st_size
+    assert {one["sop_instance_uid"] for one in result["instances"]} == {one.key.sop_instance_uid for one in items}
+    assert {one["source_sha256"] for one in result["instances"]} == {one.sha256 for one in items}
+    assert result["replaces"] is None
+    assert "Doe" not in (folder / "A1.json").read_text()
+    assert_records_agree(taken_apart(folder / "A1.iso", tmp_path / "x"), 3)
+
+
+def test_the_same_content_is_not_made_twice(tmp_path, folder):
+    one = item(an_object(tmp_path / "in"))
+    where = destination(folder)
+    first = delivered(where, one)
+    before = (folder / "A1.iso").stat()
+    assert delivered(where, one, number=2) == first
+    assert visible(folder) == ["A1.iso", "A1.json"]
+    assert (folder / "A1.iso").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_late_instances_make_a_new_image_of_the_whole_study_that_says_what_it_replaces(tmp_path, folder):
+    early = [item(an_object(tmp_path / "in", str(n), InstanceNumber=n)) for n in range(2)]
+    late = item(an_object(tmp_path / "in", "late", source="MR_small_RLE.dcm", Modality="MR"))
+    where = destination(folder)
+    delivered(where, *early)
+    for one in early:
+        one.path.unlink()  # the line lets go of what was delivered
+    assert delivered(where, late, number=2)[0].state is ReceiptState.STORED
+    assert visible(folder) == ["A1-2.iso", "A1-2.json", "A1.iso", "A1.json"]
+    result = json.loads((folder / "A1-2.json").read_text())
+    assert result["replaces"] == {
+        "disc": "A1.iso",
+        "volume_id": json.loads((folder / "A1.json").read_text())["volume_id"],
+    }
+    sources = {one["sop_instance_uid"]: one["source_sha256"] for one in result["instances"]}
+    assert sources == {one.key.sop_instance_uid: one.sha256 for one in (*early, late)}
+    root = taken_apart(folder / "A1-2.iso", tmp_path / "x")
+    assert_records_agree(root, 3)
+    assert "replaces the earlier A1.iso" in (root / "README.TXT").read_text("utf-8-sig")
+
+
+def test_a_third_delivery_still_holds_everything_and_what_was_decoded_stays_known(tmp_path, folder):
+    where = destination(folder)
+    items = [
+        item(an_object(tmp_path / "in", "0", source="MR_small_RLE.dcm", Modality="MR")),
+        item(an_object(tmp_path / "in", "1")),
+        item(an_object(tmp_path / "in", "2", InstanceNumber=9)),
+    ]
+    for number, one in enumerate(items, 1):
+        delivered(where, one, number=number)
+        one.path.unlink()
+    result = json.loads((folder / "A1-3.json").read_text())
+    assert {one["source_sha256"] for one in result["instances"]} == {one.sha256 for one in items}
+    assert [one["decoded_from"] for one in result["instances"]].count("1.2.840.10008.1.2.5") == 1
+    assert result["replaces"]["disc"] == "A1-2.iso"
+
+
+def test_an_image_the_publisher_took_away_still_serves_for_late_instances(tmp_path, folder):
+    where = destination(folder)
+    delivered(where, item(an_object(tmp_path / "in")))
+    for name in visible(folder):
+        (folder / name).unlink()
+    delivered(where, item(an_object(tmp_path / "in", "late")), number=2)
+    assert visible(folder) == ["A1.iso", "A1.json"]
+    assert len(instances_on(folder / "A1.iso")) == 2
+
+
+def test_late_instances_alone_never_make_an_image(tmp_path, folder):
+    where = destination(folder)
+    delivered(where, item(an_object(tmp_path / "in")))
+    for name in visible(folder):
+        (folder / name).unlink()
+    long_ago = time.time() - KEEP_IMAGES.total_seconds() - 60
+    for one in (folder / ".storestow").glob("*.image"):
+        os.utime(one, (long_ago, long_ago))
+    with pytest.raises(Permanent, match="no longer kept: retrieve the study"):
+        delivered(where, item(an_object(tmp_path / "in", "late")), number=2)
+    assert visible(folder) == []
+    assert not list((folder / ".storestow").glob("*.image"))
+
+
+def test_an_instance_sent_again_with_other_bytes_takes_the_place_of_the_first(tmp_path, folder):
+    where = destination(folder)
+    first = an_object(tmp_path / "in", "a", InstanceNumber=1)
+    delivered(where, item(first), item(an_object(tmp_path / "in", "b", InstanceNumber=2)))
+    again = an_object(tmp_path / "in", "again", SOPInstanceUID=item(first).key.sop_instance_uid, InstanceNumber=3)
+    delivered(where, item(again), number=2)
+    root = taken_apart(folder / "A1-2.iso", tmp_path / "x")
+    assert_records_agree(root, 2)
+    numbers = {pydicom.dcmread(file).InstanceNumber for file in root.glob("DICOM/*/*/*")}
+    assert numbers == {2, 3}
+
+
+def test_what_has_to_be_left_out_is_refused_with_its_reason_and_the_rest_is_on_the_disc(tmp_path, folder):
+    good = item(an_object(tmp_path / "in"))
+    private = item(an_object(tmp_path / "in", "private", SOPClassUID="1.3.12.2.1107.5.9.1"))
+    where = destination(folder)
+    states_of = {one.key: one for one in delivered(where, good, private)}
+    assert states_of[good.key].state is ReceiptState.STORED
+    assert states_of[private.key].state is ReceiptState.REFUSED
+    assert "private SOP class" in states_of[private.key].message
+    assert delivered(where, good, private, number=2) == list(states_of.values())
+    assert visible(folder) == ["A1.iso", "A1.json"]
+    delivered(where, item(an_object(tmp_path / "in", "late")), number=3)
+    readme = (taken_apart(folder / "A1-2.iso", tmp_path / "x") / "README.TXT").read_text("utf-8-sig")
+    assert private.key.sop_instance_uid in readme
+
+
+def test_two_patients_under_one_study_are_refused_as_a_whole(tmp_path, folder):
+    items = item(an_object(tmp_path / "in")), item(an_object(tmp_path / "in", "b", PatientID="P2"))
+    with pytest.raises(SeveralPatients):
+        delivered(destination(folder), *items)
+    assert visible(folder) == []
+
+
+def test_a_name_in_use_by_something_else_is_never_overwritten(tmp_path, folder):
+    (folder / "A1.iso").write_text("somebody's")
+    (folder / "A1-2.json").write_text("{}")
+    delivered(destination(folder), item(an_object(tmp_path / "in")))
+    assert (folder / "A1.iso").read_text() == "somebody's"
+    assert visible(folder) == ["A1-2.json", "A1-3.iso", "A1-3.json", "A1.iso"]
+    assert json.loads((folder / "A1-3.json").read_text())["disc"] == "A1-3.iso"
+
+
+def test_two_studies_of_one_accession_get_a_disc_each(tmp_path, folder):
+    where = destination(folder)
+    delivered(where, item(an_object(tmp_path / "in")))
+    other = an_object(tmp_path / "in", "b", StudyInstanceUID=f"{STUDY}.2", SeriesInstanceUID=f"{STUDY}.2.1")
+    delivered(where, item(other), number=2)
+    assert visible(folder) == ["A1-2.iso", "A1-2.json", "A1.iso", "A1.json"]
+    assert json.loads((folder / "A1-2.json").read_text())["replaces"] is None
+
+
+# --- crashes: the process ends at each point; the next attempt finds what is there ------------------------------
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("point", ["disc-made", "disc-remembered", "disc-result", "disc-offered"])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_crash_at_any_point_ends_in_one_image_of_everything(point, late, tmp_path, folder, monkeypatch):
+    where = destination(folder)
+    items = [item(an_object(tmp_path / "in", "0"))]
+    if late:
+        delivered(where, *items)
+        items[0].path.unlink()
+        items.append(item(an_object(tmp_path / "in", "1")))
+
+    def killed(name: str) -> None:
+        if name == point:
+            raise Killed
+
+    monkeypatch.setattr(waypoints, "observer", killed)
+    with pytest.raises(Killed):
+        delivered(where, items[-1], number=2)
+    monkeypatch.setattr(waypoints, "observer", lambda _: None)
+    assert delivered(where, items[-1], number=2)[0].state is ReceiptState.STORED
+    name = "A1-2.iso" if late else "A1.iso"
+    assert visible(folder) == sorted({"A1.iso", "A1.json", name, name.replace("iso", "json")})
+    assert len(instances_on(folder / name)) == len(items)
+    assert json.loads((folder / name).with_suffix(".json").read_text())["disc"] == name
+    left = {one.suffix for one in (folder / ".storestow").iterdir()}
+    assert left == {".json", ".lock", ".image"}
+
+
+# --- configuration -----------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_not_there_waits_for_a_person(tmp_path, folder):
+    with pytest.raises(Configuration, match="does not exist"):
+        delivered(destination(tmp_path / "nowhere"), item(an_object(tmp_path / "in")))
+
+
+def test_a_folder_that_cannot_be_used_is_a_reason_not_a_crash(tmp_path, folder):
+    (folder / ".storestow").write_text("in the way")
+    with pytest.raises((Configuration, Transient)):
+        delivered(destination(folder), item(an_object(tmp_path / "in")))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"file_name": "{acession}"}, {"viewer": "here"}, {"media": "tape"}, {"folder": "x"}]
+)
+def test_what_cannot_be_meant_is_refused_when_the_configuration_is_read(wrong, folder):
+    with pytest.raises(ValidationError):
+        from_table({"name": "disc", "kind": "iso", "folder": str(folder), **wrong})
+
+
+def test_check_calls_an_unreadable_viewer_an_error(tmp_path, folder):
+    table = {"name": "disc", "kind": "iso", "folder": str(folder), "viewer": str(tmp_path / "nowhere")}
+    found = [one for one in check.findings(settings_for(tmp_path, destinations=(table,))) if "disc" in one.about]
+    assert [(one.about, one.level) for one in found] == [("destination disc", "error")]
+    assert "nowhere" in found[0].text
+
+
+def test_check_finds_nothing_wrong_with_a_good_one(tmp_path, folder):
+    table = {"name": "disc", "kind": "iso", "folder": str(folder)}
+    found = [one for one in check.findings(settings_for(tmp_path, destinations=(table,))) if "disc" in one.about]
+    assert [one.level for one in found] == ["ok"]
+
+
+# --- the whole line ----------------------------------------------------------------------------------------
+
+
+def test_a_study_and_its_late_instances_go_through_the_line_onto_discs(tmp_path, folder):
+    table = {"name": "disc", "kind": "iso", "folder": str(folder), "file_name": "{accession}-{patient_name}"}
+    with working(settings_for(tmp_path, destinations=(table,), default_coercions="off")) as (site, worker):
+        arrive(site.spool, *(an_object(tmp_path / "in", str(n), InstanceNumber=n) for n in range(3)))
+        rounds(worker, until=all_settled(site), seconds=60)
+        assert visible(folder) == ["A1-DoeJane.iso", "A1-DoeJane.json"]
+        arrive(site.spool, an_object(tmp_path / "in", "late", InstanceNumber=4))
+        rounds(worker, until=lambda: len(visible(folder)) == 4 and all_settled(site)(), seconds=60)
+        assert states(site, "deliveries") == {"delivered": 2}
+    result = json.loads((folder / "A1-DoeJane-2.json").read_text())
+    assert len(result["instances"]) == 4
+    assert result["studies"] == [{"study_instance_uid": STUDY, "accession_number": "A1", "instances": 4}]
+    assert PATIENT["PatientID"] not in json.dumps(result)

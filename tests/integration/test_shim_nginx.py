@@ -1,0 +1,140 @@
+"""The old links through the real nginx, configured as docs/nginx.conf says."""
+
+import concurrent.futures
+import time
+
+import pytest
+import requests
+from dicom_programs import wait_until
+from nginx import nginx
+from shim_site import BROWSER, FOUND, KEY, running_shim
+
+from pipeline.model import OrderState
+from pipeline.shim import people
+
+pytestmark = pytest.mark.programs
+
+PRINT = "/send_rimage_multiple.php?accession_number=A1"
+DONE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "sent": 812}
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory):
+    """A shim, and nginx in front of it."""
+    folder = tmp_path_factory.mktemp("front")
+    with pytest.MonkeyPatch.context() as patch, running_shim(folder, patch) as shim:
+        patch.setattr(people.People, "name_of", lambda *_: "DOE^JANE")
+        with nginx(folder / "nginx", shim_port=int(shim.url.rpartition(":")[2]), key=KEY) as url:
+            yield shim, url
+
+
+@pytest.fixture
+def shim(front):
+    front[0].orders.forget()
+    return front[0]
+
+
+@pytest.fixture
+def url(front):
+    return front[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "verb"),
+    [
+        ("/mkiso.php?accession_number=A1", "download"),
+        ("/mkiso_multiple.php?accession_number=A1,B2", "download-multiple"),
+        ("/send_rimage_multiple.php?accession_numbers=A1,B2", "print"),
+        ("/mkiso2.php?accession_number=A1", "forward"),
+    ],
+)
+def test_an_old_link_reaches_its_order_without_a_key_of_the_client(shim, url, path, verb):
+    shim.orders.plan = {**DONE, "result": shim.file()}
+    assert requests.get(url + path, timeout=20).status_code == 200
+    (asked,) = shim.orders.asked
+    assert asked["verb"] == verb
+
+
+def test_what_a_link_says_reaches_us_as_it_was_said(shim, url):
+    shim.orders.plan = DONE
+    requests.get(url + PRINT + "%2C%20B%2F2&modality=CT&again=1", timeout=20)
+    (asked,) = shim.orders.asked
+    assert (asked["accessions"], asked["modalities"], asked["again"]) == (("A1", "B/2"), ("CT",), True)
+
+
+@pytest.mark.parametrize(
+    "forged", [{"X-API-Key": "forged"}, {"X-Api-Key": KEY + "x"}, {"Authorization": "Bearer forged"}]
+)
+def test_a_forged_key_is_replaced_by_nginxs_own(shim, url, forged):
+    shim.orders.plan = DONE
+    assert requests.get(url + PRINT, headers=forged, timeout=20).status_code == 200
+
+
+def test_a_key_is_needed_where_nginx_is_gone_round(shim):
+    assert shim.request("GET", PRINT, key=None).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/api/iso/print?accession_number=A1", "/patient/by-accession", "/mkiso.php/x"]
+)
+def test_nothing_else_is_passed_on(shim, url, path):
+    assert requests.get(url + path, timeout=20).status_code == 404
+    assert not shim.orders.asked
+
+
+def test_a_broken_download_is_resumed(shim, url):
+    content = bytes(range(256)) * 4000
+    shim.orders.plan = {"state": OrderState.DONE, "result": shim.file(content)}
+    link = url + "/mkiso.php?accession_number=A1"
+    with requests.get(link, stream=True, timeout=20) as broken:
+        begun = next(broken.iter_content(300_000))
+    rest = requests.get(link, headers={"Range": f"bytes={len(begun)}-"}, timeout=20)
+    assert rest.status_code == 206
+    assert begun + rest.content == content
+
+
+def test_an_image_is_not_kept_by_nginx_while_the_client_is_slow(shim, url, front):
+    shim.orders.plan = {"state": OrderState.DONE, "result": shim.file(bytes(64 << 20), "big.iso")}
+    with requests.get(url + "/mkiso.php?accession_number=A1", stream=True, timeout=20) as answer:
+        assert answer.headers["Content-Length"] == str(64 << 20)
+        next(answer.iter_content(1 << 16))
+        time.sleep(0.5)
+        kept = sum(file.stat().st_size for file in (shim.folder / "nginx/proxy").rglob("*") if file.is_file())
+        assert kept == 0
+        assert sum(map(len, answer.iter_content(1 << 20))) > 1 << 16
+
+
+def test_a_browser_is_led_to_the_page_and_its_download_through_nginx(shim, url):
+    shim.orders.plan = {**DONE, "result": shim.file(b"image")}
+    page = requests.get(url + "/mkiso.php?accession_number=A1", headers=BROWSER, timeout=20)
+    assert page.status_code == 200
+    assert page.url.startswith(f"{url}/orders/")
+    assert "Ready" in page.text
+    assert requests.get(page.url.replace("?before=1", "") + "/file", timeout=20).content == b"image"
+    assert requests.get(url + "/orders/assets/page.css", timeout=20).status_code == 200
+    again = requests.post(page.url + "/again", data={"again": "1"}, timeout=20, allow_redirects=False)
+    assert again.status_code == 303
+
+
+def test_the_number_of_a_request_is_in_nginxs_answer(shim, url):
+    answer = requests.get(url + "/mkiso.php?accession_number=*", timeout=20)
+    assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
+
+
+def order_that_takes(shim, url, seconds):
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        answer = threads.submit(requests.get, url + PRINT, timeout=seconds + 30)
+        wait_until(lambda: shim.orders.views, what="the order")
+        time.sleep(seconds)
+        assert not answer.done()
+        shim.orders.change(1, **DONE)
+        return answer.result(30)
+
+
+def test_a_long_order_is_answered_as_json(shim, url):
+    assert order_that_takes(shim, url, 3).json()["files_sent"] == 812
+
+
+@pytest.mark.long
+def test_an_order_of_more_than_two_minutes_is_answered_as_json(shim, url):
+    assert order_that_takes(shim, url, 125).json()["files_sent"] == 812

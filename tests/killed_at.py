@@ -1,0 +1,113 @@
+"""Have commands of storestow run in processes that kill themselves at a named point.
+
+A process with everything imported waits for requests, a JSON object a line, and forks one child for each: that
+spares every one of hundreds the second it takes to import. It tells the child's number, and how it ended.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pipeline.destinations.folder
+import pipeline.destinations.null
+import pipeline.destinations.stow  # noqa: F401  # everything a worker imports only when it needs it
+from pipeline import cli, opening, prepare, quarantine, retry, waypoints, work, worker  # noqa: F401
+from pipeline.errors import StorestowError, Transient
+from pipeline.workshop import WorkshopClosed, WorkshopProcessDied
+
+
+def act_at(point: str, count: int, act: Callable[[], None]) -> None:
+    """Act when `point` is reached for the `count`th time, by whichever thread."""
+    reaches = itertools.count(1)
+
+    def observe(name: str) -> None:
+        if name == point and next(reaches) == count:
+            act()
+
+    waypoints.observer = observe
+
+
+def fill_disk(ballast: str) -> None:
+    """Leave no room on the file system of `ballast`."""
+    with Path(ballast).open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+class OneRoom:
+    """A workshop without processes of its own, which take half a second each to start."""
+
+    size = 1
+
+    def __init__(self, *_: object) -> None:
+        self._is_closed = False
+
+    def each(self, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        for task in tasks:
+            yield task, self._do(function, task)
+
+    def _do(self, function: Callable[[Any], Any], task: Any) -> Any:
+        if self._is_closed:
+            raise WorkshopClosed
+        try:
+            return function(task)
+        except StorestowError as error:
+            return error
+        except OSError as error:
+            return Transient(str(error))
+        except Exception as error:
+            return WorkshopProcessDied(repr(error))
+
+    def warm(self, *_: object) -> None:
+        pass
+
+    def close(self) -> None:
+        self._is_closed = True
+
+
+def run(request: dict[str, Any]) -> int:
+    """Do in the child what was asked for, and return the exit code."""
+    os.setsid()
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for descriptor in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDONLY) if descriptor == 0 else log, descriptor)
+    ballast = request["ballast"]
+    act = (lambda: fill_disk(ballast)) if ballast else (lambda: os.kill(os.getpid(), request["by"]))
+    act_at(request["point"], request["count"], act)
+    worker.POLL_SECONDS = request["poll_seconds"]
+    if request["in_one_room"]:
+        opening.Workshop = OneRoom  # type: ignore[misc,assignment]
+    sys.argv = ["storestow", *request["words"]]
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def main() -> None:
+    prepare.load_encodings("")
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            code = run(json.loads(line))
+            sys.stderr.flush()
+            os._exit(code)
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main()

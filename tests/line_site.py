@@ -1,0 +1,94 @@
+"""A site without receivers: files are put where storescp would, and the worker's rounds are run by hand."""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydicom
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
+
+from pipeline.admission import parse_arrival_name
+from pipeline.ledger import reports
+from pipeline.opening import opened
+from pipeline.settings import Settings
+from pipeline.site import Site
+from pipeline.spool import Spool, admit
+from pipeline.worker import Worker
+
+RECEIVER = {"name": "modalities", "ae_title": "STORESTOW", "port": 11112, "quiet_seconds": 1, "to": ["nowhere"]}
+NULL = {"name": "nowhere", "kind": "null"}
+
+
+def settings_for(folder: Path, *, destinations=(NULL,), receivers=None, **site) -> Settings:
+    names = [destination["name"] for destination in destinations]
+    table = {
+        "folder": folder,
+        "site": {"spool": str(folder / "spool"), "workers": 1, **site},
+        "receiver": receivers if receivers is not None else [{**RECEIVER, "to": names}],
+        "destination": list(destinations),
+    }
+    return Settings.model_validate(table)
+
+
+def instance(folder: Path, name: str = "a", *, source: str = "CT_small.dcm", **attributes) -> Path:
+    """A real instance with new UIDs, and what the situation needs besides."""
+    dataset = pydicom.dcmread(get_testdata_file(source))
+    dataset.SOPInstanceUID = generate_uid()
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    path = folder / name
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def arrive(spool: Spool, *files: Path, receiver: str = "modalities", age: float = 60.0) -> str:
+    """Admit copies of these files, old enough to be due, as the hook would; return the arrival's name."""
+    incoming = spool.prepare_receiver(receiver)
+    folder = incoming / f"S_{time.time_ns()}"
+    folder.mkdir()
+    for number, file in enumerate(files):
+        target = folder / f"CT.X.{number:05d}"
+        shutil.copyfile(file, target)
+        moment = time.time() - age + number / 1000
+        os.utime(target, (moment, moment))
+    name = admit(incoming, folder)
+    assert name is not None
+    assert parse_arrival_name(name)[1] == receiver
+    return name
+
+
+@contextlib.contextmanager
+def working(settings: Settings) -> Iterator[tuple[Site, Worker]]:
+    with opened(settings) as site:
+        yield site, Worker(site)
+
+
+def rounds(worker: Worker, *, until, seconds: float = 30.0) -> None:
+    """Run rounds until the condition holds and nothing is in hand."""
+    deadline = time.monotonic() + seconds
+    while not (until() and worker.is_idle()):
+        assert time.monotonic() < deadline, "waited in vain"
+        worker.round()
+        time.sleep(0.02)
+
+
+def states(site: Site, table: str) -> dict[str, int]:
+    with site.ledger.reading() as look:
+        return {state: count for state, count in reports.counts(look)[table].items() if count}
+
+
+def all_settled(site: Site):
+    def settled() -> bool:
+        counts = states(site, "arrivals")
+        return (
+            bool(counts)
+            and not counts.keys() & {"admitted", "processing"}
+            and not list(site.spool.arrivals.iterdir())
+        )
+
+    return settled

@@ -1,0 +1,143 @@
+"""Who may come in, how many at once, and in which of the standard's words the others are told."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from pipeline.receivers import rejection
+from pipeline.receivers.entrance import MORE_AT_THE_DOOR, Entrance, TurnedAway
+from pipeline.receivers.peek import Proposal
+from pipeline.settings import ReceiverTable
+
+CT = Proposal("CT1", "STORESTOW", ())
+
+
+def entrance(*, full: bool = False, **keys: object) -> Entrance:
+    receiver = ReceiverTable(name="r", ae_title="STORESTOW", port=11112, mode="association", **keys)
+    return Entrance(receiver, lambda: full)
+
+
+def turned_away(call) -> tuple[str, tuple[int, int, int] | None]:
+    with pytest.raises(TurnedAway) as turned:
+        call()
+    answer = turned.value.rejection
+    return str(turned.value), tuple(answer) if answer else None
+
+
+def test_whoever_nothing_is_said_about_may_come_in():
+    entrance().knock("192.0.2.1").sit(Proposal("", "", ()))
+
+
+@pytest.mark.parametrize("peer", ["192.0.2.1", "192.0.2.255", "2001:db8::7"])
+def test_an_address_of_an_allowed_network_may_knock(peer):
+    entrance(allow_peers=["192.0.2.0/24", "2001:db8::7"]).knock(peer)
+
+
+@pytest.mark.parametrize("peer", ["192.0.3.1", "2001:db8::8", "127.0.0.1"])
+def test_another_address_is_closed_without_an_answer(peer):
+    door = entrance(allow_peers=["192.0.2.0/24", "2001:db8::7"])
+    assert turned_away(lambda: door.knock(peer)) == ("its address is not in allow_peers", None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "full", "answer"),
+    [
+        ({"allow_calling_ae_titles": ["MR*", "CT2"]}, False, (1, 1, 3)),
+        ({"allow_calling_ae_titles": ["ct1"]}, False, (1, 1, 3)),
+        ({"allow_called_ae_titles": ["OTHER"]}, False, (1, 1, 7)),
+        ({"allow_calling_ae_titles": ["CT?"], "allow_called_ae_titles": ["STORESTOW"]}, True, (2, 3, 2)),
+    ],
+)
+def test_a_proposal_that_does_not_fit_is_rejected_with_its_reason(keys, full, answer):
+    visit = entrance(full=full, **keys).knock("192.0.2.1")
+    assert turned_away(lambda: visit.sit(CT))[1] == answer
+
+
+def test_names_that_fit_come_in():
+    entrance(allow_calling_ae_titles=["MR", "CT*"], allow_called_ae_titles=["STORESTOW"]).knock("192.0.2.1").sit(
+        CT
+    )
+
+
+def test_one_peer_has_so_many_seats_and_no_more_and_another_peer_has_his_own():
+    door = entrance(max_associations_per_peer=2)
+    visits = [door.knock("192.0.2.1") for _ in range(3)]
+    visits[0].sit(CT)
+    visits[1].sit(CT)
+    why, answer = turned_away(lambda: visits[2].sit(CT))
+    assert (answer, "max_associations_per_peer" in why) == ((2, 3, 2), True)
+    door.knock("192.0.2.2").sit(CT)
+    visits[0].end()
+    visits[2].sit(CT)
+
+
+def test_there_are_so_many_seats_in_all():
+    door = entrance(max_associations=2)
+    visits = [door.knock(f"192.0.2.{number}") for number in range(3)]
+    visits[0].sit(CT)
+    visits[1].sit(CT)
+    why, answer = turned_away(lambda: visits[2].sit(CT))
+    assert (answer, "max_associations)" in why) == ((2, 3, 1), True)
+    visits[1].end()
+    visits[2].sit(CT)
+
+
+def test_peers_that_say_nothing_stand_at_the_door_and_take_no_seat():
+    door = entrance(max_associations=4, max_associations_per_peer=1)
+    silent = [door.knock("192.0.2.1") for _ in range(1 + MORE_AT_THE_DOOR)]
+    why, _ = turned_away(lambda: door.knock("192.0.2.1"))
+    assert why.endswith("and its request is not read")
+    door.knock("192.0.2.2").sit(CT)
+    for visit in silent:
+        visit.end()
+    door.knock("192.0.2.1").sit(CT)
+
+
+def test_the_bounds_hold_when_all_come_at_once():
+    door = entrance(max_associations=5, max_associations_per_peer=1000)
+    seated, start = [], threading.Barrier(20)
+
+    def come() -> None:
+        visit = door.knock("192.0.2.1")
+        start.wait()
+        try:
+            visit.sit(CT)
+            seated.append(visit)
+        except TurnedAway:
+            visit.end()
+
+    threads = [threading.Thread(target=come) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seated) == 5
+
+
+def test_a_rejection_is_the_ten_bytes_of_the_standard():
+    assert rejection.pdu(rejection.CALLING_AE_TITLE_NOT_RECOGNIZED) == b"\x03\0\0\0\0\x04\0\x01\x01\x03"
+    assert rejection.pdu(rejection.LOCAL_LIMIT_EXCEEDED) == b"\x03\0\0\0\0\x04\0\x02\x03\x02"
+
+
+def test_the_peer_reads_the_rejection_although_its_request_was_never_taken():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname(), timeout=10)
+        connection, _ = listener.accept()
+        with peer, connection:
+            peer.sendall(b"x" * 100_000)
+            closing = threading.Timer(0.2, peer.shutdown, (socket.SHUT_WR,))
+            closing.start()
+            rejection.reject(connection, rejection.TEMPORARY_CONGESTION)
+            connection.close()
+            assert peer.recv(100) == rejection.pdu(rejection.TEMPORARY_CONGESTION)
+
+
+def test_a_peer_that_neither_reads_nor_closes_is_left_in_time(monkeypatch):
+    monkeypatch.setattr(rejection, "PATIENCE_SECONDS", 0.2)
+    ours, theirs = socket.socketpair()
+    began = time.monotonic()
+    with ours, theirs:
+        rejection.reject(ours, rejection.TEMPORARY_CONGESTION)
+    assert time.monotonic() - began < 5

@@ -1,0 +1,57 @@
+"""What leaves as it came is the very file, where its own header says what it is; else it is made right."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+
+from pipeline.errors import Permanent
+from pipeline.identified import prepare_identified
+from pipeline.intake import read
+from pipeline.model import Origin
+from pipeline.prepare import Task, prepare
+
+
+def task_of(file: Path, folder: Path, encoding: str = "none") -> Task:
+    found = read(file)
+    assert found.key is not None
+    origin = Origin("cdrecord", "PACS", "CDRECORD", None, datetime.now(UTC))
+    return Task(1, file, found.received_sha256, found.key, origin, (), (encoding,), folder / "out", folder)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a"
+    path.write_bytes(Path(get_testdata_file("CT_small.dcm")).read_bytes())
+    return path
+
+
+def test_a_sound_file_is_sent_itself_and_exactly_what_the_long_way_gives(file, tmp_path):
+    task = task_of(file, tmp_path)
+    ready = prepare_identified(task)
+    assert ready.prepared == prepare(task)
+    assert ready.prepared.outputs[0].path == file
+    assert ready.patient.identifier == "1ct1"
+
+
+def test_a_header_that_names_another_instance_is_written_anew(file, tmp_path):
+    dataset = pydicom.dcmread(file)
+    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    dataset.save_as(file)
+    (output,) = prepare_identified(task_of(file, tmp_path)).prepared.outputs
+    assert output.path != file
+    assert pydicom.dcmread(output.path).file_meta.MediaStorageSOPInstanceUID == dataset.SOPInstanceUID
+
+
+def test_what_is_to_be_encoded_is_encoded(file, tmp_path):
+    (output,) = prepare_identified(task_of(file, tmp_path, "j2k")).prepared.outputs
+    assert output.transfer_syntax_uid == "1.2.840.10008.1.2.4.90"
+
+
+def test_a_file_that_was_cut_since_is_no_instance_any_more(file, tmp_path):
+    task = task_of(file, tmp_path)
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(Permanent, match="has changed since it was taken in"):
+        prepare_identified(task)

@@ -1,0 +1,100 @@
+import io
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+
+from pipeline import part10
+from pipeline.part10 import Malformed
+
+
+def read(name: str) -> bytes:
+    return Path(get_testdata_file(name)).read_bytes()
+
+
+def test_every_element_is_where_pydicom_finds_it():
+    data = read("CT_small.dcm")
+    layout = part10.walk(data)
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    assert set(layout.elements) == {int(tag) for tag in dataset.keys()}  # noqa: SIM118
+    raws = {tag: dataset.get_item(tag) for tag in layout.elements}
+    for tag, raw in raws.items():
+        element = layout.elements[tag]
+        if tag == 0x00080005:
+            continue  # pydicom has decoded it already
+        assert element.value == raw.value_tell, f"{tag:08x}"
+        assert element.end - element.value == raw.length, f"{tag:08x}"
+
+
+@pytest.mark.parametrize(
+    "name", ["MR_small_bigendian.dcm", "MR_small_implicit.dcm", "JPEG2000.dcm", "reportsi.dcm"]
+)
+def test_every_encoding_is_walked_to_its_end(name):
+    data = read(name)
+    layout = part10.walk(data)
+    assert layout.end == len(data)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 100, 5000])
+def test_a_file_cut_anywhere_is_truncated(cut):
+    with pytest.raises(Malformed, match="truncated"):
+        part10.walk(read("CT_small.dcm")[:-cut])
+
+
+def test_a_cut_within_compressed_pixels_is_found():
+    with pytest.raises(Malformed):
+        part10.walk(read("JPEG2000.dcm")[:-20])
+
+
+def test_zeros_after_the_last_element_are_padding():
+    data = read("CT_small.dcm")
+    assert part10.walk(data + b"\0" * 512).end == len(data)
+
+
+def test_other_bytes_after_the_last_element_are_not():
+    with pytest.raises(Malformed):
+        part10.walk(read("CT_small.dcm") + b"\0\0\0\0\1\0\0\0garbage!")
+
+
+def test_an_attribute_that_appears_twice_makes_the_identity_ambiguous():
+    data = read("CT_small.dcm")
+    uid = part10.walk(data).elements[0x00080018]
+    end = part10.walk(data).end
+    with pytest.raises(Malformed, match=r"\(0008,0018\) appears twice"):
+        part10.walk(data[:end] + data[uid.start : uid.end])
+
+
+def test_sequences_nested_without_end_are_refused_and_cost_little():
+    head = read("CT_small.dcm")[: part10.walk(read("CT_small.dcm")).data_set]
+    nested = b"\x09\x00\x10\x10SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 65_535
+    with pytest.raises(Malformed, match="nested deeper"):
+        part10.walk(head + nested)
+
+
+def test_a_length_of_four_gigabytes_is_refused_without_reading_it():
+    head = read("CT_small.dcm")[: part10.walk(read("CT_small.dcm")).data_set]
+    with pytest.raises(Malformed, match="claims 4294967294 bytes"):
+        part10.walk(head + b"\x08\x00\x05\x00UN\0\0\xfe\xff\xff\xff")
+
+
+def test_a_deflated_data_set_is_inflated_in_pieces(tmp_path):
+    path = Path(get_testdata_file("image_dfl.dcm"))
+    target = io.BytesIO()
+    assert part10.is_deflated(path)
+    part10.inflate(path, target)
+    layout = part10.walk(target.getvalue())
+    assert part10.text_of(target.getvalue(), layout.elements[0x00080016]) == "1.2.840.10008.5.1.4.1.1.7"
+
+
+def test_a_deflated_data_set_that_inflates_without_bound_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(part10, "MAX_INFLATED", 1 << 16)
+    with pytest.raises(Malformed, match="inflates to more than"):
+        part10.inflate(Path(get_testdata_file("image_dfl.dcm")), io.BytesIO())
+
+
+def test_a_truncated_deflated_data_set_is_named_so(tmp_path):
+    path = tmp_path / "cut"
+    path.write_bytes(read("image_dfl.dcm")[:-500])
+    with pytest.raises(Malformed, match=r"truncated|cannot be inflated"):
+        part10.inflate(path, io.BytesIO())

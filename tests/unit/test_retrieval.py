@@ -1,0 +1,84 @@
+"""How a retrieval ended that did not bring everything: pure, from what the PACS said and what came."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.model import OrderError, RetrievalState
+from pipeline.moving import identifiers
+from pipeline.order_tables import PacsTable
+from pipeline.retrieval import of_wish, satisfies, verdict
+
+PACS = PacsTable(ae_title="ABPACS", host="10.0.0.1", port=11113, calling_ae_title="CDRECORD", receiver="cdrecord")
+COMPLETE = "0x0000"
+
+
+def row(**keys: object) -> SimpleNamespace:
+    values = {"status": COMPLETE, "error_kind": None, "detail": None, "failed": 0, "attempts": 1}
+    return SimpleNamespace(**{**values, "announced": None, "modalities": "", "study_instance_uid": "1.2", **keys})
+
+
+def wish(**keys: object) -> SimpleNamespace:
+    series = [["1.2.1", "CT", 2], ["1.2.2", "MR", 1]]
+    return SimpleNamespace(**{"modalities": [], "counted": None, "listed": None, "series": series, **keys})
+
+
+@pytest.mark.parametrize(
+    ("what", "received", "state", "kind"),
+    [
+        ({"status": "0xB000", "failed": 1}, 2, RetrievalState.INCOMPLETE, OrderError.MOVE_INCOMPLETE),
+        ({"status": "0xB000", "failed": 3}, 0, RetrievalState.INCOMPLETE, OrderError.MOVE_INCOMPLETE),
+        ({"status": COMPLETE}, 2, RetrievalState.INCOMPLETE, OrderError.MOVE_INCOMPLETE),
+        ({"status": COMPLETE}, 0, RetrievalState.INCOMPLETE, OrderError.NO_DATA),
+        ({"status": "0xA801"}, 0, RetrievalState.FAILED, OrderError.PACS_UNREACHABLE),
+        ({"status": "0xA702", "failed": 3}, 0, RetrievalState.FAILED, OrderError.PACS_UNREACHABLE),
+        ({"status": "0xC000"}, 1, RetrievalState.INCOMPLETE, OrderError.MOVE_INCOMPLETE),
+        ({"status": None}, 1, RetrievalState.QUEUED, None),
+        ({"status": None, "attempts": 2}, 1, RetrievalState.INCOMPLETE, OrderError.MOVE_INCOMPLETE),
+        ({"status": None, "attempts": 2}, 0, RetrievalState.FAILED, OrderError.PACS_UNREACHABLE),
+        ({"status": None, "error_kind": "move-timed-out"}, 1, RetrievalState.FAILED, OrderError.MOVE_TIMED_OUT),
+    ],
+)
+def test_the_end_of_a_retrieval_that_lacks_something(what, received, state, kind):
+    assert verdict(row(**what), received, 3, PACS)[:2] == (state, kind)
+
+
+def test_a_destination_the_pacs_does_not_know_is_named_with_the_remedy():
+    _, _, detail = verdict(row(status="0xA801", detail="Refused: Move Destination unknown"), 0, 3, PACS)
+    assert "does not know our receiver cdrecord as a move destination" in str(detail)
+
+
+def test_an_order_is_satisfied_by_its_own_series_of_a_larger_retrieval():
+    held = {("1.2.1", "a"), ("1.2.1", "b"), ("1.2.2", "c")}
+    only_mr = wish(modalities=["MR"], series=[["1.2.2", "MR", 1]], listed=[["1.2.2", "c"]], counted=1)
+    assert of_wish(held, only_mr) == {("1.2.2", "c")}
+    assert satisfies(row(announced=3), held, only_mr)
+    assert satisfies(row(announced=3), held, wish(listed=[list(key) for key in sorted(held)]))
+    assert not satisfies(row(announced=4), held, wish(listed=[list(key) for key in sorted(held)]))
+
+
+def test_without_any_number_only_the_word_success_ends_it():
+    assert satisfies(row(), {("1.2.1", "a")}, wish())
+    assert not satisfies(row(status=None), {("1.2.1", "a")}, wish())
+    assert not satisfies(row(status="0xB000"), {("1.2.1", "a")}, wish())
+
+
+def questions(*args) -> list[tuple[str, str | None]]:
+    return [(one.QueryRetrieveLevel, one.get("SeriesInstanceUID")) for one in identifiers(*args)]
+
+
+def test_a_whole_study_is_asked_for_whole_and_modalities_by_their_series():
+    assert questions(row(), set(), [wish()]) == [("STUDY", None)]
+    only_mr = wish(modalities=["MR"], series=[["1.2.2", "MR", 1]])
+    assert questions(row(modalities="MR"), set(), [only_mr]) == [("SERIES", "1.2.2")]
+
+
+def test_only_series_that_lack_something_are_asked_for_again():
+    listed = [["1.2.1", "a"], ["1.2.1", "b"], ["1.2.2", "c"]]
+    assert questions(row(), {("1.2.1", "a"), ("1.2.2", "c")}, [wish(listed=listed)]) == [("SERIES", "1.2.1")]
+    assert not questions(row(), {tuple(key) for key in listed}, [wish(listed=listed)])
+    assert questions(row(), {("1.2.1", "a")}, [wish()]) == [("STUDY", None)], "nobody knows what is lacking"
+
+
+def test_nothing_is_asked_for_that_nobody_waits_for():
+    assert not questions(row(), set(), [])

@@ -1,0 +1,61 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import schedule
+from pipeline.breaker import Breaker
+
+seconds = st.floats(min_value=0, max_value=1e7, allow_nan=False)
+
+
+@given(seconds, seconds)
+def test_the_back_off_is_monotone_and_between_seconds_and_an_hour(one, other):
+    younger, older = sorted((one, other))
+    assert (
+        schedule.SHORTEST_WAIT <= schedule.back_off(younger) <= schedule.back_off(older) <= schedule.LONGEST_WAIT
+    )
+
+
+def test_a_retry_after_is_heeded_but_not_for_ever():
+    assert schedule.next_attempt(1000, 1000, 120) == 1120
+    assert schedule.next_attempt(1000, 1000, 1e9) == 1000 + schedule.LONGEST_WAIT
+
+
+def test_a_study_is_due_when_its_newest_file_is_quiet():
+    assert not schedule.is_due(now=109, newest_file=100, first_admitted=50, quiet=10, at_most=900)
+    assert schedule.is_due(now=110, newest_file=100, first_admitted=50, quiet=10, at_most=900)
+
+
+def test_a_sender_that_never_pauses_holds_a_study_back_no_longer_than_gather_at_most():
+    assert schedule.is_due(now=1000, newest_file=999, first_admitted=100, quiet=10, at_most=900)
+
+
+def test_a_clock_set_back_by_a_year_holds_nothing_back():
+    assert schedule.is_due(now=0, newest_file=3e7, first_admitted=3e7, quiet=10, at_most=900)
+
+
+def test_a_clock_that_jumps_ahead_gives_nothing_up():
+    week = 7 * 86400
+    assert not schedule.has_given_up(now=week + 1, first_attempt=0, attempts=2, give_up_after=week)
+    assert schedule.has_given_up(now=week + 1, first_attempt=0, attempts=100, give_up_after=week)
+
+
+def test_a_dead_peer_is_tried_by_one_delivery_at_a_time():
+    breaker = Breaker()
+    assert breaker.failed(now=0)
+    assert not breaker.admits(now=1)
+    assert breaker.admits(now=10)
+    breaker.start(1)
+    assert not breaker.admits(now=10)
+    breaker.end(1)
+    assert breaker.succeeded()
+    assert breaker.admits(now=10)
+
+
+def test_a_trial_that_failed_makes_the_next_one_later():
+    breaker = Breaker()
+    breaker.failed(now=0)
+    breaker.start(1)
+    breaker.end(1)
+    assert not breaker.failed(now=100)
+    assert not breaker.admits(now=149)
+    assert breaker.admits(now=150)
