@@ -83,9 +83,8 @@ class CrashSite:
 
     def start(self, *words: str, point: str = NOWHERE, **how: Any) -> Forked:
         """Start a command that is killed at a point, or does there what `how` says (see `killed_at`)."""
-        plain = {"count": 1, "by": signal.SIGKILL, "ballast": None, "poll_seconds": 5.0}
         about = {"in_one_room": self.in_one_room, "log": str(self.log), "point": point}
-        return Forked({**plain, **how, **about, "words": ["--site", str(self.file), *words]})
+        return Forked({**how, **about, "words": ["--site", str(self.file), *words]})
 
     def configure(self, **keys: Any) -> None:
         """Write the site's configuration anew, with these keys of [site]."""

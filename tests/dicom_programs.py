@@ -105,6 +105,7 @@ def running(
 
 def stop(process: subprocess.Popen[bytes], *, seconds: float = 15) -> int:
     """End the process group with SIGTERM, then SIGKILL; return the exit code of its leader."""
+    assert process.pid > 1  # the group 1 is everybody
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):

@@ -3,6 +3,7 @@
 import functools
 import json
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 from dicom_programs import ENVIRONMENT
 
+PLAIN = {"count": 1, "by": signal.SIGKILL, "ballast": None, "poll_seconds": 5.0, "in_one_room": True}
 SCRIPT = Path(__file__).with_name("killed_at.py")
 
 
@@ -27,16 +29,19 @@ def forker() -> subprocess.Popen[bytes]:
 
 
 class Forked:
-    """One forked process, with as much of Popen's interface as is needed; only one lives at a time."""
+    """One forked process, with as much of Popen's interface as is needed; only one lives at a time.
+
+    A request says `words`, `log` and `point`, and may say what of `PLAIN` is to be otherwise.
+    """
 
     def __init__(self, request: dict[str, Any]) -> None:
         process = forker()
         assert process.stdin is not None
         assert process.stdout is not None
         self._answers = process.stdout
-        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.write(json.dumps({**PLAIN, **request}).encode() + b"\n")
         process.stdin.flush()
-        self.pid = int(self._answers.readline())
+        self.pid = self._answer("started")
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -52,5 +57,12 @@ class Forked:
 
     def _look(self, seconds: float) -> int | None:
         if self.returncode is None and select.select([self._answers], [], [], seconds)[0]:
-            self.returncode = int(self._answers.readline())
+            self.returncode = self._answer("ended")
         return self.returncode
+
+    def _answer(self, word: str) -> int:
+        """Read one answer; taking an exit code of 1 for a process number would end every process there is."""
+        line = self._answers.readline().decode()
+        said, _, number = line.partition(" ")
+        assert said == word, f"the forking process said {line!r}, where {word!r} was due"
+        return int(number)

@@ -103,9 +103,9 @@ def main() -> None:
             code = run(json.loads(line))
             sys.stderr.flush()
             os._exit(code)
-        print(pid, flush=True)
+        print("started", pid, flush=True)
         _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        print("ended", os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":

@@ -58,8 +58,7 @@ class Stage:
         return self.folder / "shelf"
 
     def start(self, *words: str, point: str = NOWHERE) -> Forked:
-        how = {"point": point, "count": 1, "by": signal.SIGKILL, "in_one_room": True, "log": str(self.log)}
-        return Forked({**how, "words": ["--site", str(self.file), *words]})
+        return Forked({"point": point, "log": str(self.log), "words": ["--site", str(self.file), *words]})
 
     @contextlib.contextmanager
     def ledger(self) -> Iterator[Ledger]:
@@ -126,8 +125,10 @@ def stage(tmp_path_factory):
         one = Stage(folder, archive, file)
         with running([*COMMAND, "--site", file, "receive", "cdrecord"], log=folder / "receive.log", port=port):
             worker = one.start("work")
-            wait_until(lambda: "worker-started" in one.text(), seconds=60)
-            stop(worker)
+            try:
+                wait_until(lambda: "worker-started" in one.text(), seconds=60, what=one.text())
+            finally:
+                stop(worker)
             yield one
 
 
