@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
-from pipeline.claiming import Claim, claims
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.identity import Holder, Verdict, judge
 from pipeline.intake import Contents, Found, contents_of
 from pipeline.ledger import arrivals, retrievals
 from pipeline.model import InstanceKey, InstanceState
+from pipeline.orders.claiming import Claim, claims
 from pipeline.sameness import are_same
 from pipeline.site import Site
 from pipeline.spool import flush_path, fsync_tree

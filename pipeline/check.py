@@ -12,7 +12,7 @@ from pipeline.dcmtk import profile, programs
 from pipeline.dcmtk.holes import holes
 from pipeline.errors import Configuration, StorestowError
 from pipeline.opening import mapping_of
-from pipeline.query import echo
+from pipeline.orders.query import echo
 from pipeline.receivers.door import require_free_port
 from pipeline.receivers.lock import is_receiving, recorded_port
 from pipeline.receivers.study import study_hook

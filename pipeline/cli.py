@@ -144,7 +144,7 @@ def retrieve(  # noqa: PLR0913, PLR0917  # each is an option of the command
     as_json: Json = False,
 ) -> None:
     """Have the PACS send studies by accession number, and deliver them."""
-    from pipeline import retrieve as order  # noqa: PLC0415
+    from pipeline.orders import retrieve as order  # noqa: PLC0415
 
     settings = _settings()
     ledger = _ledger(settings)
@@ -178,11 +178,11 @@ def send(  # noqa: PLR0913, PLR0917  # each is an option of the command
 
 def _follow(ledger: "Ledger", placed: "Placed", *, wait: bool, as_json: bool) -> None:
     """Look on until an order has ended, if so wished, print it, and exit as it ended."""
-    from pipeline import order_progress, retrieve  # noqa: PLC0415
+    from pipeline.orders import progress, retrieve  # noqa: PLC0415
 
-    with order_progress.Shown() as shown:
+    with progress.Shown() as shown:
         view = retrieve.follow(ledger, placed, shown.show) if wait else retrieve.look(ledger, placed)
-    _print_json(view.as_json()) if as_json else order_progress.show_summary(view)
+    _print_json(view.as_json()) if as_json else progress.show_summary(view)
     raise typer.Exit(retrieve.exit_code(view))
 
 

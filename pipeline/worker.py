@@ -11,10 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TypeVar
 
-from pipeline import admission, custody, line, results
+from pipeline import admission, custody, line
 from pipeline.breaker import Breaker
-from pipeline.desk import POLL_SECONDS as ORDER_POLL_SECONDS
-from pipeline.desk import Desk
 from pipeline.despatch import despatch
 from pipeline.destinations import Destination
 from pipeline.errors import StorestowError, Transient
@@ -23,6 +21,9 @@ from pipeline.gathering import at_the_door
 from pipeline.ledger import LedgerDamaged, arrivals, deliveries, orders
 from pipeline.ledger.arrivals import Waiting
 from pipeline.model import ArrivalState
+from pipeline.orders import results
+from pipeline.orders.desk import POLL_SECONDS as ORDER_POLL_SECONDS
+from pipeline.orders.desk import Desk
 from pipeline.prepare import load_encodings
 from pipeline.receivers.sweep import sweep_abandoned
 from pipeline.reconcile import reconcile

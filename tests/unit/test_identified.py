@@ -8,9 +8,9 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from pipeline.errors import Permanent
-from pipeline.identified import prepare_identified
 from pipeline.intake import read
 from pipeline.model import Origin
+from pipeline.orders.identified import prepare_identified
 from pipeline.prepare import Task, prepare
 
 

@@ -9,15 +9,14 @@ import pytest
 from archives import study, study_uid
 from line_site import NULL, RECEIVER, arrive, instance, rounds, settings_for, states, working
 
-from pipeline import results
 from pipeline.accession import AccessionNumber, InvalidAccession
-from pipeline.desk import PATIENCE_SECONDS
-from pipeline.ending import end
 from pipeline.errors import Configuration
 from pipeline.ledger import deliveries, orders, reports, retrievals
 from pipeline.ledger.tables import delivery
 from pipeline.model import OrderError, OrderState, RetrievalState
-from pipeline.orders import place, view
+from pipeline.orders import place, results, view
+from pipeline.orders.desk import PATIENCE_SECONDS
+from pipeline.orders.ending import end
 from pipeline.settings import Settings
 from pipeline.trace import trace
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.model import OrderError, RetrievalState
-from pipeline.moving import identifiers
 from pipeline.order_tables import PacsTable
-from pipeline.retrieval import of_wish, satisfies, verdict
+from pipeline.orders.moving import identifiers
+from pipeline.orders.retrieval import of_wish, satisfies, verdict
 
 PACS = PacsTable(ae_title="ABPACS", host="10.0.0.1", port=11113, calling_ae_title="CDRECORD", receiver="cdrecord")
 COMPLETE = "0x0000"

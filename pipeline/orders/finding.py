@@ -10,15 +10,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from pipeline import held, query
 from pipeline.accession import AccessionNumber
-from pipeline.ending import end
 from pipeline.errors import PeerUnavailable
 from pipeline.ledger import orders, retrievals
 from pipeline.ledger.retrievals import Key
 from pipeline.model import OrderError, OrderStage, OrderState, RetrievalState
+from pipeline.orders import held, query
+from pipeline.orders.ending import end
+from pipeline.orders.query import SeriesAnswer, StudyAnswer
 from pipeline.patient import Patient, are_one
-from pipeline.query import SeriesAnswer, StudyAnswer
 from pipeline.site import Site
 from pipeline.waypoints import reached
 

@@ -12,15 +12,15 @@ from typing import Any
 from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
-from pipeline.ending import end
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm
-from pipeline.identified import Identified, prepare_identified
 from pipeline.ledger import arrivals, deliveries, orders, retrievals
 from pipeline.line import outcome_of, pin_of, task_of
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
+from pipeline.orders.ending import end
+from pipeline.orders.identified import Identified, prepare_identified
+from pipeline.orders.retrieval import of_wish
 from pipeline.patient import are_one
-from pipeline.retrieval import of_wish
 from pipeline.site import Site
 from pipeline.waypoints import reached
 

@@ -20,11 +20,11 @@ from pipeline import dcmtk
 from pipeline.dcmtk import Counted, Progress
 from pipeline.errors import StorestowError
 from pipeline.events import Event, emit
-from pipeline.getting import received_into
-from pipeline.incoming import Incoming
 from pipeline.ledger import retrievals
 from pipeline.model import OrderError, RetrievalState
-from pipeline.query import SCRATCH, write_identifiers
+from pipeline.orders.getting import received_into
+from pipeline.orders.incoming import Incoming
+from pipeline.orders.query import SCRATCH, write_identifiers
 from pipeline.site import Site
 from pipeline.waypoints import reached
 

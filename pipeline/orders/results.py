@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.custody import delete
 from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, orders
-from pipeline.query import SCRATCH
+from pipeline.orders.query import SCRATCH
 from pipeline.schedule import may_go
 from pipeline.site import SEND, Site
 from pipeline.waypoints import reached

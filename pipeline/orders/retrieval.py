@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from pipeline import incoming
 from pipeline.admission import parse_arrival_name
 from pipeline.completeness import expected, is_complete
 from pipeline.events import Event, emit
@@ -14,6 +13,7 @@ from pipeline.ledger import arrivals, retrievals
 from pipeline.ledger.retrievals import Key
 from pipeline.model import OrderError, RetrievalState
 from pipeline.order_tables import PacsTable
+from pipeline.orders import incoming
 from pipeline.site import Site
 from pipeline.waypoints import reached
 

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol
 
-from pipeline import fulfil, getting, results, retrieval
-from pipeline.identified import be_ready
 from pipeline.ledger import orders, retrievals
 from pipeline.model import OrderError, RetrievalState
-from pipeline.moving import move
+from pipeline.orders import fulfil, getting, results, retrieval
+from pipeline.orders.identified import be_ready
+from pipeline.orders.moving import move
 from pipeline.receivers import is_receiving
 from pipeline.site import Site
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from pipeline import retrieval, send
-from pipeline.consigning import consign
-from pipeline.ending import end
-from pipeline.finding import find
+from pipeline import send
 from pipeline.ledger import deliveries, orders, retrievals
 from pipeline.model import SEND_VERB, DeliveryState, OrderError, OrderStage, OrderState, RetrievalState
+from pipeline.orders import retrieval
+from pipeline.orders.consigning import consign
+from pipeline.orders.ending import end
+from pipeline.orders.finding import find
 from pipeline.site import Site
 from pipeline.waypoints import reached
 
