@@ -89,7 +89,7 @@ class Workshop:
         self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for hand in list(self._all):
-            hand.kill()
+            hand.end()
 
     def _submit(self, function: Callable[[Task], Answer], task: Task) -> "Future[Answer]":
         return self._threads.submit(self._do, function, task)
@@ -113,6 +113,8 @@ class Workshop:
         if hand is None or not hand.is_alive():
             hand = self._hands.hand = _Hand()
             self._all.add(hand)
+            if self._is_closed:  # meanwhile, and `close` has not seen this one
+                self._let_go()
         return hand
 
     def _let_go(self) -> None:
@@ -162,9 +164,14 @@ class _Hand:
         result: Answer = answer
         return result
 
-    def kill(self) -> None:
+    def end(self) -> None:
+        """Kill the process, from whichever thread; the one that waits at the pipe sees it break."""
         self._process.kill()
         self._process.wait()
+
+    def kill(self) -> None:
+        """Kill the process and close the pipe, which only the thread that uses it may do."""
+        self.end()
         self._pipe.close()
 
     def _how(self) -> str:
