@@ -250,6 +250,29 @@ def check(as_json: Json = False) -> None:
 
 
 @app.command()
+def install(
+    manager: Annotated[
+        str, typer.Option("--for", help="systemd or launchd; default: what this machine has.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option(help="Print the files instead of writing them.")] = False,
+    replace: Annotated[bool, typer.Option(help="Replace files that have other content.")] = False,
+) -> None:
+    """Write the services of this site for systemd or launchd, as root, and say what to run next."""
+    from pipeline import services  # noqa: PLC0415
+    from pipeline.settings import site_file  # noqa: PLC0415
+
+    kind = services.manager_named(manager)
+    plan = services.plan(_settings(), site_file(Chosen.site), kind)
+    if dry_run:
+        for path, data in plan.files.items():
+            print(f"--- {path}\n{data.decode()}")  # noqa: T201
+    else:
+        for path in services.write(plan.files, replace=replace):
+            print(f"written: {path}")  # noqa: T201
+    print("\nnow run, as root:", *plan.commands, sep="\n  ")  # noqa: T201
+
+
+@app.command()
 def explain(
     file: Path,
     receiver: Annotated[str | None, typer.Option(help="As if it came in here; default: the first one.")] = None,
