@@ -22,6 +22,7 @@ from pipeline.destinations import Destination
 from pipeline.errors import Configuration
 from pipeline.keys import Duration, Table
 from pipeline.order_tables import PacsTable, PatientsTable, ShimTable
+from pipeline.program_tables import ProgramsTable
 from pipeline.receiver_tables import ReceiverTable, TlsTable
 from pipeline.units import parse_size
 
@@ -83,20 +84,6 @@ class SiteTable(Table):
         if self.alarm_below and self.alarm_below < self.refuse_below:
             raise ValueError("alarm_below must not be less than refuse_below: the alarm comes first")
         return self
-
-
-class ProgramsTable(Table):
-    """[programs]: absolute paths of external programs; empty means the system's own."""
-
-    storescp: str = ""
-    findscu: str = ""
-    movescu: str = ""
-    getscu: str = ""
-    dcmsend: str = ""
-    echoscu: str = ""
-    dcmmkdir: str = ""
-    xorriso: str = ""
-    dictionary: str = ""
 
 
 class CoercionTable(Table):

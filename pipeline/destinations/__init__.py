@@ -6,15 +6,13 @@ A destination *is* its validated configuration plus `deliver`. See `null.py` for
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, field_validator
 
 from pipeline import encodings
 from pipeline.model import Consignment, Receipt
-
-if TYPE_CHECKING:
-    from pipeline.settings import ProgramsTable
+from pipeline.program_tables import ProgramsTable
 
 
 class Destination(BaseModel):
@@ -30,17 +28,15 @@ class Destination(BaseModel):
     encode: str = "none"
     slots: int = 1  # deliveries at once
 
-    _programs: "ProgramsTable | None" = PrivateAttr(default=None)
+    _programs: ProgramsTable | None = PrivateAttr(default=None)
 
     def model_post_init(self, context: Any) -> None:
         """Take what the configuration hands on besides the destination's own table."""
         self._programs = (context or {}).get("programs")
 
     @property
-    def programs(self) -> "ProgramsTable":
+    def programs(self) -> ProgramsTable:
         """Return [programs]: where the site has the external programs a destination may call."""
-        from pipeline.settings import ProgramsTable  # noqa: PLC0415  # the configuration reads this room
-
         return self._programs or ProgramsTable()
 
     @field_validator("encode")
@@ -78,7 +74,7 @@ def kinds() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def from_table(table: Any, programs: "ProgramsTable | None" = None) -> Destination:
+def from_table(table: Any, programs: ProgramsTable | None = None) -> Destination:
     """Return the destination a [[destination]] table describes; raises ValueError naming the key."""
     if isinstance(table, Destination):
         return table
