@@ -1,6 +1,8 @@
-"""Certificates of a receiver's DICOM TLS (PS3.15 B.12, BCP 195): found, private, and fit for each other."""
+"""Certificates of DICOM TLS (PS3.15 B.12, BCP 195): found, private, and fit for each other."""
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +46,45 @@ def certificates_of(settings: Settings, receiver: ReceiverTable) -> Certificates
 
 def server_context(certificates: Certificates) -> ssl.SSLContext:
     """Return what terminates TLS 1.2 or newer; raises OSError or ValueError where a file does not fit."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    # an encrypted key would make OpenSSL ask at a terminal nobody sits at
-    context.load_cert_chain(certificates.cert, certificates.key, password=lambda: b"")
+    context = _context(ssl.PROTOCOL_TLS_SERVER)
+    _load(context, certificates.cert, certificates.key)
     if certificates.ca:
         context.load_verify_locations(certificates.ca)
         context.verify_mode = ssl.CERT_REQUIRED if certificates.client_is_required else ssl.CERT_OPTIONAL
     return context
+
+
+def client_context(where: str, ca: Path, own: tuple[Path, Path] | None) -> ssl.SSLContext:
+    """Return what calls a peer: only certificates of `ca` are trusted, only for the name that is called.
+
+    `own` is our certificate and its key. Raises Configuration naming the key below `where`, and the file.
+    """
+    context = _context(ssl.PROTOCOL_TLS_CLIENT)  # which verifies certificate and name
+    with _named(f"{where}.ca: {ca}"):
+        context.load_verify_locations(ca)
+    if own:
+        secret.private(f"{where}.key", own[1])
+        with _named(f"{where}.cert: {own[0]} with its key"):
+            _load(context, *own)
+    return context
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise Configuration(f"{what}: cannot be used: {error}") from error
+
+
+def _context(protocol: int) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    return context
+
+
+def _load(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    # an encrypted key would make OpenSSL ask at a terminal nobody sits at
+    context.load_cert_chain(cert, key, password=lambda: b"")

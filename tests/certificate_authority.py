@@ -29,14 +29,15 @@ class Authority:
     def cert(self) -> Path:
         return self._self.cert
 
-    def identity(self, name: str) -> Identity:
+    def identity(self, name: str, *, names: str = "IP:127.0.0.1,DNS:localhost", days: int = 2) -> Identity:
+        """Sign a certificate for these subject alternative names; `days` below 0 makes one that has expired."""
         made = Identity(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         request = self._folder / f"{name}.csr"
-        names = self._folder / f"{name}.ext"
-        names.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        extensions = self._folder / f"{name}.ext"
+        extensions.write_text(f"subjectAltName={names}\n")
         _openssl("req", *_new_key(made, name), "-out", request)
-        signer = ("-CA", self._self.cert, "-CAkey", self._self.key, "-CAcreateserial", "-days", "2")
-        _openssl("x509", "-req", "-in", request, *signer, "-extfile", names, "-out", made.cert)
+        signer = ("-CA", self._self.cert, "-CAkey", self._self.key, "-CAcreateserial", "-days", str(days))
+        _openssl("x509", "-req", "-in", request, *signer, "-extfile", extensions, "-out", made.cert)
         made.key.chmod(0o600)
         return made
 

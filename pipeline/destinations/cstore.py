@@ -2,20 +2,38 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
+from pipeline.certificates import client_context
 from pipeline.destinations import Destination
-from pipeline.errors import StorestowError
-from pipeline.keys import AETitle, Host, Port
+from pipeline.errors import Configuration, StorestowError
+from pipeline.keys import AETitle, Host, Port, Table
 from pipeline.model import Consignment, Receipt
+from pipeline.paths import AbsolutePath
 from pipeline.storage.association import echo
 from pipeline.storage.connection import Peer
 from pipeline.storage.relay import Relay
+from pipeline.storage.tls import Encryption
 from pipeline.units import parse_duration
 
 Seconds = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
+
+
+class TlsTable(Table):
+    """tls: PEM files; `ca` signs the peer's certificate, which bears `server_name`, or what `host` says."""
+
+    ca: AbsolutePath
+    cert: AbsolutePath | None = None
+    key: AbsolutePath | None = None
+    server_name: Host | None = None
+
+    @model_validator(mode="after")
+    def _has_both_or_neither(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("write both cert and key, or neither of them")
+        return self
 
 
 class CStoreDestination(Destination):
@@ -30,6 +48,7 @@ class CStoreDestination(Destination):
     associate_timeout: Seconds = timedelta(seconds=30)
     response_timeout: Seconds = timedelta(seconds=60)
     max_pdu: Annotated[int, Field(ge=4096, le=131072)] = 131072
+    tls: TlsTable | None = None
 
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
         """Send every item and yield the peer's status; see `Destination.deliver` for what it raises.
@@ -39,9 +58,11 @@ class CStoreDestination(Destination):
         yield from Relay(self._peer(), consignment.attempt).send(consignment.items)
 
     def problems(self) -> Iterator[str]:
-        """Ask for a C-ECHO and yield what is in the way."""
+        """Ask for a C-ECHO, inside TLS where it is configured, and yield what is in the way."""
         try:
             status = echo(self._peer()).status
+        except Configuration:
+            raise
         except StorestowError as error:
             yield f"destination {self.name}: {error}"
             return
@@ -58,7 +79,16 @@ class CStoreDestination(Destination):
             associate_seconds=self.associate_timeout.total_seconds(),
             response_seconds=self.response_timeout.total_seconds(),
             max_pdu=self.max_pdu,
+            encryption=self._encryption(),
         )
+
+    def _encryption(self) -> Encryption | None:
+        """Read the files anew for every delivery, so that a renewed certificate needs no restart."""
+        if self.tls is None:
+            return None
+        own = (self.tls.cert, self.tls.key) if self.tls.cert and self.tls.key else None
+        context = client_context("tls", self.tls.ca, own)
+        return Encryption(context, self.tls.server_name or self.host, own is not None)
 
 
 DESTINATION = CStoreDestination

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from pipeline.errors import PeerUnavailable
-from pipeline.storage import message, rejection
+from pipeline.errors import PeerUnavailable, StorestowError
+from pipeline.storage import message, rejection, tls
 from pipeline.storage.connection import Lost, Peer, connect, receive, send
 from pipeline.storage.message import Response
 from pipeline.storage.outgoing import NotAsPinned, Outgoing
@@ -56,16 +56,18 @@ class Association:
         Raises:
             PeerUnavailable: it cannot be reached, or does not let us in for now, or does not speak DICOM.
             Permanent: it rejects us for good.
+            Configuration: its TLS and ours do not fit.
         """
         connected = connect(peer)
         try:
             request = associate_rq(peer.ae_title, peer.calling_ae_title, proposals, peer.max_pdu)
-            send(connected, request, peer.associate_seconds)
+            with contextlib.suppress(Lost):  # what the peer has said of it, if anything, is what we hear next
+                send(connected, request, peer.associate_seconds)
             kind, body = receive(connected, peer.associate_seconds)
             return cls(peer, connected, _accepted(peer, kind, body))
         except (Lost, NotDicom) as error:
             connected.close()
-            raise PeerUnavailable(f"{peer} does not open an association: {error}") from error
+            raise _unopened(peer, error) from error
         except BaseException:
             connected.close()
             raise
@@ -114,7 +116,7 @@ class Association:
             self.is_open = False
             with contextlib.suppress(Lost):
                 send(self._socket, ABORT_BY_USER, _LAST_WORDS_SECONDS)
-            self._socket.close()
+            tls.hang_up(self._socket)
 
     def release(self) -> None:
         """End in order (PS3.8 7.2). Every instance has its answer by then, so whatever goes wrong is no loss."""
@@ -125,7 +127,7 @@ class Association:
                 kind, _ = receive(self._socket, _RELEASE_SECONDS)
                 if kind == Type.RELEASE_RQ:  # a collision, PS3.8 7.2.2.7
                     send(self._socket, RELEASE_RP, _RELEASE_SECONDS)
-            self._socket.close()
+            tls.hang_up(self._socket)
 
     def __enter__(self) -> Self:
         return self
@@ -209,6 +211,14 @@ class Association:
         """End the association; what comes after an answer that cannot be trusted cannot be trusted either."""
         self.abort()
         return Lost(why, timed_out=timed_out)
+
+
+def _unopened(peer: Peer, error: Lost | NotDicom) -> StorestowError:
+    if isinstance(error, NotDicom) or error.timed_out:
+        return PeerUnavailable(f"{peer} does not open an association: {error}")
+    if peer.encryption:
+        return tls.error_of(str(peer), peer.encryption, error.__cause__)
+    return PeerUnavailable(f"{peer} does not open an association: {error}; it may speak TLS there")
 
 
 def _accepted(peer: Peer, kind: int, body: bytes) -> Acceptance:

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pipeline.errors import PeerUnavailable
+from pipeline.storage import tls
 from pipeline.storage.pdu import HEADER, LONGEST_ANSWER, NotDicom
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Whom we call, as whom, and how long we wait: to be connected, to be let in, for an answer."""
+    """Whom we call, as whom, how long we wait (to be connected, let in, answered), and whether in TLS."""
 
     host: str
     port: int
@@ -22,6 +23,7 @@ class Peer:
     associate_seconds: float
     response_seconds: float
     max_pdu: int
+    encryption: tls.Encryption | None = None
 
     def __str__(self) -> str:
         return f"{self.ae_title} at {self.host}:{self.port}"
@@ -36,14 +38,17 @@ class Lost(Exception):
 
 
 def connect(peer: Peer) -> socket.socket:
-    """Return a connected socket; TLS would be wrapped around it here. Raises PeerUnavailable."""
+    """Return a connected socket, inside TLS where the peer speaks it; raises as `tls.encrypted` does."""
     try:
         connected = socket.create_connection((peer.host, peer.port), peer.connect_seconds)
     except (OSError, UnicodeError) as error:  # the latter for a name with an impossible label
         raise PeerUnavailable(f"{peer} cannot be reached: {_words(error)}") from error
     # Nagle's algorithm waits for delayed acknowledgements: 40 to 90 ms an instance
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connected
+    if peer.encryption is None:
+        return connected
+    # a peer that serves one after the other lets us wait here, not in the queue of its port
+    return tls.encrypted(connected, peer.encryption, str(peer), peer.associate_seconds)
 
 
 def send(connected: socket.socket, data: bytes | memoryview, seconds: float) -> None:
@@ -57,6 +62,8 @@ def receive(connected: socket.socket, seconds: float) -> tuple[int, bytes]:
     """Return the next PDU, its type and what follows its header; raises Lost, NotDicom."""
     deadline = time.monotonic() + seconds
     kind, length = HEADER.unpack(_exactly(connected, HEADER.size, deadline))
+    if kind == tls.ALERT:
+        raise NotDicom("it speaks TLS on that port; write tls, or check port")
     if not 1 <= kind <= 7 or length > LONGEST_ANSWER:
         raise NotDicom("it does not answer in DICOM")
     return kind, _exactly(connected, length, deadline)
