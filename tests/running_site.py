@@ -145,7 +145,11 @@ class RunningSite:
         return found
 
     def worker(self) -> psutil.Process:
-        (process,) = [process for process in self.processes() if process.cmdline()[-1] == "work"]
+        found = []
+        for process in self.processes("work"):
+            with contextlib.suppress(psutil.Error):  # a program the worker had called may be gone by now
+                found += [process] if process.cmdline()[-1:] == ["work"] else []
+        (process,) = found
         return process
 
     def stop(self) -> int:

@@ -2,7 +2,6 @@
 
 import ast
 import os
-import statistics
 import subprocess
 import sys
 import threading
@@ -203,7 +202,7 @@ def test_it_takes_at_most_three_times_a_shell_script_of_two_mv(incoming, tmp_pat
             mine.append(seconds([sys.executable, "-I", "-S", str(HOOK), str(incoming), str(folder)]))
             other = make(incoming / f"S_{attempt}.{number}.sh")
             theirs.append(seconds([str(script), str(other), str(tmp_path / "spool" / f"{attempt}.{number}")]))
-        ratios.append(statistics.median(mine) / statistics.median(theirs))
+        ratios.append(min(mine) / min(theirs))  # what each takes when nothing else is in the way
         if ratios[-1] <= 3:
             break
     print(f"hook / two mv = {ratios[-1]:.2f}")
