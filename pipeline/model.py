@@ -49,6 +49,9 @@ class ReceiptState(StrEnum):
     REFUSED = "refused"
 
 
+LEFT_OUT = "left out, and listed on what was made: "  # begins the warning for what a made file does not hold
+
+
 class OrderState(StrEnum):
     """Where an order stands (design 5)."""
 

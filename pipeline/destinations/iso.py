@@ -20,12 +20,12 @@ from pipeline.media.names import FIELDS, file_stem, unknown_fields
 from pipeline.media.offering import offer, take_back
 from pipeline.media.shelf import Record, Shelf
 from pipeline.media.viewer import viewer_files
-from pipeline.model import Consignment, ConsignmentAbout, InstanceKey, Item, Receipt, ReceiptState
+from pipeline.model import LEFT_OUT, Consignment, ConsignmentAbout, InstanceKey, Item, Receipt, ReceiptState
 from pipeline.paths import AbsolutePath
 from pipeline.waypoints import reached
 
 FOR_ORDERS = ".orders"
-_PERSON_MUST_ACT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
+_PERSON_MUST_ACT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 
 def _pattern(text: str) -> str:
@@ -104,14 +104,15 @@ class IsoDestination(Destination):
         consignment.attempt(consignment.items)
         disc = make_disc([Source(i.path, i.key, i.sha256) for i in consignment.items], target, options)
         consignment.made(disc.path)
+        there = {one.key for one in disc.instances}
         reasons = {one.key: one.reason for one in disc.left_out}
         for item in consignment.items:
-            if reason := reasons.get(item.key):
-                said = f"left out of the disc, and listed on it: {reason}"
-                alarm(Event.REFUSED, order=about.order, instance=item.key.sop_instance_uid, reason=said)
-                yield Receipt(item.key, ReceiptState.WARNED, disc.volume_id, said, verified=True)
-            else:
+            if item.key in there:
                 yield Receipt(item.key, ReceiptState.STORED, disc.volume_id, verified=True)
+                continue
+            said = LEFT_OUT + reasons.get(item.key, "no reason is known")
+            alarm(Event.REFUSED, order=about.order, instance=item.key.sop_instance_uid, reason=said)
+            yield Receipt(item.key, ReceiptState.WARNED, disc.volume_id, said, verified=True)
 
     def _record_of(self, consignment: Consignment) -> Record:
         """Return what the shelf says of the study once an image with all of these items has been offered."""

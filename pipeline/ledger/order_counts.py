@@ -10,7 +10,7 @@ from pipeline.completeness import expected
 from pipeline.ledger import retrievals
 from pipeline.ledger.arrivals import HOLDS_ITS_KEY, OF_A_RETRIEVAL, UNCLAIMED
 from pipeline.ledger.tables import arrival, delivery, instance, order_study, receipt, retrieval, retrieved
-from pipeline.model import ARRIVED, OrderStage, ReceiptState, RetrievalState
+from pipeline.model import ARRIVED, LEFT_OUT, OrderStage, ReceiptState, RetrievalState
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Counts:
     late: int
     made_path: str | None
     made_size: int
+    left_out: tuple[tuple[str, int], ...]  # of the made file: why, and how many instances
     last_progress_at: float
     remark: str | None  # why it waits, while it does
 
@@ -66,6 +67,7 @@ def counts(look: Connection, order: Any) -> Counts:
         late=_late(look, order, links) if sent else 0,
         made_path=sent.made_path if sent else None,
         made_size=(sent.made_size or 0) if sent else 0,
+        left_out=_left_out(look, sent.id) if sent else (),
         last_progress_at=max((move.last_progress_at for move in moves.values()), default=0.0),
         remark=sent.reason if sent and order.ended_at is None else None,
     )
@@ -109,6 +111,22 @@ def _place(look: Connection, moves: Sequence[Any]) -> int | None:
 def _answers(look: Connection, number: int) -> dict[str, int]:
     counted = select(receipt.c.state, func.count()).where(receipt.c.delivery == number).group_by(receipt.c.state)
     return {row[0]: row[1] for row in look.execute(counted)}
+
+
+def _left_out(look: Connection, number: int) -> tuple[tuple[str, int], ...]:
+    """Return why instances are not in the file that was made, the most frequent reason first."""
+    count = func.count()
+    counted = (
+        select(receipt.c.message, count)
+        .where(
+            receipt.c.delivery == number,
+            receipt.c.state == ReceiptState.WARNED,
+            receipt.c.message.startswith(LEFT_OUT, autoescape=True),
+        )
+        .group_by(receipt.c.message)
+        .order_by(count.desc(), receipt.c.message)
+    )
+    return tuple((row[0].removeprefix(LEFT_OUT), row[1]) for row in look.execute(counted))
 
 
 def _late(look: Connection, order: Any, links: Sequence[Any]) -> int:

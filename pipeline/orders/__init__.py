@@ -66,6 +66,14 @@ class MadeFile:
 
 
 @dataclass(frozen=True, slots=True)
+class NotThere:
+    """Say of how many instances the made file had to do without, and why."""
+
+    reason: str
+    instances: int
+
+
+@dataclass(frozen=True, slots=True)
 class OrderView:
     """An order as everybody may see it: no patient, JSON-able by `as_json`. Times are seconds since the epoch.
 
@@ -73,7 +81,8 @@ class OrderView:
     `sent` and `refused` count instances at the destination, `sent_before` those an earlier order with the same
     wish brought there. `late` instances arrived after this order had been served and are in none of its results.
     `place_in_queue` is how many retrievals go before the first of this order that waits.
-    `already_sent`: it was done before this asker came. `result` is there while its file is kept.
+    `already_sent`: it was done before this asker came. `result` is there while its file is kept; `left_out` is
+    what it does not hold although it was received, and `sent` counts these too.
     """
 
     id: int
@@ -104,6 +113,7 @@ class OrderView:
     last_progress_at: float
     ended_at: float | None
     already_sent: bool
+    left_out: tuple[NotThere, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the view as JSON knows it."""
@@ -216,6 +226,7 @@ def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView |
         last_progress_at=max(row.last_progress_at, counts.last_progress_at),
         ended_at=row.ended_at,
         already_sent=state == OrderState.DONE and not is_new,
+        left_out=tuple(NotThere(reason, count) for reason, count in counts.left_out),
     )
 
 

@@ -14,6 +14,7 @@ from pipeline.shim.answers import address_of, served
 from pipeline.shim.desk import ask
 from pipeline.shim.links import result
 from pipeline.shim.refusal import INVALID_PARAMETER, NOT_FOUND, Refusal
+from pipeline.shim.shortfall import falls_short
 from pipeline.shim.site import ShimSite, site_of
 from pipeline.shim.speech import html, json, order_page, path_of, wants_page, words_of
 from pipeline.shim.wish import Verb, Wish, allowances, destination_of
@@ -76,7 +77,8 @@ def as_json(view: OrderView) -> dict[str, Any]:
     body = view.as_json()
     if view.result is not None:
         body["result"] = {"name": view.result.name, "size": view.result.size, "address": f"{path_of(view)}/file"}
-    return {**body, "served": served(view), "page": path_of(view)}
+    is_whole = served(view) and not falls_short(view)
+    return {**body, "served": served(view), "complete": is_whole, "page": path_of(view)}
 
 
 async def _named(request: Request) -> tuple[ShimSite, OrderView]:

@@ -7,6 +7,7 @@ from typing import Literal
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import OrderView
 from pipeline.shim.answers import arrived, served
+from pipeline.shim.shortfall import falls_short, shortfall
 from pipeline.shim.wish import Verb
 from pipeline.shim.words import Words
 
@@ -14,6 +15,7 @@ Mood = Literal["working", "good", "bad"]
 StepState = Literal["done", "current", "ahead", "failed"]
 
 REFRESH_SECONDS = 2
+_MOST_REASONS = 20  # of what was left out, for technical support; JSON has them all
 _REACHED = {  # how many steps are behind an order at this stage
     OrderStage.PLACED: 0,
     OrderStage.FINDING: 0,
@@ -76,6 +78,7 @@ class Page:
     buttons: tuple[Button, ...] = ()
     download: str = ""  # the text of the link to the file
     technical: str = ""
+    short: tuple[str, ...] = ()  # what the file does not hold: said before it is fetched, which it then is by hand
     refresh: int | None = None  # seconds
     facts: dict[str, str] = field(default_factory=dict)
 
@@ -117,7 +120,8 @@ def _served(view: OrderView, words: Words, patient_name: str, address: str) -> P
     facts = {words.say("page.patient"): patient_name} if patient_name else {}
     if kind != "download":
         facts[words.say("page.destination")] = address
-    lines = [*_found(view, words), *_shortcomings(view, words)]
+    short = shortfall(view, words) if kind == "download" else ()
+    lines = [*_found(view, words), *([] if short else _shortcomings(view, words))]
     if kind != "download":
         lines.append(words.count("count.sent", arrived(view)))
     if view.ended_at:
@@ -128,21 +132,30 @@ def _served(view: OrderView, words: Words, patient_name: str, address: str) -> P
     return Page(
         title=words.say(f"page.title_{kind}"),
         heading=words.say(f"now.{_outcome(view, kind)}"),
-        mood="bad" if is_gone else "good",
+        mood="bad" if is_gone or short else "good",
         steps=_steps(view, words, 5, "done"),
         accessions=view.accessions,
-        advice="" if is_gone else words.say("page.may_close_download" if view.result else "page.may_close"),
+        advice="" if is_gone or short else words.say(f"page.may_close{'_download' * bool(view.result)}"),
         lines=tuple(lines),
         buttons=(_once_more(view, words, kind),),
-        download=words.say("button.download_size", size=words.size(view.result.size)) if view.result else "",
+        download=_download(view, words),
+        short=short,
+        technical=" · ".join(f"{one.instances} x {one.reason}" for one in view.left_out[:_MOST_REASONS]),
         facts=facts,
     )
 
 
 def _outcome(view: OrderView, kind: str) -> str:
     if kind == "download":
-        return "ready" if view.result else "gone"
+        return ("short" if falls_short(view) else "ready") if view.result else "gone"
     return ("printed" if kind == "print" else "forwarded") + ("_before" if view.already_sent else "")
+
+
+def _download(view: OrderView, words: Words) -> str:
+    if view.result is None:
+        return ""
+    key = "button.download_short" if falls_short(view) else "button.download_size"
+    return words.say(key, size=words.size(view.result.size))
 
 
 def _once_more(view: OrderView, words: Words, kind: str) -> Button:
