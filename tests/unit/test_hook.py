@@ -2,6 +2,7 @@
 
 import ast
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -190,9 +191,11 @@ def test_it_takes_at_most_three_times_a_shell_script_of_two_mv(incoming, tmp_pat
     script.chmod(0o755)
 
     def seconds(argv: list[str]) -> float:
-        began = time.perf_counter()
+        """Return the processor time of a program and of all it starts; the clock would measure our neighbours."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(argv, env=ENVIRONMENT, check=True)
-        return time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     ratios = []
     for attempt in range(3):  # other work on the machine may spoil a round; it cannot spoil three to the better
@@ -202,7 +205,7 @@ def test_it_takes_at_most_three_times_a_shell_script_of_two_mv(incoming, tmp_pat
             mine.append(seconds([sys.executable, "-I", "-S", str(HOOK), str(incoming), str(folder)]))
             other = make(incoming / f"S_{attempt}.{number}.sh")
             theirs.append(seconds([str(script), str(other), str(tmp_path / "spool" / f"{attempt}.{number}")]))
-        ratios.append(min(mine) / min(theirs))  # what each takes when nothing else is in the way
+        ratios.append(sum(mine) / sum(theirs))
         if ratios[-1] <= 3:
             break
     print(f"hook / two mv = {ratios[-1]:.2f}")
