@@ -14,10 +14,13 @@ class Breaker:
     trial: int | None = None  # the delivery that is it
 
     def admits(self, now: float) -> bool:
-        """Tell whether a delivery may start now; the one that starts while open is the trial."""
+        """Tell whether a delivery may start now; the one that starts while open is the trial.
+
+        A clock set back must not keep a peer from being tried for as long as it was set back.
+        """
         if self.down_since is None:
             return True
-        return self.trial is None and now >= self.try_at
+        return self.trial is None and not 0 < self.try_at - now <= schedule.LONGEST_WAIT
 
     def start(self, delivery: int) -> None:
         """Note that a delivery starts; say so before it does, for it may end at once."""

@@ -19,6 +19,7 @@ class Event(StrEnum):
 
     ADMITTED = "admitted"
     ANSWERED = "answered"
+    CLOCK_JUMPED = "clock-jumped"
     COERCED = "coerced"
     CONFLICT = "conflict"
     DEFERRED = "deferred"

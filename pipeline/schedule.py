@@ -39,6 +39,14 @@ def _passed(now: float, since: float, seconds: float) -> bool:
     return now - since >= seconds or since - now > seconds
 
 
+def until_believed(steady: float, keep: float) -> float:
+    """Return for how many seconds more nothing kept for `keep` may go, the clock having been even for `steady`.
+
+    A clock that is set wrong, at a start or by a jump, has so long to be set right before it deletes anything.
+    """
+    return max(0.0, min(keep, LONGEST_WAIT) - steady)
+
+
 def may_go(now: float, settled_at: float, keep: float) -> bool:
     """Tell whether originals settled at `settled_at` have been kept for `keep` seconds."""
     return now - settled_at >= keep

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pipeline import admission, custody, line
 from pipeline.breaker import Breaker
+from pipeline.clock import Clock
 from pipeline.despatch import despatch
 from pipeline.destinations import Destination
 from pipeline.errors import StorestowError, Transient
@@ -21,7 +22,6 @@ from pipeline.gathering import at_the_door
 from pipeline.ledger import LedgerDamaged, arrivals, deliveries, orders
 from pipeline.ledger.arrivals import Waiting
 from pipeline.model import ArrivalState
-from pipeline.orders import results
 from pipeline.orders.desk import POLL_SECONDS as ORDER_POLL_SECONDS
 from pipeline.orders.desk import Desk
 from pipeline.prepare import load_encodings
@@ -29,12 +29,12 @@ from pipeline.receivers.sweep import sweep_abandoned
 from pipeline.reconcile import reconcile
 from pipeline.schedule import is_due
 from pipeline.site import SEND, Site
+from pipeline.tidying import Tidying
 from pipeline.watch import Watch
 
 Subject = TypeVar("Subject")
 
 POLL_SECONDS = 5.0
-TIDY_SECONDS = 300.0
 STAGES_AT_ONCE = 2  # studies in hand; the workshop's processes are what does the work
 
 
@@ -48,7 +48,9 @@ class Worker:
         self._in_hand: dict[Hashable, float] = {}
         self._failed: dict[Hashable, float] = {}
         self._lock = threading.Lock()
-        self._next_tidying = 0.0
+        self._clock = Clock()
+        self._clock.look(time.time(), time.monotonic())
+        self._tidying = Tidying(site, self._clock)
         self._before: set[Hashable] = set()
         # one after the other and in the order admitted, because the first received of a key wins
         self._intake = ThreadPoolExecutor(1, thread_name_prefix="intake")
@@ -98,6 +100,7 @@ class Worker:
 
         Raises LedgerDamaged, which only a new start can mend.
         """
+        self._watch_clock()
         for ask in (self._sweep, self._admit, self._desk.look, self._gather, self._despatch, self._settle):
             with self._lock:
                 self._before = set(self._in_hand)
@@ -107,6 +110,12 @@ class Worker:
                 raise
             except Exception as error:  # noqa: BLE001  # a bug or a full disk must not end the worker
                 self._complain((ask.__name__.strip("_"),), error)
+
+    def _watch_clock(self) -> None:
+        """Say that the clock was set, and begin anew what only time ends."""
+        if jump := self._clock.look(time.time(), time.monotonic()):
+            alarm(Event.CLOCK_JUMPED, seconds=round(jump))
+            self._desk.begin_again()
 
     def _sweep(self) -> None:
         """Take what no hook announced, from receivers that the configuration no longer knows too."""
@@ -219,10 +228,7 @@ class Worker:
         for name in ready:
             if name not in in_use:
                 self._attempt(("settle", name), custody.settle, name)
-        if time.monotonic() >= self._next_tidying:
-            self._next_tidying = time.monotonic() + TIDY_SECONDS
-            custody.let_go(self._site, time.time())
-            results.let_go(self._site, time.time())
+        self._tidying.look(time.time(), time.monotonic())
 
     def in_hand(self) -> set[Hashable]:
         """Return the keys of what is being done, and of what was when this question began to be asked."""

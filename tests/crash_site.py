@@ -46,6 +46,8 @@ class CrashSite:
     sent: list[Path] = field(default_factory=list)
     kills: int = 0
     in_one_room: bool = True  # spare the workshop's processes, which take longer to start than all the rest
+    about_archive: dict[str, Any] = field(default_factory=dict)  # other or more keys of its table
+    how: dict[str, Any] = field(default_factory=dict)  # what else holds for every process (see `forking.PLAIN`)
 
     @property
     def spool(self) -> Spool:
@@ -58,7 +60,14 @@ class CrashSite:
     @property
     def destinations(self) -> list[dict[str, Any]]:
         return [
-            {"name": "archive", "kind": "stow", "url": self.archive.url, "encode": "j2k", "batch_bytes": "64 KiB"},
+            {
+                "name": "archive",
+                "kind": "stow",
+                "url": self.archive.url,
+                "encode": "j2k",
+                "batch_bytes": "64 KiB",
+                **self.about_archive,
+            },
             {"name": "filed", "kind": "folder", "folder": str(self.filed)},
             NULL,
         ]
@@ -84,7 +93,7 @@ class CrashSite:
     def start(self, *words: str, point: str = NOWHERE, **how: Any) -> Forked:
         """Start a command that is killed at a point, or does there what `how` says (see `killed_at`)."""
         about = {"in_one_room": self.in_one_room, "log": str(self.log), "point": point}
-        return Forked({**how, **about, "words": ["--site", str(self.file), *words]})
+        return Forked({**self.how, **how, **about, "words": ["--site", str(self.file), *words]})
 
     def configure(self, **keys: Any) -> None:
         """Write the site's configuration anew, with these keys of [site]."""

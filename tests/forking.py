@@ -12,7 +12,15 @@ from typing import Any
 
 from dicom_programs import ENVIRONMENT
 
-PLAIN = {"count": 1, "by": signal.SIGKILL, "ballast": None, "poll_seconds": 5.0, "in_one_room": True}
+PLAIN = {
+    "count": 1,
+    "by": signal.SIGKILL,
+    "ballast": None,
+    "poll_seconds": 5.0,
+    "clock": None,  # a file that says by how many seconds the wall clock is ahead
+    "shortest_wait": 5.0,  # seconds before a second attempt
+    "in_one_room": True,
+}
 SCRIPT = Path(__file__).with_name("killed_at.py")
 
 

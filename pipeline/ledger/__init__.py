@@ -142,10 +142,18 @@ def open_ledger(spool: Path) -> tuple[Ledger, bool]:
         _set_aside(path)
     ledger = Ledger(path)
     had_one = (spool / BEGUN).exists() or _worker_was_here(spool)
-    is_new = ledger.create({REBUILT: str(time.time())} if had_one else {})
+    is_new = ledger.create({REBUILT: str(_after_all_arrivals(spool))} if had_one else {})
     (spool / BEGUN).touch(mode=0o640)
     flush_path(spool)
     return ledger, is_new and had_one
+
+
+def _after_all_arrivals(spool: Path) -> float:
+    """Return now, or the moment after the last admission where the clock has been set back since."""
+    room = spool / "arrivals"
+    begins = (folder.name.partition("-")[0] for folder in (room.iterdir() if room.is_dir() else ()))
+    last = max((int(begin) for begin in begins if begin.isdecimal()), default=0)
+    return max(time.time(), last / 1e9 + 0.001)
 
 
 def _set_aside(path: Path) -> None:

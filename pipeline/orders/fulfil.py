@@ -178,7 +178,8 @@ def _await_files(order: Any, site: Site) -> bool:
 
 def _is_out_of_time(order: Any, site: Site, now: float, since: float) -> bool:
     limit = site.settings.shim.order_timeout.total_seconds()
-    return bool(now - max(order.created_at, since) > limit)
+    placed = order.created_at if order.created_at <= now else since  # a clock was set back
+    return bool(now - max(placed, since) > limit)
 
 
 def _run_out(order: Any, site: Site) -> None:

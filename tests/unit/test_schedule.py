@@ -1,8 +1,10 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import schedule
 from pipeline.breaker import Breaker
+from pipeline.clock import Clock
 
 seconds = st.floats(min_value=0, max_value=1e7, allow_nan=False)
 
@@ -59,3 +61,28 @@ def test_a_trial_that_failed_makes_the_next_one_later():
     assert not breaker.failed(now=100)
     assert not breaker.admits(now=149)
     assert breaker.admits(now=150)
+
+
+def test_a_clock_set_back_does_not_keep_a_dead_peer_from_being_tried():
+    breaker = Breaker()
+    breaker.failed(now=1e9)
+    assert not breaker.admits(now=1e9 + 1)
+    assert breaker.admits(now=1e9 - 86400)
+
+
+def test_nothing_goes_by_age_before_the_clock_has_gone_evenly_for_a_while():
+    week = 7 * 86400
+    assert schedule.until_believed(steady=0, keep=week) == schedule.LONGEST_WAIT
+    assert schedule.until_believed(steady=schedule.LONGEST_WAIT, keep=week) == 0
+    assert schedule.until_believed(steady=60, keep=30) == 0
+
+
+@pytest.mark.parametrize("jump", [86400.0, -86400.0])
+def test_a_clock_that_was_set_is_noticed_once_and_has_to_prove_itself_again(jump):
+    clock = Clock()
+    assert clock.look(wall=1e9, monotonic=0) == 0
+    assert clock.look(wall=1e9 + 5000.2, monotonic=5000) == 0, "a clock that is slewed"
+    assert clock.steady_seconds(5000) == 5000
+    assert clock.look(wall=1e9 + 5005 + jump, monotonic=5005) == pytest.approx(jump, abs=1)
+    assert clock.look(wall=1e9 + 5010 + jump, monotonic=5010) == 0
+    assert clock.steady_seconds(5010) == 5
