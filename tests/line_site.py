@@ -48,18 +48,23 @@ def instance(folder: Path, name: str = "a", *, source: str = "CT_small.dcm", **a
 
 def arrive(spool: Spool, *files: Path, receiver: str = "modalities", age: float = 60.0) -> str:
     """Admit copies of these files, old enough to be due, as the hook would; return the arrival's name."""
-    incoming = spool.prepare_receiver(receiver)
-    folder = incoming / f"S_{time.time_ns()}"
+    folder = folder_of(spool, *files, receiver=receiver, age=age)
+    name = admit(folder.parent, folder)
+    assert name is not None
+    assert parse_arrival_name(name)[1] == receiver
+    return name
+
+
+def folder_of(spool: Spool, *files: Path, receiver: str = "modalities", age: float = 60.0, name: str = "") -> Path:
+    """Leave copies of these files as storescp would, in a folder nobody has announced yet."""
+    folder = spool.prepare_receiver(receiver) / (name or f"S_{time.time_ns()}")
     folder.mkdir()
     for number, file in enumerate(files):
         target = folder / f"CT.X.{number:05d}"
         shutil.copyfile(file, target)
         moment = time.time() - age + number / 1000
         os.utime(target, (moment, moment))
-    name = admit(incoming, folder)
-    assert name is not None
-    assert parse_arrival_name(name)[1] == receiver
-    return name
+    return folder
 
 
 @contextlib.contextmanager

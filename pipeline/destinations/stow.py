@@ -21,6 +21,7 @@ from pipeline.guards.none import NoGuard
 from pipeline.model import Consignment, Receipt, ReceiptState
 from pipeline.paths import AbsolutePath
 from pipeline.units import parse_duration, parse_size
+from pipeline.waypoints import reached
 
 Seconds = Annotated[timedelta, BeforeValidator(parse_duration)]
 
@@ -91,7 +92,9 @@ class StowDestination(Destination):
         for parcel in parcels:
             if self.guard.is_on and parcel.is_untouched:
                 found = self.guard.institutions_of(parcel.study_instance_uid, Qido(door, parcel.url))
+                reached("guard-answered")
                 guards.check(found, parcel.items)
+        reached("guard-passed")
 
 
 DESTINATION = StowDestination

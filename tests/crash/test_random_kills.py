@@ -66,21 +66,21 @@ def kind_of(row: dict) -> str:
 def test_what_was_acknowledged_is_delivered_whoever_dies(tmp_path):
     seed = random.SystemRandom().randrange(10_000)
     print(f"seed {seed}")
-    studies = make_studies(tmp_path, 6, 40)
+    studies = make_studies(tmp_path, 4, 24)
     with FakeDcm4chee() as archive:
         site = CrashSite(tmp_path / "site", archive)
         site.filed.mkdir(parents=True)
-        most = Counter(worker=4, receiver=5, storescp=7, workshop=9)
+        most = Counter(worker=2, receiver=3, storescp=4, workshop=4)  # `up` waits longer before each restart
         with running_site(site.folder, receivers=RECEIVERS, destinations=site.destinations) as up:
             modalities = senders(up, studies, tmp_path, seed)
             killer = Killer(up, random.Random(seed), most)
             with sending(modalities, seconds=150) as goes_on:
-                killer.run(lambda: goes_on() or not site.is_at_rest(), every=0.8)
+                killer.run(lambda: goes_on() or not site.is_at_rest(), every=0.5)
             acknowledged = set().union(*(one.acknowledged for one in modalities))
             up.wait_settled(seconds=100)
         counts = assert_nothing_was_lost(site, studies, acknowledged)
         print(f"{dict(killer.kills)} kills, {counts}")
-        assert killer.kills.total() >= 6, killer.kills  # a quick machine is done sooner
+        assert killer.kills.total() >= 5, killer.kills  # a quick machine is done sooner
 
 
 @pytest.mark.programs
