@@ -93,6 +93,8 @@ def verdict(row: Any, received: int, wanted: int | None, pacs: PacsTable | None)
     """Return how a retrieval ended that did not bring everything, and why; pure."""
     name = f"{pacs.ae_title} at {pacs.host}:{pacs.port}" if pacs else "the PACS"
     came = f"{received} of {wanted if wanted is not None else 'an unknown number of'} instances have come"
+    if pacs and pacs.retrieve == "get" and row.status is not None:
+        came += _not_had_by_get(max(row.failed or 0, (wanted or 0) - received))
     said = f" ({row.detail})" if row.detail else ""
     if row.error_kind:
         return RetrievalState.FAILED, OrderError(row.error_kind), f"{name}: {row.detail or 'no answer'}; {came}"
@@ -111,7 +113,18 @@ def verdict(row: Any, received: int, wanted: int | None, pacs: PacsTable | None)
     if pacs and (status == DESTINATION_UNKNOWN or not row.failed):
         is_known = "does not know" if status == DESTINATION_UNKNOWN else "may not know"
         remedy = f"; it {is_known} our receiver {pacs.receiver} as a move destination"
+    if pacs and pacs.retrieve == "get":
+        remedy = f"; {came}"
     return RetrievalState.FAILED, OrderError.PACS_UNREACHABLE, f"{name} refused with {row.status}{said}{remedy}"
+
+
+def _not_had_by_get(count: int) -> str:
+    if not count:
+        return ""
+    return (
+        f"; {count} could not be had by C-GET (it takes uncompressed transfer syntaxes only: "
+        "what the PACS holds compressed and does not decompress comes by C-MOVE alone)"
+    )
 
 
 def _end(row: Any, how: Verdict, held: set[Key], wishes: Sequence[Any], site: Site) -> None:

@@ -48,6 +48,24 @@ def test_a_destination_the_pacs_does_not_know_is_named_with_the_remedy():
     assert "does not know our receiver cdrecord as a move destination" in str(detail)
 
 
+@pytest.mark.parametrize(
+    ("what", "received", "lacks"),
+    [
+        ({"status": "0xB000", "failed": 1}, 2, 1),
+        ({"status": COMPLETE}, 1, 2),
+        ({"status": "0xC000", "failed": 1}, 0, 3),
+        ({"status": "0xC000", "failed": 5}, 1, 5),
+    ],
+)
+def test_what_c_get_could_not_have_is_counted_and_the_reason_told(what, received, lacks):
+    by_get = PACS.model_copy(update={"retrieve": "get"})
+    state, _, detail = verdict(row(**what), received, 3, by_get)
+    assert state in {RetrievalState.INCOMPLETE, RetrievalState.FAILED}
+    assert f"; {lacks} could not be had by C-GET (it takes uncompressed transfer syntaxes only" in str(detail)
+    assert "move destination" not in str(detail)
+    assert "C-GET" not in str(verdict(row(**what), received, 3, PACS)[2])
+
+
 def test_an_order_is_satisfied_by_its_own_series_of_a_larger_retrieval():
     held = {("1.2.1", "a"), ("1.2.1", "b"), ("1.2.2", "c")}
     only_mr = wish(modalities=["MR"], series=[["1.2.2", "MR", 1]], listed=[["1.2.2", "c"]], counted=1)
