@@ -164,7 +164,7 @@ def settings_of(folder: Path, *, shim: Mapping[str, Any] | None = None, **tables
             {"name": "orders", "ae_title": "CDRECORD", "port": 10104, "mode": "association", "coerce": False}
         ],
         "destination": [
-            {"name": "disc", "kind": "folder", "folder": str(folder / "discs")},
+            {"name": "disc", "kind": "iso", "folder": str(folder / "discs")},
             {**PEER, "name": "publisher", "port": 10105},
             {**PEER, "name": "archive", "port": 10106},
             {**PEER, "name": "other", "port": 10107},

@@ -8,6 +8,7 @@ from pipeline.settings import Settings
 from pipeline.shim.keyring import VARIABLE
 from pipeline.shim.serve import is_loopback, require_key_or_loopback
 from pipeline.shim.site import opened
+from pipeline.shim.wish import misfit
 
 SHORTEST_KEY = 16  # characters; a shorter one can be guessed
 
@@ -33,4 +34,7 @@ def looked_at(settings: Settings) -> Iterator[tuple[Literal["ok", "note", "error
     unset = [name for name, named in shim.destinations.items() if not named]
     if unset:
         yield "note", f"{', '.join(unset)}: not set, so these links answer 501"
+    for key, named in shim.destinations.items():
+        for words in filter(None, (misfit(key, name, settings) for name in named)):
+            yield "error", f"{words}: this link answers 501"
     yield "ok", f"{shim.host} port {shim.port}, patients from {settings.patients.kind}"

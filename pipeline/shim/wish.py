@@ -15,6 +15,7 @@ SPELLINGS = ("accession_number", "accession_numbers")
 CONTAINERS = ("", "iso", "zip")
 MODALITY = re.compile(r"[A-Z0-9_ ]{1,16}")  # PS3.5 6.2, CS
 MOST_MODALITIES = 20
+DOWNLOAD = "download"  # the key of [shim] for every link that makes a file
 _YES = frozenset({"1", "yes", "true", "allow"})
 
 
@@ -104,16 +105,32 @@ def _parsed(part: str, place: int, of: int) -> AccessionNumber:
 
 
 def destination_of(verb: Verb, settings: Settings, to: str = "") -> str:
-    """Return the destination this kind of link means; raises Refusal where the site names none, or not `to`."""
-    named = settings.shim.destinations["download" if verb.makes_a_file else str(verb)]
+    """Return the destination this kind of link means.
+
+    Raises Refusal where the site names none, or one that cannot do it, and where `to` is none of them.
+    """
+    key = DOWNLOAD if verb.makes_a_file else str(verb)
+    named = settings.shim.destinations[key]
     if not named:
-        key = "download" if verb.makes_a_file else str(verb)
         raise Refusal(kind_of(OrderError.NOT_CONFIGURED), f"[shim] {key} names no destination")
     if settings.pacs is None:
         raise Refusal(kind_of(OrderError.NOT_CONFIGURED), "there is no [pacs] to retrieve from")
     if to and to not in named:
         raise Refusal(INVALID_DESTINATION, f"to must be one of {', '.join(named)}")
-    return to or named[0]
+    name = to or named[0]
+    if words := misfit(key, name, settings):
+        raise Refusal(kind_of(OrderError.NOT_CONFIGURED), f"[shim] {words}")
+    return name
+
+
+def misfit(key: str, name: str, settings: Settings) -> str:
+    """Return why destination `name` cannot do what [shim] `key` promises, "" where it can."""
+    destination = settings.destination_named(name)
+    if destination.makes_file == (key == DOWNLOAD):
+        return ""
+    if key == DOWNLOAD:
+        return f'{key} names {name}, whose kind "{destination.kind}" makes no file to download'
+    return f'{key} names {name}, whose kind "{destination.kind}" makes a file to download and sends nothing'
 
 
 def _destination(verb: Verb, parameters: Parameters, settings: Settings) -> str:

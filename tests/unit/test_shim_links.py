@@ -377,7 +377,7 @@ def test_what_was_made_is_told_to_programs_without_its_path(shim):
 
 def test_a_destination_without_an_address_is_told_by_its_name(tmp_path, monkeypatch):
     destination = [{"name": "shelf", "kind": "null"}, {**PEER, "name": "publisher", "port": 1}]
-    tables = {"destination": destination, "shim": {"download": "shelf", "forward": ["shelf"]}}
+    tables = {"destination": destination, "shim": {"download": None, "forward": ["shelf"]}}
     with running_shim(tmp_path, monkeypatch, **tables) as shim:
         shim.orders.plan = PRINTED
         assert shim.get("/mkiso2.php?accession_number=A1").json()["destination"] == "shelf"

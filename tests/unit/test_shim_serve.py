@@ -113,6 +113,8 @@ def test_check_says_each_time_that_everybody_may_have_every_study(tmp_path):
         ({"shim": {"api_key": ""}}, "note no key"),
         ({"shim": {"api_key": "short"}}, "note the key has 5 characters"),
         ({"shim": {"forward": []}}, "note forward: not set"),
+        ({"shim": {"download": "archive"}}, "error download names archive, whose kind"),
+        ({"shim": {"print": "disc"}}, "error print names disc, whose kind"),
         ({"pacs": None}, "note there is no [pacs]"),
         (
             {"patients": {"kind": "sql", "query": [{"url": "x", "select": ""}]}},

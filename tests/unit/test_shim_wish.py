@@ -81,6 +81,28 @@ def test_a_link_whose_destination_is_not_set_is_not_configured(tmp_path, verb):
     assert (refused.kind.status, refused.kind.words) == (501, "not configured")
 
 
+@pytest.mark.parametrize(
+    ("verb", "shim", "words"),
+    [
+        (Verb.DOWNLOAD, {"download": "archive"}, 'download names archive, whose kind "cstore" makes no file'),
+        (Verb.DOWNLOAD_MULTIPLE, {"download": "archive"}, "makes no file to download"),
+        (Verb.PRINT, {"print": "disc"}, 'print names disc, whose kind "iso" makes a file'),
+        (Verb.FORWARD, {"forward": ["disc"]}, "makes a file to download and sends nothing"),
+    ],
+)
+def test_a_link_whose_destination_cannot_do_it_is_not_configured(tmp_path, verb, shim, words):
+    refused = refusal(verb, [("accession_number", "A")], settings_of(tmp_path, shim=shim))
+    assert (refused.kind.status, refused.kind.words) == (501, "not configured")
+    assert words in refused.detail
+
+
+def test_of_several_destinations_only_the_one_that_cannot_do_it_is_refused(tmp_path):
+    settings = settings_of(tmp_path, shim={"forward": ["archive", "disc"]})
+    asked = [("accession_number", "A")]
+    assert wish_of(Verb.FORWARD, asked, settings).destination == "archive"
+    assert refusal(Verb.FORWARD, [*asked, ("to", "disc")], settings).kind.status == 501
+
+
 def test_without_a_pacs_nothing_is_configured(tmp_path):
     refused = refusal(Verb.PRINT, [("accession_number", "A")], settings_of(tmp_path, pacs=None))
     assert (refused.kind.status, refused.kind.words) == (501, "not configured")
