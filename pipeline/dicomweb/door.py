@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 import requests
@@ -89,6 +89,20 @@ class Door:
                 raise
             return self._authorized(send)
 
+    def fetch(self, url: str, accept: str, file: BinaryIO) -> int:
+        """Write the reply to `file`, whatever its size, and return its status."""
+
+        def read(response: requests.Response, _deadline: float) -> Reply:
+            file.writelines(response.iter_content(1 << 18))
+            return Reply(response.status_code, "", b"")
+
+        def send(header: str | None) -> Reply:
+            file.seek(0)
+            file.truncate()
+            return self._send("GET", url, header, self.read_seconds, read=read, headers={"Accept": accept})
+
+        return self._authorized(send).status
+
     def post(self, url: str, body: Body, *, more_seconds: float) -> Reply:
         """Send `body`, and wait `more_seconds` longer than usual for the reply."""
         headers = {"Content-Type": body.content_type}
@@ -114,6 +128,7 @@ class Door:
 
     def _send(self, method: str, url: str, authorization: str | None, seconds: float, **what: Any) -> Reply:
         headers = what.pop("headers", {})
+        read = what.pop("read", _reply)
         if authorization:
             headers = headers | {"Authorization": authorization}
         try:
@@ -127,7 +142,8 @@ class Door:
                 **what,
             )
             with response:
-                return _reply(response, time.monotonic() + seconds)
+                taken: Reply = read(response, time.monotonic() + seconds)
+                return taken
         except requests.RequestException as error:
             raise classified(error, url) from error
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.dicomweb import verdict
+from pipeline.dicomweb import retrieve, verdict
 from pipeline.dicomweb.door import Door
 from pipeline.dicomweb.qido import Qido
 from pipeline.dicomweb.upload import Pace, Upload
@@ -60,10 +60,15 @@ def carry(
     """Yield receipts until every instance is verified or refused; raises Transient for what is left.
 
     An instance that is there although we never tried is `present`: somebody else sent it, and archives have
-    been reported to lose the first copy over a second one. `again` sends it all the same: a person has said so.
+    been reported to lose the first copy over a second one. `again` sends it all the same: a person has said so;
+    then what the archive gives back before and after tells whether it has taken what it was sent.
     """
     qido = Qido(door, parcel.url)
-    there = frozenset() if again else qido.among(parcel.items)
+    there = qido.among(parcel.items)
+    before: dict[InstanceKey, str | None] = {}
+    if again:
+        before = {key: retrieve.digest_at(door, parcel.url, key) for key in there}
+        there = set()
     for item in parcel.items:
         if item.key in there:
             yield verdict.seen(item, ReceiptState.STORED if item.attempted else ReceiptState.PRESENT)
@@ -75,7 +80,13 @@ def carry(
         yield receipt
     for receipt in _looked_up(qido, missing, last):
         last[receipt.key] = receipt
-        yield receipt
+        if receipt.key not in before:
+            yield receipt
+    for key, digest in before.items():
+        if last[key].state in ARRIVED:
+            after = retrieve.digest_at(door, parcel.url, key)
+            last[key] = retrieve.compared(missing[key], last[key], digest, after)
+        yield last[key]
     if left := [receipt for receipt in last.values() if receipt.state is ReceiptState.PENDING]:
         raise Transient(_what_is_left(left, parcel))
 
