@@ -4,12 +4,44 @@ import json
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import psutil
 import pydicom
 import pytest
+import requests
 from dicom_programs import dcmsend, free_port, running, wait_until
+
+from pipeline.ledger import open_ledger
+from pipeline.spool import Spool
+
+SHIM = """\
+[site]
+spool = "{folder}/spool"
+
+[[receiver]]
+name = "orders"
+ae_title = "CDRECORD"
+port = {port}
+coerce = false
+
+[[destination]]
+name = "disc"
+kind = "iso"
+folder = "{folder}/discs"
+
+[pacs]
+ae_title = "PACS"
+host = "127.0.0.1"
+port = 11113
+calling_ae_title = "CDRECORD"
+receiver = "orders"
+
+[shim]
+port = {http}
+download = "disc"
+"""
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -83,6 +115,53 @@ def test_the_wheel_brings_hook_and_mapping_and_no_other_package(environment: Pat
     assert {path.name for path in packages.iterdir() if path.is_dir() and "dist-info" not in path.name} == {
         "pipeline"
     }
+
+
+def test_the_wheel_brings_every_page_word_and_template_that_stands_beside_the_code(environment: Path) -> None:
+    [package] = (environment / "lib").glob("python*/site-packages/pipeline")
+    beside = {
+        file.relative_to(REPOSITORY)
+        for file in (REPOSITORY / "pipeline").rglob("*")
+        if file.is_file() and file.suffix not in {".py", ".pyc"}
+    }
+    rooms = {str(path.parent) for path in beside}
+    assert {"pipeline/shim/templates", "pipeline/shim/assets", "pipeline/shim/words"} <= rooms
+    assert "pipeline/media/templates" in rooms
+    for file in beside:
+        assert (package.parent / file).read_bytes() == (REPOSITORY / file).read_bytes(), file
+
+
+def test_the_installed_wheel_serves_its_pages_in_both_languages(environment: Path, tmp_path: Path) -> None:
+    http = free_port()
+    (tmp_path / "discs").mkdir()
+    site = tmp_path / "site.toml"
+    site.write_text(SHIM.format(folder=tmp_path, port=free_port(), http=http))
+    spool = Spool(tmp_path / "spool")
+    spool.prepare()
+    open_ledger(spool.root)[0].close()  # which the worker makes
+    argv = [environment / "bin/storestow", "--site", site, "serve"]
+    with running(argv, log=tmp_path / "log.txt", port=http, cwd=tmp_path):
+        root = f"http://127.0.0.1:{http}"
+        for language, title in (("en", 'lang="en"'), ("es", 'lang="es"')):
+            headers = {"Accept": "text/html", "Accept-Language": language}
+            for path in ("/", f"/mkiso.php?accession_number=A-{language}", "/mkiso.php?accession_number=*"):
+                page = requests.get(root + path, headers=headers, timeout=30)
+                assert page.headers["Content-Type"].startswith("text/html"), path
+                assert title in page.text, path
+                assert ("/orders/" in page.url) is path.endswith(language), path
+        for name in ("page.css", "page.js", "icon.svg"):
+            source = REPOSITORY / "pipeline/shim/assets" / name
+            assert requests.get(f"{root}/orders/assets/{name}", timeout=30).content == source.read_bytes()
+
+
+@pytest.mark.programs
+def test_the_installed_wheel_makes_a_disc_with_its_pages(environment: Path, tmp_path: Path) -> None:
+    source = Path(pydicom.__file__).parent / "data/test_files/CT_small.dcm"
+    made = tmp_path / "made.zip"
+    argv = [environment / "bin/storestow", "disc", source, "-o", made]
+    subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True)
+    with zipfile.ZipFile(made) as disc:
+        assert {"DICOMDIR", "README.TXT", "INDEX.HTM"} <= {Path(name).name for name in disc.namelist()}
 
 
 @pytest.mark.programs
