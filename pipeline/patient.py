@@ -9,9 +9,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
-from pydicom import Dataset
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.valuerep import PN_DELIMS
 
@@ -55,12 +53,6 @@ def are_one(patients: Iterable[Patient]) -> bool:
     return all(one.may_be(other) for one, other in combinations(set(patients), 2))
 
 
-def patient_of(answer: Dataset) -> Patient:
-    """Return the patient a query's answer names."""
-    texts = (_text(answer, word) for word in ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientName"))
-    return _patient(*texts)
-
-
 def patient_in(data: Bytes, layout: Layout) -> Patient:
     """Return the patient an instance names, in its own character set."""
     words = part10.text_of(data, layout.elements.get(SPECIFIC_CHARACTER_SET)).split("\\")
@@ -78,17 +70,6 @@ def _patient(identifier: str, issuer: str, birth_date: str, name: str) -> Patien
 
 def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip(" \0^=").casefold()
-
-
-def _text(answer: Dataset, keyword: str) -> str:
-    """Return a value as text, "" where it is absent or cannot be read."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a warning may quote the value
-        try:
-            value: Any = answer.get(keyword)
-        except (ValueError, TypeError, KeyError, LookupError):
-            return ""
-    return "" if value is None else str(value)
 
 
 def _decoded(raw: bytes, character_sets: list[str]) -> str:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from association_requests import context, request
 from hostile_files import EXPLICIT, IMPLICIT, element, image, nested, part10
+from hostile_http import SEEDS as OF_HTTP
 from hostile_targets import SECONDS, survive
+from hostile_words import SEEDS as OF_WORDS
 from mutations import mutated
 from pydicom.data import get_testdata_files
 
@@ -44,6 +46,34 @@ auth = { kind = "basic", user = "u", password_env = "P" }
 [[coercion]]
 set = { ReferringPhysicianName = "-^-^-^-" }
 when = "empty"
+[[receiver]]
+name = "orders"
+ae_title = "CDRECORD"
+port = 11113
+mode = "association"
+coerce = false
+to = []
+[pacs]
+ae_title = "PACS"
+host = "192.0.2.10"
+port = 104
+calling_ae_title = "CDRECORD"
+receiver = "orders"
+[[destination]]
+name = "disc"
+kind = "iso"
+folder = "/var/discs"
+[shim]
+host = "127.0.0.1"
+api_key = "k"
+download = "disc"
+forward = ["archive"]
+max_concurrent = 8
+order_timeout = "1h"
+allowed_origins = ["https://his.example.org"]
+[patients]
+kind = "sql"
+query = [{ url = "sqlite://", select = "SELECT 1" }]
 """
 STOW_JSON = (
     b'{"00081190":{"vr":"UR","Value":["http://a/studies/1.2"]},"00081199":{"vr":"SQ","Value":[{"00081155":'
@@ -59,6 +89,8 @@ STOW_XML = (
 
 def seeds(target: str, corpus: Path | None) -> list[bytes]:
     """Return what mutations start from: real objects where the target reads objects."""
+    if target in OF_HTTP | OF_WORDS:
+        return (OF_HTTP | OF_WORDS)[target]()
     if target == "request":
         return [request(b"CT1", b"STORESTOW", *(context(2 * n + 1, b"1.2.840.10008.1.1") for n in range(9)))]
     if target == "stow":

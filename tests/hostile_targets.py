@@ -7,6 +7,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import hostile_http
+import hostile_words
+
 from pipeline import part10
 from pipeline.dicomweb.response import parse as parse_stow
 from pipeline.errors import Configuration, Permanent, StorestowError
@@ -115,7 +118,13 @@ def hook(content: bytes, folder: Path) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes, Path], None]] = {
-    one.__name__: one for one in (intake, walker, preparation, comparison, request, stow, site, hook)
+    one.__name__: one
+    for one in (
+        *(intake, walker, preparation, comparison, request, stow, site, hook),
+        *(hostile_http.http, hostile_http.parameters, hostile_http.headers),
+        *(hostile_words.answers, hostile_words.said, hostile_words.names),
+        *(hostile_words.admission, hostile_words.retrieval),
+    )
 }
 
 

@@ -6,27 +6,32 @@ answered only by a final Success.
 """
 
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
 
-from pipeline import dcmtk
+from pipeline import dcmtk, part10
 from pipeline.accession import AccessionNumber
 from pipeline.dcmtk import Answers
 from pipeline.errors import PeerUnavailable, StorestowError, Transient
 from pipeline.intake import UID
 from pipeline.order_tables import PacsTable
-from pipeline.patient import Patient, patient_of
+from pipeline.part10 import Layout, Malformed
+from pipeline.patient import Patient, patient_in
 from pipeline.settings import ProgramsTable, Settings
 
 LONGEST_UID = 64  # PS3.5 9.1
+LARGEST_ANSWER = 1 << 20  # bytes; what is asked for takes some hundred
+LONGEST_MODALITY = 16
+LONGEST_NUMBER, MOST_INSTANCES = 12, 2**31 - 1  # PS3.5 6.2, IS; a higher number is none
 LONGEST_QUERY = 300.0  # seconds for all answers to one question; each alone has `answer_timeout`
 SCRATCH = "query-"
+
+Answer = tuple[bytes, Layout]  # one of the files findscu wrote, and where what lies in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ def studies_of(accessions: Sequence[AccessionNumber], settings: Settings, scratc
                 uid = _uid(answer, "StudyInstanceUID")
                 if uid and _text(answer, "AccessionNumber") == accession:
                     counted = _number(answer, "NumberOfStudyRelatedInstances")
-                    found.setdefault(uid, StudyAnswer(uid, accession, patient_of(answer), counted))
+                    found.setdefault(uid, StudyAnswer(uid, accession, patient_in(*answer), counted))
     return list(found.values())
 
 
@@ -91,11 +96,12 @@ def series_of(study_instance_uid: str, settings: Settings, scratch: Path) -> lis
     )
     with _asked([question], settings, scratch) as (answers,):
         found = {
-            uid: SeriesAnswer(uid, _text(answer, "Modality"), _number(answer, "NumberOfSeriesRelatedInstances"))
+            (uid := _uid(answer, "SeriesInstanceUID")): SeriesAnswer(
+                uid, _modality(answer), _number(answer, "NumberOfSeriesRelatedInstances")
+            )
             for answer in _read(answers)
-            if (uid := _uid(answer, "SeriesInstanceUID"))
         }
-        return list(found.values()) if answers.is_whole else []
+        return list(found.values()) if answers.is_whole and "" not in found else []
 
 
 def instances_of(
@@ -103,7 +109,7 @@ def instances_of(
 ) -> list[tuple[str, str]] | None:
     """Return Series and SOP Instance UID of every instance of these series, None where the PACS lists none.
 
-    A list that is cut short, or empty where there is a series, is no list.
+    A list that is cut short, holds what cannot be read, or is empty where there is a series, is no list.
     """
     questions = [
         _identifier("IMAGE", StudyInstanceUID=study_instance_uid, SeriesInstanceUID=one, SOPInstanceUID="")
@@ -112,8 +118,8 @@ def instances_of(
     found: dict[tuple[str, str], None] = {}
     with _asked(questions, settings, scratch) as answered:
         for one, answers in zip(series, answered, strict=True):
-            uids = [uid for answer in _read(answers) if (uid := _uid(answer, "SOPInstanceUID"))]
-            if not (answers.is_whole and uids):
+            uids = [_uid(answer, "SOPInstanceUID") for answer in _read(answers)]
+            if not (answers.is_whole and uids and all(uids)):
                 return None
             found |= dict.fromkeys((one, uid) for uid in uids)
     return list(found) or None
@@ -181,29 +187,44 @@ def _name(settings: Settings) -> str:
     return f"{settings.pacs.ae_title} at {settings.pacs.host}:{settings.pacs.port}"
 
 
-def _read(answers: Answers) -> Iterator[Dataset]:
+def _read(answers: Answers) -> Iterator[Answer]:
     for file in answers.files:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a warning may quote a value
-            try:
-                yield dcmread(file, force=True)
-            except (InvalidDicomError, OSError, ValueError, EOFError):
-                answers.status = None  # what cannot be read is not a whole answer
-                return
+        try:
+            yield _answer_in(file)
+        except (Malformed, OSError):
+            answers.status = None  # what cannot be read is not a whole answer
+            return
 
 
-def _text(answer: Dataset, keyword: str) -> str:
-    found = answer.get_item(keyword)
-    value = found.value if found else None
-    return (value.decode("latin-1") if isinstance(value, bytes) else str(value or "")).strip(" \0")
+def _answer_in(file: Path) -> Answer:
+    """Return the answer, walked as received objects are; raises Malformed and nothing else, whatever it holds."""
+    with file.open("rb") as opened:
+        content = opened.read(LARGEST_ANSWER + 1)
+    if len(content) > LARGEST_ANSWER:
+        raise Malformed("an answer is far longer than what was asked for")
+    return content, part10.walk(content)
 
 
-def _uid(answer: Dataset, keyword: str) -> str:
+def _text(answer: Answer, keyword: str) -> str:
+    content, layout = answer
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    return part10.text_of(content, layout.elements.get(tag))
+
+
+def _uid(answer: Answer, keyword: str) -> str:
     """Return a UID that names one thing, "" for anything else."""
     uid = _text(answer, keyword)
     return uid if UID.fullmatch(uid) and len(uid) <= LONGEST_UID else ""
 
 
-def _number(answer: Dataset, keyword: str) -> int | None:
+def _modality(answer: Answer) -> str:
+    """Return a modality that can be shown, "" for anything else (CS, PS3.5 6.2)."""
+    text = _text(answer, "Modality")
+    return text if text.isascii() and text.isprintable() and len(text) <= LONGEST_MODALITY else ""
+
+
+def _number(answer: Answer, keyword: str) -> int | None:
     text = _text(answer, keyword)
-    return int(text) if text.isdecimal() else None
+    is_number = text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
+    return number if is_number and (number := int(text)) <= MOST_INSTANCES else None

@@ -86,6 +86,6 @@ def found(patients: Patients, accession: AccessionNumber, files: Iterable[Path] 
 
 
 def text_or_none(value: Any) -> str | None:
-    """Return a value as people write it, None where there is nothing."""
-    text = "" if value is None else str(value).strip(" \0")
+    """Return a value as people write it, None where there is nothing; half a character becomes a question mark."""
+    text = "" if value is None else str(value).strip(" \0").encode(errors="replace").decode()
     return text or None

@@ -4,7 +4,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -14,11 +14,10 @@ from pipeline.events import Event, alarm
 from pipeline.model import OrderError
 from pipeline.shim import order_pages
 from pipeline.shim.by_accession import by_accession
-from pipeline.shim.desk import ask
 from pipeline.shim.front import Front, Guard
 from pipeline.shim.links import LINKS, link
 from pipeline.shim.openapi import description
-from pipeline.shim.refusal import NOT_FOUND, TOO_LONG, WRONG_METHOD, Kind, Refusal, kind_of
+from pipeline.shim.refusal import CLIENT_HAS_GONE, NOT_FOUND, TOO_LONG, WRONG_METHOD, Kind, Refusal, kind_of
 from pipeline.shim.site import ShimSite, site_of
 from pipeline.shim.speech import asset, json, refused
 
@@ -35,6 +34,7 @@ def application(site: ShimSite) -> ASGIApp:
             Refusal: _refused,
             StorestowError: _failed,
             HTTPException: _not_served,
+            ClientDisconnect: _has_gone,
             Exception: _bug,
         },
         max_body_size=LONGEST_BODY,
@@ -62,7 +62,7 @@ def routes() -> list[Route]:
 async def health(request: Request) -> Response:
     """Say whether orders can be served; what is wrong is for those with the key."""
     site = site_of(request)
-    report = await ask(site.health.report)
+    report = await site.health.told()
     if site.keyring.is_set and not site.keyring.opens(request.headers):
         report = {"status": report["status"]}
     return json(report, 503 if report["status"] == "down" else 200)
@@ -103,6 +103,11 @@ async def _not_served(request: Request, error: Exception) -> Response:
     answer = refused(request, Refusal(kind))
     answer.headers.update(error.headers or {})
     return answer
+
+
+async def _has_gone(_request: Request, _error: Exception) -> Response:
+    """Answer to nobody: the client left in the middle of a form, which is no bug of ours."""
+    return Response(status_code=CLIENT_HAS_GONE)
 
 
 async def _bug(request: Request, _error: Exception) -> Response:

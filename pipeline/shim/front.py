@@ -10,19 +10,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.events import Event, bug, emit
 from pipeline.shim.refusal import TOO_MANY, UNAUTHORIZED, Refusal
+from pipeline.shim.rejection import ALWAYS
 from pipeline.shim.site import ShimSite
-from pipeline.shim.speech import refused
+from pipeline.shim.speech import ASSETS, refused
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-OPEN = frozenset({"/api/health", "/api/openapi.json"})  # without the key; they tell nothing of a patient
-OPEN_FOLDER = "/orders/assets/"
+OPEN = frozenset(  # without the key, each by its whole address; they tell nothing of a patient
+    {"/api/health", "/api/openapi.json", *(f"/orders/assets/{name}" for name in ASSETS)}
+)
 MOST_AT_ONCE = 500  # requests in hand, those that wait included
 _QUIET = frozenset({"/api/health", "/orders/{reference}", "/orders/assets/{name}"})  # asked every few seconds
-_ALWAYS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 class Front:
@@ -46,7 +43,7 @@ class Front:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                for name, value in _ALWAYS.items():
+                for name, value in ALWAYS.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -75,8 +72,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        path = scope["path"]
-        is_open = path in OPEN or path.startswith(OPEN_FOLDER) or not self.site.keyring.is_set
+        is_open = scope["path"] in OPEN or not self.site.keyring.is_set
         if is_open or self.site.keyring.opens(Headers(scope=scope)):
             await self.app(scope, receive, send)
         else:

@@ -1,5 +1,6 @@
 """Whether orders can be served now: asked of peers at most every half minute, whoever asks how often."""
 
+import asyncio
 import fcntl
 import threading
 import time
@@ -11,7 +12,7 @@ from pipeline.destinations import Destination
 from pipeline.errors import StorestowError
 from pipeline.order_tables import PacsTable
 from pipeline.receivers.lock import is_receiving
-from pipeline.shim.desk import Desk
+from pipeline.shim.desk import Desk, ask
 from pipeline.storage.association import echo
 from pipeline.storage.connection import Peer
 
@@ -28,6 +29,13 @@ class Health:
         self._look = look or look_at
         self._lock = threading.Lock()
         self._seen: tuple[float, list[Part]] | None = None
+        self._asked: asyncio.Future[dict[str, Any]] | None = None
+
+    async def told(self) -> dict[str, Any]:
+        """Return the `report`; all who ask while somebody looks share one thread, or orders would have none."""
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.ensure_future(ask(self.report))
+        return await asyncio.shield(self._asked)
 
     def report(self) -> dict[str, Any]:
         """Return `{"status": …, "parts": …}`; who asks while somebody looks waits for that look."""

@@ -14,7 +14,7 @@ from pipeline.orders import OrderView
 from pipeline.shim.answers import refusal_of, sent_body, served
 from pipeline.shim.attachment import name_of
 from pipeline.shim.desk import ask
-from pipeline.shim.refusal import PREFETCH, RESULT_GONE, Refusal, kind_of
+from pipeline.shim.refusal import CLIENT_HAS_GONE, PREFETCH, RESULT_GONE, Refusal, kind_of
 from pipeline.shim.site import ShimSite, site_of
 from pipeline.shim.speech import json, path_of, request_id_of, wants_page
 from pipeline.shim.transfer import OpenResult, Transfer, wanted_part
@@ -33,7 +33,6 @@ LINKS = {
 }
 _FOR_LATER = re.compile(r"prefetch|prerender|preview", re.IGNORECASE)
 _ASKS_FOR_THE_REST = re.compile(r"bytes=(?:0*[1-9]\d*-|-\d)")
-_CLIENT_HAS_GONE = 499  # nobody reads it; it is for the log
 
 
 def link(verb: Verb) -> Callable[[Request], Awaitable[Response | ASGIApp]]:
@@ -64,7 +63,7 @@ async def _answer(request: Request, verb: Verb) -> Response | ASGIApp:
         return RedirectResponse(path_of(now) + ("?before=1" if now.already_sent else ""), 303)
     view = await site.desk.ended(placed, request.is_disconnected)
     if view is None:
-        return Response(status_code=_CLIENT_HAS_GONE)
+        return Response(status_code=CLIENT_HAS_GONE)
     return await result(request, view)
 
 

@@ -51,6 +51,9 @@ TOO_MANY = Kind("too-many", 503, "too many concurrent requests", retry_after=15)
 PREFETCH = Kind("prefetch", 503, "not for prefetching", retry_after=1)
 
 
+CLIENT_HAS_GONE = 499  # nobody reads it; it is for the log
+
+
 def kind_of(error: OrderError) -> Kind:
     """Return the refusal that tells of an order's error."""
     status = STATUSES[error]

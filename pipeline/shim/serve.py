@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import resource
 import signal
 import socket
 from typing import Any
@@ -13,12 +14,12 @@ from pipeline.errors import Configuration
 from pipeline.events import Event, bug, emit
 from pipeline.settings import Settings
 from pipeline.shim.app import application
-from pipeline.shim.connection import Connection
+from pipeline.shim.connection import LONGEST_HEAD, MOST, Connection
 from pipeline.shim.keyring import VARIABLE, keyring_of
 from pipeline.shim.site import opened
 
 GRACE_SECONDS = 10  # for answers under way; orders go on without us
-LONGEST_HEAD = 16384  # bytes of a request's first line and headers
+FILES_OF_OURS = 100  # open besides those of clients: ledger, log, peers asked for their health
 
 
 def serve(settings: Settings) -> None:
@@ -26,6 +27,7 @@ def serve(settings: Settings) -> None:
     require_key_or_loopback(settings)
     site = opened(settings)
     listening = _listen(settings.shim.host, settings.shim.port)
+    Connection.most = _connections_there_may_be()
     server = uvicorn.Server(
         uvicorn.Config(
             application(site),
@@ -50,6 +52,16 @@ def serve(settings: Settings) -> None:
     emit(Event.SHIM_STARTED, host=settings.shim.host, port=settings.shim.port, key=has_key)
     asyncio.run(_run(server, listening))
     emit(Event.SHIM_STOPPED, host=settings.shim.host, port=settings.shim.port)
+
+
+def _connections_there_may_be() -> int:
+    """Return how many clients there are files for, each with a socket and a disc, after asking for enough."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MOST + FILES_OF_OURS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MOST if soft == resource.RLIM_INFINITY else max(1, min(MOST, (soft - FILES_OF_OURS) // 2))
 
 
 def require_key_or_loopback(settings: Settings) -> None:

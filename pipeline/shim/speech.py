@@ -3,6 +3,7 @@
 import functools
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.datastructures import Headers
@@ -61,7 +62,8 @@ def refused(request: Request, refusal: Refusal) -> Response:
     if not wants_page(request):
         return json(refusal.as_json(request_id_of(request)), kind.status, headers)
     may_retry = request.method == "GET" and kind.status in _WORTH_A_RETRY
-    address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    query = request.scope["query_string"].decode("latin-1")
+    address = quote(request.scope["path"]) + (f"?{query}" if query else "")  # never what Host makes of it
     return html(
         request,
         "refused.html",
