@@ -17,6 +17,7 @@ from pipeline.media.summary import readable_date, readable_name
 
 README, INDEX, SUMS = "README.TXT", "INDEX.HTM", "SHA256.TXT"
 _ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
+_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # a name is one line, whatever stands in it
 _PROFILES = {"cd": "STD-GEN-CD", "dvd": "STD-GEN-DVD-J2K", "usb": "STD-GEN-USB-J2K", "any": ""}
 _KINDS = {
     "CR": "X-ray / Radiografía",
@@ -111,6 +112,7 @@ _environment = Environment(
     undefined=StrictUndefined,
     keep_trailing_newline=True,
     trim_blocks=False,
+    finalize=lambda value: _BREAKS.sub(" ", value) if type(value) is str else value,
 )
 _environment.filters |= {
     "name": readable_name,
