@@ -1,10 +1,14 @@
 """What every test may ask for, and what a run must never hide: a missing corpus, a skipped test."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pydicom.data
 import pytest
+from pynetdicom.transport import AssociationSocket
 
 HERE = Path(__file__).resolve().parent
 IN_CI = os.environ.get("CI") == "true"
@@ -20,6 +24,21 @@ def corpus() -> Path:
     if IN_CI:
         pytest.fail("the corpus is not there, and this is CI: set STORESTOW_CORPUS to its folder", pytrace=False)
     return BUNDLED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_socket_is_forgotten() -> Iterator[None]:
+    """Close pynetdicom's sockets: it forgets one whose peer was reset, and a later test is told of it."""
+    shut_down = AssociationSocket._shutdown_socket
+
+    def close(self: AssociationSocket) -> None:
+        connection = self.socket
+        shut_down(self)
+        with contextlib.suppress(AttributeError):  # it was closed before
+            connection.close()
+
+    with mock.patch.object(AssociationSocket, "_shutdown_socket", close):
+        yield
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
