@@ -1,8 +1,9 @@
 """Compare a disc, guards and read-back included, with xorriso alone on the same tree and with Orthanc's archive.
 
-`python bench/disc.py [FOLDER]`: interleaved rounds over the study in FOLDER, else over 500 slices made of
-pydicom's small CT; the table has medians, and the medians of the ratios within each round. Orthanc compresses,
-we do not: its archive is smaller, and on a slow line the whole may be faster for it (docs/adr/0006-disc.md).
+`python bench/disc.py [FOLDER | COUNT]`: interleaved rounds over the study in FOLDER, else over COUNT slices (500)
+made of pydicom's small CT; the table has medians, and the medians of the ratios within each round. Orthanc
+compresses, we do not: its archive is smaller, and on a slow line the whole may be faster for it
+(docs/adr/0006-disc.md).
 """
 
 import hashlib
@@ -12,21 +13,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 import numpy as np
-import psutil
 import pydicom
 import requests
 from pydicom.data import get_testdata_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from dicom_programs import orthanc, program
+from process_memory import Peak
 
 from pipeline.media import DiscOptions, Source, make_disc
 from pipeline.media.image import image_argv
@@ -48,34 +47,6 @@ def synthetic(folder: Path, count: int = 500) -> Path:
         data_set.PixelData = (np.roll(pixels, number) + np.roll(noise, 7 * number)).tobytes()
         data_set.save_as(folder / f"{number:05d}")
     return folder
-
-
-class Peak:
-    """The largest resident memory of this process and its children, beyond what it had before."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def _watch(self) -> None:
-        me = psutil.Process()
-        while not self._stop.wait(0.02):
-            total = 0
-            for process in [me, *me.children(recursive=True)]:
-                try:
-                    total += process.memory_info().rss
-                except psutil.Error:
-                    continue
-            self.bytes = max(self.bytes, total)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 def timed(function: Callable[[], object]) -> float:
@@ -114,7 +85,8 @@ def main() -> None:
     """Run the rounds and print the table."""
     with tempfile.TemporaryDirectory(prefix="bench-disc-", dir=os.environ.get("TMPDIR")) as name:
         folder = Path(name)
-        study = Path(sys.argv[1]) if len(sys.argv) > 1 else synthetic(folder / "study")
+        wanted = sys.argv[1] if len(sys.argv) > 1 else "500"
+        study = synthetic(folder / "study", int(wanted)) if wanted.isdigit() else Path(wanted)
         files = sorted(path for path in study.rglob("*") if path.is_file())
         unknown = [Source(path) for path in files]
         known = [Source(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]

@@ -1,5 +1,6 @@
 """kind = "iso": a disc image of the whole study in a folder that people or a CD publisher take it from."""
 
+import contextlib
 import errno
 import shutil
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ from pipeline import dcmtk
 from pipeline.destinations import Destination
 from pipeline.errors import Configuration, PeerUnavailable, Permanent
 from pipeline.events import Event, alarm
-from pipeline.media import Container, Disc, DiscOptions, LeftOut, Replaced, Source, make_disc
+from pipeline.media import Container, Disc, DiscOptions, LeftOut, Replaced, Source, make_disc, make_discs
 from pipeline.media.earlier import taken_out
+from pipeline.media.errors import TooLarge
 from pipeline.media.names import FIELDS, file_stem, unknown_fields
 from pipeline.media.offering import offer, take_back
+from pipeline.media.scratch import remove_abandoned
 from pipeline.media.shelf import Record, Shelf
 from pipeline.media.viewer import viewer_files
 from pipeline.model import LEFT_OUT, Consignment, ConsignmentAbout, InstanceKey, Item, Receipt, ReceiptState
@@ -50,6 +53,7 @@ class IsoDestination(Destination):
     viewer: Annotated[AbsolutePath | None, BeforeValidator(lambda text: text or None)] = None
     viewer_at: Literal["VIEWER", "root"] = "VIEWER"
     media: Literal["auto", "cd", "dvd"] = "auto"
+    sets: bool = False  # what exceeds the medium becomes a numbered set instead of being refused
     contact: str = ""  # by which the finder of a disc finds the hospital
 
     def options(self, made_at: datetime) -> DiscOptions:
@@ -60,6 +64,7 @@ class IsoDestination(Destination):
             viewer=self.viewer,
             viewer_at=self.viewer_at,
             contact=self.contact,
+            sets=self.sets,
             programs=self.programs,
         )
 
@@ -79,6 +84,12 @@ class IsoDestination(Destination):
             raise _classified(error, self) from error
         for item in consignment.items:
             yield _receipt(item, record)
+
+    def tidy(self) -> None:
+        """Remove what makers that were killed have left: it is an image of a patient nobody was offered."""
+        for folder in (self.folder, self.folder / FOR_ORDERS):
+            with contextlib.suppress(OSError):  # a share that is away
+                remove_abandoned(folder)
 
     def problems(self) -> Iterator[str]:
         """Yield what keeps discs from being made; raises Configuration for what a person must mend."""
@@ -102,7 +113,14 @@ class IsoDestination(Destination):
         if about.received < about.expected:
             options = replace(options, partial=(about.received, about.expected))
         consignment.attempt(consignment.items)
-        disc = make_disc([Source(i.path, i.key, i.sha256) for i in consignment.items], target, options)
+        try:
+            disc = make_disc([Source(i.path, i.key, i.sha256) for i in consignment.items], target, options)
+        except TooLarge as error:
+            raise TooLarge(
+                f"{error}; an order is one file: container=zip has no limit",
+                needed_bytes=error.needed_bytes,
+                capacity_bytes=error.capacity_bytes,
+            ) from error
         consignment.made(disc.path)
         there = {one.key for one in disc.instances}
         reasons = {one.key: one.reason for one in disc.left_out}
@@ -121,19 +139,24 @@ class IsoDestination(Destination):
             shelf.tidy(datetime.now(UTC))
             record = shelf.record()
             if record is None or not all(_is_settled(item, record) for item in consignment.items):
-                disc = self._made(consignment, record, shelf)
+                disc, *others = self._made(consignment, record, shelf)
                 reached("disc-made")
                 stem = file_stem(self.file_name, disc.patient, disc.studies, disc.made_at)
-                shelf.remember(disc, stem, _left_out(disc, consignment, record))
-                self._offer(shelf, stem)
+                left_out = _left_out(disc, consignment, record)
+                if disc.place:
+                    shelf.remember_set([disc, *others], stem, left_out)
+                    self._offer_set(shelf, stem)
+                else:
+                    shelf.remember(disc, stem, left_out)
+                    self._offer(shelf, stem)
             elif not record.is_offered:
                 self._offer_again(shelf, record)
             settled = shelf.record()
             assert settled is not None
             return settled
 
-    def _made(self, consignment: Consignment, record: Record | None, shelf: Shelf) -> Disc:
-        """Make the image of everything there is of the study, the earlier image's instances included."""
+    def _made(self, consignment: Consignment, record: Record | None, shelf: Shelf) -> tuple[Disc, ...]:
+        """Make the image, or the set, of all there is of the study, the earlier image's instances included."""
         options = self.options(datetime.now(UTC))
         sources = [Source(item.path, item.key, item.sha256) for item in consignment.items]
         shutil.rmtree(shelf.earlier, ignore_errors=True)
@@ -143,7 +166,7 @@ class IsoDestination(Destination):
                 sources = [*_earlier(consignment, record, shelf), *sources]
                 options = replace(options, replaces=_replaced(record), missing=_missing(consignment, record))
             consignment.attempt(consignment.items)
-            return make_disc(sources, shelf.made, options)
+            return make_discs(sources, shelf.made, options)
         finally:
             shutil.rmtree(shelf.earlier, ignore_errors=True)
 
@@ -153,8 +176,20 @@ class IsoDestination(Destination):
         reached("disc-offered")
         shelf.mark_offered()
 
+    def _offer_set(self, shelf: Shelf, stem: str) -> None:
+        reached("disc-remembered")
+        shelf.offer_set(stem)
+        reached("disc-offered")
+        shelf.mark_offered()
+
     def _offer_again(self, shelf: Shelf, record: Record) -> None:
         """Go on where a crash has ended the offering of a finished image."""
+        if record.is_set:
+            if shelf.made_set.exists():
+                self._offer_set(shelf, record.stem)
+            else:  # it has left by the one rename that makes it visible
+                shelf.mark_offered()
+            return
         image = shelf.image_of(record)
         if image is None:
             raise Permanent("the disc was made, but its image went before it could be offered; `send --again` it")
@@ -182,6 +217,11 @@ def _earlier(consignment: Consignment, record: Record, shelf: Shelf) -> Iterator
     Raises Permanent where that image is no longer there: a disc of the late instances alone would be taken for
     the whole study.
     """
+    if record.is_set:
+        raise Permanent(
+            f"these instances are late, and the earlier discs are a set ({record.volume_id}), of which no copy is "
+            "kept: retrieve the study from the archive for a set of all of it"
+        )
     image = None if record.is_forgotten else shelf.image_of(record)
     if image is None:
         raise Permanent(

@@ -3,7 +3,7 @@
 `make_disc` is the way in. Which file does what: docs/disc.md; why: docs/adr/0006-disc.md.
 """
 
-from pipeline.media.making import make_disc
+from pipeline.media.making import make_disc, make_discs
 from pipeline.media.model import (
     CD,
     DVD,
@@ -16,6 +16,7 @@ from pipeline.media.model import (
     Media,
     Medium,
     Patient,
+    PlaceInSet,
     Progress,
     Replaced,
     SeriesOnDisc,
@@ -35,10 +36,12 @@ __all__ = [
     "Media",
     "Medium",
     "Patient",
+    "PlaceInSet",
     "Progress",
     "Replaced",
     "SeriesOnDisc",
     "Source",
     "StudyOnDisc",
     "make_disc",
+    "make_discs",
 ]

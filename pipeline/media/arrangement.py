@@ -61,6 +61,9 @@ class PatientNode:
         return self.studies[0].first
 
 
+Tree = tuple[PatientNode, ...]
+
+
 def arranged(entries: Sequence[Entry], *, one_patient: bool) -> tuple[PatientNode, ...]:
     """Return the objects as a tree. `one_patient` says that the guard has found them all of one."""
     if len(entries) > MOST:

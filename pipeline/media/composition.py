@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.media import records
 from pipeline.media.arrangement import PatientNode, placed
 from pipeline.media.dicomdir import dicomdir
-from pipeline.media.model import DiscOptions, LeftOut, Medium, StudyOnDisc
+from pipeline.media.model import DiscOptions, LeftOut, Medium, PlaceInSet, StudyOnDisc
 from pipeline.media.names import volume_id
 from pipeline.media.pages import SUMS, Story, checksums, pages
 from pipeline.media.read_back import DICOMDIR
@@ -25,6 +25,7 @@ class Parts:
     pictures: Mapping[str, bytes]
     left_out: Sequence[LeftOut]
     viewer: Sequence[ViewerFile]
+    place: PlaceInSet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,10 @@ def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) ->
     """Make the files of a disc that are made for it in `folder`, and return the tree of all of them."""
     patients, pictures = parts.patients, parts.pictures
     objects = list(placed(patients))
-    named = volume_id(patients[0].first.text(records.STUDY_DATE), [one.entry.sha256 for one in objects])
+    place = parts.place
+    hashes_of_objects = [one.entry.sha256 for one in objects]
+    named = volume_id(patients[0].first.text(records.STUDY_DATE), hashes_of_objects)
+    named = f"{place.set_id}_{place.number}" if place else named
     studies = tuple(study_of(study) for patient in patients for study in patient.studies)
     places = {uid: f"IHE_PDI/T{number:07d}.JPG" for number, uid in enumerate(pictures, 1)}
     story = Story(
@@ -59,6 +63,7 @@ def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) ->
         volume_id=named,
         medium=medium,
         options=options,
+        place=place,
     )
     files = {DICOMDIR: dicomdir(patients, named), **pages(story)}
     files |= {places[uid]: picture for uid, picture in pictures.items()}

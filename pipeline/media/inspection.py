@@ -23,6 +23,8 @@ from pipeline.media.viewer import AUTORUN
 
 _FILE_SET_ID = re.compile(r"[A-Z0-9_ ]{1,16}")
 _MOST_LEVELS = 8
+_MOST_README_BYTES = 1 << 20
+_PLACE = re.compile(rb"^DISC (\d{1,2}) OF (\d{1,2})\b", re.MULTILINE)
 _UNREADABLE = (NoIso, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -213,6 +215,10 @@ def _sha256(contents: Contents, path: str) -> str:
 
 def _inspect_company(contents: Contents, found: Inspection) -> None:
     names = {path.upper() for path in contents.files}
+    if 0 < contents.files.get(README, 0) <= _MOST_README_BYTES and (
+        said := _PLACE.search(read_all(contents, README))
+    ):
+        found.place = int(said[1]), int(said[2])
     for name, why in ((README, "what the disc is and whose"), (INDEX, "an overview for a web browser")):
         if name not in names:
             found.note(f"there is no {name}, {why}")

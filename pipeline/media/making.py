@@ -1,57 +1,35 @@
-"""Make a disc: look at every object, refuse what is not one patient's, write, read back, and only then name it.
+"""Make discs: look at every object, refuse what is not one patient's, write, read back, and only then name them.
 
 Whatever goes wrong, the hidden folder everything is made in is removed, and nothing is left that could be
-taken for a disc.
+taken for a disc, or for all of a set.
 """
 
 import contextlib
 import errno
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.events import Event, emit
 from pipeline.filing import give_name
-from pipeline.media.archive import check_pass_phrase, write_archive
-from pipeline.media.arrangement import PatientNode, arranged
+from pipeline.media.archive import check_pass_phrase
 from pipeline.media.composition import Composed, Parts, compose
-from pipeline.media.conversion import converted, must_be_converted, size_on
-from pipeline.media.entry import Entry
-from pipeline.media.errors import NameInUse, NoSpace, NotAsWritten, NothingForDisc, TooLarge
-from pipeline.media.guards import check_patient
-from pipeline.media.image import image_size, write_image
-from pipeline.media.model import ANY, CD, DVD, MEDIA, Disc, DiscOptions, LeftOut, Medium, Progress, Source
-from pipeline.media.pictures import pictures
-from pipeline.media.read_back import read_back
-from pipeline.media.scratch import check_space, scratch_beside
+from pipeline.media.errors import NameInUse, NoSpace, TooLarge
+from pipeline.media.loading import Load, fitted, loaded, may_be_set, must_be_set
+from pipeline.media.model import CD, DVD, Disc, DiscOptions, LeftOut, Progress, Source
+from pipeline.media.scratch import scratch_beside
+from pipeline.media.sets import made_set
 from pipeline.media.summary import instances_of, patient_of
-from pipeline.media.survey import survey
-from pipeline.media.tree import graft_points
-from pipeline.media.viewer import ViewerFile, viewer_files
+from pipeline.media.viewer import viewer_files
+from pipeline.media.writing import Making, Written, measured, proven, written_archive, written_image
 from pipeline.spool import flush_path
 from pipeline.workshop import Workshop
-
-OVERHEAD = 1 << 20  # bytes, about: descriptors, directories and the small files of an image
 
 
 def _say_nothing(_stage: str, _done: int, _total: int) -> None:
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class _Making:
-    """What every stage of making one disc needs."""
-
-    target: Path
-    options: DiscOptions
-    viewer: tuple[ViewerFile, ...]
-    scratch: Path
-    workshop: Workshop
-    progress: Progress
 
 
 def make_disc(
@@ -67,49 +45,109 @@ def make_disc(
         UnfitViewer: a person must look at the viewer's folder.
         Transient: not now: no space, an image that could not be written or is not as it was meant.
     """
-    if target.exists():
-        raise NameInUse(f"{target} exists already and stays as it is")
+    (disc,) = make_discs(sources, target, replace(options, sets=False), progress)
+    return disc
+
+
+def make_discs(
+    sources: Sequence[Source], target: Path, options: DiscOptions, progress: Progress = _say_nothing
+) -> tuple[Disc, ...]:
+    """Make the file `target`, or of what exceeds its medium a set, where the options allow it.
+
+    A set of `A1.iso` is the folder `A1` with `A1-1of3.iso` and so on, each a complete disc. It appears by one
+    rename once every disc was read back: all of it or nothing. Raises as `make_disc` does.
+    """
+    for one in (target, *([_folder_of_set(target)] if options.sets else [])):
+        if one.exists():
+            raise NameInUse(f"{one} exists already and stays as it is")
     if options.pass_phrase is not None:
         check_pass_phrase(options.pass_phrase)
     viewer = viewer_files(options.viewer, options.viewer_at) if options.viewer else ()
     with scratch_beside(target) as scratch, _workshop(options.workers) as workshop, _full_disk_is_no_space():
-        return _made(sources, _Making(target, options, viewer, scratch, workshop, progress))
+        return _made(sources, Making(target, options, viewer, scratch, workshop, progress))
 
 
-def _made(sources: Sequence[Source], making: _Making) -> Disc:
-    options, progress = making.options, making.progress
-    found = survey(sources, making.scratch, lambda done: progress("read", done, len(sources)))
-    check_patient(
-        found.entries,
-        allow_several_patients=options.allow_several_patients,
-        allow_no_patient_id=options.allow_no_patient_id,
+def _folder_of_set(target: Path) -> Path:
+    return target.with_name(target.stem)
+
+
+def _made(sources: Sequence[Source], making: Making) -> tuple[Disc, ...]:
+    options = making.options
+    load = loaded(sources, making)
+    if not must_be_set(load, making):
+        try:
+            one = _written(load, making)
+        except TooLarge:  # by a little: what was estimated to fit does not
+            if not may_be_set(making):
+                raise
+        else:
+            _publish(one.file, making.target)
+            return (_disc(one, making.target, load, options),)
+    written = made_set(load, making)
+    return tuple(
+        _disc(one, path, load, options) for one, path in zip(written, _publish_set(written, making), strict=True)
     )
-    fit = [entry for entry in found.entries if entry.unfit is None]
-    medium = _medium(fit, making)
-    ready, not_decoded = _converted(fit, medium, making)
-    left_out = [*options.missing, *found.left_out, *map(_unfit, found.entries), *not_decoded]
-    left_out = [one for one in left_out if one.reason]
-    if not ready:
-        raise NothingForDisc(_why_nothing(left_out))
-    patients = arranged(ready, one_patient=not options.allow_several_patients)
-    composed, written = _written(patients, left_out, medium, making)
-    sha256 = _read_back(composed, written, making)
-    size = written.stat().st_size
-    _publish(written, making.target)
-    _report(composed, left_out, size)
+
+
+def _written(load: Load, making: Making) -> Written:
+    """Compose and write the disc; what turns out too large for a CD by a little becomes a DVD with `auto`."""
+    parts = Parts(load.patients, load.pictures, load.left_out, making.viewer)
+    may_grow = making.options.media == "auto" and load.medium.name == CD.name
+    for number, candidate in enumerate((load.medium, fitted(DVD, making)) if may_grow else (load.medium,)):
+        composed = compose(making.scratch / f"files{number}", parts, candidate, making.options)
+        try:
+            if making.options.container == "zip":
+                file = written_archive(composed, making)
+            else:
+                file = written_image(composed, measured(composed, making), making)
+        except TooLarge:
+            if candidate.name == DVD.name or not may_grow:
+                raise
+        else:
+            return Written(composed, file, proven(composed, file, making), load.patients)
+    raise AssertionError
+
+
+def _publish(written: Path, target: Path) -> None:
+    """Give the disc its name: the moment it becomes true."""
+    if not give_name(written, target):
+        raise NameInUse(f"{target} has appeared meanwhile and stays as it is")
+    flush_path(target.parent)
+
+
+def _publish_set(written: Sequence[Written], making: Making) -> list[Path]:
+    """Give the whole set its name by one rename: all of it appears, or nothing."""
+    beside, folder = making.scratch / "set", _folder_of_set(making.target)
+    beside.mkdir()
+    stem, suffix = making.target.stem, making.target.suffix
+    names = [f"{stem}-{number}of{len(written)}{suffix}" for number in range(1, len(written) + 1)]
+    for one, name in zip(written, names, strict=True):
+        one.file.rename(beside / name)
+    flush_path(beside)
+    if folder.exists():
+        raise NameInUse(f"{folder} has appeared meanwhile and stays as it is")
+    beside.rename(folder)
+    flush_path(folder.parent)
+    return [folder / name for name in names]
+
+
+def _disc(one: Written, path: Path, load: Load, options: DiscOptions) -> Disc:
+    size = path.stat().st_size
+    _report(one.composed, load.left_out, size)
     return Disc(
-        path=making.target,
+        path=path,
         size=size,
-        sha256=sha256,
-        volume_id=composed.volume_id,
-        medium=composed.medium,
-        patient=patient_of(patients[0].first),
-        studies=composed.studies,
-        instances=instances_of(patients),
-        left_out=tuple(left_out),
-        duplicates=found.duplicates,
+        sha256=one.sha256,
+        volume_id=one.composed.volume_id,
+        medium=one.composed.medium,
+        patient=patient_of(one.patients[0].first),
+        studies=one.composed.studies,
+        instances=instances_of(one.patients),
+        left_out=load.left_out,
+        duplicates=load.duplicates,
         replaces=options.replaces,
         made_at=options.made_at,
+        place=one.place,
     )
 
 
@@ -131,124 +169,6 @@ def _full_disk_is_no_space() -> Iterator[None]:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise NoSpace("the disk became full while the disc was made") from error
         raise
-
-
-def _unfit(entry: Entry) -> LeftOut:
-    return LeftOut(entry.source, entry.key, entry.unfit or "")
-
-
-def _why_nothing(left_out: Sequence[LeftOut]) -> str:
-    if not left_out:
-        return "nothing was given that could be on a disc"
-    (reason, count), *_ = Counter(one.reason for one in left_out).most_common(1)
-    return f"none of {len(left_out)} files can be on a disc; {count} of them: {reason}"
-
-
-def _medium(entries: Sequence[Entry], making: _Making) -> Medium:
-    """Choose the medium by what the objects will need: an ISO image with `auto` is for a CD if they fit."""
-    wanted = making.options.media
-    if wanted != "auto":
-        return MEDIA[wanted]
-    if making.options.container == "zip":
-        return ANY
-    return CD if _estimate(entries, CD, making) <= (CD.capacity_bytes or 0) else DVD
-
-
-def _estimate(entries: Sequence[Entry], medium: Medium, making: _Making) -> int:
-    return sum(size_on(entry, medium) for entry in entries) + sum(file.size for file in making.viewer) + OVERHEAD
-
-
-def _converted(entries: Sequence[Entry], medium: Medium, making: _Making) -> tuple[list[Entry], list[LeftOut]]:
-    """Refuse what cannot fit before an hour is spent decoding it; then decode."""
-    to_convert = [entry for entry in entries if must_be_converted(entry, medium)]
-    estimate = _estimate(entries, medium, making)
-    _check_capacity(estimate - OVERHEAD, medium)
-    check_space(making.scratch, sum(size_on(entry, medium) for entry in to_convert) + estimate)
-    return converted(
-        entries,
-        medium,
-        making.scratch,
-        making.workshop,
-        lambda done: making.progress("decode", done, len(to_convert)),
-    )
-
-
-def _check_capacity(needed: int, medium: Medium) -> None:
-    if medium.capacity_bytes is not None and needed > medium.capacity_bytes:
-        raise TooLarge(
-            f"the disc would be {needed:,} bytes; a {medium.name.upper()} holds {medium.capacity_bytes:,}",
-            needed_bytes=needed,
-            capacity_bytes=medium.capacity_bytes,
-        )
-
-
-def _written(
-    patients: Sequence[PatientNode], left_out: Sequence[LeftOut], medium: Medium, making: _Making
-) -> tuple[Composed, Path]:
-    """Compose and write the disc; what turns out too large for a CD by a little becomes a DVD with `auto`."""
-    parts = Parts(patients, pictures(patients, making.workshop), left_out, making.viewer)
-    may_grow = making.options.media == "auto" and medium == CD
-    for number, candidate in enumerate((CD, DVD) if may_grow else (medium,)):
-        composed = compose(making.scratch / f"files{number}", parts, candidate, making.options)
-        write = _write_image if making.options.container == "iso" else _write_archive
-        try:
-            return composed, write(composed, making)
-        except TooLarge:
-            if candidate == DVD or not may_grow:
-                raise
-    raise AssertionError
-
-
-def _write_image(composed: Composed, making: _Making) -> Path:
-    programs = making.options.programs
-    image, grafts = making.scratch / "image", making.scratch / "grafts"
-    grafts.write_bytes(graft_points(composed.tree, making.scratch / "links"))
-    size = image_size(grafts, image, composed.volume_id, programs)
-    _check_capacity(size, composed.medium)
-    check_space(making.scratch, size)
-    write_image(
-        grafts,
-        image,
-        composed.volume_id,
-        programs,
-        lambda done: making.progress("write", done, size),
-    )
-    if image.stat().st_size != size:
-        raise NotAsWritten(f"the image has {image.stat().st_size:,} bytes, not the {size:,} it was to have")
-    return image
-
-
-def _write_archive(composed: Composed, making: _Making) -> Path:
-    size = composed.size
-    _check_capacity(size, composed.medium)
-    check_space(making.scratch, size)
-    archive = making.scratch / "archive"
-    progress = making.progress
-    write_archive(composed.tree, archive, making.options.pass_phrase, lambda done: progress("write", done, size))
-    return archive
-
-
-def _read_back(composed: Composed, written: Path, making: _Making) -> str:
-    """Read the medium back while the system brings it to the disk; return its SHA-256."""
-    total = composed.size
-    with ThreadPoolExecutor(1, thread_name_prefix="flush") as beside:
-        flushed = beside.submit(flush_path, written)
-        sha256 = read_back(
-            written,
-            composed.volume_id,
-            composed.expected,
-            making.options.pass_phrase,
-            lambda done: making.progress("verify", done, total),
-        )
-        flushed.result()
-    return sha256
-
-
-def _publish(written: Path, target: Path) -> None:
-    """Give the disc its name: the moment it becomes true."""
-    if not give_name(written, target):
-        raise NameInUse(f"{target} has appeared meanwhile and stays as it is")
-    flush_path(target.parent)
 
 
 def _report(composed: Composed, left_out: Sequence[LeftOut], size: int) -> None:

@@ -75,12 +75,34 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesInSet:
+    """One series of a set of discs, in words for a page; `places` are (disc, instances there)."""
+
+    date: str
+    number: str
+    modality: str
+    description: str
+    places: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceInSet:
+    """Which disc of a set one is, and where every series of the set is."""
+
+    number: int  # from 1
+    of: int
+    set_id: str
+    series: tuple[SeriesInSet, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DiscOptions:
     """Everything about a disc that is not in its objects.
 
     `partial` is (received, expected) instances where an order ended before it was complete, `missing` what is
     known to be left out before anything is read. `contact` is the text by which the finder of the disc finds
-    the hospital. The two permissions are a person's to give.
+    the hospital. The two permissions are a person's to give. `sets` lets `make_discs` make several images of what
+    does not fit on one; `capacity_bytes` is what a CD or DVD holds where that is not what the standard media hold.
     """
 
     made_at: datetime  # aware
@@ -96,6 +118,8 @@ class DiscOptions:
     allow_several_patients: bool = False
     allow_no_patient_id: bool = False
     programs: ProgramsTable = field(default_factory=ProgramsTable)
+    sets: bool = False
+    capacity_bytes: int | None = None
     workers: int = 0  # processes that decode; 0 = one a core
 
     def __repr__(self) -> str:
@@ -170,3 +194,4 @@ class Disc:
     duplicates: int  # the same object again, byte for byte; it is on the disc once
     replaces: Replaced | None
     made_at: datetime
+    place: PlaceInSet | None = None  # where it is one disc of a set

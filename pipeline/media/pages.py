@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from pipeline import __version__
-from pipeline.media.model import DiscOptions, LeftOut, Medium, Patient, StudyOnDisc
+from pipeline.media.model import DiscOptions, LeftOut, Medium, Patient, PlaceInSet, StudyOnDisc
 from pipeline.media.summary import readable_date, readable_name
 
 README, INDEX, SUMS = "README.TXT", "INDEX.HTM", "SHA256.TXT"
@@ -53,6 +53,7 @@ class Story:
     volume_id: str
     medium: Medium
     options: DiscOptions
+    place: PlaceInSet | None = None
 
 
 def pages(story: Story) -> dict[str, bytes]:
@@ -89,6 +90,7 @@ def _words(story: Story) -> dict[str, Any]:
         "medium_name": story.medium.name,
         "profile": _PROFILES[story.medium.name],
         "partial": options.partial,
+        "place": story.place,
         "replaces": options.replaces,
         "viewer": options.viewer_at if options.viewer else "",
         "contact": options.contact,

@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from rich.console import Console
@@ -34,11 +34,19 @@ def progress() -> Iterator[Progress]:
         yield show
 
 
-def show_disc(disc: Disc, *, as_json: bool) -> None:
-    """Print what was made, and every object that is not on it."""
+def show_discs(discs: Sequence[Disc], *, as_json: bool) -> None:
+    """Print what was made: one disc, or all of a set, which is a list in JSON."""
     if as_json:
-        print(json.dumps(result_of(disc, disc.path.name), indent=2))  # noqa: T201
+        results = [result_of(disc, disc.path.name) for disc in discs]
+        print(json.dumps(results if discs[0].place else results[0], indent=2))  # noqa: T201
         return
+    if discs[0].place:
+        _say(f"A SET OF {len(discs)} DISCS, in the folder {discs[0].path.parent}: hand out all of them")
+    for disc in discs:
+        _show(disc)
+
+
+def _show(disc: Disc) -> None:
     objects = f"{len(disc.instances)} objects in {sum(len(study.series) for study in disc.studies)} series"
     _say(f"{disc.path}: {disc.size:,} bytes for {disc.medium.name.upper()}, volume {disc.volume_id}, {objects}")
     _say(f"sha256 {disc.sha256}")
@@ -68,6 +76,11 @@ def show_inspection(found: Inspection, *, as_json: bool) -> None:
     listed = f"{found.listed} listed in the DICOMDIR"
     sums = f", {found.checksums} checksums hold" if found.checksums else ""
     _say(f"{counted}, {listed}{sums}")
+    if found.place:
+        _say(
+            f"this is disc {found.place[0]} of {found.place[1]}: the others of the set hold the rest, "
+            "and were not looked at"
+        )
     verdict = (
         "nothing wrong was found" if not found.findings else "good, with notes" if found.is_good else "NOT GOOD"
     )

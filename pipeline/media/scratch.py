@@ -28,7 +28,7 @@ def scratch_beside(target: Path) -> Iterator[Path]:
     Raises NoPlace where the place for the disc is not there or not writable, NoSpace where it is full.
     """
     try:
-        _remove_abandoned(target.parent)
+        remove_abandoned(target.parent)
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=target.parent))
     except OSError as error:
         kind = NoSpace if error.errno in {errno.ENOSPC, errno.EDQUOT} else NoPlace
@@ -54,7 +54,8 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _remove_abandoned(parent: Path) -> None:
+def remove_abandoned(parent: Path) -> None:
+    """Remove the folders in which nobody works any more: whoever made them was killed."""
     for folder in parent.glob(f"{_PREFIX}*"):
         if _is_abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)

@@ -9,17 +9,19 @@ import contextlib
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from pipeline.filing import component
 from pipeline.media.model import Disc
-from pipeline.media.result import as_json
+from pipeline.media.result import as_json, set_as_json
 from pipeline.model import InstanceKey
-from pipeline.spool import write_durably
+from pipeline.spool import flush_path, write_durably
 
 HIDDEN = ".storestow"
 KEEP_IMAGES = timedelta(days=7)
@@ -42,7 +44,8 @@ class Record:
     """The latest image of a study, which is called `stem`.iso or alike.
 
     `left_out` maps instances that are not on it to (SHA-256, reason). `is_offered` says that it has stood under
-    its name for all to see; `is_forgotten` that only its name is remembered.
+    its name for all to see; `is_forgotten` that only its name is remembered; `is_set` that it is not one image but
+    a set of them in a folder of that name, of which no copy is kept.
     """
 
     stem: str
@@ -55,6 +58,7 @@ class Record:
     is_forgotten: bool
     instances: Mapping[InstanceKey, OnShelf]
     left_out: Mapping[InstanceKey, tuple[str, str]]
+    is_set: bool = False
 
     def holds(self, key: InstanceKey, source_sha256: str) -> bool:
         """Tell whether the image was made of this very file."""
@@ -81,6 +85,7 @@ class Shelf:
         self.new = self._hidden / f"{stem}.new"
         self.made = self._hidden / f"{stem}.made"
         self.earlier = self._hidden / f"{stem}.earlier"
+        self.made_set = self._hidden / stem  # where `make_discs` puts a set instead of `made`
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -98,7 +103,39 @@ class Shelf:
         if record is not None and _is(self.made, record):
             self.made.replace(self.new)
         self.made.unlink(missing_ok=True)
+        if record is None or not record.is_set or record.is_offered:
+            shutil.rmtree(self.made_set, ignore_errors=True)
         return record
+
+    def remember_set(
+        self, discs: Sequence[Disc], stem: str, left_out: Mapping[InstanceKey, tuple[str, str]]
+    ) -> None:
+        """Name the images of a set, write the `.json` beside each, then write durably what they hold."""
+        for number, disc in enumerate(discs, 1):
+            image = self.made_set / f"{stem}-{number}of{len(discs)}.iso"
+            disc.path.rename(image)
+            write_durably(image.with_suffix(".json"), json.dumps(as_json(disc, image.name), indent=1).encode())
+        flush_path(self.made_set)
+        refused = [[*_triple(key), sha256, reason] for key, (sha256, reason) in left_out.items()]
+        more = {"stem": stem, "is_offered": False, "is_forgotten": False, "refused": refused}
+        self._write(set_as_json(discs) | more)
+
+    def offer_set(self, stem: str) -> None:
+        """Let the set appear as the folder `stem`, or `stem`-2 where that is in use, by one rename."""
+        for number in count(1):
+            name = stem if number == 1 else f"{stem}-{number}"
+            place = self._folder / name
+            if place.exists():
+                continue
+            self.named(name)
+            try:
+                self.made_set.rename(place)
+            except OSError:
+                if not place.exists():
+                    raise
+                continue
+            flush_path(self._folder)
+            return
 
     def remember(self, disc: Disc, stem: str, left_out: Mapping[InstanceKey, tuple[str, str]]) -> None:
         """Write durably what the image `made` holds, before anybody else sees it; it is `new` from here on."""
@@ -181,6 +218,7 @@ def _read(table: dict[str, Any]) -> Record:
             for one in table["instances"]
         },
         left_out={InstanceKey(*one[:3]): (one[3], one[4]) for one in table["refused"]},
+        is_set="discs" in table,
     )
 
 

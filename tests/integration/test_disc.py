@@ -351,7 +351,7 @@ def test_a_name_in_use_is_left_alone(tmp_path):
 
 def test_what_does_not_fit_a_cd_is_refused_or_becomes_a_dvd(tmp_path, monkeypatch):
     small = MEDIA["cd"].__class__("cd", 400_000, MEDIA["cd"].allows)
-    monkeypatch.setattr("pipeline.media.making.CD", small)
+    monkeypatch.setattr("pipeline.media.loading.CD", small)
     monkeypatch.setitem(MEDIA, "cd", small)
     path = an_object(tmp_path / "in")
     said_sizes = refused(tmp_path, TooLarge, path, media="cd")

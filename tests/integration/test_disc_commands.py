@@ -97,6 +97,7 @@ def test_an_encrypted_zip_is_made_and_looked_at(tmp_path, objects):
         (["in", "-o", "A1.img"], "must end in .iso or .zip"),
         (["nowhere", "-o", "A1.iso"], "does not exist"),
         (["in", "-o", "A1.iso", "--encrypt"], "--encrypt is for a .zip"),
+        (["in", "-o", "A1.zip", "--set"], "--set is for an .iso"),
         (["verify", "nowhere.iso"], "does not exist"),
     ],
 )

@@ -15,7 +15,7 @@ from discs import MADE_AT, a_disc, an_object, options
 
 from pipeline.errors import Transient
 from pipeline.media import Source, make_disc
-from pipeline.media import making as making_module
+from pipeline.media import writing as writing_module
 from pipeline.media.contents import IsoContents, read_all
 from pipeline.media.errors import NoPlace, NoSpace, NotAsWritten
 from pipeline.media.read_back import read_back
@@ -59,7 +59,7 @@ def test_a_disk_that_fills_up_is_said_to_be_full(tmp_path, path):
 def test_too_little_room_is_found_out_before_a_byte_is_written(tmp_path, path, monkeypatch):
     written = []
     monkeypatch.setattr("pipeline.media.scratch.shutil.disk_usage", lambda _: _Usage(17 << 20))
-    monkeypatch.setattr(making_module, "write_image", lambda *args: written.append(args))
+    monkeypatch.setattr(writing_module, "write_image", lambda *args: written.append(args))
     with pytest.raises(NoSpace, match=r"free, the disc takes [\d,]+"):
         a_disc(tmp_path, path)
     assert written == []
@@ -190,12 +190,12 @@ def good(tmp_path):
         kept.update(expected=dict(expected), volume_id=volume_id)
         return read_back(medium, volume_id, expected, pass_phrase, progress)
 
-    original = making_module.read_back
-    making_module.read_back = spying
+    original = writing_module.read_back
+    writing_module.read_back = spying
     try:
         disc = a_disc(tmp_path, *paths)
     finally:
-        making_module.read_back = original
+        writing_module.read_back = original
     return disc.path, kept["volume_id"], kept["expected"]
 
 

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 import requests
 from archives import orthanc_archive, study
-from dicom_programs import free_port
+from dicom_programs import free_port, wait_until
 from discs import an_object, assert_records_agree, taken_apart
 from orders_site import orders_site
 from shim_site import BROWSER
@@ -152,7 +152,7 @@ def test_a_killed_attempt_leaves_nothing_that_the_next_one_trips_over(tmp_path, 
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.media.making._read_back", killed)
+        patch.setattr("pipeline.media.making.proven", killed)
         with pytest.raises(Killed):
             asked.deliver(*items)
     assert asked.said == ["attempt"]
@@ -208,6 +208,13 @@ def test_a_folder_that_cannot_be_written_to_waits_for_a_person(tmp_path, folder)
 # --- a whole site ------------------------------------------------------------------------------------------
 
 
+def is_up(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/api/health", timeout=20).ok
+    except requests.RequestException:
+        return False
+
+
 def test_a_download_from_a_real_archive_says_on_its_page_what_its_disc_had_to_leave_out(tmp_path, folder):
     door, http = free_port(), free_port()
     with orthanc_archive(tmp_path / "pacs", door) as pacs:
@@ -220,6 +227,7 @@ def test_a_download_from_a_real_archive_says_on_its_page_what_its_disc_had_to_le
         shim = {"port": http, "download": "disc"}
         with orders_site(tmp_path / "site", pacs, door, destinations=[disc], shim=shim) as site:
             url = f"http://127.0.0.1:{http}"
+            wait_until(lambda: is_up(url), what="the shim")
             answer = requests.get(f"{url}/mkiso.php?accession_number=A1", timeout=90)
             assert answer.status_code == 200, answer.text
             assert answer.headers["Content-Disposition"] == 'attachment; filename="A1.iso"'

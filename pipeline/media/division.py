@@ -1,0 +1,92 @@
+"""Which object goes onto which disc of a set: whole series in the order of the study, disc after disc.
+
+A series is divided only where it alone exceeds a disc; it then begins on a disc of its own, so that it is on as
+few discs as can be.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pipeline.media import records
+from pipeline.media.arrangement import PatientNode, arranged, placed, series_of
+from pipeline.media.entry import Entry
+from pipeline.media.errors import TooLarge
+from pipeline.media.image import SECTOR
+from pipeline.media.model import PlaceInSet, SeriesInSet
+from pipeline.media.names import set_id
+
+MOST_DISCS = 99  # two digits of the volume identifier
+_BESIDE = 2048  # bytes, about: an object's records in DICOMDIR, SHA256.TXT and both directory trees
+
+
+def divided(patients: Sequence[PatientNode], room: int) -> list[list[Entry]]:
+    """Return the objects of each disc, of which `room` bytes can be used.
+
+    Raises TooLarge where one object does not fit on any, or there would be more discs than a set may have.
+    """
+    discs: list[list[Entry]] = [[]]
+    left = room
+    for series in series_of(patients):
+        entries = [one.entry for one in series.objects]
+        needed = sum(map(_cost, entries))
+        if needed > left and discs[-1]:
+            discs.append([])
+            left = room
+        for entry in entries:
+            cost = _cost(entry)
+            if cost > left and discs[-1]:
+                discs.append([])
+                left = room
+            if cost > left:
+                raise TooLarge(
+                    f"one object of {entry.size:,} bytes is larger than a disc of the set can be",
+                    needed_bytes=cost,
+                    capacity_bytes=room,
+                )
+            discs[-1].append(entry)
+            left -= cost
+    if len(discs) > MOST_DISCS:
+        needed = sum(_cost(entry) for disc in discs for entry in disc)
+        raise TooLarge(
+            f"the set would be of {len(discs)} discs; {MOST_DISCS} are the most",
+            needed_bytes=needed,
+            capacity_bytes=MOST_DISCS * room,
+        )
+    return discs
+
+
+def rearranged(
+    discs: Sequence[Sequence[Entry]], *, one_patient: bool
+) -> list[tuple[tuple[PatientNode, ...], PlaceInSet]]:
+    """Return each disc as a tree of its own, with its place in the set."""
+    trees = [arranged(disc, one_patient=one_patient) for disc in discs]
+    hashes = [entry.sha256 for disc in discs for entry in disc]
+    named = set_id(trees[0][0].first.text(records.STUDY_DATE), hashes)
+    series = _series(trees)
+    return [(tree, PlaceInSet(number, len(trees), named, series)) for number, tree in enumerate(trees, 1)]
+
+
+def _series(trees: Sequence[Sequence[PatientNode]]) -> tuple[SeriesInSet, ...]:
+    firsts: dict[tuple[str, str], Entry] = {}
+    counts: Counter[tuple[tuple[str, str], int]] = Counter()
+    for number, tree in enumerate(trees, 1):
+        for one in placed(tree):
+            key = one.entry.key.study_instance_uid, one.entry.key.series_instance_uid
+            firsts.setdefault(key, one.entry)
+            counts[key, number] += 1
+    return tuple(
+        SeriesInSet(
+            date=first.text(records.STUDY_DATE),
+            number=first.text(records.SERIES_NUMBER),
+            modality=first.text(records.MODALITY),
+            description=first.text(records.SERIES_DESCRIPTION),
+            places=tuple(
+                (number, counts[key, number]) for number in range(1, len(trees) + 1) if counts[key, number]
+            ),
+        )
+        for key, first in firsts.items()
+    )
+
+
+def _cost(entry: Entry) -> int:
+    return -(-entry.size // SECTOR) * SECTOR + _BESIDE

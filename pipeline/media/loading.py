@@ -1,0 +1,112 @@
+"""Find out what is to go onto a disc, and whether it may: read, ask whose it is, choose the medium, decode."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.media.arrangement import Tree, arranged, series_of
+from pipeline.media.conversion import converted, must_be_converted, size_on
+from pipeline.media.entry import Entry
+from pipeline.media.errors import NothingForDisc
+from pipeline.media.guards import check_patient
+from pipeline.media.model import ANY, CD, DVD, MEDIA, LeftOut, Medium, Source
+from pipeline.media.pictures import pictures
+from pipeline.media.scratch import check_space
+from pipeline.media.survey import survey
+from pipeline.media.writing import Making, check_capacity
+
+OVERHEAD = 1 << 20  # bytes, about: descriptors, directories and the small files of an image
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is to go onto one disc, or onto all of a set."""
+
+    patients: Tree
+    pictures: dict[str, bytes]
+    left_out: tuple[LeftOut, ...]
+    duplicates: int
+    medium: Medium
+
+
+def loaded(sources: Sequence[Source], making: Making) -> Load:
+    """Read everything, ask whose it is, and decode what must be; nothing has been written of a disc yet."""
+    options, progress = making.options, making.progress
+    found = survey(sources, making.scratch, lambda done: progress("read", done, len(sources)))
+    check_patient(
+        found.entries,
+        allow_several_patients=options.allow_several_patients,
+        allow_no_patient_id=options.allow_no_patient_id,
+    )
+    fit = [entry for entry in found.entries if entry.unfit is None]
+    medium = _medium(fit, making)
+    ready, not_decoded = _converted(fit, medium, making)
+    left_out = [*options.missing, *found.left_out, *map(_unfit, found.entries), *not_decoded]
+    left_out = [one for one in left_out if one.reason]
+    if not ready:
+        raise NothingForDisc(_why_nothing(left_out))
+    patients = arranged(ready, one_patient=not options.allow_several_patients)
+    shown = pictures(patients, making.workshop)
+    return Load(patients, shown, tuple(left_out), found.duplicates, medium)
+
+
+def _unfit(entry: Entry) -> LeftOut:
+    return LeftOut(entry.source, entry.key, entry.unfit or "")
+
+
+def _why_nothing(left_out: Sequence[LeftOut]) -> str:
+    if not left_out:
+        return "nothing was given that could be on a disc"
+    (reason, count), *_ = Counter(one.reason for one in left_out).most_common(1)
+    return f"none of {len(left_out)} files can be on a disc; {count} of them: {reason}"
+
+
+def fitted(medium: Medium, making: Making) -> Medium:
+    """Return the medium with the capacity it has here."""
+    capacity = making.options.capacity_bytes
+    is_limited = medium.capacity_bytes is not None and capacity is not None
+    return replace(medium, capacity_bytes=capacity) if is_limited else medium
+
+
+def _medium(entries: Sequence[Entry], making: Making) -> Medium:
+    """Choose the medium by what the objects will need: an ISO image with `auto` is for a CD if they fit."""
+    wanted = making.options.media
+    if wanted != "auto":
+        return fitted(MEDIA[wanted], making)
+    if making.options.container == "zip":
+        return ANY
+    small = fitted(CD, making)
+    return small if _estimate(entries, small, making) <= (small.capacity_bytes or 0) else fitted(DVD, making)
+
+
+def _estimate(entries: Sequence[Entry], medium: Medium, making: Making) -> int:
+    return sum(size_on(entry, medium) for entry in entries) + sum(file.size for file in making.viewer) + OVERHEAD
+
+
+def _converted(entries: Sequence[Entry], medium: Medium, making: Making) -> tuple[list[Entry], list[LeftOut]]:
+    """Refuse what cannot fit before an hour is spent decoding it; then decode."""
+    to_convert = [entry for entry in entries if must_be_converted(entry, medium)]
+    estimate = _estimate(entries, medium, making)
+    if not may_be_set(making):
+        check_capacity(estimate - OVERHEAD, medium)
+    check_space(making.scratch, sum(size_on(entry, medium) for entry in to_convert) + estimate)
+    return converted(
+        entries,
+        medium,
+        making.scratch,
+        making.workshop,
+        lambda done: making.progress("decode", done, len(to_convert)),
+    )
+
+
+def may_be_set(making: Making) -> bool:
+    """Tell whether a set may be made of what exceeds one image."""
+    return making.options.sets and making.options.container == "iso"
+
+
+def must_be_set(load: Load, making: Making) -> bool:
+    """Tell before anything is written; what only the exact size tells is found out by measuring the image."""
+    capacity = load.medium.capacity_bytes
+    entries = [one.entry for series in series_of(load.patients) for one in series.objects]
+    needed = _estimate(entries, load.medium, making) - OVERHEAD
+    return may_be_set(making) and capacity is not None and needed > capacity
