@@ -1,4 +1,4 @@
-"""Compare ways to send a study by C-STORE: ours, DCMTK's dcmsend, pynetdicom (docs/adr/0007).
+"""Compare ways to send a study by C-STORE: ours, ours inside TLS, DCMTK's dcmsend, pynetdicom (docs/adr/0007).
 
 `python bench/cstore.py [FOLDER]`: every way in turn sends the instances of FOLDER (500 CT slices of 512 x 512
 without one) to a fresh storescp that keeps bytes as they come, several rounds, the order changing; the table
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,9 @@ import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from pynetdicom import AE, _config, evt
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from certificate_authority import Authority
 
 from pipeline import dcmtk
 from pipeline.destinations import from_table
@@ -68,10 +72,10 @@ def _item(path: Path) -> Item:
     )
 
 
-def ours(port: int, items: tuple[Item, ...], _folder: Path) -> int:
-    """Send by the destination as the worker would, without a ledger."""
+def ours(port: int, items: tuple[Item, ...], _folder: Path, **keys: object) -> int:
+    """Send by the destination as the worker would, without a ledger; `keys` are more of its table."""
     table = {"name": "bench", "kind": "cstore", "ae_title": "ANY-SCP", "host": "127.0.0.1", "port": port}
-    destination = from_table({**table, "calling_ae_title": "BENCH"})
+    destination = from_table({**table, "calling_ae_title": "BENCH", **keys})
     receipts = destination.deliver(Consignment(1, items[0].key.study_instance_uid, items))
     return sum(receipt.verified for receipt in receipts)
 
@@ -122,17 +126,30 @@ def pynetdicom(port: int, items: tuple[Item, ...], _folder: Path) -> int:
     return answered
 
 
-WAYS: tuple[Callable[[int, tuple[Item, ...], Path], int], ...] = (ours, dcmsend, pynetdicom)
+Way = tuple[Callable[[int, tuple[Item, ...], Path], int], tuple[str, ...]]
+
+
+def ways_of(authority: Authority) -> dict[str, Way]:
+    """Return every way with what the receiver is told besides."""
+    us, peer = authority.identity("us"), authority.identity("peer")
+    table = {"ca": str(authority.cert), "cert": str(us.cert), "key": str(us.key)}
+    options = ("+tls", str(peer.key), str(peer.cert), "+cf", str(authority.cert))
+    return {
+        "ours": (ours, ()),
+        "ours in TLS": (partial(ours, tls=table), options),
+        "dcmsend": (dcmsend, ()),
+        "pynetdicom": (pynetdicom, ()),
+    }
 
 
 @contextmanager
-def storescp(folder: Path) -> Iterator[int]:
+def storescp(folder: Path, options: tuple[str, ...]) -> Iterator[int]:
     """Run a receiver that keeps bytes as they come."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     folder.mkdir()
-    argv = ("--fork", "+B", "+xa", "-pm", "-dhl", "-pdu", "131072", "-od", str(folder), str(port))
+    argv = (*options, "--fork", "+B", "+xa", "-pm", "-dhl", "-pdu", "131072", "-od", str(folder), str(port))
     process = dcmtk.start((str(dcmtk.program(SYSTEM, "storescp")), *argv), dcmtk.environment(SYSTEM))
     try:
         while socket.socket().connect_ex(("127.0.0.1", port)):
@@ -152,15 +169,18 @@ def main() -> None:
             folder.mkdir()
             make_study(folder)
         items = items_of(folder)
-        rates: dict[str, list[float]] = {way.__name__: [] for way in WAYS}
+        ways = ways_of(Authority(Path(name, "authority")))
+        rates: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(ROUNDS):
-            for way in WAYS[number % len(WAYS) :] + WAYS[: number % len(WAYS)]:
-                with storescp(Path(name, "in")) as port:
+            turn = list(ways)
+            for way in turn[number % len(turn) :] + turn[: number % len(turn)]:
+                send, options = ways[way]
+                with storescp(Path(name, "in"), options) as port:
                     start = time.perf_counter()
-                    answered = way(port, items, folder)
-                    rates[way.__name__].append(len(items) / (time.perf_counter() - start))
+                    answered = send(port, items, folder)
+                    rates[way].append(len(items) / (time.perf_counter() - start))
                 if answered != len(items):
-                    print(f"{way.__name__}: {answered} of {len(items)} answered")
+                    print(f"{way}: {answered} of {len(items)} answered")
         print(f"{len(items)} instances, {sum(item.size for item in items) >> 20} MiB, {ROUNDS} rounds")
         print(f"{'':12}{'instances/s':>12}{'to dcmsend':>12}")
         for way, measured in rates.items():
