@@ -14,7 +14,7 @@ from pipeline.shim.attachment import disposition
 from pipeline.shim.byte_range import part_of
 from pipeline.shim.refusal import RESULT_GONE, Refusal
 
-PIECE = 1 << 20  # bytes read at once; the connection holds back when the client does
+PIECE = 1 << 18  # bytes read at once; what each client that stalls may hold of our memory, twice
 
 
 @dataclass(slots=True)
