@@ -30,4 +30,6 @@ class Tidying:
                 wait = min(wait, left)
             else:
                 let_go(self._site, now)
+        for destination in self._site.settings.destination:
+            destination.tidy()
         self._next = monotonic + wait

@@ -61,6 +61,9 @@ class Destination(BaseModel):
         """
         raise NotImplementedError
 
+    def tidy(self) -> None:
+        """Remove what attempts that were killed have left behind; called now and then."""
+
     def problems(self) -> Iterator[str]:
         """Ask the peer and yield one sentence a problem, for `storestow check`; none is good.
 

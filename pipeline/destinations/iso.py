@@ -21,7 +21,7 @@ from pipeline.media.errors import TooLarge
 from pipeline.media.names import FIELDS, file_stem, unknown_fields
 from pipeline.media.offering import offer, take_back
 from pipeline.media.scratch import remove_abandoned
-from pipeline.media.shelf import Record, Shelf
+from pipeline.media.shelf import HIDDEN, Record, Shelf
 from pipeline.media.viewer import viewer_files
 from pipeline.model import LEFT_OUT, Consignment, ConsignmentAbout, InstanceKey, Item, Receipt, ReceiptState
 from pipeline.paths import AbsolutePath
@@ -87,7 +87,7 @@ class IsoDestination(Destination):
 
     def tidy(self) -> None:
         """Remove what makers that were killed have left: it is an image of a patient nobody was offered."""
-        for folder in (self.folder, self.folder / FOR_ORDERS):
+        for folder in (self.folder / HIDDEN, self.folder / FOR_ORDERS):
             with contextlib.suppress(OSError):  # a share that is away
                 remove_abandoned(folder)
 

@@ -197,6 +197,18 @@ def made_before(look: Connection, moment: float) -> list[tuple[int, str]]:
     return [(row[0], row[1]) for row in look.execute(wanted)]
 
 
+def cleared(look: Connection) -> set[str]:
+    """Return the paths of the files of which it was noted that they go, and that no other order has made anew."""
+    wanted = (
+        select(delivery.c.made_path)
+        .join(orders, delivery.c.order_id == orders.c.id)
+        .where(delivery.c.made_path.is_not(None))
+    )
+    return set(look.scalars(wanted.where(orders.c.cleared_at.is_not(None)))) - set(
+        look.scalars(wanted.where(orders.c.cleared_at.is_(None)))
+    )
+
+
 def is_made_by_another(look: Connection, path: str) -> bool:
     """Tell whether an order whose file is still kept has made the file of this path."""
     wanted = (

@@ -49,6 +49,7 @@ class Desk:
         """Take what an earlier worker has left half-done; nobody else works yet."""
         self._began = time.time()
         results.drop_scratch(self._site)
+        results.drop_cleared(self._site)
         getting.take_leftovers(self._site)
         if self._site.settings.pacs:
             self._site.aside.warm(be_ready)  # the first order does not wait for its imports

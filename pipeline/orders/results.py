@@ -1,5 +1,6 @@
 """Leave nothing behind: what orders retrieved and what was made of it go after `keep_results`."""
 
+import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -42,9 +43,23 @@ def _clear(number: int, path: Path, site: Site, now: float) -> None:
         orders.change_row(change, number, cleared_at=now)
         is_anothers = orders.is_made_by_another(change, str(path))
     reached("result-cleared")
-    if not is_anothers and path.is_file() and not path.is_symlink():
-        path.unlink(missing_ok=True)
+    if not is_anothers:
+        _delete_file(path)
     emit(Event.DISCARDED, order=number)
+
+
+def _delete_file(path: Path) -> None:
+    if path.is_file() and not path.is_symlink():
+        path.unlink(missing_ok=True)
+
+
+def drop_cleared(site: Site) -> None:
+    """Delete files of which the ledger was told that they go, where the worker died before they did."""
+    with site.ledger.reading() as look:
+        paths = orders.cleared(look)
+    for path in sorted(paths):
+        with contextlib.suppress(OSError):  # a share that is away; the next start sees to it
+            _delete_file(Path(path))
 
 
 def _drop_unsent(site: Site, moment: float) -> None:
