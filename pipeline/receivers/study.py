@@ -77,7 +77,7 @@ class StudyReceiver:
             started = time.monotonic()
             with self._storescp() as process:
                 listens = self._has_opened(process, signals)
-                was_killed = (process.poll() or 0) < 0  # by the kernel, short of memory: nothing is wrong with it
+                was_killed = not listens and (process.poll() or 0) < 0  # short of memory: nothing is wrong with it
                 ever_listened |= listens
                 end = self._attend(process, signals) if listens else _End("does not listen", failed=True)
             sweep.take_all(self._spool, self._receiver.name, "storescp has ended")
