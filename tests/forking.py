@@ -16,6 +16,7 @@ PLAIN = {
     "count": 1,
     "by": signal.SIGKILL,
     "ballast": None,
+    "read_only": None,  # a folder that becomes so at the point
     "poll_seconds": 5.0,
     "clock": None,  # a file that says by how many seconds the wall clock is ahead
     "shortest_wait": 5.0,  # seconds before a second attempt

@@ -9,10 +9,12 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,12 @@ def fill_disk(ballast: str) -> None:
     with Path(ballast).open("ab", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
+
+
+def make_read_only(folder: str) -> None:
+    """Let nothing more be opened for writing, made or renamed below `folder`; what is open stays so."""
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
 
 
 def follow_clock(file: Path) -> None:
@@ -93,7 +101,10 @@ def run(request: dict[str, Any]) -> int:
     for descriptor in (0, 1, 2):
         os.dup2(os.open(os.devnull, os.O_RDONLY) if descriptor == 0 else log, descriptor)
     ballast = request["ballast"]
+    read_only = request["read_only"]
     act = (lambda: fill_disk(ballast)) if ballast else (lambda: os.kill(os.getpid(), request["by"]))
+    if read_only:
+        act = partial(make_read_only, read_only)
     act_at(request["point"], request["count"], act)
     worker.POLL_SECONDS = request["poll_seconds"]
     schedule.SHORTEST_WAIT = request["shortest_wait"]

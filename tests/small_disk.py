@@ -14,6 +14,17 @@ def may_mount() -> bool:
     return subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
 
 
+def make_read_only(folder: Path) -> None:
+    """Let nothing more be opened for writing, made or renamed below `folder`; what is open stays so."""
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+
+
+def make_writable(folder: Path) -> None:
+    """Take back what `make_read_only` did."""
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     folder.mkdir(parents=True)
