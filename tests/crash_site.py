@@ -6,7 +6,7 @@ import re
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -288,13 +288,14 @@ class CrashSite:
         finally:
             ledger.close()
 
-    def assert_nothing_temporary_is_left(self) -> None:
+    def assert_nothing_temporary_is_left(self, of_receivers: Collection[str] = ("modalities.lock",)) -> None:
         well = {row["name"] for row in self.rows(arrival)} - self.arrivals_not_well()
         assert not {folder.name for folder in self.spool.outputs.iterdir()} & well
         places = (self.spool.root, self.filed)
         hidden = [f for place in places for f in place.rglob(".*") if f.name.endswith((".new", ".part"))]
         assert hidden == []
-        assert {file.name for file in self.spool.run.iterdir()} <= {"worker.lock", "modalities.lock"}
+        assert {file.name for file in self.spool.run.iterdir()} <= {"worker.lock", *of_receivers}
+        assert [left for room in self.spool.incoming.iterdir() for left in room.iterdir()] == []
 
     def arrivals_not_well(self) -> set[str]:
         aside = {row["arrival"] for row in self.rows(instance) if row["state"] in {"quarantined", "conflict"}}

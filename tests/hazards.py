@@ -133,8 +133,9 @@ class Killer:
             return False
         kind = self.chance.choice(sorted({kind for kind, _ in victims}))
         with contextlib.suppress(psutil.NoSuchProcess):
-            self._seen[kind] = self._starts(kind)
+            starts = self._starts(kind)
             self.chance.choice([process for its, process in victims if its == kind]).kill()
+            self._seen[kind] = starts
             self.kills[kind] += 1
         return True
 

@@ -22,10 +22,23 @@ def uids(files: list[Path]) -> set[str]:
     return {str(pydicom.dcmread(file).SOPInstanceUID) for file in files}
 
 
+def deadly(folder: Path, name: str) -> Path:
+    """The real program; where there is a file `deadly`, whoever had it do its work dies when it is done, once."""
+    file, real = folder / name, program(name)
+    file.write_text(
+        f'#!/bin/sh\ncase "$*" in *--version*|*-print-size*) exec {real} "$@";; esac\n'
+        f'{real} "$@" || exit\nmv {folder}/deadly {folder}/was-deadly 2>/dev/null && kill -9 $PPID\nexit 0\n'
+    )
+    file.chmod(0o755)
+    return file
+
+
 # --- C-GET ---------------------------------------------------------------------------------------------
 
 GET = {"retrieve": "get"}
+BROUGHT = "all has been brought, and nobody knows it yet"
 WHILE_GETTING = [
+    BROUGHT,
     "sweep-admitting",
     "sweep-admitted",
     "retrieval-sent",
@@ -38,7 +51,9 @@ WHILE_GETTING = [
 
 @pytest.fixture(scope="module", params=[True, False], ids=["beside a receiver", "without a receiver"])
 def getting(request, tmp_path_factory):
-    with crash_stage(tmp_path_factory.mktemp("get"), pacs=GET, with_receiver=request.param) as one:
+    folder = tmp_path_factory.mktemp("get")
+    programs = {"getscu": deadly(folder, "getscu")}
+    with crash_stage(folder, pacs=GET, programs=programs, with_receiver=request.param) as one:
         yield one
 
 
@@ -48,6 +63,8 @@ def test_what_getscu_brought_a_worker_that_died_is_taken_in_by_the_next(point, g
     files = study(tmp_path, accession, series=2, instances=2)
     getting.archive.store(*files)
     number = getting.place(accession)
+    if point == BROUGHT:
+        (getting.folder / "deadly").touch()
     getting.killed("work", point=point)
     ended = getting.work_until_ended(number)
     assert (ended.state, ended.expected, ended.received, ended.sent) == (OrderState.DONE, 4, 4, 4), getting.text()
@@ -65,19 +82,8 @@ def making(tmp_path_factory):
     folder = tmp_path_factory.mktemp("disc")
     (folder / "discs").mkdir()
     table = {"name": "disc", "kind": "iso", "folder": str(folder / "discs")}
-    with crash_stage(folder, destinations=[table], programs={"xorriso": deadly_xorriso(folder)}) as one:
+    with crash_stage(folder, destinations=[table], programs={"xorriso": deadly(folder, "xorriso")}) as one:
         yield one
-
-
-def deadly_xorriso(folder: Path) -> Path:
-    """The real xorriso; where there is a file `deadly`, whoever had it write an image dies of it, once."""
-    file, real = folder / "xorriso", program("xorriso")
-    file.write_text(
-        f'#!/bin/sh\ncase "$*" in *--version*|*-print-size*) exec {real} "$@";; esac\n'
-        f'{real} "$@" || exit\nmv {folder}/deadly {folder}/was-deadly 2>/dev/null && kill -9 $PPID\nexit 0\n'
-    )
-    file.chmod(0o755)
-    return file
 
 
 def offered(stage: Stage, number: int) -> Path | None:
