@@ -14,7 +14,10 @@ _SUMMARIES = {
     Verb.PRINT: "Retrieve studies of one patient and send them to the CD publisher, once",
     Verb.FORWARD: "Retrieve studies of one patient and send them to another archive, once",
 }
+_MODALITIES = "^[A-Z0-9_]{1,16}(,[A-Z0-9_]{1,16}){0,19}$"
 _TEXT: dict[str, Any] = {"type": "string"}
+_ONE = r"[!-)+\-->@-\[\]-~]{1,16}"  # PS3.5 6.2, SH, without * ? backslash and comma
+_NUMBERS = f"^{_ONE}(,{_ONE}){{0,19}}$"
 _COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 _OLD_LINK = "An address of the programs this one replaces; it means the same."
 
@@ -45,7 +48,7 @@ def description() -> dict[str, Any]:
 
 
 def _link(path: str, verb: Verb) -> dict[str, Any]:
-    parameters = [_accessions("accession_number"), _accessions("accession_numbers"), *_choices(verb)]
+    parameters = [_accessions(), *_choices(verb)]
     if verb.makes_a_file:
         answers: dict[str, Any] = {"200": _file("The image"), "206": _file("The part Range asked for")}
     else:
@@ -61,13 +64,16 @@ def _link(path: str, verb: Verb) -> dict[str, Any]:
     }
 
 
-def _accessions(name: str) -> dict[str, Any]:
-    return _parameter(name, "One accession number, or several with commas; write one of the two spellings", _TEXT)
+def _accessions() -> dict[str, Any]:
+    text = "One accession number, or several with commas; accession_numbers is another spelling of the same"
+    return {**_parameter("accession_number", text, {"type": "string", "pattern": _NUMBERS}), "required": True}
 
 
 def _choices(verb: Verb) -> list[dict[str, Any]]:
     choices = [
-        _parameter("modality", "Only series of these modalities, as MR,CT", _TEXT),
+        _parameter(
+            "modality", "Only series of these modalities, as MR,CT", {"type": "string", "pattern": _MODALITIES}
+        ),
         _parameter("missing", "Go on although the archive does not know some of the numbers", _words("allow")),
         _parameter("incomplete", "Go on although not all instances came", _words("yes")),
         _parameter("again", "Do it once more although it has just been done", _words("1")),
@@ -100,7 +106,9 @@ def _errors() -> dict[str, Any]:
 
 
 def _json(text: str, schema: str) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    if schema == "Error":
+        content["text/html"] = {}  # the same for people
     return {"description": text, "content": content}
 
 
@@ -112,7 +120,7 @@ def _by_accession() -> dict[str, Any]:
     return {
         "summary": "Who an accession number is of, from the tables of [patients]",
         "operationId": "by-accession",
-        "parameters": [_accessions("accession_number")],
+        "parameters": [_accessions()],
         "responses": {"200": _json("Known", "Person"), **_errors()},
     }
 

@@ -1,6 +1,7 @@
 """`storestow serve`: the shim in the foreground, until it is told to end."""
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import resource
@@ -59,8 +60,12 @@ def _connections_there_may_be() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MOST + FILES_OF_OURS
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        more = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # a hardened service, or macOS, may refuse; then fewer will do
+            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST if soft == resource.RLIM_INFINITY else max(1, min(MOST, (soft - FILES_OF_OURS) // 2))
 
 

@@ -19,7 +19,7 @@ from pipeline.errors import Configuration
 from pipeline.model import OrderState
 from pipeline.patients import from_table
 from pipeline.settings import Settings
-from pipeline.shim import health
+from pipeline.shim import health, serve
 from pipeline.shim.app import routes
 from pipeline.shim.checks import looked_at
 from pipeline.shim.keyring import VARIABLE, Keyring, keyring_of
@@ -166,6 +166,16 @@ def test_serve_says_that_its_port_is_taken(tmp_path):
         with running([*COMMAND, "--site", file, "serve"], log=tmp_path / "log") as process:
             assert process.wait(30) == 78
     assert "cannot listen on 127.0.0.1" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(("files", "connections"), [(1024, 462), (256, 78), (100, 1), (1 << 20, 1000)])
+def test_there_are_as_many_connections_as_there_are_files_for(monkeypatch, files, connections):
+    def refused(*_):
+        raise ValueError("not allowed")
+
+    monkeypatch.setattr(serve.resource, "getrlimit", lambda _: (files, 1 << 20))
+    monkeypatch.setattr(serve.resource, "setrlimit", refused)
+    assert serve._connections_there_may_be() == connections
 
 
 # --- health -----------------------------------------------------------------------------------------------
