@@ -113,7 +113,7 @@ def test_five_hundred_kills_lose_nothing_of_five_thousand_instances(tmp_path):
                 killer.most = Counter({kind: round(share * count) for kind, count in most.items()})
                 modalities = senders(up, batch, tmp_path, seed + 100 * number, at_once=4, pause=3.0)
                 with sending(modalities, seconds=1800) as goes_on:
-                    killer.run(goes_on, every=0.3, tend=nurse.tend)
+                    killer.run(goes_on, every=0.6, tend=nurse.tend)
                     while goes_on():
                         nurse.tend()
                         time.sleep(0.05)
