@@ -67,14 +67,15 @@ class Contents:
 def contents_of(folder: Path, scratch: Path | None = None) -> Contents:
     """Read every file of the arrival `folder`; never follows a link, never raises for what a file holds."""
     hidden, empty, files = 0, 0, []
-    for entry in os.scandir(folder):
-        status = entry.stat(follow_symlinks=False)
-        if entry.name.startswith(".") or entry.name == ACCOUNT or not S_ISREG(status.st_mode):
-            hidden += entry.name not in {ENVELOPE, ACCOUNT}
-        elif not status.st_size:
-            empty += 1
-        else:
-            files.append((status.st_mtime_ns, entry.name))
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if entry.name.startswith(".") or entry.name == ACCOUNT or not S_ISREG(status.st_mode):
+                hidden += entry.name not in {ENVELOPE, ACCOUNT}
+            elif not status.st_size:
+                empty += 1
+            else:
+                files.append((status.st_mtime_ns, entry.name))
     found = tuple(read(folder / name, scratch) for _, name in sorted(files))
     return Contents(found, hidden, empty, envelope_of(folder))
 

@@ -47,7 +47,11 @@ def fill_disk(ballast: str) -> None:
 def make_read_only(folder: str) -> None:
     """Let nothing more be opened for writing, made or renamed below `folder`; what is open stays so."""
     subprocess.run(["mount", "--bind", folder, folder], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+    for _ in range(500):  # busy while another thread has a file open for writing by the new mount
+        if subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=False).returncode == 0:
+            return
+        time.sleep(0.01)
+    raise RuntimeError(f"{folder} could not be made read-only")
 
 
 def follow_clock(file: Path) -> None:

@@ -116,6 +116,8 @@ class Ledger:
         except DatabaseError as error:
             if _code(error) in _CORRUPT:
                 raise LedgerDamaged(f"{self.path}: {error.orig}; restart the worker to have it rebuilt") from error
+            if _code(error) in _NOT_OURS:
+                self._engine.dispose()  # what was opened while nothing could be written would stay so
             if _code(error) in _NOT_NOW:
                 raise Transient(f"{self.path}: {error.orig}") from error
             raise
