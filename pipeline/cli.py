@@ -3,37 +3,28 @@
 Modules are imported where they are used: `receive` must not carry the worker's memory, nor `--help` anybody's.
 """
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline import __version__
+from pipeline.chosen import Chosen, Json, ledger_of, print_json, settings_of_site
 from pipeline.disc import app as disc_app
 from pipeline.errors import StorestowError, Usage
 from pipeline.events import log_to_stderr
+from pipeline.quarantine_commands import app as quarantine_app
 
 if TYPE_CHECKING:
     from pipeline.ledger import Ledger
     from pipeline.orders import Placed
-    from pipeline.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-quarantine_app = typer.Typer(no_args_is_help=True, help="What is set aside: list, show, release, discard.")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(disc_app, name="disc")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Subject = Annotated[str, typer.Argument(help="Accession number, Study Instance UID or arrival.")]
-SetAside = Annotated[str, typer.Argument(help="ARRIVAL or ARRIVAL/FILE, as `quarantine list` names them.")]
-
-
-class Chosen:
-    """What stands before the command."""
-
-    site: Path | None = None
 
 
 @app.callback()
@@ -50,29 +41,6 @@ def _main(
     Chosen.site = site
 
 
-def _settings() -> "Settings":
-    from pipeline.settings import load  # noqa: PLC0415
-
-    return load(Chosen.site)
-
-
-def _ledger(settings: "Settings") -> "Ledger":
-    """Open the ledger for a look or a command; there must be one already."""
-    from pipeline.errors import Configuration  # noqa: PLC0415
-    from pipeline.ledger import FILE_NAME, Ledger  # noqa: PLC0415
-
-    path = settings.site.spool / FILE_NAME
-    if not path.exists():
-        raise Configuration(f"{path} does not exist yet; start the worker first: storestow up, or storestow work")
-    ledger = Ledger(path)
-    ledger.require_tables()
-    return ledger
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))  # noqa: T201
-
-
 @app.command()
 def up() -> None:
     """Run the whole site in the foreground: every receiver, the worker and, where configured, HTTP."""
@@ -80,7 +48,7 @@ def up() -> None:
     from pipeline.settings import site_file  # noqa: PLC0415
     from pipeline.up import up as run  # noqa: PLC0415
 
-    settings = _settings()
+    settings = settings_of_site()
     refuse_what_is_wrong(settings)
     raise typer.Exit(run(settings, site_file(Chosen.site)))
 
@@ -90,7 +58,7 @@ def receive(name: Annotated[str, typer.Argument(help="The receiver's name.")]) -
     """Run one receiver in the foreground."""
     from pipeline.receivers import receive as run  # noqa: PLC0415
 
-    raise typer.Exit(run(_settings(), name))
+    raise typer.Exit(run(settings_of_site(), name))
 
 
 @app.command()
@@ -98,7 +66,7 @@ def work() -> None:
     """Run the worker in the foreground: coerce, encode, deliver, verify, settle."""
     from pipeline.work import work as run  # noqa: PLC0415
 
-    run(_settings())
+    run(settings_of_site())
 
 
 @app.command()
@@ -106,7 +74,7 @@ def serve() -> None:
     """Serve HTTP in the foreground: the links of the HIS, and the pages of their orders."""
     from pipeline.shim.serve import serve as run  # noqa: PLC0415
 
-    run(_settings())
+    run(settings_of_site())
 
 
 @app.command()
@@ -115,9 +83,9 @@ def status(as_json: Json = False) -> None:
     from pipeline import pages  # noqa: PLC0415
     from pipeline.status import status as look  # noqa: PLC0415
 
-    settings = _settings()
-    answer = look(settings, _ledger(settings))
-    _print_json(answer) if as_json else pages.show_status(answer)
+    settings = settings_of_site()
+    answer = look(settings, ledger_of(settings))
+    print_json(answer) if as_json else pages.show_status(answer)
 
 
 @app.command()
@@ -126,10 +94,10 @@ def trace(subject: Subject, as_json: Json = False) -> None:
     from pipeline import pages  # noqa: PLC0415
     from pipeline.trace import trace as look  # noqa: PLC0415
 
-    answer = look(subject, _ledger(_settings()))
+    answer = look(subject, ledger_of(settings_of_site()))
     if not (answer["studies"] or answer["orders"]):
         raise Usage(f"nothing is known of {subject}")
-    _print_json(answer) if as_json else pages.show_trace(answer)
+    print_json(answer) if as_json else pages.show_trace(answer)
 
 
 @app.command()
@@ -146,8 +114,8 @@ def retrieve(  # noqa: PLR0913, PLR0917  # each is an option of the command
     """Have the PACS send studies by accession number, and deliver them."""
     from pipeline.orders import retrieve as order  # noqa: PLC0415
 
-    settings = _settings()
-    ledger = _ledger(settings)
+    settings = settings_of_site()
+    ledger = ledger_of(settings)
     allowed = {"missing": missing, "incomplete": incomplete, "again": again}
     placed = order.place(ledger, settings, accessions, to, modalities=modality, **allowed)
     _follow(ledger, placed, wait=wait, as_json=as_json)
@@ -170,8 +138,8 @@ def send(  # noqa: PLR0913, PLR0917  # each is an option of the command
     """Send files from this machine's disk to a destination."""
     from pipeline.send import send as order  # noqa: PLC0415
 
-    settings = _settings()
-    ledger = _ledger(settings)
+    settings = settings_of_site()
+    ledger = ledger_of(settings)
     placed = order(ledger, settings, paths, to, receiver=as_receiver, again=again)
     _follow(ledger, placed, wait=wait, as_json=as_json)
 
@@ -182,7 +150,7 @@ def _follow(ledger: "Ledger", placed: "Placed", *, wait: bool, as_json: bool) ->
 
     with progress.Shown() as shown:
         view = retrieve.follow(ledger, placed, shown.show) if wait else retrieve.look(ledger, placed)
-    _print_json(view.as_json()) if as_json else progress.show_summary(view)
+    print_json(view.as_json()) if as_json else progress.show_summary(view)
     raise typer.Exit(retrieve.exit_code(view))
 
 
@@ -201,12 +169,12 @@ def retry(
 
     if subject is None and not everything:
         raise Usage("say what to retry: an accession number, a study UID, an arrival, or --all")
-    settings = _settings()
+    settings = settings_of_site()
     if to is not None:
         settings.destination_named(to)
-    numbers = again(_ledger(settings), subject, to, release_guard=release_guard)
+    numbers = again(ledger_of(settings), subject, to, release_guard=release_guard)
     if as_json:
-        _print_json({"deliveries": numbers})
+        print_json({"deliveries": numbers})
     else:
         print(f"{len(numbers)} deliveries are due again")  # noqa: T201
 
@@ -226,9 +194,9 @@ def resume(destination: str) -> None:
 def _set_paused(destination: str, *, paused: bool, reason: str | None) -> None:
     from pipeline.ledger import deliveries  # noqa: PLC0415
 
-    settings = _settings()
+    settings = settings_of_site()
     settings.destination_named(destination)
-    with _ledger(settings).transaction() as change:
+    with ledger_of(settings).transaction() as change:
         deliveries.set_destination(change, destination, paused=paused, reason=reason)
     print(f"{destination} is {'paused' if paused else 'resumed'}")  # noqa: T201
 
@@ -240,12 +208,12 @@ def check(as_json: Json = False) -> None:
     from pipeline import pages  # noqa: PLC0415
 
     found = []
-    for finding in checks.findings(_settings()):
+    for finding in checks.findings(settings_of_site()):
         found.append(finding)
         if not as_json:
             pages.show_finding(finding)
     if as_json:
-        _print_json(checks.as_json(found))
+        print_json(checks.as_json(found))
     raise typer.Exit(checks.exit_code(found))
 
 
@@ -262,7 +230,7 @@ def install(
     from pipeline.settings import site_file  # noqa: PLC0415
 
     kind = services.manager_named(manager)
-    plan = services.plan(_settings(), site_file(Chosen.site), kind)
+    plan = services.plan(settings_of_site(), site_file(Chosen.site), kind)
     if dry_run:
         for path, data in plan.files.items():
             print(f"--- {path}\n{data.decode()}")  # noqa: T201
@@ -284,60 +252,12 @@ def explain(
     from pipeline import pages  # noqa: PLC0415
     from pipeline.explain import explain as look  # noqa: PLC0415
 
-    settings = _settings()
+    settings = settings_of_site()
     if not settings.receiver:
         raise Usage("no [[receiver]] is configured, so nothing would happen to it")
     table = settings.receiver_named(receiver) if receiver else settings.receiver[0]
     answer = look(file, settings, table, calling_ae_title, peer)
-    _print_json(answer) if as_json else pages.show_explanation(answer)
-
-
-@quarantine_app.command("list")
-def quarantine_list(as_json: Json = False) -> None:
-    """List what is set aside, with the reason."""
-    from pipeline import pages  # noqa: PLC0415
-    from pipeline.quarantine import listed  # noqa: PLC0415
-
-    answer = listed(_ledger(_settings()))
-    _print_json(answer) if as_json else pages.show_quarantine(answer)
-
-
-@quarantine_app.command("show")
-def quarantine_show(name: SetAside, as_json: Json = False) -> None:
-    """Show one of them: where it lies, its hash, why it is there."""
-    from pipeline import pages  # noqa: PLC0415
-    from pipeline.quarantine import shown  # noqa: PLC0415
-    from pipeline.spool import Spool  # noqa: PLC0415
-
-    settings = _settings()
-    answer = shown(name, Spool(settings.site.spool), _ledger(settings))
-    _print_json(answer) if as_json else pages.show_set_aside(answer)
-
-
-@quarantine_app.command("release")
-def quarantine_release(name: SetAside) -> None:
-    """Have it tried again from the start."""
-    from pipeline.quarantine import release  # noqa: PLC0415
-    from pipeline.spool import Spool  # noqa: PLC0415
-
-    settings = _settings()
-    release(name, Spool(settings.site.spool), _ledger(settings))
-    print(f"{name} will be tried again")  # noqa: T201
-
-
-@quarantine_app.command("discard")
-def quarantine_discard(
-    name: SetAside, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
-) -> None:
-    """Delete it for good; the ledger remembers that it was there."""
-    from pipeline.quarantine import discard  # noqa: PLC0415
-    from pipeline.spool import Spool  # noqa: PLC0415
-
-    if not yes:
-        typer.confirm(f"Delete {name} for good?", abort=True)
-    settings = _settings()
-    deleted = discard(name, Spool(settings.site.spool), _ledger(settings))
-    print(f"{len(deleted)} files deleted")  # noqa: T201
+    print_json(answer) if as_json else pages.show_explanation(answer)
 
 
 def main() -> None:

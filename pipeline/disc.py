@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from pipeline.chosen import Chosen, Json
 from pipeline.errors import Permanent, Usage
 
 if TYPE_CHECKING:
     from pipeline.media.model import Container, Source
     from pipeline.settings import ProgramsTable
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _PASS_PHRASE = "STORESTOW_PASS_PHRASE"  # noqa: S105  # the variable's name
 
 
@@ -127,7 +127,6 @@ def _pass_phrase() -> str:
 
 def _programs() -> "ProgramsTable":
     """Return [programs] of the site, if there is one: a disc can be made where no site is configured."""
-    from pipeline.cli import Chosen  # noqa: PLC0415
     from pipeline.settings import DEFAULT_FILES, ProgramsTable, load  # noqa: PLC0415
 
     if Chosen.site is None and not any(file.exists() for file in DEFAULT_FILES):
