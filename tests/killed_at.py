@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -17,6 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))  # it runs isolated
+
+from small_disk import make_read_only
 
 import pipeline.destinations.folder
 import pipeline.destinations.null
@@ -42,16 +45,6 @@ def fill_disk(ballast: str) -> None:
     with Path(ballast).open("ab", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
-
-
-def make_read_only(folder: str) -> None:
-    """Let nothing more be opened for writing, made or renamed below `folder`; what is open stays so."""
-    subprocess.run(["mount", "--bind", folder, folder], check=True)
-    for _ in range(500):  # busy while another thread has a file open for writing by the new mount
-        if subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=False).returncode == 0:
-            return
-        time.sleep(0.01)
-    raise RuntimeError(f"{folder} could not be made read-only")
 
 
 def follow_clock(file: Path) -> None:
@@ -108,7 +101,7 @@ def run(request: dict[str, Any]) -> int:
     read_only = request["read_only"]
     act = (lambda: fill_disk(ballast)) if ballast else (lambda: os.kill(os.getpid(), request["by"]))
     if read_only:
-        act = partial(make_read_only, read_only)
+        act = partial(make_read_only, Path(read_only))
     act_at(request["point"], request["count"], act)
     worker.POLL_SECONDS = request["poll_seconds"]
     schedule.SHORTEST_WAIT = request["shortest_wait"]

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,11 @@ def may_mount() -> bool:
 def make_read_only(folder: Path) -> None:
     """Let nothing more be opened for writing, made or renamed below `folder`; what is open stays so."""
     subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+    for _ in range(500):  # busy while another thread has a file open for writing by the new mount
+        if subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=False).returncode == 0:
+            return
+        time.sleep(0.01)
+    raise RuntimeError(f"{folder} could not be made read-only")
 
 
 def make_writable(folder: Path) -> None:
