@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -28,6 +28,10 @@ PIXEL_GROUP = 0x7FE00008  # Float, Double Float and Pixel Data stand from here o
 LONG_VRS = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 )  # 32-bit length, PS3.5 table 7.1-1
+SHORT_VRS = frozenset(
+    {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL"}
+    | {b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
+)  # 16-bit length, PS3.5 table 7.1-2
 OPAQUE_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV"})
 MAX_DEPTH = 48  # real objects stay below 10; deeper is an attack on whoever recurses
 MAX_ELEMENTS = 1_000_000  # in one file, nested ones counted
@@ -38,9 +42,11 @@ class Malformed(Exception):
     """Say in which way a file is no well-formed DICOM file; the text goes into the quarantine's reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
-    """Where a top-level element lies in the file: tag, header, value; `end` is one past its last byte."""
+class Element(NamedTuple):
+    """Where a top-level element lies in the file: tag, header, value; `end` is one past its last byte.
+
+    A tuple, because 2,000 slices have half a million of them.
+    """
 
     tag: int
     vr: bytes  # b"" where the encoding is implicit
@@ -79,6 +85,9 @@ class Layout:
     def end(self) -> int:
         """Return where the last element ends."""
         return max((e.end for e in self.elements.values()), default=self.data_set)
+
+
+_new = tuple.__new__  # what calling the class comes to, at half the price
 
 
 def walk(data: Bytes) -> Layout:
@@ -191,8 +200,8 @@ class _Walker:
         self.explicit = explicit
         self.count = 0
         order = "<" if little else ">"
+        self.short_header = Struct(order + "HH2sH")
         self.tag_and_length = Struct(order + "HHL")
-        self.short_length = Struct(order + "H")
         self.long_length = Struct(order + "L")
 
     def top_level(self, at: int) -> dict[int, Element]:
@@ -202,6 +211,11 @@ class _Walker:
             raise Malformed("the data set is not encoded as its transfer syntax says")
         elements: dict[int, Element] = {}
         while at < end:
+            at = self._enter_usual(at, end, elements)
+            if elements and self.data[at : at + 4] == b"\0\0\0\0" and not any(self.data[at:end]):
+                return elements  # zeros that pad the file to a block, as some media writers leave
+            if at == end:
+                return elements
             element = self.element(at, end, 0)
             if element.tag in elements:
                 raise Malformed(f"the attribute {_shown(element.tag)} appears twice")
@@ -209,9 +223,28 @@ class _Walker:
                 raise Malformed(f"the element {_shown(element.tag)} does not belong into a data set")
             elements[element.tag] = element
             at = element.end
-            if self.data[at : at + 4] == b"\0\0\0\0" and not any(self.data[at:end]):
-                return elements  # zeros that pad the file to a block, as some media writers leave
         return elements
+
+    def _enter_usual(self, at: int, end: int, elements: dict[int, Element]) -> int:
+        """Enter elements up to the first that is not of the usual kind, and return where that one begins.
+
+        `element` would make the same of them in three times the time, and most elements are such.
+        """
+        if not self.explicit:
+            return at
+        data, header, last, first = self.data, self.short_header.unpack_from, end - 8, len(elements)
+        for _ in range(MAX_ELEMENTS - self.count):
+            if at > last:
+                break
+            group, number, vr, length = header(data, at)
+            tag, value = group << 16 | number, at + 8
+            stop = value + length
+            if vr not in SHORT_VRS or stop > end or not 0x0002FFFF < tag < 0xFFFE0000 or tag in elements:
+                break
+            elements[tag] = _new(Element, (tag, vr, at, value, stop, False))
+            at = stop
+        self.count += len(elements) - first
+        return at
 
     def element(self, at: int, end: int, depth: int, *, explicit: bool | None = None) -> Element:
         """Return the element at `at`; raises Malformed where it does not fit before `end`."""
@@ -220,17 +253,17 @@ class _Walker:
             raise Malformed(f"the data set holds more than {MAX_ELEMENTS} elements")
         if at + 8 > end:
             raise Malformed(f"truncated: {end - at} bytes are left where an element must begin")
-        group, number, length = self.tag_and_length.unpack_from(self.data, at)
-        tag, vr, value = group << 16 | number, b"", at + 8
-        if (self.explicit if explicit is None else explicit) and group != 0xFFFE:
-            vr = bytes(self.data[at + 4 : at + 6])
-            if vr in LONG_VRS:
-                if at + 12 > end:
-                    raise Malformed(f"truncated within the element {_shown(tag)}")
-                (length,) = self.long_length.unpack_from(self.data, at + 8)
-                value = at + 12
-            elif _is_vr(vr) or not vr.isalpha():
-                (length,) = self.short_length.unpack_from(self.data, at + 6)
+        group, number, vr, length = self.short_header.unpack_from(self.data, at)
+        tag, value = group << 16 | number, at + 8
+        if group == 0xFFFE or not (self.explicit if explicit is None else explicit):
+            vr = b""
+        if vr in LONG_VRS:
+            if at + 12 > end:
+                raise Malformed(f"truncated within the element {_shown(tag)}")
+            (length,) = self.long_length.unpack_from(self.data, at + 8)
+            value = at + 12
+        elif vr not in SHORT_VRS and not (_is_vr(vr) or (vr and not vr.isalpha())):
+            (length,) = self.long_length.unpack_from(self.data, at + 4)
         if length == UNDEFINED:
             opaque = vr in OPAQUE_VRS or tag == PIXEL_DATA
             stop = self._items(value, end, depth + 1, opaque, explicit if vr != b"UN" else False)

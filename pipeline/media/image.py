@@ -24,10 +24,12 @@ def image_argv(xorriso: Path, graft_points: Path, image: Path, volume_id: str, *
     """Return the command line; with `-print-size` only the size is told, and nothing written.
 
     `graft_points` is a file of lines `path on the disc=file`. `-no_rc`: no configuration of the machine's own
-    changes what is written. `-f`: links are followed.
+    changes what is written. `-pacifier`: it looks that often whether the image is done, else once a second, which
+    is longer than a small disc takes. `-f`: links are followed.
     """
     return (
-        *(str(xorriso), "-no_rc", "-as", "mkisofs", "-quiet", "-iso-level", "1", "-J", "-r", "-f"),
+        *(str(xorriso), "-no_rc", "-pacifier", "interval=0.1"),
+        *("-as", "mkisofs", "-quiet", "-iso-level", "1", "-J", "-r", "-f"),
         *("-V", volume_id, "-o", str(image), *more, "-graft-points", "-path-list", str(graft_points)),
     )
 

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 
 from pipeline import part10
@@ -34,6 +36,39 @@ def test_every_encoding_is_walked_to_its_end(name):
     data = read(name)
     layout = part10.walk(data)
     assert layout.end == len(data)
+
+
+def judged(data: bytes, *, carefully: bool) -> part10.Layout | str:
+    """What the walk says of it; `carefully`: of every element by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        if carefully:
+            patch.setattr(part10._Walker, "_enter_usual", lambda _self, at, _end, _elements: at)
+        try:
+            return part10.walk(data)
+        except Malformed as malformed:
+            return str(malformed)
+
+
+NAMES = ["CT_small.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm", "JPEG2000.dcm", "reportsi.dcm"]
+ODD = st.sampled_from([0, 1, 2, 8, 0x10, 0x4C, 0x55, 0x7F, 0xE0, 0xFE, 0xFF])
+CHANGES = st.tuples(st.integers(120, 1500), st.integers(0, 9), st.lists(ODD, max_size=9).map(bytes))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(NAMES), st.lists(CHANGES, max_size=3))
+def test_the_quick_way_through_usual_elements_says_what_the_careful_one_says(name, changes):
+    data = read(name)
+    for at, removed, put in changes:
+        data = data[:at] + put + data[at + removed :]
+    assert judged(data, carefully=False) == judged(data, carefully=True)
+
+
+def test_the_quick_way_is_bounded_in_count_as_the_careful_one_is(monkeypatch):
+    head = read("CT_small.dcm")[: part10.walk(read("CT_small.dcm")).data_set]
+    usual = b"".join(b"\x09\0" + bytes([number, 1]) + b"LO\0\0" for number in range(150))
+    monkeypatch.setattr(part10, "MAX_ELEMENTS", 100)
+    for carefully in (False, True):
+        assert judged(head + usual, carefully=carefully) == "the data set holds more than 100 elements"
 
 
 @pytest.mark.parametrize("cut", [1, 2, 100, 5000])
