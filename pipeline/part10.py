@@ -12,14 +12,13 @@ from pathlib import Path
 from struct import Struct
 from typing import BinaryIO, NamedTuple
 
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
-
 Bytes = bytes | mmap.mmap
+
+# Not from pydicom, whose import takes longer than many files: processes that only look at files do without it.
+IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
+EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD  # PS3.5 7.5
@@ -36,6 +35,7 @@ OPAQUE_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV"})
 MAX_DEPTH = 48  # real objects stay below 10; deeper is an attack on whoever recurses
 MAX_ELEMENTS = 1_000_000  # in one file, nested ones counted
 MAX_INFLATED = 1 << 30  # bytes a deflated data set may inflate to
+_ZEROS = bytes(1 << 20)
 
 
 class Malformed(Exception):
@@ -108,7 +108,7 @@ def walk(data: Bytes) -> Layout:
     if not syntax:
         if any(e.undefined_length for e in elements.values() if e.tag == PIXEL_DATA):
             raise Malformed("no transfer syntax is given, and the pixels are compressed by an unknown one")
-        syntax = str(ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian)
+        syntax = EXPLICIT_VR_LITTLE_ENDIAN if explicit else IMPLICIT_VR_LITTLE_ENDIAN
     return Layout(has_preamble, bool(meta), syntax, data_set, explicit, little, meta, elements)
 
 
@@ -128,7 +128,7 @@ def is_deflated(path: Path) -> bool:
         meta, _ = _walk_meta(head, start)
     except Malformed:
         return False
-    return text_of(head, meta.get(0x00020010)) == DeflatedExplicitVRLittleEndian
+    return text_of(head, meta.get(0x00020010)) == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
 
 def inflate(path: Path, target: BinaryIO) -> None:
@@ -161,8 +161,8 @@ def inflate(path: Path, target: BinaryIO) -> None:
 
 
 _SYNTAXES = {
-    str(ImplicitVRLittleEndian): (False, True),
-    str(ExplicitVRBigEndian): (True, False),
+    IMPLICIT_VR_LITTLE_ENDIAN: (False, True),
+    EXPLICIT_VR_BIG_ENDIAN: (True, False),
 }
 
 
@@ -174,6 +174,15 @@ def _encoding_of(transfer_syntax_uid: str) -> tuple[bool, bool]:
 def _guessed_encoding(data: Bytes, at: int) -> tuple[bool, bool]:
     """Guess from the first element where no file meta information names a transfer syntax."""
     return _is_vr(bytes(data[at + 4 : at + 6])), True
+
+
+def _is_padding(data: Bytes, at: int) -> bool:
+    """Tell whether zeros alone follow, in pieces: of a file of gigabytes they may be nearly all."""
+    while piece := data[at : at + len(_ZEROS)]:
+        if piece != _ZEROS[: len(piece)]:
+            return False
+        at += len(piece)
+    return True
 
 
 def _is_vr(two: bytes) -> bool:
@@ -212,7 +221,7 @@ class _Walker:
         elements: dict[int, Element] = {}
         while at < end:
             at = self._enter_usual(at, end, elements)
-            if elements and self.data[at : at + 4] == b"\0\0\0\0" and not any(self.data[at:end]):
+            if elements and self.data[at : at + 4] == b"\0\0\0\0" and _is_padding(self.data, at):
                 return elements  # zeros that pad the file to a block, as some media writers leave
             if at == end:
                 return elements

@@ -1,4 +1,7 @@
 import io
+import mmap
+import time
+import tracemalloc
 from pathlib import Path
 
 import pydicom
@@ -82,9 +85,27 @@ def test_a_cut_within_compressed_pixels_is_found():
         part10.walk(read("JPEG2000.dcm")[:-20])
 
 
-def test_zeros_after_the_last_element_are_padding():
+@pytest.mark.parametrize("zeros", [4, 512, 1 << 20, (1 << 20) + 4])
+def test_zeros_after_the_last_element_are_padding(zeros):
     data = read("CT_small.dcm")
-    assert part10.walk(data + b"\0" * 512).end == len(data)
+    assert part10.walk(data + b"\0" * zeros).end == len(data)
+    with pytest.raises(Malformed):
+        part10.walk(data + b"\0" * zeros + b"\1")
+
+
+def test_much_padding_takes_little_time_and_memory(tmp_path):
+    path = tmp_path / "padded"
+    path.write_bytes(read("CT_small.dcm"))
+    with path.open("r+b") as file:
+        file.truncate(1 << 28)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            began = time.process_time()
+            tracemalloc.start()
+            assert part10.walk(data).end == len(read("CT_small.dcm"))
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+    assert peak < 8 << 20
+    assert time.process_time() - began < 3  # byte by byte it takes ten seconds
 
 
 def test_other_bytes_after_the_last_element_are_not():
