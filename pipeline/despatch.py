@@ -4,7 +4,6 @@ What the destination yields is written down; what it raises decides what happens
 and HTTP statuses prove nothing: a delivery is delivered when every receipt says so.
 """
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 
 from pipeline import custody, schedule
 from pipeline.destinations import Destination
+from pipeline.digest import sha256_of
 from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import arrivals, deliveries, order_counts, orders
@@ -135,7 +135,7 @@ def _pinned_file(identity: int, item: Item, row: Any, destination: Destination, 
     cannot be made now (a full disk, a process that was killed) refuses nothing.
     """
     path = site.spool.present(item.path)
-    if path and _sha256(path) == item.sha256:
+    if path and sha256_of(path) == item.sha256:
         return path
     with site.ledger.reading() as look:
         original = arrivals.instance_row(look, identity)
@@ -146,11 +146,6 @@ def _pinned_file(identity: int, item: Item, row: Any, destination: Destination, 
     outputs = again.outputs if isinstance(again, Prepared) else ()
     same = (output.path for output in outputs if output.sha256 == item.sha256)
     return next(same, None) or Receipt(item.key, ReceiptState.REFUSED, "", NOT_REPRODUCIBLE)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _conclude(row: Any, error: StorestowError | None, destination: Destination, site: Site) -> None:

@@ -60,7 +60,9 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
     as_json: Json = False,
 ) -> None:
     """Make a disc, read it back, and only then give it its name."""
-    from pipeline.media import DiscOptions, make_discs, printing  # noqa: PLC0415
+    from pipeline.media import printing  # noqa: PLC0415
+    from pipeline.media.making import make_discs  # noqa: PLC0415
+    from pipeline.media.model import DiscOptions  # noqa: PLC0415
 
     container = _container(output)
     if encrypt and container != "zip":
@@ -110,7 +112,7 @@ def verify(
 
 def _sources(paths: list[Path]) -> "list[Source]":
     """Return every file that was named, and every one below the folders that were, in order of name."""
-    from pipeline.media import Source  # noqa: PLC0415
+    from pipeline.media.model import Source  # noqa: PLC0415
 
     found: list[Path] = []
     for path in paths:

@@ -15,7 +15,8 @@ from pydicom.data import get_testdata_file
 from pydicom.fileset import FileSet
 from pydicom.uid import generate_uid
 
-from pipeline.media import Disc, DiscOptions, Source, make_disc
+from pipeline.media.making import make_disc
+from pipeline.media.model import Disc, DiscOptions, Source
 
 MADE_AT = datetime(2026, 11, 4, 9, 30, tzinfo=UTC)
 PATIENT = {"PatientID": "P1", "PatientName": "Doe^Jane", "PatientBirthDate": "19700101", "AccessionNumber": "A1"}

@@ -15,9 +15,10 @@ from pipeline import dcmtk
 from pipeline.destinations import Destination
 from pipeline.errors import Configuration, PeerUnavailable, Permanent
 from pipeline.events import Event, alarm
-from pipeline.media import Container, Disc, DiscOptions, LeftOut, Replaced, Source, make_disc, make_discs
 from pipeline.media.earlier import taken_out
 from pipeline.media.errors import TooLarge
+from pipeline.media.making import make_disc, make_discs
+from pipeline.media.model import Container, Disc, DiscOptions, LeftOut, Replaced, Source
 from pipeline.media.names import FIELDS, file_stem, unknown_fields
 from pipeline.media.offering import offer, take_back
 from pipeline.media.scratch import remove_abandoned

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from struct import unpack_from
 
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
-
-from pipeline.media.model import EXPLICIT
+from pipeline.part10 import EXPLICIT_VR_LITTLE_ENDIAN
 
 _ENCAPSULATED = "1.2.840.10008.1.2.4."
 _RLE = "1.2.840.10008.1.2.5"
@@ -31,7 +28,7 @@ _KEYWORDS = {
     0x00080005: "character_set",
 }
 _LAST = 0x0020000E
-_UNREADABLE = (InvalidDicomError, OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError)
+_UNREADABLE = (OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError)
 
 
 class NoClaims(Exception):
@@ -72,7 +69,8 @@ def claims_of(head: bytes) -> Claims:
 
 def _is_explicit(head: bytes, meta: dict[str, bytes]) -> bool:
     syntax = meta.get("transfer_syntax_uid", b"").decode("ascii", "replace")
-    return head[128:132] == b"DICM" and (syntax in {EXPLICIT, _RLE} or syntax.startswith(_ENCAPSULATED))
+    is_explicit = syntax in {EXPLICIT_VR_LITTLE_ENDIAN, _RLE} or syntax.startswith(_ENCAPSULATED)
+    return is_explicit and head[128:132] == b"DICM"
 
 
 def _elements(head: bytes, at: int, last: int) -> tuple[dict[str, bytes], int]:
@@ -126,6 +124,9 @@ def _after_item(head: bytes, at: int, level: int) -> int:
 
 
 def _by_pydicom(head: bytes) -> Claims:
+    from pydicom import dcmread  # noqa: PLC0415  # takes longer than thousands of files of the usual kind
+    from pydicom.errors import InvalidDicomError  # noqa: PLC0415
+
     try:
         dataset = dcmread(BytesIO(head), stop_before_pixels=True, specific_tags=[*list(_KEYWORDS)[3:]])
         meta = dataset.file_meta
@@ -137,7 +138,7 @@ def _by_pydicom(head: bytes) -> Claims:
             str(meta.get("TransferSyntaxUID", "")).encode(),
             **{keyword: _bytes(value) for keyword, value in values.items()},
         )
-    except _UNREADABLE as error:
+    except (InvalidDicomError, *_UNREADABLE) as error:
         raise NoClaims(f"it cannot be read as a DICOM object ({type(error).__name__})") from error
 
 

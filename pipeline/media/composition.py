@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.digest import sha256_of
 from pipeline.media import records
 from pipeline.media.arrangement import PatientNode, placed
 from pipeline.media.dicomdir import dicomdir
@@ -71,10 +72,5 @@ def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) ->
     hashes |= {one.path: one.entry.sha256 for one in objects}
     files[SUMS] = checksums(hashes.items())
     hashes[SUMS] = hashlib.sha256(files[SUMS]).hexdigest()
-    hashes |= {"/".join(file.place): _sha256(file.path) for file in parts.viewer}
+    hashes |= {"/".join(file.place): sha256_of(file.path) for file in parts.viewer}
     return Composed(plant(folder, objects, parts.viewer, files), hashes, named, medium, studies)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pyzipper
 
-from pipeline.media.iso9660 import Volume, read_volume
+from pipeline.media.iso9660 import File, Volume, pieces_of, read_volume
 
 PIECE = 1 << 20
 
@@ -48,12 +48,11 @@ class IsoContents:
 
     def pieces(self, path: str) -> Iterator[bytes]:
         """Yield the bytes of a file; fewer than its length where the image is cut."""
-        for offset, length in self._tree.files[path].extents:
-            self._image.seek(offset)
-            left = length
-            while left and (piece := self._image.read(min(left, PIECE))):
-                left -= len(piece)
-                yield piece
+        yield from pieces_of(self._image, self._tree.files[path])
+
+    def on_image(self) -> list[File]:
+        """Return the files with the places where they lie, in the order of the image."""
+        return list(self._tree.files.values())
 
     def close(self) -> None:
         """Close the file."""

@@ -1,11 +1,11 @@
 """Make objects fit for the medium: those it does not allow as they are become Explicit VR Little Endian."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import decoding
+from pipeline.digest import sha256_of
 from pipeline.errors import Transient
 from pipeline.media.entry import Entry, Unreadable, read
 from pipeline.media.errors import NotAsWritten
@@ -39,12 +39,11 @@ def convert(task: Task) -> Entry:
         NotDecoded: nobody here can.
         NotAsWritten: its file is not what it was, or what came out is another object.
     """
-    with task.entry.path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != task.entry.sha256:
-            raise NotAsWritten("an object's file has changed since it was received")
+    if sha256_of(task.entry.path) != task.entry.sha256:
+        raise NotAsWritten("an object's file has changed since it was received")
     decoded = decoding.decode(decoding.Task(task.entry.path, task.target, task.scratch))
     try:
-        made = read(decoded.path, decoded.sha256, task.scratch, {})
+        made = read(decoded.path, decoded.sha256, task.scratch)
     except Unreadable as error:
         raise NotAsWritten(f"what was decoded cannot be read: {error}") from error
     if (made.key, made.sop_class_uid, made.transfer_syntax_uid) != (

@@ -15,6 +15,7 @@ SECTOR = 2048
 SHORT_NAME = re.compile(r"[A-Z0-9_]{1,8}(\.[A-Z0-9_]{1,3})?")  # level 1, PS3.12 F
 _FIRST_DESCRIPTOR = 16
 _MOST_DESCRIPTORS = 64
+_PIECE = 1 << 20
 _MOST_ENTRIES = 500_000
 _MOST_LEVELS = 64
 _PRIMARY, _SUPPLEMENTARY, _END = 1, 2, 255
@@ -70,6 +71,16 @@ def read_volume(path: Path) -> Volume:
         if primary is None:
             raise NoIso("it has no ISO 9660 volume descriptor: it is no image of a CD or DVD, or in UDF only")
         return Volume(primary, joliet)
+
+
+def pieces_of(image: BinaryIO, file: File) -> Iterator[bytes]:
+    """Yield the bytes of a file in pieces of a megabyte; fewer than its length where the image is cut."""
+    for offset, length in file.extents:
+        image.seek(offset)
+        left = length
+        while left and (piece := image.read(min(left, _PIECE))):
+            left -= len(piece)
+            yield piece
 
 
 def _descriptors(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

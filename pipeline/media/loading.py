@@ -32,7 +32,7 @@ class Load:
 def loaded(sources: Sequence[Source], making: Making) -> Load:
     """Read everything, ask whose it is, and decode what must be; nothing has been written of a disc yet."""
     options, progress = making.options, making.progress
-    found = survey(sources, making.scratch, lambda done: progress("read", done, len(sources)))
+    found = survey(sources, making.scratch, making.workshop, lambda done: progress("read", done, len(sources)))
     check_patient(
         found.entries,
         allow_several_patients=options.allow_several_patients,

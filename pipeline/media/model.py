@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.model import InstanceKey
+from pipeline.part10 import EXPLICIT_VR_LITTLE_ENDIAN
 from pipeline.settings import ProgramsTable
 
-EXPLICIT = "1.2.840.10008.1.2.1"
+EXPLICIT = EXPLICIT_VR_LITTLE_ENDIAN
 JPEG_2000 = frozenset({"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"})
 
 Container = Literal["iso", "zip"]

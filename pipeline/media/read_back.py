@@ -5,30 +5,37 @@ against the object it points to, every name against the tree that was meant.
 """
 
 import contextlib
-import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
-from pipeline.media.claims import Claims, NoClaims, claims_of
+from pipeline.digest import sha256_of
+from pipeline.media.claims import Claims
 from pipeline.media.contents import Contents, IsoContents, ZipContents, read_all
 from pipeline.media.cross_check import mismatches
 from pipeline.media.directory import Directory, NoDirectory, read_directory
 from pipeline.media.errors import NotAsWritten
 from pipeline.media.guards import UNKNOWN_PATIENT_ID
 from pipeline.media.iso9660 import SHORT_NAME, File, NoIso
+from pipeline.media.look import Look, Task, look, looks
+from pipeline.media.spread import spread
+from pipeline.workshop import Workshop
 
 DICOMDIR = "DICOMDIR"
-_UNREADABLE = (NoIso, NoDirectory, NoClaims, OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+LARGE = 256 << 20  # bytes; below, to start the processes of the workshop takes longer than to read it here
+_BATCH, _MOST_FILES = 16 << 20, 64  # bytes and files that are looked at together
+_UNREADABLE = (NoIso, NoDirectory, OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
-def read_back(
+def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium must bear out
     medium: Path,
     volume_id: str,
     expected: Mapping[str, str],
     pass_phrase: str | None,
+    workshop: Workshop,
     progress: Callable[[int], None],
 ) -> str:
     """Return the SHA-256 of the file `medium`, once everything in it has been found as `expected`.
@@ -36,13 +43,15 @@ def read_back(
     `expected` maps every path on the medium to the SHA-256 of what was put there; those below DICOM/ are the
     objects. Raises NotAsWritten with the first thing that is wrong.
     """
-    with ThreadPoolExecutor(1) as beside:
-        whole = beside.submit(_sha256, medium)  # from the page cache that the pass below fills, or the other way
+    with ThreadPoolExecutor(2, thread_name_prefix="read-back") as beside:
+        whole = beside.submit(sha256_of, medium)  # from the page cache that the pass below fills, or the other way
         with contextlib.closing(_open(medium, pass_phrase)) as contents:
             if isinstance(contents, IsoContents):
                 _check_image(contents, medium, volume_id)
             _check_paths(set(contents.files), expected)
-            _check_directory(contents, volume_id, _read_files(contents, expected, progress))
+            directory = beside.submit(_directory, _index(contents))
+            claims = _read_files(_looks(contents, medium, workshop), expected, progress)
+            _check_directory(directory.result(), volume_id, claims)
         return whole.result()
 
 
@@ -90,22 +99,42 @@ def _check_paths(found: set[str], expected: Mapping[str, str]) -> None:
         raise NotAsWritten(f"{len(more)} files were written that nobody meant, {min(more)} first")
 
 
+def _looks(contents: IsoContents | ZipContents, medium: Path, workshop: Workshop) -> Iterator[Look]:
+    """Look at every file in the order of the medium; at those of a large image in the workshop."""
+    if isinstance(contents, ZipContents):
+        for path in contents.files:
+            yield look(path, _pieces(contents, path))
+        return
+    tasks = (Task(medium, files) for files in _batches(contents.on_image()))
+    is_large = sum(contents.files.values()) > LARGE
+    with _readable():
+        yield from chain.from_iterable(spread(looks, tasks, workshop if is_large else None))
+
+
+def _batches(files: Iterable[File]) -> Iterator[tuple[File, ...]]:
+    """Yield files together until they are of some size, so that asking for them costs little."""
+    batch: list[File] = []
+    for file in files:
+        batch.append(file)
+        if sum(one.size for one in batch) >= _BATCH or len(batch) >= _MOST_FILES:
+            yield tuple(batch)
+            batch = []
+    if batch:
+        yield tuple(batch)
+
+
 def _read_files(
-    contents: Contents, expected: Mapping[str, str], progress: Callable[[int], None]
+    looked: Iterable[Look], expected: Mapping[str, str], progress: Callable[[int], None]
 ) -> dict[str, Claims]:
-    """Hash every file in the order of the medium; return what the objects among them claim."""
+    """Return what the objects claim, once every file hashes to what is expected."""
     claims: dict[str, Claims] = {}
     done = 0
-    for path in contents.files:
-        digest = hashlib.sha256()
-        for number, piece in enumerate(_pieces(contents, path)):
-            if number == 0 and path.startswith("DICOM/"):
-                with _readable():
-                    claims[path] = claims_of(piece)
-            digest.update(piece)
-            done += len(piece)
-        if digest.hexdigest() != expected[path]:
-            raise NotAsWritten(f"{path} does not read back as it was")
+    for one in looked:
+        if one.sha256 != expected[one.path]:
+            raise NotAsWritten(f"{one.path} does not read back as it was")
+        if one.claims is not None:
+            claims[one.path] = one.claims
+        done += one.size
         progress(done)
     return claims
 
@@ -115,9 +144,17 @@ def _pieces(contents: Contents, path: str) -> Iterator[bytes]:
         yield from contents.pieces(path)
 
 
-def _check_directory(contents: Contents, volume_id: str, claims: Mapping[str, Claims]) -> None:
+def _index(contents: Contents) -> bytes:
     with _readable():
-        directory = read_directory(read_all(contents, DICOMDIR))
+        return read_all(contents, DICOMDIR)
+
+
+def _directory(index: bytes) -> Directory:
+    with _readable():
+        return read_directory(index)
+
+
+def _check_directory(directory: Directory, volume_id: str, claims: Mapping[str, Claims]) -> None:
     if directory.file_set_id != volume_id:
         raise NotAsWritten(f"the File-set ID is {directory.file_set_id}, the volume {volume_id}")
     if directory.problems:
@@ -137,8 +174,3 @@ def _check_records(directory: Directory, claims: Mapping[str, Claims]) -> None:
         wrong = [name for name in mismatches(listed, found) if not (stands_in and name == "Patient ID")]
         if wrong:
             raise NotAsWritten(f"the record of {listed.path} and the object disagree in {', '.join(wrong)}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,6 @@ image and perhaps nowhere else any more.
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from pipeline.digest import sha256_of
 from pipeline.filing import component
 from pipeline.media.model import Disc
 from pipeline.media.result import as_json, set_as_json
@@ -193,10 +193,7 @@ def _shorten(record: Path) -> None:
 
 def _is(path: Path, record: Record) -> bool:
     try:
-        if path.stat().st_size != record.size:
-            return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == record.sha256
+        return path.stat().st_size == record.size and sha256_of(path) == record.sha256
     except FileNotFoundError:
         return False
 

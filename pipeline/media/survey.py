@@ -1,15 +1,19 @@
 """Read every file that is to be on the disc, once: what it is, whether it can be there, and what it hashes to."""
 
-import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
-from pipeline.media.entry import Entry, Unreadable, read
+from pipeline.media.entry import WANTED, Entry, Unreadable, entry_of
 from pipeline.media.model import LeftOut, Source
+from pipeline.media.raw import Task, raws
+from pipeline.media.spread import spread
 from pipeline.model import InstanceKey
+from pipeline.workshop import Workshop
 
+MANY = 400  # files; below, to start the processes of the workshop takes longer than to read them here
+_BATCH = 32  # files
 _PIECE = 1 << 20
 
 
@@ -22,18 +26,22 @@ class Survey:
     duplicates: int = 0
 
 
-def survey(sources: Sequence[Source], scratch: Path, progress: Callable[[int], None]) -> Survey:
-    """Return what the sources are; a file is hashed beside its reading, unless its hash is known."""
+def survey(
+    sources: Sequence[Source], scratch: Path, workshop: Workshop, progress: Callable[[int], None]
+) -> Survey:
+    """Return what the sources are; a file is hashed unless its hash is known."""
     found = Survey()
     known: dict[InstanceKey, Entry] = {}
     pool: dict[bytes, bytes] = {}
-    with ThreadPoolExecutor(1, thread_name_prefix="hash") as beside:
-        for number, (source, sha256) in enumerate(zip(sources, beside.map(_sha256, sources), strict=True), 1):
-            try:
-                _enter(_traced(read(source.path, sha256, scratch, pool), source), known, found)
-            except Unreadable as reason:
-                found.left_out.append(LeftOut(source.path, source.key, str(reason)))
-            progress(number)
+    batches = [sources[at : at + _BATCH] for at in range(0, len(sources), _BATCH)]
+    tasks = (Task(tuple((one.path, one.sha256) for one in batch), WANTED, scratch) for batch in batches)
+    answers = spread(raws, tasks, workshop if len(sources) > MANY else None)
+    for number, (source, raw) in enumerate(zip(sources, chain.from_iterable(answers), strict=True), 1):
+        try:
+            _enter(_traced(entry_of(source.path, raw, pool), source), known, found)
+        except Unreadable as reason:
+            found.left_out.append(LeftOut(source.path, source.key, str(reason)))
+        progress(number)
     return found
 
 
@@ -50,7 +58,7 @@ def _enter(entry: Entry, known: dict[InstanceKey, Entry], found: Survey) -> None
     first = known.setdefault(entry.key, entry)
     if first is entry:
         found.entries.append(entry)
-    elif first.sha256 == entry.sha256 or _same_data_set(first, entry):
+    elif (first.sha256 and first.sha256 == entry.sha256) or _same_data_set(first, entry):
         found.duplicates += 1
     else:
         reason = "another file of the same UIDs came first and is there; this one differs from it"
@@ -68,14 +76,3 @@ def _same_data_set(one: Entry, other: Entry) -> bool:
             if piece != second.read(_PIECE):
                 return False
     return True
-
-
-def _sha256(source: Source) -> str:
-    """Return the file's hash, "" where it cannot be read, which whoever reads it next finds out, too."""
-    if source.sha256:
-        return source.sha256
-    try:
-        with source.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""

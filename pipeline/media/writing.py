@@ -97,6 +97,7 @@ def proven(composed: Composed, written: Path, making: Making) -> str:
             composed.volume_id,
             composed.expected,
             making.options.pass_phrase,
+            making.workshop,
             lambda done: making.progress("verify", done, total),
         )
         flushed.result()

@@ -1,6 +1,5 @@
 """Instances decoded on the way, for a peer that takes nothing else; each is gone again when it has been sent."""
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pipeline.digest import sha256_of
 from pipeline.errors import Permanent, StorestowError, Transient
 from pipeline.model import Item
 from pipeline.storage.contexts import IMPLICIT
@@ -67,7 +67,6 @@ class Uncompressed:
 
 def _is_as_pinned(item: Item) -> bool:
     try:
-        with item.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == item.sha256
+        return sha256_of(item.path) == item.sha256
     except OSError:
         return False

@@ -13,10 +13,9 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from storage_classes import CLASSES, build
 
-from pipeline.media import Disc, LeftOut, Replaced
 from pipeline.media.contents import IsoContents
 from pipeline.media.errors import NameInUse, NoPatientID, NothingForDisc, SeveralPatients, TooLarge, UnfitViewer
-from pipeline.media.model import EXPLICIT, MEDIA
+from pipeline.media.model import EXPLICIT, MEDIA, Disc, LeftOut, Replaced
 from pipeline.media.thumbnails import Task, thumbnail
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]

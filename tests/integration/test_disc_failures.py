@@ -1,5 +1,6 @@
 """What goes wrong while a disc is made leaves nothing behind that could be taken for a disc."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -14,13 +15,16 @@ from dicom_programs import program, wait_until
 from discs import MADE_AT, a_disc, an_object, options
 
 from pipeline.errors import Transient
-from pipeline.media import Source, make_disc
+from pipeline.media import read_back as read_back_module
 from pipeline.media import writing as writing_module
 from pipeline.media.contents import IsoContents, read_all
 from pipeline.media.errors import NoPlace, NoSpace, NotAsWritten
+from pipeline.media.making import make_disc
+from pipeline.media.model import Source
 from pipeline.media.read_back import read_back
 from pipeline.media.scratch import scratch_beside
 from pipeline.settings import ProgramsTable
+from pipeline.workshop import Workshop
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -179,16 +183,18 @@ def test_a_source_to_be_decoded_that_is_not_what_the_ledger_knows_is_found_out_t
 # --- the read-back itself: each thing it is there to find, done to a good disc --------------------------------
 
 
-@pytest.fixture
-def good(tmp_path):
-    """A disc of three objects in two series, and what its files must hash to."""
+@pytest.fixture(params=["here", "in the workshop"])
+def good(tmp_path, request, monkeypatch):
+    """A disc of three objects in two series, and what its files must hash to; large ones are read by processes."""
+    if request.param == "in the workshop":
+        monkeypatch.setattr(read_back_module, "LARGE", 0)
     paths = [an_object(tmp_path / "in", str(n), InstanceNumber=n) for n in range(2)]
     paths.append(an_object(tmp_path / "in", "2", SeriesInstanceUID="1.2.3.4", SeriesNumber=9))
     kept: dict[str, object] = {}
 
-    def spying(medium, volume_id, expected, pass_phrase, progress):
+    def spying(medium, volume_id, expected, *more):
         kept.update(expected=dict(expected), volume_id=volume_id)
-        return read_back(medium, volume_id, expected, pass_phrase, progress)
+        return read_back(medium, volume_id, expected, *more)
 
     original = writing_module.read_back
     writing_module.read_back = spying
@@ -200,7 +206,8 @@ def good(tmp_path):
 
 
 def reread(path, volume_id, expected):
-    return read_back(path, volume_id, expected, None, lambda _: None)
+    with contextlib.closing(Workshop(1)) as workshop:
+        return read_back(path, volume_id, expected, None, workshop, lambda _: None)
 
 
 def test_a_good_disc_reads_back(good):

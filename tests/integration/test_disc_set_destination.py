@@ -11,9 +11,10 @@ from small_studies import pinned
 from pipeline import waypoints
 from pipeline.destinations import from_table
 from pipeline.errors import Permanent
-from pipeline.media import DVD, loading
+from pipeline.media import loading
 from pipeline.media.errors import TooLarge
 from pipeline.media.inspection import inspect
+from pipeline.media.model import DVD
 from pipeline.model import Consignment, ConsignmentAbout, InstanceKey, Item, Receipt, ReceiptState
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]

@@ -10,9 +10,11 @@ import pytest
 from dicom_programs import ENVIRONMENT, program
 from discs import STUDY, a_disc, an_object, assert_sound, files_below, options, records_of, taken_apart
 
-from pipeline.media import Disc, Source, division, make_discs, printing, sets
+from pipeline.media import division, printing, sets
 from pipeline.media.errors import NameInUse, NotAsWritten, SeveralPatients, TooLarge
 from pipeline.media.inspection import inspect
+from pipeline.media.making import make_discs
+from pipeline.media.model import Disc, Source
 from pipeline.media.result import as_json
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 def tree_of(*paths: Path, several: bool = False):
-    entries = [read(path, str(number), path.parent, {}) for number, path in enumerate(paths)]
+    entries = [read(path, str(number), path.parent) for number, path in enumerate(paths)]
     return arranged(entries, one_patient=not several)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.media import Patient, StudyOnDisc
+from pipeline.media.model import Patient, StudyOnDisc
 from pipeline.media.names import (
     download_name,
     download_name_of_several,

@@ -7,8 +7,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from discs import MADE_AT, options
 
-from pipeline.media import CD, LeftOut, Patient, SeriesOnDisc, StudyOnDisc
-from pipeline.media.model import ANY
+from pipeline.media.model import ANY, CD, LeftOut, Patient, SeriesOnDisc, StudyOnDisc
 from pipeline.media.pages import INDEX, README, Story, checksums, pages
 from pipeline.media.summary import readable_date, readable_name
 

@@ -1,0 +1,128 @@
+"""How the files of a disc are read: here or in processes of the workshop, and the same is found."""
+
+import contextlib
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from discs import an_object, files_below
+from pydicom.data import get_testdata_file
+
+from pipeline.digest import sha256_of
+from pipeline.errors import Transient
+from pipeline.media import raw as raw_module
+from pipeline.media import survey as survey_module
+from pipeline.media.entry import WANTED
+from pipeline.media.model import Source
+from pipeline.media.raw import LARGEST_FILE, Raw, raw
+from pipeline.media.spread import spread
+from pipeline.media.survey import Survey, survey
+from pipeline.workshop import Workshop
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture
+def workshop():
+    with contextlib.closing(Workshop(2)) as workshop:
+        yield workshop
+
+
+# --- the same, wherever it is read -------------------------------------------------------------------------
+
+
+def test_the_workshop_finds_what_is_found_here_in_every_file_of_the_corpus(
+    corpus, tmp_path, workshop, monkeypatch
+):
+    paths = files_below(corpus)
+    again = [an_object(tmp_path, name, SOPInstanceUID="1.2.3") for name in ("one", "two", "three")]
+    sources = [Source(path) for path in (*paths, *again, tmp_path / "not there")]
+    sources[3] = Source(sources[3].path, sha256="0" * 64)
+    heard: list[int] = []
+
+    def found(many: int) -> Survey:
+        monkeypatch.setattr(survey_module, "MANY", many)
+        return survey(sources, tmp_path, workshop, heard.append)
+
+    here, there = found(len(sources)), found(0)
+    assert heard == [*range(1, len(sources) + 1)] * 2
+    assert there.entries == here.entries
+    assert there.left_out == here.left_out
+    assert there.duplicates == here.duplicates >= 2
+    assert [one.sha256 for one in there.entries if one.source == sources[4].path] in (
+        [],
+        [sha256_of(sources[4].path)],
+    )
+
+
+def test_few_files_start_no_process(tmp_path, workshop):
+    survey([Source(an_object(tmp_path, str(number))) for number in range(3)], tmp_path, workshop, lambda _: None)
+    assert workshop._all == set()
+
+
+def test_what_runs_in_processes_imports_nothing_that_is_slow_to_import():
+    for module in ("raw", "look", "spread"):
+        said = subprocess.run(
+            [sys.executable, "-I", "-c", f"import pipeline.media.{module}, sys; print(*sys.modules)"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        assert {"pydicom", "numpy", "pydantic", "sqlalchemy"}.isdisjoint(said), module
+
+
+# --- what goes wrong ---------------------------------------------------------------------------------------
+
+
+def test_answers_come_in_order_and_errors_are_raised(workshop):
+    assert list(spread(str, range(20), workshop)) == list(spread(str, range(20), None))
+    with pytest.raises(Transient, match="No such file"):
+        list(spread(os.listdir, ["/nowhere/at/all"], workshop))
+
+
+def test_a_process_that_dies_makes_no_disc_now(workshop):
+    with pytest.raises(Transient, match=r"could not be read: .*died twice.*exit code 3"):
+        list(spread(os._exit, [3], workshop))
+
+
+def test_a_disk_too_full_to_inflate_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    def full(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(raw_module, "data_set_of", full)
+    with pytest.raises(OSError, match="No space left"):
+        raw(Path(get_testdata_file("image_dfl.dcm")), None, WANTED, tmp_path)
+
+
+def test_a_deflated_file_is_hashed_as_it_is(tmp_path):
+    path = Path(get_testdata_file("image_dfl.dcm"))
+    assert raw(path, None, WANTED, tmp_path).sha256 == sha256_of(path)
+
+
+def test_two_files_too_large_to_be_hashed_are_not_taken_for_the_same(tmp_path, workshop, monkeypatch):
+    monkeypatch.setattr(raw_module, "LARGEST_FILE", 1000)
+    paths = [an_object(tmp_path, name, SOPInstanceUID="1.2.3", PatientComments=name) for name in ("one", "two")]
+    assert LARGEST_FILE > 1000
+    found = survey([Source(path) for path in paths], tmp_path, workshop, lambda _: None)
+    assert [one.sha256 for one in found.entries] == [""]
+    assert [one.reason for one in found.left_out] == [
+        "another file of the same UIDs came first and is there; this one differs from it"
+    ]
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, (4 << 20) - 1, 4 << 20, (4 << 20) + 1])
+def test_a_file_hashes_to_what_others_find(tmp_path, size):
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(size))
+    said = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout
+    assert sha256_of(path) == said.split()[0]
+
+
+def test_what_is_no_file_of_dicom_says_so(tmp_path):
+    (tmp_path / "text").write_text("x" * 200)
+    (tmp_path / "empty").touch()
+    assert raw(tmp_path / "text", None, WANTED, tmp_path) == Raw(problem="not a DICOM file")
+    assert raw(tmp_path / "empty", None, WANTED, tmp_path) == Raw(problem="the file is empty")
