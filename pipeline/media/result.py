@@ -35,14 +35,19 @@ def as_json(disc: Disc, name: str) -> dict[str, Any]:
 
 
 def set_as_json(discs: Sequence[Disc]) -> dict[str, Any]:
-    """Return the result of a set, which has no name yet, in the form of one disc's; `discs` tells how many."""
+    """Return the result of a set, which has no name yet, in the form of one disc's, for whoever remembers it.
+
+    `discs` are its images in order; every instance has the number of its `disc`.
+    """
     tables = [as_json(disc, "") for disc in discs]
     return tables[0] | {
         "size": sum(disc.size for disc in discs),
         "sha256": hashlib.sha256("".join(disc.sha256 for disc in discs).encode()).hexdigest(),
         "volume_id": discs[0].place.set_id if discs[0].place else "",
-        "instances": [one for table in tables for one in table["instances"]],
-        "discs": len(discs),
+        "instances": [
+            one | {"disc": number} for number, table in enumerate(tables, 1) for one in table["instances"]
+        ],
+        "discs": [{"disc": disc.path.name, "size": disc.size, "sha256": disc.sha256} for disc in discs],
     }
 
 

@@ -1,8 +1,8 @@
 """What a folder of discs remembers of each study, hidden beside the discs: the latest image, and what is on it.
 
-An image that is taken away (a CD publisher does so within a minute) lives on as a hard link here for a week,
-because instances that come later make a new image of the whole study, and the earlier ones are in that
-image and perhaps nowhere else any more.
+An image that is taken away (a CD publisher does so within a minute) lives on as a hard link here for a week, as do
+those of a set, because instances that come later make a new image of the whole study, and the earlier ones are in
+those and perhaps nowhere else any more.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 from pipeline.digest import sha256_of
 from pipeline.filing import component
 from pipeline.media.model import Disc
+from pipeline.media.remembered import Image, Record, remembered
 from pipeline.media.result import as_json, set_as_json
 from pipeline.model import InstanceKey
 from pipeline.spool import flush_path, write_durably
@@ -27,48 +28,6 @@ HIDDEN = ".storestow"
 KEEP_IMAGES = timedelta(days=7)
 KEEP_RECORDS = timedelta(days=366)
 _OURS = {"stem", "is_offered", "is_forgotten", "refused"}  # what a record holds more than the result others see
-
-
-@dataclass(frozen=True, slots=True)
-class OnShelf:
-    """One instance of the latest image, and of the file it was received in."""
-
-    path: str
-    sha256: str
-    source_sha256: str
-    decoded_from: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The latest image of a study, which is called `stem`.iso or alike.
-
-    `left_out` maps instances that are not on it to (SHA-256, reason). `is_offered` says that it has stood under
-    its name for all to see; `is_forgotten` that only its name is remembered; `is_set` that it is not one image but
-    a set of them in a folder of that name, of which no copy is kept.
-    """
-
-    stem: str
-    name: str
-    volume_id: str
-    sha256: str
-    size: int
-    made_at: str
-    is_offered: bool
-    is_forgotten: bool
-    instances: Mapping[InstanceKey, OnShelf]
-    left_out: Mapping[InstanceKey, tuple[str, str]]
-    is_set: bool = False
-
-    def holds(self, key: InstanceKey, source_sha256: str) -> bool:
-        """Tell whether the image was made of this very file."""
-        found = self.instances.get(key)
-        return found is not None and found.source_sha256 == source_sha256
-
-    def why_not(self, key: InstanceKey, source_sha256: str) -> str | None:
-        """Return why this very file was left out of the image, None where it was not."""
-        sha256, reason = self.left_out.get(key, ("", ""))
-        return reason if sha256 == source_sha256 and reason else None
 
 
 class Shelf:
@@ -86,6 +45,8 @@ class Shelf:
         self.made = self._hidden / f"{stem}.made"
         self.earlier = self._hidden / f"{stem}.earlier"
         self.made_set = self._hidden / stem  # where `make_discs` puts a set instead of `made`
+        self._new_set = self._hidden / f"{stem}.new-images"
+        self._kept_set = self._hidden / f"{stem}.images"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -97,28 +58,42 @@ class Shelf:
     def record(self) -> Record | None:
         """Return what is remembered, None where nothing is; what a crash left half remembered is put right."""
         try:
-            record = _read(self._table())
+            record = remembered(self._table())
         except FileNotFoundError:
             record = None
         if record is not None and _is(self.made, record):
             self.made.replace(self.new)
         self.made.unlink(missing_ok=True)
         if record is None or not record.is_set or record.is_offered:
-            shutil.rmtree(self.made_set, ignore_errors=True)
+            for folder in (self.made_set, self._new_set):
+                shutil.rmtree(folder, ignore_errors=True)
         return record
 
     def remember_set(
         self, discs: Sequence[Disc], stem: str, left_out: Mapping[InstanceKey, tuple[str, str]]
     ) -> None:
         """Name the images of a set, write the `.json` beside each, then write durably what they hold."""
+        named = []
         for number, disc in enumerate(discs, 1):
             image = self.made_set / f"{stem}-{number}of{len(discs)}.iso"
             disc.path.rename(image)
             write_durably(image.with_suffix(".json"), json.dumps(as_json(disc, image.name), indent=1).encode())
+            named.append(replace(disc, path=image))
         flush_path(self.made_set)
+        self._link([disc.path for disc in named])
         refused = [[*_triple(key), sha256, reason] for key, (sha256, reason) in left_out.items()]
         more = {"stem": stem, "is_offered": False, "is_forgotten": False, "refused": refused}
-        self._write(set_as_json(discs) | more)
+        self._write(set_as_json(named) | more)
+
+    def _link(self, images: Sequence[Path]) -> None:
+        """Keep the images of a set, before it leaves by the one rename that makes it visible."""
+        shutil.rmtree(self._new_set, ignore_errors=True)
+        self._new_set.mkdir(mode=0o750)
+        try:
+            for image in images:
+                (self._new_set / image.name).hardlink_to(image)
+        except OSError:  # where there are no hard links, no copy is kept, and what is late will be refused
+            shutil.rmtree(self._new_set)
 
     def offer_set(self, stem: str) -> None:
         """Let the set appear as the folder `stem`, or `stem`-2 where that is in use, by one rename."""
@@ -151,8 +126,15 @@ class Shelf:
 
     def mark_offered(self) -> None:
         """Keep the image, and write durably that it has stood under its name."""
-        if self.new.exists():  # it has been renamed where there are no hard links
-            self.new.rename(self.kept)
+        if "discs" in self._table():
+            if self._new_set.exists():
+                shutil.rmtree(self._kept_set, ignore_errors=True)
+                self._new_set.rename(self._kept_set)
+            self.kept.unlink(missing_ok=True)
+        else:
+            if self.new.exists():  # it has been renamed where there are no hard links
+                self.new.rename(self.kept)
+            shutil.rmtree(self._kept_set, ignore_errors=True)
         self._write(self._table() | {"is_offered": True})
 
     def _table(self) -> dict[str, Any]:
@@ -162,6 +144,20 @@ class Shelf:
     def _write(self, table: dict[str, Any]) -> dict[str, Any]:
         write_durably(self._record, json.dumps(table).encode())
         return table
+
+    def images_of(self, record: Record) -> list[Path]:
+        """Return files with the very bytes of the image, or of every image of the set; none where one has gone."""
+        if not record.is_set:
+            return [image] if (image := self.image_of(record)) else []
+        folders = (
+            self.made_set,
+            self._new_set,
+            self._kept_set,
+            *([self._folder / record.name] if record.name else []),
+        )
+        found = [next((f / one.name for f in folders if _is(f / one.name, one)), None) for one in record.discs]
+        there = [image for image in found if image]
+        return there if len(there) == len(found) else []
 
     def image_of(self, record: Record) -> Path | None:
         """Return a file with the very bytes of the image, None where there is none any more."""
@@ -176,9 +172,9 @@ class Shelf:
         """Let go, in the whole folder, of images kept a week and of records kept a year."""
         for path in self._hidden.iterdir():
             age = now.timestamp() - path.stat().st_mtime
-            if path.suffix == ".image" and age > KEEP_IMAGES.total_seconds():
+            if path.suffix in {".image", ".images"} and age > KEEP_IMAGES.total_seconds():
                 _shorten(path.with_suffix(".json"))
-                path.unlink(missing_ok=True)
+                _remove(path)
             elif path.suffix in {".json", ".lock"} and age > KEEP_RECORDS.total_seconds():
                 path.unlink(missing_ok=True)
 
@@ -191,32 +187,18 @@ def _shorten(record: Path) -> None:
         write_durably(record, json.dumps(table | short).encode())
 
 
-def _is(path: Path, record: Record) -> bool:
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is(path: Path, meant: Record | Image) -> bool:
     try:
-        return path.stat().st_size == record.size and sha256_of(path) == record.sha256
+        return path.stat().st_size == meant.size and sha256_of(path) == meant.sha256
     except FileNotFoundError:
         return False
-
-
-def _read(table: dict[str, Any]) -> Record:
-    return Record(
-        stem=table["stem"],
-        name=table["disc"],
-        volume_id=table["volume_id"],
-        sha256=table["sha256"],
-        size=table["size"],
-        made_at=table["made_at"],
-        is_offered=table["is_offered"],
-        is_forgotten=table["is_forgotten"],
-        instances={
-            InstanceKey(one["study_instance_uid"], one["series_instance_uid"], one["sop_instance_uid"]): OnShelf(
-                one["path"], one["sha256"], one["source_sha256"], one["decoded_from"]
-            )
-            for one in table["instances"]
-        },
-        left_out={InstanceKey(*one[:3]): (one[3], one[4]) for one in table["refused"]},
-        is_set="discs" in table,
-    )
 
 
 def _triple(key: InstanceKey) -> tuple[str, str, str]:

@@ -1,7 +1,12 @@
 """kind = "iso" with `sets = true`: what exceeds the medium appears as a folder of discs, all or nothing."""
 
+import errno
 import json
+import os
+import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -15,6 +20,7 @@ from pipeline.media import loading
 from pipeline.media.errors import TooLarge
 from pipeline.media.inspection import inspect
 from pipeline.media.model import DVD
+from pipeline.media.shelf import KEEP_IMAGES
 from pipeline.model import Consignment, ConsignmentAbout, InstanceKey, Item, Receipt, ReceiptState
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -113,11 +119,81 @@ def test_the_same_set_is_not_made_twice(folder, items):
     assert (folder / "A1" / "A1-1of4.iso").stat().st_mtime_ns == before
 
 
-def test_instances_that_come_after_a_set_are_refused_with_what_to_do(tmp_path, folder, items):
+def late_one(tmp_path: Path) -> Item:
+    return item(an_object(tmp_path / "in", "late", SeriesInstanceUID=f"{STUDY}.5", SeriesNumber=5))
+
+
+def of_set(folder: Path, name: str, of: int) -> list[dict[str, Any]]:
+    return [json.loads((folder / name / f"A1-{number}of{of}.json").read_text()) for number in range(1, of + 1)]
+
+
+@pytest.mark.parametrize("was_taken_away", [False, True])
+def test_late_instances_make_a_new_set_of_the_whole_study_that_says_what_it_replaces(
+    tmp_path, folder, items, was_taken_away
+):
     delivered(folder, *items)
-    with pytest.raises(Permanent, match=r"are a set .* retrieve the study from the archive"):
-        delivered(folder, item(an_object(tmp_path / "in", "late")), number=2)
-    assert visible(folder) == WHOLE
+    for one in items:
+        one.path.unlink()  # the line lets go of what was delivered
+    if was_taken_away:
+        shutil.rmtree(folder / "A1")
+    late = late_one(tmp_path)
+    assert [one.state for one in delivered(folder, late, number=2)] == [ReceiptState.STORED]
+    name = "A1" if was_taken_away else "A1-2"  # which is free again
+    results = of_set(folder, name, 5)
+    sources = {one["sop_instance_uid"]: one["source_sha256"] for table in results for one in table["instances"]}
+    assert sources == {one.key.sop_instance_uid: one.sha256 for one in (*items, late)}
+    assert {table["replaces"]["disc"] for table in results} == {"A1"}
+    for number in range(1, 6):
+        root = taken_apart(folder / name / f"A1-{number}of5.iso", tmp_path / "x")
+        assert_records_agree(root, 1 if number == 5 else 8)
+        assert "replaces the earlier A1" in (root / "README.TXT").read_text("utf-8-sig")
+    assert len(list((folder / ".storestow").glob("*.images/*"))) == 5
+
+
+def test_a_third_delivery_takes_the_earlier_instances_from_the_second_set(tmp_path, folder, items):
+    delivered(folder, *items[:24])
+    delivered(folder, *items[24:], number=2)
+    for one in items:
+        one.path.unlink()
+    shutil.rmtree(folder / "A1-2")
+    delivered(folder, late_one(tmp_path), number=3)
+    assert sum(len(table["instances"]) for table in of_set(folder, "A1-2", 5)) == 33
+
+
+def test_late_instances_of_a_set_that_is_no_longer_kept_are_refused_with_what_to_do(tmp_path, folder, items):
+    delivered(folder, *items)
+    shutil.rmtree(folder / "A1")
+    (kept,) = (folder / ".storestow").glob("*.images")
+    long_ago = time.time() - KEEP_IMAGES.total_seconds() - 60
+    os.utime(kept, (long_ago, long_ago))
+    with pytest.raises(Permanent, match=r"the earlier set of discs .* no longer kept: retrieve the study"):
+        delivered(folder, late_one(tmp_path), number=2)
+    assert visible(folder) == []
+    assert not list((folder / ".storestow").glob("*.images"))
+
+
+def test_where_there_are_no_hard_links_the_set_serves_as_long_as_it_is_there(tmp_path, folder, items, monkeypatch):
+    def refused(*_args: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    delivered(folder, *items)
+    assert not list((folder / ".storestow").glob("*images"))
+    delivered(folder, late_one(tmp_path), number=2)
+    assert len(of_set(folder, "A1-2", 5)) == 5
+    shutil.rmtree(folder / "A1-2")
+    with pytest.raises(Permanent, match="no longer kept"):
+        delivered(folder, item(an_object(tmp_path / "in", "later")), number=3)
+
+
+def test_a_kept_image_that_has_changed_is_not_taken_for_what_it_was(tmp_path, folder, items):
+    delivered(folder, *items)
+    image = folder / "A1" / "A1-3of4.iso"
+    data = bytearray(image.read_bytes())
+    data[len(data) // 2] ^= 1
+    image.write_bytes(data)  # the hard link beside it changes with it
+    with pytest.raises(Permanent, match="no longer kept"):
+        delivered(folder, late_one(tmp_path), number=2)
 
 
 def test_late_instances_may_turn_one_disc_into_a_set_of_the_whole_study_that_says_what_it_replaces(folder, items):
@@ -144,19 +220,32 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("point", ["disc-made", "disc-remembered", "disc-offered"])
-def test_a_crash_at_any_point_ends_in_one_whole_set(point, folder, items, monkeypatch):
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_crash_at_any_point_ends_in_one_whole_set(  # noqa: PLR0917
+    is_late, point, tmp_path, folder, items, monkeypatch
+):
     def killed(name: str) -> None:
         if name == point:
             raise Killed
 
+    there = []
+    if is_late:
+        delivered(folder, *items)
+        shutil.rmtree(folder / "A1")
+        for one in items:
+            one.path.unlink()
+        items = [late_one(tmp_path)]
+        there = [f"A1/A1-{n}of5.{suffix}" for n in range(1, 6) for suffix in ("iso", "json")]
+    whole = ["A1", *there] if is_late else WHOLE
     monkeypatch.setattr(waypoints, "observer", killed)
     with pytest.raises(Killed):
-        delivered(folder, *items)
-    assert visible(folder) in ([], WHOLE)
+        delivered(folder, *items, number=2)
+    assert visible(folder) in ([], whole)
     monkeypatch.setattr(waypoints, "observer", lambda _: None)
-    assert {one.state for one in delivered(folder, *items, number=2)} == {ReceiptState.STORED}
-    assert visible(folder) == WHOLE
-    assert {one.suffix for one in (folder / ".storestow").iterdir()} == {".json", ".lock"}
+    assert {one.state for one in delivered(folder, *items, number=3)} == {ReceiptState.STORED}
+    assert visible(folder) == whole
+    assert {one.suffix for one in (folder / ".storestow").iterdir()} == {".json", ".lock", ".images"}
+    assert sum(len(table["instances"]) for table in of_set(folder, "A1", 5 if is_late else 4)) == 32 + is_late
 
 
 def test_an_order_is_one_file_and_says_what_to_ask_for_instead(folder, items):
