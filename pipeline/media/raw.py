@@ -17,7 +17,7 @@ LARGEST_FILE = (1 << 32) - 2048  # ISO 9660 level 1 has one extent a file; the l
 _MOST_KEY_BYTES = 0xFFF0  # of one key in a directory record; what is longer stays in its object alone
 _META = (0x00020000, 0x00020002, 0x00020003, 0x00020010)
 _NUMBERS = {"US": 2, "UL": 4}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NOT_THE_FILES_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Raw:
 
 
 def raws(task: Task) -> list[Raw]:
-    """Return what lies in each file; raises OSError where a deflated one cannot be inflated: the disk is full."""
+    """Return what lies in each file; raises OSError where this machine lacks the disk or the memory for one."""
     return [raw(path, sha256, task.wanted, task.scratch) for path, sha256 in task.files]
 
 
@@ -65,7 +65,7 @@ def raw(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path
     except ValueError:  # what cannot be mapped into memory
         return Raw(problem="the file is empty")
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in _NOT_THE_FILES_FAULT:
             raise
         return Raw(problem=f"the file cannot be read: {error.strerror}")
 

@@ -10,10 +10,11 @@ from pipeline.media.model import LeftOut, Source
 from pipeline.media.raw import Task, raws
 from pipeline.media.spread import spread
 from pipeline.model import InstanceKey
-from pipeline.workshop import Workshop
+from pipeline.workshop import SMALLEST_BOUND, Workshop
 
 MANY = 400  # files; below, to start the processes of the workshop takes longer than to read them here
 _BATCH = 32  # files
+_LARGEST_MAPPED = SMALLEST_BOUND // 2  # bytes; larger files are read here
 _PIECE = 1 << 20
 
 
@@ -35,7 +36,8 @@ def survey(
     pool: dict[bytes, bytes] = {}
     batches = [sources[at : at + _BATCH] for at in range(0, len(sources), _BATCH)]
     tasks = (Task(tuple((one.path, one.sha256) for one in batch), WANTED, scratch) for batch in batches)
-    answers = spread(raws, tasks, workshop if len(sources) > MANY else None)
+    is_for_processes = len(sources) > MANY and all(map(_may_be_mapped, sources))
+    answers = spread(raws, tasks, workshop if is_for_processes else None)
     for number, (source, raw) in enumerate(zip(sources, chain.from_iterable(answers), strict=True), 1):
         try:
             _enter(_traced(entry_of(source.path, raw, pool), source), known, found)
@@ -43,6 +45,14 @@ def survey(
             found.left_out.append(LeftOut(source.path, source.key, str(reason)))
         progress(number)
     return found
+
+
+def _may_be_mapped(source: Source) -> bool:
+    """Tell whether a process with bounded memory can map the file; one that is not there it can."""
+    try:
+        return source.path.stat().st_size <= _LARGEST_MAPPED
+    except OSError:
+        return True
 
 
 def _traced(entry: Entry, source: Source) -> Entry:

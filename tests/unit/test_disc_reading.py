@@ -63,6 +63,16 @@ def test_few_files_start_no_process(tmp_path, workshop):
     assert workshop._all == set()
 
 
+def test_a_file_too_large_for_a_process_with_bounded_memory_is_read_here(tmp_path, workshop, monkeypatch):
+    monkeypatch.setattr(survey_module, "MANY", 0)
+    monkeypatch.setattr(survey_module, "_LARGEST_MAPPED", 1000)
+    sources = [Source(an_object(tmp_path)), Source(tmp_path / "not there")]
+    assert len(survey(sources, tmp_path, workshop, lambda _: None).entries) == 1
+    assert workshop._all == set()
+    assert len(survey(sources[1:], tmp_path, workshop, lambda _: None).left_out) == 1
+    assert workshop._all != set()
+
+
 def test_what_runs_in_processes_imports_nothing_that_is_slow_to_import():
     for module in ("raw", "look", "spread"):
         said = subprocess.run(
@@ -88,12 +98,13 @@ def test_a_process_that_dies_makes_no_disc_now(workshop):
         list(spread(os._exit, [3], workshop))
 
 
-def test_a_disk_too_full_to_inflate_is_no_fault_of_the_file(tmp_path, monkeypatch):
-    def full(*_args: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize("lacking", [errno.ENOSPC, errno.EDQUOT, errno.ENOMEM])
+def test_what_this_machine_lacks_is_no_fault_of_the_file(tmp_path, monkeypatch, lacking):
+    def lacks(*_args: object) -> None:
+        raise OSError(lacking, os.strerror(lacking))
 
-    monkeypatch.setattr(raw_module, "data_set_of", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(raw_module, "data_set_of", lacks)
+    with pytest.raises(OSError, match=os.strerror(lacking)):
         raw(Path(get_testdata_file("image_dfl.dcm")), None, WANTED, tmp_path)
 
 
