@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.events import Event, alarm
 from pipeline.settings import Settings
+from pipeline.signals import end_by
 
 GRACE_SECONDS = 30.0
 STEADY_SECONDS = 60.0  # a part that ran this long has its next failure treated as its first
@@ -58,8 +59,7 @@ def up(settings: Settings, site_file: Path) -> int:
     A part that ends for its configuration (78) ends the site: a half-open house would look open.
     """
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stopping.set())
+    end_by(stopping.set, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     command = (sys.executable, "-I", "-m", "pipeline", "--site", str(site_file))
     parts = [Part("worker", (*command, "work"))]
     parts += [Part(f"receiver {r.name}", (*command, "receive", r.name)) for r in settings.receiver]

@@ -9,6 +9,7 @@ from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm
 from pipeline.opening import opened
 from pipeline.settings import Settings
+from pipeline.signals import end_by
 from pipeline.worker import Worker
 
 GRACE_SECONDS = 20.0  # for what is being sent, so that less has to be asked about after the next start
@@ -22,8 +23,7 @@ def work(settings: Settings) -> None:
     """
     with opened(settings) as site:
         worker = Worker(site)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: worker.stop())
+        end_by(worker.stop, signal.SIGTERM, signal.SIGINT)
         code = _run(worker)
         deadline = time.monotonic() + GRACE_SECONDS
         while not worker.is_idle() and time.monotonic() < deadline:
