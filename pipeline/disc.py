@@ -111,15 +111,10 @@ def verify(
 
 
 def _sources(paths: list[Path]) -> "list[Source]":
-    """Return every file that was named, and every one below the folders that were, in order of name."""
+    from pipeline.media.folders import files_of  # noqa: PLC0415
     from pipeline.media.model import Source  # noqa: PLC0415
 
-    found: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise Usage(f"{path} does not exist")
-        found += sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-    return [Source(path.absolute()) for path in found if not path.name.startswith(".")]
+    return [Source(path.absolute()) for path in files_of(paths)]
 
 
 def _pass_phrase() -> str:
