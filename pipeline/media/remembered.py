@@ -6,6 +6,14 @@ from typing import Any
 
 from pipeline.model import InstanceKey
 
+_KINDS = dict.fromkeys(("stem", "disc", "volume_id", "sha256", "made_at"), str) | {
+    "size": int,
+    "is_offered": bool,
+    "is_forgotten": bool,
+    "instances": list,
+    "refused": list,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class OnShelf:
@@ -65,7 +73,17 @@ class Record:
 
 
 def remembered(table: Mapping[str, Any]) -> Record:
-    """Return what a table of the shelf says."""
+    """Return what a table of the shelf says; raises ValueError where it has another form."""
+    wrong = [key for key, kind in _KINDS.items() if not isinstance(table.get(key), kind)]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is missing, or of another form")
+    try:
+        return _record(table)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError("what it lists has another form") from error
+
+
+def _record(table: Mapping[str, Any]) -> Record:
     return Record(
         stem=table["stem"],
         name=table["disc"],

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.digest import sha256_of
+from pipeline.errors import Permanent
 from pipeline.filing import component
 from pipeline.media.model import Disc
+from pipeline.media.offering import FILE_MODE, FOLDER_MODE, restrict
 from pipeline.media.remembered import Image, Record, remembered
 from pipeline.media.result import as_json, set_as_json
 from pipeline.model import InstanceKey
@@ -56,17 +58,28 @@ class Shelf:
             yield
 
     def record(self) -> Record | None:
-        """Return what is remembered, None where nothing is; what a crash left half remembered is put right."""
+        """Return what is remembered, None where nothing is; what a crash left half remembered is put right.
+
+        Raises Permanent where it cannot be read: taken for nothing, late instances would pass for the whole study.
+        """
         try:
             record = remembered(self._table())
         except FileNotFoundError:
             record = None
+        except ValueError as error:
+            raise Permanent(
+                f"{self._record} does not say what the earlier disc of this study holds ({error}): put the file "
+                "back from a backup, or remove it and send all of the study again; what comes late must not "
+                "become a disc alone"
+            ) from error
         if record is not None and _is(self.made, record):
             self.made.replace(self.new)
         self.made.unlink(missing_ok=True)
         if record is None or not record.is_set or record.is_offered:
             for folder in (self.made_set, self._new_set):
                 shutil.rmtree(folder, ignore_errors=True)
+        if record is None or record.is_set or record.is_offered:
+            self.new.unlink(missing_ok=True)
         return record
 
     def remember_set(
@@ -77,8 +90,12 @@ class Shelf:
         for number, disc in enumerate(discs, 1):
             image = self.made_set / f"{stem}-{number}of{len(discs)}.iso"
             disc.path.rename(image)
-            write_durably(image.with_suffix(".json"), json.dumps(as_json(disc, image.name), indent=1).encode())
+            result = image.with_suffix(".json")
+            write_durably(result, json.dumps(as_json(disc, image.name), indent=1).encode())
+            for file in (image, result):
+                restrict(file, FILE_MODE)
             named.append(replace(disc, path=image))
+        restrict(self.made_set, FOLDER_MODE)
         flush_path(self.made_set)
         self._link([disc.path for disc in named])
         refused = [[*_triple(key), sha256, reason] for key, (sha256, reason) in left_out.items()]
@@ -138,8 +155,7 @@ class Shelf:
         self._write(self._table() | {"is_offered": True})
 
     def _table(self) -> dict[str, Any]:
-        table: dict[str, Any] = json.loads(self._record.read_bytes())
-        return table
+        return _table_in(self._record)
 
     def _write(self, table: dict[str, Any]) -> dict[str, Any]:
         write_durably(self._record, json.dumps(table).encode())
@@ -164,27 +180,55 @@ class Shelf:
         places = (self.new, self.kept, *([self._folder / record.name] if record.name else []))
         return next((place for place in places if _is(place, record)), None)
 
-    def is_visible(self, record: Record) -> bool:
-        """Tell whether the image stands under its name."""
-        return bool(record.name) and _is(self._folder / record.name, record)
+    def has_left(self, record: Record) -> bool:
+        """Tell whether what is not marked as offered has become visible all the same; it may be gone by now."""
+        if not record.name:
+            return False
+        if record.is_set:
+            return not self.made_set.exists()  # it leaves by the one rename that makes it visible
+        return any(_is(place, record) for place in (self._folder / record.name, self.kept))
+
+    def waits(self, record: Record) -> bool:
+        """Tell whether all of what was made is there to be offered."""
+        if record.is_set:
+            return all(_is(self.made_set / one.name, one) for one in record.discs)
+        return _is(self.new, record)
+
+    def lose(self, record: Record) -> None:
+        """Write durably that the set has never been visible, and remove what is left of it."""
+        if record.is_set:
+            self._write(self._table() | {"disc": ""})
+            shutil.rmtree(self.made_set, ignore_errors=True)
 
     def tidy(self, now: datetime) -> None:
         """Let go, in the whole folder, of images kept a week and of records kept a year."""
         for path in self._hidden.iterdir():
-            age = now.timestamp() - path.stat().st_mtime
-            if path.suffix in {".image", ".images"} and age > KEEP_IMAGES.total_seconds():
-                _shorten(path.with_suffix(".json"))
-                _remove(path)
-            elif path.suffix in {".json", ".lock"} and age > KEEP_RECORDS.total_seconds():
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another study's, which its own delivery has removed
+                _tidy(path, now.timestamp() - path.stat().st_mtime)
+
+
+def _tidy(path: Path, age: float) -> None:
+    if path.suffix in {".image", ".images"} and age > KEEP_IMAGES.total_seconds():
+        _shorten(path.with_suffix(".json"))
+        _remove(path)
+    elif path.suffix in {".json", ".lock"} and age > KEEP_RECORDS.total_seconds():
+        path.unlink(missing_ok=True)
 
 
 def _shorten(record: Path) -> None:
     """Forget what was on an image that goes; its name remains, so that nobody takes a part for the whole."""
-    with contextlib.suppress(FileNotFoundError):
-        table = json.loads(record.read_bytes())
+    with contextlib.suppress(FileNotFoundError, ValueError):  # what cannot be read remains for a person to look at
+        table = _table_in(record)
         short = {"instances": [], "left_out": [], "refused": [], "is_forgotten": True}
         write_durably(record, json.dumps(table | short).encode())
+
+
+def _table_in(record: Path) -> dict[str, Any]:
+    """Return what the file holds; raises ValueError where that is no table."""
+    table = json.loads(record.read_bytes())
+    if not isinstance(table, dict):
+        raise ValueError("it is no table")  # noqa: TRY004
+    return table
 
 
 def _remove(path: Path) -> None:

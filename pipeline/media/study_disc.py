@@ -31,28 +31,51 @@ class StudyDisc:
     def record_of(self, consignment: Consignment) -> Record:
         """Return what the shelf says of the study once an image with all of these items has been offered.
 
-        Raises what `make_discs` raises; Permanent where instances are late and the earlier image has gone.
+        Raises what `make_discs` raises; Permanent where instances are late and the earlier image has gone, or
+        where what is remembered cannot be read.
         """
         shelf = Shelf(self.folder, _studies(consignment))
         with shelf.locked():
             shelf.tidy(self.options.made_at)
-            record = shelf.record()
-            if record is None or not all(_is_settled(item, record) for item in consignment.items):
-                disc, *others = self._made(consignment, record, shelf)
-                reached("disc-made")
-                stem = file_stem(self.file_name, disc.patient, disc.studies, disc.made_at)
-                left_out = _left_out(disc, consignment, record)
-                if disc.place:
-                    shelf.remember_set([disc, *others], stem, left_out)
-                    self._offer_set(shelf, stem)
-                else:
-                    shelf.remember(disc, stem, left_out)
-                    self._offer(shelf, stem)
-            elif not record.is_offered:
-                self._offer_again(shelf, record)
-            settled = shelf.record()
-            assert settled is not None
-            return settled
+            record = self._remembered(shelf)
+            if record is None or not _is_settled(consignment, record):
+                self._make(consignment, record, shelf)
+                record = shelf.record()
+            assert record is not None
+            return record
+
+    def _remembered(self, shelf: Shelf) -> Record | None:
+        """Return what is remembered; where its offering was not finished, it is finished first.
+
+        So a new image can say that it replaces it. What went before it could be offered stays not offered.
+        """
+        record = shelf.record()
+        if record is None or record.is_offered:
+            return record
+        if shelf.has_left(record):
+            shelf.mark_offered()
+        elif not shelf.waits(record):
+            shelf.lose(record)
+        elif record.is_set:
+            self._offer_set(shelf, record.stem)
+        else:
+            if record.name:
+                take_back(self.folder, record.name, record.sha256)
+            self._offer(shelf, record.stem)
+        return shelf.record()
+
+    def _make(self, consignment: Consignment, record: Record | None, shelf: Shelf) -> None:
+        """Make what is to be offered, remember it, and offer it."""
+        disc, *others = self._made(consignment, record, shelf)
+        reached("disc-made")
+        stem = file_stem(self.file_name, disc.patient, disc.studies, disc.made_at)
+        left_out = _left_out(disc, consignment, record)
+        if disc.place:
+            shelf.remember_set([disc, *others], stem, left_out)
+            self._offer_set(shelf, stem)
+        else:
+            shelf.remember(disc, stem, left_out)
+            self._offer(shelf, stem)
 
     def _made(self, consignment: Consignment, record: Record | None, shelf: Shelf) -> tuple[Disc, ...]:
         """Make the image, or the set, of all there is of the study, the earlier image's instances included."""
@@ -81,25 +104,6 @@ class StudyDisc:
         reached("disc-offered")
         shelf.mark_offered()
 
-    def _offer_again(self, shelf: Shelf, record: Record) -> None:
-        """Go on where a crash has ended the offering of a finished image."""
-        if record.is_set:
-            if shelf.made_set.exists():
-                self._offer_set(shelf, record.stem)
-            else:  # it has left by the one rename that makes it visible
-                shelf.mark_offered()
-            return
-        image = shelf.image_of(record)
-        if image is None:
-            raise Permanent("the disc was made, but its image went before it could be offered; `send --again` it")
-        if shelf.is_visible(record):
-            shelf.mark_offered()
-            return
-        take_back(self.folder, record.name, record.sha256)
-        if image != shelf.new:
-            shelf.new.hardlink_to(image)
-        self._offer(shelf, record.stem)
-
 
 def receipt(item: Item, record: Record) -> Receipt:
     """Return what has become of an instance of the study."""
@@ -114,8 +118,12 @@ def _studies(consignment: Consignment) -> str:
     return "+".join(sorted({item.key.study_instance_uid for item in consignment.items}))
 
 
-def _is_settled(item: Item, record: Record) -> bool:
-    return record.holds(item.key, item.sha256) or record.why_not(item.key, item.sha256) is not None
+def _is_settled(consignment: Consignment, record: Record) -> bool:
+    """Tell whether an image has been offered that was made of all these items."""
+    return record.is_offered and all(
+        record.holds(item.key, item.sha256) or record.why_not(item.key, item.sha256) is not None
+        for item in consignment.items
+    )
 
 
 def _earlier(consignment: Consignment, record: Record, shelf: Shelf) -> Iterator[Source]:
@@ -124,6 +132,10 @@ def _earlier(consignment: Consignment, record: Record, shelf: Shelf) -> Iterator
     Raises Permanent where that is no longer there: a disc of the late instances alone would be taken for the
     whole study.
     """
+    brought = {item.key for item in consignment.items}
+    kept = {key: one for key, one in record.instances.items() if key not in brought}
+    if not (kept or record.is_forgotten):
+        return
     images = [] if record.is_forgotten else shelf.images_of(record)
     if not images:
         what = "set of discs" if record.is_set else "image"
@@ -131,13 +143,11 @@ def _earlier(consignment: Consignment, record: Record, shelf: Shelf) -> Iterator
             f"these instances are late, and the earlier {what} (volume {record.volume_id}) is no longer kept: "
             "retrieve the study from the archive for a disc of all of it"
         )
-    brought = {item.key for item in consignment.items}
-    kept = {key: one for key, one in record.instances.items() if key not in brought}
     yield from taken_out(images, kept, shelf.earlier)
 
 
 def _replaced(record: Record) -> Replaced | None:
-    if not record.is_offered:
+    if not record.name:
         return None  # nobody has seen it
     return Replaced(record.name, record.volume_id, record.made_at[:16].replace("T", " "))
 

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -17,7 +18,7 @@ from pipeline.destinations import from_table
 from pipeline.errors import Configuration, Permanent, Transient
 from pipeline.media.contents import IsoContents
 from pipeline.media.errors import SeveralPatients
-from pipeline.media.shelf import KEEP_IMAGES
+from pipeline.media.shelf import KEEP_IMAGES, Shelf
 from pipeline.model import Consignment, InstanceKey, Item, Receipt, ReceiptState
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -227,6 +228,143 @@ def test_a_crash_at_any_point_ends_in_one_image_of_everything(point, late, tmp_p
     assert json.loads((folder / name).with_suffix(".json").read_text())["disc"] == name
     left = {one.suffix for one in (folder / ".storestow").iterdir()}
     assert left == {".json", ".lock", ".image"}
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    """Return the results of A1.iso, A1-2.iso and so on; every image has one, and every result an image."""
+    images = sorted(folder.glob("*.iso"), key=lambda path: (len(path.name), path.name))
+    assert visible(folder) == sorted([one.name for one in images] + [f"{one.stem}.json" for one in images])
+    tables = [json.loads(one.with_suffix(".json").read_text()) for one in images]
+    for one, table in zip(images, tables, strict=True):
+        assert len(instances_on(one)) == len(table["instances"])
+    return tables
+
+
+def killed_at(point: str, monkeypatch, where, *items: Item) -> None:
+    def killed(name: str) -> None:
+        if name == point:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(waypoints, "observer", killed)
+        with pytest.raises(Killed):
+            delivered(where, *items)
+
+
+@pytest.mark.parametrize("point", ["disc-made", "disc-remembered", "disc-result", "disc-offered"])
+@pytest.mark.parametrize("together", [False, True])
+def test_late_instances_that_come_first_after_a_crash_never_hide_the_earlier_ones(
+    together, point, tmp_path, folder, monkeypatch
+):
+    where = destination(folder)
+    early, late = (item(an_object(tmp_path / "in", str(n), InstanceNumber=n)) for n in (1, 2))
+    killed_at(point, monkeypatch, where, early)
+    following = (early, late) if together else (late,)
+    assert {one.state for one in delivered(where, *following, number=2)} == {ReceiptState.STORED}
+    assert delivered(where, early, number=1)[0].state is ReceiptState.STORED  # its own delivery, again
+    *before, last = results(folder)
+    assert {one["sop_instance_uid"] for one in last["instances"]} == {
+        early.key.sop_instance_uid,
+        late.key.sop_instance_uid,
+    }
+    seen = [(one["disc"], one["volume_id"]) for one in before]
+    assert [tuple(last["replaces"].values())] == seen if last["replaces"] else seen == []
+    assert len(seen) == (0 if together and point == "disc-made" else 1)
+    assert {one.suffix for one in (folder / ".storestow").iterdir()} == {".json", ".lock", ".image"}
+
+
+def test_an_image_that_went_before_it_was_offered_is_made_again_of_all_and_never_of_the_late_alone(
+    tmp_path, folder, monkeypatch
+):
+    where = destination(folder)
+    early, late = (item(an_object(tmp_path / "in", str(n), InstanceNumber=n)) for n in (1, 2))
+    killed_at("disc-remembered", monkeypatch, where, early)
+    (image,) = (folder / ".storestow").glob("*.new")
+    os.truncate(image, 4096)
+    with pytest.raises(Permanent, match="no longer kept"):
+        delivered(where, late, number=2)
+    assert visible(folder) == []
+    delivered(where, early)
+    delivered(where, late, number=2)
+    assert [len(one["instances"]) for one in results(folder)] == [1, 2]
+
+
+def test_an_image_taken_away_between_its_appearance_and_the_note_of_it_is_not_offered_again(
+    tmp_path, folder, monkeypatch
+):
+    where = destination(folder)
+    early, late = (item(an_object(tmp_path / "in", str(n), InstanceNumber=n)) for n in (1, 2))
+    with monkeypatch.context() as patch:
+        write = Shelf._write
+        patch.setattr(Shelf, "_write", lambda shelf, table: killed_if_offered(write, shelf, table))
+        with pytest.raises(Killed):
+            delivered(where, early)
+    for name in visible(folder):
+        (folder / name).unlink()
+    assert delivered(where, early)[0].state is ReceiptState.STORED
+    assert visible(folder) == []
+    delivered(where, late, number=2)
+    assert [(len(one["instances"]), one["replaces"]["disc"]) for one in results(folder)] == [(2, "A1.iso")]
+
+
+def killed_if_offered(write: Any, shelf: Shelf, table: dict[str, Any]) -> Any:
+    if table["is_offered"]:
+        raise Killed
+    return write(shelf, table)
+
+
+# --- what is hidden beside the discs ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"stem": 1}', "instances", "name", "\x00"])
+def test_a_record_that_cannot_be_read_is_named_with_the_remedy_and_makes_no_disc_of_the_late_alone(
+    text, tmp_path, folder
+):
+    where = destination(folder)
+    early, late = (item(an_object(tmp_path / "in", str(n), InstanceNumber=n)) for n in (1, 2))
+    delivered(where, early)
+    record = folder / ".storestow" / f"{STUDY}.json"
+    table = json.loads(record.read_text())
+    forms = {"instances": json.dumps(table | {"instances": [1]}), "name": json.dumps(table | {"disc": None})}
+    record.write_text(forms.get(text, text))
+    with pytest.raises(Permanent) as caught:
+        delivered(where, late, number=2)
+    assert str(record) in str(caught.value)
+    assert "put the file back from a backup, or remove it and send all of the study again" in str(caught.value)
+    assert visible(folder) == ["A1.iso", "A1.json"]
+    record.unlink()
+    delivered(where, early, late, number=3)
+    assert [len(one["instances"]) for one in results(folder)] == [1, 2]
+
+
+def test_a_record_that_cannot_be_read_keeps_no_other_study_from_its_disc(tmp_path, folder):
+    where = destination(folder)
+    delivered(where, item(an_object(tmp_path / "in")))
+    (folder / ".storestow" / f"{STUDY}.json").write_bytes(b"")
+    long_ago = time.time() - KEEP_IMAGES.total_seconds() - 60
+    os.utime(folder / ".storestow" / f"{STUDY}.image", (long_ago, long_ago))
+    other = an_object(tmp_path / "in", "b", StudyInstanceUID=f"{STUDY}.2", SeriesInstanceUID=f"{STUDY}.2.1")
+    delivered(where, item(other), number=2)
+    assert len(results(folder)) == 2
+    assert not (folder / ".storestow" / f"{STUDY}.image").exists()
+    with pytest.raises(Permanent, match="does not say what the earlier disc"):
+        delivered(where, item(an_object(tmp_path / "in", "late")), number=3)
+
+
+def test_what_another_study_removes_meanwhile_does_not_keep_a_disc_from_being_made(tmp_path, folder, monkeypatch):
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter([path / "9.9.result", *listed(path)]))
+    assert delivered(destination(folder), item(an_object(tmp_path / "in")))[0].state is ReceiptState.STORED
+
+
+def test_whoever_has_no_business_in_the_folder_reads_neither_images_nor_lists(tmp_path, folder):
+    before = os.umask(0)
+    try:
+        delivered(destination(folder), item(an_object(tmp_path / "in")))
+    finally:
+        os.umask(before)
+    modes = {one.name: one.stat().st_mode & 0o777 for one in folder.iterdir()}
+    assert modes == {"A1.iso": 0o640, "A1.json": 0o640, ".storestow": 0o750}
 
 
 # --- configuration -----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from small_studies import pinned
 
 from pipeline import waypoints
 from pipeline.destinations import from_table
-from pipeline.errors import Permanent
+from pipeline.errors import PeerUnavailable, Permanent
 from pipeline.media import loading
 from pipeline.media.errors import TooLarge
 from pipeline.media.inspection import inspect
@@ -246,6 +246,117 @@ def test_a_crash_at_any_point_ends_in_one_whole_set(  # noqa: PLR0917
     assert visible(folder) == whole
     assert {one.suffix for one in (folder / ".storestow").iterdir()} == {".json", ".lock", ".images"}
     assert sum(len(table["instances"]) for table in of_set(folder, "A1", 5 if is_late else 4)) == 32 + is_late
+
+
+def killed_at(point: str, monkeypatch, folder: Path, *items: Item) -> None:
+    def killed(name: str) -> None:
+        if name == point:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(waypoints, "observer", killed)
+        with pytest.raises(Killed):
+            delivered(folder, *items)
+
+
+def assert_the_later_set_replaces_the_earlier(folder: Path, items: list[Item], late: Item) -> None:
+    later = of_set(folder, "A1-2", 5)
+    (earlier,) = {json.loads(one.read_text())["set"]["id"] for one in (folder / "A1").glob("*.json")}
+    assert {(one["replaces"]["disc"], one["replaces"]["volume_id"]) for one in later} == {("A1", earlier)}
+    found = sorted(one["sop_instance_uid"] for table in later for one in table["instances"])
+    assert found == sorted(one.key.sop_instance_uid for one in (*items, late))
+    assert sorted(one.name for one in folder.iterdir() if one.name[0] != ".") == ["A1", "A1-2"]
+    assert {one.suffix for one in (folder / ".storestow").iterdir()} == {".json", ".lock", ".images"}
+
+
+@pytest.mark.parametrize("point", ["disc-remembered", "disc-offered"])
+@pytest.mark.parametrize("together", [False, True])
+def test_late_instances_that_come_first_after_a_crash_find_the_earlier_set_offered_and_replace_it(  # noqa: PLR0917
+    together, point, tmp_path, folder, items, monkeypatch
+):
+    late = late_one(tmp_path)
+    killed_at(point, monkeypatch, folder, *items)
+    following = (*items, late) if together else (late,)
+    assert {one.state for one in delivered(folder, *following, number=2)} == {ReceiptState.STORED}
+    assert set(WHOLE) < set(visible(folder))
+    assert {one.state for one in delivered(folder, *items)} == {ReceiptState.STORED}  # its own delivery, again
+    assert_the_later_set_replaces_the_earlier(folder, items, late)
+
+
+def test_a_set_that_was_made_but_not_remembered_is_made_again_after_the_late_instances(
+    tmp_path, folder, items, monkeypatch
+):
+    killed_at("disc-made", monkeypatch, folder, *items)
+    delivered(folder, late_one(tmp_path), number=2)
+    assert visible(folder) == ["A1.iso", "A1.json"]
+    delivered(folder, *items)
+    assert {table["replaces"]["disc"] for table in of_set(folder, "A1", 5)} == {"A1.iso"}
+    assert sum(len(table["instances"]) for table in of_set(folder, "A1", 5)) == 33
+
+
+def failing_once(monkeypatch, folder: Path, *items: Item) -> None:
+    """Deliver while the share answers the rename that makes the set visible with an error."""
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if Path(target).parent == folder:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", failing)
+        with pytest.raises(PeerUnavailable, match="cannot be written to now"):
+            delivered(folder, *items)
+    assert visible(folder) == []
+
+
+def test_a_share_that_fails_as_the_set_appears_keeps_nothing_from_appearing_later(
+    tmp_path, folder, items, monkeypatch
+):
+    failing_once(monkeypatch, folder, *items)
+    late = late_one(tmp_path)
+    delivered(folder, late, number=2)
+    delivered(folder, *items)
+    assert_the_later_set_replaces_the_earlier(folder, items, late)
+
+
+@pytest.mark.parametrize("crashed_again", [False, True])
+def test_a_set_of_which_a_disc_went_before_it_was_offered_is_never_offered_and_made_again(
+    crashed_again, folder, items, monkeypatch
+):
+    failing_once(monkeypatch, folder, *items)
+    (folder / ".storestow" / STUDY / "A1-3of4.iso").unlink()
+    if crashed_again:
+        killed_at("disc-made", monkeypatch, folder, *items)
+        assert visible(folder) == []
+    assert {one.state for one in delivered(folder, *items)} == {ReceiptState.STORED}
+    assert visible(folder) == WHOLE
+    assert {table["replaces"] and table["replaces"]["disc"] for table in of_set(folder, "A1", 4)} == {None}
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_one_image_not_yet_offered_that_becomes_a_set_leaves_nothing_behind(
+    is_damaged, folder, items, monkeypatch
+):
+    killed_at("disc-remembered", monkeypatch, folder, *items[:8])
+    if is_damaged:
+        (image,) = (folder / ".storestow").glob("*.new")
+        os.truncate(image, 4096)
+    delivered(folder, *items, number=2)
+    replaced = None if is_damaged else "A1.iso"
+    assert {one["replaces"] and one["replaces"]["disc"] for one in of_set(folder, "A1", 4)} == {replaced}
+    assert visible(folder) == sorted([*WHOLE, *([] if is_damaged else ["A1.iso", "A1.json"])])
+    assert {one.suffix for one in (folder / ".storestow").iterdir()} == {".json", ".lock", ".images"}
+
+
+def test_whoever_has_no_business_in_the_folder_does_not_read_a_set(folder, items):
+    before = os.umask(0)
+    try:
+        delivered(folder, *items)
+    finally:
+        os.umask(before)
+    assert (folder / "A1").stat().st_mode & 0o777 == 0o750
+    assert {one.stat().st_mode & 0o777 for one in (folder / "A1").iterdir()} == {0o640}
 
 
 def test_an_order_is_one_file_and_says_what_to_ask_for_instead(folder, items):
