@@ -13,6 +13,8 @@ from pipeline.media.entry import Entry, number
 from pipeline.media.guards import Identity
 
 MOST = 999_999  # of each: six digits
+_OF_PATIENT = (records.PATIENT_ID, records.PATIENT_NAME, records.ISSUER, records.BIRTH_DATE, records.SEX)
+_OF_STUDY = (records.STUDY_DATE, records.STUDY_TIME, records.ACCESSION, records.STUDY_DESCRIPTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +41,18 @@ class SeriesNode:
 
 @dataclass(frozen=True, slots=True)
 class StudyNode:
-    """A study: its series in order."""
+    """A study: its series in order; `first` is the object that speaks for it."""
 
     series: tuple[SeriesNode, ...]
-
-    @property
-    def first(self) -> Entry:
-        """Return the object whose attributes speak for the study."""
-        return self.series[0].objects[0].entry
+    first: Entry
 
 
 @dataclass(frozen=True, slots=True)
 class PatientNode:
-    """A patient: the studies in order."""
+    """A patient: the studies in order; `first` is the object that speaks for the patient."""
 
     studies: tuple[StudyNode, ...]
-
-    @property
-    def first(self) -> Entry:
-        """Return the object whose attributes speak for the patient."""
-        return self.studies[0].first
+    first: Entry
 
 
 Tree = tuple[PatientNode, ...]
@@ -69,11 +63,33 @@ def arranged(entries: Sequence[Entry], *, one_patient: bool) -> tuple[PatientNod
     if len(entries) > MOST:
         raise ValueError(f"a disc holds {MOST} objects at most")
     counters = _Counters()
-    patients: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    people = [list(entries)] if one_patient else _people(entries)
+    return tuple(_patient(person, counters) for person in people)
+
+
+def _people(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Return the objects of each person; a study is of one, as the guard has found.
+
+    Studies are of the same person where everything they tell is the same, and there is an ID: two persons in one
+    record would be worse than one person in two.
+    """
+    people: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
+    for uid, study in _by_study(entries).items():
+        who = Identity.of(spokesman(study, _OF_PATIENT))
+        people[who.patient_id, who.issuer, who.name, who.birth_date, "" if who.patient_id else uid] += study
+    return [people[key] for key in sorted(people)]
+
+
+def _by_study(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    studies: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
-        identity = Identity.of(entry)
-        patients["" if one_patient else identity.patient_id, "" if one_patient else identity.issuer].append(entry)
-    return tuple(_patient(patients[key], counters) for key in sorted(patients))
+        studies[entry.key.study_instance_uid].append(entry)
+    return studies
+
+
+def spokesman(entries: Sequence[Entry], tags: Sequence[int]) -> Entry:
+    """Return the object that tells most of these attributes, the first of them: reports often leave them empty."""
+    return max(entries, key=lambda entry: sum(bool(entry.values.get(tag)) for tag in tags))
 
 
 def series_of(patients: Sequence[PatientNode]) -> Iterator[SeriesNode]:
@@ -97,15 +113,12 @@ class _Counters:
 
 
 def _patient(entries: Sequence[Entry], counters: _Counters) -> PatientNode:
-    groups: dict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        groups[entry.key.study_instance_uid].append(entry)
-    studies = sorted(groups.values(), key=_study_order)
-    return PatientNode(tuple(_study(study, counters) for study in studies))
+    studies = sorted(_by_study(entries).values(), key=_study_order)
+    return PatientNode(tuple(_study(study, counters) for study in studies), spokesman(entries, _OF_PATIENT))
 
 
 def _study_order(entries: Sequence[Entry]) -> tuple[str, str, str]:
-    first = entries[0]
+    first = spokesman(entries, _OF_STUDY)
     return first.text(records.STUDY_DATE), first.text(records.STUDY_TIME), first.key.study_instance_uid
 
 
@@ -115,7 +128,8 @@ def _study(entries: Sequence[Entry], counters: _Counters) -> StudyNode:
     for entry in entries:
         groups[entry.key.series_instance_uid].append(entry)
     ordered = sorted(groups.values(), key=_series_order)
-    return StudyNode(tuple(_series(series, place, counters) for place, series in enumerate(ordered, 1)))
+    series = tuple(_series(one, place, counters) for place, one in enumerate(ordered, 1))
+    return StudyNode(series, spokesman(entries, _OF_STUDY))
 
 
 def _series_order(entries: Sequence[Entry]) -> tuple[bool, int, str]:

@@ -9,7 +9,7 @@ from pipeline.digest import sha256_of
 from pipeline.media import records
 from pipeline.media.arrangement import PatientNode, placed
 from pipeline.media.dicomdir import dicomdir
-from pipeline.media.model import DiscOptions, LeftOut, Medium, PlaceInSet, StudyOnDisc
+from pipeline.media.model import DiscOptions, LeftOut, Medium, PlaceInSet, SeriesUIDs, StudyOnDisc
 from pipeline.media.names import volume_id
 from pipeline.media.pages import SUMS, Story, checksums, pages
 from pipeline.media.read_back import DICOMDIR
@@ -20,10 +20,10 @@ from pipeline.media.viewer import ViewerFile
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What goes onto a disc; `pictures` are by Series Instance UID."""
+    """What goes onto a disc."""
 
     patients: Sequence[PatientNode]
-    pictures: Mapping[str, bytes]
+    pictures: Mapping[SeriesUIDs, bytes]
     left_out: Sequence[LeftOut]
     viewer: Sequence[ViewerFile]
     place: PlaceInSet | None = None
@@ -51,12 +51,17 @@ def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) ->
     objects = list(placed(patients))
     place = parts.place
     hashes_of_objects = [one.entry.sha256 for one in objects]
-    named = volume_id(patients[0].first.text(records.STUDY_DATE), hashes_of_objects)
+    named = volume_id(patients[0].studies[0].first.text(records.STUDY_DATE), hashes_of_objects)
     named = f"{place.set_id}_{place.number}" if place else named
     studies = tuple(study_of(study) for patient in patients for study in patient.studies)
-    places = {uid: f"IHE_PDI/T{number:07d}.JPG" for number, uid in enumerate(pictures, 1)}
+    places = {uids: f"IHE_PDI/T{number:07d}.JPG" for number, uids in enumerate(pictures, 1)}
     story = Story(
         patients=tuple(patient_of(patient.first) for patient in patients),
+        whose={
+            study.first.key.study_instance_uid: patient_of(patient.first)
+            for patient in patients
+            for study in patient.studies
+        },
         studies=studies,
         left_out=tuple(parts.left_out),
         decoded=sum(one.entry.decoded_from is not None for one in objects),
@@ -67,7 +72,7 @@ def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) ->
         place=place,
     )
     files = {DICOMDIR: dicomdir(patients, named), **pages(story)}
-    files |= {places[uid]: picture for uid, picture in pictures.items()}
+    files |= {places[uids]: picture for uids, picture in pictures.items()}
     hashes = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
     hashes |= {one.path: one.entry.sha256 for one in objects}
     files[SUMS] = checksums(hashes.items())

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import zip_longest
-from struct import pack
+from struct import error, pack
 
 from pydicom import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -32,6 +32,17 @@ _OLD_FORMS = {
     "TM": re.compile(rb"(\d\d):(\d\d):(\d\d)(\.\d+)?"),
 }
 _IN_USE = 0xFFFF
+# What pydicom raises for values that are none of their VR.
+_GARBLED = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    NotImplementedError,
+    error,
+)
 _ITEM = b"\xfe\xff\x00\xe0"
 
 
@@ -178,8 +189,19 @@ def _narrowed(key: Key, value: bytes) -> bytes:
         return b"".join(old.groups(b"")) if old else value
     if key.tag != records.CONTENT_SEQUENCE or not value:
         return value
-    whole = read_dataset(BytesIO(element(key.tag, "SQ", value)), is_implicit_VR=False, is_little_endian=True)
-    modifiers = [item for item in whole[key.tag].value if item.get("RelationshipType") == "HAS CONCEPT MOD"]
+    try:
+        return _title_modifiers(value)
+    except _GARBLED:
+        return b""  # the key may be left out; the object holds what it holds
+
+
+def _title_modifiers(value: bytes) -> bytes:
+    whole = read_dataset(
+        BytesIO(element(records.CONTENT_SEQUENCE, "SQ", value)), is_implicit_VR=False, is_little_endian=True
+    )
+    modifiers = [
+        item for item in whole[records.CONTENT_SEQUENCE].value if item.get("RelationshipType") == "HAS CONCEPT MOD"
+    ]
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     for item in modifiers:

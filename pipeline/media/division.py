@@ -61,7 +61,7 @@ def rearranged(
     """Return each disc as a tree of its own, with its place in the set."""
     trees = [arranged(disc, one_patient=one_patient) for disc in discs]
     hashes = [entry.sha256 for disc in discs for entry in disc]
-    named = set_id(trees[0][0].first.text(records.STUDY_DATE), hashes)
+    named = set_id(trees[0][0].studies[0].first.text(records.STUDY_DATE), hashes)
     series = _series(trees)
     return [(tree, PlaceInSet(number, len(trees), named, series)) for number, tree in enumerate(trees, 1)]
 

@@ -67,6 +67,12 @@ def check_patient(
         )
     groups = _by_study(entries) if allow_several_patients else [list(entries)]
     for group in groups:
+        without = [entry for entry in group if not entry.text(records.PATIENT_ID)]
+        if without and len(without) < len(group):
+            raise NoPatientID(
+                f"{len(without)} of {len(group)} objects have no Patient ID, and the others have one: nobody can "
+                f"say that they are of the same patient (accession {_listed(_accessions(without))})"
+            )
         differences = list(_differences(group))
         if differences:
             raise SeveralPatients(_message(differences, within_a_study=allow_several_patients), differences)

@@ -9,8 +9,9 @@ from pipeline.media.conversion import converted, must_be_converted, size_on
 from pipeline.media.entry import Entry
 from pipeline.media.errors import NothingForDisc
 from pipeline.media.guards import check_patient
-from pipeline.media.model import ANY, CD, DVD, MEDIA, LeftOut, Medium, Source
+from pipeline.media.model import ANY, CD, DVD, MEDIA, LeftOut, Medium, SeriesUIDs, Source
 from pipeline.media.pictures import pictures
+from pipeline.media.raw import LARGEST_FILE
 from pipeline.media.scratch import check_space
 from pipeline.media.survey import survey
 from pipeline.media.writing import Making, check_capacity
@@ -23,7 +24,7 @@ class Load:
     """What is to go onto one disc, or onto all of a set."""
 
     patients: Tree
-    pictures: dict[str, bytes]
+    pictures: dict[SeriesUIDs, bytes]
     left_out: tuple[LeftOut, ...]
     duplicates: int
     medium: Medium
@@ -34,7 +35,7 @@ def loaded(sources: Sequence[Source], making: Making) -> Load:
     options, progress = making.options, making.progress
     found = survey(sources, making.scratch, making.workshop, lambda done: progress("read", done, len(sources)))
     check_patient(
-        found.entries,
+        [*found.entries, *found.others],
         allow_several_patients=options.allow_several_patients,
         allow_no_patient_id=options.allow_no_patient_id,
     )
@@ -85,18 +86,32 @@ def _estimate(entries: Sequence[Entry], medium: Medium, making: Making) -> int:
 
 def _converted(entries: Sequence[Entry], medium: Medium, making: Making) -> tuple[list[Entry], list[LeftOut]]:
     """Refuse what cannot fit before an hour is spent decoding it; then decode."""
+    entries, too_large = _without_too_large(entries, medium)
     to_convert = [entry for entry in entries if must_be_converted(entry, medium)]
     estimate = _estimate(entries, medium, making)
     if not may_be_set(making):
         check_capacity(estimate - OVERHEAD, medium)
     check_space(making.scratch, sum(size_on(entry, medium) for entry in to_convert) + estimate)
-    return converted(
+    ready, not_decoded = converted(
         entries,
         medium,
         making.scratch,
         making.workshop,
         lambda done: making.progress("decode", done, len(to_convert)),
     )
+    return ready, [*too_large, *not_decoded]
+
+
+def _without_too_large(entries: Sequence[Entry], medium: Medium) -> tuple[list[Entry], list[LeftOut]]:
+    """Leave out what could not be on any disc once it is decoded, by what its header says: one may lie for all."""
+    fit, too_large = [], []
+    for entry in entries:
+        if must_be_converted(entry, medium) and entry.native_size > LARGEST_FILE:
+            reason = f"by its header it would be {entry.native_size:,} bytes once decoded, too large for one file"
+            too_large.append(LeftOut(entry.source, entry.key, reason))
+        else:
+            fit.append(entry)
+    return fit, too_large
 
 
 def may_be_set(making: Making) -> bool:

@@ -16,6 +16,7 @@ JPEG_2000 = frozenset({"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"})
 Container = Literal["iso", "zip"]
 Media = Literal["auto", "cd", "dvd", "usb"]
 Progress = Callable[[str, int, int], None]
+SeriesUIDs = tuple[str, str]  # of the study, of the series: careless machines number series alike in every study
 
 
 @dataclass(frozen=True, slots=True)

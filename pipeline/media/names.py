@@ -22,13 +22,13 @@ def volume_id(study_date: str, hashes: Iterable[str]) -> str:
     At most 16 of A-Z 0-9 _ (CS, and PS3.12 F); no word of the patient. The same objects give the same one.
     """
     digest = hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest().upper()
-    return f"{study_date}_{digest[:7]}" if re.fullmatch(r"\d{8}", study_date) else f"DICOM_{digest[:10]}"
+    return f"{study_date}_{digest[:7]}" if re.fullmatch(r"[0-9]{8}", study_date) else f"DICOM_{digest[:10]}"
 
 
 def set_id(study_date: str, hashes: Iterable[str]) -> str:
     """Return what the volume identifiers of all discs of a set begin with."""
     digest = hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest().upper()
-    return f"{study_date}_{digest[:4]}" if re.fullmatch(r"\d{8}", study_date) else f"DICOM_{digest[:7]}"
+    return f"{study_date}_{digest[:4]}" if re.fullmatch(r"[0-9]{8}", study_date) else f"DICOM_{digest[:7]}"
 
 
 def ascii_part(text: str) -> str:

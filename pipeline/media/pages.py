@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from pipeline import __version__
-from pipeline.media.model import DiscOptions, LeftOut, Medium, Patient, PlaceInSet, StudyOnDisc
+from pipeline.media.model import DiscOptions, LeftOut, Medium, Patient, PlaceInSet, SeriesUIDs, StudyOnDisc
 from pipeline.media.summary import readable_date, readable_name
 
 README, INDEX, SUMS = "README.TXT", "INDEX.HTM", "SHA256.TXT"
@@ -43,13 +43,14 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything the pages tell; `pictures` maps Series Instance UIDs to paths on the disc."""
+    """Everything the pages tell: `whose` a study is by its UID, and the paths of `pictures` on the disc."""
 
     patients: tuple[Patient, ...]
     studies: tuple[StudyOnDisc, ...]
     left_out: tuple[LeftOut, ...]
     decoded: int
-    pictures: Mapping[str, str]
+    whose: Mapping[str, Patient]
+    pictures: Mapping[SeriesUIDs, str]
     volume_id: str
     medium: Medium
     options: DiscOptions
@@ -80,6 +81,7 @@ def _words(story: Story) -> dict[str, Any]:
         "soporte": "disco" if is_disc else "directorio",
         "patients": story.patients,
         "studies": story.studies,
+        "whose": story.whose,
         "series_count": sum(len(study.series) for study in story.studies),
         "objects": sum(study.instances for study in story.studies),
         "left_out": story.left_out,

@@ -1,32 +1,32 @@
-"""The small pictures of a disc, one a series, by Series Instance UID."""
+"""The small pictures of a disc, one a series."""
 
 from collections.abc import Sequence
 
 from pipeline.media.arrangement import PatientNode, series_of
-from pipeline.media.model import EXPLICIT
+from pipeline.media.model import EXPLICIT, SeriesUIDs
 from pipeline.media.thumbnails import NoPicture, Task, thumbnail
 from pipeline.workshop import Workshop
 
 
-def pictures(patients: Sequence[PatientNode], workshop: Workshop) -> dict[str, bytes]:
+def pictures(patients: Sequence[PatientNode], workshop: Workshop) -> dict[SeriesUIDs, bytes]:
     """Return a picture of the middle object of every series that shows any; the page says where there is none.
 
     Compressed pixels are decoded in the workshop's processes, where no codec can take this one down.
     """
-    found: dict[str, bytes] = {}
-    compressed: dict[str, Task] = {}
+    found: dict[SeriesUIDs, bytes] = {}
+    compressed: dict[SeriesUIDs, Task] = {}
     for series in series_of(patients):
         middle = series.objects[len(series.objects) // 2].entry
-        uid, task = middle.key.series_instance_uid, Task(middle.path)
+        uids, task = (middle.key.study_instance_uid, middle.key.series_instance_uid), Task(middle.path)
         if middle.kind != "IMAGE":
             continue
         if middle.transfer_syntax_uid != EXPLICIT:
-            compressed[uid] = task
+            compressed[uids] = task
         elif picture := _native(task):
-            found[uid] = picture
+            found[uids] = picture
     outcomes = workshop.each(thumbnail, compressed.values())
     decoded = zip(compressed, outcomes, strict=True)
-    return found | {uid: picture for uid, (_, picture) in decoded if isinstance(picture, bytes)}
+    return found | {uids: picture for uids, (_, picture) in decoded if isinstance(picture, bytes)}
 
 
 def _native(task: Task) -> bytes | None:

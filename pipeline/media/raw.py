@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline import part10
 from pipeline.digest import sha256_of
 from pipeline.intake import data_set_of
+from pipeline.media.sequences import is_sound
 from pipeline.part10 import Bytes, Element, Layout, Malformed
 
 LARGEST_FILE = (1 << 32) - 2048  # ISO 9660 level 1 has one extent a file; the last sector must fit, too
@@ -90,12 +91,15 @@ def _raw(data: Bytes, layout: Layout, wanted: Mapping[int, str], size: int, sha2
 
 def _value(data: Bytes, element: Element, layout: Layout, vr: str) -> bytes:
     end = element.end - 8 if element.undefined_length else element.end
-    if end - element.value > _MOST_KEY_BYTES or (vr == "SQ" and not (layout.explicit and layout.little_endian)):
+    if end - element.value > _MOST_KEY_BYTES:
         return b""
     value = bytes(data[element.value : end])
+    if vr == "SQ":
+        is_readable = layout.explicit and layout.little_endian and element.vr == b"SQ" and is_sound(value)
+        return value if is_readable else b""
     if size := _NUMBERS.get(vr):
         return value[:size] if layout.little_endian else value[:size][::-1]
-    return value if vr == "SQ" else value.rstrip(b" \0")
+    return value.rstrip(b" \0")
 
 
 def _kindly(path: Path, reason: str) -> str:

@@ -59,8 +59,9 @@ def _composed_set(load: Load, making: Making) -> list[_Ready]:
 
 
 def _composed(tree: Tree, place: PlaceInSet, attempt: int, load: Load, making: Making) -> _Ready:
-    shown = {one.objects[0].entry.key.series_instance_uid for one in series_of(tree)}
-    found = {uid: picture for uid, picture in load.pictures.items() if uid in shown}
+    keys = (one.objects[0].entry.key for one in series_of(tree))
+    shown = {(key.study_instance_uid, key.series_instance_uid) for key in keys}
+    found = {uids: picture for uids, picture in load.pictures.items() if uids in shown}
     parts = Parts(tree, found, load.left_out, making.viewer, place)
     folder = making.scratch / f"files-{attempt}-{place.number}"
     composed = compose(folder, parts, load.medium, making.options)

@@ -20,9 +20,13 @@ _PIECE = 1 << 20
 
 @dataclass(slots=True)
 class Survey:
-    """What was found: objects, each key once, unfit ones among them; files that are no objects; repetitions."""
+    """What was found: objects, each key once, unfit ones among them; files that are no objects; repetitions.
+
+    `others` have the UIDs of an object that is there, and another content: they are left out.
+    """
 
     entries: list[Entry] = field(default_factory=list)
+    others: list[Entry] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     duplicates: int = 0
 
@@ -73,6 +77,7 @@ def _enter(entry: Entry, known: dict[InstanceKey, Entry], found: Survey) -> None
     else:
         reason = "another file of the same UIDs came first and is there; this one differs from it"
         found.left_out.append(LeftOut(entry.source, entry.key, reason))
+        found.others.append(entry)
 
 
 def _same_data_set(one: Entry, other: Entry) -> bool:

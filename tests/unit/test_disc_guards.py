@@ -90,7 +90,16 @@ def test_an_object_without_patient_id_is_refused_unless_allowed():
     nameless = [entry(1), entry(2, patient_id="", accession="B2")]
     with pytest.raises(NoPatientID, match=r"1 of 2 objects have no Patient ID.*accession B2"):
         check_patient(nameless)
-    check_patient(nameless, allow_no_patient_id=True)
+    check_patient(nameless[1:], allow_no_patient_id=True)
+
+
+def test_objects_with_and_without_patient_id_are_not_of_one_patient_whatever_is_allowed():
+    mixed = [entry(1), entry(2, patient_id="", accession="B2")]
+    for several in (False, True):
+        with pytest.raises(NoPatientID, match=r"1 of 2 .*and the others have one.*accession B2"):
+            check_patient(mixed, allow_no_patient_id=True, allow_several_patients=several)
+    apart = [entry(1), entry(2, patient_id="", study="1.2.2")]
+    check_patient(apart, allow_no_patient_id=True, allow_several_patients=True)
 
 
 def test_an_empty_issuer_name_or_birth_date_contradicts_nothing():

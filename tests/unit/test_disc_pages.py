@@ -24,7 +24,8 @@ def story(text: str = "Doe^Jane", **changed: object) -> Story:
         "studies": (study,),
         "left_out": (),
         "decoded": 0,
-        "pictures": {"1.2.3.1": "IHE_PDI/T0000001.JPG"},
+        "pictures": {("1.2.3", "1.2.3.1"): "IHE_PDI/T0000001.JPG"},
+        "whose": {},
         "volume_id": "20260914_1234567",
         "medium": CD,
         "options": options(**more),  # type: ignore[arg-type]
