@@ -1,5 +1,6 @@
 """What is on a medium, whatever it is in: an ISO image, a ZIP file, a folder (a mounted disc, a USB stick)."""
 
+import contextlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ from pipeline.media.iso9660 import File, Volume, pieces_of, read_volume
 PIECE = 1 << 20
 
 
+class Damaged(Exception):
+    """Say why a ZIP file, or a file in it, cannot be read."""
+
+
 class Contents(Protocol):
     """Files by path on the medium, in the order of the medium, with their lengths."""
 
@@ -20,10 +25,19 @@ class Contents(Protocol):
     folders: frozenset[str]
 
     def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield the bytes of a file; the first piece holds at least its first megabyte."""
+        """Yield the bytes of a file, a megabyte a piece; raises Damaged or OSError."""
 
     def close(self) -> None:
         """Close what was opened."""
+
+
+@contextlib.contextmanager
+def _read() -> Iterator[None]:
+    """Say Damaged of whatever the readers of ZIP files raise: of a garbled one, a dozen kinds."""
+    try:
+        yield
+    except Exception as error:
+        raise Damaged(str(error).strip() or type(error).__name__) from error
 
 
 def read_all(contents: Contents, path: str) -> bytes:
@@ -65,17 +79,18 @@ class ZipContents:
     volume_id: str | None = None
 
     def __init__(self, path: Path, pass_phrase: str | None = None) -> None:
-        if pass_phrase is None:
-            self._archive = zipfile.ZipFile(path)
-        else:
-            self._archive = pyzipper.AESZipFile(path)
-            self._archive.setpassword(pass_phrase.encode())
+        with _read():
+            if pass_phrase is None:
+                self._archive = zipfile.ZipFile(path)
+            else:
+                self._archive = pyzipper.AESZipFile(path)
+                self._archive.setpassword(pass_phrase.encode())
         self.files = {one.filename: one.file_size for one in self._archive.infolist() if not one.is_dir()}
         self.folders = frozenset(str(parent) for name in self.files for parent in Path(name).parents)
 
     def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield the bytes of a file; its checksum is verified on the way."""
-        with self._archive.open(path) as file:
+        """Yield the bytes of a file; its checksum is verified on the way. Raises Damaged."""
+        with _read(), self._archive.open(path) as file:
             while piece := file.read(PIECE):
                 yield piece
 

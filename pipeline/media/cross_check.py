@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from pipeline.attributes.character_sets import CharacterSet, reads_as_utf_8
 from pipeline.media.claims import Claims
-from pipeline.media.directory import Listed
-from pipeline.media.guards import comparable_name
+from pipeline.media.directory import Above, Listed
+from pipeline.media.guards import UNKNOWN_PATIENT_ID, comparable_name
 
 
 def mismatches(listed: Listed, claims: Claims) -> Iterator[str]:
@@ -22,13 +22,41 @@ def mismatches(listed: Listed, claims: Claims) -> Iterator[str]:
     for name, said, found in pairs:
         if said != found:
             yield name
-    said_id = _text(listed.above.patient_id, listed.above.character_set)
-    if said_id != _text(claims.patient_id, claims.character_set):
+    if not stands_in(listed, claims) and _text(
+        listed.above.patient_id, listed.above.character_set
+    ) != patient_id_of(claims):
         yield "Patient ID"
-    said_name = comparable_name(_text(listed.above.patient_name, listed.above.character_set))
-    found_name = comparable_name(_text(claims.patient_name, claims.character_set))
-    if found_name and said_name and said_name != found_name:
-        yield "Patient's Name"
+    yield from _of_the_patient(listed.above, claims)
+
+
+def stands_in(listed: Listed, claims: Claims) -> bool:
+    """Tell whether the record has our stand-in for the Patient ID that the object does not have."""
+    return listed.above.patient_id == UNKNOWN_PATIENT_ID.encode() and not claims.patient_id
+
+
+def patient_id_of(claims: Claims) -> str:
+    """Return the Patient ID as text: the same one may be in Latin-1 here and in UTF-8 there."""
+    return _text(claims.patient_id, claims.character_set)
+
+
+def _of_the_patient(above: Above, claims: Claims) -> Iterator[str]:
+    """Yield what the PATIENT record says otherwise; as for the guard, what is empty contradicts nothing."""
+    said = _text(above.patient_name, above.character_set)
+    found = _text(claims.patient_name, claims.character_set)
+    pairs = (
+        ("Patient's Name", comparable_name(said), comparable_name(found)),
+        (
+            "Issuer of Patient ID",
+            _text(above.issuer, above.character_set),
+            _text(claims.issuer, claims.character_set),
+        ),
+        ("Patient's Birth Date", _day(above.birth_date), _day(claims.birth_date)),
+    )
+    yield from (name for name, one, other in pairs if one and other and one != other)
+
+
+def _day(raw: bytes) -> bytes:
+    return raw.replace(b".", b"")  # as written before DICOM 3.0
 
 
 def _text(raw: bytes, character_set: bytes) -> str:

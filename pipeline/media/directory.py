@@ -45,6 +45,8 @@ class Above:
     character_set: bytes = b""  # of the patient record
     study_instance_uid: bytes = b""
     series_instance_uid: bytes = b""
+    issuer: bytes = b""
+    birth_date: bytes = b""
 
 
 @dataclass(slots=True)
@@ -115,7 +117,13 @@ def _listed(kind: str, record: Dataset, above: Above) -> Listed:
 
 def _extended(above: Above, kind: str, record: Dataset) -> Above:
     if kind == "PATIENT":
-        return Above(_raw(record, 0x00100020), _raw(record, 0x00100010), _raw(record, 0x00080005))
+        return Above(
+            patient_id=_raw(record, 0x00100020),
+            patient_name=_raw(record, 0x00100010),
+            character_set=_raw(record, 0x00080005),
+            issuer=_raw(record, 0x00100021),
+            birth_date=_raw(record, 0x00100030),
+        )
     if kind == "STUDY":
         return replace(above, study_instance_uid=_raw(record, 0x0020000D))
     if kind == "SERIES":

@@ -1,31 +1,31 @@
 """Look at anybody's disc and say in words what is wrong with it; what is right is counted."""
 
-import hashlib
 import re
 import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydicom.uid import UID
 
-from pipeline.media.claims import Claims, NoClaims, claims_of
-from pipeline.media.contents import Contents, FolderContents, IsoContents, ZipContents, read_all
-from pipeline.media.cross_check import mismatches
+from pipeline.media.claims import Claims
+from pipeline.media.contents import Contents, Damaged, FolderContents, IsoContents, ZipContents, read_all
+from pipeline.media.cross_check import mismatches, patient_id_of, stands_in
 from pipeline.media.directory import Directory, NoDirectory, read_directory
 from pipeline.media.findings import Inspection, some
+from pipeline.media.guards import UNKNOWN_PATIENT_ID
 from pipeline.media.iso9660 import SHORT_NAME, NoIso
 from pipeline.media.model import CD, EXPLICIT
 from pipeline.media.pages import INDEX, README, SUMS
 from pipeline.media.read_back import DICOMDIR
 from pipeline.media.viewer import AUTORUN
+from pipeline.media.wholeness import Seen, seen
 
 _FILE_SET_ID = re.compile(r"[A-Z0-9_ ]{1,16}")
 _MOST_LEVELS = 8
 _MOST_README_BYTES = 1 << 20
 _PLACE = re.compile(rb"^DISC (\d{1,2}) OF (\d{1,2})\b", re.MULTILINE)
-_UNREADABLE = (NoIso, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (NoIso, Damaged, OSError)
 
 
 def inspect(path: Path, pass_phrase: str | None = None) -> Inspection:
@@ -77,13 +77,18 @@ def _inspect_volume(image: IsoContents, size: int, found: Inspection) -> None:
 
 
 def _inspect(contents: Contents, found: Inspection) -> None:
-    objects = dict(_objects(contents, found))
+    everything = {one.path: one for one in seen(contents)}
+    _inspect_wholeness(list(everything.values()), found)
+    objects = {
+        path: one.claims for path, one in everything.items() if one.claims is not None and path.upper() != DICOMDIR
+    }
     found.objects = len(objects)
     _inspect_patients(objects, found)
     directory = _directory(contents, found)
     if directory is not None:
         _inspect_directory(directory, contents, found)
         _inspect_records(directory, contents, objects, found)
+        _inspect_other_files(directory, everything, found)
         unlisted = objects.keys() - {listed.path for listed in directory.listed}
         if unlisted:
             found.error(
@@ -91,30 +96,34 @@ def _inspect(contents: Contents, found: Inspection) -> None:
                 f"{some(sorted(unlisted))}"
             )
     _inspect_transfer_syntaxes(contents, objects, found)
-    _inspect_checksums(contents, found)
+    _inspect_checksums(contents, everything, found)
     _inspect_company(contents, found)
 
 
-def _objects(contents: Contents, found: Inspection) -> Iterator[tuple[str, Claims]]:
-    """Yield every DICOM object, wherever it lies, with what it claims."""
-    for path in contents.files:
-        head = next(contents.pieces(path), b"")
-        if head[128:132] != b"DICM" or path.upper() == DICOMDIR:
-            continue
-        try:
-            yield path, claims_of(head)
-        except NoClaims as reason:
-            found.error(f"{path}: {reason}")
+def _inspect_wholeness(files: Sequence[Seen], found: Inspection) -> None:
+    unreadable = [f"{one.path} ({one.unreadable})" for one in files if one.unreadable]
+    if unreadable:
+        found.error(f"{len(unreadable)} files cannot be read: {some(unreadable)}")
+    damaged = [f"{one.path} ({one.problem})" for one in files if one.problem]
+    if damaged:
+        found.error(f"{len(damaged)} files are damaged: {some(damaged)}")
+
+
+def _inspect_other_files(directory: Directory, files: Mapping[str, Seen], found: Inspection) -> None:
+    """Say which records lead to files that are no objects: what nobody can open was an image once."""
+    listed = (files[path] for path in sorted({one.path for one in directory.listed} & files.keys()))
+    others = [f"{one.path} ({one.why_none})" for one in listed if one.why_none]
+    if others:
+        found.error(f"{len(others)} records name files that are no DICOM objects: {some(others)}")
 
 
 def _inspect_patients(objects: Mapping[str, Claims], found: Inspection) -> None:
-    patients = {claims.patient_id for claims in objects.values()}
+    patients = Counter(patient_id_of(claims) for claims in objects.values())
     found.patients = len(patients)
-    if b"" in patients:
-        nameless = sum(not claims.patient_id for claims in objects.values())
+    if nameless := patients.pop("", 0):
         found.error(f"{nameless} objects have no Patient ID: nobody can say whose they are")
-    if len(patients - {b""}) > 1:
-        found.error(f"it holds objects of {len(patients - {b''})} patients (by Patient ID)")
+    if len(patients) > 1:
+        found.error(f"it holds objects of {len(patients)} patients (by Patient ID)")
 
 
 def _directory(contents: Contents, found: Inspection) -> Directory | None:
@@ -126,7 +135,9 @@ def _directory(contents: Contents, found: Inspection) -> Directory | None:
         return read_directory(read_all(contents, DICOMDIR))
     except NoDirectory as reason:
         found.error(str(reason))
-        return None
+    except _UNREADABLE:
+        pass  # said already, as of every file that cannot be read
+    return None
 
 
 def _why_no_directory(contents: Contents) -> str:
@@ -162,12 +173,13 @@ def _inspect_records(
     directory: Directory, contents: Contents, objects: Mapping[str, Claims], found: Inspection
 ) -> None:
     in_capitals = {path.upper() for path in contents.files}
-    missing, wrong = [], []
+    missing, wrong, stand_ins = [], [], 0
     for listed in directory.listed:
         if listed.path not in contents.files:
             missing.append(listed.path)
         elif listed.path in objects and (names := list(mismatches(listed, objects[listed.path]))):
             wrong.append(f"{listed.path} ({', '.join(names)})")
+        stand_ins += listed.path in objects and stands_in(listed, objects[listed.path])
     if missing:
         is_case = in_capitals.issuperset(missing)
         why = "; they are, in small letters, which not every system takes for the same" if is_case else ""
@@ -176,6 +188,11 @@ def _inspect_records(
         found.error(
             f"{len(wrong)} records say something else than the object they lead to, so that it may be shown under "
             f"a wrong name: {some(wrong)}"
+        )
+    if stand_ins:
+        found.note(
+            f'{stand_ins} records have "{UNKNOWN_PATIENT_ID}" where the object has no Patient ID: a record must '
+            "have one"
         )
 
 
@@ -192,13 +209,13 @@ def _inspect_transfer_syntaxes(contents: Contents, objects: Mapping[str, Claims]
         found.note(f"{count} objects are in {name}: {why or 'not every viewer can open them'}")
 
 
-def _inspect_checksums(contents: Contents, found: Inspection) -> None:
-    if SUMS not in contents.files:
+def _inspect_checksums(contents: Contents, files: Mapping[str, Seen], found: Inspection) -> None:
+    if SUMS not in files or files[SUMS].unreadable:
         return
     changed = []
     for line in read_all(contents, SUMS).decode("utf-8", "replace").splitlines():
         sha256, _, path = line.partition("  ")
-        if path not in contents.files or _sha256(contents, path) != sha256:
+        if path not in files or files[path].sha256 != sha256:
             changed.append(path)
         else:
             found.checksums += 1
@@ -206,18 +223,9 @@ def _inspect_checksums(contents: Contents, found: Inspection) -> None:
         found.error(f"{len(changed)} files are not what the disc's own list of checksums says: {some(changed)}")
 
 
-def _sha256(contents: Contents, path: str) -> str:
-    digest = hashlib.sha256()
-    for piece in contents.pieces(path):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
 def _inspect_company(contents: Contents, found: Inspection) -> None:
     names = {path.upper() for path in contents.files}
-    if 0 < contents.files.get(README, 0) <= _MOST_README_BYTES and (
-        said := _PLACE.search(read_all(contents, README))
-    ):
+    if said := _PLACE.search(_readme(contents)):
         found.place = int(said[1]), int(said[2])
     for name, why in ((README, "what the disc is and whose"), (INDEX, "an overview for a web browser")):
         if name not in names:
@@ -226,3 +234,12 @@ def _inspect_company(contents: Contents, found: Inspection) -> None:
         found.note(
             f"{AUTORUN} wants to start a program by itself, which is blocked or feared where discs are read"
         )
+
+
+def _readme(contents: Contents) -> bytes:
+    if not 0 < contents.files.get(README, 0) <= _MOST_README_BYTES:
+        return b""
+    try:
+        return read_all(contents, README)
+    except _UNREADABLE:
+        return b""

@@ -4,11 +4,11 @@ Imports little, and no pydicom: it runs in processes that are to start at once.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.media.claims import Claims, NoClaims, claims_of
+from pipeline.media.claims import Claims, NoClaims, claims_in
 from pipeline.media.errors import NotAsWritten
 from pipeline.media.iso9660 import File, pieces_of
 
@@ -39,17 +39,37 @@ def looks(task: Task) -> list[Look]:
 
 def look(path: str, pieces: Iterable[bytes]) -> Look:
     """Return what one file is, of which `pieces` are the bytes in order; raises NotAsWritten."""
-    digest, size, claims = hashlib.sha256(), 0, None
-    for piece in pieces:
-        if not size and path.startswith("DICOM/"):
-            claims = _claims(piece)
-        digest.update(piece)
-        size += len(piece)
-    return Look(path, size, digest.hexdigest(), claims)
+    passing = Passing(pieces)
+    claims = _claims(passing) if path.startswith("DICOM/") else None
+    return Look(path, passing.size, passing.sha256(), claims)
 
 
-def _claims(head: bytes) -> Claims:
+class Passing:
+    """The pieces of a file, hashed and counted as they go by, whoever takes them."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        piece = next(self._pieces)
+        self._digest.update(piece)
+        self.size += len(piece)
+        return piece
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the whole file, once what nobody has taken has gone by."""
+        for _ in self:
+            pass
+        return self._digest.hexdigest()
+
+
+def _claims(pieces: Iterable[bytes]) -> Claims:
     try:
-        return claims_of(head)
+        return claims_in(pieces)
     except NoClaims as reason:
         raise NotAsWritten(f"what was written cannot be read back: {reason}") from reason

@@ -6,7 +6,6 @@ against the object it points to, every name against the tree that was meant.
 
 import contextlib
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -14,11 +13,10 @@ from pathlib import Path
 
 from pipeline.digest import sha256_of
 from pipeline.media.claims import Claims
-from pipeline.media.contents import Contents, IsoContents, ZipContents, read_all
+from pipeline.media.contents import Contents, Damaged, IsoContents, ZipContents, read_all
 from pipeline.media.cross_check import mismatches
 from pipeline.media.directory import Directory, NoDirectory, read_directory
 from pipeline.media.errors import NotAsWritten
-from pipeline.media.guards import UNKNOWN_PATIENT_ID
 from pipeline.media.iso9660 import SHORT_NAME, File, NoIso
 from pipeline.media.look import Look, Task, look, looks
 from pipeline.media.spread import spread
@@ -27,7 +25,7 @@ from pipeline.workshop import Workshop
 DICOMDIR = "DICOMDIR"
 LARGE = 256 << 20  # bytes; below, to start the processes of the workshop takes longer than to read it here
 _BATCH, _MOST_FILES = 16 << 20, 64  # bytes and files that are looked at together
-_UNREADABLE = (NoIso, NoDirectory, OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (NoIso, NoDirectory, Damaged, OSError)
 
 
 def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium must bear out
@@ -170,7 +168,5 @@ def _check_directory(directory: Directory, volume_id: str, claims: Mapping[str, 
 def _check_records(directory: Directory, claims: Mapping[str, Claims]) -> None:
     for listed in directory.listed:
         found = claims[listed.path]
-        stands_in = listed.above.patient_id == UNKNOWN_PATIENT_ID.encode() and not found.patient_id
-        wrong = [name for name in mismatches(listed, found) if not (stands_in and name == "Patient ID")]
-        if wrong:
+        if wrong := list(mismatches(listed, found)):
             raise NotAsWritten(f"the record of {listed.path} and the object disagree in {', '.join(wrong)}")
