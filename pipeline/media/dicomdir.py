@@ -12,6 +12,7 @@ from itertools import zip_longest
 from struct import error, pack
 
 from pydicom import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
