@@ -42,6 +42,7 @@ _GARBLED = (
     LookupError,
     ArithmeticError,
     NotImplementedError,
+    BytesLengthException,
     error,
 )
 _ITEM = b"\xfe\xff\x00\xe0"
