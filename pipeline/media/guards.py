@@ -13,6 +13,7 @@ from pipeline.media import records
 from pipeline.media.entry import Entry
 from pipeline.media.errors import Difference, NoPatientID, SeveralPatients
 
+_ACCENTS = re.compile("([A-Za-z])[\u0300-\u036f]+")  # the block of combining marks, behind a Latin letter
 UNKNOWN_PATIENT_ID = "UNKNOWN"  # in the directory record, where a person allowed a disc without Patient ID
 
 
@@ -39,11 +40,12 @@ class Identity:
 def comparable_name(name: str) -> str:
     """Return a person name so that spellings of the same name are equal: case, accents, blanks, `^` at the end.
 
+    Accents are those of Latin letters; in other scripts the marks make other letters.
     The alphabetic group alone is compared where there is one: the others are not sent by every machine.
     """
     group = next((group for group in name.split("=") if group.strip(" ^")), "")
     letters = unicodedata.normalize("NFKD", group)
-    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    plain = _ACCENTS.sub(r"\1", letters)
     return " ".join(re.split(r"[\^\s,]+", plain.casefold())).strip()
 
 

@@ -16,7 +16,8 @@ from pipeline.media.model import DiscOptions, LeftOut, Medium, Patient, PlaceInS
 from pipeline.media.summary import readable_date, readable_name
 
 README, INDEX, SUMS = "README.TXT", "INDEX.HTM", "SHA256.TXT"
-_ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
+# What XML 1.0, 2.2 does not allow, and what turns the direction of all text behind it, which a name may hold.
+_ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]")
 _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # a name is one line, whatever stands in it
 _PROFILES = {"cd": "STD-GEN-CD", "dvd": "STD-GEN-DVD-J2K", "usb": "STD-GEN-USB-J2K", "any": ""}
 _KINDS = {

@@ -7,7 +7,7 @@ import pytest
 from pipeline.media import records
 from pipeline.media.entry import Entry
 from pipeline.media.errors import NoPatientID, SeveralPatients
-from pipeline.media.guards import check_patient
+from pipeline.media.guards import check_patient, comparable_name
 from pipeline.model import InstanceKey
 
 
@@ -121,3 +121,16 @@ def test_the_same_name_in_two_character_sets_is_one_patient():
 def test_names_without_romanised_group_are_compared_too():
     with pytest.raises(SeveralPatients):
         check_patient([entry(1, name="Петров^Иван"), entry(2, name="Сидоров^Иван")])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("Müller^Jörg", "MULLER^JORG", True),
+        ("Nguyễn^Văn", "Nguyen^Van", True),
+        ("かき^たろう", "がき^たろう", False),
+        ("Иванов^Андрей", "Иванов^Андреи", False),
+    ],
+)
+def test_accents_of_latin_letters_make_no_other_name_but_marks_of_other_scripts_do(one, other, is_same):
+    assert (comparable_name(one) == comparable_name(other)) == is_same

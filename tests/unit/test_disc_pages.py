@@ -141,3 +141,10 @@ def test_dates_are_written_with_dashes_and_what_is_none_stays():
     assert readable_date("20260102") == "2026-01-02"
     assert readable_date("2026.01.02") == "2026-01-02"
     assert readable_date("about 1970") == "about 1970"
+
+
+def test_what_turns_the_direction_of_all_text_behind_it_is_taken_out():
+    name = "Doe\u202e^\u2066Jane"
+    for page in (index(text=name), readme(text=name)):
+        assert not {"\u202e", "\u2066"} & set(page)
+    assert "Doe, Jane" in index(text=name)
