@@ -1,7 +1,9 @@
 """What is remembered of the latest image of a study, or of its latest set: pipeline.media.shelf keeps it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.model import InstanceKey
@@ -70,6 +72,14 @@ class Record:
         """Return why this very file was left out of the image, None where it was not."""
         sha256, reason = self.left_out.get(key, ("", ""))
         return reason if sha256 == source_sha256 and reason else None
+
+
+def table_in(file: Path) -> dict[str, Any]:
+    """Return what the file of a study holds; raises ValueError where that is no table."""
+    table = json.loads(file.read_bytes())
+    if not isinstance(table, dict):
+        raise ValueError("it is no table")  # noqa: TRY004
+    return table
 
 
 def remembered(table: Mapping[str, Any]) -> Record:

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,15 @@ from typing import Any
 from pipeline.digest import sha256_of
 from pipeline.errors import Permanent
 from pipeline.filing import component
+from pipeline.media.keeping import let_go
 from pipeline.media.model import Disc
 from pipeline.media.offering import FILE_MODE, FOLDER_MODE, restrict
-from pipeline.media.remembered import Image, Record, remembered
+from pipeline.media.remembered import Image, Record, remembered, table_in
 from pipeline.media.result import as_json, set_as_json
 from pipeline.model import InstanceKey
 from pipeline.spool import flush_path, write_durably
 
 HIDDEN = ".storestow"
-KEEP_IMAGES = timedelta(days=7)
-KEEP_RECORDS = timedelta(days=366)
 _OURS = {"stem", "is_offered", "is_forgotten", "refused"}  # what a record holds more than the result others see
 
 
@@ -155,7 +154,7 @@ class Shelf:
         self._write(self._table() | {"is_offered": True})
 
     def _table(self) -> dict[str, Any]:
-        return _table_in(self._record)
+        return table_in(self._record)
 
     def _write(self, table: dict[str, Any]) -> dict[str, Any]:
         write_durably(self._record, json.dumps(table).encode())
@@ -202,40 +201,7 @@ class Shelf:
 
     def tidy(self, now: datetime) -> None:
         """Let go, in the whole folder, of images kept a week and of records kept a year."""
-        for path in self._hidden.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another study's, which its own delivery has removed
-                _tidy(path, now.timestamp() - path.stat().st_mtime)
-
-
-def _tidy(path: Path, age: float) -> None:
-    if path.suffix in {".image", ".images"} and age > KEEP_IMAGES.total_seconds():
-        _shorten(path.with_suffix(".json"))
-        _remove(path)
-    elif path.suffix in {".json", ".lock"} and age > KEEP_RECORDS.total_seconds():
-        path.unlink(missing_ok=True)
-
-
-def _shorten(record: Path) -> None:
-    """Forget what was on an image that goes; its name remains, so that nobody takes a part for the whole."""
-    with contextlib.suppress(FileNotFoundError, ValueError):  # what cannot be read remains for a person to look at
-        table = _table_in(record)
-        short = {"instances": [], "left_out": [], "refused": [], "is_forgotten": True}
-        write_durably(record, json.dumps(table | short).encode())
-
-
-def _table_in(record: Path) -> dict[str, Any]:
-    """Return what the file holds; raises ValueError where that is no table."""
-    table = json.loads(record.read_bytes())
-    if not isinstance(table, dict):
-        raise ValueError("it is no table")  # noqa: TRY004
-    return table
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        let_go(self._hidden, self._record, now)
 
 
 def _is(path: Path, meant: Record | Image) -> bool:

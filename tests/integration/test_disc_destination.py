@@ -1,5 +1,6 @@
 """kind = "iso": a disc of the whole study in a folder others take it from, made once, never over anything."""
 
+import fcntl
 import json
 import os
 import time
@@ -18,7 +19,8 @@ from pipeline.destinations import from_table
 from pipeline.errors import Configuration, Permanent, Transient
 from pipeline.media.contents import IsoContents
 from pipeline.media.errors import SeveralPatients
-from pipeline.media.shelf import KEEP_IMAGES, Shelf
+from pipeline.media.keeping import KEEP_IMAGES
+from pipeline.media.shelf import Shelf
 from pipeline.model import Consignment, InstanceKey, Item, Receipt, ReceiptState
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -355,6 +357,25 @@ def test_what_another_study_removes_meanwhile_does_not_keep_a_disc_from_being_ma
     listed = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda path: iter([path / "9.9.result", *listed(path)]))
     assert delivered(destination(folder), item(an_object(tmp_path / "in")))[0].state is ReceiptState.STORED
+
+
+def test_what_is_kept_of_a_study_stays_as_long_as_somebody_works_at_that_study(tmp_path, folder):
+    where = destination(folder)
+    delivered(where, item(an_object(tmp_path / "in")))
+    kept, record, lock = (folder / ".storestow" / f"{STUDY}.{suffix}" for suffix in ("image", "json", "lock"))
+    long_ago = time.time() - KEEP_IMAGES.total_seconds() - 60
+    os.utime(kept, (long_ago, long_ago))
+    before = record.read_bytes()
+    others = [
+        item(an_object(tmp_path / "in", n, StudyInstanceUID=f"{STUDY}.{n}", SeriesInstanceUID=f"{STUDY}.{n}.1"))
+        for n in ("2", "3")
+    ]
+    with lock.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        delivered(where, others[0], number=2)
+        assert (kept.exists(), record.read_bytes()) == (True, before)
+    delivered(where, others[1], number=3)
+    assert (kept.exists(), json.loads(record.read_bytes())["is_forgotten"]) == (False, True)
 
 
 def test_whoever_has_no_business_in_the_folder_reads_neither_images_nor_lists(tmp_path, folder):

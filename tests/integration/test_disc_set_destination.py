@@ -19,8 +19,8 @@ from pipeline.errors import PeerUnavailable, Permanent
 from pipeline.media import loading
 from pipeline.media.errors import TooLarge
 from pipeline.media.inspection import inspect
+from pipeline.media.keeping import KEEP_IMAGES
 from pipeline.media.model import DVD
-from pipeline.media.shelf import KEEP_IMAGES
 from pipeline.model import Consignment, ConsignmentAbout, InstanceKey, Item, Receipt, ReceiptState
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
