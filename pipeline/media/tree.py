@@ -7,7 +7,8 @@ from pathlib import Path
 from pipeline.media.arrangement import Placed
 from pipeline.media.viewer import ViewerFile
 
-# In a list of graft points `=` and the backslash mean something, and lines end at line breaks.
+# In a list of graft points `=` and the backslash mean something, and lines end at line breaks. A path on the disc
+# can quote the first two; the file behind it is linked under a plain name.
 _PLAIN = re.compile(r"[^=\\\x00-\x1f\x7f]+")
 
 
@@ -36,5 +37,6 @@ def graft_points(tree: Mapping[str, Path], folder: Path) -> bytes:
             folder.mkdir(exist_ok=True)
             named = folder / f"{number:06d}"
             named.symlink_to(source)
-        lines.append(f"{path}={named}\n")
+        quoted = re.sub(r"([=\\])", r"\\\1", path)
+        lines.append(f"{quoted}={named}\n")
     return "".join(lines).encode("utf-8", "surrogateescape")

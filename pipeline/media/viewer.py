@@ -1,17 +1,19 @@
 """The site's own viewer, from a folder it is licensed to hand out; none is ever shipped with this program."""
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipeline.events import escaped
 from pipeline.media.errors import UnfitViewer
+from pipeline.media.viewer_names import check_names
 
-RESERVED = frozenset({"DICOMDIR", "DICOM", "IHE_PDI", "README.TXT", "INDEX.HTM", "SHA256.TXT"})
+RESERVED = ("DICOMDIR", "DICOM", "IHE_PDI", "README.TXT", "INDEX.HTM", "SHA256.TXT")
 AUTORUN = "AUTORUN.INF"  # programs that start by themselves are blocked where it matters, and mistrusted elsewhere
-MOST_LEVELS = 8  # directory levels, PS3.12 F
-LONGEST_NAME = 64  # characters in Joliet, by which Windows reads
+_MOST_FOLDERS = 64  # one in the other; a disc holds far fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,44 +28,51 @@ class ViewerFile:
 def viewer_files(folder: Path, at: Literal["VIEWER", "root"]) -> tuple[ViewerFile, ...]:
     """Return every file of the viewer with its place on the disc; AUTORUN.INF is left out.
 
-    Raises UnfitViewer where a file cannot be read, or cannot be on a disc under its name.
+    Raises UnfitViewer, naming the file and the remedy, where one cannot be read or cannot be on a disc under its
+    name, by whichever of its names a reader goes; and where a link leads out of the folder.
     """
     prefix: tuple[str, ...] = ("VIEWER",) if at == "VIEWER" else ()
-    files = tuple(_below(folder, folder, prefix))
+    try:
+        root = folder.resolve(strict=True)
+        files = tuple(_below(root, root, prefix))
+    except OSError as error:
+        at_fault = escaped(error.filename or folder)
+        raise UnfitViewer(f"viewer folder {folder}: {at_fault}: {error.strerror}: mend or remove it") from error
     if not files:
         raise UnfitViewer(f"viewer folder {folder} holds no file")
-    seen: dict[tuple[str, ...], Path] = {}
-    for file in files:
-        _check(file, folder)
-        same = seen.setdefault(tuple(name.upper() for name in file.place), file.path)
-        if same != file.path:
-            raise UnfitViewer(
-                f"viewer files {same} and {file.path} differ in case only, which Windows does not see"
-            )
+    check_names((file.place for file in files), (*RESERVED, AUTORUN) if at == "root" else ())
     return files
 
 
 def _below(folder: Path, root: Path, prefix: tuple[str, ...]) -> Iterator[ViewerFile]:
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False) and len(prefix) < _MOST_FOLDERS:
+            yield from _below(path, root, (*prefix, entry.name))
+        elif entry.name.upper() != AUTORUN:
+            yield _file(path, root, (*prefix, entry.name))
+
+
+def _file(path: Path, root: Path, place: tuple[str, ...]) -> ViewerFile:
+    """Return the file; nothing but a file is opened: whoever opens a pipe waits."""
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _below(Path(entry.path), root, (*prefix, entry.name))
-            elif entry.name.upper() != AUTORUN:
-                path = Path(entry.path)
-                with path.open("rb"):
-                    yield ViewerFile(path.resolve(), (*prefix, entry.name), path.stat().st_size)
-    except OSError as error:
-        raise UnfitViewer(f"viewer folder {root}: {error.filename or folder}: {error.strerror}") from error
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: it leads to itself
+        raise _unfit(path, "is a link that leads nowhere, or where nobody may look: mend or remove it") from error
+    if not real.is_relative_to(root):
+        raise _unfit(path, "is a link that leads out of the folder: put the file itself there")
+    status = real.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise _unfit(path, "is a link to a folder, or lies too deep: put the folder itself there")
+    if not stat.S_ISREG(status.st_mode):
+        raise _unfit(path, "is no file, but a pipe, a socket or a device: remove it")
+    if status.st_size >= 1 << 32:
+        raise _unfit(path, "is 4 GiB or larger: remove it")
+    with real.open("rb"):
+        return ViewerFile(real, place, status.st_size)
 
 
-def _check(file: ViewerFile, folder: Path) -> None:
-    shown = file.path.name
-    if file.place[0].upper() in RESERVED:
-        raise UnfitViewer(f"viewer folder {folder} holds {file.place[0]}, a name the disc needs for itself")
-    if len(file.place) > MOST_LEVELS:
-        raise UnfitViewer(f"viewer file {shown} lies more than {MOST_LEVELS} levels deep on the disc")
-    if any(len(name) > LONGEST_NAME or not name.isprintable() for name in file.place):
-        raise UnfitViewer(f"viewer file {shown}: a name has more than {LONGEST_NAME} characters, or odd ones")
-    if file.size >= 1 << 32:
-        raise UnfitViewer(f"viewer file {shown} is 4 GiB or larger")
+def _unfit(path: Path, fault: str) -> UnfitViewer:
+    return UnfitViewer(f"viewer file {escaped(path)} {fault}")

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from discs import an_object
+from discs import a_disc, an_object
 
-from pipeline.errors import Usage
+from pipeline.errors import Transient, Usage
+from pipeline.media import viewer as viewer_module
+from pipeline.media.contents import IsoContents
+from pipeline.media.errors import UnfitViewer
 from pipeline.media.folders import files_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -140,3 +143,59 @@ def test_what_may_not_be_read_is_an_error_that_names_it(closed, tmp_path):
     assert made.returncode == 64
     assert f"in/{closed} cannot be read: Permission denied" in made.stderr
     assert sorted(one.name for one in tmp_path.iterdir()) == ["in"]
+
+
+# --- the viewer's folder, and what xorriso makes of its names ----------------------------------------------
+
+
+def a_viewer(folder: Path, *names: str) -> Path:
+    for name in ("start.exe", *names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return folder
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("at", ["VIEWER", "root"])
+def test_names_that_are_let_pass_are_on_the_disc_as_they_are(at, tmp_path):
+    names = (
+        *(
+            "a=b.dll",
+            " x",
+            "DICOMDIR.EXE",
+            "Readme.text",
+            "IHE_PDI.x/DICOMDIR",
+            "ein é.txt",
+            "#'%$,.txt",
+            "n" * 64,
+        ),
+        *("library_one.dll", "library_two.dll", "ABCDEFGH.TXT", "a/b.c.d/.hidden", "x..y"),
+        "/".join(("d" * 60, "e" * 49, "f")),
+    )
+    disc = a_disc(tmp_path, an_object(tmp_path / "in"), viewer=a_viewer(tmp_path / "v", *names), viewer_at=at)
+    contents = IsoContents(disc.path, by_long_names=True)
+    try:
+        prefix = "VIEWER/" if at == "VIEWER" else ""
+        assert {f"{prefix}{name}" for name in names} < contents.files.keys()
+    finally:
+        contents.close()
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(["INDEX.HTML"], ["README.TXT1"], ["DicomDirViewer"], ["IHE PDI/x"], ["README.TXT;1"]),
+        *(["a*b"], ["a;b"], ["a\\b"], ["name."], ["\U0001f600"], ["n" * 65], ["d" * 60 + "/" + "e" * 59]),
+        ["ABCDEFGH.TXT", "ABCDEFGHI.TXT"],
+    ],
+    ids=lambda names: names[0][:16],
+)
+def test_names_that_are_refused_would_have_cost_a_disc(names, tmp_path, monkeypatch):
+    one, folder = an_object(tmp_path / "in"), a_viewer(tmp_path / "v", *names)
+    with pytest.raises(UnfitViewer):
+        a_disc(tmp_path, one, viewer=folder, viewer_at="root")
+    monkeypatch.setattr(viewer_module, "check_names", lambda *_: None)
+    with pytest.raises(Transient):
+        a_disc(tmp_path, one, viewer=folder, viewer_at="root")
