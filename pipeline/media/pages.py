@@ -87,6 +87,7 @@ def _words(story: Story) -> dict[str, Any]:
         "objects": sum(study.instances for study in story.studies),
         "left_out": story.left_out,
         "left_out_groups": _grouped(story.left_out),
+        "left_out_are_objects": all(one.key for one in story.left_out),
         "decoded": story.decoded,
         "pictures": defaultdict(str, story.pictures),
         "volume_id": story.volume_id,
@@ -104,11 +105,17 @@ def _words(story: Story) -> dict[str, Any]:
 
 
 def _grouped(left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
-    """Put objects left out for the same reason together, each by its UID, else by its file's name."""
-    groups: dict[str, list[str]] = defaultdict(list)
+    """Put what was left out for the same reason together, objects by their UIDs.
+
+    A file that is no object is not named: its name may be somebody else's, and who has the disc has not the file.
+    """
+    groups: dict[str, list[LeftOut]] = defaultdict(list)
     for one in left_out:
-        groups[one.reason].append(one.sop_instance_uid or f"file {one.source.name}")
-    return [{"reason": reason, "count": len(uids), "uids": uids} for reason, uids in groups.items()]
+        groups[one.reason].append(one)
+    return [
+        {"reason": reason, "count": len(group), "uids": [uid for one in group if (uid := one.sop_instance_uid)]}
+        for reason, group in groups.items()
+    ]
 
 
 _environment = Environment(
