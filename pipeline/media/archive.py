@@ -10,6 +10,7 @@ import pyzipper
 from pipeline.media.errors import UnfitPassPhrase
 
 _LEVEL = 1  # of deflate: level 6 takes twice the time to save a few percent of real images
+_MODE = 0o640  # as xorriso gives an image, less what the umask takes
 SHORTEST = 10  # characters of a pass phrase
 
 
@@ -40,9 +41,10 @@ def _opened(target: Path, pass_phrase: str | None) -> Any:
         "compresslevel": _LEVEL,
         "strict_timestamps": False,
     }
+    target.touch(_MODE, exist_ok=False)
     if pass_phrase is None:
-        return zipfile.ZipFile(target, "x", **how)
-    archive = pyzipper.AESZipFile(target, "x", **how)
+        return zipfile.ZipFile(target, "w", **how)
+    archive = pyzipper.AESZipFile(target, "w", **how)
     archive.setpassword(pass_phrase.encode())
     archive.setencryption(pyzipper.WZ_AES, nbits=256)
     return archive

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +18,7 @@ from pipeline.media.model import Disc, Progress
 from pipeline.media.result import as_json as result_of
 
 _console = Console(highlight=False)
+_MOST_NAMED = 5  # files left out for one reason
 _STAGES = {"read": "reading objects", "decode": "decoding", "write": "writing", "verify": "reading back"}
 
 
@@ -37,13 +39,20 @@ def progress() -> Iterator[Progress]:
 def show_discs(discs: Sequence[Disc], *, as_json: bool) -> None:
     """Print what was made: one disc, or all of a set, which is a list in JSON."""
     if as_json:
-        results = [result_of(disc, disc.path.name) for disc in discs]
+        results = [_result(disc) for disc in discs]
         print(json.dumps(results if discs[0].place else results[0], indent=2))  # noqa: T201
         return
     if discs[0].place:
         _say(f"A SET OF {len(discs)} DISCS, in the folder {discs[0].path.parent}: hand out all of them")
     for disc in discs:
         _show(disc)
+
+
+def _result(disc: Disc) -> dict[str, Any]:
+    """Return the result, with the file of everything left out: it is for who asked, and stays off the disc."""
+    table = result_of(disc, disc.path.name)
+    named = zip(table["left_out"], disc.left_out, strict=True)
+    return table | {"left_out": [entry | {"file": str(one.source)} for entry, one in named]}
 
 
 def _show(disc: Disc) -> None:
@@ -57,8 +66,10 @@ def _show(disc: Disc) -> None:
         _say(f"{disc.duplicates} files were repetitions of an object that is on it")
     for reason, count in Counter(one.reason for one in disc.left_out).items():
         _say(f"LEFT OUT {count}: {reason}")
-        for one in [one for one in disc.left_out if one.reason == reason][:5]:
-            _say(f"    {one.sop_instance_uid or '-'}  {one.source.name}")
+        for one in [one for one in disc.left_out if one.reason == reason][:_MOST_NAMED]:
+            _say(f"    {one.sop_instance_uid or '-'}  {one.source}")
+        if count > _MOST_NAMED:
+            _say(f"    and {count - _MOST_NAMED} more; --json names every file")
     _say("read back: every object and every record of its DICOMDIR is as it should be")
 
 

@@ -18,6 +18,7 @@ from pipeline.media.errors import NoPlace, NoSpace
 
 _PREFIX = ".storestow-disc-"
 _LOCK = "lock"
+_SPARE = 16 << 20  # bytes that others may write meanwhile
 _YOUNG = 60.0  # seconds: a folder that is just being made has no lock yet
 
 
@@ -41,10 +42,13 @@ def scratch_beside(target: Path) -> Iterator[Path]:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raise NoSpace unless so many bytes, and a little more, can be written into `folder`."""
+    """Raise NoSpace unless so many bytes can be written into `folder`, and a few more."""
     free = shutil.disk_usage(folder).free
-    if needed + (16 << 20) > free:
-        raise NoSpace(f"{folder} has {free:,} bytes free, the disc takes {needed:,}")
+    if needed + _SPARE > free:
+        raise NoSpace(
+            f"{folder} has {free:,} bytes free, the disc takes {needed:,} and {_SPARE:,} must stay free: "
+            f"make room for {needed + _SPARE - free:,} more"
+        )
 
 
 @contextlib.contextmanager

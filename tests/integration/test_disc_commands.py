@@ -78,6 +78,18 @@ def test_what_is_left_out_is_said_on_the_terminal_and_in_the_log(tmp_path, objec
     assert "Doe" not in made.stderr
 
 
+def test_a_file_that_is_no_object_is_named_to_the_operator_and_not_in_the_log(tmp_path, objects):
+    for number in range(7):
+        (tmp_path / "in" / f"SMITH_MARY_{number}.pdf").write_bytes(b"%PDF-1.7")
+    made = storestow("disc", "in", "-o", "A1.iso", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert f"{tmp_path}/in/SMITH_MARY_4.pdf" in made.stdout
+    assert "and 2 more; --json names every file" in made.stdout
+    result = json.loads(storestow("disc", "--json", "in", "-o", "B1.iso", cwd=tmp_path).stdout)
+    assert [one["file"] for one in result["left_out"]] == [f"{tmp_path}/in/SMITH_MARY_{n}.pdf" for n in range(7)]
+    assert "SMITH" not in made.stderr
+
+
 def test_an_encrypted_zip_is_made_and_looked_at(tmp_path, objects):
     phrase = {"STORESTOW_PASS_PHRASE": "correct horse battery"}
     assert storestow("disc", "in", "-o", "A1.zip", "--encrypt", cwd=tmp_path, **phrase).returncode == 0
