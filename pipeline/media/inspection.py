@@ -104,6 +104,9 @@ def _inspect_wholeness(files: Sequence[Seen], found: Inspection) -> None:
     unreadable = [f"{one.path} ({one.unreadable})" for one in files if one.unreadable]
     if unreadable:
         found.error(f"{len(unreadable)} files cannot be read: {some(unreadable)}")
+    bare = [one.path for one in files if one.is_bare]
+    if bare:
+        found.error(f"{len(bare)} DICOM objects have no preamble, so that nothing opens them: {some(bare)}")
     damaged = [f"{one.path} ({one.problem})" for one in files if one.problem]
     if damaged:
         found.error(f"{len(damaged)} files are damaged: {some(damaged)}")

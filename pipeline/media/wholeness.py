@@ -25,7 +25,9 @@ from pipeline.part10 import (
 
 _IN_MEMORY = 64 << 20  # bytes of an object; a larger one lies in a temporary file while it is looked at
 _MOST_PADDING = 64 << 10  # zeros behind an object: the largest block that a writer of media fills up
-_ROWS, _PIXELS_ELSEWHERE = 0x00280010, 0x00287FE0  # Rows, Pixel Data Provider URL
+_SOP_INSTANCE, _ROWS = 0x00080018, 0x00280010
+_PIXELS_ELSEWHERE = 0x00287FE0  # Pixel Data Provider URL
+_FIRST_GROUPS = (b"\2\0", b"\x08\0")  # with which an object begins that has no preamble
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Seen:
     why_none: str = ""
     problem: str = ""
     unreadable: str = ""
+    is_bare: bool = False  # an object all but for the preamble, without which nobody takes it for one
 
 
 def seen(contents: Contents) -> Iterator[Seen]:
@@ -55,7 +58,7 @@ def seen(contents: Contents) -> Iterator[Seen]:
 
 def _seen(path: str, size: int, passing: Passing) -> Seen:
     first = next(passing, b"")
-    claims, why_none, problem = None, _why_none(first), ""
+    claims, why_none, problem, is_bare = None, _why_none(first), "", False
     if not why_none:
         with _held(chain((first,), passing), size) as data:
             try:
@@ -63,10 +66,13 @@ def _seen(path: str, size: int, passing: Passing) -> Seen:
                 problem = _problem(data, claims)
             except NoClaims as reason:
                 why_none = problem = str(reason)
+    elif first[:2] in _FIRST_GROUPS:
+        with _held(chain((first,), passing), size) as data:
+            is_bare = _is_bare(data)
     sha256 = passing.sha256()
     if passing.size < size:
         problem = f"{size:,} bytes are listed, {passing.size:,} are there"
-    return Seen(path, sha256, claims, why_none, problem)
+    return Seen(path, sha256, claims, why_none, problem, is_bare=is_bare)
 
 
 def _why_none(first: bytes) -> str:
@@ -88,6 +94,13 @@ def _held(pieces: Iterable[bytes], size: int) -> Iterator[Bytes]:
         file.flush()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
+
+
+def _is_bare(data: Bytes) -> bool:
+    try:
+        return _SOP_INSTANCE in walk(data).elements
+    except Malformed:
+        return False
 
 
 def _problem(data: Bytes, claims: Claims) -> str:

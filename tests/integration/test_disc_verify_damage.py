@@ -4,6 +4,7 @@ import random
 import shutil
 import subprocess
 import zipfile
+import zlib
 
 import pydicom
 import pytest
@@ -90,6 +91,26 @@ def test_a_whole_object_of_any_encoding_is_not_called_damaged_and_a_cut_one_is(s
     assert not [one for one in errors(inspect(vendors)) if "damaged" in one]
     path.write_bytes(path.read_bytes()[:-40])
     assert [one for one in errors(inspect(vendors)) if "1 files are damaged: DICOM/OTHER (" in one]
+
+
+def test_a_deflated_object_that_was_cut_before_it_was_deflated_is_damaged(vendors):
+    path = an_object(vendors / "DICOM", "OTHER", source="image_dfl.dcm")
+    whole = path.read_bytes()
+    inflator = zlib.decompressobj(-zlib.MAX_WBITS)
+    begins = 144 + int.from_bytes(whole[140:144], "little")
+    data_set = inflator.decompress(whole[begins:])
+    deflator = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    path.write_bytes(whole[:begins] + deflator.compress(data_set[:-300]) + deflator.flush())
+    assert [one for one in errors(inspect(vendors)) if "1 files are damaged: DICOM/OTHER (truncated" in one]
+
+
+def test_an_object_without_preamble_is_found_though_no_index_has_it(vendors):
+    path = an_object(vendors / "DICOM", "OTHER")
+    path.write_bytes(path.read_bytes()[132:])
+    (vendors / "DICOM" / "NONE").write_bytes(b"\x08\0 begins another kind of file as well")
+    assert errors(inspect(vendors)) == [
+        "1 DICOM objects have no preamble, so that nothing opens them: DICOM/OTHER"
+    ]
 
 
 def test_a_file_that_may_not_be_read_is_one_error_and_the_others_are_looked_at(vendors, monkeypatch):

@@ -71,6 +71,15 @@ def test_a_deflated_object_that_is_garbled_is_no_object(tmp_path):
         claims_of(data[:400] + b"\xff" * 500)
 
 
-def test_the_processes_that_read_discs_do_without_pydicom():
-    script = "import sys, pipeline.media.look; sys.exit('pydicom' in sys.modules)"
-    subprocess.run([sys.executable, "-c", script], check=True)
+def test_the_processes_that_read_discs_do_without_pydicom_also_where_headers_are_long(tmp_path):
+    path = an_object(tmp_path)
+    data_set = pydicom.dcmread(path)
+    data_set.add_new(0x00091010, "LO", "PRIVATE")
+    data_set.add_new(0x00091011, "OB", bytes(2 << 20))
+    data_set.save_as(path)
+    script = (
+        "import sys\nfrom pipeline.media.look import look\ndata = open(sys.argv[1], 'rb').read()\n"
+        "look('DICOM/A', (data[at : at + (1 << 20)] for at in range(0, len(data), 1 << 20)))\n"
+        "sys.exit('pydicom' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script, path], check=True)
