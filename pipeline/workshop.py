@@ -35,7 +35,6 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_TRIM_THRESHOLD_": "1048576",  # give pixel buffers back to the system between instances
-    "MALLOC_MMAP_THRESHOLD_": "1048576",  # which else would map and clear every buffer of a slice anew
 }
 
 

@@ -25,7 +25,7 @@ class Contents(Protocol):
     folders: frozenset[str]
 
     def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield the bytes of a file, a megabyte a piece; raises Damaged or OSError."""
+        """Yield the bytes of a file, piece by piece; raises Damaged or OSError."""
 
     def close(self) -> None:
         """Close what was opened."""

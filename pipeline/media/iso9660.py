@@ -15,7 +15,7 @@ SECTOR = 2048
 SHORT_NAME = re.compile(r"[A-Z0-9_]{1,8}(\.[A-Z0-9_]{1,3})?")  # level 1, PS3.12 F
 _FIRST_DESCRIPTOR = 16
 _MOST_DESCRIPTORS = 64
-_PIECE = 1 << 20
+_PIECE = 120 << 10  # bytes; for larger ones memory is mapped and cleared anew each time
 _MOST_ENTRIES = 500_000
 _MOST_LEVELS = 64
 _PRIMARY, _SUPPLEMENTARY, _END = 1, 2, 255
@@ -74,7 +74,7 @@ def read_volume(path: Path) -> Volume:
 
 
 def pieces_of(image: BinaryIO, file: File) -> Iterator[bytes]:
-    """Yield the bytes of a file in pieces of a megabyte; fewer than its length where the image is cut."""
+    """Yield the bytes of a file in pieces; fewer than its length where the image is cut."""
     for offset, length in file.extents:
         image.seek(offset)
         left = length

@@ -124,7 +124,7 @@ def test_two_files_too_large_to_be_hashed_are_not_taken_for_the_same(tmp_path, w
     ]
 
 
-@pytest.mark.parametrize("size", [0, 1, 65_536, (4 << 20) - 1, 4 << 20, (4 << 20) + 1])
+@pytest.mark.parametrize("size", [0, 1, (120 << 10) - 1, 120 << 10, (120 << 10) + 1, (64 << 20) + 1])
 def test_a_file_hashes_to_what_others_find(tmp_path, size):
     path = tmp_path / "file"
     path.write_bytes(os.urandom(size))
