@@ -27,6 +27,7 @@ _IN_MEMORY = 64 << 20  # bytes of an object; a larger one lies in a temporary fi
 _MOST_PADDING = 64 << 10  # zeros behind an object: the largest block that a writer of media fills up
 _SOP_INSTANCE, _ROWS = 0x00080018, 0x00280010
 _PIXELS_ELSEWHERE = 0x00287FE0  # Pixel Data Provider URL
+_RAW_DATA = b"1.2.840.10008.5.1.4.1.1.66"  # may tell rows and columns, and has its pixels in private attributes
 _FIRST_GROUPS = (b"\2\0", b"\x08\0")  # with which an object begins that has no preamble
 
 
@@ -107,25 +108,26 @@ def _problem(data: Bytes, claims: Claims) -> str:
     """Say in what way an object is not whole, "" where it is."""
     try:
         if claims.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN.encode():
-            return _problem_of_deflated(data)
-        return _lacking(walk(data), len(data))
+            return _problem_of_deflated(data, claims)
+        return _lacking(walk(data), len(data), claims)
     except Malformed as reason:
         return str(reason)
 
 
-def _problem_of_deflated(data: Bytes) -> str:
+def _problem_of_deflated(data: Bytes, claims: Claims) -> str:
     with tempfile.TemporaryDirectory() as folder:
         deflated, whole = Path(folder, "deflated"), Path(folder, "whole")
         deflated.write_bytes(data)
         with whole.open("wb") as target:
             inflate(deflated, target)
         with whole.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as inflated:
-            return _lacking(walk(inflated), len(inflated))
+            return _lacking(walk(inflated), len(inflated), claims)
 
 
-def _lacking(layout: Layout, size: int) -> str:
+def _lacking(layout: Layout, size: int, claims: Claims) -> str:
     if size - layout.end > _MOST_PADDING:
         return f"its last {size - layout.end:,} bytes are zeros"
-    if _ROWS in layout.elements and layout.pixels is None and _PIXELS_ELSEWHERE not in layout.elements:
+    has_none = layout.pixels is None and _PIXELS_ELSEWHERE not in layout.elements
+    if has_none and _ROWS in layout.elements and claims.sop_class_uid != _RAW_DATA:
         return "it has rows and columns, and no pixels"
     return ""

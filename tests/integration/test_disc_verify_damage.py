@@ -104,6 +104,11 @@ def test_a_deflated_object_that_was_cut_before_it_was_deflated_is_damaged(vendor
     assert [one for one in errors(inspect(vendors)) if "1 files are damaged: DICOM/OTHER (truncated" in one]
 
 
+def test_raw_data_that_tells_rows_and_columns_is_whole_without_pixels(vendors):
+    an_object(vendors / "DICOM", "RAW", SOPClassUID="1.2.840.10008.5.1.4.1.1.66", remove=["PixelData"])
+    assert not [one for one in errors(inspect(vendors)) if "damaged" in one]
+
+
 def test_an_object_without_preamble_is_found_though_no_index_has_it(vendors):
     path = an_object(vendors / "DICOM", "OTHER")
     path.write_bytes(path.read_bytes()[132:])
