@@ -17,6 +17,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from pipeline import part10
+from pipeline.deflation import inflate, is_deflated
 from pipeline.model import InstanceKey
 from pipeline.part10 import Layout, Malformed
 
@@ -112,9 +113,9 @@ def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.
         Malformed: see `part10.walk`.
     """
     with ExitStack() as stack:
-        if part10.is_deflated(path):
+        if is_deflated(path):
             inflated = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
-            part10.inflate(path, inflated)
+            inflate(path, inflated)
             inflated.flush()
             number = inflated.fileno()
         else:

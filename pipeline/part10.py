@@ -6,11 +6,9 @@ is bounded in depth and count whatever a peer sent (facts/perf.md 7).
 """
 
 import mmap
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from struct import Struct
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 Bytes = bytes | mmap.mmap
 
@@ -34,7 +32,6 @@ SHORT_VRS = frozenset(
 OPAQUE_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV"})
 MAX_DEPTH = 48  # real objects stay below 10; deeper is an attack on whoever recurses
 MAX_ELEMENTS = 1_000_000  # in one file, nested ones counted
-MAX_INFLATED = 1 << 30  # bytes a deflated data set may inflate to
 _ZEROS = bytes(1 << 20)
 
 
@@ -98,7 +95,7 @@ def walk(data: Bytes) -> Layout:
     """
     has_preamble = data[128:132] == b"DICM"
     start = 132 if has_preamble else 0
-    meta, data_set = _walk_meta(data, start)
+    meta, data_set = walk_meta(data, start)
     syntax = text_of(data, meta.get(0x00020010))
     explicit, little = _encoding_of(syntax) if syntax else _guessed_encoding(data, data_set)
     walker = _Walker(data, explicit, little)
@@ -117,47 +114,6 @@ def text_of(data: Bytes, element: Element | None) -> str:
     if element is None:
         return ""
     return bytes(data[element.value : element.end]).decode("latin-1").strip(" \0")
-
-
-def is_deflated(path: Path) -> bool:
-    """Tell whether the file meta information says that the data set is deflated (PS3.5 A.5)."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    start = 132 if head[128:132] == b"DICM" else 0
-    try:
-        meta, _ = _walk_meta(head, start)
-    except Malformed:
-        return False
-    return text_of(head, meta.get(0x00020010)) == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
-
-
-def inflate(path: Path, target: BinaryIO) -> None:
-    """Write `path` with its data set inflated to `target`, piece by piece, at most MAX_INFLATED bytes.
-
-    Raises:
-        Malformed: the stream is broken or inflates to more (a decompression bomb).
-    """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = 132 if data[128:132] == b"DICM" else 0
-        _, offset = _walk_meta(data, start)
-        target.write(data[:offset])
-        inflator = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-        written = 0
-        try:
-            while offset < len(data) and not inflator.eof:
-                rest = data[offset : offset + (1 << 20)]
-                offset += len(rest)
-                while rest:
-                    piece = inflator.decompress(rest, 1 << 22)
-                    rest = inflator.unconsumed_tail
-                    written += target.write(piece)
-                    if written > MAX_INFLATED:
-                        raise Malformed(f"the deflated data set inflates to more than {MAX_INFLATED >> 20} MiB")
-            target.write(inflator.flush())
-        except zlib.error as error:
-            raise Malformed(f"the deflated data set cannot be inflated: {error}") from error
-        if not inflator.eof:
-            raise Malformed("the deflated data set is truncated")
 
 
 _SYNTAXES = {
@@ -189,7 +145,7 @@ def _is_vr(two: bytes) -> bool:
     return len(two) == 2 and b"A" <= two[:1] <= b"Z" and b"A" <= two[1:] <= b"Z"
 
 
-def _walk_meta(data: Bytes, start: int) -> tuple[dict[int, Element], int]:
+def walk_meta(data: Bytes, start: int) -> tuple[dict[int, Element], int]:
     """Return group 0002 (always Explicit VR LE, PS3.10 7.1) and where the data set begins."""
     walker = _Walker(data, explicit=True, little=True)
     meta: dict[int, Element] = {}

@@ -8,7 +8,7 @@ import pytest
 from hostile_files import hostile
 from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 
-from pipeline import part10
+from pipeline import deflation, part10
 from pipeline.trace import trace
 
 ENCODING = {"name": "nowhere", "kind": "null", "encode": "j2k"}
@@ -45,7 +45,7 @@ def judge(instances: list[dict[str, object]]) -> None:
 
 
 def test_hostile_files_are_quarantined_one_by_one_or_pass_as_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(part10, "MAX_INFLATED", 32 << 20)  # the same, without waiting for the disk
+    monkeypatch.setattr(deflation, "MAX_INFLATED", 32 << 20)  # the same, without waiting for the disk
     monkeypatch.setattr(part10, "MAX_ELEMENTS", 150_000)
     taken, peak, instances = through_the_line(tmp_path, seconds=60)
     judge(instances)

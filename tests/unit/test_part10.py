@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 
-from pipeline import part10
+from pipeline import deflation, part10
 from pipeline.part10 import Malformed
 
 
@@ -137,20 +137,20 @@ def test_a_length_of_four_gigabytes_is_refused_without_reading_it():
 def test_a_deflated_data_set_is_inflated_in_pieces(tmp_path):
     path = Path(get_testdata_file("image_dfl.dcm"))
     target = io.BytesIO()
-    assert part10.is_deflated(path)
-    part10.inflate(path, target)
+    assert deflation.is_deflated(path)
+    deflation.inflate(path, target)
     layout = part10.walk(target.getvalue())
     assert part10.text_of(target.getvalue(), layout.elements[0x00080016]) == "1.2.840.10008.5.1.4.1.1.7"
 
 
 def test_a_deflated_data_set_that_inflates_without_bound_is_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(part10, "MAX_INFLATED", 1 << 16)
+    monkeypatch.setattr(deflation, "MAX_INFLATED", 1 << 16)
     with pytest.raises(Malformed, match="inflates to more than"):
-        part10.inflate(Path(get_testdata_file("image_dfl.dcm")), io.BytesIO())
+        deflation.inflate(Path(get_testdata_file("image_dfl.dcm")), io.BytesIO())
 
 
 def test_a_truncated_deflated_data_set_is_named_so(tmp_path):
     path = tmp_path / "cut"
     path.write_bytes(read("image_dfl.dcm")[:-500])
     with pytest.raises(Malformed, match=r"truncated|cannot be inflated"):
-        part10.inflate(path, io.BytesIO())
+        deflation.inflate(path, io.BytesIO())
