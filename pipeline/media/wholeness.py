@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from pipeline.deflation import inflate
 from pipeline.media.claims import Claims, NoClaims, claims_in
 from pipeline.media.contents import PIECE, Contents, Damaged
 from pipeline.media.look import Passing
@@ -19,7 +20,6 @@ from pipeline.part10 import (
     Bytes,
     Layout,
     Malformed,
-    inflate,
     walk,
 )
 
