@@ -19,7 +19,7 @@ from pipeline.media.model import CD, EXPLICIT
 from pipeline.media.pages import INDEX, README, SUMS
 from pipeline.media.read_back import DICOMDIR
 from pipeline.media.viewer import AUTORUN
-from pipeline.media.wholeness import Seen, seen
+from pipeline.media.wholeness import NO_PIXELS, Seen, seen
 
 _FILE_SET_ID = re.compile(r"[A-Z0-9_ ]{1,16}")
 _MOST_LEVELS = 8
@@ -107,7 +107,9 @@ def _inspect_wholeness(files: Sequence[Seen], found: Inspection) -> None:
     bare = [one.path for one in files if one.is_bare]
     if bare:
         found.error(f"{len(bare)} DICOM objects have no preamble, so that nothing opens them: {some(bare)}")
-    damaged = [f"{one.path} ({one.problem})" for one in files if one.problem]
+    damaged = [f"{one.path} ({one.problem})" for one in files if one.problem not in {"", NO_PIXELS}]
+    if without := [one.path for one in files if one.problem == NO_PIXELS]:
+        found.note(f"{len(without)} objects have rows and columns, and no pixels: {some(without)}")
     if damaged:
         found.error(f"{len(damaged)} files are damaged: {some(damaged)}")
 

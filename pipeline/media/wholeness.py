@@ -27,6 +27,7 @@ _IN_MEMORY = 64 << 20  # bytes of an object; a larger one lies in a temporary fi
 _MOST_PADDING = 64 << 10  # zeros behind an object: the largest block that a writer of media fills up
 _SOP_INSTANCE, _ROWS = 0x00080018, 0x00280010
 _PIXELS_ELSEWHERE = 0x00287FE0  # Pixel Data Provider URL
+NO_PIXELS = "it has rows and columns, and no pixels"  # cut there, or it never had any: nobody can tell
 _RAW_DATA = b"1.2.840.10008.5.1.4.1.1.66"  # may tell rows and columns, and has its pixels in private attributes
 _FIRST_GROUPS = (b"\2\0", b"\x08\0")  # with which an object begins that has no preamble
 
@@ -129,5 +130,5 @@ def _lacking(layout: Layout, size: int, claims: Claims) -> str:
         return f"its last {size - layout.end:,} bytes are zeros"
     has_none = layout.pixels is None and _PIXELS_ELSEWHERE not in layout.elements
     if has_none and _ROWS in layout.elements and claims.sop_class_uid != _RAW_DATA:
-        return "it has rows and columns, and no pixels"
+        return NO_PIXELS
     return ""
