@@ -100,4 +100,4 @@ def test_a_ledger_lost_after_the_clock_was_set_back_delivers_nothing_twice(site:
     assert held == {"nowhere"}
     site.run("retry", "--all")
     site.work()
-    site.assert_all_is_accounted_for()
+    site.assert_all_is_accounted_for(ledger_was_lost=True)
