@@ -67,11 +67,6 @@ class _TooShort(_NotHere):
     """Say that what was read of the file ends before the last of the values."""
 
 
-def claims_of(head: bytes) -> Claims:
-    """Return what a file claims, of which `head` is all that there is; raises NoClaims."""
-    return claims_in((head,))
-
-
 def claims_in(pieces: Iterable[bytes]) -> Claims:
     """Return what a file claims, reading on until all of it is found; raises NoClaims.
 

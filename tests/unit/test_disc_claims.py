@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from discs import an_object
 
-from pipeline.media.claims import Claims, NoClaims, claims_in, claims_of
+from pipeline.media.claims import Claims, NoClaims, claims_in
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -23,7 +23,7 @@ def in_pieces(data: bytes, size: int) -> list[bytes]:
 def test_the_claims_are_the_same_however_the_file_comes(source, size, tmp_path):
     path = an_object(tmp_path, source=source, IssuerOfPatientID="HOSPITAL", SeriesInstanceUID="1.2.3.4")
     data = path.read_bytes()
-    whole = claims_of(data)
+    whole = claims_in([data])
     assert (whole.patient_id, whole.issuer, whole.birth_date) == (b"P1", b"HOSPITAL", b"19700101")
     assert whole.series_instance_uid == b"1.2.3.4"
     assert claims_in(in_pieces(data, size)) == whole
@@ -68,7 +68,7 @@ def test_a_header_without_end_is_given_up(tmp_path, monkeypatch):
 def test_a_deflated_object_that_is_garbled_is_no_object(tmp_path):
     data = an_object(tmp_path, source="image_dfl.dcm").read_bytes()
     with pytest.raises(NoClaims, match="cannot be inflated"):
-        claims_of(data[:400] + b"\xff" * 500)
+        claims_in([data[:400] + b"\xff" * 500])
 
 
 def test_the_processes_that_read_discs_do_without_pydicom_also_where_headers_are_long(tmp_path):

@@ -11,7 +11,7 @@ from discs import an_object
 from pydicom.uid import generate_uid
 
 from pipeline.media.arrangement import arranged, placed
-from pipeline.media.claims import Claims, NoClaims, claims_of
+from pipeline.media.claims import Claims, NoClaims, claims_in
 from pipeline.media.cross_check import mismatches
 from pipeline.media.dicomdir import dicomdir
 from pipeline.media.directory import NoDirectory, read_directory
@@ -200,7 +200,7 @@ def test_the_short_reader_and_pydicom_say_the_same_of_real_objects(name):
     path = Path(pydicom.data.get_testdata_file(name))
     data_set = pydicom.dcmread(path, force=True)
     try:
-        claims = claims_of(path.read_bytes()[: 1 << 20])
+        claims = claims_in([path.read_bytes()[: 1 << 20]])
     except NoClaims:
         assert name == "ExplVR_LitEndNoMeta.dcm"
         return
@@ -222,7 +222,7 @@ def test_the_short_reader_passes_sequences_of_undefined_length(tmp_path):
     data_set.ReferencedImageSequence = [inner, inner]
     data_set["ReferencedImageSequence"].is_undefined_length = True
     data_set.save_as(path)
-    assert claims_of(path.read_bytes()).patient_id == b"P1"
+    assert claims_in([path.read_bytes()]).patient_id == b"P1"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_the_short_reader_passes_sequences_of_undefined_length(tmp_path):
 def test_a_record_that_leads_to_another_object_is_found_out(tmp_path, attribute, change):
     path = an_object(tmp_path)
     (listed,) = read_directory(dicomdir(tree_of(path), "D")).listed
-    claims = claims_of(path.read_bytes())
+    claims = claims_in([path.read_bytes()])
     assert list(mismatches(listed, claims)) == []
     values = {name: getattr(claims, name) for name in Claims.__slots__}
     assert list(mismatches(listed, Claims(**{**values, **change}))) == [attribute]
