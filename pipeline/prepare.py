@@ -4,7 +4,8 @@ Runs in the workshop's processes. A step that fails stops this instance and says
 where it is, untouched, and nothing unprocessed is ever handed on (facts/users.md B6).
 """
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class Task:
     origin: Origin
     rules: Sequence[Rule]
     encodings: tuple[str, ...]
-    target: Path  # outputs are named after it: <target>.plain.dcm, <target>.<encoding>.dcm
+    target: Path  # outputs are named after it and what they hold: <target>.<encoding>.<start of its SHA-256>.dcm
     scratch: Path
 
 
@@ -109,8 +110,6 @@ def _prepare(task: Task, data: Bytes, layout: Layout) -> Prepared:
         plain = _plain(task, data, layout, header, result.touched)
         outputs += [replace(plain, encoding=name, reason=reason) for name, reason in reasons.items()]
     outputs += [_encapsulated(task, name, whole) for name, (_, whole) in encoded.items()]
-    for output in outputs:
-        _prove(task, output)
     prepared = Prepared(result.changes, tuple(outputs))
     for one, _ in encoded.values():
         prepared = replace(
@@ -159,13 +158,11 @@ def _pixels(name: str, header: Dataset, data: Bytes, layout: Layout) -> tuple[by
 
 def _plain(task: Task, data: Bytes, layout: Layout, header: Dataset, touched: frozenset[int]) -> Output:
     """Return the instance as received but for its coerced attributes; the very file where nothing changed."""
+    syntax = layout.transfer_syntax_uid
     if not touched and layout.has_preamble and _says_what_it_is(header, layout):
-        return Output(
-            "", task.source, task.received_sha256, task.source.stat().st_size, layout.transfer_syntax_uid
-        )
-    path = task.target.with_name(f"{task.target.name}.plain.dcm")
-    sha256 = write_instance(path, data, layout, header, touched)
-    return Output("", path, sha256, path.stat().st_size, layout.transfer_syntax_uid)
+        _prove(task, task.source, syntax)
+        return Output("", task.source, task.received_sha256, task.source.stat().st_size, syntax)
+    return _made(task, "plain", syntax, lambda path: write_instance(path, data, layout, header, touched))
 
 
 def _says_what_it_is(header: Dataset, layout: Layout) -> bool:
@@ -179,17 +176,33 @@ def _says_what_it_is(header: Dataset, layout: Layout) -> bool:
 
 
 def _encapsulated(task: Task, name: str, whole: Dataset) -> Output:
-    path = task.target.with_name(f"{task.target.name}.{name}.dcm")
-    sha256 = write_data_set(path, whole)
-    return Output(name, path, sha256, path.stat().st_size, str(whole.file_meta.TransferSyntaxUID))
+    syntax = str(whole.file_meta.TransferSyntaxUID)
+    return replace(_made(task, name, syntax, lambda path: write_data_set(path, whole)), encoding=name)
 
 
-def _prove(task: Task, output: Output) -> None:
-    """Read back what was written: well-formed, of the promised syntax, and still the same instance."""
+def _made(task: Task, name: str, transfer_syntax_uid: str, write: Callable[[Path], str]) -> Output:
+    """Return what `write` wrote and told the SHA-256 of, proven, under a name no other content can have.
+
+    Two deliveries may have the same file made again at the same time, and a third be sending it: what has its
+    name is whole, and is never written to.
+    """
+    beside = task.target.with_name(f".{task.target.name}.{name}.{secrets.token_hex(4)}")
     try:
-        with data_set_of(output.path, task.scratch) as (data, layout):
+        sha256 = write(beside)
+        _prove(task, beside, transfer_syntax_uid)
+        path = task.target.with_name(f"{task.target.name}.{name}.{sha256[:16]}.dcm")
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return Output("", path, sha256, path.stat().st_size, transfer_syntax_uid)
+
+
+def _prove(task: Task, path: Path, transfer_syntax_uid: str) -> None:
+    """Read back what is to be sent: well-formed, of the promised syntax, and still the same instance."""
+    try:
+        with data_set_of(path, task.scratch) as (data, layout):
             uids = [part10.text_of(data, layout.elements.get(tag)) for tag in IDENTITY]
-            if InstanceKey(*uids) == task.key and layout.transfer_syntax_uid == output.transfer_syntax_uid:
+            if InstanceKey(*uids) == task.key and layout.transfer_syntax_uid == transfer_syntax_uid:
                 return
     except Malformed as malformed:
         raise Permanent(f"what was written does not read back: {malformed}") from malformed

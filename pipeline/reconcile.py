@@ -170,7 +170,7 @@ def _renew_accounts(site: Site) -> None:
 
 
 def _drop_outputs(site: Site) -> None:
-    """Drop what was made of arrivals that have ended well, or are no longer here."""
+    """Drop what was made of arrivals that have ended well, or are no longer here, and what was being made."""
     with site.ledger.reading() as look:
         rows = arrivals.states(look)
         unneeded = [
@@ -180,3 +180,5 @@ def _drop_outputs(site: Site) -> None:
         ]
     for name in unneeded:
         drop_outputs(name, site.spool)
+    for half_made in site.spool.outputs.glob("*/.*"):
+        half_made.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -67,6 +68,7 @@ class OneRoom:
 
     def __init__(self, *_: object) -> None:
         self._is_closed = False
+        self._one_at_a_time = threading.Lock()  # as a process does; the libraries count on it (docs/adr/0003)
 
     def each(self, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         for task in tasks:
@@ -76,7 +78,8 @@ class OneRoom:
         if self._is_closed:
             raise WorkshopClosed
         try:
-            return function(task)
+            with self._one_at_a_time:
+                return function(task)
         except StorestowError as error:
             return error
         except OSError as error:

@@ -1,24 +1,15 @@
 """What leaves as it came is the very file, where its own header says what it is; else it is made right."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pydicom
 import pytest
+from preparing import task_of
 from pydicom.data import get_testdata_file
 
 from pipeline.errors import Permanent
-from pipeline.intake import read
-from pipeline.model import Origin
 from pipeline.orders.identified import prepare_identified
-from pipeline.prepare import Task, prepare
-
-
-def task_of(file: Path, folder: Path, encoding: str = "none") -> Task:
-    found = read(file)
-    assert found.key is not None
-    origin = Origin("cdrecord", "PACS", "CDRECORD", None, datetime.now(UTC))
-    return Task(1, file, found.received_sha256, found.key, origin, (), (encoding,), folder / "out", folder)
+from pipeline.prepare import prepare
 
 
 @pytest.fixture

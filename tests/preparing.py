@@ -1,0 +1,16 @@
+"""What the workshop is asked to do for one file."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.intake import read
+from pipeline.model import Origin
+from pipeline.prepare import Task
+
+
+def task_of(file: Path, folder: Path, encoding: str = "none") -> Task:
+    """Return the task of preparing `file` for one destination, to be made in `folder`."""
+    found = read(file)
+    assert found.key is not None
+    origin = Origin("cdrecord", "PACS", "CDRECORD", None, datetime.now(UTC))
+    return Task(1, file, found.received_sha256, found.key, origin, (), (encoding,), folder / "out", folder)
