@@ -17,7 +17,7 @@ from pipeline.ledger import Ledger, accounts, arrivals
 from pipeline.model import ArrivalState
 from pipeline.schedule import may_go
 from pipeline.site import SEND, Site
-from pipeline.spool import Spool, rename_durably, write_durably
+from pipeline.spool import Spool, alone_in, rename_durably, write_durably
 from pipeline.waypoints import reached
 
 UNREADABLE = "no readable instance"
@@ -91,15 +91,20 @@ def renew_accounts(delivery: int, site: Site) -> None:
 
 
 def renew_account(name: str, spool: Spool, ledger: Ledger) -> None:
-    """Write the account of a settled arrival anew, and begin its time of keeping again."""
-    now = time.time()
-    account, is_well = _account(name, now, ledger)
-    write_durably(spool.settled / name / ACCOUNT, account)
-    reached("account-renewed")
-    with ledger.transaction() as change:
-        arrivals.set_settled_at(change, name, now)
-    if is_well:
-        drop_outputs(name, spool)
+    """Write the account of a settled arrival anew, and begin its time of keeping again.
+
+    One after the other: of two deliveries that end at once, the later would write into the earlier's file, and
+    what the earlier had read before could be what stays.
+    """
+    with alone_in(spool.settled / name):
+        now = time.time()
+        account, is_well = _account(name, now, ledger)
+        write_durably(spool.settled / name / ACCOUNT, account)
+        reached("account-renewed")
+        with ledger.transaction() as change:
+            arrivals.set_settled_at(change, name, now)
+        if is_well:
+            drop_outputs(name, spool)
 
 
 def drop_outputs(name: str, spool: Spool) -> None:

@@ -5,6 +5,7 @@ A room carries the one fact that must outlive the ledger: `incoming`, `arrivals`
 """
 
 import contextlib
+import fcntl
 import functools
 import os
 import sys
@@ -19,9 +20,6 @@ from types import ModuleType
 import psutil
 
 from pipeline.errors import Configuration, Permanent, Transient
-
-if sys.platform == "darwin":
-    import fcntl
 
 HOOK = Path("hooks") / "study-complete"
 NETWORK_FILE_SYSTEMS = (
@@ -184,6 +182,17 @@ def rename_durably(source: Path, target: Path) -> None:
     source.rename(target)
     for folder in {source.parent, target.parent}:
         flush_path(folder)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep every thread and process that asks the same away from `folder` for the block."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def fsync_tree(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pydicom
 import pytest
@@ -9,7 +11,7 @@ from fake_dcm4chee import FakeDcm4chee
 from line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 from pydicom.uid import JPEG2000Lossless, generate_uid
 
-from pipeline import custody, quarantine
+from pipeline import custody, quarantine, waypoints
 from pipeline.errors import Configuration, Permanent
 from pipeline.intake import ACCOUNT
 from pipeline.ledger import FILE_NAME, reports
@@ -341,3 +343,26 @@ def test_what_came_by_a_receiver_that_is_no_longer_configured_waits_and_says_so(
         arrive(site.spool, instance(tmp_path))
         rounds(worker, until=lambda: "configuration no longer names it" in caplog.text)
         assert states(site, "instances") == {"received": 1}
+
+
+def test_two_deliveries_that_end_at_once_write_the_account_one_after_the_other(tmp_path, monkeypatch):
+    """Else the later writes into the file the earlier is about to give its name."""
+    is_written, may_go_on = threading.Event(), threading.Event()
+
+    def wait(point: str) -> None:
+        if point == "account-renewed" and not is_written.is_set():
+            is_written.set()
+            assert may_go_on.wait(10)
+
+    with working(settings_for(tmp_path)) as (site, worker), ThreadPoolExecutor(2) as threads:
+        name = arrive(site.spool, instance(tmp_path))
+        rounds(worker, until=all_settled(site))
+        monkeypatch.setattr(waypoints, "observer", wait)
+        earlier = threads.submit(custody.renew_account, name, site.spool, site.ledger)
+        assert is_written.wait(10)
+        later = threads.submit(custody.renew_account, name, site.spool, site.ledger)
+        with pytest.raises(TimeoutError):
+            later.result(timeout=0.3)
+        may_go_on.set()
+        earlier.result(10), later.result(10)
+        assert json.loads((site.spool.settled / name / ACCOUNT).read_bytes())["instances"]
