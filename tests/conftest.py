@@ -8,6 +8,7 @@ from unittest import mock
 
 import pydicom.data
 import pytest
+from certificate_authority import Authority, Identity
 from pynetdicom.transport import AssociationSocket
 
 HERE = Path(__file__).resolve().parent
@@ -24,6 +25,18 @@ def corpus() -> Path:
     if IN_CI:
         pytest.fail("the corpus is not there, and this is CI: set STORESTOW_CORPUS to its folder", pytrace=False)
     return BUNDLED
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Return who issues the certificates of this run."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def server(authority: Authority) -> Identity:
+    """Return the certificate of whoever listens."""
+    return authority.identity("server")
 
 
 @pytest.fixture(scope="session", autouse=True)

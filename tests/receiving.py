@@ -2,6 +2,7 @@
 
 import contextlib
 import struct
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from subprocess import Popen
 
 import psutil
-from dicom_programs import free_port, program, running, wait_until
+from dicom_programs import ENVIRONMENT, free_port, program, running, wait_until
 from pydicom import dcmread
 
 from pipeline.spool import Spool
@@ -69,6 +70,18 @@ def _is_storescp(process: psutil.Process) -> bool:
         return process.name() == "storescp" and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def received_to_its_end(site: Path) -> subprocess.CompletedProcess[str]:
+    """Run a receiver that is to end by itself, and return what it said."""
+    return subprocess.run(
+        [sys.executable, "-I", "-m", "pipeline", "--site", site, "receive", "r"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 @contextlib.contextmanager

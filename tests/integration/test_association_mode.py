@@ -5,7 +5,6 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,18 @@ import pytest
 from dicom_programs import ENVIRONMENT, dcmsend, echoscu, program, storescu, wait_until
 from pydicom import dcmread
 from pynetdicom import AE
-from receiving import CT, ROOT, Reception, files_of, has_ended, kill, receiving, write_instance, write_site
+from receiving import (
+    CT,
+    ROOT,
+    Reception,
+    files_of,
+    has_ended,
+    kill,
+    received_to_its_end,
+    receiving,
+    write_instance,
+    write_site,
+)
 
 from pipeline import dcmtk
 from pipeline.receivers import is_receiving, sweep_abandoned
@@ -385,13 +395,6 @@ def test_a_bug_costs_one_association(tmp_path):
 
 def test_an_address_of_another_machine_is_a_configuration_error_that_names_it(tmp_path):
     site = write_site(tmp_path, "association", 11112, more='bind = "192.0.2.77"')
-    done = subprocess.run(
-        [sys.executable, "-I", "-m", "pipeline", "--site", site, "receive", "r"],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = received_to_its_end(site)
     assert done.returncode == 78
     assert "192.0.2.77" in done.stderr

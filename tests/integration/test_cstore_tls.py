@@ -26,16 +26,6 @@ PATIENT = {"associate_timeout": "10s", "response_timeout": "30s"}
 
 
 @pytest.fixture(scope="session")
-def authority(tmp_path_factory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="session")
-def server(authority) -> Identity:
-    return authority.identity("server")
-
-
-@pytest.fixture(scope="session")
 def us(authority) -> Identity:
     return authority.identity("us")
 

@@ -4,7 +4,6 @@ import json
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,22 +11,12 @@ from pathlib import Path
 import pytest
 from association_requests import context, rejection, request
 from certificate_authority import Authority, Identity
-from dicom_programs import ENVIRONMENT, Sent, echoscu, program, storescu, wait_until
-from receiving import CT, ROOT, files_of, receiving, write_instance, write_site
+from dicom_programs import Sent, echoscu, program, storescu, wait_until
+from receiving import CT, ROOT, files_of, received_to_its_end, receiving, write_instance, write_site
 
 pytestmark = pytest.mark.programs
 
 MODES = pytest.mark.parametrize("mode", ["study", "association"])
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="session")
-def server(authority) -> Identity:
-    return authority.identity("server")
 
 
 @pytest.fixture(scope="session")
@@ -191,14 +180,7 @@ def test_files_that_do_not_fit_are_a_configuration_error_that_names_them(tmp_pat
     own = authority.identity("spoiled")
     spoil(own)
     site = write_site(tmp_path, mode, 11112, more=tls(own, authority))
-    done = subprocess.run(
-        [sys.executable, "-I", "-m", "pipeline", "--site", site, "receive", "r"],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = received_to_its_end(site)
     assert done.returncode == 78
     assert words in done.stderr
     assert 'receiver "r".tls' in done.stderr

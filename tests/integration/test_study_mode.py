@@ -13,7 +13,17 @@ import pytest
 from dicom_programs import ENVIRONMENT, dcmsend, echoscu, free_port, program, running, storescu, wait_until
 from pydicom import dcmread
 from pynetdicom import AE
-from receiving import CT, ROOT, files_of, has_ended, kill, receiving, write_instance, write_site
+from receiving import (
+    CT,
+    ROOT,
+    files_of,
+    has_ended,
+    kill,
+    received_to_its_end,
+    receiving,
+    write_instance,
+    write_site,
+)
 
 pytestmark = pytest.mark.programs
 
@@ -223,14 +233,7 @@ def test_a_port_in_use_is_a_configuration_error_that_names_it(tmp_path):
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         site = write_site(tmp_path, "study", port)
-        done = subprocess.run(
-            [sys.executable, "-I", "-m", "pipeline", "--site", site, "receive", "r"],
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = received_to_its_end(site)
     assert done.returncode == 78
     assert f"port = {port} is in use by" in " ".join(done.stderr.split())
     assert f"process {os.getpid()}" in " ".join(done.stderr.split())
@@ -238,14 +241,7 @@ def test_a_port_in_use_is_a_configuration_error_that_names_it(tmp_path):
 
 def test_a_second_receive_beside_a_running_one_is_refused(tmp_path):
     with receiving(tmp_path, "study") as r:
-        done = subprocess.run(
-            [sys.executable, "-I", "-m", "pipeline", "--site", r.site, "receive", "r"],
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = received_to_its_end(r.site)
         assert done.returncode == 78
         assert f"already running (process {r.process.pid})" in " ".join(done.stderr.split())
         assert echoscu(r.port).exit_code == 0
@@ -281,14 +277,7 @@ def test_a_storescp_that_cannot_start_is_a_configuration_error_after_it_has_said
     impostor.chmod(0o755)
     site = write_site(tmp_path, "study", free_port())
     site.write_text(site.read_text().replace(program("storescp"), str(impostor)))
-    done = subprocess.run(
-        [sys.executable, "-I", "-m", "pipeline", "--site", site, "receive", "r"],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = received_to_its_end(site)
     assert done.returncode == 78
     assert "F: no such thing" in done.stderr
     assert "does not start for receiver r" in " ".join(done.stderr.split())
