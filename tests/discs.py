@@ -1,27 +1,56 @@
 """Make small discs of real objects, take them apart by other programs, and ask validators about them."""
 
+import contextlib
 import re
 import shutil
 import subprocess
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest import mock
 
 import pydicom
+import pytest
 from dicom_programs import ENVIRONMENT, program
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
 from pydicom.fileset import FileSet
 from pydicom.uid import generate_uid
+from small_studies import pinned
 
+from pipeline import waypoints
 from pipeline.media.making import make_disc
 from pipeline.media.model import Disc, DiscOptions, Source
+from pipeline.model import InstanceKey, Item
 
 MADE_AT = datetime(2026, 11, 4, 9, 30, tzinfo=UTC)
 PATIENT = {"PatientID": "P1", "PatientName": "Doe^Jane", "PatientBirthDate": "19700101", "AccessionNumber": "A1"}
 STUDY = "1.2.826.0.1.3680043.9.9999.7"
 SHORT = re.compile(r"[A-Z0-9_]{1,8}(\.[A-Z0-9_]{1,3})?")
+
+
+class Killed(BaseException):
+    """What ends a delivery where a killed process would have stopped."""
+
+
+@contextlib.contextmanager
+def killed_at(point: str) -> Iterator[None]:
+    """Have the block end where it reaches this point, which it must."""
+
+    def die(name: str) -> None:
+        if name == point:
+            raise Killed
+
+    with mock.patch.object(waypoints, "observer", die), pytest.raises(Killed):
+        yield
+
+
+def item(path: Path) -> Item:
+    """Return a file as the item of a consignment."""
+    data_set = pydicom.dcmread(path, stop_before_pixels=True)
+    key = InstanceKey(data_set.StudyInstanceUID, data_set.SeriesInstanceUID, data_set.SOPInstanceUID)
+    return pinned(path, key)
 
 
 def an_object(

@@ -9,19 +9,18 @@ from typing import Any
 
 import pydicom
 import pytest
-from discs import PATIENT, STUDY, an_object, assert_records_agree, taken_apart
+from discs import PATIENT, STUDY, Killed, an_object, assert_records_agree, item, killed_at, taken_apart
 from line_site import all_settled, arrive, rounds, settings_for, states, working
 from pydantic import ValidationError
-from small_studies import pinned
 
-from pipeline import check, waypoints
+from pipeline import check
 from pipeline.destinations import from_table
 from pipeline.errors import Configuration, Permanent, Transient
 from pipeline.media.contents import IsoContents
 from pipeline.media.errors import SeveralPatients
 from pipeline.media.keeping import KEEP_IMAGES
 from pipeline.media.shelf import Shelf
-from pipeline.model import Consignment, InstanceKey, Item, Receipt, ReceiptState
+from pipeline.model import Consignment, Item, Receipt, ReceiptState
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -35,12 +34,6 @@ def folder(tmp_path):
 
 def destination(folder: Path, **more: object):
     return from_table({"name": "disc", "kind": "iso", "folder": str(folder), **more})
-
-
-def item(path: Path) -> Item:
-    data_set = pydicom.dcmread(path, stop_before_pixels=True)
-    key = InstanceKey(data_set.StudyInstanceUID, data_set.SeriesInstanceUID, data_set.SOPInstanceUID)
-    return pinned(path, key)
 
 
 def delivered(where, *items: Item, number: int = 1) -> list[Receipt]:
@@ -201,13 +194,9 @@ def test_two_studies_of_one_accession_get_a_disc_each(tmp_path, folder):
 # --- crashes: the process ends at each point; the next attempt finds what is there ------------------------------
 
 
-class Killed(BaseException):
-    pass
-
-
 @pytest.mark.parametrize("point", ["disc-made", "disc-remembered", "disc-result", "disc-offered"])
 @pytest.mark.parametrize("late", [False, True])
-def test_a_crash_at_any_point_ends_in_one_image_of_everything(point, late, tmp_path, folder, monkeypatch):
+def test_a_crash_at_any_point_ends_in_one_image_of_everything(point, late, tmp_path, folder):
     where = destination(folder)
     items = [item(an_object(tmp_path / "in", "0"))]
     if late:
@@ -215,14 +204,8 @@ def test_a_crash_at_any_point_ends_in_one_image_of_everything(point, late, tmp_p
         items[0].path.unlink()
         items.append(item(an_object(tmp_path / "in", "1")))
 
-    def killed(name: str) -> None:
-        if name == point:
-            raise Killed
-
-    monkeypatch.setattr(waypoints, "observer", killed)
-    with pytest.raises(Killed):
+    with killed_at(point):
         delivered(where, items[-1], number=2)
-    monkeypatch.setattr(waypoints, "observer", lambda _: None)
     assert delivered(where, items[-1], number=2)[0].state is ReceiptState.STORED
     name = "A1-2.iso" if late else "A1.iso"
     assert visible(folder) == sorted({"A1.iso", "A1.json", name, name.replace("iso", "json")})
@@ -242,25 +225,15 @@ def results(folder: Path) -> list[dict[str, Any]]:
     return tables
 
 
-def killed_at(point: str, monkeypatch, where, *items: Item) -> None:
-    def killed(name: str) -> None:
-        if name == point:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(waypoints, "observer", killed)
-        with pytest.raises(Killed):
-            delivered(where, *items)
-
-
 @pytest.mark.parametrize("point", ["disc-made", "disc-remembered", "disc-result", "disc-offered"])
 @pytest.mark.parametrize("together", [False, True])
 def test_late_instances_that_come_first_after_a_crash_never_hide_the_earlier_ones(
-    together, point, tmp_path, folder, monkeypatch
+    together, point, tmp_path, folder
 ):
     where = destination(folder)
     early, late = (item(an_object(tmp_path / "in", str(n), InstanceNumber=n)) for n in (1, 2))
-    killed_at(point, monkeypatch, where, early)
+    with killed_at(point):
+        delivered(where, early)
     following = (early, late) if together else (late,)
     assert {one.state for one in delivered(where, *following, number=2)} == {ReceiptState.STORED}
     assert delivered(where, early, number=1)[0].state is ReceiptState.STORED  # its own delivery, again
@@ -276,11 +249,12 @@ def test_late_instances_that_come_first_after_a_crash_never_hide_the_earlier_one
 
 
 def test_an_image_that_went_before_it_was_offered_is_made_again_of_all_and_never_of_the_late_alone(
-    tmp_path, folder, monkeypatch
+    tmp_path, folder
 ):
     where = destination(folder)
     early, late = (item(an_object(tmp_path / "in", str(n), InstanceNumber=n)) for n in (1, 2))
-    killed_at("disc-remembered", monkeypatch, where, early)
+    with killed_at("disc-remembered"):
+        delivered(where, early)
     (image,) = (folder / ".storestow").glob("*.new")
     os.truncate(image, 4096)
     with pytest.raises(Permanent, match="no longer kept"):

@@ -8,7 +8,7 @@ import pytest
 import requests
 from archives import orthanc_archive, study
 from dicom_programs import free_port, wait_until
-from discs import an_object, assert_records_agree, taken_apart
+from discs import an_object, assert_records_agree, item, taken_apart
 from orders_site import orders_site
 from shim_site import BROWSER
 from small_studies import pinned
@@ -29,12 +29,6 @@ def folder(tmp_path):
     folder = tmp_path / "discs"
     folder.mkdir()
     return folder
-
-
-def item(path: Path) -> Item:
-    data_set = pydicom.dcmread(path, stop_before_pixels=True)
-    key = InstanceKey(data_set.StudyInstanceUID, data_set.SeriesInstanceUID, data_set.SOPInstanceUID)
-    return pinned(path, key)
 
 
 class Asked:

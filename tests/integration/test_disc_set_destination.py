@@ -8,12 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pydicom
 import pytest
-from discs import STUDY, an_object, assert_records_agree, taken_apart
-from small_studies import pinned
+from discs import STUDY, an_object, assert_records_agree, item, killed_at, taken_apart
 
-from pipeline import waypoints
 from pipeline.destinations import from_table
 from pipeline.errors import PeerUnavailable, Permanent
 from pipeline.media import loading
@@ -21,7 +18,7 @@ from pipeline.media.errors import TooLarge
 from pipeline.media.inspection import inspect
 from pipeline.media.keeping import KEEP_IMAGES
 from pipeline.media.model import DVD
-from pipeline.model import Consignment, ConsignmentAbout, InstanceKey, Item, Receipt, ReceiptState
+from pipeline.model import Consignment, ConsignmentAbout, Item, Receipt, ReceiptState
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -56,12 +53,6 @@ def small_media(monkeypatch):
     monkeypatch.setattr(loading, "CD", small["cd"])
     monkeypatch.setattr(loading, "DVD", small["dvd"])
     monkeypatch.setattr("pipeline.media.making.DVD", small["dvd"])
-
-
-def item(path: Path) -> Item:
-    data_set = pydicom.dcmread(path, stop_before_pixels=True)
-    key = InstanceKey(data_set.StudyInstanceUID, data_set.SeriesInstanceUID, data_set.SOPInstanceUID)
-    return pinned(path, key)
 
 
 def delivered(folder: Path, *items: Item, number: int = 1, **more: object) -> list[Receipt]:
@@ -215,19 +206,9 @@ def test_a_folder_in_use_is_left_alone(folder, items):
     assert [one.name for one in (folder / "A1").iterdir()] == ["theirs"]
 
 
-class Killed(BaseException):
-    pass
-
-
 @pytest.mark.parametrize("point", ["disc-made", "disc-remembered", "disc-offered"])
 @pytest.mark.parametrize("is_late", [False, True])
-def test_a_crash_at_any_point_ends_in_one_whole_set(  # noqa: PLR0917
-    is_late, point, tmp_path, folder, items, monkeypatch
-):
-    def killed(name: str) -> None:
-        if name == point:
-            raise Killed
-
+def test_a_crash_at_any_point_ends_in_one_whole_set(is_late, point, tmp_path, folder, items):
     there = []
     if is_late:
         delivered(folder, *items)
@@ -237,26 +218,13 @@ def test_a_crash_at_any_point_ends_in_one_whole_set(  # noqa: PLR0917
         items = [late_one(tmp_path)]
         there = [f"A1/A1-{n}of5.{suffix}" for n in range(1, 6) for suffix in ("iso", "json")]
     whole = ["A1", *there] if is_late else WHOLE
-    monkeypatch.setattr(waypoints, "observer", killed)
-    with pytest.raises(Killed):
+    with killed_at(point):
         delivered(folder, *items, number=2)
     assert visible(folder) in ([], whole)
-    monkeypatch.setattr(waypoints, "observer", lambda _: None)
     assert {one.state for one in delivered(folder, *items, number=3)} == {ReceiptState.STORED}
     assert visible(folder) == whole
     assert {one.suffix for one in (folder / ".storestow").iterdir()} == {".json", ".lock", ".images"}
     assert sum(len(table["instances"]) for table in of_set(folder, "A1", 5 if is_late else 4)) == 32 + is_late
-
-
-def killed_at(point: str, monkeypatch, folder: Path, *items: Item) -> None:
-    def killed(name: str) -> None:
-        if name == point:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(waypoints, "observer", killed)
-        with pytest.raises(Killed):
-            delivered(folder, *items)
 
 
 def assert_the_later_set_replaces_the_earlier(folder: Path, items: list[Item], late: Item) -> None:
@@ -271,11 +239,12 @@ def assert_the_later_set_replaces_the_earlier(folder: Path, items: list[Item], l
 
 @pytest.mark.parametrize("point", ["disc-remembered", "disc-offered"])
 @pytest.mark.parametrize("together", [False, True])
-def test_late_instances_that_come_first_after_a_crash_find_the_earlier_set_offered_and_replace_it(  # noqa: PLR0917
-    together, point, tmp_path, folder, items, monkeypatch
+def test_late_instances_that_come_first_after_a_crash_find_the_earlier_set_offered_and_replace_it(
+    together, point, tmp_path, folder, items
 ):
     late = late_one(tmp_path)
-    killed_at(point, monkeypatch, folder, *items)
+    with killed_at(point):
+        delivered(folder, *items)
     following = (*items, late) if together else (late,)
     assert {one.state for one in delivered(folder, *following, number=2)} == {ReceiptState.STORED}
     assert set(WHOLE) < set(visible(folder))
@@ -283,10 +252,9 @@ def test_late_instances_that_come_first_after_a_crash_find_the_earlier_set_offer
     assert_the_later_set_replaces_the_earlier(folder, items, late)
 
 
-def test_a_set_that_was_made_but_not_remembered_is_made_again_after_the_late_instances(
-    tmp_path, folder, items, monkeypatch
-):
-    killed_at("disc-made", monkeypatch, folder, *items)
+def test_a_set_that_was_made_but_not_remembered_is_made_again_after_the_late_instances(tmp_path, folder, items):
+    with killed_at("disc-made"):
+        delivered(folder, *items)
     delivered(folder, late_one(tmp_path), number=2)
     assert visible(folder) == ["A1.iso", "A1.json"]
     delivered(folder, *items)
@@ -327,7 +295,8 @@ def test_a_set_of_which_a_disc_went_before_it_was_offered_is_never_offered_and_m
     failing_once(monkeypatch, folder, *items)
     (folder / ".storestow" / STUDY / "A1-3of4.iso").unlink()
     if crashed_again:
-        killed_at("disc-made", monkeypatch, folder, *items)
+        with killed_at("disc-made"):
+            delivered(folder, *items)
         assert visible(folder) == []
     assert {one.state for one in delivered(folder, *items)} == {ReceiptState.STORED}
     assert visible(folder) == WHOLE
@@ -335,10 +304,9 @@ def test_a_set_of_which_a_disc_went_before_it_was_offered_is_never_offered_and_m
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])
-def test_one_image_not_yet_offered_that_becomes_a_set_leaves_nothing_behind(
-    is_damaged, folder, items, monkeypatch
-):
-    killed_at("disc-remembered", monkeypatch, folder, *items[:8])
+def test_one_image_not_yet_offered_that_becomes_a_set_leaves_nothing_behind(is_damaged, folder, items):
+    with killed_at("disc-remembered"):
+        delivered(folder, *items[:8])
     if is_damaged:
         (image,) = (folder / ".storestow").glob("*.new")
         os.truncate(image, 4096)
