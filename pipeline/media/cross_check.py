@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pipeline.attributes.character_sets import CharacterSet, reads_as_utf_8
 from pipeline.media.claims import Claims
 from pipeline.media.directory import Above, Listed
-from pipeline.media.guards import UNKNOWN_PATIENT_ID, comparable_name
+from pipeline.media.guards import UNKNOWN_PATIENT_ID, Identity, comparable_name
 
 
 def mismatches(listed: Listed, claims: Claims) -> Iterator[str]:
@@ -22,11 +22,7 @@ def mismatches(listed: Listed, claims: Claims) -> Iterator[str]:
     for name, said, found in pairs:
         if said != found:
             yield name
-    if not stands_in(listed, claims) and _text(
-        listed.above.patient_id, listed.above.character_set
-    ) != patient_id_of(claims):
-        yield "Patient ID"
-    yield from _of_the_patient(listed.above, claims)
+    yield from _of_the_patient(listed, claims)
 
 
 def stands_in(listed: Listed, claims: Claims) -> bool:
@@ -34,29 +30,27 @@ def stands_in(listed: Listed, claims: Claims) -> bool:
     return listed.above.patient_id == UNKNOWN_PATIENT_ID.encode() and not claims.patient_id
 
 
-def patient_id_of(claims: Claims) -> str:
-    """Return the Patient ID as text: the same one may be in Latin-1 here and in UTF-8 there."""
-    return _text(claims.patient_id, claims.character_set)
+def identity_of(told: Claims | Above) -> Identity:
+    """Return whose an object says it is, or a record: the same may be in Latin-1 here and in UTF-8 there."""
+    return Identity(
+        patient_id=_text(told.patient_id, told.character_set),
+        issuer=_text(told.issuer, told.character_set),
+        name=comparable_name(_text(told.patient_name, told.character_set)),
+        birth_date=told.birth_date.decode("latin-1").replace(".", ""),  # as written before DICOM 3.0
+    )
 
 
-def _of_the_patient(above: Above, claims: Claims) -> Iterator[str]:
+def _of_the_patient(listed: Listed, claims: Claims) -> Iterator[str]:
     """Yield what the PATIENT record says otherwise; as for the guard, what is empty contradicts nothing."""
-    said = _text(above.patient_name, above.character_set)
-    found = _text(claims.patient_name, claims.character_set)
+    said, found = identity_of(listed.above), identity_of(claims)
+    if said.patient_id != found.patient_id and not stands_in(listed, claims):
+        yield "Patient ID"
     pairs = (
-        ("Patient's Name", comparable_name(said), comparable_name(found)),
-        (
-            "Issuer of Patient ID",
-            _text(above.issuer, above.character_set),
-            _text(claims.issuer, claims.character_set),
-        ),
-        ("Patient's Birth Date", _day(above.birth_date), _day(claims.birth_date)),
+        ("Patient's Name", said.name, found.name),
+        ("Issuer of Patient ID", said.issuer, found.issuer),
+        ("Patient's Birth Date", said.birth_date, found.birth_date),
     )
     yield from (name for name, one, other in pairs if one and other and one != other)
-
-
-def _day(raw: bytes) -> bytes:
-    return raw.replace(b".", b"")  # as written before DICOM 3.0
 
 
 def _text(raw: bytes, character_set: bytes) -> str:

@@ -2,7 +2,6 @@
 
 import re
 import zipfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,13 +9,12 @@ from pydicom.uid import UID
 
 from pipeline.media.claims import Claims
 from pipeline.media.contents import Contents, Damaged, FolderContents, IsoContents, ZipContents, read_all
-from pipeline.media.cross_check import mismatches, patient_id_of, stands_in
-from pipeline.media.directory import Directory, NoDirectory, read_directory
 from pipeline.media.findings import Inspection, some
-from pipeline.media.guards import UNKNOWN_PATIENT_ID
 from pipeline.media.iso9660 import SHORT_NAME, NoIso
+from pipeline.media.listing import inspect_listing
 from pipeline.media.model import CD, EXPLICIT
 from pipeline.media.pages import INDEX, README, SUMS
+from pipeline.media.persons import inspect_persons
 from pipeline.media.read_back import DICOMDIR
 from pipeline.media.viewer import AUTORUN
 from pipeline.media.wholeness import NO_PIXELS, Seen, seen
@@ -83,18 +81,8 @@ def _inspect(contents: Contents, found: Inspection) -> None:
         path: one.claims for path, one in everything.items() if one.claims is not None and path.upper() != DICOMDIR
     }
     found.objects = len(objects)
-    _inspect_patients(objects, found)
-    directory = _directory(contents, found)
-    if directory is not None:
-        _inspect_directory(directory, contents, found)
-        _inspect_records(directory, contents, objects, found)
-        _inspect_other_files(directory, everything, found)
-        unlisted = objects.keys() - {listed.path for listed in directory.listed}
-        if unlisted:
-            found.error(
-                f"{len(unlisted)} DICOM objects are not in the DICOMDIR, so that nobody sees them: "
-                f"{some(sorted(unlisted))}"
-            )
+    inspect_persons(objects, found)
+    inspect_listing(contents, everything, objects, found)
     _inspect_transfer_syntaxes(contents, objects, found)
     _inspect_checksums(contents, everything, found)
     _inspect_company(contents, found)
@@ -112,93 +100,6 @@ def _inspect_wholeness(files: Sequence[Seen], found: Inspection) -> None:
         found.note(f"{len(without)} objects have rows and columns, and no pixels: {some(without)}")
     if damaged:
         found.error(f"{len(damaged)} files are damaged: {some(damaged)}")
-
-
-def _inspect_other_files(directory: Directory, files: Mapping[str, Seen], found: Inspection) -> None:
-    """Say which records lead to files that are no objects: what nobody can open was an image once."""
-    listed = (files[path] for path in sorted({one.path for one in directory.listed} & files.keys()))
-    others = [f"{one.path} ({one.why_none})" for one in listed if one.why_none]
-    if others:
-        found.error(f"{len(others)} records name files that are no DICOM objects: {some(others)}")
-
-
-def _inspect_patients(objects: Mapping[str, Claims], found: Inspection) -> None:
-    patients = Counter(patient_id_of(claims) for claims in objects.values())
-    found.patients = len(patients)
-    if nameless := patients.pop("", 0):
-        found.error(f"{nameless} objects have no Patient ID: nobody can say whose they are")
-    if len(patients) > 1:
-        found.error(f"it holds objects of {len(patients)} patients (by Patient ID)")
-
-
-def _directory(contents: Contents, found: Inspection) -> Directory | None:
-    """Return the index, or say in which way there is none."""
-    if DICOMDIR not in contents.files:
-        found.error(_why_no_directory(contents))
-        return None
-    try:
-        return read_directory(read_all(contents, DICOMDIR))
-    except NoDirectory as reason:
-        found.error(str(reason))
-    except _UNREADABLE:
-        pass  # said already, as of every file that cannot be read
-    return None
-
-
-def _why_no_directory(contents: Contents) -> str:
-    what_happens = "viewers and archives that read discs find nothing"
-    if any(folder.upper() == DICOMDIR for folder in contents.folders):
-        return (
-            "DICOMDIR is a folder, where the index file of that name must be (PS3.10 8.6): there is no index, "
-            f"{what_happens}"
-        )
-    other = next((path for path in contents.files if path.rpartition("/")[2].upper().startswith(DICOMDIR)), None)
-    if other:
-        return f"the index is called {other}; it must be DICOMDIR, in the root: {what_happens}"
-    return f"there is no DICOMDIR, the index of all objects: {what_happens}"
-
-
-def _inspect_directory(directory: Directory, contents: Contents, found: Inspection) -> None:
-    found.file_set_id, found.listed = directory.file_set_id, len(directory.listed)
-    for problem in directory.problems[:3]:
-        found.error(problem)
-    if not directory.listed:
-        found.error("the DICOMDIR lists no object")
-    if contents.volume_id is not None and directory.file_set_id != contents.volume_id:
-        found.note(
-            f'the File-set ID is "{directory.file_set_id}", the volume is called "{contents.volume_id}"; PS3.12 F '
-            "wants them to be the same"
-        )
-    paths = [listed.path for listed in directory.listed]
-    if twice := sorted(path for path, count in Counter(paths).items() if count > 1):
-        found.error(f"{len(twice)} files are named by more than one record: {some(twice)}")
-
-
-def _inspect_records(
-    directory: Directory, contents: Contents, objects: Mapping[str, Claims], found: Inspection
-) -> None:
-    in_capitals = {path.upper() for path in contents.files}
-    missing, wrong, stand_ins = [], [], 0
-    for listed in directory.listed:
-        if listed.path not in contents.files:
-            missing.append(listed.path)
-        elif listed.path in objects and (names := list(mismatches(listed, objects[listed.path]))):
-            wrong.append(f"{listed.path} ({', '.join(names)})")
-        stand_ins += listed.path in objects and stands_in(listed, objects[listed.path])
-    if missing:
-        is_case = in_capitals.issuperset(missing)
-        why = "; they are, in small letters, which not every system takes for the same" if is_case else ""
-        found.error(f"{len(missing)} records name files that are not there: {some(missing)}{why}")
-    if wrong:
-        found.error(
-            f"{len(wrong)} records say something else than the object they lead to, so that it may be shown under "
-            f"a wrong name: {some(wrong)}"
-        )
-    if stand_ins:
-        found.note(
-            f'{stand_ins} records have "{UNKNOWN_PATIENT_ID}" where the object has no Patient ID: a record must '
-            "have one"
-        )
 
 
 def _inspect_transfer_syntaxes(contents: Contents, objects: Mapping[str, Claims], found: Inspection) -> None:

@@ -55,6 +55,36 @@ def test_two_persons_have_a_record_each_with_what_is_theirs(tmp_path, other):
     assert names == {"Doe^Jane", other.get("PatientName", "Doe^Jane")}
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"PatientBirthDate": "19800202"}, "not the same Patient's Birth Date"),
+        ({"PatientName": "Smith^Mary"}, "not the same Patient's Name,"),
+        ({"PatientName": "DOE^JANE", "PatientBirthDate": ""}, None),
+        ({"PatientName": "Smith^Mary", "IssuerOfPatientID": "ELSEWHERE"}, None),
+    ],
+)
+def test_anybodys_disc_on_which_one_patient_id_stands_for_two_is_not_good(tmp_path, other, words):
+    one = an_object(tmp_path / "in", "one", IssuerOfPatientID="HERE")
+    two = an_object(tmp_path / "in", "two", StudyInstanceUID=OTHER, **{"IssuerOfPatientID": "HERE"} | other)
+    disc = a_disc(tmp_path, one, two, allow_several_patients=True)
+    found = inspect(disc.path)
+    assert found.is_good is (words is None)
+    assert words is None or words in " ".join(one.text for one in found.findings)
+    assert "Smith" not in str(found.findings)
+
+
+def test_one_sop_instance_uid_in_two_series_is_spoken_of(tmp_path):
+    uid = generate_uid()
+    paths = [
+        an_object(tmp_path / "in", str(n), SOPInstanceUID=uid, SeriesInstanceUID=generate_uid()) for n in (1, 2)
+    ]
+    found = inspect(a_disc(tmp_path, *paths).path)
+    assert found.is_good
+    (note,) = found.findings
+    assert note.text.startswith("2 objects share their SOP Instance UID with another")
+
+
 def test_two_without_patient_id_in_two_studies_are_two_persons_though_all_else_is_empty(tmp_path):
     nobody = {"PatientID": "", "PatientName": "", "PatientBirthDate": ""}
     one = an_object(tmp_path / "in", "one", **nobody)
