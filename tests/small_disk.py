@@ -17,10 +17,11 @@ def may_mount() -> bool:
 
 def make_read_only(folder: Path) -> None:
     """Let nothing more be opened for writing, made or renamed below `folder`; what is open stays so."""
-    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
-    for _ in range(500):  # busy while another thread has a file open for writing by the new mount
+    for _ in range(500):
+        subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
         if subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=False).returncode == 0:
             return
+        make_writable(folder)  # another thread has opened a file for writing by the new mount, perhaps for good
         time.sleep(0.01)
     raise RuntimeError(f"{folder} could not be made read-only")
 

@@ -7,6 +7,7 @@ each stage in `arrivals` and `deliveries`, what people ask in `reports`.
 
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,6 +54,10 @@ class Ledger:
         self.path = path
         self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 60})
         event.listen(self._engine, "connect", _prepare_connection)
+        self._door = threading.Condition()
+        self._inside = 0  # transactions under way
+        self._mine = threading.local()  # how many of them are this thread's
+        self._must_reopen = False
 
     def create(self, notes: Mapping[str, str] | None = None) -> bool:
         """Create the tables where they are missing; return whether they were, and with them take `notes`.
@@ -92,7 +97,7 @@ class Ledger:
         What is not `flushed` outlives this process, and the machine only with the next transaction that is:
         for what happens hundreds of times a second.
         """
-        with self._classified(), self._engine.connect() as connection:
+        with self._classified(), self._connected() as connection:
             connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if flushed else 'NORMAL'}")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
@@ -105,9 +110,33 @@ class Ledger:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Look at one consistent state without keeping anybody from writing."""
-        with self._classified(), self._engine.connect() as connection:
+        with self._classified(), self._connected() as connection:
             connection.exec_driver_sql("BEGIN")
             yield connection
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """Lend a connection; what was opened while nothing could be written is closed before another is opened.
+
+        SQLite's connections of one process share how the write-ahead log's index was opened, so that one that may
+        only read makes every later one so: all must be closed at the same moment.
+        """
+        depth = getattr(self._mine, "depth", 0)
+        with self._door:
+            self._door.wait_for(lambda: depth or not (self._must_reopen and self._inside))
+            if self._must_reopen and not self._inside:
+                self._engine.dispose()
+                self._must_reopen = False
+            self._inside += 1
+        self._mine.depth = depth + 1
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        finally:
+            self._mine.depth = depth
+            with self._door:
+                self._inside -= 1
+                self._door.notify_all()
 
     @contextmanager
     def _classified(self) -> Iterator[None]:
@@ -117,7 +146,8 @@ class Ledger:
             if _code(error) in _CORRUPT:
                 raise LedgerDamaged(f"{self.path}: {error.orig}; restart the worker to have it rebuilt") from error
             if _code(error) in _NOT_OURS:
-                self._engine.dispose()  # what was opened while nothing could be written would stay so
+                with self._door:
+                    self._must_reopen = True
             if _code(error) in _NOT_NOW:
                 raise Transient(f"{self.path}: {error.orig}") from error
             raise

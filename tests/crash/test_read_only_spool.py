@@ -1,5 +1,6 @@
 """The spool cannot be written, at a start or suddenly: that is said, nothing is lost, it goes on afterwards."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,10 @@ from crash_scene import Scene, make_scene
 from crash_site import CrashSite, crash_site
 from dicom_programs import stop, wait_until
 from small_disk import make_read_only, make_writable, may_mount, small_disk
+
+from pipeline.errors import Transient
+from pipeline.ledger import Ledger
+from pipeline.ledger.tables import note
 
 pytestmark = pytest.mark.skipif(not may_mount(), reason="only root on Linux may mount a disk")
 
@@ -58,3 +63,28 @@ def test_a_worker_goes_on_by_itself_once_it_may_write_again(point: str, site: Cr
         code = stop(process)
     assert code == 0, site.text()
     site.assert_all_is_accounted_for()
+
+
+def test_a_ledger_opened_while_nothing_could_be_written_is_opened_anew_once_nobody_reads_it(tmp_path: Path):
+    """SQLite's connections of one process share what the first was allowed: all must be closed at once."""
+    with small_disk(tmp_path / "spool", "16m") as spool, ThreadPoolExecutor(2) as threads:
+        keeper, ledger = Ledger(spool / "ledger.sqlite3"), Ledger(spool / "ledger.sqlite3")
+        keeper.create()  # and keeps the write-ahead log where the other finds it
+        make_read_only(spool)
+        try:
+            with ledger.reading():
+                with pytest.raises(Transient, match="readonly"):
+                    threads.submit(write, ledger).result(10)
+                keeper.close()
+                make_writable(spool)
+                writing = threads.submit(write, ledger)
+                with pytest.raises(TimeoutError):
+                    writing.result(timeout=0.3)
+            writing.result(10)
+        finally:
+            ledger.close()
+
+
+def write(ledger: Ledger) -> None:
+    with ledger.transaction() as change:
+        change.execute(note.insert().values(key="written", value="yes"))
