@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from pipeline import orders
 from pipeline.accession import parse_list
-from pipeline.errors import Usage
+from pipeline.errors import Transient, Usage
 from pipeline.ledger import Ledger
+from pipeline.ledger.file_identity import file_at
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import OrderView, Placed
 from pipeline.settings import Settings
@@ -61,13 +62,18 @@ def parse_modalities(text: str) -> tuple[str, ...]:
 
 
 def follow(ledger: Ledger, placed: Placed, show: Callable[[OrderView], None]) -> OrderView:
-    """Show how the order stands whenever it has moved on, and return it once it has ended."""
-    pause, last = SHORTEST_WAIT, None
+    """Show how the order stands whenever it has moved on, and return it once it has ended.
+
+    Raises Transient where the worker has set the ledger aside meanwhile: in that file no order ever ends.
+    """
+    pause, last, file = SHORTEST_WAIT, None, file_at(ledger.path)
     while (view := look(ledger, placed)).ended_at is None:
         pause = SHORTEST_WAIT if view != last else min(LONGEST_WAIT, 1.5 * pause)
         show(view)
         last = view
         time.sleep(pause)
+        if file_at(ledger.path) != file:
+            raise Transient("the ledger was damaged and is lost, and this order with it; ask again")
     show(view)
     return view
 

@@ -19,6 +19,7 @@ from pipeline.ledger.tables import instance, order_study, retrieved
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import Crowd, OrderView, Placed, TooManyOrders
 from pipeline.settings import Settings
+from pipeline.shim.present_ledger import PresentLedger
 from pipeline.shim.refusal import TOO_MANY, Refusal, kind_of
 from pipeline.shim.wish import Verb, Wish
 from pipeline.spool import Spool
@@ -46,31 +47,22 @@ class Desk:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.spool = Spool(settings.site.spool)
-        self._ledger: Ledger | None = None
+        self._present = PresentLedger()
         self._crowd = Crowd(tuple(map(str, Verb)), settings.shim.max_concurrent)
 
     def ledger(self) -> Ledger:
-        """Return the open ledger; raises Transient before the worker has made it."""
-        if self._ledger is None:
-            path = self.spool.root / FILE_NAME
-            if not path.exists():
-                raise Transient(f"{path} does not exist yet; start the worker")
-            ledger = Ledger(path)
-            try:
-                ledger.require_tables()
-            except Configuration as error:
-                raise Transient(str(error)) from error
-            self._ledger = ledger
-        return self._ledger
+        """Return the ledger that is in the spool now; raises Transient before the worker has made it."""
+        return self._present.at(self.spool.root / FILE_NAME)
 
     def place(self, wish: Wish, *, for_the_rest: bool = False) -> Placed:
         """Place an order, or find the one that serves the same wish; raises Refusal.
 
         Who asks `for_the_rest` of a file has a part of it, and is served by any order whose file is kept.
         """
+        ledger = self.ledger()
         try:
-            return orders.place(
-                self.ledger(),
+            placed = orders.place(
+                ledger,
                 _remembering_longer(self.settings) if for_the_rest else self.settings,
                 verb=str(wish.verb),
                 accessions=wish.accessions,
@@ -86,6 +78,9 @@ class Desk:
             raise Refusal(TOO_MANY, str(error)) from error
         except Configuration as error:
             raise Refusal(kind_of(OrderError.NOT_CONFIGURED), str(error)) from error
+        if self.ledger() is not ledger:
+            raise Transient("the ledger was set aside while an order was placed in it; it may be in neither")
+        return placed
 
     def look(self, number: int, *, is_new: bool = True) -> OrderView | None:
         """Return how an order stands."""
@@ -122,12 +117,24 @@ class Desk:
             if path := self.spool.find(row.arrival, row.file):
                 yield path
 
-    async def ended(self, placed: Placed, is_gone: Callable[[], Awaitable[bool]]) -> OrderView | None:
+    def stands(self, placed: Placed, wish: Wish) -> OrderView:
+        """Return how the order stands that was placed for a wish.
+
+        Raises Refusal where it is in the ledger no more: one that was rebuilt counts its orders from 1 again, and
+        what has the number now may be another patient's.
+        """
+        view = self.look(placed.order_id, is_new=placed.is_new)
+        if view is None or not _serves(view, wish):
+            detail = "the gateway has lost its ledger, and this order with it; ask again"
+            raise Refusal(kind_of(OrderError.RECEIVER_NOT_READY), detail)
+        return view
+
+    async def ended(self, placed: Placed, wish: Wish, is_gone: Callable[[], Awaitable[bool]]) -> OrderView | None:
         """Return the order once it has ended, None where the asker has gone before; no order ends by that."""
         began = time.monotonic()
         while not await is_gone():
-            view = await ask(self.look, placed.order_id, is_new=placed.is_new)
-            if view is None or view.state != OrderState.OPEN:
+            view = await ask(self.stands, placed, wish)
+            if view.state != OrderState.OPEN:
                 return view
             waited = time.monotonic() - began
             await asyncio.sleep(min(LONGEST_WAIT, max(SHORTEST_WAIT, waited / 20)))
@@ -137,6 +144,17 @@ class Desk:
 def _remembering_longer(settings: Settings) -> Settings:
     longer = max(settings.shim.same_link, settings.site.keep_results)
     return settings.model_copy(update={"shim": settings.shim.model_copy(update={"same_link": longer})})
+
+
+def _serves(view: OrderView, wish: Wish) -> bool:
+    """Tell whether an order was placed for this wish, by whatever makes a wish (`orders.place`)."""
+    return (
+        view.verb == wish.verb
+        and set(view.accessions) == set(wish.accessions)
+        and set(view.modalities) == set(wish.modalities)
+        and view.destination == wish.destination
+        and view.container == wish.container
+    )
 
 
 def reference_of(view: OrderView) -> str:

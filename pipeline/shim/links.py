@@ -9,12 +9,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp
 
-from pipeline.model import OrderError
 from pipeline.orders import OrderView
 from pipeline.shim.answers import refusal_of, sent_body, served
 from pipeline.shim.attachment import name_of
 from pipeline.shim.desk import ask
-from pipeline.shim.refusal import CLIENT_HAS_GONE, PREFETCH, RESULT_GONE, Refusal, kind_of
+from pipeline.shim.refusal import CLIENT_HAS_GONE, PREFETCH, RESULT_GONE, Refusal
 from pipeline.shim.site import ShimSite, site_of
 from pipeline.shim.speech import json, path_of, request_id_of, wants_page
 from pipeline.shim.transfer import OpenResult, Transfer, wanted_part
@@ -59,9 +58,9 @@ async def _answer(request: Request, verb: Verb) -> Response | ASGIApp:
     placed = await ask(site.desk.place, wish, for_the_rest=wants_rest)
     request.state.order = placed.order_id
     if wants_page(request):  # at an address whose reload orders nothing
-        now = _there(await ask(site.desk.look, placed.order_id, is_new=placed.is_new))
+        now = await ask(site.desk.stands, placed, wish)
         return RedirectResponse(path_of(now) + ("?before=1" if now.already_sent else ""), 303)
-    view = await site.desk.ended(placed, request.is_disconnected)
+    view = await site.desk.ended(placed, wish, request.is_disconnected)
     if view is None:
         return Response(status_code=CLIENT_HAS_GONE)
     return await result(request, view)
@@ -104,9 +103,3 @@ async def _file(request: Request, view: OrderView, site: ShimSite, *, is_named: 
     except BaseException:
         opened.close()
         raise
-
-
-def _there(view: OrderView | None) -> OrderView:
-    if view is None:
-        raise Refusal(kind_of(OrderError.INTERNAL), "the order has vanished from the ledger")
-    return view

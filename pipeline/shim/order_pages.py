@@ -60,8 +60,7 @@ async def again(request: Request) -> Response:
         await ask(site.people.require_one, wish.accessions)
     placed = await ask(site.desk.place, wish)
     request.state.order = placed.order_id
-    new = await ask(site.desk.look, placed.order_id, is_new=placed.is_new)
-    return RedirectResponse(path_of(new or view), 303)
+    return RedirectResponse(path_of(await ask(site.desk.stands, placed, wish)), 303)
 
 
 async def start(request: Request) -> Response:

@@ -1,6 +1,7 @@
 """The links of the HIS over real HTTP: the answer to every situation, as the table of docs/shim.md has it."""
 
 import concurrent.futures
+import dataclasses
 import time
 
 import pytest
@@ -250,6 +251,19 @@ def test_an_answer_waits_for_the_end_of_its_order(shim):
         assert not answer.done()
         shim.orders.change(1, **PRINTED)
         assert answer.result(10).json()["files_sent"] == 812
+
+
+@pytest.mark.parametrize("becomes", ["gone", "another's"])
+def test_who_waits_for_an_order_that_was_lost_with_the_ledger_is_told_to_ask_again(shim, becomes):
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        answer = threads.submit(shim.get, PRINT)
+        wait_until(lambda: shim.orders.views, what="the order")
+        lost = shim.orders.views.pop(1)
+        if becomes == "another's":
+            shim.orders.views[1] = dataclasses.replace(lost, **PRINTED, accessions=("B2",))
+        answer = answer.result(10)
+    assert (answer.status_code, answer.json()["error"]) == (503, "receiver not ready")
+    assert int(answer.headers["Retry-After"]) > 0
 
 
 def test_two_who_ask_at_once_are_served_by_one_order(shim):
