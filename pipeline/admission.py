@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.identity import Holder, Verdict, judge
+from pipeline.identity import Holder, Incomparable, Verdict, judge
 from pipeline.intake import Contents, Found, contents_of
 from pipeline.ledger import arrivals, retrievals
 from pipeline.model import InstanceKey, InstanceState
@@ -18,6 +18,7 @@ from pipeline.sameness import are_same
 from pipeline.site import Site
 from pipeline.spool import flush_path, fsync_tree
 from pipeline.waypoints import reached
+from pipeline.workshop import WorkshopProcessDied
 
 AE_TITLE_LENGTH = 16  # PS3.5 table 6.2-1
 
@@ -74,7 +75,7 @@ def _instances(
         verdict = judge(found, folder, known, lambda one, other: _are_same(one, other, site))
         row = {"arrival": name, "scope": wish.scope, **_row(found, verdict), **sender(found)}
         if verdict.state == InstanceState.RECEIVED and found.key and found.data_set_sha256:
-            known[found.key] = Holder(found.data_set_sha256, folder / found.file)
+            known[found.key] = _holder(found.data_set_sha256, name, found.file, site)
             row |= wish.values
         yield row
 
@@ -83,12 +84,21 @@ def _holders(scope: str, contents: Contents, site: Site) -> dict[InstanceKey, Ho
     keys = [found.key for found in contents.found if found.key and not found.problem]
     with site.ledger.reading() as look:
         known = arrivals.first_received(look, scope, keys)
-    return {key: Holder(row.data_set_sha256, site.spool.find(row.arrival, row.file)) for key, row in known.items()}
+    return {key: _holder(row.data_set_sha256, row.arrival, row.file, site) for key, row in known.items()}
+
+
+def _holder(data_set_sha256: str, arrival: str, file: str, site: Site) -> Holder:
+    return Holder(data_set_sha256, lambda: site.spool.find(arrival, file))
 
 
 def _are_same(one: Path, other: Path, site: Site) -> bool:
+    """Compare in the workshop; raises Incomparable where that kills its process, Transient where it cannot now."""
     ((_, answer),) = site.workshop.each(are_same, [(one, other)])
-    return answer is True
+    if isinstance(answer, WorkshopProcessDied):  # at the second attempt; more would hold back all behind it
+        raise Incomparable(str(answer)) from answer
+    if isinstance(answer, Exception):  # perhaps the earlier arrival has just settled
+        raise answer
+    return answer
 
 
 def _sender(receiver: str, contents: Contents, site: Site) -> Callable[[Found], dict[str, Any]]:

@@ -18,7 +18,7 @@ class Holder:
     """Who holds a key already: an earlier instance, by the hash of its data set and where its file lies."""
 
     data_set_sha256: str
-    path: Path | None  # None once the originals have aged out
+    place: Callable[[], Path | None]  # now: it moves with its arrival; None once the originals have aged out
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,16 @@ class Verdict:
 Same = Callable[[Path, Path], bool]
 
 
+class Incomparable(Exception):
+    """Say why two files cannot be compared, now or later."""
+
+
 def judge(found: Found, folder: Path, holders: Mapping[InstanceKey, Holder], same: Same) -> Verdict:
-    """Return what becomes of one file; `same` compares two files element by element, pixels decoded."""
+    """Return what becomes of one file; `same` compares two files element by element, pixels decoded.
+
+    What cannot be compared for good is a conflict: both are kept, one is sent. What cannot be compared now, `same`
+    raises, and nothing is decided.
+    """
     if found.problem or found.key is None or found.data_set_sha256 is None:
         return Verdict(InstanceState.QUARANTINED, found.problem)
     holder = holders.get(found.key)
@@ -41,11 +49,17 @@ def judge(found: Found, folder: Path, holders: Mapping[InstanceKey, Holder], sam
         return Verdict(InstanceState.RECEIVED)
     if holder.data_set_sha256 == found.data_set_sha256:
         return Verdict(InstanceState.DUPLICATE, "the same data set was received before")
-    if holder.path is None or not holder.path.exists():
-        return Verdict(
-            InstanceState.CONFLICT,
-            "another data set of this UID was received before, and its original is no longer kept to compare",
-        )
-    if same(holder.path, folder / found.file):
+    return _compared(holder.place(), folder / found.file, same)
+
+
+def _compared(first: Path | None, path: Path, same: Same) -> Verdict:
+    other = "another data set of this UID was received before"
+    if first is None:
+        return Verdict(InstanceState.CONFLICT, f"{other}, and its original is no longer kept to compare")
+    try:
+        is_same = same(first, path)
+    except Incomparable as error:
+        return Verdict(InstanceState.CONFLICT, f"{other}, and the two cannot be compared: {error}")
+    if is_same:
         return Verdict(InstanceState.DUPLICATE, "the same instance was received before, encoded otherwise")
     return Verdict(InstanceState.CONFLICT, "something else was received before under the same UIDs")

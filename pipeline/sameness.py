@@ -1,5 +1,6 @@
 """Compare two files as a radiologist would mean it: the same attributes and, decoded, the same pixels."""
 
+import errno
 from itertools import zip_longest
 from pathlib import Path
 
@@ -21,6 +22,7 @@ UNREADABLE = (
     RuntimeError,
     BytesLengthException,
 )
+OF_THE_CONTENT = {None, errno.EINVAL, errno.EOVERFLOW}  # pydicom's own, and what seeking to nonsense raises
 FOLLOW_THE_ENCODING = frozenset(
     {
         0x00280004,  # Photometric Interpretation
@@ -36,13 +38,18 @@ def are_same(pair: tuple[Path, Path]) -> bool:
     """Tell whether two files hold the same instance, whatever transfer syntax each is in.
 
     Whatever cannot be read or decoded counts as different: then both are kept and a person decides.
+    Raises OSError where a file is not there, or the disk cannot be read now: that says nothing of the instance.
     """
     if any(path.stat().st_size > LARGEST for path in pair):
         return False
     try:
         one, other = (dcmread(path, force=True) for path in pair)
         return _attributes(one) == _attributes(other) and _same_pixels(one, other)
-    except (*UNREADABLE, OSError, EOFError, MemoryError):
+    except OSError as error:
+        if error.errno not in OF_THE_CONTENT:
+            raise
+        return False
+    except (*UNREADABLE, EOFError, MemoryError):
         return False
 
 

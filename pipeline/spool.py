@@ -76,8 +76,9 @@ class Spool:
 
     def find(self, arrival: str, file: str) -> Path | None:
         """Return where a file of an arrival lies now, None where its folder is no longer kept."""
-        places = (room / arrival / file for room in self.rooms_of_arrivals)
-        return next((place for place in places if place.is_file()), None)
+        places = [room / arrival / file for room in self.rooms_of_arrivals]
+        twice = (*places, *places)  # one that is released goes from a room not yet looked at to one that was
+        return next((place for place in twice if place.is_file()), None)
 
     def present(self, path: Path) -> Path | None:
         """Return where a file pinned at `path` lies now: an original moves with its arrival."""

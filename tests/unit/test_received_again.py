@@ -1,0 +1,111 @@
+"""The same instance again, encoded otherwise, while the first moves on or cannot be read: no conflict for ever."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+import pytest
+from line_site import arrive, instance, rounds, settings_for, states, working
+from pydicom.uid import RLELossless
+
+from pipeline import admission, custody, quarantine, sameness
+from pipeline.errors import Transient
+from pipeline.site import Site
+from pipeline.spool import Spool
+from pipeline.workshop import WorkshopProcessDied
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """One instance in two transfer syntaxes."""
+    first, second = instance(tmp_path, "first"), tmp_path / "second"
+    data_set = pydicom.dcmread(first)
+    data_set.compress(RLELossless, generate_instance_uid=False)
+    data_set.save_as(second, enforce_file_format=True)
+    return first, second
+
+
+@dataclass(frozen=True)
+class Situation:
+    site: Site
+    first: str
+    second: str
+
+
+@pytest.fixture
+def given(tmp_path, pair, monkeypatch):
+    """A site whose first arrival has been delivered and not yet settled; the second is admitted."""
+    with working(settings_for(tmp_path)) as (found, worker):
+        first = arrive(found.spool, pair[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(worker, "_settle", lambda: None)
+            rounds(worker, until=lambda: states(found, "deliveries") == {"delivered": 1})
+        second = arrive(found.spool, pair[1])
+        admission.admit(second, found)
+        yield Situation(found, first, second)
+
+
+def before(monkeypatch, owner, name: str, act) -> None:
+    """Let `act` happen once, right before `name` is called."""
+    real = getattr(owner, name)
+
+    def wrapped(*arguments, **options):
+        monkeypatch.setattr(owner, name, real)
+        act()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, wrapped)
+
+
+def test_what_settles_before_it_is_compared_is_looked_for_again(given, monkeypatch):
+    before(monkeypatch, admission, "judge", lambda: custody.settle(given.first, given.site))
+    admission.take_in(given.second, given.site)
+    assert states(given.site, "instances") == {"passed": 1, "duplicate": 1}
+
+
+def test_what_settles_while_it_is_compared_is_compared_again(given, monkeypatch):
+    before(monkeypatch, given.site.workshop, "each", lambda: custody.settle(given.first, given.site))
+    with pytest.raises(Transient, match="No such file"):
+        admission.take_in(given.second, given.site)
+    assert states(given.site, "instances") == {"passed": 1}, "nothing is decided"
+    admission.take_in(given.second, given.site)
+    assert states(given.site, "instances") == {"passed": 1, "duplicate": 1}
+
+
+def test_what_kills_whoever_compares_it_is_a_conflict_that_says_so(given, monkeypatch):
+    died = WorkshopProcessDied("the process that had it in hand died twice: SIGSEGV")
+    monkeypatch.setattr(given.site.workshop, "each", lambda _, tasks: [(task, died) for task in tasks])
+    admission.take_in(given.second, given.site)
+    (aside,) = quarantine.listed(given.site.ledger)["quarantined"]
+    assert aside["state"] == "conflict"
+    assert "cannot be compared: the process that had it in hand died twice" in aside["reason"]
+
+
+def test_a_file_that_cannot_be_read_now_is_not_another_instance(pair, monkeypatch):
+    before(monkeypatch, sameness, "dcmread", pair[0].unlink)
+    with pytest.raises(FileNotFoundError):
+        sameness.are_same(pair)
+
+
+@pytest.mark.parametrize("cut", [0, 100, 200, 1000])
+def test_what_is_cut_is_another_instance(pair, tmp_path, cut):
+    part = tmp_path / "cut"
+    part.write_bytes(pair[0].read_bytes()[:cut])
+    assert not sameness.are_same((part, pair[0]))
+
+
+def test_a_file_that_is_released_while_it_is_looked_for_is_found(tmp_path, monkeypatch):
+    spool = Spool(tmp_path)
+    spool.prepare()
+    (spool.settled / "arrival").mkdir()
+    (spool.settled / "arrival" / "file").touch()
+    real = Path.is_file
+
+    def is_file(path):
+        answer = real(path)
+        if path.parent == spool.arrivals / "arrival" and not answer:
+            (spool.settled / "arrival").rename(spool.arrivals / "arrival")
+        return answer
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    assert spool.find("arrival", "file") == spool.arrivals / "arrival" / "file"
