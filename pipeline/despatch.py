@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import custody, schedule
+from pipeline.burden import burden_of, handed_over
 from pipeline.destinations import Destination
-from pipeline.digest import sha256_of
 from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import arrivals, deliveries, order_counts, orders
-from pipeline.line import task_of
+from pipeline.ledger import companions, deliveries, order_counts, orders
 from pipeline.model import (
     ARRIVED,
     SEND_VERB,
@@ -28,14 +27,9 @@ from pipeline.model import (
     Receipt,
     ReceiptState,
 )
-from pipeline.prepare import Prepared, prepare
 from pipeline.site import Site
 from pipeline.waypoints import reached
 
-NOT_REPRODUCIBLE = (
-    "the file pinned before the first attempt is gone, and the original no longer gives the same bytes; "
-    "`storestow send --again` sends it as it is made today"
-)
 ATTEMPTS_FOR_AN_ORDER = 3
 RECORD_EVERY = 5.0  # seconds: what a crash may make us ask the peer about again
 
@@ -50,35 +44,30 @@ def despatch(number: int, destination: Destination, site: Site) -> StorestowErro
         row = deliveries.claim(change, number, time.time())
     reached("claimed")
     error: StorestowError | None = None
+    helped: set[int] = set()
     try:
-        _attempt(row, destination, site)
+        helped = _attempt(row, destination, site)
     except StorestowError as raised:
         error = raised
     reached("attempted")
-    _conclude(row, error, destination, site)
+    _conclude(row, error, helped, destination, site)
     custody.renew_accounts(number, site)
     return error if isinstance(error, PeerUnavailable) else None
 
 
-def _attempt(row: Any, destination: Destination, site: Site) -> None:
-    """Hand the consignment to its destination and record the receipts as they come."""
-    with site.ledger.reading() as look:
-        waiting = deliveries.items(look, row.id, site.spool.root)
-    numbers = {item.key: identity for identity, item in waiting}
-    answers: dict[int, Receipt] = {}
-    items = []
-    for identity, item in waiting:
-        found = _pinned_file(identity, item, row, destination, site)
-        if isinstance(found, Path):
-            items.append(replace(item, path=found))
-        else:
-            answers[identity] = found
+def _attempt(row: Any, destination: Destination, site: Site) -> set[int]:
+    """Hand the consignment to its destination and record the receipts as they come.
+
+    Returns the other deliveries that instances were brought of: a disc holds what came of the study by any.
+    """
+    load = burden_of(row, destination, site)
+    numbers, answers = load.numbers, load.lacking
 
     def attempt(some: Sequence[Item]) -> None:
         with site.ledger.transaction() as change:
             # What has been answered goes along, before more leaves: after a power cut it is not sent again.
             deliveries.record(change, row.id, answers, time.time())
-            deliveries.attempt(change, row.id, [numbers[item.key] for item in some])
+            deliveries.attempt(change, row.id, [numbers[item.key] for item in some if item.key in numbers])
         answers.clear()
         reached("deliver-attempt")
 
@@ -87,12 +76,14 @@ def _attempt(row: Any, destination: Destination, site: Site) -> None:
             deliveries.made(change, row.id, path, path.stat().st_size)
         reached("deliver-made")
 
-    consignment = Consignment(row.id, row.study_instance_uid, tuple(items), attempt, row.guard_released, made=made)
+    consignment = Consignment(
+        row.id, row.study_instance_uid, tuple(load.items), attempt, row.guard_released, made=made
+    )
     if row.order_id is not None:
         consignment = _of_order(consignment, row.order_id, site)
     recorded = time.monotonic()
     try:
-        for answer in destination.deliver(consignment) if items else ():
+        for answer in handed_over(consignment, load, destination):
             answers[numbers[answer.key]] = answer
             reached("deliver-receipt")
             if not destination.asks_first:  # whatever is not written now would be sent twice after a crash
@@ -102,6 +93,7 @@ def _attempt(row: Any, destination: Destination, site: Site) -> None:
                 recorded = time.monotonic()
     finally:
         _record(row, answers, site)
+    return load.helped
 
 
 def _of_order(consignment: Consignment, number: int, site: Site) -> Consignment:
@@ -128,28 +120,10 @@ def _record(row: Any, answers: dict[int, Receipt], site: Site, *, flushed: bool 
         answers.clear()
 
 
-def _pinned_file(identity: int, item: Item, row: Any, destination: Destination, site: Site) -> Path | Receipt:
-    """Return the very file pinned before the first attempt, made again if it is gone, else why it is not.
-
-    Sending other bytes under the same UID is not ours to do (facts/stow.md, "What this means" 3). That it
-    cannot be made now (a full disk, a process that was killed) refuses nothing.
-    """
-    path = site.spool.present(item.path)
-    if path and sha256_of(path) == item.sha256:
-        return path
-    with site.ledger.reading() as look:
-        original = arrivals.instance_row(look, identity)
-    ((_, again),) = site.workshop.each(prepare, [task_of(original, row.receiver, {destination.encode}, site)])
-    reached("pinned-again")
-    if isinstance(again, Exception) and not isinstance(again, Permanent):
-        return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be made again now: {again}")
-    outputs = again.outputs if isinstance(again, Prepared) else ()
-    same = (output.path for output in outputs if output.sha256 == item.sha256)
-    return next(same, None) or Receipt(item.key, ReceiptState.REFUSED, "", NOT_REPRODUCIBLE)
-
-
-def _conclude(row: Any, error: StorestowError | None, destination: Destination, site: Site) -> None:
-    """Write down where the delivery stands now."""
+def _conclude(
+    row: Any, error: StorestowError | None, helped: set[int], destination: Destination, site: Site
+) -> None:
+    """Write down where the delivery stands now, and have those it has helped find out."""
     now = time.time()
     with site.ledger.transaction() as change:
         counts = deliveries.tally(change, row.id)
@@ -161,8 +135,11 @@ def _conclude(row: Any, error: StorestowError | None, destination: Destination, 
         if row.order_id is not None and state == DeliveryState.REFUSED:
             kind = error_of(counts, error, destination)
             orders.change_row(change, row.order_id, error_kind=kind)
+        again = companions.bring_on(change, helped, now)
     reached("concluded")
     _say(row, state, reason, counts)
+    for number in again:
+        emit(Event.RETRIED, delivery=number)
 
 
 def _has_given_up(row: Any, error: StorestowError | None, now: float, site: Site) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, true, update
 
 from pipeline.ledger.tables import delivery, destination, instance, receipt
 from pipeline.model import (
@@ -65,15 +65,15 @@ def claim(change: Connection, number: int, now: float) -> Any:
     return change.execute(select(delivery).where(delivery.c.id == number)).one()
 
 
-def items(look: Connection, number: int, spool: Path) -> list[tuple[int, Item]]:
-    """Return the instances of a delivery that still need a receipt, with their row numbers."""
+def items(look: Connection, number: int, spool: Path, *, answered: bool = False) -> list[tuple[int, Item]]:
+    """Return the instances of a delivery that still need a receipt, or all of it, with their row numbers."""
     wanted = (
         select(receipt, instance)
         .join(instance, instance.c.id == receipt.c.instance)
-        .where(receipt.c.delivery == number, needs_an_answer())
+        .where(receipt.c.delivery == number, true() if answered else needs_an_answer())
         .order_by(instance.c.id)
     )
-    return [(row.instance, _item(row, spool)) for row in look.execute(wanted)]
+    return [(row.instance, item_of(row, spool)) for row in look.execute(wanted)]
 
 
 def needs_an_answer() -> Any:
@@ -84,7 +84,8 @@ def needs_an_answer() -> Any:
     )
 
 
-def _item(row: Any, spool: Path) -> Item:
+def item_of(row: Any, spool: Path) -> Item:
+    """Return an instance as its receipt pins it; `row` has the columns of both."""
     return Item(
         key=InstanceKey(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid),
         path=spool / row.path,

@@ -1,0 +1,81 @@
+"""The companions of a delivery that makes a disc: what came of its study by others, and is on no disc yet.
+
+A disc of some of a study's instances is taken for the whole study. Whatever keeps another delivery of it (a full
+disk, a refusal, a lost ledger, a slot of its own), the next disc holds what that one was to bring.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, and_, select
+
+from pipeline.ledger import deliveries
+from pipeline.ledger.tables import delivery, instance, receipt
+from pipeline.model import ARRIVED, DeliveryState, InstanceKey, Item
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """One instance that another delivery was to bring, by that delivery's number and receiver."""
+
+    delivery: int
+    receiver: str
+    identity: int
+    item: Item
+
+
+def of(look: Connection, row: Any, spool: Path) -> dict[InstanceKey, Companion]:
+    """Return what other deliveries of the study to the destination were to bring and no disc has told of.
+
+    Of the same key the last one consigned counts, and none where one has arrived. An instance with a code has
+    been answered for: it was left out of a disc, which said so and is remembered.
+    """
+    has_arrived = and_(receipt.c.state.in_(ARRIVED), receipt.c.verified)
+    wanted = _of_the_study(row).where(delivery.c.id != row.id, ~has_arrived, receipt.c.code == "")
+    found = [_companion(one, spool) for one in look.execute(wanted)]
+    if not found:
+        return {}
+    arrived = {
+        (one.series_instance_uid, one.sop_instance_uid)
+        for one in look.execute(_of_the_study(row).where(has_arrived))
+    }
+    return {
+        one.item.key: one
+        for one in found
+        if (one.item.key.series_instance_uid, one.item.key.sop_instance_uid) not in arrived
+    }
+
+
+def _of_the_study(row: Any) -> Any:
+    same = (
+        (delivery.c.destination == row.destination)
+        & (delivery.c.study_instance_uid == row.study_instance_uid)
+        & delivery.c.order_id.is_(None)
+    )
+    return (
+        select(receipt, instance, delivery.c.receiver)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .join(instance, instance.c.id == receipt.c.instance)
+        .where(same)
+        .order_by(delivery.c.id, instance.c.id)
+    )
+
+
+def _companion(row: Any, spool: Path) -> Companion:
+    return Companion(row.delivery, row.receiver, row.instance, deliveries.item_of(row, spool))
+
+
+def bring_on(change: Connection, numbers: Collection[int], now: float) -> list[int]:
+    """Have deliveries attempted again that were put off or refused; return them.
+
+    Their instances are on a disc now, so they will find it. One that is held waits for a person all the same.
+    """
+    kept = (DeliveryState.DEFERRED, DeliveryState.REFUSED)
+    wanted = select(delivery.c.id).where(
+        delivery.c.id.in_(numbers), delivery.c.state.in_(kept), delivery.c.held.is_(False)
+    )
+    found = list(change.scalars(wanted))
+    deliveries.retry(change, found, now, release_guard=False)
+    return found
