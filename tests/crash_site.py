@@ -82,7 +82,7 @@ class CrashSite:
         shutil.copytree(other.filed, self.filed)
         shutil.copyfile(other.log, self.log)
         self.sent += other.sent
-        for name in ("stored", "sha256", "keys", "received", "failing", "fail_times"):
+        for name in ("stored", "stored_in", "sha256", "keys", "received", "failing", "fail_times"):
             setattr(self.archive, name, copy(getattr(other.archive, name)))
 
     def arrive(self, *files: Path) -> str:

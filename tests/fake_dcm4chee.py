@@ -137,7 +137,9 @@ class FakeDcm4chee:
         self.received: list[tuple[str, str]] = []  # SOP Instance UID and SHA-256 of every part, stored or not
         self.sha256: dict[str, str] = {}
         self.keys: set[tuple[str, str, str]] = set()
-        self.duplicates: list[str] = []
+        self.duplicates: list[str] = []  # sent again, although it was there when last asked about, or never asked
+        self.stored_in: dict[str, tuple[float, float]] = {}  # begin and end of the request that brought it
+        self.asked_at = 0.0  # the last answer of what is there; all three on the monotonic clock
         self.institutions: dict[tuple[str, str], str] = {}  # (study, series) -> InstitutionName
         self.hidden: set[str] = set()  # stored, and never listed by QIDO-RS
         self.failing: dict[str, int] = {}  # SOP Instance UID -> FailureReason
@@ -288,6 +290,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _begin(self) -> None:
         parts = urlsplit(self.path)
         self.where = parts.path
+        self.began = time.monotonic()
         self.seen = Seen(self.command, parts.path, parse_qs(parts.query), dict(self.headers.items()))
         with self.archive.lock:
             self.archive.requests.append(self.seen)
@@ -388,9 +391,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _instances(self, study: str, series: str | None) -> list[dict[str, Any]]:
         only = {uid for text in self.seen.query.get("SOPInstanceUID", []) for uid in text.split(",")}
+        with self.archive.lock:
+            self.archive.asked_at = time.monotonic()
+            listed = self._listed()
         return [
             {"00080016": _ui("1.2.3"), "00080018": _ui(u), "0020000D": _ui(s), "0020000E": _ui(e)}
-            for s, e, u in self._listed()
+            for s, e, u in listed
             if s == study and series in (None, e) and (not only or u in only)
         ]
 
@@ -567,9 +573,12 @@ class _Handler(BaseHTTPRequestHandler):
                 result.failed.append((sop_class, sop, archive.failing[sop]))
                 result.warning = f"PatientID {header.get('PatientID', '')} is known otherwise"
                 return
-            if sop in archive.stored:
-                archive.duplicates.append(sop)  # listed as stored, and ignored: overwrite policy NEVER
+            if sop in archive.stored:  # listed as stored, and ignored: overwrite policy NEVER
+                begun, there = archive.stored_in.get(sop, (0.0, 0.0))
+                if not begun < archive.asked_at < there:  # cut off, they asked before we had taken it in
+                    archive.duplicates.append(sop)
             else:
+                archive.stored_in[sop] = (self.began, time.monotonic())
                 archive.stored[sop] = content if archive.keep else b""
                 archive.sha256[sop] = hashlib.sha256(content).hexdigest()
                 archive.keys.add(key)
