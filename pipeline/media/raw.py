@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pipeline import part10
 from pipeline.digest import sha256_of
+from pipeline.errors import Transient
+from pipeline.events import escaped
 from pipeline.intake import data_set_of
 from pipeline.media.sequences import is_sound
 from pipeline.part10 import Bytes, Element, Layout, Malformed
@@ -34,7 +36,7 @@ class Task:
 class Raw:
     """What lies in one file: `values` in little endian, without padding; `meta` is its group 0002 as text.
 
-    `problem` says why it cannot be read, and nothing else is known then. `sha256` is "" where the file is too
+    `problem` says why it is no whole object, and nothing else is known then. `sha256` is "" where the file is too
     large to be on a disc, so that nobody waits for it.
     """
 
@@ -50,12 +52,30 @@ class Raw:
 
 
 def raws(task: Task) -> list[Raw]:
-    """Return what lies in each file; raises OSError where this machine lacks the disk or the memory for one."""
+    """Return what lies in each file; raises OSError where this machine lacks the disk or the memory for one.
+
+    Raises Transient as `raw` does.
+    """
     return [raw(path, sha256, task.wanted, task.scratch) for path, sha256 in task.files]
 
 
 def raw(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path) -> Raw:
-    """Return what lies in a file; raises OSError as `raws` does."""
+    """Return what lies in a file.
+
+    Raises:
+        Transient: it is gone, or the system cannot read it: nobody can tell what it would be without it.
+        OSError: as `raws` does.
+    """
+    try:
+        return _read(path, sha256, wanted, scratch)
+    except OSError as error:
+        if error.errno in _NOT_THE_FILES_FAULT:
+            raise
+        shown = escaped(str(path), 300)
+        raise Transient(f"{shown} cannot be read: {error.strerror}; no disc is made without it") from error
+
+
+def _read(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path) -> Raw:
     try:
         size = path.stat().st_size
         known = sha256 or ("" if size > LARGEST_FILE else sha256_of(path))
@@ -65,10 +85,6 @@ def raw(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path
         return Raw(problem=_kindly(path, str(malformed)))
     except ValueError:  # what cannot be mapped into memory
         return Raw(problem="the file is empty")
-    except OSError as error:
-        if error.errno in _NOT_THE_FILES_FAULT:
-            raise
-        return Raw(problem=f"the file cannot be read: {error.strerror}")
 
 
 def _raw(data: Bytes, layout: Layout, wanted: Mapping[int, str], size: int, sha256: str) -> Raw:

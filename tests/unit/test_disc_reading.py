@@ -39,7 +39,7 @@ def test_the_workshop_finds_what_is_found_here_in_every_file_of_the_corpus(
 ):
     paths = files_below(corpus)
     again = [an_object(tmp_path, name, SOPInstanceUID="1.2.3") for name in ("one", "two", "three")]
-    sources = [Source(path) for path in (*paths, *again, tmp_path / "not there")]
+    sources = [Source(path) for path in (*paths, *again)]
     sources[3] = Source(sources[3].path, sha256="0" * 64)
     heard: list[int] = []
 
@@ -66,10 +66,11 @@ def test_few_files_start_no_process(tmp_path, workshop):
 def test_a_file_too_large_for_a_process_with_bounded_memory_is_read_here(tmp_path, workshop, monkeypatch):
     monkeypatch.setattr(survey_module, "MANY", 0)
     monkeypatch.setattr(survey_module, "_LARGEST_MAPPED", 1000)
-    sources = [Source(an_object(tmp_path)), Source(tmp_path / "not there")]
+    sources = [Source(an_object(tmp_path))]
     assert len(survey(sources, tmp_path, workshop, lambda _: None).entries) == 1
     assert workshop._all == set()
-    assert len(survey(sources[1:], tmp_path, workshop, lambda _: None).left_out) == 1
+    monkeypatch.setattr(survey_module, "_LARGEST_MAPPED", sources[0].path.stat().st_size)
+    assert len(survey(sources, tmp_path, workshop, lambda _: None).entries) == 1
     assert workshop._all != set()
 
 
@@ -106,6 +107,21 @@ def test_what_this_machine_lacks_is_no_fault_of_the_file(tmp_path, monkeypatch, 
     monkeypatch.setattr(raw_module, "data_set_of", lacks)
     with pytest.raises(OSError, match=os.strerror(lacking)):
         raw(Path(get_testdata_file("image_dfl.dcm")), None, WANTED, tmp_path)
+
+
+@pytest.mark.parametrize("many", [0, 400], ids=["by processes", "here"])
+def test_a_file_that_is_gone_or_cannot_be_read_by_the_system_is_not_left_out_but_makes_no_disc(
+    many, tmp_path, workshop, monkeypatch
+):
+    monkeypatch.setattr(survey_module, "MANY", many)
+    sources = [Source(an_object(tmp_path)), Source(tmp_path / "gone")]
+    with pytest.raises(
+        Transient, match="gone cannot be read: No such file or directory; no disc is made without it"
+    ):
+        survey(sources, tmp_path, workshop, lambda _: None)
+    sources[1].path.mkdir()
+    with pytest.raises(Transient, match="gone cannot be read: Is a directory"):
+        survey(sources, tmp_path, workshop, lambda _: None)
 
 
 def test_a_deflated_file_is_hashed_as_it_is(tmp_path):
