@@ -5,17 +5,19 @@ import errno
 import hashlib
 import os
 import re
+import threading
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.spool import flush, flush_path
+from pipeline.spool import alone_in, flush, flush_path
 from pipeline.waypoints import reached
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _LONGEST = 64
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _BLOCK = 1 << 20
+_RENAMING = threading.Lock()
 
 
 class Outcome(StrEnum):
@@ -105,9 +107,21 @@ def give_name(beside: Path, target: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
+        return _rename_unless_there(beside, target)
+    return True
+
+
+def _rename_unless_there(beside: Path, target: Path) -> bool:
+    """Rename where there are no hard links; on this machine, nobody else looks and renames at the same time.
+
+    Not every share locks folders: there, only the threads of this process wait for each other.
+    """
+    with _RENAMING, contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            stack.enter_context(alone_in(target.parent))
         if target.exists():
             return False
-        beside.rename(target)  # a file system without hard links
+        beside.rename(target)
     return True
 
 

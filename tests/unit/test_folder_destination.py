@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pipeline import filing
 from pipeline.destinations import from_table
 from pipeline.errors import Configuration, PeerUnavailable, StorestowError, Transient
 from pipeline.model import ReceiptState
+from pipeline.spool import alone_in
 
 
 @pytest.fixture
@@ -162,14 +164,56 @@ def test_a_folder_that_is_not_mounted_is_a_matter_of_configuration(tmp_path):
 
 
 def test_a_file_system_without_hard_links_still_overwrites_nothing(shelf, tmp_path, monkeypatch):
-    def no_links(self, target):
-        raise OSError(errno.EPERM, "Operation not permitted")
-
     monkeypatch.setattr(Path, "hardlink_to", no_links)
     item = make_item(tmp_path / "a", 1)
     assert [r.state for r in deliver(shelf, [item])[0].values()] == [ReceiptState.STORED]
     other = make_item(tmp_path / "b", 1, PatientComments="changed since")
     assert [r.state for r in deliver(shelf, [other])[0].values()] == [ReceiptState.REFUSED]
+
+
+def no_links(_self, _target):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def no_locks(_folder):
+    raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+
+@pytest.mark.parametrize("has_locks", [True, False], ids=["folders can be locked", "they cannot"])
+def test_of_two_files_that_are_to_get_one_name_without_hard_links_one_gets_it_and_stays(
+    has_locks, tmp_path, monkeypatch
+):
+    one, other, target = tmp_path / "one", tmp_path / "other", tmp_path / "A1.iso"
+    one.write_bytes(b"study one")
+    other.write_bytes(b"study two")
+    rename, started = Path.rename, []
+
+    def while_another_asks(self, to):
+        if self == one:
+            started.append(pool.submit(filing.give_name, other, target))
+            wait(started, timeout=0.5)  # long enough for one that does not wait for us
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    monkeypatch.setattr(Path, "rename", while_another_asks)
+    if not has_locks:
+        monkeypatch.setattr(filing, "alone_in", no_locks)
+    with ThreadPoolExecutor(1) as pool:
+        assert filing.give_name(one, target) is True
+        assert started[0].result() is False
+    assert (target.read_bytes(), other.read_bytes()) == (b"study one", b"study two")
+
+
+def test_a_name_without_hard_links_is_given_while_no_other_process_looks_at_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "one").write_bytes(b"study one")
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    with ThreadPoolExecutor(1) as pool:
+        with alone_in(tmp_path):  # a lock of its own, as another process has it
+            given = pool.submit(filing.give_name, tmp_path / "one", tmp_path / "A1.iso")
+            assert wait([given], timeout=0.3).not_done
+            (tmp_path / "A1.iso").write_bytes(b"study two")
+        assert given.result() is False
+    assert (tmp_path / "A1.iso").read_bytes() == b"study two"
 
 
 def test_a_relative_folder_is_refused_when_the_configuration_is_read():
