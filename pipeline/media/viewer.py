@@ -9,6 +9,7 @@ from typing import Literal
 
 from pipeline.events import escaped
 from pipeline.media.errors import UnfitViewer
+from pipeline.media.recognition import HEAD, what_dicom
 from pipeline.media.viewer_names import check_names
 
 RESERVED = ("DICOMDIR", "DICOM", "IHE_PDI", "README.TXT", "INDEX.HTM", "SHA256.TXT")
@@ -29,7 +30,7 @@ def viewer_files(folder: Path, at: Literal["VIEWER", "root"]) -> tuple[ViewerFil
     """Return every file of the viewer with its place on the disc; AUTORUN.INF is left out.
 
     Raises UnfitViewer, naming the file and the remedy, where one cannot be read or cannot be on a disc under its
-    name, by whichever of its names a reader goes; and where a link leads out of the folder.
+    name, by whichever of its names a reader goes; where a link leads out of the folder; and where one is of DICOM.
     """
     prefix: tuple[str, ...] = ("VIEWER",) if at == "VIEWER" else ()
     try:
@@ -70,8 +71,11 @@ def _file(path: Path, root: Path, place: tuple[str, ...]) -> ViewerFile:
         raise _unfit(path, "is no file, but a pipe, a socket or a device: remove it")
     if status.st_size >= 1 << 32:
         raise _unfit(path, "is 4 GiB or larger: remove it")
-    with real.open("rb"):
-        return ViewerFile(real, place, status.st_size)
+    with real.open("rb") as file:
+        found = what_dicom(file.read(HEAD))
+    if found:  # it may be another patient's, and viewers show whatever lies on a disc
+        raise _unfit(path, f"is {found}: remove it")
+    return ViewerFile(real, place, status.st_size)
 
 
 def _unfit(path: Path, fault: str) -> UnfitViewer:

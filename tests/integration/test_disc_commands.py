@@ -69,6 +69,19 @@ def test_two_patients_are_refused_with_exit_code_65(tmp_path, objects):
     assert not (tmp_path / "A1.iso").exists()
 
 
+def test_another_patient_s_image_in_the_viewer_s_folder_is_refused_and_nothing_is_made(tmp_path, objects):
+    (tmp_path / "viewer").mkdir()
+    (tmp_path / "viewer" / "start.exe").write_text("MZ")
+    sample = an_object(tmp_path / "viewer" / "demo", "SAMPLE.DCM", PatientID="P2")
+    refused = storestow("disc", "in", "-o", "A1.iso", "--viewer", "viewer", cwd=tmp_path)
+    assert refused.returncode == 78
+    assert f"viewer file {sample} is a DICOM object: remove it" in refused.stderr
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["in", "viewer"]
+    sample.unlink()
+    assert storestow("disc", "in", "-o", "A1.iso", "--viewer", "viewer", cwd=tmp_path).returncode == 0
+    assert "nothing wrong was found" in storestow("disc", "verify", "A1.iso", cwd=tmp_path).stdout
+
+
 def test_what_is_left_out_is_said_on_the_terminal_and_in_the_log(tmp_path, objects):
     an_object(tmp_path / "in", "Doe_Jane_private", SOPClassUID="1.3.12.2.1107.5.9.1")
     made = storestow("disc", "in", "-o", "A1.iso", cwd=tmp_path)

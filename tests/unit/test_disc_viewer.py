@@ -1,14 +1,19 @@
 """The viewer's folder: what cannot be on a disc is found before anything is read, with the file and the remedy."""
 
+import contextlib
 import os
 import socket
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from discs import an_object
+from pydicom.data import get_testdata_file
 
 from pipeline.destinations import from_table
 from pipeline.media.errors import UnfitViewer
+from pipeline.media.recognition import HEAD, what_dicom
 from pipeline.media.tree import graft_points
 from pipeline.media.viewer import viewer_files
 from pipeline.media.viewer_names import check_names, short_form
@@ -162,6 +167,70 @@ def test_a_link_within_the_folder_is_followed_and_the_folder_may_be_a_link_itsel
     (tmp_path / "current").symlink_to(folder)
     places = {"/".join(one.place): one.size for one in viewer_files(tmp_path / "current", "VIEWER")}
     assert places == {"VIEWER/start.exe": 2, "VIEWER/again.exe": 2, "VIEWER/lib/a.dll": 1}
+
+
+IS_OBJECT = "demo/SAMPLE.DCM is a DICOM object: remove it"
+
+
+@pytest.mark.parametrize("at", ["VIEWER", "root"])
+@pytest.mark.parametrize(
+    "source", ["CT_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "image_dfl.dcm", "reportsi.dcm"]
+)
+def test_somebody_s_image_in_the_viewer_s_folder_is_refused(source, at, folder):
+    an_object(folder / "demo", "SAMPLE.DCM", source=source)
+    assert IS_OBJECT in refused(folder, at)
+
+
+@pytest.mark.parametrize("cut", [None, 600])
+@pytest.mark.parametrize("begins", ["meta", "data set"])
+@pytest.mark.parametrize("source", ["CT_small.dcm", "MR_small_implicit.dcm", "rtplan.dcm", "reportsi.dcm"])
+def test_an_image_without_its_preamble_is_refused_even_where_it_is_cut(source, begins, cut, folder):
+    path = an_object(folder / "demo", "SAMPLE.DCM", source=source)
+    whole = path.read_bytes()
+    start = 132 if begins == "meta" else 144 + int.from_bytes(whole[140:144], "little")
+    path.write_bytes(whole[start:][:cut])
+    assert IS_OBJECT in refused(folder)
+
+
+def test_an_image_that_begins_with_a_sequence_is_refused(folder):
+    sequence = b"\x08\0\x06\0SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    for begins in (sequence, sequence[:4] + sequence[8:]):
+        (folder / "x.bin").write_bytes(begins + bytes(HEAD))
+        assert "viewer/x.bin is a DICOM object" in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["DICOMDIR", "index.bin"])
+@pytest.mark.parametrize("start", [0, 132])
+def test_an_index_in_the_viewer_s_folder_is_refused(start, name, folder):
+    (folder / "lib" / name).write_bytes(Path(get_testdata_file("DICOMDIR")).read_bytes()[start:])
+    assert f"lib/{name} is a DICOMDIR, the index of other objects: remove it" in refused(folder)
+
+
+def test_programs_are_not_taken_for_images():
+    standard = Path(sysconfig.get_path("stdlib"))
+    folders = [Path("/usr/bin").glob("*"), standard.glob("*"), standard.glob("*/*")]
+    heads = {}
+    for path in (one for found in folders for one in found if one.is_file()):
+        with contextlib.suppress(PermissionError), path.open("rb") as file:
+            heads[path] = file.read(HEAD)
+    assert len(heads) > 500
+    assert [path for path, head in heads.items() if what_dicom(head)] == []
+
+
+@pytest.mark.parametrize(
+    "begins", [b"\x08\0", b"\x02\0", b"\x08\0\x18\0UI\x06\0a.b.c ", b"\x08\0\x05\0\xff\xff\xff\xff"]
+)
+def test_what_only_begins_like_an_image_is_taken(begins, folder):
+    for rest in (b"", bytes(HEAD), os.urandom(64) + bytes(HEAD)):
+        (folder / "x.bin").write_bytes(begins + rest)
+        assert viewer_files(folder, "VIEWER")
+
+
+def test_check_finds_an_image_in_the_viewer_s_folder_before_any_disc_is_made(folder, tmp_path):
+    an_object(folder / "demo", "SAMPLE.DCM")
+    table = {"name": "disc", "kind": "iso", "folder": str(tmp_path), "viewer": str(folder)}
+    with pytest.raises(UnfitViewer, match=IS_OBJECT):
+        list(from_table(table).problems())
 
 
 def test_check_finds_an_unfit_viewer_before_any_disc_is_made(folder, tmp_path):
