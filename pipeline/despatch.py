@@ -15,7 +15,7 @@ from pipeline.burden import burden_of, handed_over
 from pipeline.destinations import Destination
 from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import companions, deliveries, order_counts, orders
+from pipeline.ledger import companions, deliveries, lacking, order_counts, orders
 from pipeline.model import (
     ARRIVED,
     SEND_VERB,
@@ -77,8 +77,17 @@ def _attempt(row: Any, destination: Destination, site: Site) -> set[int]:
         reached("deliver-made")
 
     consignment = Consignment(
-        row.id, row.study_instance_uid, tuple(load.items), attempt, row.guard_released, made=made
+        row.id,
+        row.study_instance_uid,
+        tuple(load.items),
+        attempt,
+        row.guard_released,
+        made=made,
+        brought_before=load.brought_before,
     )
+    if destination.makes_file:
+        with site.ledger.reading() as look:
+            consignment = replace(consignment, set_aside=lacking.beside(look, row.id))
     if row.order_id is not None:
         consignment = _of_order(consignment, row.order_id, site)
     recorded = time.monotonic()

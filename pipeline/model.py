@@ -207,6 +207,14 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAside:
+    """An instance that was received and goes nowhere; `key` is None where the file does not tell it."""
+
+    key: InstanceKey | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConsignmentAbout:
     """Say which order a consignment is for.
 
@@ -239,7 +247,8 @@ class Consignment:
     durably that the peer may have them, so that after a crash the peer is asked instead of sent to again.
     One that makes a file for a person to fetch calls `made(path)` once it is complete and read back, before
     the receipts; of a consignment made twice the last path counts. `study_instance_uid` is the first study's
-    where an order holds several; each item has its own key.
+    where an order holds several; each item has its own key. `set_aside` is what a file made of the items lacks,
+    and must say that it lacks; known only where a file is made.
     """
 
     delivery: int
@@ -250,3 +259,5 @@ class Consignment:
     about: ConsignmentAbout | None = None  # None: not for an order
     made: Callable[[Path], None] = field(default=_nobody_fetches, compare=False)
     again: bool = False  # a person has said: send it although the destination has these UIDs already
+    brought_before: int = 0  # other instances of the study that are there; counted where a file is made of it
+    set_aside: tuple[SetAside, ...] = ()

@@ -5,6 +5,7 @@ import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator
@@ -15,7 +16,7 @@ from pipeline.errors import Configuration, PeerUnavailable
 from pipeline.events import Event, alarm
 from pipeline.media.errors import TooLarge
 from pipeline.media.making import make_disc
-from pipeline.media.model import Container, DiscOptions, Source
+from pipeline.media.model import Container, DiscOptions, LeftOut, Source
 from pipeline.media.names import FIELDS, unknown_fields
 from pipeline.media.scratch import remove_abandoned
 from pipeline.media.shelf import HIDDEN
@@ -75,7 +76,7 @@ class IsoDestination(Destination):
             if consignment.about is not None:
                 yield from self._for_order(consignment, consignment.about)
                 return
-            options = self.options(datetime.now(UTC))
+            options = replace(self.options(datetime.now(UTC)), missing=_set_aside(consignment))
             record = StudyDisc(self.folder, self.file_name, options).record_of(consignment)
         except OSError as error:
             raise _classified(error, self) from error
@@ -106,7 +107,7 @@ class IsoDestination(Destination):
         target = self.folder / FOR_ORDERS / f"{about.order}.{container}"
         target.parent.mkdir(mode=0o750, exist_ok=True)
         target.unlink(missing_ok=True)  # of an attempt that was killed before anybody was told of it
-        options = replace(self.options(datetime.now(UTC)), container=container)
+        options = replace(self.options(datetime.now(UTC)), container=container, missing=_set_aside(consignment))
         if about.received < about.expected:
             options = replace(options, partial=(about.received, about.expected))
         consignment.attempt(consignment.items)
@@ -128,6 +129,11 @@ class IsoDestination(Destination):
             said = LEFT_OUT + reasons.get(item.key, "no reason is known")
             alarm(Event.REFUSED, order=about.order, instance=item.key.sop_instance_uid, reason=said)
             yield Receipt(item.key, ReceiptState.WARNED, disc.volume_id, said, verified=True)
+
+
+def _set_aside(consignment: Consignment) -> tuple[LeftOut, ...]:
+    """Return what was received and can be on no disc: whoever holds the disc must learn of it."""
+    return tuple(LeftOut(Path(), one.key, one.reason) for one in consignment.set_aside)
 
 
 def _classified(error: OSError, destination: IsoDestination) -> Configuration | PeerUnavailable:

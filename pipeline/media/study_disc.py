@@ -4,7 +4,7 @@ What is remembered between two deliveries, and where the earlier instances come 
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,6 +38,11 @@ class StudyDisc:
         with shelf.locked():
             shelf.tidy(self.options.made_at)
             record = self._remembered(shelf)
+            if record is None and consignment.brought_before:
+                raise Permanent(
+                    f"these instances are late, and what the earlier disc with {consignment.brought_before} others "
+                    f"holds is not remembered in {self.folder}: retrieve the study from the archive for a disc of all"
+                )
             if record is None or not _is_settled(consignment, record):
                 self._make(consignment, record, shelf)
                 record = shelf.record()
@@ -69,7 +74,7 @@ class StudyDisc:
         disc, *others = self._made(consignment, record, shelf)
         reached("disc-made")
         stem = file_stem(self.file_name, disc.patient, disc.studies, disc.made_at)
-        left_out = _left_out(disc, consignment, record)
+        left_out = _left_out((disc, *others), consignment, record)
         if disc.place:
             shelf.remember_set([disc, *others], stem, left_out)
             self._offer_set(shelf, stem)
@@ -86,7 +91,8 @@ class StudyDisc:
         try:
             if record is not None:
                 sources = [*_earlier(consignment, record, shelf), *sources]
-                options = replace(options, replaces=_replaced(record), missing=_missing(consignment, record))
+                missing = (*options.missing, *_missing(consignment, record))
+                options = replace(options, replaces=_replaced(record), missing=missing)
             consignment.attempt(consignment.items)
             return make_discs(sources, shelf.made, options)
         finally:
@@ -160,12 +166,17 @@ def _missing(consignment: Consignment, record: Record) -> tuple[LeftOut, ...]:
     )
 
 
-def _left_out(disc: Disc, consignment: Consignment, record: Record | None) -> dict[InstanceKey, tuple[str, str]]:
+def _left_out(
+    discs: Sequence[Disc], consignment: Consignment, record: Record | None
+) -> dict[InstanceKey, tuple[str, str]]:
     """Return why instances of the study are not on the disc, with the file that was looked at."""
     items = {item.key: item for item in consignment.items}
     before = record.left_out if record else {}
+    there = {one.key for disc in discs for one in disc.instances}
     found = {}
-    for one in disc.left_out:
+    for one in discs[0].left_out:  # of a set, each says it of all
+        if one.key in there:
+            continue  # another object of these UIDs was set aside
         if one.key and one.key in items:
             found[one.key] = (items[one.key].sha256, one.reason)
         elif one.key and one.key in before:

@@ -1,0 +1,48 @@
+"""What a disc lacks although it was received: what was set aside of its studies, or came with them."""
+
+from sqlalchemy import Connection, and_, func, or_, select
+
+from pipeline.ledger.tables import instance, receipt
+from pipeline.model import InstanceKey, InstanceState, SetAside
+
+
+def beside(look: Connection, delivery_number: int) -> tuple[SetAside, ...]:
+    """Return the instances that belong to a delivery's studies and were set aside, and have not been discarded.
+
+    What was too damaged to say which study it is of counts where it came in the same arrival.
+    """
+    own = (
+        select(instance.c.arrival, instance.c.study_instance_uid, instance.c.scope)
+        .join(receipt, receipt.c.instance == instance.c.id)
+        .where(receipt.c.delivery == delivery_number)
+        .distinct()
+        .subquery()
+    )
+    is_of_study = and_(instance.c.study_instance_uid == own.c.study_instance_uid, instance.c.scope == own.c.scope)
+    is_unknown = func.coalesce(instance.c.study_instance_uid, "") == ""
+    came_along = and_(is_unknown, instance.c.arrival == own.c.arrival)
+    wanted = (
+        select(
+            instance.c.id,
+            instance.c.study_instance_uid,
+            instance.c.series_instance_uid,
+            instance.c.sop_instance_uid,
+            instance.c.reason,
+        )
+        .join(own, or_(is_of_study, came_along))
+        .where(
+            instance.c.state.in_((InstanceState.QUARANTINED, InstanceState.CONFLICT)),
+            instance.c.discarded_at.is_(None),
+        )
+        .distinct()
+        .order_by(instance.c.id)
+    )
+    return tuple(
+        SetAside(
+            InstanceKey(row.study_instance_uid or "", row.series_instance_uid or "", row.sop_instance_uid)
+            if row.sop_instance_uid
+            else None,
+            row.reason or "it was set aside",
+        )
+        for row in look.execute(wanted)
+    )
