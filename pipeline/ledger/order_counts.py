@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, or_, select
 
 from pipeline.completeness import expected
-from pipeline.ledger import retrievals
+from pipeline.ledger import retrievals, sharing
 from pipeline.ledger.arrivals import HOLDS_ITS_KEY, OF_A_RETRIEVAL, UNCLAIMED
 from pipeline.ledger.tables import arrival, delivery, instance, order_study, receipt, retrieval, retrieved
 from pipeline.model import ARRIVED, LEFT_OUT, OrderStage, ReceiptState, RetrievalState
@@ -69,8 +69,16 @@ def counts(look: Connection, order: Any) -> Counts:
         made_size=(sent.made_size or 0) if sent else 0,
         left_out=_left_out(look, sent.id) if sent else (),
         last_progress_at=max((move.last_progress_at for move in moves.values()), default=0.0),
-        remark=sent.reason if sent and order.ended_at is None else None,
+        remark=None if order.ended_at else _remark(look, order, sent),
     )
+
+
+def _remark(look: Connection, order: Any, sent: Any) -> str | None:
+    if sent:
+        reason: str | None = sent.reason
+        return reason
+    awaited = sharing.awaited(look, order)
+    return None if awaited is None else sharing.words_for(awaited)
 
 
 def _retrievals(look: Connection, numbers: Sequence[int]) -> dict[int, Row[Any]]:

@@ -39,6 +39,11 @@ def row(look: Connection, number: int) -> Row[Any] | None:
     return look.execute(select(orders).where(orders.c.id == number)).one_or_none()
 
 
+def is_open(look: Connection, number: int) -> bool:
+    """Tell whether an order has not ended."""
+    return look.scalar(select(orders.c.state).where(orders.c.id == number)) == OrderState.OPEN
+
+
 def change_row(change: Connection, number: int, **values: Any) -> None:
     """Write what has become of an order."""
     change.execute(update(orders).where(orders.c.id == number).values(**values))
@@ -168,6 +173,16 @@ def leave_files(change: Connection, number: int, now: float) -> None:
     change.execute(update(instance).where(waiting).values(**values))
     unsound = of_it & instance.c.state.in_((InstanceState.QUARANTINED, InstanceState.CONFLICT))
     change.execute(update(instance).where(unsound).values(discarded_at=now))
+
+
+def ended_with_files(look: Connection) -> list[int]:
+    """Return the `send` orders that ended before their files were taken in, which are without an account."""
+    wanted = (
+        select(orders.c.id)
+        .join(instance, instance.c.scope == literal(SENT) + cast(orders.c.id, String))
+        .where(orders.c.state != OrderState.OPEN, instance.c.state == InstanceState.RECEIVED)
+    )
+    return list(look.scalars(wanted.distinct()))
 
 
 def arrivals_in_use(look: Connection) -> set[str]:

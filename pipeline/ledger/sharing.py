@@ -1,11 +1,16 @@
-"""What the ledger knows of many orders side by side: how many are open, and how often a wish was fulfilled."""
+"""What the ledger knows of many orders side by side: how many are open, who waits for whom, what was made."""
 
 from collections.abc import Iterable
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, select
 
-from pipeline.ledger.tables import delivery, orders
-from pipeline.model import OrderState
+from pipeline.ledger.arrivals import SENT
+from pipeline.ledger.deliveries import needs_an_answer
+from pipeline.ledger.tables import delivery, instance, orders, receipt
+from pipeline.model import SEND_VERB, DeliveryState, InstanceState, OrderState
+
+ENDED = (DeliveryState.DELIVERED, DeliveryState.REFUSED)
 
 
 def count_open(look: Connection, verbs: Iterable[str]) -> int:
@@ -23,3 +28,35 @@ def files_made_for(look: Connection, number: int) -> int:
         .where(orders.c.key == key, delivery.c.made_path.is_not(None))
     )
     return look.scalar(made) or 0
+
+
+def awaited(look: Connection, order: Any) -> int | None:
+    """Return the delivery a `send` waits for before it is prepared, None where it waits for none.
+
+    That is one that has not ended and may still bring the destination an instance given to the `send`; nobody
+    knows yet whether it must go. One that is to go again waits for nothing.
+    """
+    if order.verb != SEND_VERB or order.again:
+        return None
+    given = instance.alias()
+    uids = ("study_instance_uid", "series_instance_uid", "sop_instance_uid")
+    wanted = (
+        select(delivery.c.id)
+        .join(receipt, receipt.c.delivery == delivery.c.id)
+        .join(instance, instance.c.id == receipt.c.instance)
+        .join(given, and_(*(given.c[uid] == instance.c[uid] for uid in uids)))
+        .where(
+            given.c.scope == f"{SENT}{order.id}",
+            given.c.state == InstanceState.RECEIVED,
+            delivery.c.destination == order.destination,
+            delivery.c.state.not_in(ENDED),
+            needs_an_answer(),
+        )
+    )
+    number: int | None = look.scalar(wanted.order_by(delivery.c.id).limit(1))
+    return number
+
+
+def words_for(awaited_delivery: int) -> str:
+    """Return what a person is told while, or because, an order waits for a delivery."""
+    return f"delivery {awaited_delivery} has the same instances for that destination, and has not ended"

@@ -14,12 +14,13 @@ from sqlalchemy import Connection
 from pipeline.destinations import Destination
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm
-from pipeline.ledger import arrivals, deliveries, orders, retrievals
+from pipeline.ledger import arrivals, deliveries, orders, retrievals, sharing
 from pipeline.line import outcome_of, pin_of, task_of
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
-from pipeline.orders.ending import end
+from pipeline.orders.ending import end, end_within, say
 from pipeline.orders.identified import Identified, prepare_identified
 from pipeline.orders.retrieval import of_wish
+from pipeline.orders.weighing import lacking
 from pipeline.patient import are_one
 from pipeline.site import Site
 from pipeline.waypoints import reached
@@ -50,7 +51,12 @@ def consign(number: int, site: Site) -> None:
     except Configuration as error:
         end(number, OrderState.FAILED, site, OrderError.NOT_CONFIGURED, str(error))
         return
-    load = _load(order, destination, site)
+    with site.ledger.reading() as look:
+        is_short = not order.incomplete_allowed and bool(lacking(look, order))
+        load = _load(look, order, destination)
+    if is_short:  # another order has found unreadable what this one counted
+        _weigh_again(number, site)
+        return
     if load.other_content:
         end(number, OrderState.FAILED, site, OrderError.RELAY_FAILED, _other_content(load))
         return
@@ -59,43 +65,69 @@ def consign(number: int, site: Site) -> None:
         end(number, OrderState.FAILED, site, OrderError.MORE_THAN_ONE_PATIENT, SEVERAL)
         return
     reached("order-prepared")
-    lost = sum(isinstance(answer, Exception) for answer in ready.values())
+    _write_down(order, load, ready, destination, site)
+
+
+def _weigh_again(number: int, site: Site) -> None:
     with site.ledger.transaction() as change:
+        orders.set_stage(change, number, OrderStage.QUEUED)
+
+
+def _write_down(
+    order: Any, load: Load, ready: Mapping[int, Identified | Exception], destination: Destination, site: Site
+) -> None:
+    """Write down what became of every instance, and with it open the delivery, or end an order that lacks some.
+
+    Neither where the order has run out of time meanwhile, or another delivery brings the same: the next look at
+    it decides again.
+    """
+    lost = sum(isinstance(answer, Exception) for answer in ready.values())
+    unreadable = f"{lost} of {len(ready)} instances cannot be read; nothing was sent"
+    how = (OrderState.PARTIAL, OrderError.MOVE_INCOMPLETE, unreadable)
+    is_short = bool(lost) and not order.incomplete_allowed
+    pins = [pin for identity, answer in ready.items() if (pin := _pin(identity, answer, destination, site))]
+    with site.ledger.transaction() as change:
+        if not orders.is_open(change, order.id) or not _is_still_to_go(change, order, load):
+            return
         for identity, answer in ready.items():
             prepared = answer.prepared if isinstance(answer, Identified) else answer
             arrivals.set_instance(change, identity, outcome_of(prepared))
-    if lost and not order.incomplete_allowed:
-        unreadable = f"{lost} of {len(ready)} instances cannot be read; nothing was sent"
-        end(number, OrderState.PARTIAL, site, OrderError.MOVE_INCOMPLETE, unreadable)
-        return
-    _open_delivery(order, load, ready, destination, site)
-
-
-def _open_delivery(
-    order: Any, load: Load, ready: Mapping[int, Identified | Exception], destination: Destination, site: Site
-) -> None:
-    """Open the delivery, unless the order has run out of time meanwhile."""
-    pins = [pin for identity, answer in ready.items() if (pin := _pin(identity, answer, destination, site))]
-    with site.ledger.transaction() as change:
-        more = {"sent_before": load.sent_before, "last_progress_at": time.time()}
-        if orders.set_stage(change, order.id, OrderStage.DELIVERING, **more) and pins:
-            deliveries.consign(change, _delivery(order, load), pins)
+        if is_short:
+            end_within(change, order.id, *how)
+        else:
+            _open_delivery(change, order, load, pins)
         reached("order-consigning")
     reached("order-consigned")
+    if is_short:
+        say(order.id, *how)
 
 
-def _load(order: Any, destination: Destination, site: Site) -> Load:
+def _open_delivery(change: Connection, order: Any, load: Load, pins: Sequence[Mapping[str, Any]]) -> None:
+    more = {"sent_before": load.sent_before, "last_progress_at": time.time()}
+    orders.set_stage(change, order.id, OrderStage.DELIVERING, **more)
+    if pins:
+        deliveries.consign(change, _delivery(order, load), pins)
+
+
+def _is_still_to_go(look: Connection, order: Any, load: Load) -> bool:
+    """Tell whether what is given to a `send` is still to be brought there, all of it, and by nobody else."""
+    if order.verb != SEND_VERB:
+        return True
+    is_as_it_was = [row.id for row in _given(look, order).rows] == [row.id for row in load.rows]
+    return is_as_it_was and sharing.awaited(look, order) is None
+
+
+def _load(look: Connection, order: Any, destination: Destination) -> Load:
     """Return what was retrieved, but for what an earlier order of the same wish has brought already.
 
     A file that is made is made of everything.
     """
-    with site.ledger.reading() as look:
-        if order.verb == SEND_VERB:
-            return _given(look, order)
-        rows = _retrieved(look, order)
-        if destination.makes_file or order.again:
-            return Load(rows, "")
-        brought = orders.brought_before(look, order)
+    if order.verb == SEND_VERB:
+        return _given(look, order)
+    rows = _retrieved(look, order)
+    if destination.makes_file or order.again:
+        return Load(rows, "")
+    brought = orders.brought_before(look, order)
     left = [row for row in rows if _content(row) not in brought]
     return Load(left, "", len(rows) - len(left))
 

@@ -128,12 +128,16 @@ def _not_had_by_get(count: int) -> str:
 
 
 def _end(row: Any, how: Verdict, held: set[Key], wishes: Sequence[Any], site: Site) -> None:
+    """Write down how a retrieval ended, unless something came while it was judged: it will be again."""
     state, kind, detail = how
     now = time.time()
     values: dict[str, Any] = {"state": state, "error_kind": kind, "detail": detail}
     if state != RetrievalState.QUEUED:
         values["ended_at"] = now
     with site.ledger.transaction() as change:
+        present = retrievals.row(change, row.id)
+        if (present.state, present.last_progress_at) != (row.state, row.last_progress_at):
+            return
         retrievals.change_row(change, row.id, **values)
     reached("retrieval-ended")
     emit(

@@ -7,6 +7,8 @@ from crash_stage import crash_stage
 
 from pipeline.model import OrderState
 from pipeline.orders import view
+from pipeline.send import send
+from pipeline.settings import load
 
 pytestmark = pytest.mark.programs
 
@@ -63,3 +65,14 @@ def test_files_a_dead_send_had_copied_go_their_way(stage, point, tmp_path):
         number = max(number for number in range(1, 60) if view(look, number))
     ended = stage.work_until_ended(number)
     assert (ended.verb, ended.state, ended.sent) == ("send", OrderState.DONE, 2)
+
+
+@pytest.mark.parametrize("point", ["order-prepared", "order-consigning", "order-consigned"])
+def test_a_worker_killed_in_the_middle_of_a_send_sends_it_all_the_same(stage, point, tmp_path):
+    files = study(tmp_path, "SENT", instances=2)
+    with stage.ledger() as ledger:
+        number = send(ledger, load(stage.file), files, "shelf").order_id
+    stage.killed("work", point=point)
+    ended = stage.work_until_ended(number)
+    assert (ended.state, ended.sent, ended.sent_before) == (OrderState.DONE, 2, 0), stage.text()
+    assert {str(pydicom.dcmread(file).SOPInstanceUID) for file in files} <= stage.on_the_shelf()
