@@ -25,6 +25,8 @@ from pipeline.site import SEND
 from pipeline.spool import Spool, admit, write_durably
 from pipeline.waypoints import reached
 
+COPYING = "C_"  # begins the name of a folder that is not complete: nobody sweeps it, nobody admits it
+
 
 def send(  # noqa: PLR0913  # what may be asked for, each by its name
     ledger: Ledger,
@@ -97,23 +99,25 @@ def _receiver_of(files: Iterable[Path], spool: Spool) -> str | None:
 
 def _hand_in(files: Sequence[Path], number: int, spool: Spool) -> None:
     incoming = spool.prepare_receiver(SEND)
-    folder = incoming / f"A_{time.time_ns()}_{number}"
+    name = f"{time.time_ns()}_{number}"
+    folder, complete = incoming / f"{COPYING}{name}", incoming / f"A_{name}"
     try:
         folder.mkdir(mode=0o750)
         for position, file in enumerate(files):
             shutil.copyfile(file, folder / f"{position:05d}")
         envelope = {"calling_ae_title": "", "called_ae_title": "", "peer": None, "order": number}
         write_durably(folder / ENVELOPE, json.dumps(envelope).encode())
+        folder.rename(complete)
     except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise Transient(f"the files cannot be copied: {error}") from error
     reached("send-copied")
-    admit(incoming, folder)
+    admit(incoming, complete)
     reached("send-admitted")
 
 
 def admit_complete(spool: Spool) -> None:
-    """Admit what a `send` that died had copied: the envelope is written last."""
+    """Admit what a `send` that died had copied, all of it."""
     incoming = spool.incoming_of(SEND)
     for folder in sorted(incoming.glob("A_*")):
-        if (folder / ENVELOPE).is_file():
-            admit(incoming, folder)
+        admit(incoming, folder)

@@ -9,13 +9,22 @@ from pipeline.custody import delete
 from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, orders
 from pipeline.orders.query import SCRATCH
+from pipeline.receivers.sweep import signature_of
 from pipeline.schedule import may_go
 from pipeline.site import SEND, Site
 from pipeline.waypoints import reached
 
+GONE = "D_"  # begins the name of what is being deleted: nobody sweeps it
+
 
 def let_go(site: Site, now: float) -> None:
-    """Delete what has been kept long enough and no open order needs; the ledger is told first."""
+    """Delete what has been kept long enough and no open order needs; the ledger is told first.
+
+    What was handed in for a `send` after it had run out of time is accounted for as not sent.
+    """
+    with site.ledger.transaction() as change:
+        for number in orders.ended_with_files(change):
+            orders.leave_files(change, number, now)
     keep = site.settings.site.keep_results.total_seconds()
     with site.ledger.reading() as look:
         kept = arrivals.results_before(look, now - keep)
@@ -63,11 +72,17 @@ def drop_cleared(site: Site) -> None:
 
 
 def _drop_unsent(site: Site, moment: float) -> None:
-    """Delete what a `send` that died has left before it was admitted."""
+    """Delete what a `send` that died has left before it was admitted.
+
+    It is renamed first: one that sleeps rather than died must fail over it, and not hand in the rest.
+    """
     folder = site.spool.incoming_of(SEND)
     for left in folder.iterdir() if folder.is_dir() else ():
-        if left.stat().st_mtime < moment:
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # admitted meanwhile
+            if max(left.stat().st_mtime_ns, signature_of(left).newest_ns) < moment * 1e9:
+                gone = left.with_name(f"{GONE}{left.name.removeprefix(GONE)}")
+                left.rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
 
 
 def drop_scratch(site: Site) -> None:

@@ -1,42 +1,25 @@
 """Orders as rows: who shares one, what it shows, what arrives for it, and what goes when; no PACS is asked."""
 
 import os
+import shutil
 import time
-from pathlib import Path
 
 import pydicom
 import pytest
 from archives import study, study_uid
-from line_site import NULL, RECEIVER, arrive, instance, rounds, settings_for, states, working
+from line_site import NULL, arrive, instance, rounds, settings_for, states, working
+from placed_orders import look, order, retrieval, settings_with_pacs, waiting_order
 
 from pipeline.accession import AccessionNumber, InvalidAccession
 from pipeline.errors import Configuration
 from pipeline.ledger import deliveries, orders, reports, retrievals
 from pipeline.ledger.tables import delivery
-from pipeline.model import OrderError, OrderState, RetrievalState
-from pipeline.orders import place, results, view
+from pipeline.model import OrderError, OrderState
+from pipeline.orders import place, results
 from pipeline.orders.desk import PATIENCE_SECONDS
 from pipeline.orders.ending import end
-from pipeline.settings import Settings
+from pipeline.receivers.sweep import sweep_abandoned
 from pipeline.trace import trace
-
-PACS = {"ae_title": "PACS", "host": "127.0.0.1", "port": 1, "calling_ae_title": "CDRECORD", "receiver": "cdrecord"}
-CDRECORD = {"name": "cdrecord", "ae_title": "CDRECORD", "port": 10104, "mode": "association", "coerce": False}
-
-
-def settings_with_pacs(folder: Path, *, destinations=(NULL,), shim=None, **site) -> Settings:
-    receivers = [{**CDRECORD, "quiet_seconds": 1}, {**RECEIVER, "to": ["nowhere"]}]
-    plain = settings_for(folder, destinations=destinations, receivers=receivers, **site)
-    table = {
-        "folder": folder,
-        "site": {"spool": str(folder / "spool"), "workers": 1, **site},
-        "receiver": receivers,
-        "destination": list(destinations),
-        "pacs": PACS,
-        "shim": shim or {},
-    }
-    assert plain.pacs is None
-    return Settings.model_validate(table)
 
 
 @pytest.fixture
@@ -53,18 +36,6 @@ def site(site_and_worker):
 @pytest.fixture
 def worker(site_and_worker):
     return site_and_worker[1]
-
-
-def order(site, *accessions: str, **wish):
-    numbers = [AccessionNumber.parse(one) for one in accessions]
-    return place(
-        site.ledger, site.settings, **{"verb": "print", "accessions": numbers, "destination": "nowhere"} | wish
-    )
-
-
-def look(site, number: int):
-    with site.ledger.reading() as connection:
-        return view(connection, number)
 
 
 # --- sharing ---------------------------------------------------------------------------------------------
@@ -138,15 +109,6 @@ def test_a_view_is_json_and_says_the_words_of_the_interface(site):
 # --- what arrives ----------------------------------------------------------------------------------------
 
 
-def retrieval(site, uid: str, *, modalities: str = "") -> int:
-    """A retrieval that has been asked for and is under way."""
-    with site.ledger.transaction() as change:
-        number = retrievals.enter(change, uid, modalities, (), time.time())
-        values = {"state": RetrievalState.RECEIVING, "started_at": time.time() - 3600}
-        retrievals.change_row(change, number, **values)
-    return number
-
-
 def held(site, number: int) -> int:
     with site.ledger.reading() as connection:
         return retrievals.held_count(connection, number)
@@ -215,17 +177,6 @@ def test_a_pacs_out_of_reach_ends_the_order_with_the_reason(site, worker):
     assert (ended.state, ended.error_kind) == (OrderState.FAILED, OrderError.PACS_UNREACHABLE)
     assert "Connection refused" in ended.detail
     assert not [left for left in site.spool.run.iterdir() if left.is_dir()]
-
-
-def waiting_order(site, uid: str = "1.2.3") -> tuple[int, int]:
-    """An order whose study is found and waits for its turn."""
-    number = order(site, "A1").order_id
-    with site.ledger.transaction() as change:
-        move = retrievals.enter(change, uid, "", (), time.time())
-        link = {"order_id": number, "study_instance_uid": uid, "accession_number": "A1", "series": []}
-        orders.enter_studies(change, [{**link, "found_at": time.time(), "asked": True, "retrieval": move}])
-        orders.change_row(change, number, stage="queued")
-    return number, move
 
 
 def test_a_receiver_that_does_not_run_is_waited_for_and_then_said(site, worker):
@@ -324,11 +275,18 @@ def test_a_file_that_was_made_goes_with_its_order_unless_a_later_one_has_made_it
 
 def test_what_a_dead_send_left_goes_too(tmp_path):
     with working(settings_with_pacs(tmp_path, keep_results="1h")) as (site, _):
-        left = site.spool.prepare_receiver("_send") / "A_1_1"
-        left.mkdir()
-        os.utime(left, (time.time() - 7200,) * 2)
+        incoming = site.spool.prepare_receiver("_send")
+        long_ago = (time.time() - 7200,) * 2
+        dead, copies = incoming / "C_1_1", incoming / "C_2_2"
+        for folder in (dead, copies):
+            folder.mkdir()
+            os.utime(shutil.copy(instance(tmp_path), folder / "00000"), long_ago)
+        (copies / "00001").touch()
+        for folder in (dead, copies):
+            os.utime(folder, long_ago)
+        assert sweep_abandoned(site.spool, "_send") == []
         results.let_go(site, time.time())
-        assert not left.exists()
+        assert [left.name for left in incoming.iterdir()] == ["C_2_2"], "which still grows"
         scratch = site.spool.run / "query-left"
         scratch.mkdir()
         results.drop_scratch(site)
