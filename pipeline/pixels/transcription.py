@@ -40,11 +40,14 @@ def transcribed(dataset: Dataset, *, signed: bool = False) -> Dataset:
     `dataset` stays as it is; elements that need no change are shared with it.
 
     Raises:
-        NotEncoded: a value cannot be turned: it is no whole number of words.
+        NotEncoded: a value cannot be turned: it is no whole number of words, or programs disagree how.
     """
     implicit, little = dataset.original_encoding
     if implicit is None or little is None:
         implicit, little = False, True  # made here: values, not bytes
+    if not little and "PixelData" in dataset and _bits_allocated(dataset) > WORDS["OW"] * 8:
+        # The two words of a sample stand in the order of the words, or of the bytes: two readers, two doses.
+        raise NotEncoded("big endian pixels of more than 16 bits are read in two ways by different programs")
     context = _Context(dataset, implicit, little, _signed(dataset, signed))
     character_set = dataset.original_character_set
     written = Dataset(
@@ -52,6 +55,13 @@ def transcribed(dataset: Dataset, *, signed: bool = False) -> Dataset:
     )
     written.set_original_encoding(is_implicit_vr=False, is_little_endian=True, character_encoding=character_set)
     return written
+
+
+def _bits_allocated(dataset: Dataset) -> int:
+    try:
+        return int(dataset.get("BitsAllocated", 0) or 0)
+    except UNREADABLE:
+        return 0  # whoever needs it says so
 
 
 def _elements(context: _Context) -> Iterator[Element]:

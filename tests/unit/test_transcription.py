@@ -87,6 +87,15 @@ def test_a_big_endian_value_of_half_a_word_is_not_guessed():
         transcribed(received(BIG, big(0x0009, 0x1001, b"OL", b"123456")))
 
 
+@pytest.mark.parametrize("bits", [32, 64])
+def test_big_endian_pixels_of_more_than_one_word_are_not_guessed(bits):
+    """The words of one sample stand the one way for some programs, the other way for others: doses differ."""
+    size = big(0x0028, 0x0100, b"US", pack(">H", bits))
+    with pytest.raises(NotEncoded, match="read in two ways"):
+        transcribed(received(BIG, size, big(0x7FE0, 0x0010, b"OW", bytes(8))))
+    transcribed(received(EXPLICIT, pack("<HH2sHH", 0x0028, 0x0100, b"US", 2, bits)))
+
+
 def test_words_in_the_items_of_a_big_endian_sequence_turn_too():
     item = big(0x0028, 0x3006, b"OW", b"\x01\x02\x03\x04")
     lut = pack(">HHL", 0xFFFE, 0xE000, len(item)) + item
