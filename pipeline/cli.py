@@ -23,8 +23,15 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(disc_app, name="disc")
+_OF_THE_PARSER = 2  # its exit code for wrong usage
 
 Subject = Annotated[str, typer.Argument(help="Accession number, Study Instance UID or arrival.")]
+
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"storestow {__version__}")  # noqa: T201
+        raise typer.Exit
 
 
 @app.callback()
@@ -32,12 +39,12 @@ def _main(
     site: Annotated[
         Path | None, typer.Option(help="Configuration; default ./site.toml, /etc/storestow/site.toml.")
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
 ) -> None:
     """A hook-driven DICOM gateway: storescp in, coerced and losslessly encoded studies out."""
-    if version:
-        print(f"storestow {__version__}")  # noqa: T201
-        raise typer.Exit
     Chosen.site = site
 
 
@@ -269,3 +276,5 @@ def main() -> None:
         for line in str(error).splitlines():
             sys.stderr.write(f"storestow: {line}\n")
         sys.exit(error.exit_code)
+    except SystemExit as end:  # services are not started again after ours, and would be after the parser's
+        sys.exit(Usage.exit_code if end.code == _OF_THE_PARSER else end.code)

@@ -1,0 +1,34 @@
+"""What the command line answers to what it does not understand."""
+
+import sys
+
+import pytest
+
+from pipeline import cli
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("burn",),
+        ("status", "--jsn"),
+        ("disc",),
+        ("disc", "make"),
+        ("disc", "a", "-o", "b", "--media", "bluray"),
+    ],
+)
+def test_wrong_usage_has_the_exit_code_of_wrong_usage(words, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["storestow", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 64
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--version",), ("disc", "--help")])
+def test_what_is_asked_for_is_no_wrong_usage(words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["storestow", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    assert capsys.readouterr().out
