@@ -5,6 +5,7 @@ truth about what became of its instances, should the ledger ever be lost (design
 is done first where the next start looks for it: the room before the row, the row before a deletion.
 """
 
+import contextlib
 import json
 import shutil
 import time
@@ -33,19 +34,35 @@ def settle(name: str, site: Site) -> None:
     if not is_readable:
         set_aside(name, UNREADABLE, site)
         return
-    folder, settled, now = site.spool.arrivals / name, site.spool.settled / name, time.time()
-    account, is_well = _account(name, now, site.ledger)
-    if not settled.is_dir():  # else the ledger could not be told: the disk was full
-        write_durably(folder / ACCOUNT, account)
-        reached("settle-account")
-        rename_durably(folder, settled)
+    now, remark = time.time(), remark_of(name, site)
+    is_well = _move_to_settled(name, now, site)
     reached("settle-renamed")
     with site.ledger.transaction() as change:
-        arrivals.set_state(change, name, ArrivalState.SETTLED, remark_of(name, site), settled_at=now)
+        if not arrivals.may_settle(change, name):  # a person has released something of it meanwhile
+            return
+        arrivals.set_state(change, name, ArrivalState.SETTLED, remark, settled_at=now)
     reached("settled")
     if is_well:
         drop_outputs(name, site.spool)
     emit(Event.SETTLED, arrival=name, kept="until-aged" if is_well else "until-decided")
+
+
+def _move_to_settled(name: str, now: float, site: Site) -> bool:
+    """Write the account into an arrival, bring it to the room `settled`, and return whether all is well with it.
+
+    It is there already where the ledger could not be told, because the disk was full, and where something of it
+    was released while it settled; its account tells of an earlier state then.
+    """
+    folder, settled = site.spool.arrivals / name, site.spool.settled / name
+    if settled.is_dir():
+        renew_account(name, site.spool, site.ledger)
+        with site.ledger.reading() as look:
+            return arrivals.all_is_well(look, name)
+    account, is_well = _account(name, now, site.ledger)
+    write_durably(folder / ACCOUNT, account)
+    reached("settle-account")
+    rename_durably(folder, settled)
+    return is_well
 
 
 def remark_of(name: str, site: Site) -> str | None:
@@ -94,9 +111,10 @@ def renew_account(name: str, spool: Spool, ledger: Ledger) -> None:
     """Write the account of a settled arrival anew, and begin its time of keeping again.
 
     One after the other: of two deliveries that end at once, the later would write into the earlier's file, and
-    what the earlier had read before could be what stays.
+    what the earlier had read before could be what stays. One that a person has taken out of the room meanwhile, to
+    release something of it, gets its account when it settles again.
     """
-    with alone_in(spool.settled / name):
+    with contextlib.suppress(FileNotFoundError), alone_in(spool.settled / name):
         now = time.time()
         account, is_well = _account(name, now, ledger)
         write_durably(spool.settled / name / ACCOUNT, account)

@@ -155,11 +155,9 @@ def _miss_what_is_gone(rows: dict[str, str], site: Site) -> None:
 
 
 def _end_discarding(site: Site) -> None:
-    with site.ledger.reading() as look:
-        files = arrivals.discarded(look)
-    for arrival, file in files:
-        if path := site.spool.find(arrival, file):
-            path.unlink(missing_ok=True)
+    with site.ledger.transaction() as change:  # while they are deleted, nobody can release them
+        for arrival, file in arrivals.discarded(change):
+            site.spool.remove(arrival, file)
 
 
 def _renew_accounts(site: Site) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -79,6 +80,21 @@ class Spool:
         places = [room / arrival / file for room in self.rooms_of_arrivals]
         twice = (*places, *places)  # one that is released goes from a room not yet looked at to one that was
         return next((place for place in twice if place.is_file()), None)
+
+    def remove(self, arrival: str, file: str) -> Path | None:
+        """Delete a file of an arrival, whichever room it is in by then; return where it was, None for nowhere."""
+        while path := self.find(arrival, file):
+            try:
+                path.unlink()
+            except FileNotFoundError:  # its arrival has changed rooms meanwhile
+                continue
+            return path
+        return None
+
+    def remove_all(self, arrival: str) -> None:
+        """Delete an arrival, also where it changes rooms meanwhile."""
+        for room in (*self.rooms_of_arrivals, *self.rooms_of_arrivals):
+            shutil.rmtree(room / arrival, ignore_errors=True)
 
     def present(self, path: Path) -> Path | None:
         """Return where a file pinned at `path` lies now: an original moves with its arrival."""

@@ -144,6 +144,11 @@ def ready_to_settle(look: Connection) -> list[str]:
     return list(look.scalars(wanted))
 
 
+def may_settle(look: Connection, name: str) -> bool:
+    """Tell whether one arrival is ready to settle."""
+    return not look.scalar(select(exists(select(instance.c.id).where(instance.c.arrival == name, _UNFINISHED))))
+
+
 def has_instances(look: Connection, name: str) -> bool:
     """Tell whether an arrival has been taken in: whether any file of it is on record."""
     return bool(look.scalar(select(exists(select(instance.c.id).where(instance.c.arrival == name)))))

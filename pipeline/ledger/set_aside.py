@@ -1,0 +1,30 @@
+"""What people have decided about what is set aside, and what not yet: asked by the transaction that acts on it."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from pipeline.ledger import reports
+from pipeline.model import ArrivalState
+
+
+def is_aside(look: Connection, name: str) -> bool:
+    """Tell whether a whole arrival is set aside, and kept."""
+    row = reports.arrival_row(look, name)
+    return row is not None and row.state == ArrivalState.QUARANTINED and row.gone_at is None
+
+
+def undecided(look: Connection, name: str) -> set[int]:
+    """Return the instances of an arrival that are set aside, and kept."""
+    return {one.id for one in reports.instances_of(look, name) if _is_aside(one) and one.discarded_at is None}
+
+
+def discarded(look: Connection, name: str) -> dict[int, str]:
+    """Return the instances of an arrival that a person has discarded, with the file of each."""
+    rows = reports.instances_of(look, name)
+    return {one.id: one.file for one in rows if _is_aside(one) and one.discarded_at is not None}
+
+
+def _is_aside(row: Row[Any]) -> bool:
+    is_it: bool = row.state in reports.SET_ASIDE
+    return is_it
