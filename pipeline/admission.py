@@ -5,17 +5,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.identity import Holder, Incomparable, Verdict, judge
-from pipeline.intake import Contents, Found, contents_of
-from pipeline.ledger import arrivals, retrievals
-from pipeline.model import InstanceKey, InstanceState
+from pipeline.intake import Contents, Envelope, Found, contents_of
+from pipeline.ledger import arrivals, orders, retrievals
+from pipeline.model import InstanceKey, InstanceState, OrderState
 from pipeline.orders.claiming import Claim, claims
 from pipeline.sameness import are_same
-from pipeline.site import Site
+from pipeline.site import SEND, Site
 from pipeline.spool import flush_path, fsync_tree
 from pipeline.waypoints import reached
 from pipeline.workshop import WorkshopProcessDied
@@ -157,8 +158,19 @@ def _enter(
         arrivals.take_in(change, name, rows, **about)
         if not retrievals.take_in(change, name, belongings, time.time()):
             raise Transient(f"{name}: the order it was received for has ended meanwhile; judged again")
+        _leave_what_came_too_late(change, name, envelope)
         reached("intake-entering")
     reached("taken-in")
+
+
+def _leave_what_came_too_late(change: Connection, name: str, envelope: Envelope | None) -> None:
+    """Account at once for files of a `send` that has ended already: nobody would look at them again."""
+    order = envelope.order if envelope and parse_arrival_name(name)[1] == SEND else None
+    if order is None:
+        return
+    row = orders.row(change, order)
+    if row is None or row.state != OrderState.OPEN:
+        orders.leave_files(change, order, time.time())
 
 
 _NOTEWORTHY = {
