@@ -22,7 +22,7 @@ class Burden:
     """What is handed over. `numbers` are the rows of the delivery's own instances, `lacking` why some are not.
 
     `beside` are instances of the study that other deliveries were to bring; `helped` are those deliveries of
-    which the destination said that it has some.
+    which the destination said that it has some. `brought_before` counts what is there already.
     """
 
     items: list[Item] = field(default_factory=list)
@@ -30,6 +30,7 @@ class Burden:
     lacking: dict[int, Receipt] = field(default_factory=dict)
     beside: dict[InstanceKey, Companion] = field(default_factory=dict)
     helped: set[int] = field(default_factory=set)
+    brought_before: int = 0
 
 
 def burden_of(row: Any, destination: Destination, site: Site) -> Burden:
@@ -39,8 +40,9 @@ def burden_of(row: Any, destination: Destination, site: Site) -> Burden:
         Transient: a file cannot be made now, because one of its instances is not at hand.
         Permanent: it never can, because one cannot be had again.
     """
-    waiting, beside = _wanted(row, destination, site)
-    found = Burden(numbers={item.key: identity for identity, item in waiting}, beside=beside)
+    waiting, beside, before = _wanted(row, destination, site)
+    numbers = {item.key: identity for identity, item in waiting}
+    found = Burden(numbers=numbers, beside=beside, brought_before=len(before - numbers.keys()))
     wanted = [(identity, item, row.receiver) for identity, item in waiting]
     wanted += [(one.identity, one.item, one.receiver) for one in beside.values()]
     for identity, item, receiver in wanted:
@@ -56,8 +58,8 @@ def burden_of(row: Any, destination: Destination, site: Site) -> Burden:
 
 def _wanted(
     row: Any, destination: Destination, site: Site
-) -> tuple[list[tuple[int, Item]], dict[InstanceKey, Companion]]:
-    """Return what is to be brought, with row numbers, and what belongs in the same file besides.
+) -> tuple[list[tuple[int, Item]], dict[InstanceKey, Companion], set[InstanceKey]]:
+    """Return what is to be brought, with row numbers, what belongs in the same file besides, and what is there.
 
     The file of an order is made anew, so it is made of everything, whatever has been answered before.
     """
@@ -65,13 +67,13 @@ def _wanted(
     with site.ledger.reading() as look:
         waiting = deliveries.items(look, row.id, root)
         if not (waiting and destination.makes_file):
-            return waiting, {}
+            return waiting, {}, set()
         if row.order_id is not None:
-            return deliveries.items(look, row.id, root, answered=True), {}
-        beside = companions.of(look, row, root)
+            return deliveries.items(look, row.id, root, answered=True), {}, set()
+        beside, before = companions.of(look, row, root), companions.arrived_of(look, row)
     for _, item in waiting:
         beside.pop(item.key, None)
-    return waiting, beside
+    return waiting, beside, before
 
 
 def _nothing_made(lacking: Receipt) -> StorestowError:

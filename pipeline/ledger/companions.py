@@ -15,6 +15,8 @@ from pipeline.ledger import deliveries
 from pipeline.ledger.tables import delivery, instance, receipt
 from pipeline.model import ARRIVED, DeliveryState, InstanceKey, Item
 
+_HAS_ARRIVED = and_(receipt.c.state.in_(ARRIVED), receipt.c.verified)
+
 
 @dataclass(frozen=True, slots=True)
 class Companion:
@@ -32,20 +34,16 @@ def of(look: Connection, row: Any, spool: Path) -> dict[InstanceKey, Companion]:
     Of the same key the last one consigned counts, and none where one has arrived. An instance with a code has
     been answered for: it was left out of a disc, which said so and is remembered.
     """
-    has_arrived = and_(receipt.c.state.in_(ARRIVED), receipt.c.verified)
-    wanted = _of_the_study(row).where(delivery.c.id != row.id, ~has_arrived, receipt.c.code == "")
+    wanted = _of_the_study(row).where(delivery.c.id != row.id, ~_HAS_ARRIVED, receipt.c.code == "")
     found = [_companion(one, spool) for one in look.execute(wanted)]
-    if not found:
-        return {}
-    arrived = {
-        (one.series_instance_uid, one.sop_instance_uid)
-        for one in look.execute(_of_the_study(row).where(has_arrived))
-    }
-    return {
-        one.item.key: one
-        for one in found
-        if (one.item.key.series_instance_uid, one.item.key.sop_instance_uid) not in arrived
-    }
+    arrived = arrived_of(look, row) if found else set()
+    return {one.item.key: one for one in found if one.item.key not in arrived}
+
+
+def arrived_of(look: Connection, row: Any) -> set[InstanceKey]:
+    """Return the instances of the study that deliveries to the destination have brought, this one among them."""
+    wanted = _of_the_study(row).where(_HAS_ARRIVED)
+    return {deliveries.key_of(one) for one in look.execute(wanted)}
 
 
 def _of_the_study(row: Any) -> Any:

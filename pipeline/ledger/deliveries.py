@@ -84,10 +84,15 @@ def needs_an_answer() -> Any:
     )
 
 
+def key_of(row: Any) -> InstanceKey:
+    """Return the key of an instance; `row` has its columns."""
+    return InstanceKey(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)
+
+
 def item_of(row: Any, spool: Path) -> Item:
     """Return an instance as its receipt pins it; `row` has the columns of both."""
     return Item(
-        key=InstanceKey(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid),
+        key=key_of(row),
         path=spool / row.path,
         sha256=row.sha256,
         size=row._mapping[receipt.c.size],  # noqa: SLF001  # SQLAlchemy's public mapping has this name

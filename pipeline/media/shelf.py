@@ -68,8 +68,8 @@ class Shelf:
         except ValueError as error:
             raise Permanent(
                 f"{self._record} does not say what the earlier disc of this study holds ({error}): put the file "
-                "back from a backup, or remove it and send all of the study again; what comes late must not "
-                "become a disc alone"
+                "back from a backup, or retrieve the study from the archive for a disc of all of it; what comes "
+                "late must not become a disc alone"
             ) from error
         if record is not None and _is(self.made, record):
             self.made.replace(self.new)

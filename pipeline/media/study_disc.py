@@ -40,8 +40,9 @@ class StudyDisc:
             record = self._remembered(shelf)
             if record is None and consignment.brought_before:
                 raise Permanent(
-                    f"these instances are late, and what the earlier disc with {consignment.brought_before} others "
-                    f"holds is not remembered in {self.folder}: retrieve the study from the archive for a disc of all"
+                    f"these instances are late, and {self.folder} does not remember the disc that "
+                    f"{consignment.brought_before} others are on: retrieve the study from the archive for a disc "
+                    "of all of it"
                 )
             if record is None or not _is_settled(consignment, record):
                 self._make(consignment, record, shelf)

@@ -306,7 +306,9 @@ def test_a_record_that_cannot_be_read_is_named_with_the_remedy_and_makes_no_disc
     with pytest.raises(Permanent) as caught:
         delivered(where, late, number=2)
     assert str(record) in str(caught.value)
-    assert "put the file back from a backup, or remove it and send all of the study again" in str(caught.value)
+    assert "put the file back from a backup, or retrieve the study from the archive for a disc" in str(
+        caught.value
+    )
     assert visible(folder) == ["A1.iso", "A1.json"]
     record.unlink()
     delivered(where, early, late, number=3)

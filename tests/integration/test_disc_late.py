@@ -216,6 +216,18 @@ def test_late_instances_in_another_slot_do_not_overtake_what_is_still_being_look
     assert discs(folder) == [(3, None)]
 
 
+def test_late_instances_of_a_study_whose_disc_is_not_remembered_any_more_make_none_alone(folder, files):
+    with working(settings(folder)) as (site, worker):
+        arrive(site.spool, *files[:2])
+        rounds(worker, until=all_settled(site))
+        (record,) = (folder / ".storestow").glob("*.json")
+        record.unlink()  # as it goes after a year
+        arrive(site.spool, files[2])
+        rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 1, "refused": 1})
+        assert "does not remember the disc that 2 others are on: retrieve the study" in rows(site)[1].reason
+    assert discs(folder) == [(2, None)]
+
+
 def test_no_disc_is_made_while_the_file_of_one_instance_is_not_at_hand(folder, files, full):
     with working(settings(folder)) as (site, worker):
         name = arrive(site.spool, *files[:2])
