@@ -175,16 +175,6 @@ def leave_files(change: Connection, number: int, now: float) -> None:
     change.execute(update(instance).where(unsound).values(discarded_at=now))
 
 
-def ended_with_files(look: Connection) -> list[int]:
-    """Return the `send` orders that ended before their files were taken in, which are without an account."""
-    wanted = (
-        select(orders.c.id)
-        .join(instance, instance.c.scope == literal(SENT) + cast(orders.c.id, String))
-        .where(orders.c.state != OrderState.OPEN, instance.c.state == InstanceState.RECEIVED)
-    )
-    return list(look.scalars(wanted.distinct()))
-
-
 def arrivals_in_use(look: Connection) -> set[str]:
     """Return the arrivals that open orders still need where they are."""
     of_a_retrieval = (

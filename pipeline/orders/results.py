@@ -18,13 +18,7 @@ GONE = "D_"  # begins the name of what is being deleted: nobody sweeps it
 
 
 def let_go(site: Site, now: float) -> None:
-    """Delete what has been kept long enough and no open order needs; the ledger is told first.
-
-    What was handed in for a `send` after it had run out of time is accounted for as not sent.
-    """
-    with site.ledger.transaction() as change:
-        for number in orders.ended_with_files(change):
-            orders.leave_files(change, number, now)
+    """Delete what has been kept long enough and no open order needs; the ledger is told first."""
     keep = site.settings.site.keep_results.total_seconds()
     with site.ledger.reading() as look:
         kept = arrivals.results_before(look, now - keep)

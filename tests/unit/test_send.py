@@ -16,7 +16,6 @@ from pipeline.ledger import deliveries, orders
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import results, view
 from pipeline.orders.consigning import consign
-from pipeline.orders.ending import end
 from pipeline.quarantine import listed
 from pipeline.send import send
 from pipeline.trace import trace
@@ -284,15 +283,3 @@ def test_what_cannot_be_copied_leaves_no_half_behind(site, worker, tmp_path, mon
     with pytest.raises(Transient, match="No space left"):
         send(site.ledger, site.settings, files, "archive")
     assert not list(site.spool.incoming_of("_send").iterdir())
-
-
-def test_files_that_come_after_their_order_has_ended_get_their_account_all_the_same(site, worker, tmp_path):
-    (tmp_path / "README").write_text("no DICOM")
-    files = [instance(tmp_path), tmp_path / "README"]
-    number = send(site.ledger, site.settings, files, "archive").order_id
-    end(number, OrderState.FAILED, site, OrderError.RELAY_FAILED, "not finished within 3600 s")
-    rounds(worker, until=lambda: states(site, "instances") == {"received": 1, "quarantined": 1})
-    results.let_go(site, time.time())
-    rounds(worker, until=all_settled(site))
-    assert states(site, "instances") == {"passed": 1, "quarantined": 1}
-    assert listed(site.ledger) == {"quarantined": []}, "who gave it has it still"
