@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TypeVar
 
+from sqlalchemy import Connection
+
 from pipeline import admission, custody, line
 from pipeline.breaker import Breaker
 from pipeline.clock import Clock
@@ -211,13 +213,12 @@ class Worker:
         if breaker.failed(time.time(), retry_after):
             alarm(Event.PEER_DOWN, destination=destination.name, reason=error)
         with site.ledger.transaction() as change:
-            values = {"down_since": breaker.down_since, "reason": str(error)}
-            deliveries.set_destination(change, destination.name, **values)
+            _note(change, destination.name, breaker.down_since, str(error))
 
     def _came_back(self, destination: Destination, site: Site) -> None:
         emit(Event.PEER_UP, destination=destination.name)
         with site.ledger.transaction() as change:
-            deliveries.set_destination(change, destination.name, down_since=None, reason=None)
+            _note(change, destination.name, None, None)
             deliveries.make_due(change, destination.name, time.time())
 
     def _settle(self) -> None:
@@ -300,3 +301,9 @@ class Worker:
             alarm(Event.HELD, what=what, reason=error)
         else:
             bug(what, error)
+
+
+def _note(change: Connection, name: str, down_since: float | None, reason: str | None) -> None:
+    """Note how a destination answers; one that was paused meanwhile keeps the reason that was given for it."""
+    values = {} if name in deliveries.paused(change) else {"reason": reason}
+    deliveries.set_destination(change, name, down_since=down_since, **values)
