@@ -87,7 +87,7 @@ def _attempt(row: Any, destination: Destination, site: Site) -> set[int]:
     )
     if destination.makes_file:
         with site.ledger.reading() as look:
-            consignment = replace(consignment, set_aside=lacking.beside(look, row.id))
+            consignment = replace(consignment, set_aside=lacking.beside(look, companions.all_of(look, row)))
     if row.order_id is not None:
         consignment = _of_order(consignment, row.order_id, site)
     recorded = time.monotonic()

@@ -46,17 +46,27 @@ def arrived_of(look: Connection, row: Any) -> set[InstanceKey]:
     return {deliveries.key_of(one) for one in look.execute(wanted)}
 
 
-def _of_the_study(row: Any) -> Any:
-    same = (
-        (delivery.c.destination == row.destination)
-        & (delivery.c.study_instance_uid == row.study_instance_uid)
-        & delivery.c.order_id.is_(None)
+def all_of(look: Connection, row: Any) -> list[int]:
+    """Return the deliveries of the study to the destination, this one among them; an order's has no others."""
+    if row.order_id is not None:
+        return [row.id]
+    return list(look.scalars(select(delivery.c.id).where(_is_of_the_study(row))))
+
+
+def _is_of_the_study(row: Any) -> Any:
+    return and_(
+        delivery.c.destination == row.destination,
+        delivery.c.study_instance_uid == row.study_instance_uid,
+        delivery.c.order_id.is_(None),
     )
+
+
+def _of_the_study(row: Any) -> Any:
     return (
         select(receipt, instance, delivery.c.receiver)
         .join(delivery, delivery.c.id == receipt.c.delivery)
         .join(instance, instance.c.id == receipt.c.instance)
-        .where(same)
+        .where(_is_of_the_study(row))
         .order_by(delivery.c.id, instance.c.id)
     )
 

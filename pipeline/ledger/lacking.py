@@ -1,20 +1,22 @@
 """What a disc lacks although it was received: what was set aside of its studies, or came with them."""
 
+from collections.abc import Collection
+
 from sqlalchemy import Connection, and_, func, or_, select
 
 from pipeline.ledger.tables import instance, receipt
 from pipeline.model import InstanceKey, InstanceState, SetAside
 
 
-def beside(look: Connection, delivery_number: int) -> tuple[SetAside, ...]:
-    """Return the instances that belong to a delivery's studies and were set aside, and have not been discarded.
+def beside(look: Connection, deliveries: Collection[int]) -> tuple[SetAside, ...]:
+    """Return the instances that belong to the studies of deliveries and were set aside, and not discarded since.
 
     What was too damaged to say which study it is of counts where it came in the same arrival.
     """
     own = (
         select(instance.c.arrival, instance.c.study_instance_uid, instance.c.scope)
         .join(receipt, receipt.c.instance == instance.c.id)
-        .where(receipt.c.delivery == delivery_number)
+        .where(receipt.c.delivery.in_(deliveries))
         .distinct()
         .subquery()
     )

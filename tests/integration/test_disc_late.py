@@ -109,6 +109,22 @@ def test_what_was_put_off_is_on_the_disc_that_the_late_instances_make(folder, fi
     assert discs(folder) == [(3, None)]
 
 
+@pytest.mark.parametrize("put_off", [True, False], ids=["whose delivery was put off", "that are on a disc"])
+def test_a_damaged_file_that_came_with_earlier_instances_is_listed_on_the_disc_of_the_late_ones(
+    put_off, folder, files, full, tmp_path
+):
+    (tmp_path / "damaged").write_bytes(b"\0" * 200)  # nobody can tell what study it is of
+    full.fails = put_off
+    with working(settings(folder)) as (site, worker):
+        arrive(site.spool, *files[:2], tmp_path / "damaged")
+        rounds(worker, until=lambda: states(site, "deliveries") == {"deferred" if put_off else "delivered": 1})
+        full.fails = False
+        arrive(site.spool, files[2])
+        rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 2})
+    last = json.loads((folder / ("A1.json" if put_off else "A1-2.json")).read_text())
+    assert (len(last["instances"]), len(last["left_out"])) == (3, 1)
+
+
 def test_what_was_refused_is_on_the_disc_that_the_late_instances_make_and_is_refused_no_more(
     folder, files, too_large
 ):
