@@ -97,7 +97,7 @@ def _are_same(one: Path, other: Path, site: Site) -> bool:
     ((_, answer),) = site.workshop.each(are_same, [(one, other)])
     if isinstance(answer, WorkshopProcessDied):  # at the second attempt; more would hold back all behind it
         raise Incomparable(str(answer)) from answer
-    if isinstance(answer, Exception):  # perhaps the earlier arrival has just settled
+    if isinstance(answer, Exception):
         raise answer
     return answer
 

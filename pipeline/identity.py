@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import Transient
 from pipeline.intake import Found
 from pipeline.model import InstanceKey, InstanceState
 
@@ -49,15 +50,19 @@ def judge(found: Found, folder: Path, holders: Mapping[InstanceKey, Holder], sam
         return Verdict(InstanceState.RECEIVED)
     if holder.data_set_sha256 == found.data_set_sha256:
         return Verdict(InstanceState.DUPLICATE, "the same data set was received before")
-    return _compared(holder.place(), folder / found.file, same)
+    return _compared(holder, folder / found.file, same)
 
 
-def _compared(first: Path | None, path: Path, same: Same) -> Verdict:
-    other = "another data set of this UID was received before"
+def _compared(holder: Holder, path: Path, same: Same) -> Verdict:
+    other, first = "another data set of this UID was received before", holder.place()
     if first is None:
         return Verdict(InstanceState.CONFLICT, f"{other}, and its original is no longer kept to compare")
     try:
         is_same = same(first, path)
+    except Transient:
+        if holder.place() == first:
+            raise
+        return _compared(holder, path, same)  # it settled meanwhile
     except Incomparable as error:
         return Verdict(InstanceState.CONFLICT, f"{other}, and the two cannot be compared: {error}")
     if is_same:

@@ -65,8 +65,16 @@ def test_what_settles_before_it_is_compared_is_looked_for_again(given, monkeypat
 
 def test_what_settles_while_it_is_compared_is_compared_again(given, monkeypatch):
     before(monkeypatch, given.site.workshop, "each", lambda: custody.settle(given.first, given.site))
-    with pytest.raises(Transient, match="No such file"):
-        admission.take_in(given.second, given.site)
+    admission.take_in(given.second, given.site)
+    assert states(given.site, "instances") == {"passed": 1, "duplicate": 1}
+
+
+def test_what_cannot_be_compared_now_is_judged_later(given, monkeypatch):
+    with monkeypatch.context() as patch:
+        full = Transient("No space left on device")
+        patch.setattr(given.site.workshop, "each", lambda _, tasks: [(task, full) for task in tasks])
+        with pytest.raises(Transient, match="No space left"):
+            admission.take_in(given.second, given.site)
     assert states(given.site, "instances") == {"passed": 1}, "nothing is decided"
     admission.take_in(given.second, given.site)
     assert states(given.site, "instances") == {"passed": 1, "duplicate": 1}
