@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from pipeline.chosen import Chosen, Json
 from pipeline.errors import Permanent, Usage
+from pipeline.interruption import ended_by_signals
 
 if TYPE_CHECKING:
     from pipeline.media.model import Container, Source
@@ -82,7 +83,7 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
         allow_no_patient_id=no_patient_id,
         programs=_programs(),
     )
-    with printing.progress() as progress:
+    with ended_by_signals(), printing.progress() as progress:
         discs = make_discs(_sources(paths), output.absolute(), options, progress)
     printing.show_discs(discs, as_json=as_json)
 

@@ -58,4 +58,8 @@ def run(argv: Sequence[str], environment: Mapping[str, str], *, timeout_seconds:
         process.kill()
         process.communicate()
         raise Transient(f"{argv[0]} has not ended within {timeout_seconds:g} s") from error
+    except BaseException:  # a signal ends this command: the program must not outlive it
+        process.kill()
+        process.wait()
+        raise
     return Finished(process.returncode, output.decode("utf-8", "replace"))

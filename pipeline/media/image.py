@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import dcmtk
 from pipeline.errors import Transient
+from pipeline.interruption import held_back
 from pipeline.media.errors import NoSpace
 from pipeline.settings import ProgramsTable
 
@@ -55,13 +56,16 @@ def write_image(
     """
     argv = image_argv(dcmtk.program(programs, "xorriso"), graft_points, image, volume_id)
     words = image.with_suffix(".words")
+    process = None
     with words.open("wb") as output:
-        process = dcmtk.start(argv, dcmtk.environment(programs), output=output)
         try:
+            with held_back():  # a signal between its start and our knowing of it would leave it running
+                process = dcmtk.start(argv, dcmtk.environment(programs), output=output)
             _attend(process, image, progress)
         finally:
-            process.kill()
-            process.wait()
+            if process is not None:
+                process.kill()
+                process.wait()
     if process.returncode:
         _explain(process.returncode, words.read_text("utf-8", "replace"))
 

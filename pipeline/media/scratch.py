@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.interruption import held_back
 from pipeline.media.errors import NoPlace, NoSpace
 
 _PREFIX = ".storestow-disc-"
@@ -28,16 +29,30 @@ def scratch_beside(target: Path) -> Iterator[Path]:
 
     Raises NoPlace where the place for the disc is not there or not writable, NoSpace where it is full.
     """
+    folder = None
     try:
-        remove_abandoned(target.parent)
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=target.parent))
-    except OSError as error:
-        kind = NoSpace if error.errno in {errno.ENOSPC, errno.EDQUOT} else NoPlace
-        raise kind(f"{target.parent} cannot be written to: {error.strerror}") from error
-    try:
+        with held_back():
+            folder = _new_beside(target)
         with _locked(folder):
             yield folder
     finally:
+        if folder is not None:
+            _remove(folder)
+
+
+def _new_beside(target: Path) -> Path:
+    try:
+        remove_abandoned(target.parent)
+        return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=target.parent))
+    except OSError as error:
+        kind = NoSpace if error.errno in {errno.ENOSPC, errno.EDQUOT} else NoPlace
+        raise kind(f"{target.parent} cannot be written to: {error.strerror}") from error
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:  # the one signal that ends a command may have interrupted it (pipeline.interruption)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,0 +1,112 @@
+"""A command that is asked to end does, in good order, whatever it is doing at that moment."""
+
+import contextlib
+import shutil
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.interruption import ENDING, ended_by_signals, held_back
+from pipeline.media.scratch import scratch_beside
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """The handlers of the test's own process, as they were before."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    yield before
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_block_that_nothing_interrupts_leaves_the_handlers_as_they_were(handlers):
+    with ended_by_signals(), held_back():
+        assert all(signal.getsignal(number) != handler for number, handler in handlers.items())
+    assert handlers == {number: signal.getsignal(number) for number in ENDING}
+
+
+def exit_code(block: Callable[[], None]) -> object:
+    with pytest.raises(SystemExit) as end, ended_by_signals():
+        block()
+    return end.value.code
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_the_first_signal_ends_the_block_and_the_others_are_passed_over(number):
+    undone = []
+
+    def block() -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            for other in ENDING:
+                signal.raise_signal(other)
+            undone.append(number)
+
+    assert exit_code(block) == 128 + number
+    assert undone == [number]
+
+
+def test_whatever_the_ending_leads_to_the_exit_code_is_the_signal_s():
+    def block() -> None:
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        finally:
+            raise OSError("the terminal is gone")
+
+    assert exit_code(block) == 129
+
+
+def test_what_is_ignored_from_the_beginning_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_by_signals(), held_back():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_that_is_held_back_comes_when_the_block_is_done():
+    done = []
+
+    def block() -> None:
+        with held_back():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("held back")
+        done.append("behind")
+
+    assert exit_code(block) == 143
+    assert done == ["held back"]
+
+
+def test_in_another_thread_nothing_is_held_back_for_nothing_interrupts_it():
+    done = []
+
+    def work() -> None:
+        with held_back():
+            done.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [signal.getsignal(signal.SIGINT)]
+
+
+def test_a_signal_in_the_midst_of_the_removal_does_not_leave_the_hidden_folder(tmp_path, monkeypatch):
+    original = shutil.rmtree
+    times = []
+
+    def interrupted(folder: Path, **how: bool) -> None:
+        times.append(folder)
+        if len(times) == 1:
+            signal.raise_signal(signal.SIGTERM)
+        original(folder, **how)
+
+    monkeypatch.setattr("pipeline.media.scratch.shutil.rmtree", interrupted)
+    with contextlib.suppress(SystemExit), ended_by_signals(), scratch_beside(tmp_path / "A1.iso") as folder:
+        (folder / "image").write_bytes(b"x")
+    assert times
+    assert list(tmp_path.iterdir()) == []
