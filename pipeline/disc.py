@@ -74,7 +74,7 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
         made_at=datetime.now().astimezone(),
         media=media,
         container=container,
-        pass_phrase=_pass_phrase() if encrypt else None,
+        pass_phrase=_pass_phrase(is_new=True) if encrypt else None,
         viewer=viewer.absolute() if viewer else None,
         viewer_at=viewer_at,
         contact=contact,
@@ -118,9 +118,16 @@ def _sources(paths: list[Path]) -> "list[Source]":
     return [Source(path.absolute()) for path in files_of(paths)]
 
 
-def _pass_phrase() -> str:
-    from_environment = os.environ.get(_PASS_PHRASE)
-    return from_environment or str(typer.prompt("Pass phrase", hide_input=True, err=True))
+def _pass_phrase(*, is_new: bool = False) -> str:
+    """Return what the environment has, or a person types; what is new twice: nobody sees what is typed."""
+    if from_environment := os.environ.get(_PASS_PHRASE):
+        return from_environment
+    try:
+        return str(typer.prompt("Pass phrase", hide_input=True, confirmation_prompt=is_new, err=True))
+    except typer.Abort as error:
+        if isinstance(error.__context__, EOFError):
+            raise Usage(f"nobody is here to type the pass phrase: put it into {_PASS_PHRASE}") from error
+        raise
 
 
 def _programs() -> "ProgramsTable":

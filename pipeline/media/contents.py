@@ -11,6 +11,7 @@ import pyzipper
 from pipeline.media.iso9660 import File, Volume, pieces_of, read_volume
 
 PIECE = 1 << 20
+_IS_ENCRYPTED = 1  # bit of the general purpose flag
 
 
 class Damaged(Exception):
@@ -82,6 +83,7 @@ class ZipContents:
         with _read():
             if pass_phrase is None:
                 self._archive = zipfile.ZipFile(path)
+                _refuse_encrypted(self._archive)
             else:
                 self._archive = pyzipper.AESZipFile(path)
                 self._archive.setpassword(pass_phrase.encode())
@@ -97,6 +99,11 @@ class ZipContents:
     def close(self) -> None:
         """Close the file."""
         self._archive.close()
+
+
+def _refuse_encrypted(archive: zipfile.ZipFile) -> None:
+    if any(one.flag_bits & _IS_ENCRYPTED for one in archive.infolist()):
+        raise Damaged("it is encrypted: with --encrypted its pass phrase is asked for")
 
 
 class FolderContents:

@@ -1,10 +1,13 @@
 """`storestow disc` and `storestow disc verify`, as a person types them; discs of others among them."""
 
+import contextlib
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pydicom
@@ -114,6 +117,67 @@ def test_an_encrypted_zip_is_made_and_looked_at(tmp_path, objects):
     short = storestow("disc", "in", "-o", "B1.zip", "--encrypt", cwd=tmp_path, STORESTOW_PASS_PHRASE="short")
     assert short.returncode == 65
     assert "at least 10 characters" in short.stderr
+
+
+def typed(*words: str, answers: list[str], cwd: Path) -> tuple[int, str]:
+    """Run the command at a terminal, where each question for a pass phrase gets the next answer."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "pipeline", "disc", *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "400"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,  # without a terminal but this one
+    )
+    os.close(theirs)
+    shown, asked = "", 0
+    with contextlib.suppress(OSError):  # EIO: nobody holds the other end any more
+        while piece := os.read(ours, 4096):
+            shown += piece.decode()
+            if answers and shown.count("hrase: ") + shown.count("confirmation: ") > asked:
+                asked += 1
+                time.sleep(0.2)  # what is typed before the terminal is made silent is thrown away
+                os.write(ours, answers.pop(0).encode() + b"\n")
+    os.close(ours)
+    return process.wait(timeout=20), shown
+
+
+def test_a_new_pass_phrase_is_asked_for_until_it_was_typed_twice_alike(tmp_path, objects):
+    phrase, slip = "correct horse battery", "correct horse batery"
+    code, shown = typed("in", "-o", "A1.zip", "--encrypt", answers=[slip, phrase, phrase, phrase], cwd=tmp_path)
+    assert code == 0, shown
+    assert "do not match" in shown
+    assert "horse" not in shown
+    code, shown = typed("verify", "--encrypted", "A1.zip", answers=[phrase], cwd=tmp_path)
+    assert code == 0, shown
+    assert "nothing wrong was found" in shown
+
+
+def test_an_encrypted_zip_looked_at_without_the_option_names_the_option(tmp_path, objects):
+    phrase = {"STORESTOW_PASS_PHRASE": "correct horse battery"}
+    storestow("disc", "in", "-o", "A1.zip", "--encrypt", cwd=tmp_path, **phrase)
+    looked = storestow("disc", "verify", "A1.zip", cwd=tmp_path)
+    assert looked.returncode == 65
+    assert looked.stdout.startswith("error it cannot be read: it is encrypted: with --encrypted its pass phrase")
+
+
+@pytest.mark.parametrize("words", [["in", "-o", "A1.zip", "--encrypt"], ["verify", "--encrypted", "in/0"]])
+def test_where_nobody_can_type_a_pass_phrase_the_variable_is_named(words, tmp_path, objects):
+    failed = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "pipeline", "disc", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        start_new_session=True,  # without a terminal
+        check=False,
+    )
+    assert failed.returncode == 64
+    assert "put it into STORESTOW_PASS_PHRASE" in failed.stderr
+    assert not (tmp_path / "A1.zip").exists()
 
 
 @pytest.mark.parametrize(
