@@ -39,12 +39,11 @@ def awaited(look: Connection, order: Any) -> int | None:
     if order.verb != SEND_VERB or order.again:
         return None
     given = instance.alias()
-    uids = ("study_instance_uid", "series_instance_uid", "sop_instance_uid")
     wanted = (
         select(delivery.c.id)
         .join(receipt, receipt.c.delivery == delivery.c.id)
         .join(instance, instance.c.id == receipt.c.instance)
-        .join(given, and_(*(given.c[uid] == instance.c[uid] for uid in uids)))
+        .join(given, and_(given.c.sop_instance_uid == instance.c.sop_instance_uid, _are_of_one_series(given)))
         .where(
             given.c.scope == f"{SENT}{order.id}",
             given.c.state == InstanceState.RECEIVED,
@@ -55,6 +54,12 @@ def awaited(look: Connection, order: Any) -> int | None:
     )
     number: int | None = look.scalar(wanted.order_by(delivery.c.id).limit(1))
     return number
+
+
+def _are_of_one_series(given: Any) -> Any:
+    """Return the condition in words that no index serves: looked up by study, each would find all of its study."""
+    uids = ("study_instance_uid", "series_instance_uid")
+    return and_(*(func.coalesce(given.c[uid], "") == func.coalesce(instance.c[uid], "") for uid in uids))
 
 
 def words_for(awaited_delivery: int) -> str:
