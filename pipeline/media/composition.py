@@ -64,7 +64,7 @@ def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) ->
         },
         studies=studies,
         left_out=tuple(parts.left_out),
-        decoded=sum(one.entry.decoded_from is not None for one in objects),
+        decoded_from=tuple(one.entry.decoded_from for one in objects if one.entry.decoded_from is not None),
         pictures=places,
         volume_id=named,
         medium=medium,

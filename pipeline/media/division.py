@@ -4,16 +4,17 @@ A series is divided only where it alone exceeds a disc; it then begins on a disc
 few discs as can be.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.media import records
 from pipeline.media.arrangement import PatientNode, arranged, placed, series_of
 from pipeline.media.entry import Entry
 from pipeline.media.errors import TooLarge
 from pipeline.media.image import SECTOR
-from pipeline.media.model import PlaceInSet, SeriesInSet
+from pipeline.media.model import PlaceInSet, SeriesInSet, SeriesUIDs, StudyInSet
 from pipeline.media.names import set_id
+from pipeline.media.summary import patient_of, study_of
 
 MOST_DISCS = 99  # two digits of the volume identifier
 _BESIDE = 2048  # bytes, about: an object's records in DICOMDIR, SHA256.TXT and both directory trees
@@ -60,32 +61,41 @@ def rearranged(
 ) -> list[tuple[tuple[PatientNode, ...], PlaceInSet]]:
     """Return each disc as a tree of its own, with its place in the set."""
     trees = [arranged(disc, one_patient=one_patient) for disc in discs]
-    hashes = [entry.sha256 for disc in discs for entry in disc]
-    named = set_id(trees[0][0].studies[0].first.text(records.STUDY_DATE), hashes)
-    series = _series(trees)
-    return [(tree, PlaceInSet(number, len(trees), named, series)) for number, tree in enumerate(trees, 1)]
+    entries = [entry for disc in discs for entry in disc]
+    date = trees[0][0].studies[0].first.text(records.STUDY_DATE)
+    named = set_id(date, [entry.sha256 for entry in entries])
+    studies = tuple(_studies(arranged(entries, one_patient=one_patient), _places(trees)))
+    return [(tree, PlaceInSet(number, len(trees), named, studies)) for number, tree in enumerate(trees, 1)]
 
 
-def _series(trees: Sequence[Sequence[PatientNode]]) -> tuple[SeriesInSet, ...]:
-    firsts: dict[tuple[str, str], Entry] = {}
-    counts: Counter[tuple[tuple[str, str], int]] = Counter()
+def _places(trees: Sequence[Sequence[PatientNode]]) -> dict[SeriesUIDs, Counter[int]]:
+    """Return how many objects of each series are on which disc."""
+    places: dict[SeriesUIDs, Counter[int]] = defaultdict(Counter)
     for number, tree in enumerate(trees, 1):
         for one in placed(tree):
-            key = one.entry.key.study_instance_uid, one.entry.key.series_instance_uid
-            firsts.setdefault(key, one.entry)
-            counts[key, number] += 1
-    return tuple(
-        SeriesInSet(
-            date=first.text(records.STUDY_DATE),
-            number=first.text(records.SERIES_NUMBER),
-            modality=first.text(records.MODALITY),
-            description=first.text(records.SERIES_DESCRIPTION),
-            places=tuple(
-                (number, counts[key, number]) for number in range(1, len(trees) + 1) if counts[key, number]
-            ),
-        )
-        for key, first in firsts.items()
-    )
+            places[one.entry.key.study_instance_uid, one.entry.key.series_instance_uid][number] += 1
+    return places
+
+
+def _studies(whole: Sequence[PatientNode], places: Mapping[SeriesUIDs, Counter[int]]) -> Iterator[StudyInSet]:
+    for number, patient in enumerate(whole, 1):
+        for study in map(study_of, patient.studies):
+            yield StudyInSet(
+                patient_number=number,
+                patient=patient_of(patient.first),
+                date=study.date,
+                accession_number=study.accession_number,
+                description=study.description,
+                series=tuple(
+                    SeriesInSet(
+                        number=series.number,
+                        modality=series.modality,
+                        description=series.description,
+                        places=tuple(sorted(places[study.study_instance_uid, series.series_instance_uid].items())),
+                    )
+                    for series in study.series
+                ),
+            )
 
 
 def _cost(entry: Entry) -> int:

@@ -80,21 +80,10 @@ class LeftOut:
 class SeriesInSet:
     """One series of a set of discs, in words for a page; `places` are (disc, instances there)."""
 
-    date: str
     number: str
     modality: str
     description: str
     places: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceInSet:
-    """Which disc of a set one is, and where every series of the set is."""
-
-    number: int  # from 1
-    of: int
-    set_id: str
-    series: tuple[SeriesInSet, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +127,33 @@ class Patient:
     issuer: str
     birth_date: str
     sex: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyInSet:
+    """One study of a set of discs, in words for a page; `patient_number` counts the patients of the set from 1."""
+
+    patient_number: int
+    patient: Patient
+    date: str
+    accession_number: str
+    description: str
+    series: tuple[SeriesInSet, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceInSet:
+    """Which disc of a set one is, and where every series of the set is."""
+
+    number: int  # from 1
+    of: int
+    set_id: str
+    studies: tuple[StudyInSet, ...]
+
+    @property
+    def patients(self) -> int:
+        """Count the patients of the set: a disc of it may hold one of several."""
+        return max(study.patient_number for study in self.studies)
 
 
 @dataclass(frozen=True, slots=True)

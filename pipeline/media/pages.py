@@ -14,11 +14,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from pipeline import __version__
 from pipeline.media.model import DiscOptions, LeftOut, Medium, Patient, PlaceInSet, SeriesUIDs, StudyOnDisc
 from pipeline.media.summary import readable_date, readable_name
+from pipeline.part10 import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
 README, INDEX, SUMS = "README.TXT", "INDEX.HTM", "SHA256.TXT"
 # What XML 1.0, 2.2 does not allow, and what turns the direction of all text behind it, which a name may hold.
 _ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]")
 _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # a name is one line, whatever stands in it
+_UNCOMPRESSED = {IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN}
 _PROFILES = {"cd": "STD-GEN-CD", "dvd": "STD-GEN-DVD-J2K", "usb": "STD-GEN-USB-J2K", "any": ""}
 _KINDS = {
     "CR": "X-ray / Radiografía",
@@ -44,12 +46,15 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything the pages tell: `whose` a study is by its UID, and the paths of `pictures` on the disc."""
+    """Everything the pages tell: `whose` a study is by its UID, and the paths of `pictures` on the disc.
+
+    `decoded_from` has the transfer syntax that each object which had to be decoded came in.
+    """
 
     patients: tuple[Patient, ...]
     studies: tuple[StudyOnDisc, ...]
     left_out: tuple[LeftOut, ...]
-    decoded: int
+    decoded_from: tuple[str, ...]
     whose: Mapping[str, Patient]
     pictures: Mapping[SeriesUIDs, str]
     volume_id: str
@@ -88,7 +93,8 @@ def _words(story: Story) -> dict[str, Any]:
         "left_out": story.left_out,
         "left_out_groups": _grouped(story.left_out),
         "left_out_are_objects": all(one.key for one in story.left_out),
-        "decoded": story.decoded,
+        "converted": sum(one in _UNCOMPRESSED for one in story.decoded_from),
+        "decompressed": sum(one not in _UNCOMPRESSED for one in story.decoded_from),
         "pictures": defaultdict(str, story.pictures),
         "volume_id": story.volume_id,
         "medium_name": story.medium.name,

@@ -120,14 +120,63 @@ def test_every_disc_says_in_words_which_one_it_is_and_what_is_on_the_others(tmp_
         readme = (root / "README.TXT").read_text("utf-8-sig").replace("\r\n", "\n")
         assert f"DISC {number} OF 5   Set: 20040119_" in readme
         assert f"DISCO {number} DE 5" in readme
-        assert "  series 4 (CT, 2004-01-19) No. 4 <&>: 10 objects on disc 3, 10 objects on disc 4, 3 obj" in readme
-        assert "  series 1 (CT, 2004-01-19) No. 1 <&>: 4 objects on disc 1\n  series 2" in readme
+        assert (
+            "  Study of 2004-01-19, accession A1, e+1\n    series 1 (CT) No. 1 <&>: 4 objects on disc 1\n"
+            in readme
+        )
+        assert (
+            "    series 4 (CT) No. 4 <&>: 10 objects on disc 3, 10 objects on disc 4, 3 objects on disc 5\n"
+            in readme
+        )
         page = (root / "INDEX.HTM").read_text("utf-8")
         assert f"Disc {number} of 5." in page
         assert f"Disco {number} de 5:" in page
         assert "No. 4 &lt;&amp;&gt;" in page
         assert f"{number} (this / este): " in page
         ET.fromstring(page.partition("\n")[2])
+
+
+def test_of_several_studies_and_patients_every_disc_says_which_study_a_series_is_of_and_whose(tmp_path):
+    told = (
+        ("P1", "Doe^Jane", "A1", "CT abdomen", 20),
+        ("P1", "Doe^Jane", "A2", "<CT thorax>", 20),
+        ("P2", "Roe^Richard", "", "", 1),
+    )
+    paths = [
+        an_object(
+            tmp_path / "in",
+            f"{study}-{one}",
+            PatientID=patient,
+            PatientName=name,
+            AccessionNumber=accession,
+            StudyDescription=description,
+            StudyInstanceUID=f"{STUDY}.{study}",
+            SeriesInstanceUID=f"{STUDY}.{study}.1",
+            SeriesDescription="Axial",
+        )
+        for study, (patient, name, accession, description, count) in enumerate(told)
+        for one in range(count)
+    ]
+    for number, disc in enumerate(a_set(tmp_path, *paths, allow_several_patients=True), 1):
+        root = taken_apart(disc.path, tmp_path / f"x{number}")
+        readme = (root / "README.TXT").read_text("utf-8-sig").replace("\r\n", "\n")
+        assert (
+            "\n  Patient 1 of 2, study of 2004-01-19, accession A1, CT abdomen\n"
+            "    series 1 (CT) Axial: 10 objects on disc 1, 10 objects on disc 2\n"
+            "\n  Patient 1 of 2, study of 2004-01-19, accession A2, <CT thorax>\n"
+            "    series 1 (CT) Axial: 10 objects on disc 3, 10 objects on disc 4\n"
+            "\n  Patient 2 of 2, study of 2004-01-19\n"
+            "    series 1 (CT) Axial: 1 object on disc 5\n"
+            "\n  INDEX.HTM says who the patients are.\n"
+        ) in readme
+        assert "Doe" not in readme
+        page = (root / "INDEX.HTM").read_text("utf-8")
+        body = ET.fromstring(page[page.index("<body>") : page.index("</html>")].replace("&#160;", " "))
+        assert [" ".join("".join(one.itertext()).split()) for one in body.iterfind(".//th[@class='study']")] == [
+            "Patient / Paciente 1: Doe, Jane, P1 · 2004-01-19 · CT abdomen · Accession / Acceso: A1",
+            "Patient / Paciente 1: Doe, Jane, P1 · 2004-01-19 · <CT thorax> · Accession / Acceso: A2",
+            "Patient / Paciente 2: Roe, Richard, P2 · 2004-01-19",
+        ]
 
 
 def test_the_volumes_of_a_set_belong_together_differ_and_name_nobody(tmp_path, study):

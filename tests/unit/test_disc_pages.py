@@ -23,7 +23,7 @@ def story(text: str = "Doe^Jane", **changed: object) -> Story:
         "patients": (Patient(text, text, text, "19570312", "M"),),
         "studies": (study,),
         "left_out": (),
-        "decoded": 0,
+        "decoded_from": (),
         "pictures": {("1.2.3", "1.2.3.1"): "IHE_PDI/T0000001.JPG"},
         "whose": {},
         "volume_id": "20260914_1234567",
@@ -92,6 +92,20 @@ def test_both_languages_say_how_many_are_missing_and_why():
     assert "INCOMPLETE: 37 of 42 objects" in text
     assert "INCOMPLETO: se habían recibido 37 de 42 objetos" in text
     assert "3 objetos" in text
+
+
+def test_both_languages_tell_what_was_compressed_from_what_was_only_written_otherwise():
+    implicit, big_endian, rle = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
+    text = " ".join(readme(decoded_from=(implicit, big_endian, rle)).split())
+    assert "1 object was stored compressed and has been decompressed for this disc" in text
+    assert "2 objects were stored in another encoding, not compressed, and have been converted for this" in text
+    assert "1 objeto estaba comprimido y se ha descomprimido para este disco" in text
+    assert "2 objetos tenían otra codificación, sin comprimir, y se han convertido para este disco" in text
+    only = " ".join(readme(decoded_from=(implicit,)).split())
+    assert "1 object was stored in another encoding, not compressed, and has been converted" in only
+    assert not {"decompressed", "descomprimido"} & set(only.split())
+    assert not {"converted", "convertido"} & set(readme(decoded_from=(rle,)).split())
+    assert "stored" not in readme().replace("storestow", "")
 
 
 def test_who_finds_the_disc_learns_whom_to_call():

@@ -1,0 +1,37 @@
+"""INDEX.HTM of a disc in a real browser: everything of it is seen, on a small screen too."""
+
+import pytest
+from chromium import chromium
+from discs import MADE_AT
+
+from pipeline.media.model import CD, DiscOptions, Patient, SeriesOnDisc, StudyOnDisc
+from pipeline.media.pages import INDEX, Story, pages
+
+pytestmark = pytest.mark.programs
+
+NEEDS = """[...document.querySelectorAll("td, th, p, strong")].filter(
+  one => one.getBoundingClientRect().right > window.innerWidth).length"""
+
+
+def a_page() -> bytes:
+    series = tuple(
+        SeriesOnDisc(f"1.2.3.{number}", str(number), modality, description, 512)
+        for number, (modality, description) in enumerate(
+            [("CT", "Abdomen venous 5.0 B31f"), ("NM", "X" * 64), ("SR", "")]
+        )
+    )
+    study = StudyOnDisc("1.2.3", "A77421", "20240102", "CT abdomen with contrast", "Hospital", series)
+    patient = Patient("Doe^Jane", "P1", "", "19570312", "F")
+    story = Story((patient,), (study,), (), (), {}, {}, "20240102_1234567", CD, DiscOptions(MADE_AT))
+    return pages(story)[INDEX]
+
+
+@pytest.mark.parametrize("width", [500, 1200])
+def test_no_column_of_a_disc_s_page_is_cut_off(width, tmp_path):
+    (tmp_path / INDEX).write_bytes(a_page())
+    with chromium(tmp_path / "chromium") as browser:
+        tab = browser.tab()
+        tab.say("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        tab.open((tmp_path / INDEX).as_uri())
+        assert tab.run(NEEDS) == 0
+        assert tab.run("document.documentElement.scrollWidth") == width
