@@ -45,7 +45,7 @@ def test_a_disc_is_made_of_folders_and_files_and_found_good(tmp_path, objects):
     made = storestow("disc", "in", objects[0], "-o", "A1.iso", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert "3 objects in 1 series" in made.stdout
-    assert "1 files were repetitions" in made.stdout
+    assert "1 file was a repetition of" in made.stdout
     assert "read back" in made.stdout
     looked = storestow("disc", "verify", "A1.iso", cwd=tmp_path)
     assert looked.returncode == 0, looked.stdout
@@ -69,7 +69,29 @@ def test_two_patients_are_refused_with_exit_code_65(tmp_path, objects):
     assert refused.returncode == 65
     assert "Patient ID differs between accession A1 and accession B2" in refused.stderr
     assert "P2" not in refused.stderr + refused.stdout
+    example = "Patient ID is another in each of these, for example:\n"
+    assert f"{example}    {tmp_path}/in/0\n    {tmp_path}/in/other\n" in refused.stdout
+    assert "in/other" not in refused.stderr
     assert not (tmp_path / "A1.iso").exists()
+
+
+def test_files_without_patient_id_are_named_to_the_operator_and_not_in_the_log(tmp_path, objects):
+    an_object(tmp_path / "in", "SMITH_MARY", PatientID="")
+    refused = storestow("disc", "in", "-o", "A1.iso", cwd=tmp_path)
+    assert refused.returncode == 65
+    assert "1 of 4 objects has no Patient ID" in refused.stderr
+    assert refused.stdout == f"without Patient ID, for example:\n    {tmp_path}/in/SMITH_MARY\n"
+    assert "SMITH" not in refused.stderr
+    assert storestow("disc", "--json", "in", "-o", "A1.iso", cwd=tmp_path).stdout == ""
+
+
+def test_a_link_that_leads_nowhere_is_in_the_way_before_any_work_is_done(tmp_path):
+    (tmp_path / "A1.iso").symlink_to("nowhere")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_text("never read")
+    refused = storestow("disc", "in", "-o", "A1.iso", cwd=tmp_path)
+    assert refused.returncode == 65
+    assert "A1.iso exists already and stays as it is" in refused.stderr
 
 
 def test_another_patient_s_image_in_the_viewer_s_folder_is_refused_and_nothing_is_made(tmp_path, objects):
@@ -230,7 +252,7 @@ def test_a_disc_made_the_old_way_is_told_what_is_wrong_with_it(tmp_path, objects
     for words in (
         "DICOMDIR is a folder, where the index file of that name must be",
         "4 file names are not of ISO 9660 level 1",
-        "1 objects are in JPEG 2000 Image Compression (Lossless Only)",
+        "1 object is in JPEG 2000 Image Compression (Lossless Only)",
         "there is no README.TXT",
         "there is no INDEX.HTM",
         "4 objects of 1 patient, 0 listed in the DICOMDIR",
@@ -270,12 +292,33 @@ def test_a_good_tree_on_a_stick_is_good(taken):
 
 def test_an_object_that_is_gone_is_missed(taken):
     (taken / "DICOM/ST000001/SE000001/IM000002").unlink()
-    assert any("1 records name files that are not there" in one for one in errors(taken))
+    assert any("1 record names a file that is not there" in one for one in errors(taken))
 
 
 def test_an_object_that_is_in_no_index_is_found(taken, tmp_path):
     shutil.copy(an_object(tmp_path / "in", "more"), taken / "DICOM" / "MORE")
-    assert any("1 DICOM objects are not in the DICOMDIR" in one for one in errors(taken))
+    assert any("1 DICOM object is not in the DICOMDIR" in one for one in errors(taken))
+
+
+@pytest.mark.parametrize("name", ["VIEWER/demo/DICOMDIR", "DICOM/INDEX"])
+def test_another_index_on_the_disc_is_no_object_of_a_patient(name, taken):
+    (taken / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(get_testdata_file("DICOMDIR"), taken / name)
+    found = inspect(taken)
+    assert (found.findings, found.objects, found.patients) == ([], 3, 1)
+
+
+def test_a_record_that_leads_to_another_index_is_found(taken):
+    shutil.copy(get_testdata_file("DICOMDIR"), taken / "DICOM/ST000001/SE000001/IM000002")
+    assert any("IM000002 (it is a DICOMDIR, the index of other objects)" in one for one in errors(taken))
+
+
+def test_an_image_that_says_it_is_an_index_is_an_object_all_the_same(taken, tmp_path):
+    path = an_object(tmp_path / "in", "more", PatientID="P2")
+    data_set = pydicom.dcmread(path)
+    data_set.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    data_set.save_as(taken / "DICOM" / "MORE", enforce_file_format=False)
+    assert any("objects of 2 patients" in one for one in errors(taken))
 
 
 def test_an_object_of_somebody_else_under_a_record_is_found(taken, tmp_path):

@@ -196,6 +196,17 @@ def test_verify_checks_one_disc_as_ever_and_says_which_one_it_is(tmp_path, study
     assert inspect(whole.path).place is None
 
 
+def test_the_folder_of_a_set_is_said_to_be_none_and_the_command_for_one_of_its_discs_is_named(tmp_path, study):
+    discs = a_set(tmp_path, *study, name="A 1.iso")
+    (finding,) = inspect(tmp_path / "A 1").findings
+    assert finding.level == "error"
+    assert "no disc, but a folder with 5 images of discs" in finding.text
+    assert finding.text.endswith(f"storestow disc verify '{discs[0].path}'")
+    (tmp_path / "A 1" / "DICOMDIR").write_text("a disc with an image on it")
+    assert "DICOMDIR" in inspect(tmp_path / "A 1").findings[0].text
+    assert "images of discs" not in inspect(tmp_path / "A 1").findings[0].text
+
+
 def test_what_fits_on_one_disc_is_one_disc(tmp_path, study):
     (disc,) = a_set(tmp_path, *study[:5])
     assert disc.path == tmp_path / "A1.iso"

@@ -56,11 +56,11 @@ def zeros_behind_the_header(whole: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (lambda whole: bytes(len(whole)), "1 records name files that are no DICOM objects: DICOM/IM2 (zeros are"),
-        (lambda _: b"", "1 records name files that are no DICOM objects: DICOM/IM2 (it is empty)"),
-        (lambda _: b"<html>error 404</html>" * 20, "no DICOM objects: DICOM/IM2 (it is another kind of file)"),
-        (lambda whole: whole[:5000], "1 files are damaged: DICOM/IM2 (truncated: the element"),
-        (lambda whole: whole[:-1], "1 files are damaged: DICOM/IM2 (truncated: the element (FFFC,FFFC)"),
+        (lambda whole: bytes(len(whole)), "1 record names a file that is no DICOM object: DICOM/IM2 (zeros are"),
+        (lambda _: b"", "1 record names a file that is no DICOM object: DICOM/IM2 (it is empty)"),
+        (lambda _: b"<html>error 404</html>" * 20, "no DICOM object: DICOM/IM2 (it is another kind of file)"),
+        (lambda whole: whole[:5000], "1 file is damaged: DICOM/IM2 (truncated: the element"),
+        (lambda whole: whole[:-1], "1 file is damaged: DICOM/IM2 (truncated: the element (FFFC,FFFC)"),
         (lambda whole: whole[:140], "DICOM/IM2"),
         (zeros_behind_the_header, "bytes are zeros)"),
     ],
@@ -89,7 +89,7 @@ def test_a_whole_object_of_any_encoding_is_not_called_damaged_and_a_cut_one_is(s
     path = an_object(vendors / "DICOM", "OTHER", source=source)
     assert not [one for one in errors(inspect(vendors)) if "damaged" in one]
     path.write_bytes(path.read_bytes()[:-40])
-    assert [one for one in errors(inspect(vendors)) if "1 files are damaged: DICOM/OTHER (" in one]
+    assert [one for one in errors(inspect(vendors)) if "1 file is damaged: DICOM/OTHER (" in one]
 
 
 def test_a_deflated_object_that_was_cut_before_it_was_deflated_is_damaged(vendors):
@@ -100,7 +100,7 @@ def test_a_deflated_object_that_was_cut_before_it_was_deflated_is_damaged(vendor
     data_set = inflator.decompress(whole[begins:])
     deflator = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     path.write_bytes(whole[:begins] + deflator.compress(data_set[:-300]) + deflator.flush())
-    assert [one for one in errors(inspect(vendors)) if "1 files are damaged: DICOM/OTHER (truncated" in one]
+    assert [one for one in errors(inspect(vendors)) if "1 file is damaged: DICOM/OTHER (truncated" in one]
 
 
 def test_an_object_without_its_pixels_is_a_note_for_it_may_never_have_had_any(vendors):
@@ -109,7 +109,7 @@ def test_an_object_without_its_pixels_is_a_note_for_it_may_never_have_had_any(ve
     path.write_bytes(whole[: whole.rindex(b"\xe0\x7f\x10\x00OW")])
     found = inspect(vendors)
     assert not [one for one in errors(found) if "damaged" in one]
-    assert "1 objects have rows and columns, and no pixels: DICOM/IM2" in notes(found)
+    assert "1 object has rows and columns, and no pixels: DICOM/IM2" in notes(found)
 
 
 def test_raw_data_that_tells_rows_and_columns_is_whole_without_pixels(vendors):
@@ -122,7 +122,7 @@ def test_an_object_without_preamble_is_found_though_no_index_has_it(vendors):
     path.write_bytes(path.read_bytes()[132:])
     (vendors / "DICOM" / "NONE").write_bytes(b"\x08\0 begins another kind of file as well")
     assert errors(inspect(vendors)) == [
-        "1 DICOM objects have no preamble, so that nothing opens them: DICOM/OTHER"
+        "1 DICOM object has no preamble, without which nothing opens an object: DICOM/OTHER"
     ]
 
 
@@ -137,7 +137,7 @@ def test_a_file_that_may_not_be_read_is_one_error_and_the_others_are_looked_at(v
     monkeypatch.setattr(FolderContents, "pieces", scratched)
     found = inspect(vendors)
     assert found.objects == 3
-    assert [one for one in errors(found) if "1 files cannot be read: DICOM/IM2 ([Errno 5]" in one]
+    assert [one for one in errors(found) if "1 file cannot be read: DICOM/IM2 ([Errno 5]" in one]
 
 
 # --- ZIP files ---------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_one_damaged_file_of_a_zip_is_named_and_the_others_are_looked_at(zipped)
     path.write_bytes(data)
     found = inspect(path, phrase)
     assert (found.objects, found.listed, found.patients) == (2, 3, 1)
-    assert [one for one in errors(found) if "1 files cannot be read: DICOM/ST000001/SE000001/IM000002 (" in one]
+    assert [one for one in errors(found) if "1 file cannot be read: DICOM/ST000001/SE000001/IM000002 (" in one]
 
 
 def test_a_zip_damaged_anywhere_is_described_never_a_traceback(zipped):
@@ -234,7 +234,7 @@ def test_a_patient_id_is_the_same_in_latin_1_and_in_utf_8(tmp_path):
 def test_what_stands_in_for_a_patient_id_is_noted_and_no_wrong_name(tmp_path):
     path = an_object(tmp_path / "in", PatientID="")
     found = inspect(a_disc(tmp_path, path, allow_no_patient_id=True).path)
-    assert [one for one in notes(found) if 'have "UNKNOWN" where the object has no Patient ID' in one]
+    assert [one for one in notes(found) if '1 record has "UNKNOWN" where the object has no Patient ID' in one]
     assert not [one for one in errors(found) if "wrong name" in one]
 
 

@@ -88,7 +88,7 @@ def test_several_patients_may_be_allowed_each_with_studies_of_their_own():
 
 def test_an_object_without_patient_id_is_refused_unless_allowed():
     nameless = [entry(1), entry(2, patient_id="", accession="B2")]
-    with pytest.raises(NoPatientID, match=r"1 of 2 objects have no Patient ID.*accession B2"):
+    with pytest.raises(NoPatientID, match=r"1 of 2 objects has no Patient ID.*accession B2"):
         check_patient(nameless)
     check_patient(nameless[1:], allow_no_patient_id=True)
 

@@ -94,6 +94,25 @@ def test_both_languages_say_how_many_are_missing_and_why():
     assert "3 objetos" in text
 
 
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (
+            "its compressed pixels cannot be decoded (RuntimeError)",
+            "its compressed pixels cannot be decoded: damaged, or of a kind that is not known here",
+        ),
+        ("a bug: ValueError at codec.py:12", "it could not be converted for this medium"),
+        ("the process that had it in hand died twice: SIGKILL", "it could not be converted for this medium"),
+        ("it took longer than 900 s and was stopped", "it could not be converted for this medium"),
+        ("truncated (0008,0018)", "truncated (0008,0018)"),
+    ],
+)
+def test_a_reason_is_in_words_for_people(reason, words):
+    left_out = (LeftOut(Path("f"), None, reason),)
+    assert f"1 x {words}\r\n" in readme(left_out=left_out)
+    assert f"{words}</li>" in index(left_out=left_out)
+
+
 def test_both_languages_tell_what_was_compressed_from_what_was_only_written_otherwise():
     implicit, big_endian, rle = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
     text = " ".join(readme(decoded_from=(implicit, big_endian, rle)).split())
