@@ -62,6 +62,7 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
 ) -> None:
     """Make a disc, read it back, and only then give it its name."""
     from pipeline.media import printing  # noqa: PLC0415
+    from pipeline.media.errors import NoPatientID, SeveralPatients  # noqa: PLC0415
     from pipeline.media.making import make_discs  # noqa: PLC0415
     from pipeline.media.model import DiscOptions  # noqa: PLC0415
 
@@ -83,8 +84,13 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
         allow_no_patient_id=no_patient_id,
         programs=_programs(),
     )
-    with ended_by_signals(), printing.progress() as progress:
-        discs = make_discs(_sources(paths), output.absolute(), options, progress)
+    try:
+        with ended_by_signals(), printing.progress() as progress:
+            discs = make_discs(_sources(paths), output.absolute(), options, progress)
+    except (NoPatientID, SeveralPatients) as refused:
+        if not as_json:
+            printing.show_examples(refused)
+        raise
     printing.show_discs(discs, as_json=as_json)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from pipeline.errors import Configuration, Permanent, Transient
@@ -17,12 +18,14 @@ class NoDisc(Permanent):
 class Difference:
     """Name one patient attribute that differs, and which accession numbers stand on each side.
 
-    `values` are for the page of the person who asked, never for a log line or a message.
+    `values` are for the page of the person who asked, never for a log line or a message; nor is `examples`, one
+    file of each side, whose name may be a person's.
     """
 
     attribute: str
     accession_numbers: tuple[tuple[str, ...], ...]
     values: tuple[str, ...]
+    examples: tuple[Path, ...] = ()
 
 
 class SeveralPatients(NoDisc):
@@ -36,9 +39,16 @@ class SeveralPatients(NoDisc):
 
 
 class NoPatientID(NoDisc):
-    """Say that objects have no Patient ID, so that nobody can say whose they are; HTTP 409."""
+    """Say that objects have no Patient ID, so that nobody can say whose they are; HTTP 409.
+
+    `examples` are files of them, for the person who gave them and never for a log line.
+    """
 
     kind = "no patient id"
+
+    def __init__(self, message: str, examples: Sequence[Path] = ()) -> None:
+        super().__init__(message)
+        self.examples = tuple(examples)
 
 
 class NothingForDisc(NoDisc):

@@ -44,6 +44,11 @@ class Inspection:
         self.findings.append(Finding("note", text))
 
 
+def counted(number: int, one: str, several: str) -> str:
+    """Return the number with what is counted, as people write it: `1 file is`, `2 files are`."""
+    return f"{number} {one if number == 1 else several}"
+
+
 def some(paths: Sequence[str]) -> str:
     """Return the first few of many paths, and how many more there are."""
     more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""

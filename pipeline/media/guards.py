@@ -8,12 +8,15 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.media import records
 from pipeline.media.entry import Entry
 from pipeline.media.errors import Difference, NoPatientID, SeveralPatients
+from pipeline.media.findings import counted
 
 _ACCENTS = re.compile("([A-Za-z])[\u0300-\u036f]+")  # the block of combining marks, behind a Latin letter
+_MOST_EXAMPLES = 3
 UNKNOWN_PATIENT_ID = "UNKNOWN"  # in the directory record, where a person allowed a disc without Patient ID
 
 
@@ -64,16 +67,18 @@ def check_patient(
     nameless = [entry for entry in entries if not entry.text(records.PATIENT_ID)]
     if nameless and not allow_no_patient_id:
         raise NoPatientID(
-            f"{len(nameless)} of {len(entries)} objects have no Patient ID, so that nobody can say whose they are "
-            f"(accession {_listed(_accessions(nameless))})"
+            f"{_of(nameless, entries)} no Patient ID, so that nobody can say whose they are "
+            f"(accession {_listed(_accessions(nameless))})",
+            _examples(nameless),
         )
     groups = _by_study(entries) if allow_several_patients else [list(entries)]
     for group in groups:
         without = [entry for entry in group if not entry.text(records.PATIENT_ID)]
         if without and len(without) < len(group):
             raise NoPatientID(
-                f"{len(without)} of {len(group)} objects have no Patient ID, and the others have one: nobody can "
-                f"say that they are of the same patient (accession {_listed(_accessions(without))})"
+                f"{_of(without, group)} no Patient ID, and the others have one: nobody can "
+                f"say that they are of the same patient (accession {_listed(_accessions(without))})",
+                _examples(without),
             )
         differences = list(_differences(group))
         if differences:
@@ -105,11 +110,20 @@ def _differences(entries: Sequence[Entry]) -> Iterator[Difference]:
                 sides[value].append(entry)
         if len(sides) > 1:
             accessions = tuple(tuple(_accessions(side)) for side in sides.values())
-            yield Difference(attribute, accessions, tuple(sides))
+            examples = tuple(side[0].source for side in sides.values())
+            yield Difference(attribute, accessions, tuple(sides), examples)
 
 
 def _accessions(entries: Sequence[Entry]) -> list[str]:
     return list(dict.fromkeys(entry.text(records.ACCESSION) or "none" for entry in entries))
+
+
+def _of(some: Sequence[Entry], group: Sequence[Entry]) -> str:
+    return f"{len(some)} of {counted(len(group), 'object', 'objects')} {'has' if len(some) == 1 else 'have'}"
+
+
+def _examples(entries: Sequence[Entry]) -> list[Path]:
+    return [entry.source for entry in entries[:_MOST_EXAMPLES]]
 
 
 def _listed(accessions: Sequence[str], limit: int = 5) -> str:

@@ -1,6 +1,7 @@
 """Look at anybody's disc and say in words what is wrong with it; what is right is counted."""
 
 import re
+import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pydicom.uid import UID
 
 from pipeline.media.claims import Claims
 from pipeline.media.contents import Contents, Damaged, FolderContents, IsoContents, ZipContents, read_all
-from pipeline.media.findings import Inspection, some
+from pipeline.media.findings import Inspection, counted, some
 from pipeline.media.iso9660 import SHORT_NAME, NoIso
 from pipeline.media.listing import inspect_listing
 from pipeline.media.model import CD, EXPLICIT
@@ -29,6 +30,12 @@ _UNREADABLE = (NoIso, Damaged, OSError)
 def inspect(path: Path, pass_phrase: str | None = None) -> Inspection:
     """Return what can be told about an ISO image, a ZIP file or a folder (a mounted disc); never raises."""
     found = Inspection()
+    if images := _images_in(path):
+        found.error(
+            f"this is no disc, but a folder with {counted(len(images), 'image', 'images')} of discs; look at each "
+            f"of them: storestow disc verify {shlex.quote(str(images[0]))}"
+        )
+        return found
     try:
         contents = _opened(path, pass_phrase, found)
         try:
@@ -38,6 +45,15 @@ def inspect(path: Path, pass_phrase: str | None = None) -> Inspection:
     except _UNREADABLE as error:
         found.error(f"it cannot be read: {error}")
     return found
+
+
+def _images_in(path: Path) -> list[Path]:
+    """Return the images of a folder that is no disc itself, as that of a set."""
+    try:
+        inside = {one.name.upper(): one for one in path.iterdir()} if path.is_dir() else {}
+    except OSError:  # said where it is read as a disc
+        return []
+    return [] if DICOMDIR in inside else [one for name, one in sorted(inside.items()) if name.endswith(".ISO")]
 
 
 def _opened(path: Path, pass_phrase: str | None, found: Inspection) -> Contents:
@@ -62,12 +78,14 @@ def _inspect_volume(image: IsoContents, size: int, found: Inspection) -> None:
     odd = [path for path in primary.files if not all(SHORT_NAME.fullmatch(name) for name in path.split("/"))]
     if odd:
         found.note(
-            f"{len(odd)} file names are not of ISO 9660 level 1 (8 characters, a dot, 3; A-Z 0-9 _), which "
-            f"PS3.12 F asks for: {some(odd)}"
+            f"{counted(len(odd), 'file name is', 'file names are')} not of ISO 9660 level 1 (8 characters, a dot, "
+            f"3; A-Z 0-9 _), which PS3.12 F asks for: {some(odd)}"
         )
     deep = [path for path in primary.files if path.count("/") >= _MOST_LEVELS]
     if deep:
-        found.note(f"{len(deep)} files lie more than {_MOST_LEVELS} levels deep: {some(deep)}")
+        found.note(
+            f"{counted(len(deep), 'file lies', 'files lie')} more than {_MOST_LEVELS} levels deep: {some(deep)}"
+        )
     if not _FILE_SET_ID.fullmatch(primary.volume_id):
         found.note(
             f'the volume is called "{primary.volume_id}", which cannot be a File-set ID (A-Z 0-9 _, 1 to 16)'
@@ -91,15 +109,19 @@ def _inspect(contents: Contents, found: Inspection) -> None:
 def _inspect_wholeness(files: Sequence[Seen], found: Inspection) -> None:
     unreadable = [f"{one.path} ({one.unreadable})" for one in files if one.unreadable]
     if unreadable:
-        found.error(f"{len(unreadable)} files cannot be read: {some(unreadable)}")
+        found.error(f"{counted(len(unreadable), 'file', 'files')} cannot be read: {some(unreadable)}")
     bare = [one.path for one in files if one.is_bare]
     if bare:
-        found.error(f"{len(bare)} DICOM objects have no preamble, so that nothing opens them: {some(bare)}")
+        found.error(
+            f"{counted(len(bare), 'DICOM object has', 'DICOM objects have')} no preamble, without which nothing "
+            f"opens an object: {some(bare)}"
+        )
     damaged = [f"{one.path} ({one.problem})" for one in files if one.problem not in {"", NO_PIXELS}]
     if without := [one.path for one in files if one.problem == NO_PIXELS]:
-        found.note(f"{len(without)} objects have rows and columns, and no pixels: {some(without)}")
+        have = counted(len(without), "object has", "objects have")
+        found.note(f"{have} rows and columns, and no pixels: {some(without)}")
     if damaged:
-        found.error(f"{len(damaged)} files are damaged: {some(damaged)}")
+        found.error(f"{counted(len(damaged), 'file is', 'files are')} damaged: {some(damaged)}")
 
 
 def _inspect_transfer_syntaxes(contents: Contents, objects: Mapping[str, Claims], found: Inspection) -> None:
@@ -112,7 +134,8 @@ def _inspect_transfer_syntaxes(contents: Contents, objects: Mapping[str, Claims]
     for syntax, count in sorted(others.items()):
         name = UID(syntax).name if syntax else "no transfer syntax"
         why = "a general purpose CD holds Explicit VR Little Endian only (PS3.11 D)" if is_cd else ""
-        found.note(f"{count} objects are in {name}: {why or 'not every viewer can open them'}")
+        are = counted(count, "object is", "objects are")
+        found.note(f"{are} in {name}: {why or 'not every viewer can open that'}")
 
 
 def _inspect_checksums(contents: Contents, files: Mapping[str, Seen], found: Inspection) -> None:
@@ -126,7 +149,8 @@ def _inspect_checksums(contents: Contents, files: Mapping[str, Seen], found: Ins
         else:
             found.checksums += 1
     if changed:
-        found.error(f"{len(changed)} files are not what the disc's own list of checksums says: {some(changed)}")
+        are = counted(len(changed), "file is", "files are")
+        found.error(f"{are} not what the disc's own list of checksums says: {some(changed)}")
 
 
 def _inspect_company(contents: Contents, found: Inspection) -> None:

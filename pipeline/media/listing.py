@@ -7,7 +7,7 @@ from pipeline.media.claims import Claims
 from pipeline.media.contents import Contents, Damaged, read_all
 from pipeline.media.cross_check import mismatches, stands_in
 from pipeline.media.directory import Directory, NoDirectory, read_directory
-from pipeline.media.findings import Inspection, some
+from pipeline.media.findings import Inspection, counted, some
 from pipeline.media.guards import UNKNOWN_PATIENT_ID
 from pipeline.media.iso9660 import NoIso
 from pipeline.media.read_back import DICOMDIR
@@ -27,7 +27,8 @@ def inspect_listing(
     unlisted = objects.keys() - {listed.path for listed in directory.listed}
     if unlisted:
         found.error(
-            f"{len(unlisted)} DICOM objects are not in the DICOMDIR, so that nobody sees them: "
+            f"{counted(len(unlisted), 'DICOM object is', 'DICOM objects are')} not in the DICOMDIR, and what is "
+            "not in it nobody sees: "
             f"{some(sorted(unlisted))}"
         )
 
@@ -72,7 +73,7 @@ def _inspect_directory(directory: Directory, contents: Contents, found: Inspecti
         )
     paths = [listed.path for listed in directory.listed]
     if twice := sorted(path for path, count in Counter(paths).items() if count > 1):
-        found.error(f"{len(twice)} files are named by more than one record: {some(twice)}")
+        found.error(f"{counted(len(twice), 'file is', 'files are')} named by more than one record: {some(twice)}")
 
 
 def _inspect_records(
@@ -88,17 +89,18 @@ def _inspect_records(
         stand_ins += listed.path in objects and stands_in(listed, objects[listed.path])
     if missing:
         is_case = in_capitals.issuperset(missing)
-        why = "; they are, in small letters, which not every system takes for the same" if is_case else ""
-        found.error(f"{len(missing)} records name files that are not there: {some(missing)}{why}")
+        why = "; such are there in small letters, which not every system takes for the same" if is_case else ""
+        name = counted(len(missing), "record names a file that is", "records name files that are")
+        found.error(f"{name} not there: {some(missing)}{why}")
     if wrong:
         found.error(
-            f"{len(wrong)} records say something else than the object they lead to, so that it may be shown under "
-            f"a wrong name: {some(wrong)}"
+            f"{counted(len(wrong), 'record says', 'records say')} something else than the object to be found "
+            f"there, so that it may be shown under a wrong name: {some(wrong)}"
         )
     if stand_ins:
         found.note(
-            f'{stand_ins} records have "{UNKNOWN_PATIENT_ID}" where the object has no Patient ID: a record must '
-            "have one"
+            f'{counted(stand_ins, "record has", "records have")} "{UNKNOWN_PATIENT_ID}" where the object has no '
+            "Patient ID: a record must have one"
         )
 
 
@@ -107,4 +109,9 @@ def _inspect_other_files(directory: Directory, files: Mapping[str, Seen], found:
     listed = (files[path] for path in sorted({one.path for one in directory.listed} & files.keys()))
     others = [f"{one.path} ({one.why_none})" for one in listed if one.why_none]
     if others:
-        found.error(f"{len(others)} records name files that are no DICOM objects: {some(others)}")
+        name = counted(
+            len(others),
+            "record names a file that is no DICOM object",
+            "records name files that are no DICOM objects",
+        )
+        found.error(f"{name}: {some(others)}")

@@ -58,7 +58,7 @@ def make_discs(
     rename once every disc was read back: all of it or nothing. Raises as `make_disc` does.
     """
     for one in (target, *([_folder_of_set(target)] if options.sets else [])):
-        if one.exists():
+        if os.path.lexists(one):  # also a link that leads nowhere
             raise NameInUse(f"{one} exists already and stays as it is")
     if options.pass_phrase is not None:
         check_pass_phrase(options.pass_phrase)
@@ -124,7 +124,7 @@ def _publish_set(written: Sequence[Written], making: Making) -> list[Path]:
     for one, name in zip(written, names, strict=True):
         one.file.rename(beside / name)
     flush_path(beside)
-    if folder.exists():
+    if os.path.lexists(folder):
         raise NameInUse(f"{folder} has appeared meanwhile and stays as it is")
     beside.rename(folder)
     flush_path(folder.parent)

@@ -19,6 +19,8 @@ from pipeline.part10 import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 README, INDEX, SUMS = "README.TXT", "INDEX.HTM", "SHA256.TXT"
 # What XML 1.0, 2.2 does not allow, and what turns the direction of all text behind it, which a name may hold.
 _ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]")
+_KIND_OF_ERROR = re.compile(r" \(\w+Error\)$")
+_OF_THE_WORKSHOP = re.compile("a bug: |the process that |it took longer than ")  # pipeline.workshop
 _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # a name is one line, whatever stands in it
 _UNCOMPRESSED = {IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN}
 _PROFILES = {"cd": "STD-GEN-CD", "dvd": "STD-GEN-DVD-J2K", "usb": "STD-GEN-USB-J2K", "any": ""}
@@ -117,11 +119,18 @@ def _grouped(left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
     """
     groups: dict[str, list[LeftOut]] = defaultdict(list)
     for one in left_out:
-        groups[one.reason].append(one)
+        groups[_in_words(one.reason)].append(one)
     return [
         {"reason": reason, "count": len(group), "uids": [uid for one in group if (uid := one.sop_instance_uid)]}
         for reason, group in groups.items()
     ]
+
+
+def _in_words(reason: str) -> str:
+    """Return a reason without what only programmers can read; the log and the result have it."""
+    if _OF_THE_WORKSHOP.match(reason):
+        return "it could not be converted for this medium"
+    return _KIND_OF_ERROR.sub(": damaged, or of a kind that is not known here", reason)
 
 
 _environment = Environment(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pipeline.media.claims import Claims
 from pipeline.media.cross_check import identity_of
-from pipeline.media.findings import Inspection, some
+from pipeline.media.findings import Inspection, counted, some
 from pipeline.media.guards import Identity
 
 
@@ -15,7 +15,8 @@ def inspect_persons(objects: Mapping[str, Claims], found: Inspection) -> None:
     by_id = _grouped((one.patient_id, path) for path, one in identities.items())
     found.patients = len(by_id)
     if nameless := by_id.pop("", []):
-        found.error(f"{len(nameless)} objects have no Patient ID: nobody can say whose they are")
+        have = counted(len(nameless), "object has", "objects have")
+        found.error(f"{have} no Patient ID: nobody can say of whom: {some(sorted(nameless))}")
     if len(by_id) > 1:
         found.error(f"it holds objects of {len(by_id)} patients (by Patient ID)")
     _inspect_shared_ids(by_id, identities, found)

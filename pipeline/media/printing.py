@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,8 @@ from rich.markup import escape
 from rich.progress import Progress as ProgressBar
 
 from pipeline.events import escaped
-from pipeline.media.findings import Inspection
+from pipeline.media.errors import NoPatientID, SeveralPatients
+from pipeline.media.findings import Inspection, counted
 from pipeline.media.model import Disc, Progress
 from pipeline.media.result import as_json as result_of
 
@@ -56,14 +58,15 @@ def _result(disc: Disc) -> dict[str, Any]:
 
 
 def _show(disc: Disc) -> None:
-    objects = f"{len(disc.instances)} objects in {sum(len(study.series) for study in disc.studies)} series"
+    objects = f"{_objects(len(disc.instances))} in {sum(len(study.series) for study in disc.studies)} series"
     _say(f"{disc.path}: {disc.size:,} bytes for {disc.medium.name.upper()}, volume {disc.volume_id}, {objects}")
     _say(f"sha256 {disc.sha256}")
     decoded = sum(one.decoded_from is not None for one in disc.instances)
     if decoded:
-        _say(f"{decoded} objects were decoded to Explicit VR Little Endian for it")
+        _say(f"{counted(decoded, 'object was', 'objects were')} decoded to Explicit VR Little Endian for it")
     if disc.duplicates:
-        _say(f"{disc.duplicates} files were repetitions of an object that is on it")
+        were = counted(disc.duplicates, "file was a repetition", "files were repetitions")
+        _say(f"{were} of an object that is on it")
     for reason, count in Counter(one.reason for one in disc.left_out).items():
         _say(f"LEFT OUT {count}: {reason}")
         for one in [one for one in disc.left_out if one.reason == reason][:_MOST_NAMED]:
@@ -83,10 +86,10 @@ def show_inspection(found: Inspection, *, as_json: bool) -> None:
         _console.print(
             f"[{colour}]{finding.level}[/] {escape(escaped(finding.text, 2000).strip(chr(34)))}", soft_wrap=True
         )
-    counted = f"{found.objects} objects of {found.patients} patient{'s' * (found.patients != 1)}"
+    objects = f"{_objects(found.objects)} of {counted(found.patients, 'patient', 'patients')}"
     listed = f"{found.listed} listed in the DICOMDIR"
-    sums = f", {found.checksums} checksums hold" if found.checksums else ""
-    _say(f"{counted}, {listed}{sums}")
+    sums = f", {counted(found.checksums, 'checksum holds', 'checksums hold')}" if found.checksums else ""
+    _say(f"{objects}, {listed}{sums}")
     if found.place:
         _say(
             f"this is disc {found.place[0]} of {found.place[1]}: the others of the set hold the rest, "
@@ -96,6 +99,25 @@ def show_inspection(found: Inspection, *, as_json: bool) -> None:
         "nothing wrong was found" if not found.findings else "good, with notes" if found.is_good else "NOT GOOD"
     )
     _say(verdict)
+
+
+def show_examples(refused: SeveralPatients | NoPatientID) -> None:
+    """Print which files to look at, for the person who gave them: no log has names that may be persons'."""
+    if isinstance(refused, NoPatientID):
+        _show_files("without Patient ID, for example", refused.examples)
+        return
+    for one in refused.differences:
+        _show_files(f"{one.attribute} is another in each of these, for example", one.examples)
+
+
+def _show_files(what: str, files: Sequence[Path]) -> None:
+    _say(f"{what}:")
+    for file in files[:_MOST_NAMED]:
+        _say(f"    {file}")
+
+
+def _objects(number: int) -> str:
+    return counted(number, "object", "objects")
 
 
 def _say(text: str) -> None:

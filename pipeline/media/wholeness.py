@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from pipeline.deflation import inflate
+from pipeline.intake import DIRECTORY_STORAGE
 from pipeline.media.claims import Claims, NoClaims, claims_in
 from pipeline.media.contents import PIECE, Contents, Damaged
 from pipeline.media.look import Passing
@@ -66,6 +67,8 @@ def _seen(path: str, size: int, passing: Passing) -> Seen:
             try:
                 claims = claims_in(data[at : at + PIECE] for at in range(0, len(data), PIECE))
                 problem = _problem(data, claims)
+                if claims.media_class == DIRECTORY_STORAGE.encode() and not claims.sop_instance_uid:
+                    claims, why_none = None, "it is a DICOMDIR, the index of other objects"
             except NoClaims as reason:
                 why_none = problem = str(reason)
     elif first[:2] in _FIRST_GROUPS:
