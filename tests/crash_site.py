@@ -259,7 +259,7 @@ class CrashSite:
             assert delivered | aside == sent, name
             assert not delivered & aside, name
         receipts = Counter(row["destination"] for row in self.receipts_by_destination() if row["verified"])
-        assert receipts == dict.fromkeys(("archive", "filed", "nowhere"), len(sent - aside))
+        assert receipts == Counter(dict.fromkeys(("archive", "filed", "nowhere"), len(sent - aside)))
 
     def deliveries(self) -> list[dict[str, Any]]:
         return self.rows(delivery)

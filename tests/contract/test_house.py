@@ -57,7 +57,7 @@ def test_every_dependency_is_locked_with_hashes_and_from_nowhere_in_particular()
 
 def pytest_run(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     shutil.copy(REPOSITORY / "tests/conftest.py", folder)
-    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {REPOSITORY / 'tests'}\n")
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "CI", "STORESTOW"))}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", folder],
