@@ -5,9 +5,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, String, and_, cast, func, insert, literal, or_, select, update
 
+from pipeline.ledger import REBUILT
 from pipeline.ledger.arrivals import SENT
-from pipeline.ledger.tables import arrival, delivery, instance, order_study, orders, receipt, retrieved
+from pipeline.ledger.tables import arrival, delivery, instance, note, order_study, orders, receipt, retrieved
 from pipeline.model import ARRIVED, InstanceState, OrderStage, OrderState
+
+_YEAR_2020 = 1_577_836_800  # its first second; so the numbers stay short
 
 
 def shared(look: Connection, key: str, done_since: float | None) -> int | None:
@@ -26,12 +29,29 @@ def enter(change: Connection, *, now: float, **values: Any) -> int:
     """Enter a new order and return its number."""
     made = change.execute(
         insert(orders).values(
-            state=OrderState.OPEN, stage=OrderStage.PLACED, created_at=now, last_progress_at=now, **values
+            **_first_number(change),
+            state=OrderState.OPEN,
+            stage=OrderStage.PLACED,
+            created_at=now,
+            last_progress_at=now,
+            **values,
         )
     ).inserted_primary_key
     assert made is not None
     number: int = made[0]
     return number
+
+
+def _first_number(look: Connection) -> dict[str, int]:
+    """Return the number of the first order of a rebuilt ledger, nothing for any other order.
+
+    It is one that none in the lost ledger had: files copied for an order of that one may still come in, and those
+    of two patients must never be one order's.
+    """
+    rebuilt = look.scalar(select(note.c.value).where(note.c.key == REBUILT))
+    if rebuilt is None or look.scalar(select(orders.c.id).limit(1)) is not None:
+        return {}
+    return {"id": int(float(rebuilt)) - _YEAR_2020}
 
 
 def row(look: Connection, number: int) -> Row[Any] | None:
