@@ -118,6 +118,7 @@ def _of_order(consignment: Consignment, number: int, site: Site) -> Consignment:
         received=counts.received,
         missing=tuple(order.missing),
         container=order.container,
+        modalities=tuple(order.modalities),
     )
     return replace(consignment, about=about, again=order.again and order.verb == SEND_VERB)
 

@@ -220,7 +220,8 @@ class ConsignmentAbout:
 
     `expected` and `received` are distinct instances of all its studies: fewer received than expected means
     that a person allowed an incomplete one, and what is made must say so. `missing` are accession numbers the
-    PACS does not know; `container` is what was asked for, empty where nobody cared.
+    PACS does not know; `container` is what was asked for, empty where nobody cared; `modalities` are the only ones
+    asked for, empty where all were.
     """
 
     order: int
@@ -229,6 +230,7 @@ class ConsignmentAbout:
     received: int
     missing: tuple[str, ...] = ()
     container: str = ""
+    modalities: tuple[str, ...] = ()
 
 
 def _nobody_asks(_items: "Sequence[Item]") -> None:

@@ -90,10 +90,11 @@ class SeriesInSet:
 class DiscOptions:
     """Everything about a disc that is not in its objects.
 
-    `partial` is (received, expected) instances where an order ended before it was complete, `missing` what is
-    known to be left out before anything is read. `contact` is the text by which the finder of the disc finds
-    the hospital. The two permissions are a person's to give. `sets` lets `make_discs` make several images of what
-    does not fit on one; `capacity_bytes` is what a CD or DVD holds where that is not what the standard media hold.
+    `partial` is (received, expected) instances where an order ended before it was complete, `only` the modalities
+    it was for where it was not for all, `unknown` the accession numbers nothing was found of, `missing` what is
+    known to be left out before anything is read. `contact` is the text by which the finder of the disc finds the
+    hospital. The two permissions are a person's to give. `sets` lets `make_discs` make several images of what does
+    not fit on one; `capacity_bytes` is what a CD or DVD holds where that is not what the standard media hold.
     """
 
     made_at: datetime  # aware
@@ -103,6 +104,8 @@ class DiscOptions:
     viewer: Path | None = None
     viewer_at: Literal["VIEWER", "root"] = "VIEWER"
     partial: tuple[int, int] | None = None
+    only: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     missing: tuple[LeftOut, ...] = ()
     replaces: Replaced | None = None
     contact: str = ""

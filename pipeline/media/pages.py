@@ -102,6 +102,8 @@ def _words(story: Story) -> dict[str, Any]:
         "medium_name": story.medium.name,
         "profile": _PROFILES[story.medium.name],
         "partial": options.partial,
+        "only": ", ".join(options.only),
+        "unknown": ", ".join(options.unknown),
         "place": story.place,
         "replaces": options.replaces,
         "viewer": options.viewer_at if options.viewer else "",

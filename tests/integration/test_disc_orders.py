@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -39,8 +40,8 @@ class Asked:
         self.said: list[str] = []
         self.path = Path()
 
-    def deliver(self, *items: Item, order: int = 1, lost: int = 0, container: str = ""):
-        about = ConsignmentAbout(order, ("A1",), len(items) + lost, len(items), container=container)
+    def deliver(self, *items: Item, order: int = 1, lost: int = 0, **more: Any):
+        about = ConsignmentAbout(order, ("A1",), len(items) + lost, len(items), **more)
         consignment = Consignment(
             order,
             items[0].key.study_instance_uid,
@@ -100,6 +101,20 @@ def test_what_an_order_s_disc_has_to_leave_out_is_warned_of_by_receipt_and_on_th
     for one in private:
         assert one.key.sop_instance_uid in readme
         assert one.key.sop_instance_uid in page
+
+
+def test_the_disc_of_some_modalities_or_of_fewer_accession_numbers_than_asked_for_says_so(tmp_path, folder):
+    asked = Asked(folder)
+    asked.deliver(item(an_object(tmp_path / "in")), modalities=("CT", "SR"), missing=("A<2>",))
+    readme, page = words_on(asked.path, tmp_path / "x")
+    assert "A PART ONLY: this was made of CT, SR alone" in readme
+    assert "NOT FOUND: nothing was found under the accession number A<2>." in readme
+    assert "made of CT, SR alone" in page
+    assert "accession number A&lt;2&gt;" in page
+    asked.deliver(item(an_object(tmp_path / "in", "all")), order=2)
+    for text in words_on(asked.path, tmp_path / "y"):
+        assert "alone" not in text
+        assert "was found under" not in text
 
 
 def test_a_file_that_holds_another_object_than_its_item_is_never_called_stored(tmp_path, folder):
