@@ -49,11 +49,22 @@ def slow_xorriso(folder: Path, when: str) -> None:
     (folder / "site.toml").write_text(f'[site]\nspool = "{folder}/spool"\n[programs]\nxorriso = "{file}"\n')
 
 
+# What is ignored where the tests run in the background, a command in a terminal does not ignore.
+AS_IN_A_TERMINAL = (
+    "import os, signal, sys\n"
+    "for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(one, signal.SIG_DFL)\n"
+    "os.execvp(sys.argv[1], sys.argv[1:])\n"
+)
+
+
 def started(slices: Path, folder: Path, *before: str) -> subprocess.Popen[bytes]:
     words = ["disc", str(slices), "-o", str(folder / "A1.iso")]
     site = ["--site", str(folder / "site.toml")] if (folder / "site.toml").exists() else []
     return subprocess.Popen(
-        [*before, sys.executable, "-W", "ignore", "-m", "pipeline", *site, *words],
+        [
+            *(sys.executable, "-I", "-c", AS_IN_A_TERMINAL),
+            *(*before, sys.executable, "-W", "ignore", "-m", "pipeline", *site, *words),
+        ],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stdin=subprocess.DEVNULL,

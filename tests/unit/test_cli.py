@@ -7,6 +7,12 @@ import pytest
 from pipeline import cli
 
 
+@pytest.fixture(autouse=True)
+def _no_log(monkeypatch):
+    """The tests that come after in this process look at the log, too."""
+    monkeypatch.setattr(cli, "log_to_stderr", lambda: None)
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -15,9 +15,9 @@ from pipeline.media.scratch import scratch_beside
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """The handlers of the test's own process, as they were before."""
-    before = {number: signal.getsignal(number) for number in ENDING}
-    yield before
+    """The handlers of a command in a terminal; a test run in the background may ignore some of these signals."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in ENDING}
+    yield dict.fromkeys(ENDING, signal.SIG_DFL)
     for number, handler in before.items():
         signal.signal(number, handler)
 

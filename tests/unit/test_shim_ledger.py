@@ -89,7 +89,8 @@ def test_an_order_placed_while_the_ledger_is_set_aside_is_not_said_to_be_placed(
     assert desk.place(wish("A1")).is_new
 
 
-def test_an_order_of_the_ledger_that_was_lost_is_not_taken_for_one_of_the_same_number(settings):
+def test_an_order_of_the_ledger_that_was_lost_is_not_taken_for_one_of_the_same_number(settings, monkeypatch):
+    monkeypatch.setattr(orders, "_first_number", lambda _: {})  # a clock that was set back can do it
     desk = Desk(settings)
     lost = desk.place(wish("A1"))
     damage(settings.site.spool)
@@ -97,7 +98,7 @@ def test_an_order_of_the_ledger_that_was_lost_is_not_taken_for_one_of_the_same_n
     with pytest.raises(Refusal, match="receiver not ready"):
         desk.stands(lost, wish("A1"))
     other = desk.place(wish("B2"))
-    assert other == lost, "the new ledger counts from 1 again"
+    assert other == lost
     with pytest.raises(Refusal, match="receiver not ready"):
         desk.stands(lost, wish("A1"))
     assert desk.stands(other, wish("B2")).accessions == ("B2",)
