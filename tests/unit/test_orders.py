@@ -11,10 +11,11 @@ from line_site import NULL, arrive, instance, rounds, settings_for, states, work
 from placed_orders import look, order, retrieval, settings_with_pacs, waiting_order
 
 from pipeline.accession import AccessionNumber, InvalidAccession
+from pipeline.despatch import _of_order
 from pipeline.errors import Configuration
 from pipeline.ledger import deliveries, orders, reports, retrievals
 from pipeline.ledger.tables import delivery
-from pipeline.model import OrderError, OrderState
+from pipeline.model import Consignment, OrderError, OrderState
 from pipeline.orders import place, results
 from pipeline.orders.desk import PATIENCE_SECONDS
 from pipeline.orders.ending import end
@@ -291,3 +292,12 @@ def test_what_a_dead_send_left_goes_too(tmp_path):
         scratch.mkdir()
         results.drop_scratch(site)
         assert not scratch.exists()
+
+
+def test_what_makes_a_file_of_an_order_is_told_what_was_not_asked_for_and_what_was_not_found(site):
+    number = order(site, "A1", "A2", modalities=("MR", "CT")).order_id
+    with site.ledger.transaction() as change:
+        orders.change_row(change, number, missing=["A2"])
+    about = _of_order(Consignment(1, "1.2.3", ()), number, site).about
+    assert about is not None
+    assert (about.accessions, about.missing, about.modalities) == (("A1",), ("A2",), ("CT", "MR"))
