@@ -31,7 +31,7 @@ from certificate_authority import Authority
 from pipeline import dcmtk
 from pipeline.destinations import from_table
 from pipeline.model import Consignment, InstanceKey, Item
-from pipeline.settings import ProgramsTable
+from pipeline.site.settings import ProgramsTable
 
 ROUNDS = 5
 SLICES = 500

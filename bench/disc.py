@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from dicom_programs import orthanc, program
 from process_memory import Peak
 
-from pipeline.media.image import image_argv
-from pipeline.media.making import make_disc
-from pipeline.media.model import DiscOptions, Source
+from pipeline.disc.formats.image import image_argv
+from pipeline.disc.make.making import make_disc
+from pipeline.disc.model import DiscOptions, Source
 
 ROUNDS = 5
 

@@ -20,7 +20,7 @@ from imagecodecs import jpeg2k_encode
 from openjpeg.utils import decode
 from pydicom.data import get_testdata_file
 
-from pipeline.pixels.layout import Layout
+from pipeline.dicom.pixels.layout import Layout
 
 ROUNDS = 5
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,6 +1,6 @@
 """Run `python -I -m pipeline`: the same command as `storestow`."""
 
-from pipeline.cli import main
+from pipeline.commands.cli import main
 
 if __name__ == "__main__":
     main()

@@ -10,9 +10,9 @@ from pydicom import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 
-from pipeline.attributes.elements import element_of, encoding_of
+from pipeline.dicom.attributes.elements import element_of, encoding_of
 from pipeline.model import Origin
-from pipeline.settings import Settings
+from pipeline.site.settings import Settings
 
 ADMITTED = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 

@@ -22,7 +22,7 @@ from sqlalchemy import inspect, select
 
 from pipeline.ledger import FILE_NAME, Ledger, accounts
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
-from pipeline.spool import Spool
+from pipeline.spool.spool import Spool
 
 NOWHERE = "no such point"
 ROOMS = {"admitted": "arrivals", "processing": "arrivals", "settled": "settled", "quarantined": "quarantine"}

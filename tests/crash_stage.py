@@ -15,11 +15,11 @@ from orders_site import toml_table
 from running_site import COMMAND, NULL, write_site
 from sqlalchemy import select
 
-from pipeline.accession import AccessionNumber
+from pipeline.dicom.accession import AccessionNumber
 from pipeline.ledger import FILE_NAME, Ledger
 from pipeline.ledger.tables import delivery, receipt
 from pipeline.orders import OrderView, place, view
-from pipeline.settings import load
+from pipeline.site.settings import load
 
 
 @dataclass

@@ -20,8 +20,8 @@ from pydicom.uid import generate_uid
 from small_studies import pinned
 
 from pipeline import waypoints
-from pipeline.media.making import make_disc
-from pipeline.media.model import Disc, DiscOptions, Source
+from pipeline.disc.make.making import make_disc
+from pipeline.disc.model import Disc, DiscOptions, Source
 from pipeline.model import InstanceKey, Item
 
 MADE_AT = datetime(2026, 11, 4, 9, 30, tzinfo=UTC)

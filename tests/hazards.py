@@ -118,7 +118,10 @@ class Killer:
         if kind == "workshop":
             workers = [p for p in self.site.processes() if _words(p)[-1:] == ["work"]]
             return [
-                child for worker in workers for child in _children(worker) if "pipeline.workshop" in _words(child)
+                child
+                for worker in workers
+                for child in _children(worker)
+                if "pipeline.processes.workshop" in _words(child)
             ]
         if kind == "storescp":
             return [p for p in self.site.processes() if Path(_words(p)[0]).name == "storescp"]

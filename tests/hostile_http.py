@@ -22,21 +22,21 @@ from pipeline import orders
 from pipeline.ledger import open_ledger, sharing
 from pipeline.model import OrderState
 from pipeline.orders import MadeFile
-from pipeline.settings import Settings
-from pipeline.shim import health, order_pages, people
-from pipeline.shim.app import application
-from pipeline.shim.byte_range import part_of
-from pipeline.shim.connection import LONGEST_HEAD, Connection
-from pipeline.shim.desk import reference_of
-from pipeline.shim.front import REQUEST_ID
-from pipeline.shim.keyring import Keyring
-from pipeline.shim.links import is_prefetch
-from pipeline.shim.refusal import CLIENT_HAS_GONE, Refusal, kinds
-from pipeline.shim.site import opened
-from pipeline.shim.speech import prefers_html
-from pipeline.shim.wish import Verb, wish_of
-from pipeline.shim.words import chosen, languages
-from pipeline.spool import Spool
+from pipeline.site.settings import Settings
+from pipeline.spool.spool import Spool
+from pipeline.web import health, order_pages, people
+from pipeline.web.app import application
+from pipeline.web.byte_range import part_of
+from pipeline.web.connection import LONGEST_HEAD, Connection
+from pipeline.web.desk import reference_of
+from pipeline.web.front import REQUEST_ID
+from pipeline.web.keyring import Keyring
+from pipeline.web.links import is_prefetch
+from pipeline.web.refusal import CLIENT_HAS_GONE, Refusal, kinds
+from pipeline.web.site import opened
+from pipeline.web.speech import prefers_html
+from pipeline.web.wish import Verb, wish_of
+from pipeline.web.words import chosen, languages
 
 STATUSES = {200, 206, 303, *(kind.status for kind in kinds())} - {500, 502, 504}  # these would be faults of ours
 ANSWER = re.compile(rb"HTTP/1\.1 (\d{3}) ")

@@ -10,18 +10,18 @@ from pathlib import Path
 import hostile_http
 import hostile_words
 
-from pipeline import part10
+from pipeline.dicom import part10
+from pipeline.dicom.part10 import Malformed
+from pipeline.dicom.sameness import are_same
 from pipeline.dicomweb.response import parse as parse_stow
 from pipeline.errors import Configuration, Permanent, StorestowError
-from pipeline.intake import read
+from pipeline.line.intake import read
+from pipeline.line.prepare import Task, prepare
 from pipeline.model import Origin
-from pipeline.part10 import Malformed
-from pipeline.prepare import Task, prepare
-from pipeline.receivers.peek import NotAnAssociation
-from pipeline.receivers.peek import parse as parse_request
-from pipeline.sameness import are_same
-from pipeline.settings import load
-from pipeline.spool import admit
+from pipeline.receiving.peek import NotAnAssociation
+from pipeline.receiving.peek import parse as parse_request
+from pipeline.site.settings import load
+from pipeline.spool.spool import admit
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SECONDS = 5.0  # for one small input, on a busy machine

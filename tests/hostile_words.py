@@ -19,22 +19,22 @@ from xml.etree import ElementTree as ET
 from shim_site import FOUND, NEW, settings_of
 from starlette.requests import Request
 
-from pipeline.accession import AccessionNumber, InvalidAccession, parse_list
 from pipeline.dcmtk import Answers
 from pipeline.dcmtk.responses import Progress, find_answers, problems
+from pipeline.dicom.accession import AccessionNumber, InvalidAccession, parse_list
+from pipeline.disc.model import ANY, DiscOptions, Patient, SeriesOnDisc, StudyOnDisc
+from pipeline.disc.pages import names as disc_names
+from pipeline.disc.pages.pages import INDEX, README, Story, pages
 from pipeline.events import escaped
-from pipeline.media import names as disc_names
-from pipeline.media.model import ANY, DiscOptions, Patient, SeriesOnDisc, StudyOnDisc
-from pipeline.media.pages import INDEX, README, Story, pages
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import MadeFile, query
 from pipeline.orders.progress import summary
 from pipeline.patients import text_or_none
-from pipeline.settings import Settings
-from pipeline.shim.attachment import disposition, name_of
-from pipeline.shim.refusal import INVALID_PARAMETER, Refusal
-from pipeline.shim.speech import json, order_page, refused
-from pipeline.spool import hook_file
+from pipeline.site.settings import Settings
+from pipeline.spool.spool import hook_file
+from pipeline.web.attachment import disposition, name_of
+from pipeline.web.refusal import INVALID_PARAMETER, Refusal
+from pipeline.web.speech import json, order_page, refused
 
 HOOKS = hook_file().parent
 ASKED = AccessionNumber("A1")

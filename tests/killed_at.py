@@ -22,12 +22,13 @@ sys.path.insert(0, str(Path(__file__).parent))  # it runs isolated
 
 from small_disk import make_read_only
 
-import pipeline.destinations.folder
-import pipeline.destinations.null
-import pipeline.destinations.stow  # noqa: F401  # everything a worker imports only when it needs it
-from pipeline import cli, opening, prepare, quarantine, retry, schedule, waypoints, work, worker  # noqa: F401
+from pipeline import schedule, waypoints
+from pipeline.commands import cli, retry, work  # noqa: F401
 from pipeline.errors import StorestowError, Transient
-from pipeline.workshop import WorkshopClosed, WorkshopProcessDied
+from pipeline.line import prepare, quarantine  # noqa: F401
+from pipeline.processes.workshop import WorkshopClosed, WorkshopProcessDied
+from pipeline.site import opening
+from pipeline.worker import worker
 
 
 def act_at(point: str, count: int, act: Callable[[], None]) -> None:

@@ -11,13 +11,13 @@ import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from pipeline.admission import parse_arrival_name
 from pipeline.ledger import reports
-from pipeline.opening import opened
-from pipeline.settings import Settings
-from pipeline.site import Site
-from pipeline.spool import Spool, admit
-from pipeline.worker import Worker
+from pipeline.line.admission import parse_arrival_name
+from pipeline.site.opening import opened
+from pipeline.site.settings import Settings
+from pipeline.site.site import Site
+from pipeline.spool.spool import Spool, admit
+from pipeline.worker.worker import Worker
 
 RECEIVER = {"name": "modalities", "ae_title": "STORESTOW", "port": 11112, "quiet_seconds": 1, "to": ["nowhere"]}
 NULL = {"name": "nowhere", "kind": "null"}

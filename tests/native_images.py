@@ -15,8 +15,8 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from pipeline.encodings import Encoded, j2k
-from pipeline.pixels.encapsulation import attach
+from pipeline.dicom.encodings import Encoded, j2k
+from pipeline.dicom.pixels.encapsulation import attach
 
 EXPLICIT, IMPLICIT, BIG = ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian
 

@@ -10,10 +10,10 @@ from archives import OUR_AE_TITLE, Archive
 from dicom_programs import free_port, wait_until
 from running_site import RunningSite, running_site
 
-from pipeline.accession import AccessionNumber
+from pipeline.dicom.accession import AccessionNumber
 from pipeline.ledger import FILE_NAME, Ledger
 from pipeline.orders import OrderView, Placed, place, view
-from pipeline.settings import Settings, load
+from pipeline.site.settings import Settings, load
 
 NULL = {"name": "nowhere", "kind": "null"}
 

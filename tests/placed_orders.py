@@ -5,11 +5,11 @@ from pathlib import Path
 
 from line_site import NULL, RECEIVER, settings_for
 
-from pipeline.accession import AccessionNumber
+from pipeline.dicom.accession import AccessionNumber
 from pipeline.ledger import orders, retrievals
 from pipeline.model import RetrievalState
 from pipeline.orders import place, view
-from pipeline.settings import Settings
+from pipeline.site.settings import Settings
 
 PACS = {"ae_title": "PACS", "host": "127.0.0.1", "port": 1, "calling_ae_title": "CDRECORD", "receiver": "cdrecord"}
 CDRECORD = {"name": "cdrecord", "ae_title": "CDRECORD", "port": 10104, "mode": "association", "coerce": False}

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.intake import read
+from pipeline.line.intake import read
+from pipeline.line.prepare import Task
 from pipeline.model import Origin
-from pipeline.prepare import Task
 
 
 def task_of(file: Path, folder: Path, encoding: str = "none") -> Task:

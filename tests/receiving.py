@@ -13,7 +13,7 @@ import psutil
 from dicom_programs import ENVIRONMENT, free_port, program, running, wait_until
 from pydicom import dcmread
 
-from pipeline.spool import Spool
+from pipeline.spool.spool import Spool
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ROOT = "1.2.826.0.1.3680043.9.9998"
@@ -105,7 +105,7 @@ def receiving(
     spool = Spool(folder / "spool")
     log = folder / f"receive-{len(list(folder.glob('receive-*.log')))}.log"
     log.touch()
-    start = f"{shorten}\nfrom pipeline.cli import main\nmain()"
+    start = f"{shorten}\nfrom pipeline.commands.cli import main\nmain()"
     argv = [sys.executable, "-I", "-c", start, "--site", site, "receive", "r"]
     try:
         with running(argv, log=log) as process:

@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 from dicom_programs import ENVIRONMENT, free_port, listens, program, running, stop, wait_until
 
+from pipeline.commands.trace import trace
 from pipeline.ledger import FILE_NAME, Ledger
-from pipeline.spool import Spool
-from pipeline.trace import trace
+from pipeline.spool.spool import Spool
 
 NULL = {"name": "nowhere", "kind": "null"}
 COMMAND = (sys.executable, "-I", "-m", "pipeline")

@@ -20,11 +20,11 @@ from pipeline import orders
 from pipeline.ledger import open_ledger, sharing
 from pipeline.model import OrderStage, OrderState
 from pipeline.orders import FoundStudy, MadeFile, OrderView, Placed, TooManyOrders
-from pipeline.settings import Settings
-from pipeline.shim.app import application
-from pipeline.shim.connection import Connection
-from pipeline.shim.site import opened
-from pipeline.spool import Spool
+from pipeline.site.settings import Settings
+from pipeline.spool.spool import Spool
+from pipeline.web.app import application
+from pipeline.web.connection import Connection
+from pipeline.web.site import opened
 
 KEY = "a-key-nobody-would-guess"
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}

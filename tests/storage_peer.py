@@ -16,9 +16,9 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ, P_DATA_TF
 from small_studies import Attempts, consign, last_of, pinned
 
 from pipeline.destinations import Destination, from_table
+from pipeline.dicom.part10 import walk
 from pipeline.errors import StorestowError
 from pipeline.model import InstanceKey, Item
-from pipeline.part10 import walk
 
 RELEASE_RP = struct.pack(">BxL4x", 6, 4)
 

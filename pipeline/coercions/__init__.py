@@ -13,9 +13,9 @@ from typing import Protocol
 
 from pydicom import Dataset
 
-from pipeline.attributes.draft import Draft
+from pipeline.dicom.attributes.draft import Draft
 from pipeline.model import Change, Origin
-from pipeline.settings import Settings
+from pipeline.site.settings import Settings
 
 
 class Rule(Protocol):

@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 from pydicom import Dataset
 
-from pipeline.attributes import proposals
+from pipeline.dicom.attributes import proposals
 from pipeline.model import Change, Origin
-from pipeline.settings import Settings
+from pipeline.site.settings import Settings
 
 PRECEDENCE = 20
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from pipeline import institutions
-from pipeline.attributes import proposals
+from pipeline.config import institutions
+from pipeline.config.institutions import Institutions, line_to_paste
+from pipeline.dicom.attributes import proposals
 from pipeline.errors import Configuration, Permanent
-from pipeline.institutions import Institutions, line_to_paste
 from pipeline.model import Change, Origin
-from pipeline.settings import Settings
+from pipeline.site.settings import Settings
 
 PRECEDENCE = 30
 

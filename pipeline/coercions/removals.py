@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from pipeline.attributes import proposals
-from pipeline.attributes.elements import private_tags
+from pipeline.dicom.attributes import proposals
+from pipeline.dicom.attributes.elements import private_tags
 from pipeline.model import Change, Origin
-from pipeline.settings import Settings
+from pipeline.site.settings import Settings
 
 PRECEDENCE = 10
 

@@ -6,14 +6,14 @@ from fnmatch import fnmatchcase
 
 from pydicom import Dataset
 
-from pipeline.attributes import proposals
-from pipeline.attributes.character_sets import CharacterSet, declared_by, text_of
-from pipeline.attributes.coercion_tables import MODALITY, mistakes_in, tags_of_target
-from pipeline.attributes.elements import SPECIFIC_CHARACTER_SET
-from pipeline.attributes.widening import Unreadable, check_readable
+from pipeline.config.coercion_tables import MODALITY, mistakes_in, tags_of_target
+from pipeline.dicom.attributes import proposals
+from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by, text_of
+from pipeline.dicom.attributes.elements import SPECIFIC_CHARACTER_SET
+from pipeline.dicom.attributes.widening import Unreadable, check_readable
 from pipeline.errors import Configuration
 from pipeline.model import Change, Origin
-from pipeline.settings import CoercionTable, Settings
+from pipeline.site.settings import CoercionTable, Settings
 
 PRECEDENCE = 90
 

@@ -3,9 +3,9 @@
 import math
 from pathlib import Path
 
-from pipeline.certificates import Certificates
+from pipeline.config.certificates import Certificates
 from pipeline.dcmtk.profile import PROFILE
-from pipeline.settings import SHELL_SAFE_PATH, ReceiverTable
+from pipeline.site.settings import SHELL_SAFE_PATH, ReceiverTable
 
 ACSE_SECONDS = 30  # for a peer that connects and says nothing, or does not answer our abort
 SOCKET_SECONDS = 60  # for a peer that falls silent in mid-message; in study mode

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pydicom._uid_dict import UID_dictionary
 
-from pipeline.sop_classes import SHIPPED, VERIFICATION
+from pipeline.dcmtk.sop_classes import SHIPPED, VERIFICATION
 
 MOST_CONTEXTS = 128
 PROFILE = "Storestow"

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pipeline.dcmtk.processes import run
 from pipeline.errors import Configuration, Transient
-from pipeline.settings import ProgramsTable
+from pipeline.site.settings import ProgramsTable
 
 USUAL_FOLDERS = ("/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin")  # launchd's PATH lacks Homebrew's
 OLDEST = (3, 6, 7)  # what every promise here has been measured on

@@ -6,7 +6,7 @@ So neither an accession number nor a UID is in the list of processes for every u
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.order_tables import PacsTable
+from pipeline.config.order_tables import PacsTable
 
 
 def findscu_argv(findscu: Path, pacs: PacsTable, *, answers: Path, queries: Sequence[Path]) -> tuple[str, ...]:

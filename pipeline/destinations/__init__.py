@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, field_validator
 
-from pipeline import encodings
+from pipeline.config.program_tables import ProgramsTable
+from pipeline.dicom import encodings
 from pipeline.model import Consignment, Receipt
-from pipeline.program_tables import ProgramsTable
 
 
 class Destination(BaseModel):

@@ -6,17 +6,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.certificates import client_context
+from pipeline.config.certificates import client_context
+from pipeline.config.keys import AETitle, Host, Port, Table
+from pipeline.config.paths import AbsolutePath
+from pipeline.config.units import parse_duration
+from pipeline.cstore.association import echo
+from pipeline.cstore.connection import Peer
+from pipeline.cstore.relay import Relay
+from pipeline.cstore.tls import Encryption
 from pipeline.destinations import Destination
 from pipeline.errors import Configuration, StorestowError
-from pipeline.keys import AETitle, Host, Port, Table
 from pipeline.model import Consignment, Receipt
-from pipeline.paths import AbsolutePath
-from pipeline.storage.association import echo
-from pipeline.storage.connection import Peer
-from pipeline.storage.relay import Relay
-from pipeline.storage.tls import Encryption
-from pipeline.units import parse_duration
 
 Seconds = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
 

@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
+from pipeline.config.paths import AbsolutePath
 from pipeline.destinations import Destination
 from pipeline.errors import Configuration, PeerUnavailable, Transient
-from pipeline.filing import Outcome, component, file_away
 from pipeline.model import Consignment, Item, Receipt, ReceiptState
-from pipeline.paths import AbsolutePath
+from pipeline.spool.filing import Outcome, component, file_away
 
 _PERSON_MUST_ACT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
 

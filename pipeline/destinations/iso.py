@@ -11,19 +11,19 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator
 
 from pipeline import dcmtk
+from pipeline.config.paths import AbsolutePath
 from pipeline.destinations import Destination
+from pipeline.disc.errors import TooLarge
+from pipeline.disc.formats.scratch import remove_abandoned
+from pipeline.disc.late.shelf import HIDDEN
+from pipeline.disc.late.study_disc import StudyDisc, receipt
+from pipeline.disc.make.making import make_disc
+from pipeline.disc.make.viewer import viewer_files
+from pipeline.disc.model import Container, DiscOptions, LeftOut, Source
+from pipeline.disc.pages.names import FIELDS, unknown_fields
 from pipeline.errors import Configuration, PeerUnavailable
 from pipeline.events import Event, alarm
-from pipeline.media.errors import TooLarge
-from pipeline.media.making import make_disc
-from pipeline.media.model import Container, DiscOptions, LeftOut, Source
-from pipeline.media.names import FIELDS, unknown_fields
-from pipeline.media.scratch import remove_abandoned
-from pipeline.media.shelf import HIDDEN
-from pipeline.media.study_disc import StudyDisc, receipt
-from pipeline.media.viewer import viewer_files
 from pipeline.model import LEFT_OUT, Consignment, ConsignmentAbout, Receipt, ReceiptState
-from pipeline.paths import AbsolutePath
 
 FOR_ORDERS = ".orders"
 _PERSON_MUST_ACT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
@@ -39,7 +39,7 @@ def _pattern(text: str) -> str:
 class IsoDestination(Destination):
     """Make a disc of every study in `folder`, which must exist: an absent share must not fill the local disk.
 
-    Late instances make a new image of the whole study, which says what it replaces: `pipeline.media.study_disc`.
+    Late instances make a new image of the whole study, which says what it replaces.
     """
 
     makes_file: ClassVar[bool] = True

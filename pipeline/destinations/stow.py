@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 
 from pipeline import guards
+from pipeline.config.paths import AbsolutePath
+from pipeline.config.units import parse_duration, parse_size
 from pipeline.destinations import Destination
 from pipeline.dicomweb.auth import Auth, NoAuth
 from pipeline.dicomweb.door import Door
@@ -19,8 +21,6 @@ from pipeline.errors import Configuration, PeerUnavailable, StorestowError, Tran
 from pipeline.guards import Guard
 from pipeline.guards.none import NoGuard
 from pipeline.model import Consignment, Receipt, ReceiptState
-from pipeline.paths import AbsolutePath
-from pipeline.units import parse_duration, parse_size
 from pipeline.waypoints import reached
 
 Seconds = Annotated[timedelta, BeforeValidator(parse_duration)]

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.dicomweb import secret
+from pipeline.config import secret
+from pipeline.config.paths import AbsolutePath
 from pipeline.errors import Configuration, PeerUnavailable
-from pipeline.paths import AbsolutePath
 
 _EARLY_SECONDS = 30.0  # a token is renewed this long before it ends, so that it outlives the request it goes with
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
+from pipeline.cstore.outgoing import bounds
+from pipeline.dicom.part10 import Malformed
 from pipeline.dicomweb import verdict
 from pipeline.dicomweb.door import Door
 from pipeline.errors import StorestowError
 from pipeline.model import InstanceKey, Item, Receipt, ReceiptState
-from pipeline.part10 import Malformed
-from pipeline.storage.outgoing import bounds
 
 KEPT = "the archive kept its first copy: what it gives back is what it gave back before"
 REPLACED = (

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pipeline.dicomweb import reasons
+from pipeline.dicom import reasons
+from pipeline.dicom.reasons import Next
 from pipeline.dicomweb.door import Reply
 from pipeline.dicomweb.failure import NoReply
-from pipeline.dicomweb.reasons import Next
 from pipeline.dicomweb.response import StoreResponse
 from pipeline.model import Item, Receipt, ReceiptState
 

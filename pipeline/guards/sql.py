@@ -16,11 +16,11 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import NullPool
 
-from pipeline.dicomweb import secret
+from pipeline.config import secret
+from pipeline.config.paths import AbsolutePath
 from pipeline.dicomweb.qido import Qido
 from pipeline.errors import Configuration, Transient
 from pipeline.guards import Guard
-from pipeline.paths import AbsolutePath
 
 _MOST_ROWS = 1000
 # Seconds; a database that hangs must not hold the delivery for ever. Drivers not listed keep their defaults.

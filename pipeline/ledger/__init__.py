@@ -19,7 +19,7 @@ from sqlalchemy.exc import DatabaseError
 
 from pipeline.errors import Configuration, Transient
 from pipeline.ledger.tables import METADATA, SCHEMA, note
-from pipeline.spool import flush_path
+from pipeline.spool.spool import flush_path
 from pipeline.waypoints import reached
 
 FILE_NAME = "ledger.sqlite3"

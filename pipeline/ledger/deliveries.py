@@ -7,14 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, insert, or_, select, true, update
 
 from pipeline.ledger.tables import delivery, destination, instance, receipt
-from pipeline.model import (
-    ARRIVED,
-    DeliveryState,
-    InstanceKey,
-    Item,
-    Receipt,
-    ReceiptState,
-)
+from pipeline.model import ARRIVED, DeliveryState, InstanceKey, Item, Receipt, ReceiptState
 from pipeline.schedule import LONGEST_WAIT
 
 OPEN = (DeliveryState.WAITING, DeliveryState.DEFERRED)

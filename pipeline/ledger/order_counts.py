@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, or_, select
 
-from pipeline.completeness import expected
 from pipeline.ledger import retrievals, sharing
 from pipeline.ledger.arrivals import HOLDS_ITS_KEY, OF_A_RETRIEVAL, UNCLAIMED
+from pipeline.ledger.completeness import expected
 from pipeline.ledger.tables import arrival, delivery, instance, order_study, receipt, retrieval, retrieved
 from pipeline.model import ARRIVED, LEFT_OUT, OrderStage, ReceiptState, RetrievalState
 

@@ -13,15 +13,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from pipeline.accession import AccessionNumber, distinct
+from pipeline.dicom.accession import AccessionNumber, distinct
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, order_counts, sharing
 from pipeline.ledger import orders as rows
 from pipeline.ledger.order_counts import Counts
 from pipeline.model import OrderError, OrderStage, OrderState
-from pipeline.settings import Settings
-from pipeline.spool import Spool
+from pipeline.site.settings import Settings
+from pipeline.spool.spool import Spool
 from pipeline.waypoints import reached
 
 

@@ -12,17 +12,17 @@ from typing import Any
 from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
+from pipeline.dicom.patient import are_one
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm
 from pipeline.ledger import arrivals, deliveries, orders, retrievals, sharing
-from pipeline.line import outcome_of, pin_of, task_of
+from pipeline.line.line import outcome_of, pin_of, task_of
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
 from pipeline.orders.ending import end, end_within, say
 from pipeline.orders.identified import Identified, prepare_identified
 from pipeline.orders.retrieval import of_wish
 from pipeline.orders.weighing import lacking
-from pipeline.patient import are_one
-from pipeline.site import Site
+from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
 SEVERAL = "what was received names more than one patient; nothing was sent"

@@ -11,8 +11,8 @@ from pipeline.model import OrderError, RetrievalState
 from pipeline.orders import fulfil, getting, results, retrieval
 from pipeline.orders.identified import be_ready
 from pipeline.orders.moving import move
-from pipeline.receivers import is_receiving
-from pipeline.site import Site
+from pipeline.receiving import is_receiving
+from pipeline.site.site import Site
 
 STEPS_AT_ONCE = 4  # orders that ask the PACS or are being prepared
 PATIENCE_SECONDS = 30.0  # for our own receiver, which may start a moment after the worker

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from pipeline.events import Event, emit
 from pipeline.ledger import orders
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
-from pipeline.site import Site
+from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from pipeline.accession import AccessionNumber
+from pipeline.dicom.accession import AccessionNumber
+from pipeline.dicom.patient import Patient, are_one
 from pipeline.errors import PeerUnavailable
 from pipeline.ledger import orders, retrievals
 from pipeline.ledger.retrievals import Key
@@ -18,8 +19,7 @@ from pipeline.model import OrderError, OrderStage, OrderState, RetrievalState
 from pipeline.orders import held, query
 from pipeline.orders.ending import end
 from pipeline.orders.query import SeriesAnswer, StudyAnswer
-from pipeline.patient import Patient, are_one
-from pipeline.site import Site
+from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
 

@@ -6,14 +6,14 @@ Every look asks the ledger alone, so it does not matter which process died when.
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline import send
 from pipeline.ledger import deliveries, orders, retrievals, sharing
 from pipeline.model import SEND_VERB, DeliveryState, OrderError, OrderStage, OrderState, RetrievalState
+from pipeline.orders import send
 from pipeline.orders.consigning import consign
 from pipeline.orders.ending import end
 from pipeline.orders.finding import find
 from pipeline.orders.weighing import gravest, lacking, weigh
-from pipeline.site import Site
+from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
 ENDED = {RetrievalState.COMPLETE, RetrievalState.INCOMPLETE, RetrievalState.FAILED}

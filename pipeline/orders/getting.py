@@ -12,10 +12,10 @@ from typing import Any
 
 import psutil
 
-from pipeline.intake import ENVELOPE
-from pipeline.receivers import sweep
-from pipeline.site import Site
-from pipeline.spool import write_durably
+from pipeline.line.intake import ENVELOPE
+from pipeline.receiving import sweep
+from pipeline.site.site import Site
+from pipeline.spool.spool import write_durably
 
 WRITING = "G_"
 

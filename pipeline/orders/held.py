@@ -8,12 +8,12 @@ archive corrects names and numbers under the same UIDs.
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from pipeline.intake import data_set_of
+from pipeline.dicom.part10 import Malformed
+from pipeline.dicom.patient import Patient, patient_in
 from pipeline.ledger import retrievals
 from pipeline.ledger.retrievals import Key
-from pipeline.part10 import Malformed
-from pipeline.patient import Patient, patient_in
-from pipeline.site import Site
+from pipeline.line.intake import data_set_of
+from pipeline.site.site import Site
 
 
 def usable(study: str, listed: Collection[Key], patient: Patient | None, site: Site) -> dict[Key, int]:

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from pipeline import part10
+from pipeline.dicom import part10
+from pipeline.dicom.part10 import Bytes, Layout, Malformed
+from pipeline.dicom.patient import Patient, patient_in
 from pipeline.errors import Permanent
-from pipeline.intake import data_set_of
+from pipeline.line.intake import data_set_of
+from pipeline.line.prepare import IDENTITY, TRANSFER_SYNTAX_UID, Output, Prepared, Task, prepare
 from pipeline.model import InstanceKey
-from pipeline.part10 import Bytes, Layout, Malformed
-from pipeline.patient import Patient, patient_in
-from pipeline.prepare import IDENTITY, TRANSFER_SYNTAX_UID, Output, Prepared, Task, prepare
 
 AS_RECEIVED = ("none",)
 SAME_IN_META = ((0x00020002, 0x00080016), (0x00020003, 0x00080018))  # SOP Class and Instance UID

@@ -25,7 +25,7 @@ from pipeline.model import OrderError, RetrievalState
 from pipeline.orders.getting import received_into
 from pipeline.orders.incoming import Incoming
 from pipeline.orders.query import SCRATCH, write_identifiers
-from pipeline.site import Site
+from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
 LOOK_SECONDS = 1.0

@@ -14,15 +14,16 @@ from pathlib import Path
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 
-from pipeline import dcmtk, part10
-from pipeline.accession import AccessionNumber
+from pipeline import dcmtk
+from pipeline.config.order_tables import PacsTable
 from pipeline.dcmtk import Answers
+from pipeline.dicom import part10
+from pipeline.dicom.accession import AccessionNumber
+from pipeline.dicom.part10 import Layout, Malformed
+from pipeline.dicom.patient import Patient, patient_in
 from pipeline.errors import PeerUnavailable, StorestowError, Transient
-from pipeline.intake import UID
-from pipeline.order_tables import PacsTable
-from pipeline.part10 import Layout, Malformed
-from pipeline.patient import Patient, patient_in
-from pipeline.settings import ProgramsTable, Settings
+from pipeline.line.intake import UID
+from pipeline.site.settings import ProgramsTable, Settings
 
 LONGEST_UID = 64  # PS3.5 9.1
 LARGEST_ANSWER = 1 << 20  # bytes; what is asked for takes some hundred

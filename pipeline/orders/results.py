@@ -5,13 +5,13 @@ import shutil
 import time
 from pathlib import Path
 
-from pipeline.custody import delete
 from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, orders
+from pipeline.line.custody import delete
 from pipeline.orders.query import SCRATCH
-from pipeline.receivers.sweep import signature_of
+from pipeline.receiving.sweep import signature_of
 from pipeline.schedule import may_go
-from pipeline.site import SEND, Site
+from pipeline.site.site import SEND, Site
 from pipeline.waypoints import reached
 
 GONE = "D_"  # begins the name of what is being deleted: nobody sweeps it

@@ -6,15 +6,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from pipeline.admission import parse_arrival_name
-from pipeline.completeness import expected, is_complete
+from pipeline.config.order_tables import PacsTable
 from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, retrievals
+from pipeline.ledger.completeness import expected, is_complete
 from pipeline.ledger.retrievals import Key
+from pipeline.line.admission import parse_arrival_name
 from pipeline.model import OrderError, RetrievalState
-from pipeline.order_tables import PacsTable
 from pipeline.orders import incoming
-from pipeline.site import Site
+from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
 MOST_ATTEMPTS = 2  # of a C-MOVE that broke off; one with a final response is the PACS's last word

@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable
 
 from pipeline import orders
-from pipeline.accession import parse_list
+from pipeline.dicom.accession import parse_list
 from pipeline.errors import Transient, Usage
 from pipeline.ledger import Ledger
 from pipeline.ledger.file_identity import file_at
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import OrderView, Placed
-from pipeline.settings import Settings
+from pipeline.site.settings import Settings
 
 VERB = "retrieve"
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 1.0  # seconds between two looks

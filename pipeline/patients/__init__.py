@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipeline.accession import AccessionNumber
+from pipeline.config.order_tables import PatientsTable
+from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import Permanent, Transient
 from pipeline.events import Event, emit
-from pipeline.order_tables import PatientsTable
 
 FIELDS = ("medrec_id", "reg_id", "patient_name", "modality", "study_description")
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline.accession import AccessionNumber
-from pipeline.dicomweb import secret
+from pipeline.config import secret
+from pipeline.config.order_tables import PatientsTable
+from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicomweb.auth import NoAuth
 from pipeline.dicomweb.door import Door, Reply
 from pipeline.errors import StorestowError
-from pipeline.order_tables import PatientsTable
 from pipeline.patients import FIELDS, Patients, PatientsUnavailable, PatientUnknown, Person, text_or_none
 
 PAUSE_SECONDS = 0.2  # before the second attempt, twice that before the third

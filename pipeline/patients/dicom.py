@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from pipeline.accession import AccessionNumber
+from pipeline.dicom.accession import AccessionNumber
 from pipeline.patients import Patients, PatientUnknown, Person, text_or_none
 
 _KEYWORDS = ["SpecificCharacterSet", "PatientID", "PatientName", "Modality", "StudyDescription"]

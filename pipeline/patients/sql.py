@@ -14,10 +14,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from pipeline.accession import AccessionNumber
-from pipeline.dicomweb import secret
+from pipeline.config import secret
+from pipeline.config.order_tables import PatientQueryTable, PatientsTable
+from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import Configuration
-from pipeline.order_tables import PatientQueryTable, PatientsTable
 from pipeline.patients import (
     FIELDS,
     MoreThanOnePatient,

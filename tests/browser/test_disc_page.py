@@ -4,8 +4,8 @@ import pytest
 from chromium import chromium
 from discs import MADE_AT
 
-from pipeline.media.model import CD, DiscOptions, Patient, SeriesOnDisc, StudyOnDisc
-from pipeline.media.pages import INDEX, Story, pages
+from pipeline.disc.model import CD, DiscOptions, Patient, SeriesOnDisc, StudyOnDisc
+from pipeline.disc.pages.pages import INDEX, Story, pages
 
 pytestmark = pytest.mark.programs
 

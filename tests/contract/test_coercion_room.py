@@ -57,7 +57,7 @@ def test_proposing_changes_nothing(module, settings):
 def test_a_rule_is_one_new_file(tmp_path, monkeypatch):
     (tmp_path / "a_new_rule.py").write_text(
         "from dataclasses import dataclass\n"
-        "from pipeline.attributes import proposals\n"
+        "from pipeline.dicom.attributes import proposals\n"
         "PRECEDENCE = 50\n"
         "@dataclass(frozen=True)\n"
         "class New:\n"

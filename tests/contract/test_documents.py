@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import settings
+from pipeline.site import settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(

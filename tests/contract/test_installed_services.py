@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import services
+from pipeline.commands import services
 from pipeline.errors import Configuration, Usage
-from pipeline.settings import Settings, load
+from pipeline.site.settings import Settings, load
 
 SITE = """\
 [site]

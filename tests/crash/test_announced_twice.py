@@ -11,7 +11,7 @@ from dicom_programs import ENVIRONMENT, stop, wait_until
 from line_site import folder_of
 
 from pipeline.ledger.tables import arrival
-from pipeline.spool import hook_file
+from pipeline.spool.spool import hook_file
 
 AT_ONCE = 5
 

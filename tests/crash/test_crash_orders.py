@@ -7,8 +7,8 @@ from crash_stage import crash_stage
 
 from pipeline.model import OrderState
 from pipeline.orders import view
-from pipeline.send import send
-from pipeline.settings import load
+from pipeline.orders.send import send
+from pipeline.site.settings import load
 
 pytestmark = pytest.mark.programs
 

@@ -12,7 +12,7 @@ from crash_stage import Stage, crash_stage
 from dicom_programs import program
 from storage_peer import TABLE, StoragePeer, storage_peer
 
-from pipeline.media.contents import IsoContents, read_all
+from pipeline.disc.formats.contents import IsoContents, read_all
 from pipeline.model import OrderState
 
 pytestmark = pytest.mark.programs

@@ -5,7 +5,7 @@ from dicom_programs import dcmsend, free_port, program, running
 from line_site import instance
 from running_site import COMMAND, write_site
 
-from pipeline.spool import Spool
+from pipeline.spool.spool import Spool
 
 pytestmark = pytest.mark.programs
 

@@ -28,11 +28,11 @@ from receiving import (
 )
 
 from pipeline import dcmtk
-from pipeline.receivers import is_receiving, sweep_abandoned
-from pipeline.receivers.attendant import Attendant
-from pipeline.receivers.peek import NotAnAssociation, peek
-from pipeline.settings import load
-from pipeline.spool import Spool
+from pipeline.receiving import is_receiving, sweep_abandoned
+from pipeline.receiving.attendant import Attendant
+from pipeline.receiving.peek import NotAnAssociation, peek
+from pipeline.site.settings import load
+from pipeline.spool.spool import Spool
 
 pytestmark = pytest.mark.programs
 
@@ -379,7 +379,7 @@ def test_a_machine_without_a_thread_to_spare_costs_one_association(tmp_path):
 
 def test_a_bug_costs_one_association(tmp_path):
     shorten = (
-        "from pipeline.receivers import attendant\n"
+        "from pipeline.receiving import attendant\n"
         "opened, bugs = attendant.json.dumps, iter([True])\n"
         "def stumble_once(about):\n"
         "    if next(bugs, False):\n"

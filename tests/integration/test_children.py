@@ -9,7 +9,7 @@ from dicom_programs import ENVIRONMENT, free_port, running, wait_until
 from pynetdicom import AE
 from receiving import CT, Reception, end_storescps, write_site
 
-from pipeline.spool import Spool
+from pipeline.spool.spool import Spool
 
 pytestmark = [
     pytest.mark.programs,

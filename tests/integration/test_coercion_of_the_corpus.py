@@ -10,11 +10,11 @@ import pytest
 from conftest import CORPUS
 from pydicom import Dataset
 
-from pipeline.attributes.character_sets import CharacterSet, declared_by
-from pipeline.attributes.elements import TEXT_VRS, bytes_of, element_of, vr_of
 from pipeline.coercions import coerced, rules_of
+from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by
+from pipeline.dicom.attributes.elements import TEXT_VRS, bytes_of, element_of, vr_of
+from pipeline.dicom.part10 import Layout, Malformed, walk
 from pipeline.errors import Permanent
-from pipeline.part10 import Layout, Malformed, walk
 
 INSTITUTIONS = ["Clínica São José", "東京病院 Łódź"]  # in Latin-1; in UTF-8 only
 

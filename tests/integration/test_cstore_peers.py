@@ -15,8 +15,8 @@ from small_studies import make_item, make_study, uids_of
 from storage_classes import CLASSES, build
 from storage_peer import as_item, data_set_bytes, deliver, destination, states
 
+from pipeline.dicom.part10 import walk
 from pipeline.errors import PeerUnavailable, Permanent, Transient
-from pipeline.part10 import walk
 
 pytestmark = pytest.mark.programs
 

@@ -12,13 +12,14 @@ from line_site import arrive, instance
 from running_site import write_site
 from storage_peer import TABLE, storage_peer
 
+from pipeline.cstore.relay import MOST_AHEAD
 from pipeline.ledger import FILE_NAME, Ledger, reports
-from pipeline.spool import Spool
-from pipeline.storage.relay import MOST_AHEAD
+from pipeline.spool.spool import Spool
 
 WORKER = """
 import itertools, os, signal, sys
-from pipeline import cli, waypoints
+from pipeline import waypoints
+from pipeline.commands import cli
 point, count = sys.argv[1], int(sys.argv[2])
 reaches = itertools.count(1)
 def observe(name):

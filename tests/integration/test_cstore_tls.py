@@ -17,8 +17,8 @@ from small_studies import make_study, uids_of
 from storage_peer import TABLE, data_set_bytes, deliver, destination, states
 
 from pipeline.destinations import from_table
+from pipeline.dicom.part10 import walk
 from pipeline.errors import Configuration, PeerUnavailable
-from pipeline.part10 import walk
 
 pytestmark = pytest.mark.programs
 

@@ -9,8 +9,8 @@ import pydicom
 import pytest
 from dicom_programs import ENVIRONMENT, program
 
-from pipeline.decoding import NotDecoded, Task, decode
-from pipeline.part10 import Malformed, walk
+from pipeline.dicom.decoding import NotDecoded, Task, decode
+from pipeline.dicom.part10 import Malformed, walk
 
 pytestmark = pytest.mark.programs
 

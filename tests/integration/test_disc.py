@@ -13,10 +13,10 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from storage_classes import CLASSES, build
 
-from pipeline.media.contents import IsoContents
-from pipeline.media.errors import NameInUse, NoPatientID, NothingForDisc, SeveralPatients, TooLarge, UnfitViewer
-from pipeline.media.model import EXPLICIT, MEDIA, Disc, LeftOut, Replaced
-from pipeline.media.thumbnails import Task, thumbnail
+from pipeline.disc.errors import NameInUse, NoPatientID, NothingForDisc, SeveralPatients, TooLarge, UnfitViewer
+from pipeline.disc.formats.contents import IsoContents
+from pipeline.disc.model import EXPLICIT, MEDIA, Disc, LeftOut, Replaced
+from pipeline.disc.pages.thumbnails import Task, thumbnail
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -354,7 +354,7 @@ def test_a_name_in_use_is_left_alone(tmp_path):
 
 def test_what_does_not_fit_a_cd_is_refused_or_becomes_a_dvd(tmp_path, monkeypatch):
     small = MEDIA["cd"].__class__("cd", 400_000, MEDIA["cd"].allows)
-    monkeypatch.setattr("pipeline.media.loading.CD", small)
+    monkeypatch.setattr("pipeline.disc.make.loading.CD", small)
     monkeypatch.setitem(MEDIA, "cd", small)
     path = an_object(tmp_path / "in")
     said_sizes = refused(tmp_path, TooLarge, path, media="cd")

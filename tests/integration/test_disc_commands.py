@@ -16,7 +16,7 @@ from dicom_programs import program
 from discs import a_disc, an_object, said, taken_apart
 from pydicom.data import get_testdata_file
 
-from pipeline.media.inspection import inspect
+from pipeline.disc.verify.inspection import inspect
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 

@@ -13,13 +13,13 @@ from discs import PATIENT, STUDY, Killed, an_object, assert_records_agree, item,
 from line_site import all_settled, arrive, rounds, settings_for, states, working
 from pydantic import ValidationError
 
-from pipeline import check
+from pipeline.commands import check
 from pipeline.destinations import from_table
+from pipeline.disc.errors import SeveralPatients
+from pipeline.disc.formats.contents import IsoContents
+from pipeline.disc.late.keeping import KEEP_IMAGES
+from pipeline.disc.late.shelf import Shelf
 from pipeline.errors import Configuration, Permanent, Transient
-from pipeline.media.contents import IsoContents
-from pipeline.media.errors import SeveralPatients
-from pipeline.media.keeping import KEEP_IMAGES
-from pipeline.media.shelf import Shelf
 from pipeline.model import Consignment, Item, Receipt, ReceiptState
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]

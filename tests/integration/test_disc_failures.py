@@ -14,17 +14,17 @@ import pytest
 from dicom_programs import program, wait_until
 from discs import MADE_AT, a_disc, an_object, options
 
+from pipeline.disc.errors import NoPlace, NoSpace, NotAsWritten
+from pipeline.disc.formats.contents import IsoContents, read_all
+from pipeline.disc.formats.scratch import scratch_beside
+from pipeline.disc.make import writing as writing_module
+from pipeline.disc.make.making import make_disc
+from pipeline.disc.model import Source
+from pipeline.disc.verify import read_back as read_back_module
+from pipeline.disc.verify.read_back import read_back
 from pipeline.errors import Transient
-from pipeline.media import read_back as read_back_module
-from pipeline.media import writing as writing_module
-from pipeline.media.contents import IsoContents, read_all
-from pipeline.media.errors import NoPlace, NoSpace, NotAsWritten
-from pipeline.media.making import make_disc
-from pipeline.media.model import Source
-from pipeline.media.read_back import read_back
-from pipeline.media.scratch import scratch_beside
-from pipeline.settings import ProgramsTable
-from pipeline.workshop import Workshop
+from pipeline.processes.workshop import Workshop
+from pipeline.site.settings import ProgramsTable
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -62,7 +62,7 @@ def test_a_disk_that_fills_up_is_said_to_be_full(tmp_path, path):
 
 def test_too_little_room_is_found_out_before_a_byte_is_written(tmp_path, path, monkeypatch):
     written = []
-    monkeypatch.setattr("pipeline.media.scratch.shutil.disk_usage", lambda _: _Usage(17 << 20))
+    monkeypatch.setattr("pipeline.disc.formats.scratch.shutil.disk_usage", lambda _: _Usage(17 << 20))
     monkeypatch.setattr(writing_module, "write_image", lambda *args: written.append(args))
     with pytest.raises(NoSpace, match=r"free, the disc takes [\d,]+"):
         a_disc(tmp_path, path)
@@ -132,7 +132,7 @@ def test_a_maker_that_is_killed_leaves_nothing_that_looks_like_a_disc_and_the_ne
     programs = fake_xorriso(tmp_path, "head -c 100000 /dev/zero >$image; sleep 60")
     script = (
         "import sys\nfrom pathlib import Path\nsys.path.insert(0, 'tests')\nfrom discs import a_disc\n"
-        "from pipeline.settings import ProgramsTable\nfolder = Path(sys.argv[1])\n"
+        "from pipeline.site.settings import ProgramsTable\nfolder = Path(sys.argv[1])\n"
         "a_disc(folder, folder / 'in' / 'a', programs=ProgramsTable(xorriso=sys.argv[2]))\n"
     )
     maker = subprocess.Popen(

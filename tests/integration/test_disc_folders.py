@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from discs import a_disc, an_object
 
+from pipeline.disc.errors import UnfitViewer
+from pipeline.disc.formats.contents import IsoContents
+from pipeline.disc.make import viewer as viewer_module
+from pipeline.disc.make.folders import files_of
 from pipeline.errors import Transient, Usage
-from pipeline.media import viewer as viewer_module
-from pipeline.media.contents import IsoContents
-from pipeline.media.errors import UnfitViewer
-from pipeline.media.folders import files_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

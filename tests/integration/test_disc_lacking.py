@@ -9,8 +9,8 @@ from discs import taken_apart
 from line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 from pydicom.uid import generate_uid
 
-from pipeline import quarantine
-from pipeline.send import send
+from pipeline.line import quarantine
+from pipeline.orders.send import send
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 

@@ -8,8 +8,8 @@ import pytest
 from discs import STUDY, an_object, assert_sound, options
 from process_memory import Peak
 
-from pipeline.media.making import make_disc
-from pipeline.media.model import Source
+from pipeline.disc.make.making import make_disc
+from pipeline.disc.model import Source
 
 pytestmark = [pytest.mark.programs, pytest.mark.long, pytest.mark.filterwarnings("ignore::UserWarning")]
 

@@ -17,14 +17,14 @@ from pydicom.uid import generate_uid
 from sqlalchemy import select
 
 from pipeline import schedule, waypoints
-from pipeline.despatch import despatch
+from pipeline.commands.retry import retry
+from pipeline.disc.errors import NoSpace, TooLarge
+from pipeline.disc.formats.contents import IsoContents
+from pipeline.disc.make import loading
 from pipeline.ledger import deliveries
 from pipeline.ledger.tables import delivery
-from pipeline.media import loading
-from pipeline.media.contents import IsoContents
-from pipeline.media.errors import NoSpace, TooLarge
-from pipeline.retry import retry
-from pipeline.send import send
+from pipeline.line.despatch import despatch
+from pipeline.orders.send import send
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 

@@ -15,8 +15,8 @@ from shim_site import BROWSER
 from small_studies import pinned
 
 from pipeline.destinations import from_table
+from pipeline.disc.errors import SeveralPatients
 from pipeline.errors import Configuration
-from pipeline.media.errors import SeveralPatients
 from pipeline.model import LEFT_OUT, Consignment, ConsignmentAbout, InstanceKey, Item, OrderState, ReceiptState
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -161,7 +161,7 @@ def test_a_killed_attempt_leaves_nothing_that_the_next_one_trips_over(tmp_path, 
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.media.making.proven", killed)
+        patch.setattr("pipeline.disc.make.making.proven", killed)
         with pytest.raises(Killed):
             asked.deliver(*items)
     assert asked.said == ["attempt"]

@@ -9,11 +9,11 @@ from pydicom.fileset import FileSet
 from pydicom.tag import Tag
 from pydicom.uid import generate_uid
 
-from pipeline import part10
-from pipeline.media.dicomdir import element
-from pipeline.media.errors import SeveralPatients
-from pipeline.media.inspection import inspect
-from pipeline.media.model import Disc
+from pipeline.dicom import part10
+from pipeline.disc.dicomdir.dicomdir import element
+from pipeline.disc.errors import SeveralPatients
+from pipeline.disc.model import Disc
+from pipeline.disc.verify.inspection import inspect
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 

@@ -9,14 +9,14 @@ from line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
-from pipeline import quarantine
+from pipeline.commands.retry import retry
+from pipeline.disc.errors import TooLarge
+from pipeline.disc.make import loading
+from pipeline.disc.objects import raw as raw_module
 from pipeline.errors import Transient
 from pipeline.ledger.tables import delivery
 from pipeline.ledger.tables import instance as instances
-from pipeline.media import loading
-from pipeline.media import raw as raw_module
-from pipeline.media.errors import TooLarge
-from pipeline.retry import retry
+from pipeline.line import quarantine
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 

@@ -12,12 +12,12 @@ import pytest
 from discs import STUDY, an_object, assert_records_agree, item, killed_at, taken_apart
 
 from pipeline.destinations import from_table
+from pipeline.disc.errors import TooLarge
+from pipeline.disc.late.keeping import KEEP_IMAGES
+from pipeline.disc.make import loading
+from pipeline.disc.model import DVD
+from pipeline.disc.verify.inspection import inspect
 from pipeline.errors import PeerUnavailable, Permanent
-from pipeline.media import loading
-from pipeline.media.errors import TooLarge
-from pipeline.media.inspection import inspect
-from pipeline.media.keeping import KEEP_IMAGES
-from pipeline.media.model import DVD
 from pipeline.model import Consignment, ConsignmentAbout, Item, Receipt, ReceiptState
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -52,7 +52,7 @@ def small_media(monkeypatch):
     }
     monkeypatch.setattr(loading, "CD", small["cd"])
     monkeypatch.setattr(loading, "DVD", small["dvd"])
-    monkeypatch.setattr("pipeline.media.making.DVD", small["dvd"])
+    monkeypatch.setattr("pipeline.disc.make.making.DVD", small["dvd"])
 
 
 def delivered(folder: Path, *items: Item, number: int = 1, **more: object) -> list[Receipt]:

@@ -10,12 +10,13 @@ import pytest
 from dicom_programs import ENVIRONMENT, program
 from discs import STUDY, a_disc, an_object, assert_sound, files_below, options, records_of, taken_apart
 
-from pipeline.media import division, printing, sets
-from pipeline.media.errors import NameInUse, NotAsWritten, SeveralPatients, TooLarge
-from pipeline.media.inspection import inspect
-from pipeline.media.making import make_discs
-from pipeline.media.model import Disc, Source
-from pipeline.media.result import as_json
+from pipeline.disc.errors import NameInUse, NotAsWritten, SeveralPatients, TooLarge
+from pipeline.disc.make import division, sets
+from pipeline.disc.make.making import make_discs
+from pipeline.disc.model import Disc, Source
+from pipeline.disc.result import as_json
+from pipeline.disc.verify import printing
+from pipeline.disc.verify.inspection import inspect
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 

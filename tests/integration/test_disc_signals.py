@@ -13,7 +13,7 @@ from dicom_programs import program, wait_until
 from discs import an_object
 from pydicom import dcmread
 
-from pipeline.media.inspection import inspect
+from pipeline.disc.verify.inspection import inspect
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 

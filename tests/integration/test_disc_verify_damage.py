@@ -12,10 +12,10 @@ from dicom_programs import program
 from discs import a_disc, an_object, said, taken_apart
 from pydicom import Dataset
 
-from pipeline.media import wholeness
-from pipeline.media.contents import FolderContents
-from pipeline.media.findings import Inspection
-from pipeline.media.inspection import inspect
+from pipeline.disc.formats.contents import FolderContents
+from pipeline.disc.verify import wholeness
+from pipeline.disc.verify.findings import Inspection
+from pipeline.disc.verify.inspection import inspect
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 

@@ -23,7 +23,7 @@ GIB = 1 << 30
 def injected(gauge: Path) -> str:
     """Return what makes the receiver read its free space from a file, and look often."""
     return (
-        "from pathlib import Path\nfrom pipeline import space\nfrom pipeline.receivers import association\n"
+        "from pathlib import Path\nfrom pipeline.site import space\nfrom pipeline.receiving import association\n"
         f"space.free_bytes = lambda folder: int(Path({str(gauge)!r}).read_text())\n"
         "association.LOOK_SECONDS = 0.2"
     )
@@ -105,7 +105,7 @@ def test_a_receiver_that_starts_on_a_full_disk_waits_and_stops_when_asked(tmp_pa
     (tmp_path / "free").write_text("0")
     port, log = free_port(), tmp_path / "log"
     site = write_site(tmp_path, mode, port)
-    start = f"{injected(tmp_path / 'free')}\nfrom pipeline.cli import main\nmain()"
+    start = f"{injected(tmp_path / 'free')}\nfrom pipeline.commands.cli import main\nmain()"
     with running([sys.executable, "-I", "-c", start, "--site", site, "receive", "r"], log=log) as process:
         wait_until(lambda: "receiving=no" in log.read_text(), what="the alarm")
         assert mode == "association" or not listens(port)

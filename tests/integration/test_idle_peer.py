@@ -15,7 +15,7 @@ from receiving import CT, ROOT, Reception, receiving, write_instance
 pytestmark = pytest.mark.programs
 
 SENDERS, EACH = 7, 20
-SHORTER = "from pipeline.receivers import study\nstudy.IDLE_WHILE_WAITING_SECONDS = 3"
+SHORTER = "from pipeline.receiving import study\nstudy.IDLE_WHILE_WAITING_SECONDS = 3"
 IDLE = f"{ROOT}.99"
 
 
@@ -82,7 +82,7 @@ def test_a_silent_peer_nobody_waits_behind_is_let_be_for_longer(tmp_path):
 
 
 def test_a_replaced_storescp_is_back_at_once_however_often_it_happens(tmp_path):
-    shorter = "from pipeline.receivers import study\nstudy.IDLE_SECONDS = 1"
+    shorter = "from pipeline.receiving import study\nstudy.IDLE_SECONDS = 1"
     with receiving(tmp_path, "study", shorten=shorter) as r:
         for number in range(1, 4):
             with idle_peer(r, tmp_path / "idle"):

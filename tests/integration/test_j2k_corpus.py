@@ -16,8 +16,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from pipeline.encodings import Encoded, NotEncoded, j2k
-from pipeline.pixels.encapsulation import attach
+from pipeline.dicom.encodings import Encoded, NotEncoded, j2k
+from pipeline.dicom.pixels.encapsulation import attach
 
 REASONS = (  # every reason real objects give, by how it begins
     "1-bit pixels",

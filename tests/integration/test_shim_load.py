@@ -21,8 +21,8 @@ from sqlalchemy import insert
 from pipeline.ledger import FILE_NAME, Ledger, open_ledger, orders
 from pipeline.ledger.tables import delivery
 from pipeline.model import OrderState
-from pipeline.shim.serve import FILES_OF_OURS
-from pipeline.spool import Spool
+from pipeline.spool.spool import Spool
+from pipeline.web.serve import FILES_OF_OURS
 
 pytestmark = pytest.mark.programs
 

@@ -9,8 +9,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from pipeline.accession import AccessionNumber
-from pipeline.order_tables import PatientsTable
+from pipeline.config.order_tables import PatientsTable
+from pipeline.dicom.accession import AccessionNumber
 from pipeline.patients import PatientsUnavailable, PatientUnknown, from_table
 
 pytestmark = pytest.mark.programs

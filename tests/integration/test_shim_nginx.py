@@ -10,7 +10,7 @@ from nginx import nginx
 from shim_site import BROWSER, FOUND, KEY, running_shim
 
 from pipeline.model import OrderState
-from pipeline.shim import people
+from pipeline.web import people
 
 pytestmark = pytest.mark.programs
 

@@ -6,9 +6,9 @@ import pytest
 from dicom_programs import Orthanc, orthanc
 from small_studies import STUDY, Attempts, consign, last_of, make_item, make_study, pinned, uids_of
 
-from pipeline import intake
 from pipeline.destinations import from_table
 from pipeline.errors import Held, StorestowError, Transient
+from pipeline.line import intake
 from pipeline.model import Item, ReceiptState
 
 pytestmark = pytest.mark.programs

@@ -14,7 +14,7 @@ import requests
 from dicom_programs import dcmsend, free_port, running, wait_until
 
 from pipeline.ledger import open_ledger
-from pipeline.spool import Spool
+from pipeline.spool.spool import Spool
 
 SHIM = """\
 [site]
@@ -125,8 +125,8 @@ def test_the_wheel_brings_every_page_word_and_template_that_stands_beside_the_co
         if file.is_file() and file.suffix not in {".py", ".pyc"}
     }
     rooms = {str(path.parent) for path in beside}
-    assert {"pipeline/shim/templates", "pipeline/shim/assets", "pipeline/shim/words"} <= rooms
-    assert "pipeline/media/templates" in rooms
+    assert {"pipeline/web/templates", "pipeline/web/assets", "pipeline/web/words"} <= rooms
+    assert "pipeline/disc/pages/templates" in rooms
     for file in beside:
         assert (package.parent / file).read_bytes() == (REPOSITORY / file).read_bytes(), file
 
@@ -150,7 +150,7 @@ def test_the_installed_wheel_serves_its_pages_in_both_languages(environment: Pat
                 assert title in page.text, path
                 assert ("/orders/" in page.url) is path.endswith(language), path
         for name in ("page.css", "page.js", "icon.svg"):
-            source = REPOSITORY / "pipeline/shim/assets" / name
+            source = REPOSITORY / "pipeline/web/assets" / name
             assert requests.get(f"{root}/orders/assets/{name}", timeout=30).content == source.read_bytes()
 
 

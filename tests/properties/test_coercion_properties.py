@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.attributes.character_sets import CharacterSet
-from pipeline.attributes.elements import put, raw_element
 from pipeline.coercions import coerced, rules_of
+from pipeline.dicom.attributes.character_sets import CharacterSet
+from pipeline.dicom.attributes.elements import put, raw_element
 from pipeline.errors import Permanent
 
 # pydicom warns of every wrong declaration it meets; the wrong ones are what is tested here

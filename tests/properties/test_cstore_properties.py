@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from pynetdicom.dsutils import decode
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 
+from pipeline.cstore import message, pdu
+from pipeline.cstore.contexts import MOST_CONTEXTS, groups_of, pairs_of
+from pipeline.cstore.pdu import NotDicom, Proposal
 from pipeline.model import InstanceKey, Item
-from pipeline.storage import message, pdu
-from pipeline.storage.contexts import MOST_CONTEXTS, groups_of, pairs_of
-from pipeline.storage.pdu import NotDicom, Proposal
 
 UIDS = st.from_regex(r"[1-9][0-9]{0,3}(\.[1-9][0-9]{0,5}){1,8}", fullmatch=True)
 TITLES = st.from_regex(r"[A-Z0-9]([A-Z0-9_ ]{0,14}[A-Z0-9])?", fullmatch=True)

@@ -6,7 +6,7 @@ from association_requests import context, item, request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.receivers.peek import NotAnAssociation, Proposal, parse
+from pipeline.receiving.peek import NotAnAssociation, Proposal, parse
 
 titles = st.binary(max_size=16)
 uids = st.one_of(st.binary(max_size=70), st.from_regex(rb"[0-9.]{1,64}", fullmatch=True))

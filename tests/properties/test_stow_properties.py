@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pipeline.dicomweb.multipart import Body, new_boundary
 from pipeline.dicomweb.response import parse
 from pipeline.dicomweb.urls import address
-from pipeline.filing import component
 from pipeline.model import InstanceKey, Item
+from pipeline.spool.filing import component
 
 
 def item_of(path: Path, calling: str = "CT1") -> Item:

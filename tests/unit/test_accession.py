@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.accession import AccessionNumber, InvalidAccession, parse_list
+from pipeline.dicom.accession import AccessionNumber, InvalidAccession, parse_list
 
 
 @pytest.mark.parametrize("text", ["A1", " A1 ", "1234567890123456", "2026/11-0042", "A B", "-1"])

@@ -10,9 +10,9 @@ from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from pipeline.attributes.character_sets import CharacterSet, text_of
-from pipeline.attributes.elements import bytes_of, element_of, put, raw_element
 from pipeline.coercions import coerce, coerced, rules_of
+from pipeline.dicom.attributes.character_sets import CharacterSet, text_of
+from pipeline.dicom.attributes.elements import bytes_of, element_of, put, raw_element
 from pipeline.errors import Permanent
 
 NAME = 0x00100010

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from pipeline import cli
+from pipeline.commands import cli
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from imagecodecs import jpeg2k_encode
 
-from pipeline.pixels import codestream
-from pipeline.pixels.codestream import Codestream
+from pipeline.dicom.pixels import codestream
+from pipeline.dicom.pixels.codestream import Codestream
 
 GREY = np.arange(35 * 40, dtype="<u2").reshape(35, 40)
 

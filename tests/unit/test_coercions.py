@@ -7,8 +7,8 @@ import geiis
 import pydicom
 import pytest
 
-from pipeline.attributes.elements import bytes_of, element_of
 from pipeline.coercions import coerce, coerced, rules_of
+from pipeline.dicom.attributes.elements import bytes_of, element_of
 from pipeline.errors import StorestowError
 from pipeline.model import Change
 

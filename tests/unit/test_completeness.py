@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.completeness import expected, is_complete
+from pipeline.ledger.completeness import expected, is_complete
 
 A, B, C = ("1", "1.1"), ("1", "1.2"), ("2", "2.1")
 

@@ -16,9 +16,9 @@ from storage_peer import (
     storage_peer,
 )
 
+from pipeline.cstore import relay
 from pipeline.destinations import from_table
 from pipeline.errors import Transient
-from pipeline.storage import relay
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT, IMPLICIT, J2K = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.4.90"

@@ -6,8 +6,8 @@ import pytest
 from small_studies import make_item, pinned
 from storage_peer import data_set_bytes, deliver, states, storage_peer
 
-from pipeline.storage import relay
-from pipeline.storage.even import padded
+from pipeline.cstore import relay
+from pipeline.cstore.even import padded
 
 
 def odd(tmp_path, **attributes):

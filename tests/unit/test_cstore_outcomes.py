@@ -21,9 +21,9 @@ from storage_peer import (
     storage_peer,
 )
 
+from pipeline.cstore import relay
 from pipeline.errors import PeerUnavailable, Permanent, Transient
 from pipeline.model import ReceiptState
-from pipeline.storage import relay
 
 # --- what each status means (PS3.4 B.2.3, PS3.7 annex C) -------------------------------------------
 

@@ -12,14 +12,14 @@ from conftest import CORPUS
 from dicom_programs import program as real
 
 from pipeline import dcmtk
-from pipeline.certificates import Certificates
-from pipeline.check import findings
+from pipeline.commands.check import findings
+from pipeline.config.certificates import Certificates
 from pipeline.dcmtk import profile, programs
 from pipeline.dcmtk.holes import HOLES
+from pipeline.dcmtk.sop_classes import SHIPPED, VERIFICATION
 from pipeline.errors import Configuration, Transient
-from pipeline.receivers.study import refuse_unsafe
-from pipeline.settings import ProgramsTable, ReceiverTable, Settings
-from pipeline.sop_classes import SHIPPED, VERIFICATION
+from pipeline.receiving.study import refuse_unsafe
+from pipeline.site.settings import ProgramsTable, ReceiverTable, Settings
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 RECEIVER = ReceiverTable(name="ct", ae_title="STORE STOW", port=11112, quiet_seconds=7, max_pdu=65536)

@@ -8,14 +8,15 @@ import pytest
 from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 from sqlalchemy import func, select
 
-from pipeline import custody, quarantine, waypoints
+from pipeline import waypoints
 from pipeline.errors import Permanent
-from pipeline.intake import ACCOUNT
 from pipeline.ledger.tables import delivery
 from pipeline.ledger.tables import instance as instances
-from pipeline.site import Site
-from pipeline.spool import rename_durably
-from pipeline.worker import Worker
+from pipeline.line import custody, quarantine
+from pipeline.line.intake import ACCOUNT
+from pipeline.site.site import Site
+from pipeline.spool.spool import rename_durably
+from pipeline.worker.worker import Worker
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
-from pipeline.decoding import Decoded, NotDecoded, Task, decode
-from pipeline.storage.contexts import DECODABLE
+from pipeline.cstore.contexts import DECODABLE
+from pipeline.dicom.decoding import Decoded, NotDecoded, Task, decode
 
 JPEG, JPEG_LS = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.80"
 OTHERS = {

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from pipeline.media.archive import write_archive
+from pipeline.disc.formats.archive import write_archive
 
 
 @pytest.mark.parametrize("pass_phrase", [None, "correct horse battery"])

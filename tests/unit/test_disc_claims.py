@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from discs import an_object
 
-from pipeline.media.claims import Claims, NoClaims, claims_in
+from pipeline.disc.formats.claims import Claims, NoClaims, claims_in
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -48,7 +48,7 @@ def test_no_more_is_read_than_the_claims_take(tmp_path):
 
 
 def test_a_header_without_end_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.media.claims._MOST_HEAD", 8 << 10)
+    monkeypatch.setattr("pipeline.disc.formats.claims._MOST_HEAD", 8 << 10)
     data = an_object(tmp_path).read_bytes()
     at = data.index(b"\x10\x00\x10\x00PN")
     endless = data[:at] + b"\x09\x00\x11\x10OB\x00\x00\xf0\xff\xff\xff"
@@ -78,7 +78,7 @@ def test_the_processes_that_read_discs_do_without_pydicom_also_where_headers_are
     data_set.add_new(0x00091011, "OB", bytes(2 << 20))
     data_set.save_as(path)
     script = (
-        "import sys\nfrom pipeline.media.look import look\ndata = open(sys.argv[1], 'rb').read()\n"
+        "import sys\nfrom pipeline.disc.formats.look import look\ndata = open(sys.argv[1], 'rb').read()\n"
         "look('DICOM/A', (data[at : at + (1 << 20)] for at in range(0, len(data), 1 << 20)))\n"
         "sys.exit('pydicom' in sys.modules)"
     )

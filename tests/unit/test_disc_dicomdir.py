@@ -10,13 +10,13 @@ import pytest
 from discs import an_object
 from pydicom.uid import generate_uid
 
-from pipeline.media.arrangement import arranged, placed
-from pipeline.media.claims import Claims, NoClaims, claims_in
-from pipeline.media.cross_check import mismatches
-from pipeline.media.dicomdir import dicomdir
-from pipeline.media.directory import NoDirectory, read_directory
-from pipeline.media.entry import read
-from pipeline.media.records import KEYS, NoRecord, kind_of
+from pipeline.disc.dicomdir.cross_check import mismatches
+from pipeline.disc.dicomdir.dicomdir import dicomdir
+from pipeline.disc.formats.claims import Claims, NoClaims, claims_in
+from pipeline.disc.formats.directory import NoDirectory, read_directory
+from pipeline.disc.objects.arrangement import arranged, placed
+from pipeline.disc.objects.entry import read
+from pipeline.disc.objects.records import KEYS, NoRecord, kind_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

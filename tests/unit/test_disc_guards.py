@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.media import records
-from pipeline.media.entry import Entry
-from pipeline.media.errors import NoPatientID, SeveralPatients
-from pipeline.media.guards import check_patient, comparable_name
+from pipeline.disc.errors import NoPatientID, SeveralPatients
+from pipeline.disc.objects import records
+from pipeline.disc.objects.entry import Entry
+from pipeline.disc.objects.guards import check_patient, comparable_name
 from pipeline.model import InstanceKey
 
 

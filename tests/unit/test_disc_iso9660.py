@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.media.contents import IsoContents
-from pipeline.media.inspection import inspect
-from pipeline.media.iso9660 import SECTOR, NoIso, read_volume
+from pipeline.disc.formats.contents import IsoContents
+from pipeline.disc.formats.iso9660 import SECTOR, NoIso, read_volume
+from pipeline.disc.verify.inspection import inspect
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

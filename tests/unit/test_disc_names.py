@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.media.model import Patient, StudyOnDisc
-from pipeline.media.names import (
+from pipeline.disc.model import Patient, StudyOnDisc
+from pipeline.disc.pages.names import (
     download_name,
     download_name_of_several,
     file_stem,

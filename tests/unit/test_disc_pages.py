@@ -7,9 +7,9 @@ from xml.etree import ElementTree as ET
 import pytest
 from discs import MADE_AT, options
 
-from pipeline.media.model import ANY, CD, LeftOut, Patient, SeriesOnDisc, StudyOnDisc
-from pipeline.media.pages import INDEX, README, Story, checksums, pages
-from pipeline.media.summary import readable_date, readable_name
+from pipeline.disc.model import ANY, CD, LeftOut, Patient, SeriesOnDisc, StudyOnDisc
+from pipeline.disc.pages.pages import INDEX, README, Story, checksums, pages
+from pipeline.disc.pages.summary import readable_date, readable_name
 
 NASTY = "<script>alert(1)</script> & \"'\x00\x08\x1b[31m\ufffe"
 

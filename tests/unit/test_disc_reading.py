@@ -11,16 +11,16 @@ import pytest
 from discs import an_object, files_below
 from pydicom.data import get_testdata_file
 
-from pipeline.digest import sha256_of
+from pipeline.disc.formats.spread import spread
+from pipeline.disc.model import Source
+from pipeline.disc.objects import raw as raw_module
+from pipeline.disc.objects import survey as survey_module
+from pipeline.disc.objects.entry import WANTED
+from pipeline.disc.objects.raw import LARGEST_FILE, Raw, raw
+from pipeline.disc.objects.survey import Survey, survey
 from pipeline.errors import Transient
-from pipeline.media import raw as raw_module
-from pipeline.media import survey as survey_module
-from pipeline.media.entry import WANTED
-from pipeline.media.model import Source
-from pipeline.media.raw import LARGEST_FILE, Raw, raw
-from pipeline.media.spread import spread
-from pipeline.media.survey import Survey, survey
-from pipeline.workshop import Workshop
+from pipeline.processes.workshop import Workshop
+from pipeline.spool.digest import sha256_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -75,9 +75,9 @@ def test_a_file_too_large_for_a_process_with_bounded_memory_is_read_here(tmp_pat
 
 
 def test_what_runs_in_processes_imports_nothing_that_is_slow_to_import():
-    for module in ("raw", "look", "spread"):
+    for module in ("objects.raw", "formats.look", "formats.spread"):
         said = subprocess.run(
-            [sys.executable, "-I", "-c", f"import pipeline.media.{module}, sys; print(*sys.modules)"],
+            [sys.executable, "-I", "-c", f"import pipeline.disc.{module}, sys; print(*sys.modules)"],
             capture_output=True,
             text=True,
             check=True,

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.media.errors import NoSpace
-from pipeline.media.scratch import check_space
+from pipeline.disc.errors import NoSpace
+from pipeline.disc.formats.scratch import check_space
 
 
 def test_too_little_room_is_said_with_all_that_is_needed_and_what_is_missing(tmp_path, monkeypatch):

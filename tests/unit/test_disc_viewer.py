@@ -12,11 +12,11 @@ from discs import an_object
 from pydicom.data import get_testdata_file
 
 from pipeline.destinations import from_table
-from pipeline.media.errors import UnfitViewer
-from pipeline.media.recognition import HEAD, what_dicom
-from pipeline.media.tree import graft_points
-from pipeline.media.viewer import viewer_files
-from pipeline.media.viewer_names import check_names, short_form
+from pipeline.disc.errors import UnfitViewer
+from pipeline.disc.formats.recognition import HEAD, what_dicom
+from pipeline.disc.make.tree import graft_points
+from pipeline.disc.make.viewer import viewer_files
+from pipeline.disc.make.viewer_names import check_names, short_form
 
 
 @pytest.fixture

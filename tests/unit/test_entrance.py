@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from pipeline.receivers import rejection
-from pipeline.receivers.entrance import MORE_AT_THE_DOOR, Entrance, TurnedAway
-from pipeline.receivers.peek import Proposal
-from pipeline.settings import ReceiverTable
+from pipeline.receiving import rejection
+from pipeline.receiving.entrance import MORE_AT_THE_DOOR, Entrance, TurnedAway
+from pipeline.receiving.peek import Proposal
+from pipeline.site.settings import ReceiverTable
 
 CT = Proposal("CT1", "STORESTOW", ())
 

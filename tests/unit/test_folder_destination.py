@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from small_studies import Attempts, consign, last_of, make_item, make_study, pinned, uids_of
 
-from pipeline import filing
 from pipeline.destinations import from_table
 from pipeline.errors import Configuration, PeerUnavailable, StorestowError, Transient
 from pipeline.model import ReceiptState
-from pipeline.spool import alone_in
+from pipeline.spool import filing
+from pipeline.spool.spool import alone_in
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import pytest
 from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 from pydicom.uid import generate_uid
 
-from pipeline import admission, worker
-from pipeline.spool import Spool, admit
+from pipeline.line import admission
+from pipeline.spool.spool import Spool, admit
+from pipeline.worker import worker
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from preparing import task_of
 from pydicom.data import get_testdata_file
 
 from pipeline.errors import Permanent
+from pipeline.line.prepare import prepare
 from pipeline.orders.identified import prepare_identified
-from pipeline.prepare import prepare
 
 
 @pytest.fixture

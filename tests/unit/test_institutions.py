@@ -7,8 +7,8 @@ import plistlib
 import coercing
 import pytest
 
+from pipeline.config.institutions import Institutions, line_to_paste, load, read
 from pipeline.errors import Configuration
-from pipeline.institutions import Institutions, line_to_paste, load, read
 
 NAMES = {"CT1": "By AE title", "192.0.2.17": "By address", "modalities": "By receiver"}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.interruption import ENDING, ended_by_signals, held_back
-from pipeline.media.scratch import scratch_beside
+from pipeline.disc.formats.scratch import scratch_beside
+from pipeline.processes.interruption import ENDING, ended_by_signals, held_back
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +105,7 @@ def test_a_signal_in_the_midst_of_the_removal_does_not_leave_the_hidden_folder(t
             signal.raise_signal(signal.SIGTERM)
         original(folder, **how)
 
-    monkeypatch.setattr("pipeline.media.scratch.shutil.rmtree", interrupted)
+    monkeypatch.setattr("pipeline.disc.formats.scratch.shutil.rmtree", interrupted)
     with contextlib.suppress(SystemExit), ended_by_signals(), scratch_beside(tmp_path / "A1.iso") as folder:
         (folder / "image").write_bytes(b"x")
     assert times

@@ -12,9 +12,9 @@ from pydicom.encaps import generate_frames, parse_basic_offsets
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from pipeline.encodings import NotEncoded, j2k
-from pipeline.pixels import codestream
-from pipeline.pixels.encapsulation import attach
+from pipeline.dicom.encodings import NotEncoded, j2k
+from pipeline.dicom.pixels import codestream
+from pipeline.dicom.pixels.encapsulation import attach
 
 SITUATIONS = {
     "a CT slice: 16 bits signed": Native(64, 64, stored=16, signed=True),

@@ -11,14 +11,15 @@ from fake_dcm4chee import FakeDcm4chee
 from line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 from pydicom.uid import JPEG2000Lossless, generate_uid
 
-from pipeline import custody, quarantine, waypoints
+from pipeline import waypoints
+from pipeline.commands.retry import retry
+from pipeline.commands.trace import trace
 from pipeline.errors import Configuration, Permanent
-from pipeline.intake import ACCOUNT
 from pipeline.ledger import FILE_NAME, reports
+from pipeline.line import custody, quarantine
+from pipeline.line.intake import ACCOUNT
+from pipeline.line.reconcile import reconcile
 from pipeline.model import ArrivalState
-from pipeline.reconcile import reconcile
-from pipeline.retry import retry
-from pipeline.trace import trace
 
 
 def archive_table(url: str, **keys) -> dict:

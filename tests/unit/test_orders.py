@@ -10,17 +10,17 @@ from archives import study, study_uid
 from line_site import NULL, arrive, instance, rounds, settings_for, states, working
 from placed_orders import look, order, retrieval, settings_with_pacs, waiting_order
 
-from pipeline.accession import AccessionNumber, InvalidAccession
-from pipeline.despatch import _of_order
+from pipeline.commands.trace import trace
+from pipeline.dicom.accession import AccessionNumber, InvalidAccession
 from pipeline.errors import Configuration
 from pipeline.ledger import deliveries, orders, reports, retrievals
 from pipeline.ledger.tables import delivery
+from pipeline.line.despatch import _of_order
 from pipeline.model import Consignment, OrderError, OrderState
 from pipeline.orders import place, results
 from pipeline.orders.desk import PATIENCE_SECONDS
 from pipeline.orders.ending import end
-from pipeline.receivers.sweep import sweep_abandoned
-from pipeline.trace import trace
+from pipeline.receiving.sweep import sweep_abandoned
 
 
 @pytest.fixture

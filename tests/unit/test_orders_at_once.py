@@ -8,9 +8,9 @@ from line_site import NULL, arrive, instance, rounds, states, working
 from placed_orders import look, order, retrieval, settings_with_pacs, waiting_order
 from pydicom.uid import generate_uid
 
-from pipeline import admission
 from pipeline.ledger import deliveries, orders, retrievals
 from pipeline.ledger.tables import delivery
+from pipeline.line import admission
 from pipeline.model import OrderError, OrderStage, OrderState, RetrievalState
 from pipeline.orders import consigning, fulfil
 from pipeline.orders import retrieval as judging

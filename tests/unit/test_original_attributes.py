@@ -8,8 +8,8 @@ import pytest
 from pydicom import Dataset
 from pydicom.sequence import Sequence
 
-from pipeline.attributes.elements import bytes_of, element_of, put, raw_element
 from pipeline.coercions import coerce, rules_of
+from pipeline.dicom.attributes.elements import bytes_of, element_of, put, raw_element
 
 
 def coerced(dataset, *, sender=None, **keys):

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 
-from pipeline import deflation, part10
-from pipeline.part10 import Malformed
+from pipeline.dicom import deflation, part10
+from pipeline.dicom.part10 import Malformed
 
 
 def read(name: str) -> bytes:

@@ -5,9 +5,9 @@ import pytest
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
 
-from pipeline.intake import data_set_of
+from pipeline.dicom.patient import Patient, are_one, patient_in
+from pipeline.line.intake import data_set_of
 from pipeline.orders.query import write_identifiers
-from pipeline.patient import Patient, are_one, patient_in
 
 ANN = Patient("p1", "", "19700101", "doe^ann")
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from association_requests import context, item, request
 
-from pipeline.receivers.peek import (
+from pipeline.receiving.peek import (
     HUNG_UP,
     LONGEST,
     NotAnAssociation,

@@ -11,9 +11,9 @@ from preparing import task_of
 from pydicom import Dataset
 
 from pipeline.errors import Permanent
+from pipeline.line.prepare import Task, prepare
+from pipeline.line.reconcile import reconcile
 from pipeline.model import Change, InstanceKey, Origin
-from pipeline.prepare import Task, prepare
-from pipeline.reconcile import reconcile
 
 
 @pytest.fixture

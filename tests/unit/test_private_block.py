@@ -3,8 +3,8 @@
 import pytest
 from pydicom import Dataset
 
-from pipeline.encodings import NotEncoded
-from pipeline.pixels import private_block
+from pipeline.dicom.encodings import NotEncoded
+from pipeline.dicom.pixels import private_block
 
 LENGTH = (0x01, "UL", 524288)
 GROUP = private_block.GROUP

@@ -8,11 +8,12 @@ import pytest
 from line_site import arrive, instance, rounds, settings_for, states, working
 from pydicom.uid import RLELossless
 
-from pipeline import admission, custody, quarantine, sameness
+from pipeline.dicom import sameness
 from pipeline.errors import Transient
-from pipeline.site import Site
-from pipeline.spool import Spool
-from pipeline.workshop import WorkshopProcessDied
+from pipeline.line import admission, custody, quarantine
+from pipeline.processes.workshop import WorkshopProcessDied
+from pipeline.site.site import Site
+from pipeline.spool.spool import Spool
 
 
 @pytest.fixture

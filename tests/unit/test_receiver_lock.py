@@ -11,12 +11,12 @@ import psutil
 import pytest
 
 from pipeline.errors import Configuration
-from pipeline.receivers import is_receiving, sweep_abandoned
-from pipeline.receivers import lock as module
-from pipeline.receivers.lock import held, lock_file
-from pipeline.receivers.sweep import signature_of, take_all
-from pipeline.settings import ReceiverTable
-from pipeline.spool import Spool
+from pipeline.receiving import is_receiving, sweep_abandoned
+from pipeline.receiving import lock as module
+from pipeline.receiving.lock import held, lock_file
+from pipeline.receiving.sweep import signature_of, take_all
+from pipeline.site.settings import ReceiverTable
+from pipeline.spool.spool import Spool
 
 CT = ReceiverTable(name="ct", ae_title="STORESTOW", port=11112)
 
@@ -86,9 +86,9 @@ def test_a_child_that_inherited_the_lock_keeps_it_when_its_parent_is_gone(spool)
 HOLDER = textwrap.dedent("""
     import subprocess, sys, time
     from pathlib import Path
-    from pipeline.receivers.lock import held
-    from pipeline.settings import ReceiverTable
-    from pipeline.spool import Spool
+    from pipeline.receiving.lock import held
+    from pipeline.config.receiver_tables import ReceiverTable
+    from pipeline.spool.spool import Spool
     spool = Spool(Path(sys.argv[1]))
     with held(spool, ReceiverTable(name="ct", ae_title="A", port=11112)) as lock:
         words = ["/bin/sh", "-c", sys.argv[2], "-od", str(spool.incoming_of("ct") / "A_1")]
@@ -216,8 +216,8 @@ def test_what_is_no_folder_of_storescp_is_left_where_it_is(spool, tmp_path):
 
 
 def test_a_folder_that_cannot_be_admitted_now_does_not_keep_the_others_back(spool, monkeypatch, caplog):
-    from pipeline import spool as rooms
     from pipeline.errors import Transient
+    from pipeline.spool import spool as rooms
 
     put(spool, "S_1", "CT.1")
     put(spool, "S_2", "CT.1")

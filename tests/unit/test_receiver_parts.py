@@ -11,11 +11,11 @@ import pytest
 from dicom_programs import free_port
 
 from pipeline.errors import Configuration
-from pipeline.receivers import door
-from pipeline.receivers.association import open_listener, peer_of
-from pipeline.receivers.output import LONGEST_LINE, Output
-from pipeline.receivers.signals import Signals
-from pipeline.settings import ReceiverTable
+from pipeline.receiving import door
+from pipeline.receiving.association import open_listener, peer_of
+from pipeline.receiving.output import LONGEST_LINE, Output
+from pipeline.receiving.signals import Signals
+from pipeline.site.settings import ReceiverTable
 
 
 def receiver(port: int, **more: object) -> ReceiverTable:

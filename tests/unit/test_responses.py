@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipeline import dcmtk
+from pipeline.config.order_tables import PacsTable
 from pipeline.dcmtk import Counted, Progress, find_answers, problems
-from pipeline.order_tables import PacsTable
 
 FOUND = """\
 I: Requesting Association

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipeline.config.order_tables import PacsTable
 from pipeline.model import OrderError, RetrievalState
-from pipeline.order_tables import PacsTable
 from pipeline.orders.moving import identifiers
 from pipeline.orders.retrieval import of_wish, satisfies, verdict
 

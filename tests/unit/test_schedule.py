@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import schedule
-from pipeline.breaker import Breaker
-from pipeline.clock import Clock
+from pipeline.line.breaker import Breaker
+from pipeline.spool.clock import Clock
 
 seconds = st.floats(min_value=0, max_value=1e7, allow_nan=False)
 

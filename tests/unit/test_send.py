@@ -10,15 +10,15 @@ import pytest
 from fake_dcm4chee import FakeDcm4chee
 from line_site import NULL, RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 
-from pipeline import admission
+from pipeline.commands.trace import trace
 from pipeline.errors import Configuration, Transient, Usage
 from pipeline.ledger import deliveries, orders
+from pipeline.line import admission
+from pipeline.line.quarantine import listed
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import results, view
 from pipeline.orders.consigning import consign
-from pipeline.quarantine import listed
-from pipeline.send import send
-from pipeline.trace import trace
+from pipeline.orders.send import send
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def test_a_send_is_not_taken_for_abandoned_while_it_copies(site, worker, archive
 
     files = [instance(tmp_path, name) for name in "abc"]
     with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
-        patch.setattr("pipeline.send.shutil.copyfile", slow)
+        patch.setattr("pipeline.orders.send.shutil.copyfile", slow)
         placed = pool.submit(send, site.ledger, site.settings, files, "archive")
         assert copies.wait(60)
         rounds(worker, until=lambda: True)
@@ -263,7 +263,7 @@ def test_a_send_that_slept_until_its_copies_were_deleted_does_not_hand_in_the_re
     def half(folder, **_):
         (folder / "00000").unlink(missing_ok=True)
 
-    monkeypatch.setattr("pipeline.send.shutil.copyfile", sleepy)
+    monkeypatch.setattr("pipeline.orders.send.shutil.copyfile", sleepy)
     monkeypatch.setattr("pipeline.orders.results.shutil.rmtree", half)
     with pytest.raises(Transient):
         send(site.ledger, site.settings, files, "archive")
@@ -279,7 +279,7 @@ def test_what_cannot_be_copied_leaves_no_half_behind(site, worker, tmp_path, mon
             raise OSError(28, "No space left on device")
         return copyfile(source, target, **how)
 
-    monkeypatch.setattr("pipeline.send.shutil.copyfile", full)
+    monkeypatch.setattr("pipeline.orders.send.shutil.copyfile", full)
     with pytest.raises(Transient, match="No space left"):
         send(site.ledger, site.settings, files, "archive")
     assert not list(site.spool.incoming_of("_send").iterdir())

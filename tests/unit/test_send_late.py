@@ -3,11 +3,12 @@
 import pytest
 from line_site import all_settled, instance, rounds, settings_for, states, working
 
-from pipeline import admission, waypoints
+from pipeline import waypoints
+from pipeline.line import admission
+from pipeline.line.quarantine import listed
 from pipeline.model import OrderError, OrderState
 from pipeline.orders.ending import end
-from pipeline.quarantine import listed
-from pipeline.send import send
+from pipeline.orders.send import send
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Configuration
-from pipeline.settings import load
+from pipeline.site.settings import load
 
 SITE = '[site]\nspool = "/var/spool/storestow"\n'
 RECEIVER = '[[receiver]]\nname = "modalities"\nae_title = "STORESTOW"\nport = 11112\n'
@@ -105,7 +105,7 @@ def test_all_mistakes_are_told_at_once(tmp_path):
 
 def test_without_a_configuration_the_places_looked_at_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pipeline.settings.DEFAULT_FILES", (Path("site.toml"), tmp_path / "etc.toml"))
+    monkeypatch.setattr("pipeline.site.settings.DEFAULT_FILES", (Path("site.toml"), tmp_path / "etc.toml"))
     with pytest.raises(Configuration, match="--site FILE"):
         load()
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from shim_site import FOUND, KEY, running_shim
 
 from pipeline.model import OrderState
-from pipeline.shim import health, people
-from pipeline.shim.openapi import description
+from pipeline.web import health, people
+from pipeline.web.openapi import description
 
 DOCUMENT = description()
 OPERATIONS = sorted(DOCUMENT["paths"])

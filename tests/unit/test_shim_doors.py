@@ -11,8 +11,8 @@ from shim_site import BROWSER, FOUND, KEY, running_shim
 from starlette.routing import Route
 
 from pipeline.model import OrderState
-from pipeline.shim import health, people
-from pipeline.shim.app import routes
+from pipeline.web import health, people
+from pipeline.web.app import routes
 
 OPEN = {"/api/health", "/api/openapi.json", "/orders/assets/{name}"}
 WRONG = [

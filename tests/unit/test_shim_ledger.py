@@ -9,12 +9,12 @@ from line_site import working
 from shim_site import settings_of
 
 from pipeline import waypoints
-from pipeline.accession import AccessionNumber
+from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import Transient
 from pipeline.ledger import FILE_NAME, open_ledger, orders
-from pipeline.shim.desk import Desk
-from pipeline.shim.refusal import Refusal
-from pipeline.shim.wish import Verb, Wish
+from pipeline.web.desk import Desk
+from pipeline.web.refusal import Refusal
+from pipeline.web.wish import Verb, Wish
 
 AT_ONCE = 7  # one less than may be open at once
 TIMES = 5

@@ -10,11 +10,11 @@ from shim_site import BROWSER, FOUND, NEW, running_shim
 
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import MadeFile
-from pipeline.shim import people, words
-from pipeline.shim.desk import reference_of
-from pipeline.shim.page import page_of
-from pipeline.shim.refusal import kinds
-from pipeline.shim.wish import Verb
+from pipeline.web import people, words
+from pipeline.web.desk import reference_of
+from pipeline.web.page import page_of
+from pipeline.web.refusal import kinds
+from pipeline.web.wish import Verb
 
 LINK = "/mkiso.php?accession_number=A1"
 PRINT = "/send_rimage_multiple.php?accession_number=A1"

@@ -14,10 +14,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from shim_site import FOUND, KEY, running_shim
 
-from pipeline.accession import AccessionNumber
+from pipeline.config.order_tables import PatientsTable
+from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import Configuration
 from pipeline.model import OrderState
-from pipeline.order_tables import PatientsTable
 from pipeline.patients import MoreThanOnePatient, PatientsUnavailable, PatientUnknown, found, from_table
 
 A1 = AccessionNumber("A1")

@@ -18,15 +18,15 @@ from shim_site import BROWSER, KEY, running_shim, settings_of
 from pipeline.errors import Configuration
 from pipeline.model import OrderState
 from pipeline.patients import from_table
-from pipeline.settings import Settings
-from pipeline.shim import health, serve
-from pipeline.shim.app import routes
-from pipeline.shim.checks import looked_at
-from pipeline.shim.keyring import VARIABLE, Keyring, keyring_of
-from pipeline.shim.links import LINKS
-from pipeline.shim.openapi import description
-from pipeline.shim.refusal import kinds
-from pipeline.shim.serve import require_key_or_loopback
+from pipeline.site.settings import Settings
+from pipeline.web import health, serve
+from pipeline.web.app import routes
+from pipeline.web.checks import looked_at
+from pipeline.web.keyring import VARIABLE, Keyring, keyring_of
+from pipeline.web.links import LINKS
+from pipeline.web.openapi import description
+from pipeline.web.refusal import kinds
+from pipeline.web.serve import require_key_or_loopback
 
 PRINT = "/api/iso/print?accession_number=A1"
 
@@ -289,7 +289,7 @@ def test_a_bug_is_a_line_without_its_text(tmp_path, monkeypatch, lines):
         raise RuntimeError("DOE^JANE")
 
     with running_shim(tmp_path, monkeypatch) as shim:
-        monkeypatch.setattr("pipeline.shim.desk.Desk.place", broken)
+        monkeypatch.setattr("pipeline.web.desk.Desk.place", broken)
         shim.get("/mkiso.php?accession_number=A1", headers={"X-Request-ID": "his-42"})
     assert any(line.startswith('bug what="request his-42" error="RuntimeError < ') for line in lines.messages)
     assert "DOE" not in lines.text

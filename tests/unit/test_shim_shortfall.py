@@ -7,9 +7,9 @@ from shim_site import BROWSER, FOUND, NEW, running_shim
 
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import MadeFile, NotThere
-from pipeline.shim import words
-from pipeline.shim.page import page_of
-from pipeline.shim.shortfall import falls_short, shortfall
+from pipeline.web import words
+from pipeline.web.page import page_of
+from pipeline.web.shortfall import falls_short, shortfall
 
 LINK = "/mkiso.php?accession_number=A1"
 WHOLE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "sent": 812}

@@ -11,10 +11,10 @@ from shim_site import BROWSER, KEY, NEW, running_shim
 
 from pipeline.model import OrderState
 from pipeline.orders import MadeFile
-from pipeline.shim.attachment import disposition, name_of
-from pipeline.shim.byte_range import part_of
-from pipeline.shim.connection import Connection
-from pipeline.shim.refusal import Refusal
+from pipeline.web.attachment import disposition, name_of
+from pipeline.web.byte_range import part_of
+from pipeline.web.connection import Connection
+from pipeline.web.refusal import Refusal
 
 LINK = "/mkiso.php?accession_number=A1"
 CONTENT = bytes(range(256)) * 40  # 10240 bytes

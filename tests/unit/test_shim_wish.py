@@ -1,8 +1,8 @@
 import pytest
 from shim_site import settings_of
 
-from pipeline.shim.refusal import Refusal
-from pipeline.shim.wish import Verb, wish_of
+from pipeline.web.refusal import Refusal
+from pipeline.web.wish import Verb, wish_of
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.settings import SiteTable
-from pipeline.space import Room, SpaceWatch, free_bytes, judged
+from pipeline.site.settings import SiteTable
+from pipeline.site.space import Room, SpaceWatch, free_bytes, judged
 
 GIB = 1 << 30
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import spool as module
 from pipeline.errors import Configuration, Permanent, Transient
-from pipeline.spool import (
+from pipeline.spool import spool as module
+from pipeline.spool.spool import (
     Spool,
     admit,
     fsync_tree,

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from pipeline.dicomweb import reasons, status
+from pipeline.dicom import reasons
+from pipeline.dicom.reasons import Next
+from pipeline.dicomweb import status
 from pipeline.dicomweb.door import Reply
-from pipeline.dicomweb.reasons import Next
 from pipeline.dicomweb.response import parse
 from pipeline.errors import Configuration, PeerUnavailable
 

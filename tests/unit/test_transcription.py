@@ -8,8 +8,8 @@ from native_images import BIG, EXPLICIT, IMPLICIT, written
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 
-from pipeline.encodings import NotEncoded
-from pipeline.pixels.transcription import transcribed
+from pipeline.dicom.encodings import NotEncoded
+from pipeline.dicom.pixels.transcription import transcribed
 
 END_OF_ITEM = pack("<HHL", 0xFFFE, 0xE00D, 0)
 END_OF_SEQUENCE = pack("<HHL", 0xFFFE, 0xE0DD, 0)

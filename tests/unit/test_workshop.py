@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Permanent, Transient
-from pipeline.workshop import Workshop, WorkshopProcessDied, memory_bound
+from pipeline.processes.workshop import Workshop, WorkshopProcessDied, memory_bound
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The commands of `storestow`, a command a file."""

@@ -1,0 +1,280 @@
+"""The command line (design 9): each command finds its stage, prints for a person or as JSON, and exits.
+
+Modules are imported where they are used: `receive` must not carry the worker's memory, nor `--help` anybody's.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline import __version__
+from pipeline.commands.chosen import Chosen, Json, ledger_of, print_json, settings_of_site
+from pipeline.commands.disc import app as disc_app
+from pipeline.commands.quarantine_commands import app as quarantine_app
+from pipeline.errors import StorestowError, Usage
+from pipeline.events import log_to_stderr
+
+if TYPE_CHECKING:
+    from pipeline.ledger import Ledger
+    from pipeline.orders import Placed
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(disc_app, name="disc")
+_OF_THE_PARSER = 2  # its exit code for wrong usage
+
+Subject = Annotated[str, typer.Argument(help="Accession number, Study Instance UID or arrival.")]
+
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"storestow {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    site: Annotated[
+        Path | None, typer.Option(help="Configuration; default ./site.toml, /etc/storestow/site.toml.")
+    ] = None,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """A hook-driven DICOM gateway: storescp in, coerced and losslessly encoded studies out."""
+    Chosen.site = site
+
+
+@app.command()
+def up() -> None:
+    """Run the whole site in the foreground: every receiver, the worker and, where configured, HTTP."""
+    from pipeline.commands.check import refuse_what_is_wrong  # noqa: PLC0415
+    from pipeline.commands.up import up as run  # noqa: PLC0415
+    from pipeline.site.settings import site_file  # noqa: PLC0415
+
+    settings = settings_of_site()
+    refuse_what_is_wrong(settings)
+    raise typer.Exit(run(settings, site_file(Chosen.site)))
+
+
+@app.command()
+def receive(name: Annotated[str, typer.Argument(help="The receiver's name.")]) -> None:
+    """Run one receiver in the foreground."""
+    from pipeline.receiving import receive as run  # noqa: PLC0415
+
+    raise typer.Exit(run(settings_of_site(), name))
+
+
+@app.command()
+def work() -> None:
+    """Run the worker in the foreground: coerce, encode, deliver, verify, settle."""
+    from pipeline.commands.work import work as run  # noqa: PLC0415
+
+    run(settings_of_site())
+
+
+@app.command()
+def serve() -> None:
+    """Serve HTTP in the foreground: the links of the HIS, and the pages of their orders."""
+    from pipeline.web.serve import serve as run  # noqa: PLC0415
+
+    run(settings_of_site())
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show how the site stands: what waits, where, since when and why."""
+    from pipeline.commands import pages  # noqa: PLC0415
+    from pipeline.commands.status import status as look  # noqa: PLC0415
+
+    settings = settings_of_site()
+    answer = look(settings, ledger_of(settings))
+    print_json(answer) if as_json else pages.show_status(answer)
+
+
+@app.command()
+def trace(subject: Subject, as_json: Json = False) -> None:
+    """Show what became of every instance of a study."""
+    from pipeline.commands import pages  # noqa: PLC0415
+    from pipeline.commands.trace import trace as look  # noqa: PLC0415
+
+    answer = look(subject, ledger_of(settings_of_site()))
+    if not (answer["studies"] or answer["orders"]):
+        raise Usage(f"nothing is known of {subject}")
+    print_json(answer) if as_json else pages.show_trace(answer)
+
+
+@app.command()
+def retrieve(  # noqa: PLR0913, PLR0917  # each is an option of the command
+    accessions: Annotated[str, typer.Argument(help="One accession number, or several with commas.")],
+    to: Annotated[str, typer.Option(help="The destination.")],
+    modality: Annotated[str, typer.Option(help="Only series of these modalities: MR, or MR,CT.")] = "",
+    missing: Annotated[bool, typer.Option(help="Go on although the PACS does not know one of several.")] = False,
+    incomplete: Annotated[bool, typer.Option(help="Deliver although not everything came.")] = False,
+    again: Annotated[bool, typer.Option(help="Although the same was done a moment ago.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait for the end.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Have the PACS send studies by accession number, and deliver them."""
+    from pipeline.orders import retrieve as order  # noqa: PLC0415
+
+    settings = settings_of_site()
+    ledger = ledger_of(settings)
+    allowed = {"missing": missing, "incomplete": incomplete, "again": again}
+    placed = order.place(ledger, settings, accessions, to, modalities=modality, **allowed)
+    _follow(ledger, placed, wait=wait, as_json=as_json)
+
+
+@app.command()
+def send(  # noqa: PLR0913, PLR0917  # each is an option of the command
+    paths: Annotated[list[Path], typer.Argument(help="Files, or folders of files.")],
+    to: Annotated[str, typer.Option(help="The destination.")],
+    as_receiver: Annotated[
+        str | None,
+        typer.Option("--as", help="Treat them as this receiver's; what lies in the spool knows its own."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option(help="Although the destination has these UIDs, or other bytes of them.")
+    ] = False,
+    wait: Annotated[bool, typer.Option(help="Wait for the end.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Send files from this machine's disk to a destination."""
+    from pipeline.orders.send import send as order  # noqa: PLC0415
+
+    settings = settings_of_site()
+    ledger = ledger_of(settings)
+    placed = order(ledger, settings, paths, to, receiver=as_receiver, again=again)
+    _follow(ledger, placed, wait=wait, as_json=as_json)
+
+
+def _follow(ledger: "Ledger", placed: "Placed", *, wait: bool, as_json: bool) -> None:
+    """Look on until an order has ended, if so wished, print it, and exit as it ended."""
+    from pipeline.orders import progress, retrieve  # noqa: PLC0415
+
+    with progress.Shown() as shown:
+        view = retrieve.follow(ledger, placed, shown.show) if wait else retrieve.look(ledger, placed)
+    print_json(view.as_json()) if as_json else progress.show_summary(view)
+    raise typer.Exit(retrieve.exit_code(view))
+
+
+@app.command()
+def retry(
+    subject: Annotated[str | None, typer.Argument(help="Accession number, Study Instance UID or arrival.")] = None,
+    to: Annotated[str | None, typer.Option(help="Only deliveries to this destination.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Everything that is refused, deferred or held.")
+    ] = False,
+    release_guard: Annotated[bool, typer.Option(help="Send although the guard holds the study back.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Try refused, deferred or held deliveries again, for the instances that did not arrive."""
+    from pipeline.commands.retry import retry as again  # noqa: PLC0415
+
+    if subject is None and not everything:
+        raise Usage("say what to retry: an accession number, a study UID, an arrival, or --all")
+    settings = settings_of_site()
+    if to is not None:
+        settings.destination_named(to)
+    numbers = again(ledger_of(settings), subject, to, release_guard=release_guard)
+    if as_json:
+        print_json({"deliveries": numbers})
+    else:
+        print(f"{len(numbers)} deliveries are due again")  # noqa: T201
+
+
+@app.command()
+def pause(destination: str, reason: Annotated[str, typer.Option(help="Why, for the others.")] = "") -> None:
+    """Send nothing to a destination until `resume`."""
+    _set_paused(destination, paused=True, reason=reason or "paused by a person")
+
+
+@app.command()
+def resume(destination: str) -> None:
+    """Send to a paused destination again."""
+    _set_paused(destination, paused=False, reason=None)
+
+
+def _set_paused(destination: str, *, paused: bool, reason: str | None) -> None:
+    from pipeline.ledger import deliveries  # noqa: PLC0415
+
+    settings = settings_of_site()
+    settings.destination_named(destination)
+    with ledger_of(settings).transaction() as change:
+        deliveries.set_destination(change, destination, paused=paused, reason=reason)
+    print(f"{destination} is {'paused' if paused else 'resumed'}")  # noqa: T201
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Look at everything that can be wrong before a study arrives."""
+    from pipeline.commands import check as checks  # noqa: PLC0415
+    from pipeline.commands import pages  # noqa: PLC0415
+
+    found = []
+    for finding in checks.findings(settings_of_site()):
+        found.append(finding)
+        if not as_json:
+            pages.show_finding(finding)
+    if as_json:
+        print_json(checks.as_json(found))
+    raise typer.Exit(checks.exit_code(found))
+
+
+@app.command()
+def install(
+    manager: Annotated[
+        str, typer.Option("--for", help="systemd or launchd; default: what this machine has.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option(help="Print the files instead of writing them.")] = False,
+    replace: Annotated[bool, typer.Option(help="Replace files that have other content.")] = False,
+) -> None:
+    """Write the services of this site for systemd or launchd, as root, and say what to run next."""
+    from pipeline.commands import services  # noqa: PLC0415
+    from pipeline.site.settings import site_file  # noqa: PLC0415
+
+    kind = services.manager_named(manager)
+    plan = services.plan(settings_of_site(), site_file(Chosen.site), kind)
+    if dry_run:
+        for path, data in plan.files.items():
+            print(f"--- {path}\n{data.decode()}")  # noqa: T201
+    else:
+        for path in services.write(plan.files, replace=replace):
+            print(f"written: {path}")  # noqa: T201
+    print("\nnow run, as root:", *plan.commands, sep="\n  ")  # noqa: T201
+
+
+@app.command()
+def explain(
+    file: Path,
+    receiver: Annotated[str | None, typer.Option(help="As if it came in here; default: the first one.")] = None,
+    calling_ae_title: Annotated[str | None, typer.Option(help="As if this AE title had sent it.")] = None,
+    peer: Annotated[str | None, typer.Option(help="As if it came from this IP address.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what would happen to a file, and why; nothing is kept or sent."""
+    from pipeline.commands import pages  # noqa: PLC0415
+    from pipeline.commands.explain import explain as look  # noqa: PLC0415
+
+    settings = settings_of_site()
+    if not settings.receiver:
+        raise Usage("no [[receiver]] is configured, so nothing would happen to it")
+    table = settings.receiver_named(receiver) if receiver else settings.receiver[0]
+    answer = look(file, settings, table, calling_ae_title, peer)
+    print_json(answer) if as_json else pages.show_explanation(answer)
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one message and the exit code of its kind."""
+    log_to_stderr()
+    try:
+        app()
+    except StorestowError as error:
+        for line in str(error).splitlines():
+            sys.stderr.write(f"storestow: {line}\n")
+        sys.exit(error.exit_code)
+    except SystemExit as end:  # services are not started again after ours, and would be after the parser's
+        sys.exit(Usage.exit_code if end.code == _OF_THE_PARSER else end.code)

@@ -1,0 +1,86 @@
+"""`storestow explain FILE`: what would happen to it, and why, without keeping or sending anything."""
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.coercions import rules_of
+from pipeline.errors import Permanent, Usage
+from pipeline.line.intake import read
+from pipeline.line.prepare import Prepared, Task, prepare
+from pipeline.model import Origin
+from pipeline.site.opening import mapping_of
+from pipeline.site.settings import ReceiverTable, Settings
+
+
+def explain(
+    file: Path, settings: Settings, receiver: ReceiverTable, calling: str | None, peer: str | None
+) -> dict[str, Any]:
+    """Return what intake, coercion and encoding would make of a file that came in by `receiver`.
+
+    Raises:
+        Usage: the file is not there or not readable.
+    """
+    if not file.is_file():
+        raise Usage(f"{file} is no file")
+    found = read(file)
+    answer: dict[str, Any] = {
+        "file": str(file),
+        "receiver": receiver.name,
+        "received_sha256": found.received_sha256,
+        "transfer_syntax_received": found.transfer_syntax_uid,
+        "sop_class_uid": found.sop_class_uid,
+        "modality": found.modality,
+        "accession_number": found.accession_number,
+    }
+    if found.key:
+        answer["study_instance_uid"] = found.key.study_instance_uid
+        answer["series_instance_uid"] = found.key.series_instance_uid
+        answer["sop_instance_uid"] = found.key.sop_instance_uid
+    if found.problem or found.key is None:
+        return {**answer, "outcome": "quarantined", "reason": found.problem}
+    calling_ae_title = calling or found.source_ae_title
+    destinations = [settings.destination_named(name) for name in receiver.to]
+    answer["calling_ae_title"] = calling_ae_title
+    answer["institution"] = mapping_of(settings).of(calling_ae_title, peer, receiver.name)
+    with tempfile.TemporaryDirectory() as scratch:
+        task = Task(
+            instance=0,
+            source=file,
+            received_sha256=found.received_sha256,
+            key=found.key,
+            origin=Origin(receiver.name, calling_ae_title, receiver.ae_title, peer, datetime.now(UTC)),
+            rules=rules_of(settings) if receiver.coerce else (),
+            encodings=tuple(sorted({destination.encode for destination in destinations})),
+            target=Path(scratch) / "explained",
+            scratch=Path(scratch),
+        )
+        try:
+            prepared = prepare(task)
+        except Permanent as reason:
+            return {**answer, "outcome": "quarantined", "reason": str(reason)}
+    return {**answer, **_outcome(prepared), "destinations": _ways(prepared, settings, receiver)}
+
+
+def _outcome(prepared: Prepared) -> dict[str, Any]:
+    changes = [
+        {"keyword": c.keyword, "before": c.before, "after": c.after, "rule": c.rule} for c in prepared.changes
+    ]
+    is_encoded = prepared.encoded_length is not None
+    return {"outcome": "encoded" if is_encoded else "passed", "reason": None, "changes": changes}
+
+
+def _ways(prepared: Prepared, settings: Settings, receiver: ReceiverTable) -> list[dict[str, Any]]:
+    by_encoding = {output.encoding: output for output in prepared.outputs}
+    return [
+        {
+            "destination": name,
+            "kind": settings.destination_named(name).kind,
+            "transfer_syntax_sent": output.transfer_syntax_uid,
+            "size": output.size,
+            "not_encoded": output.reason,
+        }
+        for name in receiver.to
+        for output in [by_encoding[settings.destination_named(name).encode]]
+    ]

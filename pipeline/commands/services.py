@@ -1,0 +1,176 @@
+"""The services of a site, for systemd or launchd: the shipped ones with its paths, and one for each receiver."""
+
+import plistlib
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from pipeline.errors import Configuration, Usage
+from pipeline.site.settings import Settings
+
+Manager = Literal["systemd", "launchd"]
+
+# What the shipped files say, and what is put in its place.
+PROGRAM = "/opt/storestow/bin/storestow"
+SITE = "/etc/storestow/site.toml"
+SPOOL = "/var/spool/storestow"
+
+UNITS = Path("/etc/systemd/system")
+SYSUSERS = Path("/etc/sysusers.d/storestow.conf")
+TMPFILES = Path("/etc/tmpfiles.d/storestow.conf")
+DAEMONS = Path("/Library/LaunchDaemons")
+LOGS = Path("/Library/Logs/storestow")
+
+_PLAIN = re.compile(r"[A-Za-z0-9._/+-]+")  # nothing that systemd, or a shell, would read as more than a path
+_UNSEEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108  # ProtectHome, PrivateTmp
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Files to write, and what is then to be run, in this order."""
+
+    files: dict[Path, bytes]
+    commands: list[str]
+
+
+def manager_named(name: str) -> Manager:
+    """Return the service manager of this name, that of this machine for none; raises Usage for any other."""
+    if name in {"systemd", "launchd"}:
+        return cast("Manager", name)
+    if name:
+        raise Usage(f"--for {name}: services are made for systemd or launchd")
+    return "launchd" if sys.platform == "darwin" else "systemd"
+
+
+def plan(settings: Settings, site: Path, manager: Manager) -> Plan:
+    """Return what makes this site permanent; raises Configuration where a path cannot stand in a service."""
+    program = Path(sys.prefix) / "bin" / "storestow"
+    for path in (program, site, *writable(settings)):
+        _require_plain(path)
+    return (_systemd if manager == "systemd" else _launchd)(settings, site, program)
+
+
+def write(files: dict[Path, bytes], *, replace: bool) -> list[Path]:
+    """Write what is not there yet, and return it.
+
+    Raises Usage where a file has other content and `replace` is not said, Configuration where it cannot.
+    """
+    missing = {path: data for path, data in files.items() if not (path.exists() and path.read_bytes() == data)}
+    changed = [str(path) for path in missing if path.exists()]
+    if changed and not replace:
+        raise Usage(
+            f"{', '.join(changed)}: there already, with other content; compare with --dry-run, then say --replace"
+        )
+    for path, data in missing.items():
+        _write(path, data)
+    return list(missing)
+
+
+def writable(settings: Settings) -> list[Path]:
+    """Return the folders the worker writes to: the spool, and what a destination has as its folder."""
+    folders = (getattr(destination, "folder", None) for destination in settings.destination)
+    return [settings.site.spool, *dict.fromkeys(folder for folder in folders if isinstance(folder, Path))]
+
+
+def _write(path: Path, data: bytes) -> None:
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(data)
+        beside.chmod(0o644)
+        beside.replace(path)
+    except OSError as error:
+        raise Configuration(
+            f"{path}: cannot be written: {error.strerror}; services are installed as root"
+        ) from error
+
+
+def _require_plain(path: Path) -> None:
+    if not _PLAIN.fullmatch(str(path)):
+        raise Configuration(f"{path}: a service takes a path of A-Z a-z 0-9 . _ / + - only; move it")
+
+
+def _shipped(manager: Manager) -> Iterator[Path]:
+    """Yield the shipped files: they lie beside the package in a clone, in `share` of an installation."""
+    places = (Path(__file__).parents[2] / manager, Path(sys.prefix) / "share" / "storestow" / manager)
+    folder = next((place for place in places if place.is_dir()), None)
+    if folder is None:
+        raise Configuration(f"{places[-1]} is missing; install storestow again")
+    return (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+
+
+def _systemd(settings: Settings, site: Path, program: Path) -> Plan:
+    hidden = [str(path) for path in (program, site, *writable(settings)) if _is_below(path, _UNSEEN)]
+    if hidden:
+        raise Configuration(
+            f"{', '.join(hidden)}: the services see no home and no temporary folders; move it, for example to /srv"
+        )
+    places = {"sysusers.conf": SYSUSERS, "tmpfiles.conf": TMPFILES}
+    files = {}
+    for shipped in _shipped("systemd"):
+        text = shipped.read_text(encoding="utf-8").replace(PROGRAM, str(program)).replace(SITE, str(site))
+        if shipped.name == "storestow-worker.service":
+            text = _with_folders(text, writable(settings)[1:])
+        text = text.replace(SPOOL, str(settings.site.spool))
+        files[places.get(shipped.name, UNITS / shipped.name)] = text.encode()
+    units = ["storestow-worker.service", *(f"storestow-receiver@{one.name}.service" for one in settings.receiver)]
+    units += ["storestow-shim.service"] * settings.has_shim
+    return Plan(
+        files,
+        [
+            "systemd-sysusers",
+            "systemd-tmpfiles --create storestow.conf",
+            "systemctl daemon-reload",
+            f"runuser -u storestow -- {program} --site {site} check",
+            f"systemctl enable --now {' '.join(units)} storestow.target",
+        ],
+    )
+
+
+def _with_folders(text: str, folders: Iterable[Path]) -> str:
+    """Let the worker write to these; `-`, because one that is not mounted must not hold up everything else."""
+    lines = "".join(f"ReadWritePaths=-{folder}\n" for folder in folders)
+    return text.replace(f"ReadWritePaths={SPOOL}\n", f"ReadWritePaths={SPOOL}\n{lines}")
+
+
+def _is_below(path: Path, tops: Iterable[Path]) -> bool:
+    return any(top in (path, *path.parents) for top in tops)
+
+
+def _launchd(settings: Settings, site: Path, program: Path) -> Plan:
+    spool = settings.site.spool
+    files = {}
+    for shipped in _shipped("launchd"):
+        job = plistlib.loads(shipped.read_bytes())
+        _, *words = job["ProgramArguments"]
+        job["ProgramArguments"] = [str(program), *(str(site) if word == SITE else word for word in words)]
+        if words[-1] == "serve" and not settings.has_shim:
+            continue
+        if words[-2:-1] != ["receive"]:
+            files[DAEMONS / shipped.name] = plistlib.dumps(job)
+            continue
+        for receiver in settings.receiver:
+            own = _of_receiver(job, receiver.name)
+            files[DAEMONS / f"{own['Label']}.plist"] = plistlib.dumps(own)
+    user = "-fullName storestow -shell /usr/bin/false -home /var/empty -roleAccount -UID 450"
+    return Plan(
+        files,
+        [
+            f"dscl . -read /Users/_storestow >/dev/null || sysadminctl -addUser _storestow {user}",
+            f"install -d -o _storestow -m 750 {shlex.quote(str(spool))} && install -d -o _storestow {LOGS}",
+            f"sudo -u _storestow {program} --site {site} check",
+            *(f"launchctl bootstrap system {path}" for path in files),
+        ],
+    )
+
+
+def _of_receiver(job: dict[str, object], name: str) -> dict[str, object]:
+    label, log = f"org.storestow.receiver.{name}", str(LOGS / f"receiver.{name}.log")
+    words = job["ProgramArguments"]
+    assert isinstance(words, list)
+    about = {"Label": label, "StandardOutPath": log, "StandardErrorPath": log}
+    return {**job, **about, "ProgramArguments": [*words[:-1], name]}

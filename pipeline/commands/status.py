@@ -1,0 +1,69 @@
+"""How the site stands: the shape of `status --json` (design 9)."""
+
+import time
+from typing import Any
+
+from pipeline.destinations import Destination
+from pipeline.ledger import Ledger, orders, reports
+from pipeline.receiving.lock import is_receiving
+from pipeline.site.settings import Settings
+from pipeline.site.space import Room, free_bytes, judged
+from pipeline.spool.spool import Spool
+
+
+def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
+    """Return counts by state, and how every destination and receiver stands."""
+    spool = Spool(settings.site.spool)
+    with ledger.reading() as look:
+        answer: dict[str, Any] = {**reports.counts(look), "orders": orders.by_state(look)}
+        answer["destinations"] = [_destination(look, d) for d in settings.destination]
+        answer["attention"] = [_attention(row) for row in reports.open_deliveries(look)]
+    answer["receivers"] = [
+        {
+            "name": receiver.name,
+            "ae_title": receiver.ae_title,
+            "port": receiver.port,
+            "mode": receiver.mode,
+            "state": "up" if is_receiving(spool, receiver.name) else "down",
+        }
+        for receiver in settings.receiver
+    ]
+    answer["space"] = _space(settings)
+    return answer
+
+
+def _space(settings: Settings) -> dict[str, Any]:
+    """Return what is free in the spool, and how it stands without regard to how it stood before."""
+    free = free_bytes(settings.site.spool)
+    marks = {"alarm_below": settings.site.alarm_below, "refuse_below": settings.site.refuse_below}
+    return {"free": free, **marks, "state": judged(free, Room.ENOUGH, **marks).name.lower()}
+
+
+def _destination(look: Any, destination: Destination) -> dict[str, Any]:
+    row = reports.destination_row(look, destination.name)
+    waiting, oldest = reports.waiting_at(look, destination.name)
+    paused, down_since = (row.paused, row.down_since) if row else (False, None)
+    return {
+        "name": destination.name,
+        "kind": destination.kind,
+        "state": "paused" if paused else "down" if down_since else "up",
+        "waiting": waiting,
+        "oldest_seconds": round(time.time() - oldest, 1) if oldest else None,
+        "down_since": down_since,
+        "reason": row.reason if row else None,
+    }
+
+
+def _attention(row: Any) -> dict[str, Any]:
+    """Return one delivery that has not arrived: why, and until when it waits (facts/users.md B13)."""
+    return {
+        "delivery": row.id,
+        "destination": row.destination,
+        "study_instance_uid": row.study_instance_uid,
+        "state": row.state,
+        "reason": row.reason,
+        "held": row.held,
+        "attempts": row.attempts,
+        "created_at": row.created_at,
+        "due_at": row.due_at,
+    }

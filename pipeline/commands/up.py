@@ -1,0 +1,90 @@
+"""`storestow up`: the whole site in the foreground, each part a process of its own, restarted when it dies."""
+
+import signal
+import subprocess  # our own command, with arguments of ours
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.events import Event, alarm
+from pipeline.processes.signals import end_by
+from pipeline.site.settings import Settings
+
+GRACE_SECONDS = 30.0
+STEADY_SECONDS = 60.0  # a part that ran this long has its next failure treated as its first
+LONGEST_WAIT = 60.0
+CONFIGURATION = 78
+
+
+@dataclass
+class Part:
+    """One process of the site, and how often it has died of late."""
+
+    name: str
+    argv: Sequence[str]
+    process: "subprocess.Popen[bytes] | None" = None
+    started: float = 0.0
+    failures: int = 0
+    start_at: float = 0.0
+    code: int | None = field(default=None)
+
+    def keep_running(self, now: float) -> None:
+        """Start the process when it is not running and its time has come."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        if self.process is not None:
+            self._died(now)
+        if now >= self.start_at and self.code is None:
+            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL)
+            self.started = now
+
+    def _died(self, now: float) -> None:
+        assert self.process is not None
+        code = self.process.returncode
+        self.process = None
+        if code == CONFIGURATION:
+            self.code = code
+            return
+        self.failures = 1 if now - self.started > STEADY_SECONDS else self.failures + 1
+        self.start_at = now + min(LONGEST_WAIT, 2.0 ** (self.failures - 1))
+        alarm(Event.PROGRAM, program=self.name, ended_with=code, restart_in=round(self.start_at - now))
+
+
+def up(settings: Settings, site_file: Path) -> int:
+    """Run every receiver, the worker and, with a [shim], HTTP until SIGTERM or Ctrl-C; return the exit code.
+
+    A part that ends for its configuration (78) ends the site: a half-open house would look open.
+    """
+    stopping = threading.Event()
+    end_by(stopping.set, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    command = (sys.executable, "-I", "-m", "pipeline", "--site", str(site_file))
+    parts = [Part("worker", (*command, "work"))]
+    parts += [Part(f"receiver {r.name}", (*command, "receive", r.name)) for r in settings.receiver]
+    parts += [Part("shim", (*command, "serve"))] if settings.has_shim else []
+    try:
+        while not stopping.is_set():
+            for part in parts:
+                part.keep_running(time.monotonic())
+            if wrong := next((part for part in parts if part.code is not None), None):
+                alarm(Event.PROGRAM, program=wrong.name, ended_with=wrong.code, remedy="see its message above")
+                return CONFIGURATION
+            stopping.wait(0.2)
+    finally:
+        _stop(parts)
+    return 0
+
+
+def _stop(parts: list[Part]) -> None:
+    running = [part.process for part in parts if part.process is not None and part.process.poll() is None]
+    for process in running:
+        process.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    for process in running:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,51 @@
+"""The values of site.toml as types: parsed at the edge into something that cannot be wrong."""
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from pipeline.config.units import parse_duration
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+HOST = re.compile(r"[A-Za-z0-9.:_][A-Za-z0-9.:_-]{0,252}")
+AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")  # PS3.5 6.2, AE
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ValueError("a name is 1 to 32 of a-z 0-9 _ - and begins with a letter or digit")
+    return text
+
+
+def _ae_title(text: str) -> str:
+    if not AE_TITLE.fullmatch(text):
+        raise ValueError("an AE title is 1 to 16 printable ASCII characters, no backslash, no blank at either end")
+    return text
+
+
+def _uid(text: str) -> str:
+    if len(text) > 64 or not re.fullmatch(r"[0-9]+(\.[0-9]+)+", text):  # PS3.5 9.1
+        raise ValueError(f'"{text}" is no UID: digits and dots, at most 64 characters')
+    return text
+
+
+def _host(text: str) -> str:
+    if not HOST.fullmatch(text):
+        raise ValueError("a host is a name or an address, of A-Z a-z 0-9 . _ : - and begins with no dash")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Uid = Annotated[str, AfterValidator(_uid)]
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Host = Annotated[str, AfterValidator(_host)]  # it stands in the command lines of other programs
+Port = Annotated[int, Field(ge=1, le=65535)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+class Table(BaseModel):
+    """A TOML table: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,0 +1,85 @@
+"""[pacs], [shim] and [patients]: whom orders ask, who may place them, and who knows the patient (design 8)."""
+
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.config.keys import AETitle, Duration, Host, Name, Port, Table
+from pipeline.config.paths import AbsolutePath
+
+
+class PacsTable(Table):
+    """[pacs]: the archive that is asked by accession number; `receiver` is where it sends to."""
+
+    ae_title: AETitle
+    host: Host
+    port: Port
+    calling_ae_title: AETitle
+    receiver: Name
+    retrieve: Literal["move", "get"] = "move"
+    moves_at_once: Annotated[int, Field(ge=1, le=16)] = (
+        2  # 1 where the receiver is in study mode, whatever is said
+    )
+    connect_timeout: Duration = timedelta(seconds=10)
+    answer_timeout: Duration = timedelta(seconds=60)  # for each answer to a query
+
+
+class ShimTable(Table):
+    """[shim]: HTTP for the HIS and the pages for people; the limits hold for orders of every origin."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8090
+    api_key: str = ""
+    public_without_key: bool = False
+    download: Name | None = None  # which destination each kind of link means
+    print: Name | None = None
+    forward: tuple[Name, ...] = ()
+    max_concurrent: Annotated[int, Field(ge=1, le=1000)] = 8
+    move_timeout: Duration = timedelta(seconds=300)  # without a new instance
+    order_timeout: Duration = timedelta(hours=1)
+    same_link: Duration = timedelta(minutes=10)
+    max_accessions: Annotated[int, Field(ge=1, le=1000)] = 20
+    allowed_origins: tuple[str, ...] = ()
+
+    @property
+    def destinations(self) -> dict[str, tuple[str, ...]]:
+        """Return the destinations each key names."""
+        named = {"download": (self.download,), "print": (self.print,), "forward": self.forward}
+        return {key: tuple(name for name in names if name) for key, names in named.items()}
+
+
+class PatientQueryTable(Table):
+    """[[patients.query]]: one SELECT in one database, with the bound parameter :accession_number.
+
+    Columns are named as the answer names them; what an earlier query returned may be bound by later ones.
+    """
+
+    url: str  # SQLAlchemy's, without a password
+    select: str
+    password_env: str | None = None
+    password_file: AbsolutePath | None = None
+
+
+class PatientsTable(Table):
+    """[patients]: who knows what a patient is called: the retrieved study, an API of the HIS, or databases."""
+
+    kind: Literal["dicom", "api", "sql"] = "dicom"
+    url: str = ""
+    timeout: Duration = timedelta(seconds=10)
+    slow_after: Duration = timedelta(seconds=3)  # then a warning is logged
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    key_env: str | None = None  # the environment variable, or the file, that holds the key of the API
+    key_file: AbsolutePath | None = None
+    key_header: Literal["Authorization", "X-API-Key"] = "Authorization"  # Authorization: Bearer <key>
+    query: tuple[PatientQueryTable, ...] = ()
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        if self.kind == "api" and not self.url.startswith(("http://", "https://")):
+            raise ValueError('kind = "api" needs url, as in https://his.example.org')
+        if self.kind == "sql" and not self.query:
+            raise ValueError('kind = "sql" needs [[patients.query]] with url and select')
+        if self.key_env is not None and self.key_file is not None:
+            raise ValueError("write one of key_env and key_file")
+        return self

@@ -1,0 +1,123 @@
+"""Presentation contexts for exactly what a consignment holds, each with one transfer syntax (PS3.8 7.1.1.13).
+
+One alone in each context, so that the peer's answer is about that one. Every SOP class is offered uncompressed as
+well, where its instances can be decoded: PS3.5 10.1 asks for it, and it spares a second association.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pydicom.uid import UID
+
+from pipeline.cstore.pdu import Proposal
+from pipeline.model import Item
+
+MOST_CONTEXTS = 128  # odd numbers of a byte, PS3.8 table 9-13
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+DECODABLE = frozenset(
+    {
+        IMPLICIT,
+        EXPLICIT,
+        "1.2.840.10008.1.2.1.99",  # deflated
+        "1.2.840.10008.1.2.2",  # big endian
+        "1.2.840.10008.1.2.5",  # RLE
+        *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203)),
+    }
+)  # what pipeline.dicom.decoding decodes; not imported, because the decoders' libraries come with it
+ACCEPTED = 0  # result, PS3.8 table 9-18
+_RESULTS = {
+    1: "refused it",
+    2: "refused it and gave no reason",
+    3: "does not take this SOP class",
+    4: "does not take this transfer syntax",
+}
+_FOR_GOOD = {3, 4}
+NO_ANSWER = (2, "")
+
+Pair = tuple[str, str]  # abstract syntax, transfer syntax
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How an instance may leave: in which context, in which transfer syntax."""
+
+    context: int
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoWay:
+    """Why an instance cannot leave; `for_good` where asking again is of no use."""
+
+    code: str
+    message: str
+    for_good: bool
+
+
+@dataclass(slots=True)
+class Group:
+    """Instances whose contexts fit one association."""
+
+    contexts: dict[Pair, int] = field(default_factory=dict)
+    items: list[Item] = field(default_factory=list)
+
+    @property
+    def proposals(self) -> list[Proposal]:
+        """Return what is proposed for them."""
+        return [Proposal(number, *pair) for pair, number in self.contexts.items()]
+
+    def takes(self, item: Item) -> bool:
+        """Add the instance, if its contexts fit."""
+        new = [pair for pair in pairs_of(item) if pair not in self.contexts]
+        if len(self.contexts) + len(new) > MOST_CONTEXTS:
+            return False
+        for pair in new:
+            self.contexts[pair] = 2 * len(self.contexts) + 1
+        self.items.append(item)
+        return True
+
+    def way_of(self, item: Item, answers: Mapping[int, tuple[int, str]]) -> Way | NoWay:
+        """Return how the instance may leave: as it is before any other way."""
+        pairs = pairs_of(item)
+        results = []
+        for pair in pairs:
+            number = self.contexts[pair]
+            result, accepted = answers.get(number, NO_ANSWER)
+            if result == ACCEPTED and accepted == pair[1]:
+                return Way(number, pair[1])
+            results.append(NO_ANSWER[0] if result == ACCEPTED else result)
+        return _no_way(item, results)
+
+
+def groups_of(items: Iterable[Item]) -> list[Group]:
+    """Distribute instances among as few associations as their contexts need, in order within each."""
+    groups: list[Group] = []
+    for item in items:
+        if not any(group.takes(item) for group in groups):
+            groups.append(Group())
+            groups[-1].takes(item)
+    return groups
+
+
+def pairs_of(item: Item) -> list[Pair]:
+    """Return the contexts an instance can leave in, the best first."""
+    syntaxes = [item.transfer_syntax_uid]
+    if item.transfer_syntax_uid in DECODABLE:
+        syntaxes += [EXPLICIT, IMPLICIT]
+    return [(item.sop_class_uid, syntax) for syntax in dict.fromkeys(syntaxes)]
+
+
+def _no_way(item: Item, results: list[int]) -> NoWay:
+    first = results[0]
+    why = _RESULTS.get(first, f"refused it with result {first}")
+    what = f"{name_of(item.sop_class_uid)} in {name_of(item.transfer_syntax_uid)}"
+    if len(results) > 1:
+        what += ", nor uncompressed"
+    elif item.transfer_syntax_uid not in DECODABLE:
+        what += ", which cannot be decoded here"
+    return NoWay(f"context result {first}", f"the peer {why}: {what}", for_good=set(results) <= _FOR_GOOD)
+
+
+def name_of(uid: str) -> str:
+    """Return a UID's name, itself where it has none."""
+    return UID(uid).name

@@ -1,0 +1,104 @@
+"""Command sets (PS3.7 6.3, 9.3): what a user of C-STORE and C-ECHO says, and what it is answered."""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from struct import Struct
+
+from pipeline.cstore.pdu import NotDicom
+
+C_STORE_RQ, C_STORE_RSP, C_ECHO_RQ, C_ECHO_RSP = 0x0001, 0x8001, 0x0030, 0x8030  # PS3.7 E.1
+NO_DATA_SET = 0x0101
+MOST_MESSAGES = 0xFFFF  # Message ID is US
+
+_COMMAND_GROUP_LENGTH = 0x0000
+_AFFECTED_SOP_CLASS_UID = 0x0002
+_COMMAND_FIELD = 0x0100
+_MESSAGE_ID = 0x0110
+_MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+_PRIORITY = 0x0700
+_DATA_SET_TYPE = 0x0800
+_STATUS = 0x0900
+_OFFENDING_ELEMENT = 0x0901
+_AFFECTED_SOP_INSTANCE_UID = 0x1000
+_A_DATA_SET, _MEDIUM = 0x0001, 0
+
+_ELEMENT = Struct("<HHL")
+_US = Struct("<H")
+_UL = Struct("<L")
+_AT = Struct("<HH")
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a peer answered: `offending` are the elements it names, as `(gggg,eeee)`."""
+
+    command: int
+    message: int
+    status: int
+    has_data_set: bool
+    sop_instance_uid: str
+    offending: tuple[str, ...]
+
+
+def c_store_rq(message: int, sop_class_uid: str, sop_instance_uid: str) -> bytes:
+    """Return the command set of a C-STORE-RQ (PS3.7 table 9.3-1); a data set follows."""
+    return _command_set(
+        (_AFFECTED_SOP_CLASS_UID, _ui(sop_class_uid)),
+        (_COMMAND_FIELD, _US.pack(C_STORE_RQ)),
+        (_MESSAGE_ID, _US.pack(message)),
+        (_PRIORITY, _US.pack(_MEDIUM)),
+        (_DATA_SET_TYPE, _US.pack(_A_DATA_SET)),
+        (_AFFECTED_SOP_INSTANCE_UID, _ui(sop_instance_uid)),
+    )
+
+
+def c_echo_rq(message: int, sop_class_uid: str) -> bytes:
+    """Return the command set of a C-ECHO-RQ (PS3.7 table 9.3-12)."""
+    return _command_set(
+        (_AFFECTED_SOP_CLASS_UID, _ui(sop_class_uid)),
+        (_COMMAND_FIELD, _US.pack(C_ECHO_RQ)),
+        (_MESSAGE_ID, _US.pack(message)),
+        (_DATA_SET_TYPE, _US.pack(NO_DATA_SET)),
+    )
+
+
+def _command_set(*elements: tuple[int, bytes]) -> bytes:
+    """Return elements of group 0000 in Implicit VR Little Endian (PS3.7 6.3.1)."""
+    body = b"".join(_ELEMENT.pack(0, number, len(value)) + value for number, value in elements)
+    return _ELEMENT.pack(0, _COMMAND_GROUP_LENGTH, 4) + _UL.pack(len(body)) + body
+
+
+def _ui(uid: str) -> bytes:
+    return uid.encode("ascii") + b"\0" * (len(uid) % 2)
+
+
+def read_response(command_set: bytes) -> Response:
+    """Read a response's command set; raises NotDicom where what a response must have is missing."""
+    elements = _elements(command_set)
+    try:
+        (command,) = _US.unpack(elements[_COMMAND_FIELD])
+        (message,) = _US.unpack(elements[_MESSAGE_ID_BEING_RESPONDED_TO])
+        (status,) = _US.unpack(elements[_STATUS])
+        (data_set,) = _US.unpack(elements.get(_DATA_SET_TYPE, _US.pack(NO_DATA_SET)))
+    except (struct.error, KeyError) as error:
+        raise NotDicom("its answer is no response") from error
+    uid = elements.get(_AFFECTED_SOP_INSTANCE_UID, b"").decode("ascii", "replace").strip(" \0")
+    tags = elements.get(_OFFENDING_ELEMENT, b"")[:32]
+    offending = tuple(f"({group:04X},{number:04X})" for group, number in _AT.iter_unpack(tags[: len(tags) & ~3]))
+    return Response(command, message, status, data_set != NO_DATA_SET, uid, offending)
+
+
+def _elements(command_set: bytes) -> Mapping[int, bytes]:
+    elements: dict[int, bytes] = {}
+    at = 0
+    while at < len(command_set):
+        try:
+            group, number, length = _ELEMENT.unpack_from(command_set, at)
+        except struct.error as error:
+            raise NotDicom("its answer is cut") from error
+        at += _ELEMENT.size + length
+        if group != 0 or at > len(command_set):
+            raise NotDicom("its answer is no command set")
+        elements[number] = command_set[at - length : at]
+    return elements

@@ -1,0 +1,40 @@
+"""What a C-STORE status means for an instance (PS3.4 B.2.3, PS3.7 annex C).
+
+0000 and Bxxx are all that counts as stored. The failures' table is the archive's (`pipeline.dicom.reasons`):
+the numbers are the same ones by whatever protocol an archive says them, its vendor's included.
+"""
+
+from pipeline.cstore.message import Response
+from pipeline.dicom import reasons
+from pipeline.dicom.reasons import Next
+from pipeline.model import Item, Receipt, ReceiptState
+
+SUCCESS = 0x0000
+WARNINGS = range(0xB000, 0xC000)  # PS3.7 C.1: the service was performed; B000, B006, B007 by PS3.4 table B.2-1
+_STATES = {Next.REFUSED: ReceiptState.REFUSED, Next.DUPLICATE: ReceiptState.DUPLICATE}
+
+
+def judged(item: Item, response: Response) -> tuple[Receipt, Next | None]:
+    """Return the receipt an answer means, and what comes next: None where nothing does.
+
+    A duplicate is believed like a success: the peer holds an instance of that UID, and nobody can ask which.
+    """
+    status = response.status
+    code = f"0x{status:04X}"
+    if status == SUCCESS:
+        return Receipt(item.key, ReceiptState.STORED, code, verified=True), None
+    if status in WARNINGS:
+        return Receipt(
+            item.key, ReceiptState.WARNED, code, _words(reasons.warning(status), response), verified=True
+        ), None
+    reason = reasons.failure(status)
+    state = _STATES.get(reason.next, ReceiptState.PENDING)
+    is_there = state is ReceiptState.DUPLICATE
+    receipt = Receipt(item.key, state, code, _words(reason.sentence, response), verified=is_there)
+    return receipt, None if state is not ReceiptState.PENDING else reason.next
+
+
+def _words(sentence: str, response: Response) -> str:
+    """Add which elements the peer names; its comment is not repeated, for it may say what a patient is called."""
+    named = f": {', '.join(response.offending)}" if response.offending else ""
+    return sentence.replace("the archive", "the peer") + named

@@ -1,0 +1,72 @@
+"""Instances decoded on the way, for a peer that takes nothing else; each is gone again when it has been sent."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pipeline.cstore.contexts import IMPLICIT
+from pipeline.cstore.outgoing import NotAsPinned, Outgoing, outgoing
+from pipeline.errors import Permanent, StorestowError, Transient
+from pipeline.model import Item
+from pipeline.processes.workshop import Workshop, WorkshopProcessDied
+from pipeline.spool.digest import sha256_of
+
+
+class Uncompressed:
+    """A process that decodes, started when first asked: no frame a peer sent may take the worker down."""
+
+    def __init__(self) -> None:
+        self._workshop: Workshop | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._workshop:
+            self._workshop.close()
+
+    @contextmanager
+    def outgoing(self, item: Item, transfer_syntax: str) -> Iterator[tuple[Outgoing, bool]]:
+        """Yield the instance's data set in `transfer_syntax`, and whether it is marked as lossy.
+
+        Raises:
+            Permanent: it cannot be decoded.
+            Transient: it cannot be decoded now.
+            NotAsPinned: the file is not what it should be, or what was decoded does not read back.
+        """
+        with tempfile.TemporaryDirectory(prefix="storestow-") as folder:
+            target = Path(folder, "decoded.dcm")
+            sha256, is_lossy = self._decode(item, target, Path(folder), transfer_syntax)
+            with outgoing(target, sha256) as data:
+                target.unlink()  # whatever happens to us now, the pixels do not stay behind
+                yield data, is_lossy
+
+    def _decode(self, item: Item, target: Path, scratch: Path, transfer_syntax: str) -> tuple[str, bool]:
+        from pipeline.dicom.decoding import Decoded, Task, decode  # noqa: PLC0415  # the decoders' libraries come with it
+
+        if not _is_as_pinned(item):
+            raise NotAsPinned
+        self._workshop = self._workshop or Workshop(1)
+        task = Task(item.path, target, scratch, implicit=transfer_syntax == IMPLICIT)
+        ((_, answer),) = self._workshop.each(decode, [task])
+        if isinstance(answer, Decoded):
+            return answer.sha256, answer.is_lossy
+        if isinstance(answer, Permanent):
+            raise Permanent(f"the peer takes it uncompressed only, and {answer}")
+        if isinstance(answer, StorestowError):
+            raise answer
+        if isinstance(answer, WorkshopProcessDied):
+            raise Permanent(f"the peer takes it uncompressed only, and it cannot be decoded: {answer}")
+        raise Transient("it could not be decoded now")
+
+
+def _is_as_pinned(item: Item) -> bool:
+    try:
+        return sha256_of(item.path) == item.sha256
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""Data sets: reading, comparing, changing and encoding them; nothing here knows a study's way."""

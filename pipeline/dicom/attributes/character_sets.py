@@ -1,0 +1,166 @@
+"""Specific Character Set (0008,0005): what a data set declares, read and written strictly.
+
+pydicom replaces what it cannot decode or encode; here that is an error, because the caller must then choose
+another way. What cannot be read is never re-encoded.
+"""
+
+from dataclasses import dataclass
+
+from pydicom import Dataset
+
+from pipeline.dicom.attributes.code_extensions import ASCII, ESC, ROMAJI, SETS, CodeElement, Extensions
+from pipeline.dicom.attributes.elements import (
+    ONE_TEXT_VRS,
+    SPECIFIC_CHARACTER_SET,
+    STRING_VRS,
+    TEXT_VRS,
+    Element,
+    bytes_of,
+    decoded_text,
+    element_of,
+    significant,
+    vr_of,
+)
+
+UTF_8 = "ISO_IR 192"
+STAND_ALONE = {UTF_8: "utf-8", "GB18030": "gb18030", "GBK": "gbk"}  # no code extensions, PS3.5 6.1.2.5.4
+_MISSPELT = {"UTF8": UTF_8, "UTF-8": UTF_8}  # proven by decoding, so there is no harm in believing them
+
+
+@dataclass(frozen=True, slots=True)
+class CharacterSet:
+    """The values of one Specific Character Set, as declared; none means ISO_IR 6."""
+
+    terms: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, text: str) -> "CharacterSet":
+        """Return the set that the attribute's text declares."""
+        terms = tuple(term.strip(" \0") for term in text.split("\\"))
+        return cls(terms if any(terms) else ())
+
+    @property
+    def is_utf_8(self) -> bool:
+        """Tell whether the text is UTF-8, the one set whose bytes prove themselves."""
+        return self._stand_alone(forgiving=True) == "utf-8"
+
+    @property
+    def is_defined(self) -> bool:
+        """Tell whether every value is a defined term (PS3.3 C.12.1.1.2)."""
+        return all(term in STAND_ALONE or (_number(term) is not None) for term in self.terms if term)
+
+    def __str__(self) -> str:
+        return "\\".join(self.terms) or "ISO_IR 6 (none is declared)"
+
+    def decode(self, data: bytes, vr: str) -> str:
+        """Return the text of a value; raises UnicodeDecodeError where a byte is not of this set."""
+        if data.isascii() and ESC not in data:
+            return data.decode("ascii")
+        if codec := self._stand_alone(forgiving=True):
+            return data.decode(codec)
+        return self._extensions(forgiving=True).decode(data, _delimiters(vr).encode("ascii"))
+
+    def encode(self, text: str, vr: str) -> bytes:
+        """Return the bytes of `text`; raises UnicodeEncodeError where this set has not all its characters."""
+        if text.isascii():
+            return text.encode("ascii")  # whatever is declared, even wrongly: all sets begin with ASCII
+        if codec := self._stand_alone():
+            data = text.encode(codec)
+        else:
+            data = self._extensions().encode(text, _delimiters(vr))
+        if vr not in ONE_TEXT_VRS and data.count(b"\\") != text.count("\\"):
+            # The second byte of some Chinese and Japanese characters is a backslash, at which readers split.
+            raise UnicodeEncodeError("iso2022", text, 0, len(text), "a backslash within a character")
+        return data
+
+    def _stand_alone(self, *, forgiving: bool = False) -> str | None:
+        first = self.terms[0] if self.terms else ""
+        return STAND_ALONE.get(_MISSPELT.get(first.upper(), first) if forgiving else first)
+
+    def _extensions(self, *, forgiving: bool = False) -> Extensions:
+        """Return the sets these values declare; an unknown value declares nothing but ASCII."""
+        terms = [_corrected(term) for term in self.terms] if forgiving else list(self.terms)
+        if not all(_number(term) is not None for term in terms if term):
+            return Extensions(ASCII, None, ())
+        sets = [SETS.get(_number(term) or "") for term in terms]
+        first = sets[0] if sets else None
+        declared = tuple(s for s in sets if s is not None)
+        g0 = ROMAJI if first is SETS["13"] else ASCII
+        return Extensions(g0, _g1(first), declared if self._extends(terms) else ())
+
+    @staticmethod
+    def _extends(terms: list[str]) -> bool:
+        return len(terms) > 1 or any(term.startswith("ISO 2022") for term in terms)
+
+
+def declared_by(dataset: Dataset, inherited: CharacterSet | None = None) -> CharacterSet:
+    """Return what the data set declares, else what it inherits from the data set around it (PS3.5 7.5.3)."""
+    element = element_of(dataset, SPECIFIC_CHARACTER_SET)
+    if element is None:
+        return inherited or CharacterSet()
+    raw = bytes_of(element)
+    return CharacterSet.of(decoded_text(element.value) if raw is None else raw.decode("latin-1"))
+
+
+def text_of(dataset: Dataset, tag: int) -> str | None:
+    r"""Return a value as text without padding, None where it is absent; never raises, changes nothing.
+
+    Bytes that are not of the declared set stand as `\xNN`, so such a text equals nothing.
+    """
+    element = element_of(dataset, tag)
+    return None if element is None else text_in(element, dataset, declared_by(dataset))
+
+
+def text_in(element: Element, dataset: Dataset, charset: CharacterSet) -> str:
+    """Return the element's value as text, read with `charset`; a short description where it is no text."""
+    vr, raw = vr_of(element, dataset), bytes_of(element)
+    if vr not in STRING_VRS and (raw is not None or vr == "SQ"):
+        return f"SQ, {len(element.value or ())} items" if raw is None else f"{vr}, {len(raw)} bytes"
+    if raw is None:
+        text = decoded_text(element.value)
+    else:
+        try:
+            text = charset.decode(raw, vr) if vr in TEXT_VRS else raw.decode("ascii")
+        except UnicodeDecodeError:
+            text = raw.decode("ascii", errors="backslashreplace")
+    return significant(text, vr)
+
+
+def reads_as_utf_8(data: bytes) -> bool:
+    """Tell whether bytes beyond ASCII make valid UTF-8, which text of a single-byte set hardly ever does."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return not data.isascii()
+
+
+def _number(term: str) -> str | None:
+    """Return the ISO registration number in a defined term, None where it is none."""
+    for prefix in ("ISO_IR ", "ISO 2022 IR "):
+        number = term.removeprefix(prefix)
+        if number != term and (number in SETS or number == "6"):
+            return number
+    return None
+
+
+def _corrected(term: str) -> str:
+    """Return the defined term behind a wrong separator: `ISO-IR 100`, `ISO_2022_IR_6`."""
+    words = term.upper().replace("-", " ").replace("_", " ").split()
+    match words:
+        case ["ISO", "IR", number]:
+            return f"ISO_IR {number}"
+        case ["ISO", "2022", "IR", number]:
+            return f"ISO 2022 IR {number}"
+    return term
+
+
+def _g1(first: CodeElement | None) -> CodeElement | None:
+    """Return what value 1 puts into G1; multi-byte sets must be switched to by an escape sequence."""
+    return first if first is not None and first.slot == 1 and first.width == 1 else None
+
+
+def _delimiters(vr: str) -> str:
+    if vr == "PN":
+        return "\\^="
+    return "" if vr in ONE_TEXT_VRS else "\\"

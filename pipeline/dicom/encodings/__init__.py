@@ -1,0 +1,63 @@
+"""The encodings a destination may ask for: one file a codec, its name the word in `encode = "..."`.
+
+An encoding is a module with `encode` and `why_not`, or, for `none`, without them: nothing is
+encoded. Whoever writes one proves it by decoding: what does not come back equal is never sent.
+`pipeline.dicom.pixels.encapsulation.attach` puts what comes of it into the data set.
+"""
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydicom import Dataset
+
+
+class NotEncoded(Exception):  # an outcome, not an error: the instance passes through unchanged
+    """Say why an instance keeps the transfer syntax it came in; the text is the reason in the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The frames that replace Pixel Data, proven equal to it by decoding them again.
+
+    `frames` are the compressed frames in order, one fragment each; `attributes` maps keywords to the values
+    that must follow the pixels (None removes); lengths in bytes; hashes are of Pixel Data as received,
+    without the padding byte (docs/private-block.md). `pixel_vr` is the VR it had there, None if not told.
+    """
+
+    transfer_syntax_uid: str
+    frames: tuple[bytes, ...]
+    attributes: dict[str, object]
+    pixel_length: int
+    pixel_md5: str
+    pixel_sha256: str
+    pixel_vr: str | None = None
+
+
+class Encode(Protocol):
+    """Encode Pixel Data, or raise NotEncoded; `pixel_vr` is the VR it was received in (big endian needs it)."""
+
+    def __call__(self, header: Dataset, pixels: bytes, pixel_vr: str | None = None) -> Encoded:
+        """Return the frames, proven by decoding them."""
+
+
+def names() -> list[str]:
+    """Return the encodings there are: the modules of this room."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def named(name: str) -> Encode | None:
+    """Return the function that encodes, or None for `none`."""
+    module = importlib.import_module(f"{__name__}.{name}")
+    encode: Encode | None = getattr(module, "encode", None)
+    return encode
+
+
+def why_not(name: str, header: Dataset, pixel_length: int, pixel_vr: str | None) -> str | None:
+    """Tell from the header alone why `name` leaves this instance unchanged, or None where it may try.
+
+    A cheap call that spares reading Pixel Data, `pixel_length` bytes in VR `pixel_vr`.
+    """
+    reason: str | None = importlib.import_module(f"{__name__}.{name}").why_not(header, pixel_length, pixel_vr)
+    return reason

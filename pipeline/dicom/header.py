@@ -1,0 +1,201 @@
+"""Read an instance's header as a pydicom data set, and write a file from a header and the bytes after it.
+
+What no rule touched is copied byte by byte and never passes through an encoder: nothing can be silently
+changed on the way (facts/perf.md 7 has what it costs to do otherwise).
+"""
+
+import hashlib
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import pydicom.config
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_data_element, write_dataset, write_file_meta_info
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from pipeline import __version__
+from pipeline.dicom.attributes.elements import element_of, put
+from pipeline.dicom.part10 import Bytes, Layout
+from pipeline.errors import Permanent
+
+IMPLEMENTATION_CLASS_UID = "2.25.292821506352129471893264758013245187613"  # PS3.5 B.2
+IMPLEMENTATION_VERSION_NAME = f"STORESTOW_{__version__.replace('.', '')}"[:16]
+PIECE = 1 << 20
+
+# What a modality sends is not ours to judge by value; what we write ourselves is validated where it is made.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
+
+
+def read_header(data: Bytes, layout: Layout) -> Dataset:
+    """Return everything before Pixel Data, with the file meta information; values are decoded on use only.
+
+    Raises Permanent where pydicom reads other elements than the walk has found: what is written from the one
+    reading would then silently lack what the other saw.
+    """
+    header = _read(data, layout, layout.data_set, layout.header_end)
+    header.file_meta = _meta(data, layout)
+    header.file_meta.TransferSyntaxUID = UID(layout.transfer_syntax_uid)  # known even where the meta is missing
+    return header
+
+
+def with_rest(header: Dataset, data: Bytes, layout: Layout) -> Dataset:
+    """Return the header together with what follows Pixel Data: padding, signatures, private groups."""
+    pixels = layout.pixels
+    if pixels is None or pixels.end >= layout.end:
+        return header
+    rest = _read(data, layout, pixels.end, layout.end)
+    whole = Dataset()
+    for part in (header, rest):
+        for tag in part.keys():  # noqa: SIM118  # iterating over the data set would decode its elements
+            if element := element_of(part, tag):
+                put(whole, element)
+    implicit, little = header.original_encoding
+    whole.set_original_encoding(implicit, little, header.original_character_set)
+    whole.file_meta = header.file_meta
+    return whole
+
+
+def _read(data: Bytes, layout: Layout, start: int, end: int) -> Dataset:
+    read = read_dataset(
+        io.BytesIO(data[start:end]),
+        is_implicit_VR=not layout.explicit,
+        is_little_endian=layout.little_endian,
+    )
+    walked = {tag for tag, element in layout.elements.items() if start <= element.start < end}
+    if walked != {int(tag) for tag in read.keys()}:  # noqa: SIM118  # iterating would decode the elements
+        raise Permanent("its elements can be read in two ways, because one of them has no valid VR or length")
+    return read
+
+
+def _meta(data: Bytes, layout: Layout) -> FileMetaDataset:
+    if not layout.meta:
+        return FileMetaDataset()
+    start = min(element.start for element in layout.meta.values())
+    meta = FileMetaDataset(
+        read_dataset(io.BytesIO(data[start : layout.data_set]), is_implicit_VR=False, is_little_endian=True)
+    )
+    meta.pop(0x00020000, None)
+    return meta
+
+
+def write_instance(target: Path, data: Bytes, layout: Layout, header: Dataset, touched: frozenset[int]) -> str:
+    """Write the instance with the attributes `touched` as they stand in `header`; return the file's SHA-256.
+
+    Every other element is copied as received; so is everything from Pixel Data on. A deflated data set is
+    deflated again.
+    """
+    meta = file_meta(header, layout.transfer_syntax_uid)
+    with target.open("wb") as file:
+        hashing = _Hashing(file)
+        _write_preamble(hashing, meta)
+        is_deflated = layout.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+        body: _Hashing | _Deflating = _Deflating(hashing) if is_deflated else hashing
+        for piece in _header_pieces(data, layout, header, touched):
+            body.write(piece)
+        for at in range(layout.header_end, layout.end, PIECE):
+            body.write(data[at : min(at + PIECE, layout.end)])
+        body.finish()
+    return hashing.hexdigest()
+
+
+def write_data_set(target: Path, data_set: Dataset) -> str:
+    """Write a complete data set in the transfer syntax its file meta names; return the file's SHA-256."""
+    meta = file_meta(data_set, str(data_set.file_meta.TransferSyntaxUID))
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, data_set)
+    with target.open("wb") as file:
+        hashing = _Hashing(file)
+        _write_preamble(hashing, meta)
+        hashing.write(buffer.getvalue())
+    return hashing.hexdigest()
+
+
+def file_meta(header: Dataset, transfer_syntax_uid: str) -> FileMetaDataset:
+    """Return file meta information that says what the file is and that we wrote it (PS3.10 7.1)."""
+    meta = FileMetaDataset()
+    meta.update(header.file_meta)
+    meta.FileMetaInformationVersion = b"\0\1"
+    meta.MediaStorageSOPClassUID = header.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
+    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return meta
+
+
+def _write_preamble(target: "_Hashing", meta: FileMetaDataset) -> None:
+    buffer = DicomBytesIO()
+    write_file_meta_info(buffer, meta)
+    target.write(b"\0" * 128 + b"DICM" + buffer.getvalue())
+
+
+def _header_pieces(data: Bytes, layout: Layout, header: Dataset, touched: frozenset[int]) -> Iterator[bytes]:
+    new = {tag: _encoded(layout, header, tag) for tag in sorted(touched) if tag in header}
+    groups = {tag >> 16 for tag in touched}
+    for tag, element in layout.elements.items():
+        if element.start >= layout.header_end:
+            break
+        for earlier in [t for t in new if t < tag]:
+            yield new.pop(earlier)
+        is_stale_length = tag & 0xFFFF == 0 and tag >> 16 in groups  # (gggg,0000) counts what we change
+        if tag not in touched and not is_stale_length:
+            yield data[element.start : element.end]
+        elif tag in new:
+            yield new.pop(tag)
+    yield from new.values()
+
+
+def _encoded(layout: Layout, header: Dataset, tag: int) -> bytes:
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = layout.little_endian, not layout.explicit
+    element = element_of(header, tag)  # raw: its bytes were made by whoever touched it
+    assert element is not None
+    write_data_element(buffer, element)
+    return buffer.getvalue()
+
+
+@dataclass
+class _Hashing:
+    """Write to a file and hash what was written."""
+
+    file: BinaryIO
+
+    def __post_init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+
+    def write(self, piece: bytes | memoryview) -> None:
+        self._sha256.update(piece)
+        self.file.write(piece)
+
+    def finish(self) -> None:
+        """Do nothing: only a deflated data set has an end of its own."""
+
+    def hexdigest(self) -> str:
+        return self._sha256.hexdigest()
+
+
+class _Deflating:
+    """Deflate what is written (PS3.5 A.5); the level is fixed, so the same input gives the same bytes."""
+
+    def __init__(self, target: _Hashing) -> None:
+        self._target = target
+        self._deflator = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+        self._length = 0
+
+    def write(self, piece: bytes | memoryview) -> None:
+        piece = self._deflator.compress(piece)
+        self._length += len(piece)
+        self._target.write(piece)
+
+    def finish(self) -> None:
+        last = self._deflator.flush()
+        self._target.write(last + b"\0" * ((self._length + len(last)) % 2))

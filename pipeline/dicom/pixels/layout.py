@@ -1,0 +1,174 @@
+"""How Pixel Data lies in its data set: read once from the header, checked against the length it really has."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import Dataset
+from pydicom.errors import BytesLengthException
+from pydicom.uid import ExplicitVRBigEndian
+
+from pipeline.dicom.encodings import NotEncoded
+
+Samples = npt.NDArray[np.generic]
+
+# What pydicom raises for a value that makes no sense in its VR.
+UNREADABLE = (BytesLengthException, ValueError, TypeError, OverflowError, NotImplementedError)
+LARGEST_ROWS = 65535  # US, PS3.5 6.2; a codestream could hold more
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Describe native Pixel Data (PS3.5 8.1.1, 8.2): what a byte of it means.
+
+    `big_endian`: samples of 16 bits have the high byte first. `swapped`: samples of 8 bits lie in 16-bit words
+    with the high byte first (VR OW in big endian), so that neighbours have changed places.
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    frames: int
+    bits_allocated: int  # 8 or 16
+    bits_stored: int
+    signed: bool
+    photometric_interpretation: str
+    planar: bool  # colour by plane
+    big_endian: bool
+    swapped: bool
+
+    @classmethod
+    def of(cls, header: Dataset, pixel_vr: str | None) -> "Layout":
+        """Read the layout from `header`.
+
+        Raises:
+            NotEncoded: an attribute is missing, absurd, or asks for a layout not carried here.
+        """
+        bits_allocated = _bits_allocated(header)
+        bits_stored = _bits_stored(header, bits_allocated)
+        samples = _number(header, "SamplesPerPixel", at_most=3)
+        big_endian = header.file_meta.get("TransferSyntaxUID") == ExplicitVRBigEndian
+        if big_endian and pixel_vr not in ({"OB", "OW"} if bits_allocated == 8 else {"OW"}):
+            # Nothing says whether the bytes of an OB of 16-bit samples were swapped: both kinds exist.
+            raise NotEncoded(
+                f"big endian Pixel Data of {bits_allocated}-bit samples in VR {pixel_vr or 'unknown'}"
+            )
+        return cls(
+            rows=_number(header, "Rows", at_most=LARGEST_ROWS),
+            columns=_number(header, "Columns", at_most=LARGEST_ROWS),
+            samples=samples,
+            frames=_number(header, "NumberOfFrames", at_most=2**31 - 1, missing=1),
+            bits_allocated=bits_allocated,
+            bits_stored=bits_stored,
+            signed=_number(header, "PixelRepresentation", at_least=0, at_most=1) == 1,
+            photometric_interpretation=_photometric_interpretation(header),
+            planar=samples > 1 and _number(header, "PlanarConfiguration", at_least=0, at_most=1) == 1,
+            big_endian=big_endian and bits_allocated == 16,
+            swapped=big_endian and bits_allocated == 8 and pixel_vr == "OW",
+        )
+
+    @property
+    def frame_length(self) -> int:
+        """Tell the bytes of one frame."""
+        return self.rows * self.columns * self.samples * self.bits_allocated // 8
+
+    @property
+    def length(self) -> int:
+        """Tell the bytes of all frames, without the padding byte of an odd length."""
+        return self.frame_length * self.frames
+
+    def check_length(self, pixel_length: int) -> None:
+        """Refuse a value that is not exactly the frames the header promises, and a padding byte.
+
+        Raises:
+            NotEncoded: frames are missing, or there are bytes nobody describes and encoding would drop.
+        """
+        padded = self.length + self.length % 2
+        if pixel_length != padded and (self.swapped or pixel_length != self.length):
+            raise NotEncoded(f"Pixel Data is {pixel_length} bytes, its attributes describe {self.length}")
+
+    def unpadded(self, pixels: bytes) -> bytes:
+        """Return the value as received without its padding byte; in swapped words that is the last but one."""
+        if len(pixels) == self.length:
+            return pixels
+        return pixels[:-2] + pixels[-1:] if self.swapped else pixels[: self.length]
+
+    def in_order(self, pixels: bytes) -> memoryview:
+        """Return the value with swapped words put right, so that frames can be cut from it."""
+        if self.swapped:
+            pixels = np.frombuffer(pixels, "<u2").byteswap().tobytes()
+        return memoryview(pixels)[: self.length]
+
+    def pieces(self, pixels: memoryview) -> Iterator[memoryview]:
+        """Cut Pixel Data, in order, into frames."""
+        return (pixels[start : start + self.frame_length] for start in range(0, self.length, self.frame_length))
+
+    def array(self, piece: memoryview) -> Samples:
+        """Return one frame as (rows, columns) or (rows, columns, samples) in this machine's byte order."""
+        values = np.frombuffer(piece, self._received_type)
+        if self.samples == 1:
+            values = values.reshape(self.rows, self.columns)
+        elif self.planar:
+            values = values.reshape(self.samples, self.rows, self.columns).transpose(1, 2, 0)
+        else:
+            values = values.reshape(self.rows, self.columns, self.samples)
+        return np.ascontiguousarray(values, self._received_type.newbyteorder("="))
+
+    def piece(self, array: Samples) -> bytes:
+        """Return the bytes one frame was received in: what `array` did, undone."""
+        if self.planar:
+            array = np.moveaxis(array, -1, 0)
+        return array.astype(self._received_type).tobytes()
+
+    def fills_unused_bits(self, piece: memoryview) -> bool:
+        """Tell whether bits above Bits Stored hold more than the sign: they would be lost (PS3.5 8.1.1)."""
+        if self.bits_stored == self.bits_allocated:
+            return False
+        values = np.frombuffer(piece, self._received_type)
+        low = -(1 << self.bits_stored - 1) if self.signed else 0
+        return int(values.min()) < low or int(values.max()) >= low + (1 << self.bits_stored)
+
+    @property
+    def _received_type(self) -> np.dtype[np.generic]:
+        order = ">" if self.big_endian else "<"
+        return np.dtype(f"{order}{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
+
+
+def _bits_allocated(header: Dataset) -> int:
+    bits = _number(header, "BitsAllocated", at_most=64)
+    if bits not in {8, 16}:
+        raise NotEncoded(f"{bits}-bit pixels")
+    return bits
+
+
+def _bits_stored(header: Dataset, bits_allocated: int) -> int:
+    bits = _number(header, "BitsStored", at_most=bits_allocated)
+    if _number(header, "HighBit", at_least=0, at_most=63) != bits - 1:
+        raise NotEncoded("High Bit is not Bits Stored - 1")  # PS3.5 8.1.1 has not allowed it since 2011
+    if bits <= 8 < bits_allocated:
+        raise NotEncoded("at most 8 of 16 bits are stored, and decoders disagree about that")  # docs/adr/0003
+    return bits
+
+
+def _photometric_interpretation(header: Dataset) -> str:
+    text = _value(header, "PhotometricInterpretation")
+    if not isinstance(text, str) or not text.strip():
+        raise NotEncoded("Photometric Interpretation is missing or not one word")
+    return text.strip()
+
+
+def _number(header: Dataset, keyword: str, *, at_least: int = 1, at_most: int, missing: int | None = None) -> int:
+    value = _value(header, keyword)
+    if missing is not None and value in (None, ""):
+        return missing
+    if not isinstance(value, int) or not at_least <= value <= at_most:
+        raise NotEncoded(f"{keyword} is missing or absurd")
+    return int(value)
+
+
+def _value(header: Dataset, keyword: str) -> object:
+    try:
+        return header.get(keyword)
+    except UNREADABLE:
+        return None

@@ -1,0 +1,223 @@
+"""Write a DICOMDIR (PS3.10 8.6, PS3.3 F): what the objects say, byte for byte, and nothing that they do not.
+
+Own, because no tool at hand lists every object a hospital has: docs/adr/0006-disc.md has what was measured.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import zip_longest
+from struct import error, pack
+
+from pydicom import Dataset
+from pydicom.errors import BytesLengthException
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_dataset
+
+from pipeline.dicom.header import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from pipeline.disc.model import EXPLICIT
+from pipeline.disc.objects import records
+from pipeline.disc.objects.arrangement import PatientNode, Placed, SeriesNode, StudyNode
+from pipeline.disc.objects.entry import Entry
+from pipeline.disc.objects.guards import UNKNOWN_PATIENT_ID
+from pipeline.disc.objects.records import Key
+from pipeline.line.intake import DIRECTORY_STORAGE
+
+UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"  # type 1 keys of objects without any date; as DCMTK does
+_LONG = frozenset({"OB", "OW", "SQ", "UN", "UT"})
+_OLD_FORMS = {
+    "DA": re.compile(rb"(\d{4})\.(\d\d)\.(\d\d)"),
+    "TM": re.compile(rb"(\d\d):(\d\d):(\d\d)(\.\d+)?"),
+}
+_IN_USE = 0xFFFF
+# What pydicom raises for values that are none of their VR.
+_GARBLED = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    NotImplementedError,
+    BytesLengthException,
+    error,
+)
+_ITEM = b"\xfe\xff\x00\xe0"
+
+
+@dataclass
+class _Record:
+    """One directory record: its elements behind the offsets, and the records below it."""
+
+    kind: str
+    elements: bytes
+    children: list["_Record"] = field(default_factory=list)
+    offset: int = 0
+
+    @property
+    def length(self) -> int:
+        return 8 + len(self._head(0, 0)) + len(self.elements)
+
+    def _head(self, following: int, below: int) -> bytes:
+        return b"".join(
+            (
+                element(0x00041400, "UL", pack("<L", following)),
+                element(0x00041410, "US", pack("<H", _IN_USE)),
+                element(0x00041420, "UL", pack("<L", below)),
+                element(0x00041430, "CS", self.kind.encode()),
+            )
+        )
+
+    def written(self, following: "_Record | None") -> bytes:
+        below = self.children[0].offset if self.children else 0
+        body = self._head(following.offset if following else 0, below) + self.elements
+        return _ITEM + pack("<L", len(body)) + body
+
+
+def dicomdir(patients: Sequence[PatientNode], file_set_id: str) -> bytes:
+    """Return the DICOMDIR of the arranged objects, whose files must be in Explicit VR encoding."""
+    roots = [_patient(patient) for patient in patients]
+    in_order = list(_flattened(roots))
+    meta = _file_meta(file_set_id, [record for record, _ in in_order])
+    sequence = 12  # (0004,1220), its VR and its length
+    offset = len(_opening(meta, file_set_id, 0, 0)) + sequence
+    for record, _ in in_order:
+        record.offset = offset
+        offset += record.length
+    opening = _opening(meta, file_set_id, roots[0].offset, roots[-1].offset)
+    body = b"".join(record.written(following) for record, following in in_order)
+    return opening + pack("<HH2s2sL", 0x0004, 0x1220, b"SQ", b"", len(body)) + body
+
+
+def _flattened(siblings: Sequence[_Record]) -> Iterator[tuple[_Record, _Record | None]]:
+    """Yield every record with the one beside it, parents before what is below them."""
+    for record, following in zip_longest(siblings, siblings[1:]):
+        yield record, following
+        yield from _flattened(record.children)
+
+
+def _opening(meta: bytes, file_set_id: str, first: int, last: int) -> bytes:
+    """Return everything before the records; its length does not depend on the offsets."""
+    head = b"".join(
+        (
+            element(0x00041130, "CS", file_set_id.encode()),
+            element(0x00041200, "UL", pack("<L", first)),
+            element(0x00041202, "UL", pack("<L", last)),
+            element(0x00041212, "US", pack("<H", 0)),  # File-set Consistency Flag: no known inconsistencies
+        )
+    )
+    return b"\0" * 128 + b"DICM" + meta + head
+
+
+def _file_meta(file_set_id: str, in_order: Sequence[_Record]) -> bytes:
+    """Return file meta information; the same objects under the same File-set ID get the same UID (PS3.5 B.2)."""
+    digest = hashlib.sha256(file_set_id.encode())
+    for record in in_order:
+        digest.update(record.elements)
+    uid = f"2.25.{int.from_bytes(digest.digest()[:16], 'big')}"
+    body = b"".join(
+        (
+            element(0x00020001, "OB", b"\0\1"),
+            element(0x00020002, "UI", DIRECTORY_STORAGE.encode()),
+            element(0x00020003, "UI", uid.encode()),
+            element(0x00020010, "UI", EXPLICIT.encode()),
+            element(0x00020012, "UI", IMPLEMENTATION_CLASS_UID.encode()),
+            element(0x00020013, "SH", IMPLEMENTATION_VERSION_NAME.encode()),
+        )
+    )
+    return element(0x00020000, "UL", pack("<L", len(body))) + body
+
+
+def _patient(node: PatientNode) -> _Record:
+    elements = _keys(node.first, records.PATIENT, {"patient id": UNKNOWN_PATIENT_ID})
+    return _Record("PATIENT", elements, [_study(study) for study in node.studies])
+
+
+def _study(node: StudyNode) -> _Record:
+    instead = {"study id": node.first.text(records.ACCESSION) or "1"}
+    return _Record("STUDY", _keys(node.first, records.STUDY, instead), [_series(one) for one in node.series])
+
+
+def _series(node: SeriesNode) -> _Record:
+    first = node.objects[0].entry
+    instead = {"number": str(node.ordinal), "modality": "OT"}
+    return _Record("SERIES", _keys(first, records.SERIES, instead), [_leaf(one) for one in node.objects])
+
+
+def _leaf(placed: Placed) -> _Record:
+    entry = placed.entry
+    references = b"".join(
+        (
+            element(0x00041500, "CS", "\\".join(placed.file_id).encode()),
+            element(0x00041510, "UI", entry.sop_class_uid.encode()),
+            element(0x00041511, "UI", entry.key.sop_instance_uid.encode()),
+            element(0x00041512, "UI", entry.transfer_syntax_uid.encode()),
+        )
+    )
+    instead = {"number": str(placed.ordinal), "label": "UNNAMED"}
+    return _Record(entry.kind, references + _keys(entry, records.KEYS[entry.kind], instead))
+
+
+def _keys(entry: Entry, keys: Sequence[Key], instead: dict[str, str]) -> bytes:
+    written = []
+    for key in keys:
+        value = _narrowed(key, entry.values.get(key.tag, b""))
+        if value:
+            written.append(element(key.tag, key.vr, value))
+        elif key.otherwise != "leave out":
+            written.append(element(key.tag, key.vr, _substitute(key, entry, instead)))
+    return b"".join(written)
+
+
+def _substitute(key: Key, entry: Entry, instead: dict[str, str]) -> bytes:
+    """Return what stands in a key the object has no value for; another date or time of its own comes first."""
+    if key.otherwise in {"date", "time"}:
+        tags, unknown = (records.DATES, UNKNOWN_DATE) if key.otherwise == "date" else (records.TIMES, UNKNOWN_TIME)
+        return next((_narrowed(key, value) for tag in tags if (value := entry.values.get(tag))), unknown.encode())
+    return instead.get(key.otherwise, "").encode()
+
+
+def _narrowed(key: Key, value: bytes) -> bytes:
+    """Return a value as a record has it.
+
+    Of a document's content only what modifies its title (PS3.3 F.5.25); dates and times as they are written
+    since DICOM 3.0 (PS3.5 6.2), because readers sort by them.
+    """
+    if key.vr in {"DA", "TM"}:
+        old = _OLD_FORMS[key.vr].fullmatch(value)
+        return b"".join(old.groups(b"")) if old else value
+    if key.tag != records.CONTENT_SEQUENCE or not value:
+        return value
+    try:
+        return _title_modifiers(value)
+    except _GARBLED:
+        return b""  # the key may be left out; the object holds what it holds
+
+
+def _title_modifiers(value: bytes) -> bytes:
+    whole = read_dataset(
+        BytesIO(element(records.CONTENT_SEQUENCE, "SQ", value)), is_implicit_VR=False, is_little_endian=True
+    )
+    modifiers = [
+        item for item in whole[records.CONTENT_SEQUENCE].value if item.get("RelationshipType") == "HAS CONCEPT MOD"
+    ]
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    for item in modifiers:
+        one = DicomBytesIO()
+        one.is_little_endian, one.is_implicit_VR = True, False
+        write_dataset(one, Dataset(item))
+        buffer.write(_ITEM + pack("<L", len(one.getvalue())) + one.getvalue())
+    return buffer.getvalue()
+
+
+def element(tag: int, vr: str, value: bytes) -> bytes:
+    """Return one element in Explicit VR Little Endian, padded to even length (PS3.5 7.1.2)."""
+    if len(value) % 2:
+        value += b"\0" if vr in {"UI", "OB", "UN"} else b" "
+    if vr in _LONG:
+        return pack("<HH2s2xL", tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
+    return pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value

@@ -1,0 +1,127 @@
+"""What is on a medium, whatever it is in: an ISO image, a ZIP file, a folder (a mounted disc, a USB stick)."""
+
+import contextlib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pyzipper
+
+from pipeline.disc.formats.iso9660 import File, Volume, pieces_of, read_volume
+
+PIECE = 1 << 20
+_IS_ENCRYPTED = 1  # bit of the general purpose flag
+
+
+class Damaged(Exception):
+    """Say why a ZIP file, or a file in it, cannot be read."""
+
+
+class Contents(Protocol):
+    """Files by path on the medium, in the order of the medium, with their lengths."""
+
+    volume_id: str | None
+    files: dict[str, int]
+    folders: frozenset[str]
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield the bytes of a file, piece by piece; raises Damaged or OSError."""
+
+    def close(self) -> None:
+        """Close what was opened."""
+
+
+@contextlib.contextmanager
+def _read() -> Iterator[None]:
+    """Say Damaged of whatever the readers of ZIP files raise: of a garbled one, a dozen kinds."""
+    try:
+        yield
+    except Exception as error:
+        raise Damaged(str(error).strip() or type(error).__name__) from error
+
+
+def read_all(contents: Contents, path: str) -> bytes:
+    """Return a whole file."""
+    return b"".join(contents.pieces(path))
+
+
+class IsoContents:
+    """An ISO image by the names of its primary tree, as a reader without Joliet and Rock Ridge sees it.
+
+    `by_long_names`: by Joliet's instead, as Windows does, where the image has them.
+    """
+
+    def __init__(self, path: Path, *, by_long_names: bool = False) -> None:
+        self.volume: Volume = read_volume(path)
+        self._image = path.open("rb")
+        joliet = self.volume.joliet if by_long_names else None
+        self._tree = joliet or self.volume.primary
+        self.volume_id: str | None = self.volume.primary.volume_id
+        self.files = {name: file.size for name, file in self._tree.files.items()}
+        self.folders = self._tree.folders
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield the bytes of a file; fewer than its length where the image is cut."""
+        yield from pieces_of(self._image, self._tree.files[path])
+
+    def on_image(self) -> list[File]:
+        """Return the files with the places where they lie, in the order of the image."""
+        return list(self._tree.files.values())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._image.close()
+
+
+class ZipContents:
+    """A ZIP file, encrypted or not; `pass_phrase` opens the former."""
+
+    volume_id: str | None = None
+
+    def __init__(self, path: Path, pass_phrase: str | None = None) -> None:
+        with _read():
+            if pass_phrase is None:
+                self._archive = zipfile.ZipFile(path)
+                _refuse_encrypted(self._archive)
+            else:
+                self._archive = pyzipper.AESZipFile(path)
+                self._archive.setpassword(pass_phrase.encode())
+        self.files = {one.filename: one.file_size for one in self._archive.infolist() if not one.is_dir()}
+        self.folders = frozenset(str(parent) for name in self.files for parent in Path(name).parents)
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield the bytes of a file; its checksum is verified on the way. Raises Damaged."""
+        with _read(), self._archive.open(path) as file:
+            while piece := file.read(PIECE):
+                yield piece
+
+    def close(self) -> None:
+        """Close the file."""
+        self._archive.close()
+
+
+def _refuse_encrypted(archive: zipfile.ZipFile) -> None:
+    if any(one.flag_bits & _IS_ENCRYPTED for one in archive.infolist()):
+        raise Damaged("it is encrypted: with --encrypted its pass phrase is asked for")
+
+
+class FolderContents:
+    """A folder: a disc that is mounted, or a stick."""
+
+    volume_id: str | None = None
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        found = sorted(one for one in path.rglob("*") if not one.is_symlink())
+        self.files = {one.relative_to(path).as_posix(): one.stat().st_size for one in found if one.is_file()}
+        self.folders = frozenset(one.relative_to(path).as_posix() for one in found if one.is_dir())
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield the bytes of a file."""
+        with (self._path / path).open("rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
+
+    def close(self) -> None:
+        """Do nothing: nothing stays open."""

@@ -1,0 +1,1 @@
+"""Discs of studies to which instances were added later."""

@@ -1,0 +1,1 @@
+"""Make a disc: from files to an image that was read back."""

@@ -1,0 +1,81 @@
+"""Put together what a disc consists of: its index, its pages, its pictures, and links to its objects."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.disc.dicomdir.dicomdir import dicomdir
+from pipeline.disc.make.tree import plant
+from pipeline.disc.make.viewer import ViewerFile
+from pipeline.disc.model import DiscOptions, LeftOut, Medium, PlaceInSet, SeriesUIDs, StudyOnDisc
+from pipeline.disc.objects import records
+from pipeline.disc.objects.arrangement import PatientNode, placed
+from pipeline.disc.pages.names import volume_id
+from pipeline.disc.pages.pages import SUMS, Story, checksums, pages
+from pipeline.disc.pages.summary import patient_of, study_of
+from pipeline.disc.verify.read_back import DICOMDIR
+from pipeline.spool.digest import sha256_of
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What goes onto a disc."""
+
+    patients: Sequence[PatientNode]
+    pictures: Mapping[SeriesUIDs, bytes]
+    left_out: Sequence[LeftOut]
+    viewer: Sequence[ViewerFile]
+    place: PlaceInSet | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A tree that is ready to be written, and the SHA-256 of every file in it by its path on the disc."""
+
+    tree: Mapping[str, Path]
+    expected: Mapping[str, str]
+    volume_id: str
+    medium: Medium
+    studies: tuple[StudyOnDisc, ...]
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all files."""
+        return sum(file.stat().st_size for file in self.tree.values())
+
+
+def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) -> Composed:
+    """Make the files of a disc that are made for it in `folder`, and return the tree of all of them."""
+    patients, pictures = parts.patients, parts.pictures
+    objects = list(placed(patients))
+    place = parts.place
+    hashes_of_objects = [one.entry.sha256 for one in objects]
+    named = volume_id(patients[0].studies[0].first.text(records.STUDY_DATE), hashes_of_objects)
+    named = f"{place.set_id}_{place.number}" if place else named
+    studies = tuple(study_of(study) for patient in patients for study in patient.studies)
+    places = {uids: f"IHE_PDI/T{number:07d}.JPG" for number, uids in enumerate(pictures, 1)}
+    story = Story(
+        patients=tuple(patient_of(patient.first) for patient in patients),
+        whose={
+            study.first.key.study_instance_uid: patient_of(patient.first)
+            for patient in patients
+            for study in patient.studies
+        },
+        studies=studies,
+        left_out=tuple(parts.left_out),
+        decoded_from=tuple(one.entry.decoded_from for one in objects if one.entry.decoded_from is not None),
+        pictures=places,
+        volume_id=named,
+        medium=medium,
+        options=options,
+        place=place,
+    )
+    files = {DICOMDIR: dicomdir(patients, named), **pages(story)}
+    files |= {places[uids]: picture for uids, picture in pictures.items()}
+    hashes = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+    hashes |= {one.path: one.entry.sha256 for one in objects}
+    files[SUMS] = checksums(hashes.items())
+    hashes[SUMS] = hashlib.sha256(files[SUMS]).hexdigest()
+    hashes |= {"/".join(file.place): sha256_of(file.path) for file in parts.viewer}
+    return Composed(plant(folder, objects, parts.viewer, files), hashes, named, medium, studies)

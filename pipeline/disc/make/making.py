@@ -1,0 +1,192 @@
+"""Make discs: look at every object, refuse what is not one patient's, write, read back, and only then name them.
+
+Whatever goes wrong, the hidden folder everything is made in is removed, and nothing is left that could be
+taken for a disc, or for all of a set.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.disc.errors import NameInUse, NoSpace, TooLarge
+from pipeline.disc.formats.archive import check_pass_phrase
+from pipeline.disc.formats.scratch import scratch_beside
+from pipeline.disc.make.composition import Composed, Parts, compose
+from pipeline.disc.make.loading import Load, fitted, loaded, may_be_set, must_be_set
+from pipeline.disc.make.sets import made_set
+from pipeline.disc.make.viewer import viewer_files
+from pipeline.disc.make.writing import Making, Written, measured, proven, written_archive, written_image
+from pipeline.disc.model import CD, DVD, Disc, DiscOptions, LeftOut, Progress, Source
+from pipeline.disc.pages.summary import instances_of, patient_of
+from pipeline.events import Event, emit
+from pipeline.processes.workshop import Workshop
+from pipeline.spool.filing import give_name
+from pipeline.spool.spool import flush_path
+
+
+def _say_nothing(_stage: str, _done: int, _total: int) -> None:
+    pass
+
+
+def make_disc(
+    sources: Sequence[Source], target: Path, options: DiscOptions, progress: Progress = _say_nothing
+) -> Disc:
+    """Make a disc of `sources` as the file `target`, and return it once it has been read back.
+
+    `progress(stage, done, total)` hears of `read`, `decode` (objects), `write` and `verify` (bytes); what it
+    raises calls everything off. The sources are linked, not copied, and must not change meanwhile.
+
+    Raises:
+        NoDisc: its class and `kind` say why there can be none (more than one patient, too large, ...).
+        UnfitViewer: a person must look at the viewer's folder.
+        Transient: not now: no space, an image that could not be written or is not as it was meant.
+    """
+    (disc,) = make_discs(sources, target, replace(options, sets=False), progress)
+    return disc
+
+
+def make_discs(
+    sources: Sequence[Source], target: Path, options: DiscOptions, progress: Progress = _say_nothing
+) -> tuple[Disc, ...]:
+    """Make the file `target`, or of what exceeds its medium a set, where the options allow it.
+
+    A set of `A1.iso` is the folder `A1` with `A1-1of3.iso` and so on, each a complete disc. It appears by one
+    rename once every disc was read back: all of it or nothing. Raises as `make_disc` does.
+    """
+    for one in (target, *([_folder_of_set(target)] if options.sets else [])):
+        if os.path.lexists(one):  # also a link that leads nowhere
+            raise NameInUse(f"{one} exists already and stays as it is")
+    if options.pass_phrase is not None:
+        check_pass_phrase(options.pass_phrase)
+    viewer = viewer_files(options.viewer, options.viewer_at) if options.viewer else ()
+    with scratch_beside(target) as scratch, _workshop(options.workers) as workshop, _full_disk_is_no_space():
+        return _made(sources, Making(target, options, viewer, scratch, workshop, progress))
+
+
+def _folder_of_set(target: Path) -> Path:
+    return target.with_name(target.stem)
+
+
+def _made(sources: Sequence[Source], making: Making) -> tuple[Disc, ...]:
+    options = making.options
+    load = loaded(sources, making)
+    if not must_be_set(load, making):
+        try:
+            one = _written(load, making)
+        except TooLarge:  # by a little: what was estimated to fit does not
+            if not may_be_set(making):
+                raise
+        else:
+            _publish(one.file, making.target)
+            return (_disc(one, making.target, load, options),)
+    written = made_set(load, making)
+    return tuple(
+        _disc(one, path, load, options) for one, path in zip(written, _publish_set(written, making), strict=True)
+    )
+
+
+def _written(load: Load, making: Making) -> Written:
+    """Compose and write the disc; what turns out too large for a CD by a little becomes a DVD with `auto`."""
+    parts = Parts(load.patients, load.pictures, load.left_out, making.viewer)
+    may_grow = making.options.media == "auto" and load.medium.name == CD.name
+    for number, candidate in enumerate((load.medium, fitted(DVD, making)) if may_grow else (load.medium,)):
+        composed = compose(making.scratch / f"files{number}", parts, candidate, making.options)
+        try:
+            if making.options.container == "zip":
+                file = written_archive(composed, making)
+            else:
+                file = written_image(composed, measured(composed, making), making)
+        except TooLarge:
+            if candidate.name == DVD.name or not may_grow:
+                raise
+        else:
+            return Written(composed, file, proven(composed, file, making), load.patients)
+    raise AssertionError
+
+
+def _publish(written: Path, target: Path) -> None:
+    """Give the disc its name: the moment it becomes true."""
+    if not give_name(written, target):
+        raise NameInUse(f"{target} has appeared meanwhile and stays as it is")
+    flush_path(target.parent)
+
+
+def _publish_set(written: Sequence[Written], making: Making) -> list[Path]:
+    """Give the whole set its name by one rename: all of it appears, or nothing."""
+    beside, folder = making.scratch / "set", _folder_of_set(making.target)
+    beside.mkdir()
+    stem, suffix = making.target.stem, making.target.suffix
+    names = [f"{stem}-{number}of{len(written)}{suffix}" for number in range(1, len(written) + 1)]
+    for one, name in zip(written, names, strict=True):
+        one.file.rename(beside / name)
+    flush_path(beside)
+    if os.path.lexists(folder):
+        raise NameInUse(f"{folder} has appeared meanwhile and stays as it is")
+    beside.rename(folder)
+    flush_path(folder.parent)
+    return [folder / name for name in names]
+
+
+def _disc(one: Written, path: Path, load: Load, options: DiscOptions) -> Disc:
+    size = path.stat().st_size
+    _report(one.composed, load.left_out, size)
+    return Disc(
+        path=path,
+        size=size,
+        sha256=one.sha256,
+        volume_id=one.composed.volume_id,
+        medium=one.composed.medium,
+        patient=patient_of(one.patients[0].first),
+        studies=one.composed.studies,
+        instances=instances_of(one.patients),
+        left_out=load.left_out,
+        duplicates=load.duplicates,
+        replaces=options.replaces,
+        made_at=options.made_at,
+        place=one.place,
+    )
+
+
+@contextlib.contextmanager
+def _workshop(workers: int) -> Iterator[Workshop]:
+    """Open a workshop; its processes start with the first compressed object, and not before."""
+    workshop = Workshop(workers or os.cpu_count() or 1)
+    try:
+        yield workshop
+    finally:
+        workshop.close()
+
+
+@contextlib.contextmanager
+def _full_disk_is_no_space() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise NoSpace("the disk became full while the disc was made") from error
+        raise
+
+
+def _report(composed: Composed, left_out: Sequence[LeftOut], size: int) -> None:
+    """Write to the log what was made, and every object that is not there; a file's name may be a person's."""
+    for one in left_out:
+        emit(
+            Event.LEFT_OUT,
+            logging.WARNING,
+            volume=composed.volume_id,
+            instance=one.sop_instance_uid,
+            reason=one.reason,
+        )
+    emit(
+        Event.DISC_MADE,
+        volume=composed.volume_id,
+        studies=",".join(study.study_instance_uid for study in composed.studies),
+        instances=sum(study.instances for study in composed.studies),
+        left_out=len(left_out),
+        bytes=size,
+        medium=composed.medium.name,
+    )

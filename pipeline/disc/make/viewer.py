@@ -1,0 +1,82 @@
+"""The site's own viewer, from a folder it is licensed to hand out; none is ever shipped with this program."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.disc.errors import UnfitViewer
+from pipeline.disc.formats.recognition import HEAD, what_dicom
+from pipeline.disc.make.viewer_names import check_names
+from pipeline.events import escaped
+
+RESERVED = ("DICOMDIR", "DICOM", "IHE_PDI", "README.TXT", "INDEX.HTM", "SHA256.TXT")
+AUTORUN = "AUTORUN.INF"  # programs that start by themselves are blocked where it matters, and mistrusted elsewhere
+_MOST_FOLDERS = 64  # one in the other; a disc holds far fewer
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerFile:
+    """A file of the viewer and its place on the disc."""
+
+    path: Path
+    place: tuple[str, ...]
+    size: int
+
+
+def viewer_files(folder: Path, at: Literal["VIEWER", "root"]) -> tuple[ViewerFile, ...]:
+    """Return every file of the viewer with its place on the disc; AUTORUN.INF is left out.
+
+    Raises UnfitViewer, naming the file and the remedy, where one cannot be read or cannot be on a disc under its
+    name, by whichever of its names a reader goes; where a link leads out of the folder; and where one is of DICOM.
+    """
+    prefix: tuple[str, ...] = ("VIEWER",) if at == "VIEWER" else ()
+    try:
+        root = folder.resolve(strict=True)
+        files = tuple(_below(root, root, prefix))
+    except OSError as error:
+        at_fault = escaped(error.filename or folder)
+        raise UnfitViewer(f"viewer folder {folder}: {at_fault}: {error.strerror}: mend or remove it") from error
+    if not files:
+        raise UnfitViewer(f"viewer folder {folder} holds no file")
+    check_names((file.place for file in files), (*RESERVED, AUTORUN) if at == "root" else ())
+    return files
+
+
+def _below(folder: Path, root: Path, prefix: tuple[str, ...]) -> Iterator[ViewerFile]:
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False) and len(prefix) < _MOST_FOLDERS:
+            yield from _below(path, root, (*prefix, entry.name))
+        elif entry.name.upper() != AUTORUN:
+            yield _file(path, root, (*prefix, entry.name))
+
+
+def _file(path: Path, root: Path, place: tuple[str, ...]) -> ViewerFile:
+    """Return the file; nothing but a file is opened: whoever opens a pipe waits."""
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: it leads to itself
+        raise _unfit(path, "is a link that leads nowhere, or where nobody may look: mend or remove it") from error
+    if not real.is_relative_to(root):
+        raise _unfit(path, "is a link that leads out of the folder: put the file itself there")
+    status = real.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise _unfit(path, "is a link to a folder, or lies too deep: put the folder itself there")
+    if not stat.S_ISREG(status.st_mode):
+        raise _unfit(path, "is no file, but a pipe, a socket or a device: remove it")
+    if status.st_size >= 1 << 32:
+        raise _unfit(path, "is 4 GiB or larger: remove it")
+    with real.open("rb") as file:
+        found = what_dicom(file.read(HEAD))
+    if found:  # it may be another patient's, and viewers show whatever lies on a disc
+        raise _unfit(path, f"is {found}: remove it")
+    return ViewerFile(real, place, status.st_size)
+
+
+def _unfit(path: Path, fault: str) -> UnfitViewer:
+    return UnfitViewer(f"viewer file {escaped(path)} {fault}")

@@ -1,0 +1,104 @@
+"""Write what has been composed, as an image or a ZIP file, and read it back."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.disc.errors import NotAsWritten, TooLarge
+from pipeline.disc.formats.archive import write_archive
+from pipeline.disc.formats.image import image_size, write_image
+from pipeline.disc.formats.scratch import check_space
+from pipeline.disc.make.composition import Composed
+from pipeline.disc.make.tree import graft_points
+from pipeline.disc.make.viewer import ViewerFile
+from pipeline.disc.model import DiscOptions, Medium, PlaceInSet, Progress
+from pipeline.disc.objects.arrangement import Tree
+from pipeline.disc.verify.read_back import read_back
+from pipeline.processes.workshop import Workshop
+from pipeline.spool.spool import flush_path
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What every stage of making one disc, or one set, needs."""
+
+    target: Path
+    options: DiscOptions
+    viewer: tuple[ViewerFile, ...]
+    scratch: Path
+    workshop: Workshop
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A disc that has been written and read back, and has no name yet."""
+
+    composed: Composed
+    file: Path
+    sha256: str
+    patients: Tree
+    place: PlaceInSet | None = None
+
+
+def check_capacity(needed: int, medium: Medium) -> None:
+    """Raise TooLarge, with both sizes, where the medium does not hold so many bytes."""
+    if medium.capacity_bytes is not None and needed > medium.capacity_bytes:
+        raise TooLarge(
+            f"the disc would be {needed:,} bytes; a {medium.name.upper()} holds {medium.capacity_bytes:,}",
+            needed_bytes=needed,
+            capacity_bytes=medium.capacity_bytes,
+        )
+
+
+def measured(composed: Composed, making: Making, name: str = "image") -> int:
+    """Return how many bytes the image `name` will have, exactly; raises TooLarge where its medium holds fewer."""
+    grafts = making.scratch / f"{name}.grafts"
+    grafts.write_bytes(graft_points(composed.tree, making.scratch / f"{name}.links"))
+    size = image_size(grafts, making.scratch / name, composed.volume_id, making.options.programs)
+    check_capacity(size, composed.medium)
+    return size
+
+
+def written_image(composed: Composed, size: int, making: Making, name: str = "image") -> Path:
+    """Write the image `name` that was measured to have `size` bytes."""
+    image, grafts = making.scratch / name, making.scratch / f"{name}.grafts"
+    check_space(making.scratch, size)
+    write_image(
+        grafts,
+        image,
+        composed.volume_id,
+        making.options.programs,
+        lambda done: making.progress("write", done, size),
+    )
+    if image.stat().st_size != size:
+        raise NotAsWritten(f"the image has {image.stat().st_size:,} bytes, not the {size:,} it was to have")
+    return image
+
+
+def written_archive(composed: Composed, making: Making) -> Path:
+    """Write the ZIP file."""
+    size = composed.size
+    check_capacity(size, composed.medium)
+    check_space(making.scratch, size)
+    archive = making.scratch / "archive"
+    progress = making.progress
+    write_archive(composed.tree, archive, making.options.pass_phrase, lambda done: progress("write", done, size))
+    return archive
+
+
+def proven(composed: Composed, written: Path, making: Making) -> str:
+    """Read the medium back while the system brings it to the disk; return its SHA-256."""
+    total = composed.size
+    with ThreadPoolExecutor(1, thread_name_prefix="flush") as beside:
+        flushed = beside.submit(flush_path, written)
+        sha256 = read_back(
+            written,
+            composed.volume_id,
+            composed.expected,
+            making.options.pass_phrase,
+            making.workshop,
+            lambda done: making.progress("verify", done, total),
+        )
+        flushed.result()
+    return sha256

@@ -1,0 +1,153 @@
+"""The order of a disc: patients, studies, series, objects, and the file each object gets.
+
+Numbers count over the whole disc, so no two records can ever name the same file, and readers that go by
+the DICOMDIR read the medium from front to back (docs/adr/0006-disc.md).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.disc.objects import records
+from pipeline.disc.objects.entry import Entry, number
+from pipeline.disc.objects.guards import Identity
+
+MOST = 999_999  # of each: six digits
+_OF_PATIENT = (records.PATIENT_ID, records.PATIENT_NAME, records.ISSUER, records.BIRTH_DATE, records.SEX)
+_OF_STUDY = (records.STUDY_DATE, records.STUDY_TIME, records.ACCESSION, records.STUDY_DESCRIPTION)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An object and its place on the disc, `DICOM/ST000001/SE000001/IM000001`."""
+
+    entry: Entry
+    file_id: tuple[str, ...]
+    ordinal: int  # within its series, from 1
+
+    @property
+    def path(self) -> str:
+        """Return its path on the disc."""
+        return "/".join(self.file_id)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesNode:
+    """A series: its objects in order."""
+
+    objects: tuple[Placed, ...]
+    ordinal: int  # within its study
+
+
+@dataclass(frozen=True, slots=True)
+class StudyNode:
+    """A study: its series in order; `first` is the object that speaks for it."""
+
+    series: tuple[SeriesNode, ...]
+    first: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class PatientNode:
+    """A patient: the studies in order; `first` is the object that speaks for the patient."""
+
+    studies: tuple[StudyNode, ...]
+    first: Entry
+
+
+Tree = tuple[PatientNode, ...]
+
+
+def arranged(entries: Sequence[Entry], *, one_patient: bool) -> tuple[PatientNode, ...]:
+    """Return the objects as a tree. `one_patient` says that the guard has found them all of one."""
+    if len(entries) > MOST:
+        raise ValueError(f"a disc holds {MOST} objects at most")
+    counters = _Counters()
+    people = [list(entries)] if one_patient else _people(entries)
+    return tuple(_patient(person, counters) for person in people)
+
+
+def _people(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Return the objects of each person; a study is of one, as the guard has found.
+
+    Studies are of the same person where everything they tell is the same, and there is an ID: two persons in one
+    record would be worse than one person in two.
+    """
+    people: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
+    for uid, study in _by_study(entries).items():
+        who = Identity.of(spokesman(study, _OF_PATIENT))
+        people[who.patient_id, who.issuer, who.name, who.birth_date, "" if who.patient_id else uid] += study
+    return [people[key] for key in sorted(people)]
+
+
+def _by_study(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    studies: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        studies[entry.key.study_instance_uid].append(entry)
+    return studies
+
+
+def spokesman(entries: Sequence[Entry], tags: Sequence[int]) -> Entry:
+    """Return the object that tells most of these attributes, the first of them: reports often leave them empty."""
+    return max(entries, key=lambda entry: sum(bool(entry.values.get(tag)) for tag in tags))
+
+
+def series_of(patients: Sequence[PatientNode]) -> Iterator[SeriesNode]:
+    """Yield every series in the order of the disc."""
+    for patient in patients:
+        for study in patient.studies:
+            yield from study.series
+
+
+def placed(patients: Sequence[PatientNode]) -> Iterator[Placed]:
+    """Yield every object in the order of the disc."""
+    for series in series_of(patients):
+        yield from series.objects
+
+
+@dataclass
+class _Counters:
+    studies: int = 0
+    series: int = 0
+    objects: int = 0
+
+
+def _patient(entries: Sequence[Entry], counters: _Counters) -> PatientNode:
+    studies = sorted(_by_study(entries).values(), key=_study_order)
+    return PatientNode(tuple(_study(study, counters) for study in studies), spokesman(entries, _OF_PATIENT))
+
+
+def _study_order(entries: Sequence[Entry]) -> tuple[str, str, str]:
+    first = spokesman(entries, _OF_STUDY)
+    return first.text(records.STUDY_DATE), first.text(records.STUDY_TIME), first.key.study_instance_uid
+
+
+def _study(entries: Sequence[Entry], counters: _Counters) -> StudyNode:
+    counters.studies += 1
+    groups: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[entry.key.series_instance_uid].append(entry)
+    ordered = sorted(groups.values(), key=_series_order)
+    series = tuple(_series(one, place, counters) for place, one in enumerate(ordered, 1))
+    return StudyNode(series, spokesman(entries, _OF_STUDY))
+
+
+def _series_order(entries: Sequence[Entry]) -> tuple[bool, int, str]:
+    first = entries[0]
+    found = number(first.values.get(records.SERIES_NUMBER, b""))
+    return found is None, found or 0, first.key.series_instance_uid
+
+
+def _series(entries: Sequence[Entry], ordinal: int, counters: _Counters) -> SeriesNode:
+    counters.series += 1
+    folder = ("DICOM", f"ST{counters.studies:06d}", f"SE{counters.series:06d}")
+    objects = []
+    for place, entry in enumerate(sorted(entries, key=_object_order), 1):
+        counters.objects += 1
+        objects.append(Placed(entry, (*folder, f"IM{counters.objects:06d}"), place))
+    return SeriesNode(tuple(objects), ordinal)
+
+
+def _object_order(entry: Entry) -> tuple[bool, int, str]:
+    found = number(entry.values.get(records.INSTANCE_NUMBER, b""))
+    return found is None, found or 0, entry.key.sop_instance_uid

@@ -1,0 +1,88 @@
+"""Make objects fit for the medium: those it does not allow as they are become Explicit VR Little Endian."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.dicom import decoding
+from pipeline.disc.errors import NotAsWritten
+from pipeline.disc.model import EXPLICIT, LeftOut, Medium
+from pipeline.disc.objects.entry import Entry, Unreadable, read
+from pipeline.errors import Transient
+from pipeline.processes.workshop import Workshop
+from pipeline.spool.digest import sha256_of
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Which object to convert, and where to."""
+
+    entry: Entry
+    target: Path
+    scratch: Path
+
+
+def must_be_converted(entry: Entry, medium: Medium) -> bool:
+    """Tell whether the file may not be on the medium as it is."""
+    return entry.transfer_syntax_uid not in medium.allows or not entry.is_part_10
+
+
+def size_on(entry: Entry, medium: Medium) -> int:
+    """Return how large the object will be on the medium, about, in bytes."""
+    return entry.native_size if must_be_converted(entry, medium) else entry.size
+
+
+def convert(task: Task) -> Entry:
+    """Write an object in Explicit VR Little Endian, and read it again as what goes onto the disc.
+
+    Raises:
+        NotDecoded: nobody here can.
+        NotAsWritten: its file is not what it was, or what came out is another object.
+    """
+    if sha256_of(task.entry.path) != task.entry.sha256:
+        raise NotAsWritten("an object's file has changed since it was received")
+    decoded = decoding.decode(decoding.Task(task.entry.path, task.target, task.scratch))
+    try:
+        made = read(decoded.path, decoded.sha256, task.scratch)
+    except Unreadable as error:
+        raise NotAsWritten(f"what was decoded cannot be read: {error}") from error
+    if (made.key, made.sop_class_uid, made.transfer_syntax_uid) != (
+        task.entry.key,
+        task.entry.sop_class_uid,
+        EXPLICIT,
+    ):
+        raise NotAsWritten("what was decoded is another object")
+    before = task.entry.decoded_from or task.entry.transfer_syntax_uid
+    return replace(
+        made,
+        source=task.entry.source,
+        source_sha256=task.entry.source_sha256,
+        decoded_from=before if before != EXPLICIT else None,
+    )
+
+
+def converted(
+    entries: Sequence[Entry], medium: Medium, scratch: Path, workshop: Workshop, progress: Callable[[int], None]
+) -> tuple[list[Entry], list[LeftOut]]:
+    """Return the objects as they go onto the medium, and those that cannot; raises Transient for a full disk."""
+    folder = scratch / "converted"
+    folder.mkdir(exist_ok=True)
+    ready = [entry for entry in entries if not must_be_converted(entry, medium)]
+    tasks = [
+        Task(entry, folder / f"{number:06d}", scratch)
+        for number, entry in enumerate(entries)
+        if must_be_converted(entry, medium)
+    ]
+    left_out = []
+    for number, (task, outcome) in enumerate(workshop.each(convert, tasks), 1):
+        if isinstance(outcome, Transient):
+            raise outcome
+        if isinstance(outcome, Exception):
+            task.target.unlink(missing_ok=True)
+            left_out.append(LeftOut(task.entry.source, task.entry.key, str(outcome)))
+        elif outcome.unfit:
+            left_out.append(LeftOut(task.entry.source, task.entry.key, outcome.unfit))
+        else:
+            ready.append(outcome)
+        progress(number)
+    return ready, left_out

@@ -1,0 +1,166 @@
+"""What the disc has to know of one object: whose it is, where it belongs, and the keys of its directory record."""
+
+import functools
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.dicom.attributes.character_sets import CharacterSet, reads_as_utf_8
+from pipeline.dicom.attributes.elements import TEXT_VRS
+from pipeline.disc.model import EXPLICIT
+from pipeline.disc.objects import records
+from pipeline.disc.objects.raw import LARGEST_FILE, Raw, raw
+from pipeline.disc.objects.records import Key, NoRecord
+from pipeline.line.intake import DIRECTORY_STORAGE, UID
+from pipeline.model import InstanceKey
+
+_SAMPLES, _FRAMES, _BITS_ALLOCATED = 0x00280002, 0x00280008, 0x00280100
+_GEOMETRY = (_SAMPLES, _FRAMES, records.ROWS, records.COLUMNS, _BITS_ALLOCATED)
+WANTED: dict[int, str] = {
+    **dict.fromkeys((records.SOP_CLASS, records.SOP_INSTANCE, records.STUDY_UID, records.SERIES_UID), "UI"),
+    **{key.tag: key.vr for keys in records.KEYS.values() for key in keys},
+    **{key.tag: key.vr for key in (*records.PATIENT, *records.STUDY, *records.SERIES)},
+    **dict.fromkeys(records.DATES, "DA"),
+    **dict.fromkeys(records.TIMES, "TM"),
+    **dict.fromkeys(_GEOMETRY, "US"),
+    _FRAMES: "IS",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object. `values` are raw, in little endian, without padding; sequences only of Explicit VR LE.
+
+    `unfit` says why it cannot be on a disc; `is_part_10` that its file meta information is there and says the
+    same as its data set, so that the file may be on a disc as it is.
+    """
+
+    source: Path
+    path: Path  # the file that goes onto the disc: the source, or what was made of it
+    size: int
+    source_sha256: str
+    sha256: str
+    key: InstanceKey
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    is_part_10: bool
+    data_set: int  # where it begins, in bytes
+    pixel_bytes: int  # as Pixel Data lies in the file
+    values: dict[int, bytes] = field(repr=False)
+    kind: str = ""
+    unfit: str | None = None
+    decoded_from: str | None = None
+
+    def text(self, key: Key | int) -> str:
+        """Return a value as text, "" where it is absent; never raises."""
+        tag = key if isinstance(key, int) else key.tag
+        raw = self.values.get(tag, b"")
+        return _text(raw, WANTED[tag], self.values.get(records.CHARACTER_SET.tag, b"")) if raw else ""
+
+    @property
+    def native_size(self) -> int:
+        """Estimate the size of the file once its pixels are decoded, in bytes."""
+        if not self.pixel_bytes or self.transfer_syntax_uid == EXPLICIT:
+            return self.size
+        samples, rows, columns, bits = (
+            int.from_bytes(self.values.get(tag, b""), "little")
+            for tag in (_SAMPLES, records.ROWS, records.COLUMNS, _BITS_ALLOCATED)
+        )
+        frames = number(self.values.get(_FRAMES, b"")) or 1
+        return self.size - self.pixel_bytes + rows * columns * max(samples, 1) * frames * bits // 8
+
+
+class Unreadable(Exception):
+    """Say why a file is no object that could be told apart from others."""
+
+
+def read(path: Path, sha256: str, scratch: Path) -> Entry:
+    """Return what a disc has to know of one file; raises Unreadable."""
+    return entry_of(path, raw(path, sha256, WANTED, scratch), {})
+
+
+def entry_of(path: Path, found: Raw, pool: dict[bytes, bytes]) -> Entry:
+    """Return what a disc has to know of the file at `path`; `pool` keeps equal values once.
+
+    Raises:
+        Unreadable: it is no DICOM object, or not a whole one, or nobody can say which one.
+    """
+    if found.problem is not None:
+        raise Unreadable(found.problem)
+    if found.meta.get(0x00020002) == DIRECTORY_STORAGE:
+        raise Unreadable("a DICOMDIR is the index of a medium, not an object of a patient")
+    study, series, instance, sop_class = (
+        found.values.get(tag, b"").decode("latin-1").strip(" \0")
+        for tag in (records.STUDY_UID, records.SERIES_UID, records.SOP_INSTANCE, records.SOP_CLASS)
+    )
+    key = InstanceKey(study, series, instance)
+    _check_uids(key, sop_class)
+    values = {tag: pool.setdefault(value, value) for tag, value in found.values.items()}
+    kind, unfit = _kind(sop_class, values, found.size)
+    return Entry(
+        source=path,
+        path=path,
+        size=found.size,
+        source_sha256=found.sha256,
+        sha256=found.sha256,
+        key=key,
+        sop_class_uid=sop_class,
+        transfer_syntax_uid=found.transfer_syntax_uid,
+        is_part_10=_is_part_10(found, sop_class, instance),
+        data_set=found.data_set,
+        pixel_bytes=found.pixel_bytes,
+        values=values,
+        kind=kind,
+        unfit=unfit,
+    )
+
+
+def _check_uids(key: InstanceKey, sop_class: str) -> None:
+    for name, uid in (
+        ("SOP Class UID", sop_class),
+        ("Study Instance UID", key.study_instance_uid),
+        ("Series Instance UID", key.series_instance_uid),
+        ("SOP Instance UID", key.sop_instance_uid),
+    ):
+        if len(uid) > 64 or not UID.fullmatch(uid):
+            raise Unreadable(f"its {name} is {'not valid' if uid else 'missing'}")
+
+
+def _kind(sop_class: str, values: dict[int, bytes], size: int) -> tuple[str, str | None]:
+    try:
+        has_picture = records.ROWS in values and records.COLUMNS in values
+        kind = records.kind_of(sop_class, has_rows_and_columns=has_picture)
+    except NoRecord as reason:
+        return "", str(reason)
+    if size > LARGEST_FILE:
+        return kind, "4 GiB or larger, which a disc in ISO 9660 cannot hold as one file"
+    return kind, None
+
+
+def _is_part_10(found: Raw, sop_class: str, sop_instance: str) -> bool:
+    """Tell whether the file meta information is complete and agrees with the data set (PS3.10 7.1)."""
+    meta = found.meta
+    return (
+        found.has_preamble
+        and 0x00020000 in meta
+        and meta.get(0x00020010) == found.transfer_syntax_uid
+        and meta.get(0x00020002) == sop_class
+        and meta.get(0x00020003) == sop_instance
+    )
+
+
+def number(value: bytes) -> int | None:
+    """Return the first value of an integer string, None where it is none."""
+    found = re.match(rb"\s*([+-]?\d{1,12})\s*(?:\\|$)", value)
+    return int(found[1]) if found else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _text(raw: bytes, vr: str, character_set: bytes) -> str:
+    """Return bytes as text: as declared, else as UTF-8 if they are that, else with hex for what is wrong."""
+    declared = CharacterSet.of(character_set.decode("latin-1")) if vr in TEXT_VRS else CharacterSet()
+    try:
+        text = declared.decode(raw, vr)
+    except UnicodeDecodeError:
+        text = raw.decode("utf-8" if reads_as_utf_8(raw) else "ascii", errors="backslashreplace")
+    return text.strip(" \0")

@@ -1,0 +1,124 @@
+"""What lies in a file that is to be on a disc, before anybody judges it.
+
+Imports little, and no pydicom: it runs in processes that are to start at once.
+"""
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.dicom import part10
+from pipeline.dicom.part10 import Bytes, Element, Layout, Malformed
+from pipeline.disc.objects.sequences import is_sound
+from pipeline.errors import Transient
+from pipeline.events import escaped
+from pipeline.line.intake import data_set_of
+from pipeline.spool.digest import sha256_of
+
+LARGEST_FILE = (1 << 32) - 2048  # ISO 9660 level 1 has one extent a file; the last sector must fit, too
+_MOST_KEY_BYTES = 0xFFF0  # of one key in a directory record; what is longer stays in its object alone
+_META = (0x00020000, 0x00020002, 0x00020003, 0x00020010)
+_NUMBERS = {"US": 2, "UL": 4}
+_NOT_THE_FILES_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Files, each with its SHA-256 where that is known, and the attributes wanted of them, as tag and VR."""
+
+    files: tuple[tuple[Path, str | None], ...]
+    wanted: Mapping[int, str]
+    scratch: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What lies in one file: `values` in little endian, without padding; `meta` is its group 0002 as text.
+
+    `problem` says why it is no whole object, and nothing else is known then. `sha256` is "" where the file is too
+    large to be on a disc, so that nobody waits for it.
+    """
+
+    size: int = 0
+    sha256: str = ""
+    has_preamble: bool = False
+    transfer_syntax_uid: str = ""
+    data_set: int = 0  # where it begins, in bytes
+    pixel_bytes: int = 0
+    meta: Mapping[int, str] = field(default_factory=dict)
+    values: Mapping[int, bytes] = field(default_factory=dict)
+    problem: str | None = None
+
+
+def raws(task: Task) -> list[Raw]:
+    """Return what lies in each file; raises OSError where this machine lacks the disk or the memory for one.
+
+    Raises Transient as `raw` does.
+    """
+    return [raw(path, sha256, task.wanted, task.scratch) for path, sha256 in task.files]
+
+
+def raw(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path) -> Raw:
+    """Return what lies in a file.
+
+    Raises:
+        Transient: it is gone, or the system cannot read it: nobody can tell what it would be without it.
+        OSError: as `raws` does.
+    """
+    try:
+        return _read(path, sha256, wanted, scratch)
+    except OSError as error:
+        if error.errno in _NOT_THE_FILES_FAULT:
+            raise
+        shown = escaped(str(path), 300)
+        raise Transient(f"{shown} cannot be read: {error.strerror}; no disc is made without it") from error
+
+
+def _read(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path) -> Raw:
+    try:
+        size = path.stat().st_size
+        known = sha256 or ("" if size > LARGEST_FILE else sha256_of(path))
+        with data_set_of(path, scratch) as (data, layout):
+            return _raw(data, layout, wanted, size, known)
+    except Malformed as malformed:
+        return Raw(problem=_kindly(path, str(malformed)))
+    except ValueError:  # what cannot be mapped into memory
+        return Raw(problem="the file is empty")
+
+
+def _raw(data: Bytes, layout: Layout, wanted: Mapping[int, str], size: int, sha256: str) -> Raw:
+    pixels = layout.pixels
+    return Raw(
+        size=size,
+        sha256=sha256,
+        has_preamble=layout.has_preamble,
+        transfer_syntax_uid=layout.transfer_syntax_uid,
+        data_set=layout.data_set,
+        pixel_bytes=pixels.end - pixels.value if pixels else 0,
+        meta={tag: part10.text_of(data, layout.meta[tag]) for tag in _META if tag in layout.meta},
+        values={
+            tag: value
+            for tag, vr in wanted.items()
+            if (element := layout.elements.get(tag)) and (value := _value(data, element, layout, vr))
+        },
+    )
+
+
+def _value(data: Bytes, element: Element, layout: Layout, vr: str) -> bytes:
+    end = element.end - 8 if element.undefined_length else element.end
+    if end - element.value > _MOST_KEY_BYTES:
+        return b""
+    value = bytes(data[element.value : end])
+    if vr == "SQ":
+        is_readable = layout.explicit and layout.little_endian and element.vr == b"SQ" and is_sound(value)
+        return value if is_readable else b""
+    if size := _NUMBERS.get(vr):
+        return value[:size] if layout.little_endian else value[:size][::-1]
+    return value.rstrip(b" \0")
+
+
+def _kindly(path: Path, reason: str) -> str:
+    with path.open("rb") as file:
+        is_dicom = file.read(132)[128:] == b"DICM"
+    return reason if is_dicom else "not a DICOM file"

@@ -1,0 +1,81 @@
+"""Whether the value of a sequence is what it must be before it is copied into a directory record.
+
+What is wrong in one object's sequence would make every record behind it unreadable (PS3.5 7.5).
+"""
+
+from struct import error, unpack_from
+
+from pipeline.dicom.part10 import ITEM, ITEM_END, LONG_VRS, MAX_DEPTH, SEQUENCE_END, SHORT_VRS, UNDEFINED
+
+
+class _Unsound(Exception):
+    """Say that something is not where it must be."""
+
+
+def is_sound(value: bytes) -> bool:
+    """Tell whether a value in Explicit VR Little Endian holds items of elements, whole, to its very end.
+
+    An attribute whose VR is unknown, or that is of undefined length without being a sequence, makes it unsound:
+    its content could not be read by everybody.
+    """
+    try:
+        return _items(value, 0, len(value), 0, is_delimited=False) == len(value)
+    except (_Unsound, error):
+        return False
+
+
+def _items(value: bytes, at: int, end: int, depth: int, *, is_delimited: bool) -> int:
+    """Return where the items end: at `end`, or behind the delimiter."""
+    if depth > MAX_DEPTH:
+        raise _Unsound
+    while at < end:
+        tag, length = _item(value, at)
+        at += 8
+        if is_delimited and (tag, length) == (SEQUENCE_END, 0):
+            return at
+        if tag != ITEM:
+            raise _Unsound
+        if length == UNDEFINED:
+            at = _elements(value, at, end, depth, is_delimited=True)
+        elif _elements(value, at, at + length, depth, is_delimited=False) == at + length:
+            at += length
+        else:
+            raise _Unsound
+    if is_delimited:
+        raise _Unsound
+    return at
+
+
+def _elements(value: bytes, at: int, end: int, depth: int, *, is_delimited: bool) -> int:
+    """Return where the elements of an item end: at `end`, or behind the delimiter."""
+    while at < end:
+        if is_delimited and _item(value, at) == (ITEM_END, 0):
+            return at + 8
+        at = _element(value, at, end, depth)
+    if is_delimited or at != end:
+        raise _Unsound
+    return at
+
+
+def _element(value: bytes, at: int, end: int, depth: int) -> int:
+    group, _, vr, short = unpack_from("<HH2sH", value, at)
+    length: int = short
+    at += 8
+    if vr in LONG_VRS:
+        (length,) = unpack_from("<L", value, at)
+        at += 4
+    elif vr not in SHORT_VRS or group == 0xFFFE:
+        raise _Unsound
+    if vr == b"SQ":
+        if length == UNDEFINED:
+            return _items(value, at, end, depth + 1, is_delimited=True)
+        if at + length > end or _items(value, at, at + length, depth + 1, is_delimited=False) != at + length:
+            raise _Unsound
+    elif at + length > end:
+        raise _Unsound
+    return at + length
+
+
+def _item(value: bytes, at: int) -> tuple[int, int]:
+    group, number, length = unpack_from("<HHL", value, at)
+    return group << 16 | number, length

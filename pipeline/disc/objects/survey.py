@@ -1,0 +1,93 @@
+"""Read every file that is to be on the disc, once: what it is, whether it can be there, and what it hashes to."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+from pipeline.disc.formats.spread import spread
+from pipeline.disc.model import LeftOut, Source
+from pipeline.disc.objects.entry import WANTED, Entry, Unreadable, entry_of
+from pipeline.disc.objects.raw import Task, raws
+from pipeline.model import InstanceKey
+from pipeline.processes.workshop import SMALLEST_BOUND, Workshop
+
+MANY = 400  # files; below, to start the processes of the workshop takes longer than to read them here
+_BATCH = 32  # files
+_LARGEST_MAPPED = SMALLEST_BOUND // 2  # bytes; larger files are read here
+_PIECE = 1 << 20
+
+
+@dataclass(slots=True)
+class Survey:
+    """What was found: objects, each key once, unfit ones among them; files that are no objects; repetitions.
+
+    `others` have the UIDs of an object that is there, and another content: they are left out.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    others: list[Entry] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    duplicates: int = 0
+
+
+def survey(
+    sources: Sequence[Source], scratch: Path, workshop: Workshop, progress: Callable[[int], None]
+) -> Survey:
+    """Return what the sources are; a file is hashed unless its hash is known."""
+    found = Survey()
+    known: dict[InstanceKey, Entry] = {}
+    pool: dict[bytes, bytes] = {}
+    batches = [sources[at : at + _BATCH] for at in range(0, len(sources), _BATCH)]
+    tasks = (Task(tuple((one.path, one.sha256) for one in batch), WANTED, scratch) for batch in batches)
+    is_for_processes = len(sources) > MANY and all(map(_may_be_mapped, sources))
+    answers = spread(raws, tasks, workshop if is_for_processes else None)
+    for number, (source, raw) in enumerate(zip(sources, chain.from_iterable(answers), strict=True), 1):
+        try:
+            _enter(_traced(entry_of(source.path, raw, pool), source), known, found)
+        except Unreadable as reason:
+            found.left_out.append(LeftOut(source.path, source.key, str(reason)))
+        progress(number)
+    return found
+
+
+def _may_be_mapped(source: Source) -> bool:
+    """Tell whether a process with bounded memory can map the file; one that is not there it can."""
+    try:
+        return source.path.stat().st_size <= _LARGEST_MAPPED
+    except OSError:
+        return True
+
+
+def _traced(entry: Entry, source: Source) -> Entry:
+    """Return the object with what is known of the file it once was; raises Unreadable where it is another."""
+    if source.key not in {None, entry.key}:
+        raise Unreadable("its file holds another object than the one it is known for")
+    if source.received_sha256 is None:
+        return entry
+    return replace(entry, source_sha256=source.received_sha256, decoded_from=source.decoded_from)
+
+
+def _enter(entry: Entry, known: dict[InstanceKey, Entry], found: Survey) -> None:
+    first = known.setdefault(entry.key, entry)
+    if first is entry:
+        found.entries.append(entry)
+    elif (first.sha256 and first.sha256 == entry.sha256) or _same_data_set(first, entry):
+        found.duplicates += 1
+    else:
+        reason = "another file of the same UIDs came first and is there; this one differs from it"
+        found.left_out.append(LeftOut(entry.source, entry.key, reason))
+        found.others.append(entry)
+
+
+def _same_data_set(one: Entry, other: Entry) -> bool:
+    """Tell whether two files differ in their file meta information only, which names the sender."""
+    if one.size - one.data_set != other.size - other.data_set:
+        return False
+    with one.path.open("rb") as first, other.path.open("rb") as second:
+        first.seek(one.data_set)
+        second.seek(other.data_set)
+        while piece := first.read(_PIECE):
+            if piece != second.read(_PIECE):
+                return False
+    return True

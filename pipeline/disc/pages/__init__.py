@@ -1,0 +1,1 @@
+"""What a person reads on a disc: README.TXT, INDEX.HTM, thumbnails, and the printed summary."""

@@ -1,0 +1,36 @@
+"""The small pictures of a disc, one a series."""
+
+from collections.abc import Sequence
+
+from pipeline.disc.model import EXPLICIT, SeriesUIDs
+from pipeline.disc.objects.arrangement import PatientNode, series_of
+from pipeline.disc.pages.thumbnails import NoPicture, Task, thumbnail
+from pipeline.processes.workshop import Workshop
+
+
+def pictures(patients: Sequence[PatientNode], workshop: Workshop) -> dict[SeriesUIDs, bytes]:
+    """Return a picture of the middle object of every series that shows any; the page says where there is none.
+
+    Compressed pixels are decoded in the workshop's processes, where no codec can take this one down.
+    """
+    found: dict[SeriesUIDs, bytes] = {}
+    compressed: dict[SeriesUIDs, Task] = {}
+    for series in series_of(patients):
+        middle = series.objects[len(series.objects) // 2].entry
+        uids, task = (middle.key.study_instance_uid, middle.key.series_instance_uid), Task(middle.path)
+        if middle.kind != "IMAGE":
+            continue
+        if middle.transfer_syntax_uid != EXPLICIT:
+            compressed[uids] = task
+        elif picture := _native(task):
+            found[uids] = picture
+    outcomes = workshop.each(thumbnail, compressed.values())
+    decoded = zip(compressed, outcomes, strict=True)
+    return found | {uids: picture for uids, (_, picture) in decoded if isinstance(picture, bytes)}
+
+
+def _native(task: Task) -> bytes | None:
+    try:
+        return thumbnail(task)
+    except NoPicture:
+        return None

@@ -1,0 +1,1 @@
+"""Verify a disc, ours or another's."""

@@ -1,0 +1,175 @@
+"""Look at anybody's disc and say in words what is wrong with it; what is right is counted."""
+
+import re
+import shlex
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydicom.uid import UID
+
+from pipeline.disc.formats.claims import Claims
+from pipeline.disc.formats.contents import Contents, Damaged, FolderContents, IsoContents, ZipContents, read_all
+from pipeline.disc.formats.iso9660 import SHORT_NAME, NoIso
+from pipeline.disc.make.viewer import AUTORUN
+from pipeline.disc.model import CD, EXPLICIT
+from pipeline.disc.pages.pages import INDEX, README, SUMS
+from pipeline.disc.verify.findings import Inspection, counted, some
+from pipeline.disc.verify.listing import inspect_listing
+from pipeline.disc.verify.persons import inspect_persons
+from pipeline.disc.verify.read_back import DICOMDIR
+from pipeline.disc.verify.wholeness import NO_PIXELS, Seen, seen
+
+_FILE_SET_ID = re.compile(r"[A-Z0-9_ ]{1,16}")
+_MOST_LEVELS = 8
+_MOST_README_BYTES = 1 << 20
+_PLACE = re.compile(rb"^DISC (\d{1,2}) OF (\d{1,2})\b", re.MULTILINE)
+_UNREADABLE = (NoIso, Damaged, OSError)
+
+
+def inspect(path: Path, pass_phrase: str | None = None) -> Inspection:
+    """Return what can be told about an ISO image, a ZIP file or a folder (a mounted disc); never raises."""
+    found = Inspection()
+    if images := _images_in(path):
+        found.error(
+            f"this is no disc, but a folder with {counted(len(images), 'image', 'images')} of discs; look at each "
+            f"of them: storestow disc verify {shlex.quote(str(images[0]))}"
+        )
+        return found
+    try:
+        contents = _opened(path, pass_phrase, found)
+        try:
+            _inspect(contents, found)
+        finally:
+            contents.close()
+    except _UNREADABLE as error:
+        found.error(f"it cannot be read: {error}")
+    return found
+
+
+def _images_in(path: Path) -> list[Path]:
+    """Return the images of a folder that is no disc itself, as that of a set."""
+    try:
+        inside = {one.name.upper(): one for one in path.iterdir()} if path.is_dir() else {}
+    except OSError:  # said where it is read as a disc
+        return []
+    return [] if DICOMDIR in inside else [one for name, one in sorted(inside.items()) if name.endswith(".ISO")]
+
+
+def _opened(path: Path, pass_phrase: str | None, found: Inspection) -> Contents:
+    if path.is_dir():
+        return FolderContents(path)
+    if zipfile.is_zipfile(path):
+        return ZipContents(path, pass_phrase)
+    image = IsoContents(path)
+    _inspect_volume(image, path.stat().st_size, found)
+    return image
+
+
+def _inspect_volume(image: IsoContents, size: int, found: Inspection) -> None:
+    primary, joliet = image.volume.primary, image.volume.joliet
+    found.volume_id = primary.volume_id
+    if primary.volume_size > size:
+        found.error(f"the image is truncated: it says that it has {primary.volume_size:,} bytes, and has {size:,}")
+    if joliet and sorted(file.extents for file in joliet.files.values()) != sorted(
+        file.extents for file in primary.files.values()
+    ):
+        found.error("Windows, which reads the long names, sees other files than readers of the short names")
+    odd = [path for path in primary.files if not all(SHORT_NAME.fullmatch(name) for name in path.split("/"))]
+    if odd:
+        found.note(
+            f"{counted(len(odd), 'file name is', 'file names are')} not of ISO 9660 level 1 (8 characters, a dot, "
+            f"3; A-Z 0-9 _), which PS3.12 F asks for: {some(odd)}"
+        )
+    deep = [path for path in primary.files if path.count("/") >= _MOST_LEVELS]
+    if deep:
+        found.note(
+            f"{counted(len(deep), 'file lies', 'files lie')} more than {_MOST_LEVELS} levels deep: {some(deep)}"
+        )
+    if not _FILE_SET_ID.fullmatch(primary.volume_id):
+        found.note(
+            f'the volume is called "{primary.volume_id}", which cannot be a File-set ID (A-Z 0-9 _, 1 to 16)'
+        )
+
+
+def _inspect(contents: Contents, found: Inspection) -> None:
+    everything = {one.path: one for one in seen(contents)}
+    _inspect_wholeness(list(everything.values()), found)
+    objects = {
+        path: one.claims for path, one in everything.items() if one.claims is not None and path.upper() != DICOMDIR
+    }
+    found.objects = len(objects)
+    inspect_persons(objects, found)
+    inspect_listing(contents, everything, objects, found)
+    _inspect_transfer_syntaxes(contents, objects, found)
+    _inspect_checksums(contents, everything, found)
+    _inspect_company(contents, found)
+
+
+def _inspect_wholeness(files: Sequence[Seen], found: Inspection) -> None:
+    unreadable = [f"{one.path} ({one.unreadable})" for one in files if one.unreadable]
+    if unreadable:
+        found.error(f"{counted(len(unreadable), 'file', 'files')} cannot be read: {some(unreadable)}")
+    bare = [one.path for one in files if one.is_bare]
+    if bare:
+        found.error(
+            f"{counted(len(bare), 'DICOM object has', 'DICOM objects have')} no preamble, without which nothing "
+            f"opens an object: {some(bare)}"
+        )
+    damaged = [f"{one.path} ({one.problem})" for one in files if one.problem not in {"", NO_PIXELS}]
+    if without := [one.path for one in files if one.problem == NO_PIXELS]:
+        have = counted(len(without), "object has", "objects have")
+        found.note(f"{have} rows and columns, and no pixels: {some(without)}")
+    if damaged:
+        found.error(f"{counted(len(damaged), 'file is', 'files are')} damaged: {some(damaged)}")
+
+
+def _inspect_transfer_syntaxes(contents: Contents, objects: Mapping[str, Claims], found: Inspection) -> None:
+    others: dict[str, int] = {}
+    for claims in objects.values():
+        syntax = claims.transfer_syntax_uid.decode("ascii", "replace")
+        if syntax != EXPLICIT:
+            others[syntax] = others.get(syntax, 0) + 1
+    is_cd = contents.volume_id is not None and sum(contents.files.values()) <= (CD.capacity_bytes or 0)
+    for syntax, count in sorted(others.items()):
+        name = UID(syntax).name if syntax else "no transfer syntax"
+        why = "a general purpose CD holds Explicit VR Little Endian only (PS3.11 D)" if is_cd else ""
+        are = counted(count, "object is", "objects are")
+        found.note(f"{are} in {name}: {why or 'not every viewer can open that'}")
+
+
+def _inspect_checksums(contents: Contents, files: Mapping[str, Seen], found: Inspection) -> None:
+    if SUMS not in files or files[SUMS].unreadable:
+        return
+    changed = []
+    for line in read_all(contents, SUMS).decode("utf-8", "replace").splitlines():
+        sha256, _, path = line.partition("  ")
+        if path not in files or files[path].sha256 != sha256:
+            changed.append(path)
+        else:
+            found.checksums += 1
+    if changed:
+        are = counted(len(changed), "file is", "files are")
+        found.error(f"{are} not what the disc's own list of checksums says: {some(changed)}")
+
+
+def _inspect_company(contents: Contents, found: Inspection) -> None:
+    names = {path.upper() for path in contents.files}
+    if said := _PLACE.search(_readme(contents)):
+        found.place = int(said[1]), int(said[2])
+    for name, why in ((README, "what the disc is and whose"), (INDEX, "an overview for a web browser")):
+        if name not in names:
+            found.note(f"there is no {name}, {why}")
+    if AUTORUN in names:
+        found.note(
+            f"{AUTORUN} wants to start a program by itself, which is blocked or feared where discs are read"
+        )
+
+
+def _readme(contents: Contents) -> bytes:
+    if not 0 < contents.files.get(README, 0) <= _MOST_README_BYTES:
+        return b""
+    try:
+        return read_all(contents, README)
+    except _UNREADABLE:
+        return b""

@@ -1,0 +1,62 @@
+"""Whose the objects of anybody's disc are, and whether each is there once."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from pipeline.disc.dicomdir.cross_check import identity_of
+from pipeline.disc.formats.claims import Claims
+from pipeline.disc.objects.guards import Identity
+from pipeline.disc.verify.findings import Inspection, counted, some
+
+
+def inspect_persons(objects: Mapping[str, Claims], found: Inspection) -> None:
+    """Enter what keeps a reader from telling whose an object is, or one object from another; by their paths."""
+    identities = {path: identity_of(claims) for path, claims in objects.items()}
+    by_id = _grouped((one.patient_id, path) for path, one in identities.items())
+    found.patients = len(by_id)
+    if nameless := by_id.pop("", []):
+        have = counted(len(nameless), "object has", "objects have")
+        found.error(f"{have} no Patient ID: nobody can say of whom: {some(sorted(nameless))}")
+    if len(by_id) > 1:
+        found.error(f"it holds objects of {len(by_id)} patients (by Patient ID)")
+    _inspect_shared_ids(by_id, identities, found)
+    _inspect_shared_uids(objects, found)
+
+
+def _inspect_shared_ids(
+    by_id: Mapping[str, list[str]], identities: Mapping[str, Identity], found: Inspection
+) -> None:
+    """Say where one Patient ID stands with two names or birth dates: a viewer goes by the ID and shows one."""
+    for paths in by_id.values():
+        for issued in _grouped((identities[path].issuer, path) for path in paths).values():
+            if differs := list(_differing(identities[path] for path in issued)):
+                found.error(
+                    f"{len(issued)} objects have the same Patient ID and not the same {' and '.join(differs)}, so "
+                    f"that images may be shown under a wrong name: {some(sorted(issued))}"
+                )
+
+
+def _differing(identities: Iterable[Identity]) -> Iterator[str]:
+    """Yield what is told in more than one way; as for the guard, what is empty contradicts nothing."""
+    several = list(identities)
+    if len({one.name for one in several if one.name}) > 1:
+        yield "Patient's Name"
+    if len({one.birth_date for one in several if one.birth_date}) > 1:
+        yield "Patient's Birth Date"
+
+
+def _inspect_shared_uids(objects: Mapping[str, Claims], found: Inspection) -> None:
+    by_uid = _grouped((claims.sop_instance_uid.decode("latin-1"), path) for path, claims in objects.items())
+    shared = [paths for uid, paths in by_uid.items() if uid and len(paths) > 1]
+    if shared:
+        found.note(
+            f"{sum(map(len, shared))} objects share their SOP Instance UID with another, and programs that go by "
+            f"it show one of them: {some(sorted(path for paths in shared for path in paths))}"
+        )
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for key, path in pairs:
+        groups[key].append(path)
+    return groups

@@ -1,0 +1,172 @@
+"""Read the finished medium back, by other code than wrote it, before anybody is offered it.
+
+One sequential pass: every object's SHA-256 against what went in, every record of the DICOMDIR and its parents
+against the object it points to, every name against the tree that was meant.
+"""
+
+import contextlib
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+
+from pipeline.disc.dicomdir.cross_check import mismatches
+from pipeline.disc.errors import NotAsWritten
+from pipeline.disc.formats.claims import Claims
+from pipeline.disc.formats.contents import Contents, Damaged, IsoContents, ZipContents, read_all
+from pipeline.disc.formats.directory import Directory, NoDirectory, read_directory
+from pipeline.disc.formats.iso9660 import SHORT_NAME, File, NoIso
+from pipeline.disc.formats.look import Look, Task, look, looks
+from pipeline.disc.formats.spread import spread
+from pipeline.processes.workshop import Workshop
+from pipeline.spool.digest import sha256_of
+
+DICOMDIR = "DICOMDIR"
+LARGE = 256 << 20  # bytes; below, to start the processes of the workshop takes longer than to read it here
+_BATCH, _MOST_FILES = 16 << 20, 64  # bytes and files that are looked at together
+_UNREADABLE = (NoIso, NoDirectory, Damaged, OSError)
+
+
+def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium must bear out
+    medium: Path,
+    volume_id: str,
+    expected: Mapping[str, str],
+    pass_phrase: str | None,
+    workshop: Workshop,
+    progress: Callable[[int], None],
+) -> str:
+    """Return the SHA-256 of the file `medium`, once everything in it has been found as `expected`.
+
+    `expected` maps every path on the medium to the SHA-256 of what was put there; those below DICOM/ are the
+    objects. Raises NotAsWritten with the first thing that is wrong.
+    """
+    with ThreadPoolExecutor(2, thread_name_prefix="read-back") as beside:
+        whole = beside.submit(sha256_of, medium)  # from the page cache that the pass below fills, or the other way
+        with contextlib.closing(_open(medium, pass_phrase)) as contents:
+            if isinstance(contents, IsoContents):
+                _check_image(contents, medium, volume_id)
+            _check_paths(set(contents.files), expected)
+            directory = beside.submit(_directory, _index(contents))
+            claims = _read_files(_looks(contents, medium, workshop), expected, progress)
+            _check_directory(directory.result(), volume_id, claims)
+        return whole.result()
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Say of what cannot be read that it is not as it was written; around reading, never around `progress`."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise NotAsWritten(f"what was written cannot be read back: {error}") from error
+
+
+def _open(medium: Path, pass_phrase: str | None) -> IsoContents | ZipContents:
+    with _readable():
+        if zipfile.is_zipfile(medium):
+            return ZipContents(medium, pass_phrase)
+        return IsoContents(medium, by_long_names=True)
+
+
+def _check_image(image: IsoContents, medium: Path, volume_id: str) -> None:
+    if image.volume_id != volume_id:
+        raise NotAsWritten(f"the image is called {image.volume_id}, not {volume_id}")
+    if image.volume.joliet is None:
+        raise NotAsWritten("the image has no Joliet tree")
+    if image.volume.primary.volume_size > medium.stat().st_size:
+        raise NotAsWritten("the image is shorter than it says")
+    _check_names(image.volume.primary.files, image.volume.joliet.files)
+
+
+def _check_names(primary: Mapping[str, File], joliet: Mapping[str, File]) -> None:
+    """Both trees must lead to the same places, under the same names wherever a name is short enough."""
+    short = {path: file.extents for path, file in primary.items()}
+    long = {path: file.extents for path, file in joliet.items()}
+    if sorted(short.values()) != sorted(long.values()):
+        raise NotAsWritten("the short and the long file names do not lead to the same files")
+    for path, extents in long.items():
+        if all(SHORT_NAME.fullmatch(name) for name in path.split("/")) and short.get(path) != extents:
+            raise NotAsWritten(f"{path} is another file by its short name")
+
+
+def _check_paths(found: set[str], expected: Mapping[str, str]) -> None:
+    if missing := expected.keys() - found:
+        raise NotAsWritten(f"{len(missing)} files are missing from what was written, {min(missing)} first")
+    if more := found - expected.keys():
+        raise NotAsWritten(f"{len(more)} files were written that nobody meant, {min(more)} first")
+
+
+def _looks(contents: IsoContents | ZipContents, medium: Path, workshop: Workshop) -> Iterator[Look]:
+    """Look at every file in the order of the medium; at those of a large image in the workshop."""
+    if isinstance(contents, ZipContents):
+        for path in contents.files:
+            yield look(path, _pieces(contents, path))
+        return
+    tasks = (Task(medium, files) for files in _batches(contents.on_image()))
+    is_large = sum(contents.files.values()) > LARGE
+    with _readable():
+        yield from chain.from_iterable(spread(looks, tasks, workshop if is_large else None))
+
+
+def _batches(files: Iterable[File]) -> Iterator[tuple[File, ...]]:
+    """Yield files together until they are of some size, so that asking for them costs little."""
+    batch: list[File] = []
+    for file in files:
+        batch.append(file)
+        if sum(one.size for one in batch) >= _BATCH or len(batch) >= _MOST_FILES:
+            yield tuple(batch)
+            batch = []
+    if batch:
+        yield tuple(batch)
+
+
+def _read_files(
+    looked: Iterable[Look], expected: Mapping[str, str], progress: Callable[[int], None]
+) -> dict[str, Claims]:
+    """Return what the objects claim, once every file hashes to what is expected."""
+    claims: dict[str, Claims] = {}
+    done = 0
+    for one in looked:
+        if one.sha256 != expected[one.path]:
+            raise NotAsWritten(f"{one.path} does not read back as it was")
+        if one.claims is not None:
+            claims[one.path] = one.claims
+        done += one.size
+        progress(done)
+    return claims
+
+
+def _pieces(contents: Contents, path: str) -> Iterator[bytes]:
+    with _readable():
+        yield from contents.pieces(path)
+
+
+def _index(contents: Contents) -> bytes:
+    with _readable():
+        return read_all(contents, DICOMDIR)
+
+
+def _directory(index: bytes) -> Directory:
+    with _readable():
+        return read_directory(index)
+
+
+def _check_directory(directory: Directory, volume_id: str, claims: Mapping[str, Claims]) -> None:
+    if directory.file_set_id != volume_id:
+        raise NotAsWritten(f"the File-set ID is {directory.file_set_id}, the volume {volume_id}")
+    if directory.problems:
+        raise NotAsWritten(directory.problems[0])
+    paths = [listed.path for listed in directory.listed]
+    if len(paths) != len(set(paths)):
+        raise NotAsWritten("two records of the DICOMDIR name the same file")
+    if set(paths) != claims.keys():
+        raise NotAsWritten(f"the DICOMDIR lists {len(paths)} objects, {len(claims)} are there")
+    _check_records(directory, claims)
+
+
+def _check_records(directory: Directory, claims: Mapping[str, Claims]) -> None:
+    for listed in directory.listed:
+        found = claims[listed.path]
+        if wrong := list(mismatches(listed, found)):
+            raise NotAsWritten(f"the record of {listed.path} and the object disagree in {', '.join(wrong)}")

@@ -1,0 +1,1 @@
+"""The line an arriving study takes, a stage a file."""

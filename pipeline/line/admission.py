@@ -1,0 +1,202 @@
+"""Admission: an arrival enters the ledger, and every file of it becomes an instance with a state."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from pipeline.dicom.sameness import are_same
+from pipeline.errors import Transient
+from pipeline.events import Event, alarm, emit
+from pipeline.ledger import arrivals, orders, retrievals
+from pipeline.line.claiming import Claim, claims
+from pipeline.line.identity import Holder, Incomparable, Verdict, judge
+from pipeline.line.intake import Contents, Envelope, Found, contents_of
+from pipeline.model import InstanceKey, InstanceState, OrderState
+from pipeline.processes.workshop import WorkshopProcessDied
+from pipeline.site.site import SEND, Site
+from pipeline.spool.spool import flush_path, fsync_tree
+from pipeline.waypoints import reached
+
+AE_TITLE_LENGTH = 16  # PS3.5 table 6.2-1
+
+
+def admit(name: str, site: Site) -> None:
+    """Enter an arrival in the ledger once its files are durably on the disk."""
+    folder = site.spool.arrivals / name
+    fsync_tree(folder)
+    flush_path(site.spool.arrivals)  # the entry the hook has made; it must not wait for the disk
+    reached("admit-synced")
+    nanoseconds, receiver = parse_arrival_name(name)
+    newest = max((entry.stat().st_mtime for entry in folder.iterdir()), default=folder.stat().st_mtime)
+    with site.ledger.transaction() as change:
+        values = {"name": name, "receiver": receiver, "admitted_at": nanoseconds / 1e9, "newest_file_at": newest}
+        arrivals.admit(change, values)
+    reached("admitted")
+    emit(Event.ADMITTED, arrival=name, receiver=receiver)
+
+
+def parse_arrival_name(name: str) -> tuple[int, str]:
+    """Return the moment of admission (ns since the epoch) and the receiver, from `<ns>-<receiver>-<inode>`."""
+    nanoseconds, _, rest = name.partition("-")
+    receiver, _, _ = rest.rpartition("-")
+    return (int(nanoseconds), receiver) if nanoseconds.isdigit() else (time.time_ns(), "")
+
+
+def take_in(name: str, site: Site) -> None:
+    """Make an instance with a state of every file of an arrival, each judged alone."""
+    contents = contents_of(site.spool.arrivals / name, site.spool.run)
+    reached("intake-read")
+    claim = claims(name, parse_arrival_name(name)[1], contents, site)
+    rows = list(_instances(name, contents, claim, site))
+    belongings = {found.file: claim(found).retrievals for found in contents.found}
+    try:
+        _enter(name, rows, belongings, contents, site)
+    except IntegrityError as error:  # a person has released another instance of the same key meanwhile
+        raise Transient(f"{name}: one of its instances came to be known meanwhile; judged again") from error
+    for row in rows:
+        _report(row)
+    _report_unknown_senders(rows, contents, site)
+
+
+def _instances(
+    name: str, contents: Contents, claim: Callable[[Found], Claim], site: Site
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each file, judged against what the scope holds and what came before it in this arrival."""
+    folder = site.spool.arrivals / name
+    _, receiver = parse_arrival_name(name)
+    holders = {scope: _holders(scope, contents, site) for scope in {claim(one).scope for one in contents.found}}
+    sender = _sender(receiver, contents, site)
+    for found in contents.found:
+        wish = claim(found)
+        known = holders[wish.scope]
+        verdict = judge(found, folder, known, lambda one, other: _are_same(one, other, site))
+        row = {"arrival": name, "scope": wish.scope, **_row(found, verdict), **sender(found)}
+        if verdict.state == InstanceState.RECEIVED and found.key and found.data_set_sha256:
+            known[found.key] = _holder(found.data_set_sha256, name, found.file, site)
+            row |= wish.values
+        yield row
+
+
+def _holders(scope: str, contents: Contents, site: Site) -> dict[InstanceKey, Holder]:
+    keys = [found.key for found in contents.found if found.key and not found.problem]
+    with site.ledger.reading() as look:
+        known = arrivals.first_received(look, scope, keys)
+    return {key: _holder(row.data_set_sha256, row.arrival, row.file, site) for key, row in known.items()}
+
+
+def _holder(data_set_sha256: str, arrival: str, file: str, site: Site) -> Holder:
+    return Holder(data_set_sha256, lambda: site.spool.find(arrival, file))
+
+
+def _are_same(one: Path, other: Path, site: Site) -> bool:
+    """Compare in the workshop; raises Incomparable where that kills its process, Transient where it cannot now."""
+    ((_, answer),) = site.workshop.each(are_same, [(one, other)])
+    if isinstance(answer, WorkshopProcessDied):  # at the second attempt; more would hold back all behind it
+        raise Incomparable(str(answer)) from answer
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _sender(receiver: str, contents: Contents, site: Site) -> Callable[[Found], dict[str, Any]]:
+    """Return what is known of the sender of a file: the envelope's word, else the file's own (0002,0016)."""
+    envelope, table = contents.envelope, site.receiver(receiver)
+
+    def of(found: Found) -> dict[str, Any]:
+        calling = (envelope.calling_ae_title if envelope else "") or found.source_ae_title
+        peer = envelope.peer if envelope else None
+        return {
+            "calling_ae_title": calling[:AE_TITLE_LENGTH],
+            "called_ae_title": envelope.called_ae_title if envelope else (table.ae_title if table else ""),
+            "institution": site.institutions.of(calling, peer, receiver),
+        }
+
+    return of
+
+
+def _row(found: Found, verdict: Verdict) -> dict[str, Any]:
+    key = found.key
+    return {
+        "file": found.file,
+        "state": verdict.state,
+        "reason": verdict.reason,
+        "study_instance_uid": key.study_instance_uid if key else None,
+        "series_instance_uid": key.series_instance_uid if key else None,
+        "sop_instance_uid": key.sop_instance_uid if key else None,
+        "sop_class_uid": found.sop_class_uid,
+        "modality": found.modality,
+        "accession_number": found.accession_number,
+        "size": found.size,
+        "received_sha256": found.received_sha256,
+        "data_set_sha256": found.data_set_sha256,
+        "transfer_syntax_received": found.transfer_syntax_uid,
+        "consigned": verdict.state != InstanceState.RECEIVED,
+    }
+
+
+def _enter(
+    name: str,
+    rows: list[dict[str, Any]],
+    belongings: Mapping[str, tuple[int, ...]],
+    contents: Contents,
+    site: Site,
+) -> None:
+    envelope = contents.envelope
+    newest = max((found.received_at for found in contents.found), default=0.0)
+    about: dict[str, Any] = {"hidden_files": contents.hidden_files, "empty_files": contents.empty_files}
+    if newest:
+        about["newest_file_at"] = newest
+    if envelope:
+        about["calling_ae_title"] = envelope.calling_ae_title
+        about["called_ae_title"] = envelope.called_ae_title
+        about["peer"] = envelope.peer
+    with site.ledger.transaction() as change:
+        arrivals.take_in(change, name, rows, **about)
+        if not retrievals.take_in(change, name, belongings, time.time()):
+            raise Transient(f"{name}: the order it was received for has ended meanwhile; judged again")
+        _leave_what_came_too_late(change, name, envelope)
+        reached("intake-entering")
+    reached("taken-in")
+
+
+def _leave_what_came_too_late(change: Connection, name: str, envelope: Envelope | None) -> None:
+    """Account at once for files of a `send` that has ended already: nobody would look at them again."""
+    order = envelope.order if envelope and parse_arrival_name(name)[1] == SEND else None
+    if order is None:
+        return
+    row = orders.row(change, order)
+    if row is None or row.state != OrderState.OPEN:
+        orders.leave_files(change, order, time.time())
+
+
+_NOTEWORTHY = {
+    InstanceState.QUARANTINED: Event.QUARANTINED,
+    InstanceState.CONFLICT: Event.CONFLICT,
+    InstanceState.DUPLICATE: Event.DUPLICATE,
+}
+
+
+def _report(row: dict[str, Any]) -> None:
+    event = _NOTEWORTHY.get(row["state"])
+    if event:
+        say = emit if event == Event.DUPLICATE else alarm
+        say(
+            event,
+            study=row["study_instance_uid"],
+            instance=row["sop_instance_uid"],
+            arrival=row["arrival"],
+            file=row["file"],
+            reason=row["reason"],
+        )
+
+
+def _report_unknown_senders(rows: list[dict[str, Any]], contents: Contents, site: Site) -> None:
+    """Say once an arrival which senders the institution mapping does not know."""
+    peer = contents.envelope.peer if contents.envelope else None
+    for calling in sorted({row["calling_ae_title"] for row in rows if row["institution"] is None}):
+        if site.institutions.names:
+            emit(Event.UNKNOWN_INSTITUTION, calling_ae_title=calling, peer=peer)

@@ -1,0 +1,69 @@
+"""Decide, for each file that arrives, within which scope its UIDs identify it, and which retrieval it belongs to.
+
+The line is one scope. What the PACS sends for orders is none of its business: each retrieval is a snapshot of
+its own, so that a later one never conflicts with it nor with what a modality pushed, although the archive has
+changed the study since. What the PACS sends and no retrieval waits for is unclaimed; an order may come for it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.ledger import retrievals
+from pipeline.ledger.arrivals import NOBODYS, OF_A_RETRIEVAL, SENT, UNCLAIMED
+from pipeline.line.intake import Contents, Found
+from pipeline.model import InstanceState
+from pipeline.site.site import SEND, Site
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Where a file belongs; `values` is what its row says of it in the place of waiting to be gathered."""
+
+    scope: str
+    retrievals: tuple[int, ...] = ()
+    state: InstanceState = InstanceState.RECEIVED
+    reason: str | None = None
+    is_gathered: bool = True  # by the line, that is
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return what the row of a sound instance says."""
+        if self.is_gathered:
+            return {}
+        return {"state": self.state, "reason": self.reason, "consigned": True}
+
+
+def claims(name: str, receiver: str, contents: Contents, site: Site) -> Callable[[Found], Claim]:
+    """Return what tells where each file of an arrival belongs."""
+    pacs = site.settings.pacs
+    if receiver == SEND:
+        order = contents.envelope.order if contents.envelope else None
+        return lambda _: Claim(f"{SENT}{order}", is_gathered=False)
+    if pacs is None or receiver != pacs.receiver:
+        return lambda _: Claim(site.scope_of(receiver))
+    with site.ledger.reading() as look:
+        studies = {found.key.study_instance_uid for found in contents.found if found.key}
+        waiting = retrievals.claims(look, studies)
+    unclaimed = Claim(f"{UNCLAIMED}{name}", (), InstanceState.PASSED, NOBODYS, is_gathered=False)
+
+    def of(found: Found) -> Claim:
+        numbers = tuple(row.id for row in waiting if _belongs(found, row))
+        if not numbers:
+            return unclaimed
+        scope = (
+            f"{OF_A_RETRIEVAL}{numbers[-1]}"  # nothing of it came before: no file of it is taken for a duplicate
+        )
+        return Claim(scope, numbers, InstanceState.PASSED, is_gathered=False)
+
+    return of
+
+
+def _belongs(found: Found, retrieval: Any) -> bool:
+    """Tell whether a retrieval asked for this file; what was received before it began, it did not."""
+    return bool(
+        found.key
+        and found.key.study_instance_uid == retrieval.study_instance_uid
+        and (not retrieval.modalities or found.modality in retrieval.modalities.split("\\"))
+        and found.received_at >= retrieval.started_at
+    )

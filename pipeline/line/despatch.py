@@ -1,0 +1,213 @@
+"""Despatch: one delivery of one consignment to one destination, from claim to verdict.
+
+What the destination yields is written down; what it raises decides what happens next (errors.py). Exit codes
+and HTTP statuses prove nothing: a delivery is delivered when every receipt says so.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline import schedule
+from pipeline.destinations import Destination
+from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
+from pipeline.events import Event, alarm, emit
+from pipeline.ledger import companions, deliveries, lacking, order_counts, orders
+from pipeline.line import custody
+from pipeline.line.burden import burden_of, handed_over
+from pipeline.model import (
+    ARRIVED,
+    SEND_VERB,
+    Consignment,
+    ConsignmentAbout,
+    DeliveryState,
+    Item,
+    OrderError,
+    Receipt,
+    ReceiptState,
+)
+from pipeline.site.site import Site
+from pipeline.waypoints import reached
+
+ATTEMPTS_FOR_AN_ORDER = 3
+RECORD_EVERY = 5.0  # seconds: what a crash may make us ask the peer about again
+
+
+def despatch(number: int, destination: Destination, site: Site) -> StorestowError | None:
+    """Attempt one delivery and write down what came of it.
+
+    Returns the error that speaks of the peer as a whole, for the circuit breaker; None where the peer could be
+    worked with, whatever it said of single instances.
+    """
+    with site.ledger.transaction() as change:
+        row = deliveries.claim(change, number, time.time())
+    reached("claimed")
+    error: StorestowError | None = None
+    helped: set[int] = set()
+    try:
+        helped = _attempt(row, destination, site)
+    except StorestowError as raised:
+        error = raised
+    reached("attempted")
+    _conclude(row, error, helped, destination, site)
+    custody.renew_accounts(number, site)
+    return error if isinstance(error, PeerUnavailable) else None
+
+
+def _attempt(row: Any, destination: Destination, site: Site) -> set[int]:
+    """Hand the consignment to its destination and record the receipts as they come.
+
+    Returns the other deliveries that instances were brought of: a disc holds what came of the study by any.
+    """
+    load = burden_of(row, destination, site)
+    numbers, answers = load.numbers, load.lacking
+
+    def attempt(some: Sequence[Item]) -> None:
+        with site.ledger.transaction() as change:
+            # What has been answered goes along, before more leaves: after a power cut it is not sent again.
+            deliveries.record(change, row.id, answers, time.time())
+            deliveries.attempt(change, row.id, [numbers[item.key] for item in some if item.key in numbers])
+        answers.clear()
+        reached("deliver-attempt")
+
+    def made(path: Path) -> None:
+        with site.ledger.transaction() as change:
+            deliveries.made(change, row.id, path, path.stat().st_size)
+        reached("deliver-made")
+
+    consignment = Consignment(
+        row.id,
+        row.study_instance_uid,
+        tuple(load.items),
+        attempt,
+        row.guard_released,
+        made=made,
+        brought_before=load.brought_before,
+    )
+    if destination.makes_file:
+        with site.ledger.reading() as look:
+            consignment = replace(consignment, set_aside=lacking.beside(look, companions.all_of(look, row)))
+    if row.order_id is not None:
+        consignment = _of_order(consignment, row.order_id, site)
+    recorded = time.monotonic()
+    try:
+        for answer in handed_over(consignment, load, destination):
+            answers[numbers[answer.key]] = answer
+            reached("deliver-receipt")
+            if not destination.asks_first:  # whatever is not written now would be sent twice after a crash
+                _record(row, answers, site, flushed=False)
+            elif time.monotonic() - recorded > RECORD_EVERY:
+                _record(row, answers, site)
+                recorded = time.monotonic()
+    finally:
+        _record(row, answers, site)
+    return load.helped
+
+
+def _of_order(consignment: Consignment, number: int, site: Site) -> Consignment:
+    """Return the consignment with what a destination may want to know of the order it is for."""
+    with site.ledger.reading() as look:
+        order = orders.row(look, number)
+        assert order is not None
+        counts = order_counts.counts(look, order)
+    about = ConsignmentAbout(
+        order=number,
+        accessions=tuple(one for one in order.accessions if one not in order.missing),
+        expected=max(counts.expected or 0, counts.received),
+        received=counts.received,
+        missing=tuple(order.missing),
+        container=order.container,
+        modalities=tuple(order.modalities),
+    )
+    return replace(consignment, about=about, again=order.again and order.verb == SEND_VERB)
+
+
+def _record(row: Any, answers: dict[int, Receipt], site: Site, *, flushed: bool = True) -> None:
+    if answers:
+        with site.ledger.transaction(flushed=flushed) as change:
+            deliveries.record(change, row.id, answers, time.time())
+        answers.clear()
+
+
+def _conclude(
+    row: Any, error: StorestowError | None, helped: set[int], destination: Destination, site: Site
+) -> None:
+    """Write down where the delivery stands now, and have those it has helped find out."""
+    now = time.time()
+    with site.ledger.transaction() as change:
+        counts = deliveries.tally(change, row.id)
+        state, reason = verdict(counts, error, has_given_up=_has_given_up(row, error, now, site))
+        more: dict[str, Any] = {"finished_at": now}
+        if state == DeliveryState.DEFERRED:
+            more = {"due_at": schedule.next_attempt(now, row.first_attempt_at, _retry_after(error))}
+        deliveries.finish(change, row.id, state, reason, **more)
+        if row.order_id is not None and state == DeliveryState.REFUSED:
+            kind = error_of(counts, error, destination)
+            orders.change_row(change, row.order_id, error_kind=kind)
+        again = companions.bring_on(change, helped, now)
+    reached("concluded")
+    _say(row, state, reason, counts)
+    for number in again:
+        emit(Event.RETRIED, delivery=number)
+
+
+def _has_given_up(row: Any, error: StorestowError | None, now: float, site: Site) -> bool:
+    """Tell whether to try no more. Somebody waits for an order: it fails soon, and asking again is theirs."""
+    if row.order_id is not None:
+        return row.attempts >= ATTEMPTS_FOR_AN_ORDER or isinstance(error, PeerUnavailable | Configuration)
+    give_up_after = site.settings.site.give_up_after.total_seconds()
+    return schedule.has_given_up(now, row.first_attempt_at, row.attempts, give_up_after)
+
+
+def _retry_after(error: StorestowError | None) -> float | None:
+    return error.retry_after_seconds if isinstance(error, Transient) else None
+
+
+def error_of(counts: dict[str, int], error: StorestowError | None, destination: Destination) -> OrderError:
+    """Return what a refused delivery means for its order; pure."""
+    if destination.makes_file:
+        return OrderError.DISC_FAILED
+    if any(counts.get(state) for state in ARRIVED):
+        return OrderError.RELAY_INCOMPLETE
+    return OrderError.PUBLISHER_UNREACHABLE if isinstance(error, PeerUnavailable) else OrderError.RELAY_FAILED
+
+
+def verdict(
+    counts: dict[str, int], error: StorestowError | None, *, has_given_up: bool
+) -> tuple[DeliveryState, str | None]:
+    """Return where a delivery stands after an attempt, and why; pure.
+
+    `counts` are its receipts by state, "unanswered" those it cannot end with. Delivered means that every
+    instance has arrived and was verified, nothing less.
+    """
+    refused = counts.get(ReceiptState.REFUSED, 0)
+    unanswered = counts["unanswered"]
+    instances = sum(count for state, count in counts.items() if state != "unanswered")
+    if isinstance(error, Permanent):
+        return DeliveryState.REFUSED, str(error)
+    if unanswered:
+        reason = str(error) if error else f"{unanswered} of {instances} instances are without an answer"
+        if has_given_up:
+            return DeliveryState.REFUSED, f"given up: {reason}"
+        return DeliveryState.DEFERRED, reason
+    if refused:
+        return DeliveryState.REFUSED, f"{refused} of {instances} instances were refused"
+    return DeliveryState.DELIVERED, None
+
+
+def _say(row: Any, state: DeliveryState, reason: str | None, counts: dict[str, int]) -> None:
+    about: dict[str, object] = {
+        "study": row.study_instance_uid,
+        "destination": row.destination,
+        "delivery": row.id,
+    }
+    about |= {str(key): count for key, count in sorted(counts.items()) if count}
+    if state == DeliveryState.DELIVERED:
+        emit(Event.DELIVERED, **about)
+        emit(Event.VERIFIED, **about)
+    elif state == DeliveryState.DEFERRED:
+        emit(Event.DEFERRED, **about, reason=reason)
+    else:
+        alarm(Event.REFUSED, **about, reason=reason)

@@ -1,0 +1,42 @@
+"""Gathering: what has come in and has not been looked at may belong to a study that looks complete (design 4)."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from pipeline.ledger import arrivals
+from pipeline.ledger.arrivals import Waiting
+from pipeline.line.admission import parse_arrival_name
+from pipeline.model import ArrivalState
+from pipeline.site.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class AtTheDoor:
+    """Study folders storescp still fills, as (receiver, name), and receivers with arrivals not taken in yet."""
+
+    open_folders: frozenset[tuple[str, str]]
+    receivers: frozenset[str]
+
+    def may_hold(self, study: Waiting) -> bool:
+        """Tell whether something of the study may be among it."""
+        folder = f"S_{study.study_instance_uid}"  # storescp's name for it, study mode only
+        return study.receiver in self.receivers or (study.receiver, folder) in self.open_folders
+
+
+def at_the_door(site: Site, unusable: Collection[str] = ()) -> AtTheDoor:
+    """Look at the rooms in the order folders take, so that nothing on its way between them is overlooked.
+
+    Arrivals named `unusable` are left out: what cannot be taken in now must not hold up the others.
+    """
+    open_folders = frozenset(
+        (room.name, folder.name)
+        for room in site.spool.incoming.iterdir()
+        if room.is_dir()
+        for folder in room.iterdir()
+        if folder.name.startswith("S_")
+    )
+    names = {folder.name for folder in site.spool.arrivals.iterdir()} - set(unusable)
+    with site.ledger.reading() as look:
+        states = arrivals.states(look)
+    unseen = {name for name in names if states.get(name, ArrivalState.ADMITTED) == ArrivalState.ADMITTED}
+    return AtTheDoor(open_folders, frozenset(parse_arrival_name(name)[1] for name in unseen))

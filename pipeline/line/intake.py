@@ -1,0 +1,168 @@
+"""Intake: every file of an arrival becomes an instance with a state, identified by its data set alone.
+
+File names mean nothing. Hidden and empty files are no instances: counted, kept, never sent. One bad file
+never holds back a good one; what is wrong with it is its reason (docs/intake.md lists the outcomes).
+"""
+
+import hashlib
+import json
+import mmap
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from stat import S_ISREG
+
+from pipeline.dicom import part10
+from pipeline.dicom.deflation import inflate, is_deflated
+from pipeline.dicom.part10 import Layout, Malformed
+from pipeline.model import InstanceKey
+
+ENVELOPE = ".envelope.json"
+ACCOUNT = "account.json"
+UID = re.compile(r"(0|[0-9]+)(\.[0-9]+)+")  # leading zeros are wrong (PS3.5 9.1) and common, so they pass
+DIRECTORY_STORAGE = "1.2.840.10008.1.3.10"  # a DICOMDIR: the index of a medium, not an instance
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What association mode knew of the sender when the association opened; `order` is that of a `send`."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    peer: str | None
+    order: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What intake found out about one file; `problem` says why it is no instance that can go on."""
+
+    file: str
+    size: int
+    received_at: float
+    received_sha256: str
+    data_set_sha256: str | None = None
+    transfer_syntax_uid: str | None = None
+    sop_class_uid: str | None = None
+    key: InstanceKey | None = None
+    modality: str | None = None
+    accession_number: str | None = None
+    source_ae_title: str = ""
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What lies in an arrival, in the order it was received."""
+
+    found: tuple[Found, ...]
+    hidden_files: int
+    empty_files: int
+    envelope: Envelope | None
+
+
+def contents_of(folder: Path, scratch: Path | None = None) -> Contents:
+    """Read every file of the arrival `folder`; never follows a link, never raises for what a file holds."""
+    hidden, empty, files = 0, 0, []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if entry.name.startswith(".") or entry.name == ACCOUNT or not S_ISREG(status.st_mode):
+                hidden += entry.name not in {ENVELOPE, ACCOUNT}
+            elif not status.st_size:
+                empty += 1
+            else:
+                files.append((status.st_mtime_ns, entry.name))
+    found = tuple(read(folder / name, scratch) for _, name in sorted(files))
+    return Contents(found, hidden, empty, envelope_of(folder))
+
+
+def envelope_of(folder: Path) -> Envelope | None:
+    """Return the arrival's envelope, None where there is none (study mode) or it was cut by a crash."""
+    try:
+        table = json.loads((folder / ENVELOPE).read_bytes())
+        return Envelope(
+            str(table["calling_ae_title"]), str(table["called_ae_title"]), table.get("peer"), table.get("order")
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read(path: Path, scratch: Path | None = None) -> Found:
+    """Identify one file by its data set and hash it; a deflated data set is inflated, within bounds."""
+    status = path.stat()
+    size, received_at = status.st_size, status.st_mtime
+    try:
+        with data_set_of(path, scratch) as (data, layout):
+            file_sha256, data_set_sha256 = _hashes(path, layout.data_set)
+            found = Found(path.name, size, received_at, file_sha256, data_set_sha256)
+            return _identified(found, data, layout)
+    except Malformed as malformed:
+        return Found(path.name, size, received_at, _hashes(path, 0)[0], problem=str(malformed))
+
+
+@contextmanager
+def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.mmap, Layout]]:
+    """Map a file into memory together with its layout; a deflated one is inflated to a file in `scratch`.
+
+    Raises:
+        Malformed: see `part10.walk`.
+    """
+    with ExitStack() as stack:
+        if is_deflated(path):
+            inflated = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
+            inflate(path, inflated)
+            inflated.flush()
+            number = inflated.fileno()
+        else:
+            number = stack.enter_context(path.open("rb")).fileno()
+        data = stack.enter_context(mmap.mmap(number, 0, access=mmap.ACCESS_READ))
+        yield data, part10.walk(data)
+
+
+def _identified(found: Found, data: mmap.mmap, layout: Layout) -> Found:
+    def text(tag: int) -> str:
+        return part10.text_of(data, layout.elements.get(tag))
+
+    key = InstanceKey(text(0x0020000D), text(0x0020000E), text(0x00080018))
+    sop_class = text(0x00080016)
+    return replace(
+        found,
+        transfer_syntax_uid=layout.transfer_syntax_uid,
+        sop_class_uid=sop_class,
+        key=key,
+        modality=text(0x00080060) or None,
+        accession_number=text(0x00080050) or None,
+        source_ae_title=part10.text_of(data, layout.meta.get(0x00020016)),
+        problem=next(_problems(key, sop_class, part10.text_of(data, layout.meta.get(0x00020002))), None),
+    )
+
+
+def _problems(key: InstanceKey, sop_class: str, media_class: str) -> Iterator[str]:
+    if media_class == DIRECTORY_STORAGE:
+        yield "a DICOMDIR is the index of a medium, not an instance"
+    for name, uid in (
+        ("SOP Class UID (0008,0016)", sop_class),
+        ("Study Instance UID (0020,000D)", key.study_instance_uid),
+        ("Series Instance UID (0020,000E)", key.series_instance_uid),
+        ("SOP Instance UID (0008,0018)", key.sop_instance_uid),
+    ):
+        if not uid:
+            yield f"the {name} is missing or empty"
+        elif len(uid) > 64 or not UID.fullmatch(uid):
+            yield f"the {name} is not a valid UID"
+
+
+def _hashes(path: Path, data_set: int) -> tuple[str, str]:
+    """Return the SHA-256 of the file and of what follows the file meta information, in one reading."""
+    whole, rest = hashlib.sha256(), hashlib.sha256()
+    with path.open("rb") as file:
+        whole.update(file.read(data_set))
+        while piece := file.read(1 << 18):
+            whole.update(piece)
+            rest.update(piece)
+    return whole.hexdigest(), rest.hexdigest()

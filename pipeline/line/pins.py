@@ -1,0 +1,41 @@
+"""Pins: the very files that were pinned before the first attempt, found again, or made again byte for byte."""
+
+from pathlib import Path
+
+from pipeline.destinations import Destination
+from pipeline.errors import Permanent
+from pipeline.ledger import arrivals
+from pipeline.line.line import task_of
+from pipeline.line.prepare import Prepared, prepare
+from pipeline.model import Item, Receipt, ReceiptState
+from pipeline.site.site import Site
+from pipeline.spool.digest import sha256_of
+from pipeline.waypoints import reached
+
+NOT_REPRODUCIBLE = (
+    "the file pinned before the first attempt is gone, and the original no longer gives the same bytes; "
+    "`storestow send --again` sends it as it is made today"
+)
+
+
+def pinned(identity: int, item: Item, receiver: str, destination: Destination, site: Site) -> Path | Receipt:
+    """Return the very file pinned before the first attempt, made again if it is gone, else why it is not.
+
+    Sending other bytes under the same UID is not ours to do (facts/stow.md, "What this means" 3). That it
+    cannot be read or made now (a full disk, a process that was killed) refuses nothing.
+    """
+    path = site.spool.present(item.path)
+    try:
+        if path and sha256_of(path) == item.sha256:
+            return path
+    except OSError as error:
+        return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be read now: {error.strerror}")
+    with site.ledger.reading() as look:
+        original = arrivals.instance_row(look, identity)
+    ((_, again),) = site.workshop.each(prepare, [task_of(original, receiver, {destination.encode}, site)])
+    reached("pinned-again")
+    if isinstance(again, Exception) and not isinstance(again, Permanent):
+        return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be made again now: {again}")
+    outputs = again.outputs if isinstance(again, Prepared) else ()
+    same = (output.path for output in outputs if output.sha256 == item.sha256)
+    return next(same, None) or Receipt(item.key, ReceiptState.REFUSED, "", NOT_REPRODUCIBLE)

@@ -1,0 +1,209 @@
+"""Prepare one instance for its destinations: coerce the header, encode the pixels, prove the result.
+
+Runs in the workshop's processes. A step that fails stops this instance and says why; the original stays
+where it is, untouched, and nothing unprocessed is ever handed on (facts/users.md B6).
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.errors import BytesLengthException
+
+from pipeline.coercions import Rule, coerced
+from pipeline.dicom import encodings, part10
+from pipeline.dicom.encodings import Encoded, NotEncoded
+from pipeline.dicom.header import read_header, with_rest, write_data_set, write_instance
+from pipeline.dicom.part10 import Bytes, Layout, Malformed
+from pipeline.dicom.pixels.encapsulation import attach
+from pipeline.errors import Permanent
+from pipeline.events import traced
+from pipeline.line.intake import data_set_of
+from pipeline.model import Change, InstanceKey, Origin
+
+TRANSFER_SYNTAX_UID = 0x00020010
+# What pydicom raises for attributes that make no sense, at the moment somebody looks at them.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    BytesLengthException,
+)
+IDENTITY = (0x0020000D, 0x0020000E, 0x00080018)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to prepare: the received file, its identity, and the encodings its destinations ask for."""
+
+    instance: int
+    source: Path
+    received_sha256: str
+    key: InstanceKey
+    origin: Origin
+    rules: Sequence[Rule]
+    encodings: tuple[str, ...]
+    target: Path  # outputs are named after it and what they hold: <target>.<encoding>.<start of its SHA-256>.dcm
+    scratch: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The file to send where `encoding` is asked for; `reason` says why it is not encoded, if so."""
+
+    encoding: str
+    path: Path
+    sha256: str
+    size: int  # bytes
+    transfer_syntax_uid: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An instance ready to leave."""
+
+    changes: tuple[Change, ...]
+    outputs: tuple[Output, ...]
+    pixel_length: int | None = None
+    pixel_md5: str | None = None
+    pixel_sha256: str | None = None
+    encoded_length: int | None = None
+
+
+def load_encodings(_: str) -> None:
+    """Import every encoding, so that the first instance does not wait for it."""
+    for name in encodings.names():
+        encodings.named(name)
+
+
+def prepare(task: Task) -> Prepared:
+    """Return the files to send for one instance, one for each encoding asked for.
+
+    Raises:
+        Permanent: the instance cannot be coerced, or what was written does not read back: quarantine it.
+    """
+    try:
+        with data_set_of(task.source, task.scratch) as (data, layout):
+            return _prepare(task, data, layout)
+    except Malformed as malformed:
+        raise Permanent(f"the file has changed since it was taken in: {malformed}") from malformed
+    except (*UNREADABLE, OSError, EOFError) as error:
+        if (
+            isinstance(error, OSError) and error.errno is not None
+        ):  # the machine's word; without a number pydicom's
+            raise
+        raise Permanent(f"its attributes cannot be read: {traced(error)}") from None  # its text may name people
+
+
+def _prepare(task: Task, data: Bytes, layout: Layout) -> Prepared:
+    header = read_header(data, layout)
+    result = coerced(header, task.origin, task.rules)
+    encoded, reasons = _encoded(header, data, layout, task.encodings)
+    outputs = []
+    if reasons:
+        plain = _plain(task, data, layout, header, result.touched)
+        outputs += [replace(plain, encoding=name, reason=reason) for name, reason in reasons.items()]
+    outputs += [_encapsulated(task, name, whole) for name, (_, whole) in encoded.items()]
+    prepared = Prepared(result.changes, tuple(outputs))
+    for one, _ in encoded.values():
+        prepared = replace(
+            prepared,
+            pixel_length=one.pixel_length,
+            pixel_md5=one.pixel_md5,
+            pixel_sha256=one.pixel_sha256,
+            encoded_length=sum(len(frame) for frame in one.frames),
+        )
+    return prepared
+
+
+def _encoded(
+    header: Dataset, data: Bytes, layout: Layout, names: tuple[str, ...]
+) -> tuple[dict[str, tuple[Encoded, Dataset]], dict[str, str | None]]:
+    """Return what could be encoded, and for what was not, why (None where nobody asked for it)."""
+    whole = with_rest(header, data, layout)
+    encoded: dict[str, tuple[Encoded, Dataset]] = {}
+    reasons: dict[str, str | None] = {}
+    for name in names:
+        encode = encodings.named(name)
+        if encode is None:
+            reasons[name] = None
+            continue
+        try:
+            frames = encode(whole, *_pixels(name, whole, data, layout))
+            encoded[name] = frames, attach(whole, frames)
+        except NotEncoded as reason:
+            reasons[name] = str(reason)
+    return encoded, reasons
+
+
+def _pixels(name: str, header: Dataset, data: Bytes, layout: Layout) -> tuple[bytes, str]:
+    """Return Pixel Data as it stands in the file and its VR, once the header alone gives no reason against."""
+    element = layout.pixels
+    if element is None:
+        raise NotEncoded("no Pixel Data")
+    if element.tag != part10.PIXEL_DATA:
+        raise NotEncoded("floating point pixels")
+    vr = element.vr.decode("ascii") or "OW"  # PS3.5 A.1: OW in Implicit VR
+    length = 0 if element.undefined_length else element.end - element.value
+    if reason := encodings.why_not(name, header, length, vr):
+        raise NotEncoded(reason)
+    return data[element.value : element.end], vr
+
+
+def _plain(task: Task, data: Bytes, layout: Layout, header: Dataset, touched: frozenset[int]) -> Output:
+    """Return the instance as received but for its coerced attributes; the very file where nothing changed."""
+    syntax = layout.transfer_syntax_uid
+    if not touched and layout.has_preamble and _says_what_it_is(header, layout):
+        _prove(task, task.source, syntax)
+        return Output("", task.source, task.received_sha256, task.source.stat().st_size, syntax)
+    return _made(task, "plain", syntax, lambda path: write_instance(path, data, layout, header, touched))
+
+
+def _says_what_it_is(header: Dataset, layout: Layout) -> bool:
+    """Tell whether the file meta information names the instance that follows it (PS3.10 table 7.1-1)."""
+    meta = header.file_meta
+    return bool(
+        TRANSFER_SYNTAX_UID in layout.meta
+        and meta.get("MediaStorageSOPClassUID") == header.SOPClassUID
+        and meta.get("MediaStorageSOPInstanceUID") == header.SOPInstanceUID
+    )
+
+
+def _encapsulated(task: Task, name: str, whole: Dataset) -> Output:
+    syntax = str(whole.file_meta.TransferSyntaxUID)
+    return replace(_made(task, name, syntax, lambda path: write_data_set(path, whole)), encoding=name)
+
+
+def _made(task: Task, name: str, transfer_syntax_uid: str, write: Callable[[Path], str]) -> Output:
+    """Return what `write` wrote and told the SHA-256 of, proven, under a name no other content can have.
+
+    Two deliveries may have the same file made again at the same time, and a third be sending it: what has its
+    name is whole, and is never written to.
+    """
+    beside = task.target.with_name(f".{task.target.name}.{name}.{secrets.token_hex(4)}")
+    try:
+        sha256 = write(beside)
+        _prove(task, beside, transfer_syntax_uid)
+        path = task.target.with_name(f"{task.target.name}.{name}.{sha256[:16]}.dcm")
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return Output("", path, sha256, path.stat().st_size, transfer_syntax_uid)
+
+
+def _prove(task: Task, path: Path, transfer_syntax_uid: str) -> None:
+    """Read back what is to be sent: well-formed, of the promised syntax, and still the same instance."""
+    try:
+        with data_set_of(path, task.scratch) as (data, layout):
+            uids = [part10.text_of(data, layout.elements.get(tag)) for tag in IDENTITY]
+            if InstanceKey(*uids) == task.key and layout.transfer_syntax_uid == transfer_syntax_uid:
+                return
+    except Malformed as malformed:
+        raise Permanent(f"what was written does not read back: {malformed}") from malformed
+    raise Permanent("what was written is another instance than what was received")

@@ -1,0 +1,182 @@
+"""Reconcile: at start, make the ledger agree with the rooms after whatever happened before (design 5).
+
+The room wins about where a folder stands. What a crash has left half done is ended here: a deletion the
+ledger was told of, an account that is older than its receipts, outputs nobody needs any more.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.events import Event, alarm
+from pipeline.ledger import accounts, arrivals, deliveries
+from pipeline.line.admission import parse_arrival_name
+from pipeline.line.custody import UNREADABLE, drop_outputs, remark_of, renew_account
+from pipeline.line.intake import ACCOUNT
+from pipeline.model import ArrivalState
+from pipeline.site.site import Site
+from pipeline.spool.spool import rename_durably
+from pipeline.waypoints import reached
+
+Believe = Callable[[str, str | None, Site], None]
+
+
+def reconcile(site: Site) -> None:
+    """Correct the ledger, end what was begun, and make interrupted deliveries due; nobody else works yet.
+
+    Raises Transient where the disk is full, or the ledger cannot be used now.
+    """
+    with site.ledger.reading() as look:
+        rows = arrivals.states(look)
+    # `release` may move folders meanwhile: into the arrivals, which are therefore looked at last
+    _each(site.spool.settled, _believe_settled, rows, site)
+    _each(site.spool.quarantine, _believe_set_aside, rows, site)
+    _each(site.spool.arrivals, _believe_open, rows, site)
+    _miss_what_is_gone(rows, site)
+    _end_discarding(site)
+    _renew_accounts(site)
+    _drop_outputs(site)
+    reached("reconciled")
+    with site.ledger.transaction() as change:
+        deliveries.resume(change, deliveries.sending(change), time.time())
+
+
+def _each(room: Path, believe: Believe, rows: dict[str, str], site: Site) -> None:
+    """Compare every folder of a room with its row; one that cannot be set right keeps no other from it."""
+    for name in _folders(room):
+        _try(name, lambda name: believe(name, rows.get(name), site))
+        reached("reconciling")
+
+
+def _try(name: str, correct: Callable[[str], None]) -> None:
+    try:
+        correct(name)
+    except (OSError, SQLAlchemyError) as error:
+        alarm(Event.HELD, what=f"reconcile {name}", reason=error)
+
+
+def _folders(room: Path) -> list[str]:
+    return sorted(entry.name for entry in room.iterdir() if entry.is_dir())
+
+
+def _believe_settled(name: str, state: str | None, site: Site) -> None:
+    if state == ArrivalState.SETTLED:
+        return
+    if state is not None:
+        _set_state(name, ArrivalState.SETTLED, remark_of(name, site), site)
+    elif _is_gone(name, site):
+        shutil.rmtree(site.spool.settled / name)
+    else:
+        _restore(name, site)
+
+
+def _restore(name: str, site: Site) -> None:
+    """Enter a settled arrival from its own account; without one a person decides, and until then it is kept."""
+    if problem := _unreadable_account(site.spool.settled / name, site):
+        reason = f"settled, but its account cannot be read: {problem}"
+        rename_durably(site.spool.settled / name, site.spool.quarantine / name)
+        reached("unreadable-account-set-aside")
+        _enter(name, reason, site)
+        alarm(Event.QUARANTINED, arrival=name, reason=reason)
+
+
+def _unreadable_account(folder: Path, site: Site) -> str | None:
+    """Enter an arrival from the account in its folder; return why that cannot be done."""
+    try:
+        account = json.loads((folder / ACCOUNT).read_bytes())
+        with site.ledger.transaction() as change:
+            accounts.restore(change, account)
+    except (OSError, ValueError, KeyError, TypeError, SQLAlchemyError) as error:
+        return type(error).__name__
+    return None
+
+
+def _believe_set_aside(name: str, state: str | None, site: Site) -> None:
+    if state == ArrivalState.QUARANTINED:
+        return
+    if state is not None:
+        with site.ledger.reading() as look:
+            reason = "set aside" if arrivals.holds_an_instance(look, name) else UNREADABLE
+        _set_state(name, ArrivalState.QUARANTINED, reason, site)
+    elif _is_gone(name, site):
+        shutil.rmtree(site.spool.quarantine / name)
+    elif not _is_known(name, site) and _unreadable_account(site.spool.quarantine / name, site):
+        _enter(name, "set aside before the ledger was lost", site)
+
+
+def _believe_open(name: str, state: str | None, site: Site) -> None:
+    """What somebody has put back among the arrivals goes on; what has no row is admitted like any other."""
+    is_back = state in {ArrivalState.SETTLED, ArrivalState.QUARANTINED}
+    if not is_back and not (state is None and _is_gone(name, site)):
+        return
+    with site.ledger.transaction() as change:
+        was_taken_in = arrivals.has_instances(change, name)
+        again = ArrivalState.PROCESSING if was_taken_in else ArrivalState.ADMITTED
+        arrivals.set_state(change, name, again, gone_at=None)
+
+
+def _enter(name: str, reason: str, site: Site) -> None:
+    """Enter an arrival set aside of which nothing is known but its name."""
+    nanoseconds, receiver = parse_arrival_name(name)
+    admitted_at = nanoseconds / 1e9
+    with site.ledger.transaction() as change:
+        values = {"name": name, "receiver": receiver, "admitted_at": admitted_at, "newest_file_at": admitted_at}
+        arrivals.admit(change, values)
+        arrivals.set_state(change, name, ArrivalState.QUARANTINED, reason, settled_at=time.time())
+
+
+def _set_state(name: str, state: ArrivalState, reason: str | None, site: Site) -> None:
+    with site.ledger.transaction() as change:
+        arrivals.set_state(change, name, state, reason, settled_at=time.time())
+
+
+def _is_gone(name: str, site: Site) -> bool:
+    with site.ledger.reading() as look:
+        return arrivals.is_gone(look, name)
+
+
+def _is_known(name: str, site: Site) -> bool:
+    """Tell whether an arrival has a row by now: one without a readable account has just been given one."""
+    with site.ledger.reading() as look:
+        return name in arrivals.states(look)
+
+
+def _miss_what_is_gone(rows: dict[str, str], site: Site) -> None:
+    spool = site.spool
+    present = {name for room in (spool.settled, spool.quarantine, spool.arrivals) for name in _folders(room)}
+    for name, state in rows.items():
+        if name not in present and state != ArrivalState.QUARANTINED:
+            _set_state(name, ArrivalState.QUARANTINED, "files missing", site)
+            alarm(Event.QUARANTINED, arrival=name, reason="files missing: somebody removed the folder")
+
+
+def _end_discarding(site: Site) -> None:
+    with site.ledger.transaction() as change:  # while they are deleted, nobody can release them
+        for arrival, file in arrivals.discarded(change):
+            site.spool.remove(arrival, file)
+
+
+def _renew_accounts(site: Site) -> None:
+    with site.ledger.reading() as look:
+        names = arrivals.with_stale_accounts(look)
+    for name in names:
+        _try(name, lambda name: renew_account(name, site.spool, site.ledger))
+
+
+def _drop_outputs(site: Site) -> None:
+    """Drop what was made of arrivals that have ended well, or are no longer here, and what was being made."""
+    with site.ledger.reading() as look:
+        rows = arrivals.states(look)
+        unneeded = [
+            name
+            for name in _folders(site.spool.outputs)
+            if name not in rows or (rows[name] == ArrivalState.SETTLED and arrivals.all_is_well(look, name))
+        ]
+    for name in unneeded:
+        drop_outputs(name, site.spool)
+    for half_made in site.spool.outputs.glob("*/.*"):
+        half_made.unlink(missing_ok=True)

@@ -1,0 +1,123 @@
+"""`storestow send`: files from this machine's disk to a destination, as an order of their own.
+
+They are copied into an arrival and admitted by the same rename as everything else; their scope is this order
+alone, so that they conflict with nothing. What lies in the spool is treated as its receiver's instances are.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pipeline.errors import Transient, Usage
+from pipeline.events import Event, emit
+from pipeline.ledger import Ledger, orders
+from pipeline.line.admission import parse_arrival_name
+from pipeline.line.intake import ACCOUNT, ENVELOPE
+from pipeline.model import SEND_VERB
+from pipeline.orders import Placed
+from pipeline.site.settings import Settings
+from pipeline.site.site import SEND
+from pipeline.spool.spool import Spool, admit, write_durably
+from pipeline.waypoints import reached
+
+COPYING = "C_"  # begins the name of a folder that is not complete: nobody sweeps it, nobody admits it
+
+
+def send(  # noqa: PLR0913  # what may be asked for, each by its name
+    ledger: Ledger,
+    settings: Settings,
+    paths: Sequence[Path],
+    destination: str,
+    *,
+    receiver: str | None = None,
+    again: bool = False,
+    now: float | None = None,
+) -> Placed:
+    """Place an order that sends these files, and all below these folders; `receiver` says as whose.
+
+    `again` sends also what the destination has, or had, from us. Raises Usage where there is nothing to send, or
+    where files of several receivers lie together, and Configuration for a destination or receiver that is unknown.
+    """
+    spool = Spool(settings.site.spool)
+    settings.destination_named(destination)
+    files = sorted(set(_files(paths)))
+    if not files:
+        raise Usage("there is no file to send")
+    as_receiver = receiver or _receiver_of(files, spool)
+    if as_receiver:
+        settings.receiver_named(as_receiver)
+    wish: dict[str, Any] = {
+        "key": f"{SEND_VERB}:{uuid4()}",  # nobody shares it
+        "verb": SEND_VERB,
+        "accessions": [],
+        "modalities": [],
+        "destination": destination,
+        "receiver": as_receiver,
+        "files": len(files),
+        "again": again,
+    }
+    with ledger.transaction() as change:
+        number = orders.enter(change, now=time.time() if now is None else now, **wish)
+    reached("send-placed")
+    emit(Event.ORDERED, order=number, verb=SEND_VERB, files=len(files), destination=destination)
+    _hand_in(files, number, spool)
+    spool.knock()
+    return Placed(number, is_new=True)
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield every file, those below folders too; hidden ones and what we write beside instances are none."""
+    for path in paths:
+        if path.is_dir():
+            for parent, folders, names in os.walk(path):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                yield from (Path(parent, name).resolve() for name in names if _is_sent(Path(parent, name)))
+        elif path.is_file():
+            yield path.resolve()
+        else:
+            raise Usage(f"{path} is neither a file nor a folder")
+
+
+def _is_sent(path: Path) -> bool:
+    return not path.name.startswith(".") and path.name != ACCOUNT and path.is_file()
+
+
+def _receiver_of(files: Iterable[Path], spool: Spool) -> str | None:
+    """Return the receiver whose arrivals these files lie in, None where they lie outside the spool."""
+    rooms = [room.resolve() for room in spool.rooms_of_arrivals]
+    found = {parse_arrival_name(file.parent.name)[1] if file.parent.parent in rooms else None for file in files}
+    if len(found) > 1:
+        raise Usage("these files came by several receivers, or some by none: send them one after the other")
+    (receiver,) = found
+    return receiver
+
+
+def _hand_in(files: Sequence[Path], number: int, spool: Spool) -> None:
+    incoming = spool.prepare_receiver(SEND)
+    name = f"{time.time_ns()}_{number}"
+    folder, complete = incoming / f"{COPYING}{name}", incoming / f"A_{name}"
+    try:
+        folder.mkdir(mode=0o750)
+        for position, file in enumerate(files):
+            shutil.copyfile(file, folder / f"{position:05d}")
+        envelope = {"calling_ae_title": "", "called_ae_title": "", "peer": None, "order": number}
+        write_durably(folder / ENVELOPE, json.dumps(envelope).encode())
+        folder.rename(complete)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise Transient(f"the files cannot be copied: {error}") from error
+    reached("send-copied")
+    admit(incoming, complete)
+    reached("send-admitted")
+
+
+def admit_complete(spool: Spool) -> None:
+    """Admit what a `send` that died had copied, all of it."""
+    incoming = spool.incoming_of(SEND)
+    for folder in sorted(incoming.glob("A_*")):
+        admit(incoming, folder)

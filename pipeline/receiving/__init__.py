@@ -1,0 +1,44 @@
+"""The ways in: one file a mode, named as in `mode = "..."`; each keeps its door open until it is stopped."""
+
+import os
+from typing import Protocol
+
+from pipeline import dcmtk
+from pipeline.receiving import sweep
+from pipeline.receiving.association import AssociationReceiver
+from pipeline.receiving.lock import held, is_receiving
+from pipeline.receiving.signals import Signals
+from pipeline.receiving.study import StudyReceiver
+from pipeline.receiving.sweep import sweep_abandoned
+from pipeline.site.settings import ReceiverTable, Settings
+from pipeline.spool.spool import Spool
+
+__all__ = ["Receiver", "is_receiving", "receive", "sweep_abandoned"]
+
+
+class Receiver(Protocol):
+    """One open door. `lock` is the descriptor every process that writes into its incoming folder inherits."""
+
+    def __init__(self, settings: Settings, receiver: ReceiverTable, spool: Spool, lock: int) -> None: ...
+
+    def serve(self, signals: Signals) -> int:
+        """Receive until asked to stop, and return the exit code; raises Configuration where it cannot start."""
+
+
+_MODES: dict[str, type[Receiver]] = {"study": StudyReceiver, "association": AssociationReceiver}
+
+
+def receive(settings: Settings, name: str) -> int:
+    """Run the receiver `name` in the foreground until SIGTERM or SIGINT; returns the exit code.
+
+    What an earlier run has left is admitted first. Raises Configuration where the receiver cannot start, and
+    Transient where it cannot go on; nothing received is lost either way. Call it from the main thread.
+    """
+    os.umask(dcmtk.UMASK)
+    receiver = settings.receiver_named(name)
+    spool = Spool(settings.site.spool)
+    spool.prepare()
+    spool.prepare_receiver(name)
+    with Signals() as signals, held(spool, receiver) as lock:
+        sweep.take_all(spool, name, "left by an earlier run")
+        return _MODES[receiver.mode](settings, receiver, spool, lock).serve(signals)

@@ -1,0 +1,122 @@
+"""The port a receiver answers on: whether it is free, who has it, who is connected."""
+
+import errno
+import os
+import socket
+import time
+from pathlib import Path
+
+import psutil
+
+from pipeline.errors import Configuration
+from pipeline.site.settings import ReceiverTable
+
+KERNEL_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+LISTENING = "0A"
+BACKLOG = 128
+FIRST_FREE_PORT = 1024
+PATIENCE_SECONDS = 3  # a hook of an earlier storescp inherits its socket and may live a moment longer
+
+
+def require_free_port(receiver: ReceiverTable) -> None:
+    """Return when the receiver's port can be listened on; raises Configuration as `unusable` words it."""
+    if receiver.mode == "study" and receiver.port < FIRST_FREE_PORT and os.geteuid() != 0:
+        raise Configuration(
+            f'receiver "{receiver.name}".port = {receiver.port}: storescp refuses ports below {FIRST_FREE_PORT} '
+            'to anybody but root, whatever capabilities it has; use mode = "association", or a higher port'
+        )
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (error := _trial(receiver)) is not None:
+        if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+            raise unusable(receiver, error) from error
+        time.sleep(0.05)
+
+
+def unusable(receiver: ReceiverTable, error: OSError) -> Configuration:
+    """Return the error that names the receiver's port or address, who has it, and what to do."""
+    key = f'receiver "{receiver.name}".port = {receiver.port}'
+    if error.errno == errno.EADDRINUSE:
+        return Configuration(f"{key} is in use{_by_whom(receiver.port)}; stop that program or choose another port")
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return Configuration(
+            f"{key} needs a privilege: give the service CAP_NET_BIND_SERVICE, or choose a port above 1023"
+        )
+    return Configuration(
+        f'{key} on "{receiver.bind}" cannot be opened: {error}; choose an address of this machine'
+    )
+
+
+def _trial(receiver: ReceiverTable) -> OSError | None:
+    try:
+        listen(receiver).close()
+    except OSError as error:
+        return error
+    return None
+
+
+def listen(receiver: ReceiverTable) -> socket.socket:
+    """Return a socket that listens where the receiver does: on all addresses in study mode, as storescp does."""
+    address = receiver.bind if receiver.mode == "association" else ""
+    return socket.create_server(
+        (address, receiver.port),
+        family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+        backlog=BACKLOG,
+        dualstack_ipv6=address == "::" and socket.has_dualstack_ipv6(),
+    )
+
+
+def _by_whom(port: int) -> str:
+    try:
+        listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.pid]
+        found = next(c for c in listening if c.laddr and c.laddr.port == port)
+        return f" by {psutil.Process(found.pid).name()} (process {found.pid})"
+    except (StopIteration, psutil.Error):
+        return ""
+
+
+def listens(process: psutil.Process, port: int) -> bool:
+    """Say whether the process itself listens on the port."""
+    return _has(process, port, psutil.CONN_LISTEN)
+
+
+def is_connected(process: psutil.Process, port: int) -> bool:
+    """Say whether a peer holds a connection the process has accepted on the port."""
+    return _has(process, port, psutil.CONN_ESTABLISHED)
+
+
+def _has(process: psutil.Process, port: int, status: str) -> bool:
+    try:
+        connections = process.net_connections("tcp")
+    except psutil.Error:  # it has ended meanwhile
+        return False
+    return any(c.status == status and c.laddr and c.laddr.port == port for c in connections)
+
+
+def processor_seconds(process: psutil.Process) -> float:
+    """Return the processor time the process has used, 0 once it has ended."""
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def waiting(port: int) -> int:
+    """Return how many connections nobody has accepted yet; Linux alone tells, elsewhere it is 0.
+
+    The kernel shows a listening socket's queue as its receive queue (proc_net_tcp(5)).
+    """
+    return sum(_queue(line.split(), port) for file in KERNEL_TABLES for line in _lines(file))
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="ascii").splitlines()[1:]
+    except OSError:
+        return []
+
+
+def _queue(words: list[str], port: int) -> int:
+    _, local, _, state, queues, *_ = words
+    is_ours = state == LISTENING and int(local.rpartition(":")[2], 16) == port
+    return int(queues.rpartition(":")[2], 16) if is_ours else 0

@@ -1,0 +1,134 @@
+"""TLS ends here in association mode: storescp gets a plain socket, and the request can be read like any other.
+
+So addresses, AE titles and bounds hold for encrypted associations too, and the key stays in one process.
+"""
+
+import contextlib
+import math
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+
+from pipeline.receiving.peek import NotAnAssociation, SaidNothing
+
+CHUNK = 65536
+LOOK_SECONDS = 1.0
+LAST_SECONDS = 5.0  # for the peer to take what storescp has said last
+
+
+@contextlib.contextmanager
+def opened(connection: socket.socket, context: ssl.SSLContext | None, patience: float) -> Iterator[socket.socket]:
+    """Yield a plain socket to the peer: the connection itself, or, with a `context`, what is inside its TLS.
+
+    Raises NotAnAssociation where the peer does not complete the handshake within `patience` seconds.
+    """
+    if context is None:
+        yield connection
+        return
+    with _handshaken(connection, context, patience) as encrypted:
+        ours, theirs = _pair()
+        relay = _Relay(encrypted, ours)
+        carrier = threading.Thread(target=relay.run, daemon=True)
+        with ours:
+            try:
+                with theirs:
+                    carrier.start()
+                    yield theirs
+            finally:
+                relay.last_moment = time.monotonic() + LAST_SECONDS
+                carrier.join()
+
+
+def _handshaken(connection: socket.socket, context: ssl.SSLContext, patience: float) -> ssl.SSLSocket:
+    connection.settimeout(patience)
+    try:
+        if not connection.recv(1, socket.MSG_PEEK):
+            raise SaidNothing("closed without a word")
+        return context.wrap_socket(connection, server_side=True, suppress_ragged_eofs=True)
+    except OSError as error:  # an SSLError is one
+        raise NotAnAssociation(f"no TLS: {getattr(error, 'reason', None) or error}") from error
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """Return two connected sockets; of TCP, because storescp sets TCP_NODELAY on what it is given."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname(), timeout=LAST_SECONDS)
+        ours, address = listener.accept()
+        while address != theirs.getsockname():  # somebody else on this machine was quicker
+            ours.close()
+            ours, address = listener.accept()
+    for one in (ours, theirs):
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return ours, theirs
+
+
+class _Relay:
+    """Two buffers of one chunk each; one thread, because a TLS connection may be used by one at a time."""
+
+    def __init__(self, encrypted: ssl.SSLSocket, plain: socket.socket) -> None:
+        self.last_moment = math.inf
+        self._encrypted = encrypted
+        self._plain = plain
+        self._inward = memoryview(b"")
+        self._outward = memoryview(b"")
+        self._peer_ended = False
+        self._ended = False  # the plain side: storescp and we
+
+    def run(self) -> None:
+        """Carry bytes both ways until the plain side has ended and the peer has taken its last words."""
+        self._encrypted.setblocking(False)
+        self._plain.setblocking(False)
+        with contextlib.suppress(OSError):  # whoever broke off, the other side is told by the end of its socket
+            while self._outward or not self._ended:
+                if not (self._carry_in() | self._carry_out()):
+                    self._wait()
+                if time.monotonic() > self.last_moment:
+                    break
+            self._encrypted.settimeout(LOOK_SECONDS)
+            self._encrypted.unwrap()
+        with contextlib.suppress(OSError):
+            self._plain.shutdown(socket.SHUT_RDWR)
+
+    def _carry_in(self) -> bool:
+        moved = False
+        if not self._inward and not self._peer_ended and not self._ended:
+            with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                self._inward = memoryview(self._encrypted.recv(CHUNK))
+                moved = True
+                if not self._inward:
+                    self._peer_ended = True
+                    self._plain.shutdown(socket.SHUT_WR)
+        if self._inward:
+            with contextlib.suppress(BlockingIOError):
+                self._inward = self._inward[self._plain.send(self._inward) :]
+                moved = True
+        return moved
+
+    def _carry_out(self) -> bool:
+        moved = False
+        if not self._outward and not self._ended:
+            with contextlib.suppress(BlockingIOError):
+                self._outward = memoryview(self._plain.recv(CHUNK))
+                moved = True
+                if not self._outward:
+                    self._ended = True
+        if self._outward:
+            with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                self._outward = self._outward[self._encrypted.send(self._outward) :]
+                moved = True
+        return moved
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        wants = select.POLLOUT if self._outward else 0
+        if not self._peer_ended:  # also while inward waits: what TLS itself has to say may unblock outward
+            wants |= 0 if self._inward else select.POLLIN
+        if wants:
+            poll.register(self._encrypted, wants)
+        wants = (select.POLLOUT if self._inward else 0) | (0 if self._outward or self._ended else select.POLLIN)
+        if wants:  # registered for nothing it would still report its end, again and again
+            poll.register(self._plain, wants)
+        poll.poll(1000 * LOOK_SECONDS)

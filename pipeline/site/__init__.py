@@ -1,0 +1,1 @@
+"""One site: its configuration as a whole, and what it works with."""

@@ -1,0 +1,67 @@
+"""Open the site: read everything there is to read, refuse what is wrong, and only then start."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.coercions import rules_of
+from pipeline.config import institutions
+from pipeline.config.institutions import Institutions
+from pipeline.errors import Configuration
+from pipeline.events import Event, alarm
+from pipeline.ledger import REBUILT, Ledger, open_ledger
+from pipeline.processes.workshop import Workshop
+from pipeline.site.settings import Settings
+from pipeline.site.site import Site
+from pipeline.spool.spool import Spool
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Site]:
+    """Return the site as the one worker on this spool may use it.
+
+    Raises:
+        Configuration: something is wrong, or another worker holds the spool.
+    """
+    rules = rules_of(settings)
+    spool = Spool(settings.site.spool)
+    spool.prepare()
+    with sole_worker(spool):
+        ledger, was_lost = open_ledger(spool.root)
+        rebuilt_at = _rebuilt_at(ledger, was_lost)
+        workshop, aside = Workshop(settings.site.workers or os.cpu_count() or 1), Workshop(1)
+        try:
+            yield Site(settings, spool, ledger, workshop, mapping_of(settings), rules, aside, rebuilt_at)
+        finally:
+            aside.close()
+            workshop.close()
+            ledger.close()
+
+
+def mapping_of(settings: Settings) -> Institutions:
+    """Return the site's institution mapping, an empty one where none is configured."""
+    mapping = settings.site.institution_mapping
+    return institutions.load(settings.beside(mapping)) if mapping else Institutions()
+
+
+def _rebuilt_at(ledger: Ledger, was_lost: bool) -> float | None:
+    if was_lost:
+        alarm(
+            Event.LEDGER_REBUILT,
+            ledger=ledger.path,
+            remedy="what waits for destinations that cannot be asked is held until `storestow retry`",
+        )
+    noted = ledger.noted(REBUILT)
+    return float(noted) if noted else None
+
+
+@contextmanager
+def sole_worker(spool: Spool) -> Iterator[None]:
+    """Hold the spool's worker lock; the kernel gives it back however this process ends."""
+    with (spool.run / "worker.lock").open("a+b") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Configuration(f"another worker is running on {spool.root}; stop it first") from error
+        yield

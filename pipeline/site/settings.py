@@ -1,0 +1,273 @@
+"""The site's configuration: one TOML file, parsed once into values that cannot be wrong (design 8)."""
+
+import difflib
+import re
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from pipeline import destinations
+from pipeline.config.keys import Duration, Table
+from pipeline.config.order_tables import PacsTable, PatientsTable, ShimTable
+from pipeline.config.program_tables import ProgramsTable
+from pipeline.config.receiver_tables import ReceiverTable, TlsTable
+from pipeline.config.units import parse_size
+from pipeline.destinations import Destination
+from pipeline.errors import Configuration
+
+__all__ = [
+    "CoercionTable",
+    "PacsTable",
+    "PatientsTable",
+    "ProgramsTable",
+    "ReceiverTable",
+    "Settings",
+    "ShimTable",
+    "SiteTable",
+    "TlsTable",
+    "load",
+    "site_file",
+]
+
+DEFAULT_FILES = (Path("site.toml"), Path("/etc/storestow/site.toml"))
+
+SHELL_SAFE_PATH = re.compile(r"[A-Za-z0-9._/+-]+")  # storescp substitutes #-placeholders in our own paths too
+
+
+def _space(text: Any) -> int:
+    return 0 if str(text) == "0" else parse_size(text)
+
+
+Space = Annotated[int, BeforeValidator(_space)]
+
+
+class SiteTable(Table):
+    """[site]: what holds for the whole site."""
+
+    spool: Path
+    keep_originals: Duration = timedelta(days=7)
+    keep_results: Duration = timedelta(hours=24)
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    give_up_after: Duration = timedelta(days=7)
+    gather_at_most: Duration = timedelta(minutes=15)
+    institution_mapping: Path | None = None
+    unknown_institution: Literal["keep", "quarantine"] = "keep"
+    default_coercions: Literal["empty", "always", "off"] = "empty"
+    alarm_below: Space = 5 << 30  # bytes free in the spool; 0 = never
+    refuse_below: Space = 1 << 30
+
+    @field_validator("spool")
+    @classmethod
+    def _spool_is_safe_in_a_hook_command(cls, spool: Path) -> Path:
+        if not spool.is_absolute():
+            raise ValueError("the spool must be an absolute path")
+        if not SHELL_SAFE_PATH.fullmatch(str(spool)):
+            raise ValueError(
+                "the spool's path may hold only A-Z a-z 0-9 . _ / + - (storescp hands it to a shell); "
+                "choose another folder"
+            )
+        return spool
+
+    @model_validator(mode="after")
+    def _alarm_comes_before_refusal(self) -> Self:
+        if self.alarm_below and self.alarm_below < self.refuse_below:
+            raise ValueError("alarm_below must not be less than refuse_below: the alarm comes first")
+        return self
+
+
+class CoercionTable(Table):
+    """[[coercion]]: one rule of the site, applied after the shipped ones (design 6)."""
+
+    set: dict[str, str] = Field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    when: Literal["empty", "always"] = "always"
+    calling_ae_title: str | None = None  # conditions are shell patterns (fnmatch), matched case-sensitively
+    peer: str | None = None
+    receiver: str | None = None
+    modality: str | None = None
+
+
+def _destination(table: Any, info: ValidationInfo) -> Destination:
+    return destinations.from_table(table, info.data.get("programs"))
+
+
+class Settings(Table):
+    """The whole configuration file; `folder` is where relative paths in it start."""
+
+    folder: Path
+    site: SiteTable
+    programs: ProgramsTable = ProgramsTable()
+    receiver: tuple[ReceiverTable, ...] = ()
+    destination: tuple[Annotated[Destination, BeforeValidator(_destination)], ...] = ()
+    coercion: tuple[CoercionTable, ...] = ()
+    pacs: PacsTable | None = None
+    shim: ShimTable = ShimTable()
+    patients: PatientsTable = PatientsTable()
+
+    @model_validator(mode="after")
+    def _names_fit_together(self) -> Self:
+        for kind, names in (
+            ("receiver", [r.name for r in self.receiver]),
+            ("destination", [d.name for d in self.destination]),
+        ):
+            twice = {name for name in names if names.count(name) > 1}
+            if twice:
+                raise ValueError(f"two [[{kind}]] tables are named {', '.join(sorted(twice))}")
+        ports = [r.port for r in self.receiver]
+        if len(set(ports)) < len(ports):
+            raise ValueError("two receivers share a port")
+        known = [d.name for d in self.destination]
+        for receiver in self.receiver:
+            for name in receiver.to:
+                if name not in known:
+                    raise ValueError(
+                        f"receiver {receiver.name}: to names {name}, but the destinations are "
+                        f"{', '.join(known) or 'none'}{_nearest(name, known)}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _orders_fit_together(self) -> Self:
+        if self.pacs:
+            receiver = next((r for r in self.receiver if r.name == self.pacs.receiver), None)
+            if receiver is None:
+                names = [r.name for r in self.receiver]
+                raise ValueError(f"pacs: receiver names {self.pacs.receiver}{_nearest(self.pacs.receiver, names)}")
+            if receiver.coerce or receiver.to:
+                raise ValueError(
+                    f'receiver "{receiver.name}": what the PACS sends for an order leaves as it was sent, '
+                    "and where the order says: write coerce = false and to = []"
+                )
+        known = [d.name for d in self.destination]
+        for key, wanted in self.shim.destinations.items():
+            for name in wanted:
+                if name not in known:
+                    raise ValueError(
+                        f"shim: {key} names {name}, but the destinations are "
+                        f"{', '.join(known) or 'none'}{_nearest(name, known)}"
+                    )
+        return self
+
+    @property
+    def has_shim(self) -> bool:
+        """Say whether HTTP is wanted: whether there is a [shim]."""
+        return "shim" in self.model_fields_set
+
+    @property
+    def moves_at_once(self) -> int:
+        """Return how many retrievals may run side by side: a storescp in study mode serves one at a time."""
+        if self.pacs is None:
+            return 1
+        return self.pacs.moves_at_once if self.receiver_named(self.pacs.receiver).mode == "association" else 1
+
+    def receiver_named(self, name: str) -> ReceiverTable:
+        """Return the receiver `name`; raises Configuration naming the nearest one."""
+        for receiver in self.receiver:
+            if receiver.name == name:
+                return receiver
+        raise Configuration(f"no receiver is named {name}{_nearest(name, [r.name for r in self.receiver])}")
+
+    def destination_named(self, name: str) -> Destination:
+        """Return the destination `name`; raises Configuration naming the nearest one."""
+        for destination in self.destination:
+            if destination.name == name:
+                return destination
+        raise Configuration(f"no destination is named {name}{_nearest(name, [d.name for d in self.destination])}")
+
+    def beside(self, path: Path) -> Path:
+        """Return `path`, taken from the folder of the configuration file where it is relative."""
+        return self.folder / path
+
+
+def site_file(path: Path | None) -> Path:
+    """Return the configuration file to read; raises Configuration where there is none."""
+    file = path or next((p for p in DEFAULT_FILES if p.exists()), None)
+    if file is None:
+        raise Configuration(
+            "no configuration: ./site.toml and /etc/storestow/site.toml do not exist; use --site FILE"
+        )
+    return file.absolute()
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read the configuration at `path`, else ./site.toml, else /etc/storestow/site.toml.
+
+    Raises Configuration with one line a mistake, each naming the file and the key and what to do.
+    """
+    file = site_file(path)
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Configuration(f"{file}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise Configuration(f"{file}: is not TOML: {error}") from error
+    try:
+        return Settings.model_validate({**table, "folder": file.parent})
+    except ValidationError as error:
+        raise Configuration("\n".join(f"{file}: {line}" for line in _sentences(error, table))) from error
+
+
+def _sentences(error: ValidationError, table: dict[str, Any]) -> list[str]:
+    """Render pydantic's findings as sentences that name the key in TOML's own spelling."""
+    lines = []
+    for found in error.errors():
+        where = _toml_path(found["loc"], table)
+        if found["type"] == "extra_forbidden":
+            known = _known_keys(found["loc"], table)
+            lines.append(f"{where}: unknown key{_nearest(str(found['loc'][-1]), known)}")
+        else:
+            lines.append(f"{where}: {found['msg'].removeprefix('Value error, ')}")
+    return lines
+
+
+def _toml_path(loc: tuple[int | str, ...], table: dict[str, Any]) -> str:
+    """Return `receiver "modalities".port` rather than `receiver.0.port`."""
+    words: list[str] = []
+    here: Any = table
+    for step in loc:
+        try:
+            here = here[step]
+        except (KeyError, IndexError, TypeError):
+            here = None
+        if isinstance(step, int):
+            name = here.get("name") if isinstance(here, dict) else None
+            words[-1] += f' "{name}"' if name else f" number {step + 1}"
+        else:
+            words.append(step)
+    return ".".join(words) or "the file"
+
+
+def _known_keys(loc: tuple[int | str, ...], table: dict[str, Any]) -> list[str]:
+    """Return the keys of the table an unknown key stands in; none for a table within a table."""
+    tables: dict[str, type[BaseModel]] = {
+        "site": SiteTable,
+        "programs": ProgramsTable,
+        "receiver": ReceiverTable,
+        "coercion": CoercionTable,
+        "pacs": PacsTable,
+        "shim": ShimTable,
+        "patients": PatientsTable,
+    }
+    *parents, _ = loc
+    names = [step for step in parents if isinstance(step, str)]
+    if names == ["destination"]:
+        return list(destinations.model_of(table["destination"][parents[1]]["kind"]).model_fields)
+    if not names:
+        return [key for key in Settings.model_fields if key != "folder"]
+    return list(tables[names[0]].model_fields) if len(names) == 1 and names[0] in tables else []
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,53 @@
+"""The site at work: its configuration, its rooms, its ledger and its workshop, handed from stage to stage."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.coercions import Rule
+from pipeline.config.institutions import Institutions
+from pipeline.destinations import Destination
+from pipeline.ledger import Ledger
+from pipeline.processes.workshop import Workshop
+from pipeline.site.settings import ReceiverTable, Settings
+from pipeline.spool.spool import Spool
+
+SEND = "_send"  # the receiver of `storestow send`, so to speak: no configured one can be called so
+LINE = "line"  # the scope of everything a coercing receiver takes in (design 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What every stage of the line needs, made once when the worker starts."""
+
+    settings: Settings
+    spool: Spool
+    ledger: Ledger
+    workshop: Workshop
+    institutions: Institutions
+    rules: Sequence[Rule]
+    aside: Workshop  # one process for orders: a person waits for them, whatever the line has in hand
+    rebuilt_at: float | None = None  # the ledger was lost then: what was admitted before is not sent twice
+
+    def receiver(self, name: str) -> ReceiverTable | None:
+        """Return the receiver `name`, None if the configuration no longer knows it."""
+        return next((r for r in self.settings.receiver if r.name == name), None)
+
+    @property
+    def receiver_of_orders(self) -> str | None:
+        """Return the name of the receiver the PACS sends to."""
+        return self.settings.pacs.receiver if self.settings.pacs else None
+
+    def destinations_of(self, receiver: str) -> tuple[Destination, ...]:
+        """Return where the instances of a receiver go."""
+        table = self.receiver(receiver)
+        return tuple(self.settings.destination_named(name) for name in table.to) if table else ()
+
+    def rules_of(self, receiver: str) -> Sequence[Rule]:
+        """Return the rules that coerce what a receiver takes in: none where it says `coerce = false`."""
+        table = self.receiver(receiver)
+        return self.rules if table and table.coerce else ()
+
+    def scope_of(self, receiver: str) -> str:
+        """Return the scope within which an instance's UIDs identify it."""
+        table = self.receiver(receiver)
+        return LINE if table and table.coerce else f"receiver:{receiver}"

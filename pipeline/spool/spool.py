@@ -1,0 +1,265 @@
+"""The rooms of the spool, and the few ways anything in them is written, moved and made durable.
+
+A room carries the one fact that must outlive the ledger: `incoming`, `arrivals`, `settled`, `quarantine`
+(design 5). Folders change rooms by one rename, so all rooms lie on one local file system.
+"""
+
+import contextlib
+import fcntl
+import functools
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+import psutil
+
+from pipeline.errors import Configuration, Permanent, Transient
+
+HOOK = Path("hooks") / "study-complete"
+NETWORK_FILE_SYSTEMS = (
+    *("nfs", "cifs", "smb", "afp", "9p", "ceph", "gluster", "lustre", "gpfs", "webdav", "davfs"),
+    *("fuse.sshfs", "fuse.gluster", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.davfs"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """The folder [site] spool, and the paths in it."""
+
+    root: Path
+
+    @property
+    def incoming(self) -> Path:
+        """What a receiver is still writing, one folder a receiver."""
+        return self.root / "incoming"
+
+    @property
+    def arrivals(self) -> Path:
+        """Admitted folders, until every instance has its account."""
+        return self.root / "arrivals"
+
+    @property
+    def settled(self) -> Path:
+        """Arrivals with their accounts, until `keep_originals` is over."""
+        return self.root / "settled"
+
+    @property
+    def quarantine(self) -> Path:
+        """Arrivals a person must look at."""
+        return self.root / "quarantine"
+
+    @property
+    def outputs(self) -> Path:
+        """What is made for one delivery; it can be made again."""
+        return self.root / "outputs"
+
+    @property
+    def run(self) -> Path:
+        """Locks and generated configuration of running processes."""
+        return self.root / "run"
+
+    @property
+    def rooms(self) -> tuple[Path, ...]:
+        """Return every room."""
+        return (self.incoming, self.arrivals, self.settled, self.quarantine, self.outputs, self.run)
+
+    @property
+    def rooms_of_arrivals(self) -> tuple[Path, ...]:
+        """Return the rooms an admitted folder can stand in."""
+        return (self.arrivals, self.settled, self.quarantine)
+
+    def find(self, arrival: str, file: str) -> Path | None:
+        """Return where a file of an arrival lies now, None where its folder is no longer kept."""
+        places = [room / arrival / file for room in self.rooms_of_arrivals]
+        twice = (*places, *places)  # one that is released goes from a room not yet looked at to one that was
+        return next((place for place in twice if place.is_file()), None)
+
+    def remove(self, arrival: str, file: str) -> Path | None:
+        """Delete a file of an arrival, whichever room it is in by then; return where it was, None for nowhere."""
+        while path := self.find(arrival, file):
+            try:
+                path.unlink()
+            except FileNotFoundError:  # its arrival has changed rooms meanwhile
+                continue
+            return path
+        return None
+
+    def remove_all(self, arrival: str) -> None:
+        """Delete an arrival, also where it changes rooms meanwhile."""
+        for room in (*self.rooms_of_arrivals, *self.rooms_of_arrivals):
+            shutil.rmtree(room / arrival, ignore_errors=True)
+
+    def present(self, path: Path) -> Path | None:
+        """Return where a file pinned at `path` lies now: an original moves with its arrival."""
+        if path.is_file():
+            return path
+        return self.find(path.parent.name, path.name) if path.parent.parent in self.rooms_of_arrivals else None
+
+    def incoming_of(self, receiver: str) -> Path:
+        """Return the folder the receiver writes into."""
+        return self.incoming / receiver
+
+    def knock(self) -> None:
+        """Wake the worker, which watches the room `run`; where that fails it looks by itself a little later."""
+        with contextlib.suppress(OSError):
+            Path(tempfile.mkdtemp(prefix="knock-", dir=self.run)).rmdir()
+
+    def prepare(self) -> None:
+        """Make the rooms, mode 0750, and prove that things can be written and renamed in them.
+
+        Raises Configuration naming the path and the remedy.
+        """
+        for room in (self.root, *self.rooms):
+            _make(room)
+        if (kind := network_file_system(self.root)) is not None:
+            raise Configuration(
+                f"spool {self.root} is on a network file system ({kind}); renames and locks are not to be trusted "
+                "there: put [site] spool on a local disk"
+            )
+        for room in self.rooms:
+            _prove_writable(room)
+            if room.stat().st_dev != self.root.stat().st_dev:
+                raise Configuration(
+                    f"{room} is on another file system than {self.root}; folders change rooms by a rename: "
+                    "put the whole spool on one file system"
+                )
+
+    def prepare_receiver(self, receiver: str) -> Path:
+        """Make the receiver's incoming folder as `prepare` makes rooms, and return it."""
+        folder = self.incoming_of(receiver)
+        _make(folder)
+        _prove_writable(folder)
+        return folder
+
+
+def network_file_system(path: Path) -> str | None:
+    """Return the type of the network file system `path` lies on, or None where it is a local one."""
+    real = path.resolve()
+    mounts = {Path(disk.mountpoint): disk.fstype for disk in psutil.disk_partitions(all=True)}
+    nearest = next((mounts[folder] for folder in (real, *real.parents) if folder in mounts), "")
+    return nearest if nearest.lower().startswith(NETWORK_FILE_SYSTEMS) else None
+
+
+def admit(incoming: Path, folder: Path) -> str | None:
+    """Rename a finished folder of `incoming` into the arrivals, exactly as the hook does.
+
+    Returns the arrival's name, None where somebody else has admitted it. Raises Permanent for a path that
+    is no study or association folder, Transient where the rename failed.
+    """
+    try:
+        arrival: str | None = _hook().admit(str(incoming), str(folder))
+    except ValueError as error:
+        raise Permanent(f"{folder} {error}") from error
+    except OSError as error:
+        raise Transient(f"{folder} cannot be admitted: {error}") from error
+    return arrival
+
+
+def hook_file() -> Path:
+    """Return the hook beside the package in a checkout, or where the wheel has put it.
+
+    Raises Configuration where it is in neither place.
+    """
+    places = (Path(__file__).parents[2] / HOOK, Path(sys.prefix) / "share" / "storestow" / HOOK)
+    for place in places:
+        if place.is_file():
+            return place
+    raise Configuration(f"{HOOK} is missing from {' and '.join(map(str, places))}; install storestow again")
+
+
+@functools.cache
+def _hook() -> ModuleType:
+    loader = SourceFileLoader("study_complete", str(hook_file()))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write `data` beside `path`, flush, and rename: `path` is the old or the new content, never a part."""
+    beside = path.with_name(f".{path.name.lstrip('.')}.new")  # hidden: never taken for an instance
+    with beside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        flush(file.fileno())
+    rename_durably(beside, path)
+
+
+def rename_durably(source: Path, target: Path) -> None:
+    """Rename, and return when both folders' entries are on the disk."""
+    source.rename(target)
+    for folder in {source.parent, target.parent}:
+        flush_path(folder)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep every thread and process that asks the same away from `folder` for the block."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Return when every file and folder below `folder`, and `folder` itself, is on the disk."""
+    for path in _tree(folder):
+        flush_path(path)
+
+
+def _tree(folder: Path) -> Iterator[Path]:
+    """Yield files before the folders that name them; links are nobody's instances and are not followed."""
+    for parent, _, names in os.walk(folder, topdown=False, onerror=_raise):
+        yield from (Path(parent, name) for name in names if not Path(parent, name).is_symlink())
+        yield Path(parent)
+
+
+def _raise(error: OSError) -> None:
+    raise error  # what cannot be listed cannot be called durable
+
+
+def flush_path(path: Path) -> None:
+    """Return when a file, or the entries of a folder, are on the disk; a link is an error."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        flush(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush(descriptor: int) -> None:
+    """Return when what was written to an open file is on the disk."""
+    if sys.platform == "darwin":  # there fsync leaves the data in the disk's own cache
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Configuration(
+            f"{folder} cannot be made: {error.strerror}; create it for the user storestow runs as, "
+            "or choose another [site] spool"
+        ) from error
+
+
+def _prove_writable(folder: Path) -> None:
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise Configuration(
+            f"{folder} cannot be written to: {error.strerror}; give it to the user storestow runs as"
+        ) from error

@@ -1,0 +1,115 @@
+"""The application: which address is answered by what, and what becomes of everything that is raised."""
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from pipeline.errors import StorestowError
+from pipeline.events import Event, alarm
+from pipeline.model import OrderError
+from pipeline.web import order_pages
+from pipeline.web.by_accession import by_accession
+from pipeline.web.front import Front, Guard
+from pipeline.web.links import LINKS, link
+from pipeline.web.openapi import description
+from pipeline.web.refusal import CLIENT_HAS_GONE, NOT_FOUND, TOO_LONG, WRONG_METHOD, Kind, Refusal, kind_of
+from pipeline.web.site import ShimSite, site_of
+from pipeline.web.speech import asset, json, refused
+
+LONGEST_BODY = 4096  # bytes; the only bodies there are come from the buttons of our pages
+_KINDS = {404: NOT_FOUND, 405: WRONG_METHOD, 413: TOO_LONG}
+
+
+def application(site: ShimSite) -> ASGIApp:
+    """Return the application that serves this site."""
+    app = Starlette(
+        routes=routes(),
+        middleware=[_cross_origin(site.settings.shim.allowed_origins), Middleware(Guard, site=site)],
+        exception_handlers={
+            Refusal: _refused,
+            StorestowError: _failed,
+            HTTPException: _not_served,
+            ClientDisconnect: _has_gone,
+            Exception: _bug,
+        },
+        max_body_size=LONGEST_BODY,
+    )
+    app.router.redirect_slashes = False
+    app.state.site = site
+    return Front(app)
+
+
+def routes() -> list[Route]:
+    """Return every address there is."""
+    return [
+        Route("/api/health", health),
+        Route("/api/openapi.json", openapi),
+        *(Route(path, link(verb)) for path, verb in LINKS.items()),
+        Route("/patient/by-accession", by_accession),
+        Route("/orders/assets/{name}", asset),
+        Route("/orders/{reference}", order_pages.show),
+        Route("/orders/{reference}/file", order_pages.file),
+        Route("/orders/{reference}/again", order_pages.again, methods=["POST"]),
+        Route("/", order_pages.start),
+    ]
+
+
+async def health(request: Request) -> Response:
+    """Say whether orders can be served; what is wrong is for those with the key."""
+    site = site_of(request)
+    report = await site.health.told()
+    if site.keyring.is_set and not site.keyring.opens(request.headers):
+        report = {"status": report["status"]}
+    return json(report, 503 if report["status"] == "down" else 200)
+
+
+async def openapi(_request: Request) -> Response:
+    """Describe the interface."""
+    return json(description())
+
+
+def _cross_origin(origins: tuple[str, ...]) -> Middleware:
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=("GET", "HEAD", "POST"),
+        allow_headers=("Authorization", "X-API-Key", "X-Request-ID", "Range", "If-Range"),
+        expose_headers=(
+            *("X-Request-ID", "Content-Disposition", "Content-Length", "Content-Range", "Accept-Ranges"),
+            *("ETag", "Retry-After"),
+        ),
+    )
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return refused(request, error)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Answer for what was classified somewhere below and nobody expected here; the words are for the log."""
+    alarm(Event.HELD, what=f"request {request.state.request_id}", reason=error)
+    return refused(request, Refusal(kind_of(OrderError.INTERNAL)))
+
+
+async def _not_served(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = _KINDS.get(error.status_code, Kind("invalid-parameter", error.status_code, "bad request"))
+    answer = refused(request, Refusal(kind))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _has_gone(_request: Request, _error: Exception) -> Response:
+    """Answer to nobody: the client left in the middle of a form, which is no bug of ours."""
+    return Response(status_code=CLIENT_HAS_GONE)
+
+
+async def _bug(request: Request, _error: Exception) -> Response:
+    """Answer for a bug; `Front` logs it, without its text."""
+    return refused(request, Refusal(kind_of(OrderError.INTERNAL)))

@@ -1,0 +1,40 @@
+"""What `storestow check` says of [shim] and [patients]: each time, not only when it is new."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pipeline.errors import Configuration
+from pipeline.site.settings import Settings
+from pipeline.web.keyring import VARIABLE
+from pipeline.web.serve import is_loopback, require_key_or_loopback
+from pipeline.web.site import opened
+from pipeline.web.wish import misfit
+
+SHORTEST_KEY = 16  # characters; a shorter one can be guessed
+
+
+def looked_at(settings: Settings) -> Iterator[tuple[Literal["ok", "note", "error"], str]]:
+    """Yield what was found: how it is, and a sentence."""
+    shim = settings.shim
+    try:
+        require_key_or_loopback(settings)
+        key = opened(settings).keyring.key
+        is_local = is_loopback(shim.host)
+    except Configuration as error:
+        yield "error", str(error)
+        return
+    if not key and not is_local:
+        yield "note", f"public_without_key: whoever reaches {shim.host} port {shim.port} may have every study"
+    elif not key:
+        yield "note", f"no key ({VARIABLE}, api_key): every user and program of this machine may have every study"
+    elif len(key) < SHORTEST_KEY:
+        yield "note", f"the key has {len(key)} characters; one of {SHORTEST_KEY} or more cannot be guessed"
+    if settings.pacs is None:
+        yield "note", "there is no [pacs]: every link answers 501"
+    unset = [name for name, named in shim.destinations.items() if not named]
+    if unset:
+        yield "note", f"{', '.join(unset)}: not set, so these links answer 501"
+    for key, named in shim.destinations.items():
+        for words in filter(None, (misfit(key, name, settings) for name in named)):
+            yield "error", f"{words}: this link answers 501"
+    yield "ok", f"{shim.host} port {shim.port}, patients from {settings.patients.kind}"

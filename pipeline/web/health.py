@@ -1,0 +1,129 @@
+"""Whether orders can be served now: asked of peers at most every half minute, whoever asks how often."""
+
+import asyncio
+import fcntl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pipeline.config.order_tables import PacsTable
+from pipeline.cstore.association import echo
+from pipeline.cstore.connection import Peer
+from pipeline.destinations import Destination
+from pipeline.errors import StorestowError
+from pipeline.receiving.lock import is_receiving
+from pipeline.web.desk import Desk, ask
+
+FRESH_SECONDS = 30.0
+
+Part = tuple[str, bool, bool, str]  # name, whether it is well, whether orders need it, in words
+
+
+class Health:
+    """The last look at everything an order needs."""
+
+    def __init__(self, desk: Desk, look: "Callable[[Desk], list[Part]] | None" = None) -> None:
+        self._desk = desk
+        self._look = look or look_at
+        self._lock = threading.Lock()
+        self._seen: tuple[float, list[Part]] | None = None
+        self._asked: asyncio.Future[dict[str, Any]] | None = None
+
+    async def told(self) -> dict[str, Any]:
+        """Return the `report`; all who ask while somebody looks share one thread, or orders would have none."""
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.ensure_future(ask(self.report))
+        return await asyncio.shield(self._asked)
+
+    def report(self) -> dict[str, Any]:
+        """Return `{"status": …, "parts": …}`; who asks while somebody looks waits for that look."""
+        with self._lock:
+            if self._seen is None or time.monotonic() - self._seen[0] > FRESH_SECONDS:
+                self._seen = (time.monotonic(), self._look(self._desk))
+            parts = self._seen[1]
+        return {
+            "status": status_of(parts),
+            "parts": {name: {"ok": is_well, "detail": words} for name, is_well, _, words in parts},
+        }
+
+
+def status_of(parts: list[Part]) -> str:
+    """Return `down` where orders cannot be served, `degraded` where some of them cannot, else `ok`."""
+    if any(needed and not is_well for _, is_well, needed, _ in parts):
+        return "down"
+    return "ok" if all(is_well for _, is_well, _, _ in parts) else "degraded"
+
+
+def look_at(desk: Desk) -> list[Part]:
+    """Look at the ledger, the worker, the receiver, the PACS, and every destination the links mean."""
+    return [*_ours(desk), *_peers(desk)]
+
+
+def _ours(desk: Desk) -> Iterator[Part]:
+    try:
+        with desk.ledger().reading():
+            yield ("ledger", True, True, "can be read")
+    except StorestowError:
+        yield ("ledger", False, True, "cannot be used now")
+    is_working = _worker_runs(desk)
+    yield ("worker", is_working, True, "is running" if is_working else "is not running")
+
+
+def _worker_runs(desk: Desk) -> bool:
+    """Say whether a worker holds the spool."""
+    try:
+        with (desk.spool.run / "worker.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _peers(desk: Desk) -> Iterator[Part]:
+    """Ask all at once, because each may let us wait for as long as its patience goes."""
+    settings = desk.settings
+    if settings.pacs is None:
+        yield ("pacs", False, True, "there is no [pacs] to retrieve from")
+        return
+    is_listening = is_receiving(desk.spool, settings.pacs.receiver)
+    yield ("receiver", is_listening, True, "is listening" if is_listening else "is not listening")
+    names = dict.fromkeys(name for names in settings.shim.destinations.values() for name in names)
+    with ThreadPoolExecutor(len(names) + 1) as at_once:
+        archive = at_once.submit(_echo_problem, settings.pacs)
+        others = {name: at_once.submit(_problem, settings.destination_named(name)) for name in names}
+    problem = archive.result()
+    yield ("pacs", problem is None, True, problem or "answers")
+    for name, asked in others.items():
+        problem = asked.result()
+        yield (f"destination {name}", problem is None, False, problem or "nothing wrong found")
+
+
+def _problem(destination: Destination) -> str | None:
+    try:
+        return next(destination.problems(), None)
+    except StorestowError as error:
+        return str(error)
+
+
+def _echo_problem(pacs: PacsTable) -> str | None:
+    """Return what keeps the PACS from answering a C-ECHO, None where nothing does."""
+    seconds = pacs.connect_timeout.total_seconds()
+    peer = Peer(
+        host=pacs.host,
+        port=pacs.port,
+        ae_title=pacs.ae_title,
+        calling_ae_title=pacs.calling_ae_title,
+        connect_seconds=seconds,
+        associate_seconds=seconds,
+        response_seconds=seconds,
+        max_pdu=16384,
+    )
+    try:
+        status = echo(peer).status
+    except StorestowError as error:
+        return str(error)
+    return f"answers a C-ECHO with status 0x{status:04X}" if status else None

@@ -1,0 +1,105 @@
+"""The links of the HIS: each places an order, and is answered at its end, or by a page that shows it going on."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp
+
+from pipeline.orders import OrderView
+from pipeline.web.answers import refusal_of, sent_body, served
+from pipeline.web.attachment import name_of
+from pipeline.web.desk import ask
+from pipeline.web.refusal import CLIENT_HAS_GONE, PREFETCH, RESULT_GONE, Refusal
+from pipeline.web.site import ShimSite, site_of
+from pipeline.web.speech import json, path_of, request_id_of, wants_page
+from pipeline.web.transfer import OpenResult, Transfer, wanted_part
+from pipeline.web.wish import Verb, wish_of
+
+LINKS = {
+    "/api/iso/download": Verb.DOWNLOAD,
+    "/api/iso/download-multiple": Verb.DOWNLOAD_MULTIPLE,
+    "/api/iso/print": Verb.PRINT,
+    "/api/iso/print-multiple": Verb.PRINT,
+    "/api/iso/forward": Verb.FORWARD,
+    "/mkiso.php": Verb.DOWNLOAD,  # as the HIS has called them for years
+    "/mkiso_multiple.php": Verb.DOWNLOAD_MULTIPLE,
+    "/send_rimage_multiple.php": Verb.PRINT,
+    "/mkiso2.php": Verb.FORWARD,
+}
+_FOR_LATER = re.compile(r"prefetch|prerender|preview", re.IGNORECASE)
+_ASKS_FOR_THE_REST = re.compile(r"bytes=(?:0*[1-9]\d*-|-\d)")
+
+
+def link(verb: Verb) -> Callable[[Request], Awaitable[Response | ASGIApp]]:
+    """Return the endpoint of a link."""
+
+    async def answer(request: Request) -> Response | ASGIApp:
+        return await _answer(request, verb)
+
+    return answer
+
+
+async def _answer(request: Request, verb: Verb) -> Response | ASGIApp:
+    site = site_of(request)
+    wish = wish_of(verb, request.query_params.multi_items(), site.settings)
+    if request.method == "HEAD":  # a look orders nothing
+        return Response(
+            headers={"Content-Type": "application/octet-stream" if verb.makes_a_file else "application/json"}
+        )
+    if is_prefetch(request.headers):
+        raise Refusal(PREFETCH, "a link that orders something is followed by people, not ahead of them")
+    if verb.asks_patients:
+        await ask(site.people.require_one, wish.accessions)
+    wants_rest = bool(_ASKS_FOR_THE_REST.match(request.headers.get("range", "")))
+    placed = await ask(site.desk.place, wish, for_the_rest=wants_rest)
+    request.state.order = placed.order_id
+    if wants_page(request):  # at an address whose reload orders nothing
+        now = await ask(site.desk.stands, placed, wish)
+        return RedirectResponse(path_of(now) + ("?before=1" if now.already_sent else ""), 303)
+    view = await site.desk.ended(placed, wish, request.is_disconnected)
+    if view is None:
+        return Response(status_code=CLIENT_HAS_GONE)
+    return await result(request, view)
+
+
+def is_prefetch(headers: Headers) -> bool:
+    """Say whether a browser fetches a link before anybody has followed it."""
+    return any(
+        _FOR_LATER.search(headers.get(name, "")) for name in ("sec-purpose", "purpose", "x-purpose", "x-moz")
+    )
+
+
+async def result(request: Request, view: OrderView, *, is_named: bool = False) -> Response | ASGIApp:
+    """Answer with what an order has come to; `is_named` says that the address names this order and no other."""
+    site = site_of(request)
+    if not served(view):
+        raise refusal_of(view, site.settings.destination_named(view.destination))
+    if Verb(view.verb).makes_a_file:
+        return await _file(request, view, site, is_named=is_named)
+    return await _sent(request, view, site)
+
+
+async def _sent(request: Request, view: OrderView, site: ShimSite) -> Response:
+    body: dict[str, Any] = sent_body(view, site.settings.destination_named(view.destination))
+    if Verb(view.verb).asks_patients:
+        body["patient_name"] = await ask(site.people.name_of, view) or None
+    return json({**body, "request_id": request_id_of(request)})
+
+
+async def _file(request: Request, view: OrderView, site: ShimSite, *, is_named: bool) -> ASGIApp:
+    if view.result is None:
+        raise Refusal(RESULT_GONE, "the file is no longer kept; ask for it again")
+    patient_name = await ask(site.people.name_of, view) if Verb(view.verb).asks_patients else ""
+    is_the_only_one = is_named or await ask(site.desk.made_one_file, view.id)
+    opened = await ask(OpenResult.of, view.result)
+    try:
+        headers = request.headers
+        part = wanted_part(opened, headers.get("range"), headers.get("if-range"), is_the_only_one=is_the_only_one)
+        return Transfer(opened, name_of(view, view.result, patient_name), part)
+    except BaseException:
+        opened.close()
+        raise

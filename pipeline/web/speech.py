@@ -1,0 +1,125 @@
+"""How the shim speaks: JSON to programs, pages to people, each answer with what keeps it safe in a browser."""
+
+import functools
+from importlib import resources
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from pipeline.orders import OrderView
+from pipeline.web.desk import reference_of
+from pipeline.web.page import page_of
+from pipeline.web.refusal import NOT_FOUND, TOO_MANY, UNAUTHORIZED, Refusal
+from pipeline.web.words import Words, chosen
+
+POLICY = (  # nothing from elsewhere, nothing inline, in nobody's frame
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_WORTH_A_RETRY = {500, 502, 503}  # elsewhere the same again would say the same again
+
+
+def request_id_of(request: Request) -> str:
+    """Return the number of a request, which is in the log, too."""
+    return str(request.state.request_id)
+
+
+def wants_page(request: Request) -> bool:
+    """Say whether a person asks: `format=html`, or a browser's Accept; everybody else gets JSON."""
+    asked = request.query_params.get("format", "")
+    if asked in {"html", "json"}:
+        return asked == "html"
+    return prefers_html(request.headers)
+
+
+def prefers_html(headers: Headers) -> bool:
+    """Say whether Accept (RFC 9110, 12.5.1) names text/html, and JSON nowhere before it."""
+    for media_type in headers.get("accept", "").lower().split(","):
+        name, _, parameters = media_type.partition(";")
+        if name.strip() in {"text/html", "application/json"} and parameters.replace(" ", "") != "q=0":
+            return name.strip() == "text/html"
+    return False
+
+
+def words_of(request: Request) -> Words:
+    """Return the words of the language the asker reads."""
+    return chosen(request.headers.get("accept-language", ""))
+
+
+def refused(request: Request, refusal: Refusal) -> Response:
+    """Return the answer that tells why not, to a program or to a person."""
+    headers = refusal.headers
+    kind = refusal.kind
+    if kind is UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if kind.status == 416:
+        headers["Content-Range"] = f"bytes */{refusal.more['size']}"
+    if not wants_page(request):
+        return json(refusal.as_json(request_id_of(request)), kind.status, headers)
+    may_retry = request.method == "GET" and kind.status in _WORTH_A_RETRY
+    query = request.scope["query_string"].decode("latin-1")
+    address = quote(request.scope["path"]) + (f"?{query}" if query else "")  # never what Host makes of it
+    return html(
+        request,
+        "refused.html",
+        kind.status,
+        headers,
+        kind=kind,
+        detail=refusal.detail or "",
+        retry=address if may_retry else "",
+        again_after=kind.retry_after if may_retry and kind is TOO_MANY else None,
+    )
+
+
+def json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON answer."""
+    return JSONResponse(body, status, {**(headers or {}), "Vary": "Accept"})
+
+
+def order_page(request: Request, view: OrderView, *, patient_name: str, address: str) -> Response:
+    """Return the page of an order."""
+    here = path_of(view)
+    page = page_of(view, words_of(request), patient_name=patient_name, address=address)
+    return html(request, "order.html", page=page, number=view.id, file=f"{here}/file", again=f"{here}/again")
+
+
+def path_of(view: OrderView) -> str:
+    """Return where the page of an order is."""
+    return f"/orders/{reference_of(view)}"
+
+
+def html(
+    request: Request, template: str, status: int = 200, headers: dict[str, str] | None = None, **values: Any
+) -> Response:
+    """Return a page; every value in it is escaped by its template."""
+    words = words_of(request)
+    text = _templates().get_template(template).render(words=words, request_id=request_id_of(request), **values)
+    more = {"Content-Security-Policy": POLICY, "Content-Language": words.code, "Vary": "Accept, Accept-Language"}
+    return HTMLResponse(text, status, {**(headers or {}), **more})
+
+
+@functools.cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("pipeline.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+async def asset(request: Request) -> Response:
+    """Return a file the pages are drawn with."""
+    name = request.path_params["name"]
+    if name not in ASSETS:
+        raise Refusal(NOT_FOUND)
+    data = (resources.files("pipeline.web") / "assets" / name).read_bytes()
+    return Response(
+        data, headers={"Content-Type": f"{ASSETS[name]}; charset=utf-8", "Cache-Control": "max-age=3600"}
+    )

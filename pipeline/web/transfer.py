@@ -1,0 +1,106 @@
+"""Send a file that was made for somebody: opened once, so that it stays the same file to the last byte."""
+
+import asyncio
+import os
+import stat
+from dataclasses import dataclass
+from typing import Self
+
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
+
+from pipeline.orders import MadeFile
+from pipeline.web.attachment import disposition
+from pipeline.web.byte_range import part_of
+from pipeline.web.refusal import RESULT_GONE, Refusal
+
+PIECE = 1 << 18  # bytes read at once; what each client that stalls may hold of our memory, twice
+
+
+@dataclass(slots=True)
+class OpenResult:
+    """An open file, and how a client recognises it again; `close` it."""
+
+    descriptor: int
+    size: int
+    entity_tag: str
+
+    @classmethod
+    def of(cls, result: MadeFile) -> Self:
+        """Open a result; raises Refusal (410) where it is not there any more."""
+        try:
+            descriptor = os.open(result.path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError as error:
+            raise Refusal(RESULT_GONE, "the file is no longer kept; ask for it again") from error
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            os.close(descriptor)
+            raise Refusal(RESULT_GONE, "the file is no longer kept; ask for it again")
+        return cls(descriptor, about.st_size, f'"{about.st_ino:x}-{about.st_size:x}-{about.st_mtime_ns:x}"')
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)
+
+
+class Transfer:
+    """An ASGI response: the whole file, or the one part the client has not got yet."""
+
+    def __init__(self, result: OpenResult, name: str, wanted: tuple[int, int] | None) -> None:
+        self.result = result
+        self.status_code = 206 if wanted else 200
+        self.start, self.end = wanted or (0, result.size)
+        self.headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Disposition": disposition(name),
+            "Content-Length": str(self.end - self.start),
+            "Accept-Ranges": "bytes",
+            "ETag": result.entity_tag,
+        }
+        if wanted:
+            self.headers["Content-Range"] = f"bytes {self.start}-{self.end - 1}/{result.size}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send; ends early, with the connection broken, where the client leaves or the file cannot be read."""
+        try:
+            head = [(name.lower().encode(), value.encode("ascii")) for name, value in self.headers.items()]
+            await send({"type": "http.response.start", "status": self.status_code, "headers": head})
+            if scope["method"] == "HEAD":
+                await send({"type": "http.response.body", "body": b""})
+            else:
+                await self._send_body(receive, send)
+        finally:
+            self.result.close()
+
+    async def _send_body(self, receive: Receive, send: Send) -> None:
+        gone = asyncio.ensure_future(_until_disconnected(receive))
+        try:
+            at = self.start
+            while at < self.end and not gone.done():
+                length = min(PIECE, self.end - at)
+                piece = await run_in_threadpool(os.pread, self.result.descriptor, length, at)
+                if not piece:
+                    raise OSError(f"the result ends at {at} instead of {self.end}")
+                at += len(piece)
+                await send({"type": "http.response.body", "body": piece, "more_body": at < self.end})
+            if self.start == self.end:
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+
+
+async def _until_disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def wanted_part(
+    result: OpenResult, range_header: str | None, if_range: str | None, *, is_the_only_one: bool
+) -> tuple[int, int] | None:
+    """Return the part to send, None for the whole file.
+
+    A client that names the file it has a part of (If-Range) gets the rest of that one file only. One that does
+    not may hold a part of an earlier image of the same study: unless there never was another, it gets the whole.
+    """
+    matches = if_range == result.entity_tag if if_range is not None else is_the_only_one
+    return part_of(range_header, result.size) if matches else None

@@ -1,0 +1,309 @@
+"""The worker: the loop that finds what is due and has it done, and nothing else.
+
+The rooms and the ledger are the truth; a notice from the file system only wakes the loop earlier. Whatever
+is killed at any moment is found again by the next round, because every round asks the same questions.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from pipeline.destinations import Destination
+from pipeline.errors import StorestowError, Transient
+from pipeline.events import Event, alarm, bug, emit
+from pipeline.ledger import LedgerDamaged, arrivals, deliveries, orders
+from pipeline.ledger.arrivals import Waiting
+from pipeline.line import admission, custody, line
+from pipeline.line.breaker import Breaker
+from pipeline.line.despatch import despatch
+from pipeline.line.gathering import at_the_door
+from pipeline.line.prepare import load_encodings
+from pipeline.line.reconcile import reconcile
+from pipeline.model import ArrivalState
+from pipeline.orders.desk import POLL_SECONDS as ORDER_POLL_SECONDS
+from pipeline.orders.desk import Desk
+from pipeline.receiving.sweep import sweep_abandoned
+from pipeline.schedule import is_due
+from pipeline.site.site import SEND, Site
+from pipeline.spool.clock import Clock
+from pipeline.spool.watch import Watch
+from pipeline.worker.tidying import Tidying
+
+Subject = TypeVar("Subject")
+
+POLL_SECONDS = 5.0
+STAGES_AT_ONCE = 2  # studies in hand; the workshop's processes are what does the work
+
+
+class Worker:
+    """One worker of one site; `run` returns when `stop` was called."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._in_hand: dict[Hashable, float] = {}
+        self._failed: dict[Hashable, float] = {}
+        self._lock = threading.Lock()
+        self._clock = Clock()
+        self._clock.look(time.time(), time.monotonic())
+        self._tidying = Tidying(site, self._clock)
+        self._before: set[Hashable] = set()
+        # one after the other and in the order admitted, because the first received of a key wins
+        self._intake = ThreadPoolExecutor(1, thread_name_prefix="intake")
+        self._stages = ThreadPoolExecutor(STAGES_AT_ONCE, thread_name_prefix="stage")
+        self._slots = {
+            d.name: ThreadPoolExecutor(d.slots, thread_name_prefix=f"to-{d.name}")
+            for d in site.settings.destination
+        }
+        with site.ledger.reading() as look:
+            self._breakers = {
+                d.name: Breaker(deliveries.down_since(look, d.name)) for d in site.settings.destination
+            }
+        self._intake_of_orders = ThreadPoolExecutor(1, thread_name_prefix="intake-of-orders")
+        self._desk = Desk(site, self)
+
+    def stop(self) -> None:
+        """Ask the worker to end; what is in hand is done again after the next start."""
+        self._stopping.set()
+        self._wake.set()
+
+    def is_idle(self) -> bool:
+        """Tell whether nothing is in hand."""
+        return not self._keys_in_hand()
+
+    def run(self) -> None:
+        """Do what is due until told to stop."""
+        reconcile(self._site)
+        self._desk.open()
+        emit(Event.WORKER_STARTED, spool=self._site.spool.root, workers=self._site.workshop.size)
+        self._site.workshop.warm(load_encodings)
+        with ExitStack() as stack:
+            stack.callback(emit, Event.WORKER_STOPPED)
+            stack.callback(self._site.workshop.close)
+            stack.callback(self._site.aside.close)
+            for room in (self._site.spool.arrivals, self._site.spool.run):
+                stack.enter_context(Watch(room, self._wake.set))
+            while not self._stopping.is_set():
+                self._wake.clear()
+                self.round()
+                self._wake.wait(ORDER_POLL_SECONDS if self._desk.is_busy else POLL_SECONDS)
+            self._desk.close()
+            for executor in (self._intake, self._intake_of_orders, self._stages, *self._slots.values()):
+                executor.shutdown(wait=False, cancel_futures=True)
+
+    def round(self) -> None:
+        """Ask once what is due, and have it done; a question that fails keeps no other from being asked.
+
+        Raises LedgerDamaged, which only a new start can mend.
+        """
+        self._watch_clock()
+        for ask in (self._sweep, self._admit, self._desk.look, self._gather, self._despatch, self._settle):
+            with self._lock:
+                self._before = set(self._in_hand)
+            try:
+                ask()
+            except LedgerDamaged:
+                raise
+            except Exception as error:  # noqa: BLE001  # a bug or a full disk must not end the worker
+                self._complain((ask.__name__.strip("_"),), error)
+
+    def _watch_clock(self) -> None:
+        """Say that the clock was set, and begin anew what only time ends."""
+        if jump := self._clock.look(time.time(), time.monotonic()):
+            alarm(Event.CLOCK_JUMPED, seconds=round(jump))
+            self._desk.begin_again()
+
+    def _sweep(self) -> None:
+        """Take what no hook announced, from receivers that the configuration no longer knows too."""
+        for incoming in sorted(self._site.spool.incoming.iterdir()):
+            if incoming.is_dir():
+                sweep_abandoned(self._site.spool, incoming.name)
+
+    def _admit(self) -> None:
+        """Enter new arrivals; take in those that are admitted."""
+        site = self._site
+        with site.ledger.reading() as look:
+            known = arrivals.states(look)
+        folders = {entry.name for entry in site.spool.arrivals.iterdir() if entry.is_dir()}
+        for name in sorted(folders - known.keys()):
+            self.start(self._intake_for(name), ("admit", name), admission.admit, name)
+        with site.ledger.reading() as look:
+            admitted = arrivals.names(look, ArrivalState.ADMITTED)
+        for name in sorted(admitted & folders):
+            self.start(self._intake_for(name), ("take in", name), admission.take_in, name)
+
+    def _intake_for(self, name: str) -> ThreadPoolExecutor:
+        """Return who takes an arrival in: what came for an order, not behind what the modalities send."""
+        _, receiver = admission.parse_arrival_name(name)
+        is_for_an_order = receiver in {SEND, self._site.receiver_of_orders}
+        return self._intake_of_orders if is_for_an_order else self._intake
+
+    def _gather(self) -> None:
+        """Have the studies processed that are complete as far as anybody can know."""
+        door = at_the_door(self._site, [str(key[1]) for key in self._failing() if key[0] in {"admit", "take in"}])
+        with self._site.ledger.reading() as look:
+            studies = arrivals.waiting(look)
+        for study in studies:
+            if self._is_due(study, may_grow=door.may_hold(study)):
+                key = ("process", study.receiver, study.study_instance_uid)
+                self.start(self._stages, key, line.process, study)
+
+    def _is_due(self, study: Waiting, *, may_grow: bool) -> bool:
+        receiver = self._site.receiver(study.receiver)
+        if receiver is None:
+            return True  # the line says aloud what is wrong with it
+        at_most = self._site.settings.site.gather_at_most.total_seconds()
+        quiet = at_most if may_grow else receiver.quiet_seconds
+        return is_due(time.time(), study.newest_file_at, study.first_admitted_at, quiet, at_most)
+
+    def _despatch(self) -> None:
+        """Give every destination what it may attempt now; each has its own slots and its own breaker."""
+        now = time.time()
+        self._take_back(now)
+        with self._site.ledger.reading() as look:
+            paused = deliveries.paused(look)
+        for destination in self._site.settings.destination:
+            if destination.name not in paused:
+                self._feed(destination, now)
+
+    def _take_back(self, now: float) -> None:
+        """Make deliveries due again that say `sending` although nobody has them in hand: a bug ended theirs."""
+        with self._site.ledger.reading() as look:
+            sending = deliveries.sending(look)
+        lost = sending - {key[2] for key in self._keys_in_hand() if key[0] == "deliver"}
+        if lost:
+            with self._site.ledger.transaction() as change:
+                deliveries.resume(change, lost, now + 12 * POLL_SECONDS)
+
+    def _feed(self, destination: Destination, now: float) -> None:
+        breaker = self._breakers[destination.name]
+        with self._site.ledger.reading() as look:
+            due = deliveries.due(look, destination.name, now)
+            for_orders = deliveries.for_orders(look)
+        for number in due:
+            in_slots = sum(key[:2] == ("deliver", destination.name) for key in self._keys_in_hand())
+            if in_slots >= destination.slots or not (number in for_orders or breaker.admits(now)):
+                return
+            key = ("deliver", destination.name, number)
+            breaker.start(number)
+            if not self.start(self._slots[destination.name], key, self._deliver, (number, destination)):
+                breaker.end(number)
+
+    def _deliver(self, what: tuple[int, Destination], site: Site) -> None:
+        number, destination = what
+        try:
+            self._judge(destination, despatch(number, destination, site), site)
+        finally:
+            self._breakers[destination.name].end(number)
+
+    def _judge(self, destination: Destination, error: StorestowError | None, site: Site) -> None:
+        """Write down whether the destination as a whole can be worked with."""
+        breaker = self._breakers[destination.name]
+        if error is None:
+            if breaker.succeeded():
+                self._came_back(destination, site)
+            return
+        retry_after = error.retry_after_seconds if isinstance(error, Transient) else None
+        if breaker.failed(time.time(), retry_after):
+            alarm(Event.PEER_DOWN, destination=destination.name, reason=error)
+        with site.ledger.transaction() as change:
+            _note(change, destination.name, breaker.down_since, str(error))
+
+    def _came_back(self, destination: Destination, site: Site) -> None:
+        emit(Event.PEER_UP, destination=destination.name)
+        with site.ledger.transaction() as change:
+            _note(change, destination.name, None, None)
+            deliveries.make_due(change, destination.name, time.time())
+
+    def _settle(self) -> None:
+        """Settle what has come to an end, and let go what has been kept long enough."""
+        with self._site.ledger.reading() as look:
+            ready = arrivals.ready_to_settle(look)
+            in_use = orders.arrivals_in_use(look)
+        for name in ready:
+            if name not in in_use:
+                self._attempt(("settle", name), custody.settle, name)
+        self._tidying.look(time.time(), time.monotonic())
+
+    def in_hand(self) -> set[Hashable]:
+        """Return the keys of what is being done, and of what was when this question began to be asked."""
+        with self._lock:
+            return set(self._in_hand) | self._before
+
+    def _keys_in_hand(self) -> list[tuple[Hashable, ...]]:
+        with self._lock:
+            return [key for key in self._in_hand if isinstance(key, tuple)]
+
+    def _failing(self) -> list[tuple[Hashable, ...]]:
+        return [key for key in list(self._failed) if isinstance(key, tuple)]
+
+    def start(
+        self,
+        executor: ThreadPoolExecutor,
+        key: Hashable,
+        function: Callable[[Subject, Site], None],
+        subject: Subject,
+    ) -> bool:
+        """Have something done by another thread, unless it is in hand or has just failed.
+
+        Nor where it was in hand when the question was asked: what has ended since, the answer does not know of.
+        """
+        now = time.monotonic()
+        with self._lock:
+            if key in self._in_hand or key in self._before or self._failed.get(key, 0.0) > now:
+                return False
+            self._in_hand[key] = now
+        executor.submit(self._do, key, function, subject).add_done_callback(
+            lambda future: self._put_down(key) if future.cancelled() else None
+        )
+        return True
+
+    def _attempt(self, key: Hashable, function: Callable[[Subject, Site], None], subject: Subject) -> None:
+        """Do something here and now, unless it has just failed."""
+        if self._failed.get(key, 0.0) <= time.monotonic():
+            self._in_hand[key] = time.monotonic()
+            self._do(key, function, subject)
+
+    def attempt(self, key: Hashable, function: Callable[[], None]) -> None:
+        """Take a short step here and now, unless it has just failed; it wakes nobody."""
+        if self._failed.get(key, 0.0) <= time.monotonic():
+            self._try(key, function)
+
+    def _do(self, key: Hashable, function: Callable[[Subject, Site], None], subject: Subject) -> None:
+        try:
+            self._try(key, lambda: function(subject, self._site))
+        finally:
+            self._put_down(key)
+
+    def _put_down(self, key: Hashable) -> None:
+        with self._lock:
+            del self._in_hand[key]
+        self._wake.set()
+
+    def _try(self, key: Hashable, function: Callable[[], None]) -> None:
+        try:
+            function()
+            self._failed.pop(key, None)
+        except Exception as error:  # noqa: BLE001  # a bug or a full disk must cost one subject's round, not the worker
+            if not self._stopping.is_set():
+                self._failed[key] = time.monotonic() + 6 * POLL_SECONDS
+                self._complain(key, error)
+
+    def _complain(self, key: Hashable, error: Exception) -> None:
+        what = " ".join(map(str, key)) if isinstance(key, tuple) else str(key)
+        if isinstance(error, StorestowError | OSError):
+            alarm(Event.HELD, what=what, reason=error)
+        else:
+            bug(what, error)
+
+
+def _note(change: Connection, name: str, down_since: float | None, reason: str | None) -> None:
+    """Note how a destination answers; one that was paused meanwhile keeps the reason that was given for it."""
+    values = {} if name in deliveries.paused(change) else {"reason": reason}
+    deliveries.set_destination(change, name, down_since=down_since, **values)
