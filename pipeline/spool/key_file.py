@@ -1,0 +1,46 @@
+"""A random key in a file of the spool: made once, readable by its owner alone, the same for all processes."""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from pipeline.errors import Configuration, Transient
+from pipeline.spool.filing import give_name
+from pipeline.spool.spool import flush, flush_path
+
+KEY_BYTES = 32
+
+
+def key_in(path: Path) -> bytes:
+    """Return the key at `path`, made now where there is none yet; two processes that make it get the same one.
+
+    The folder of `path` must be there. Raises Transient where the file can be neither made nor read (a full disk,
+    no spool yet), and Configuration where it holds anything but a key: delete it, and another one is made.
+    """
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        key = _made(path)
+    except OSError as error:
+        raise Transient(f"the key {path} cannot be read: {error.strerror}") from error
+    if len(key) != KEY_BYTES:
+        raise Configuration(f"{path} does not hold a key of {KEY_BYTES} bytes; delete it, and another one is made")
+    return key
+
+
+def _made(path: Path) -> bytes:
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            flush(file.fileno())
+        give_name(beside, path)  # where another process was faster, its key counts
+        flush_path(path.parent)
+        return path.read_bytes()
+    except OSError as error:
+        raise Transient(f"the key {path} cannot be made: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
