@@ -98,13 +98,55 @@ def test_bytes_that_are_not_of_the_set_are_not_read(terms, data):
         CharacterSet.of(terms).decode(data, "LO")
 
 
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        *("ISO IR 192", "ISO-IR 192", "ISO_IR192", "ISO 2022 IR 192", "iso_ir 192", "UTF-8", "utf8", "UTF_8"),
+        *("IR 192", r"\ISO_IR 192", r"ISO IR 192\ISO_IR192"),
+    ],
+)
+def test_utf_8_is_read_however_its_term_is_spelt(spelling):
+    charset = CharacterSet.of(spelling)
+    assert charset.is_utf_8
+    assert charset.decode("Łódź Müller".encode(), "LO") == "Łódź Müller"
+    with pytest.raises(UnicodeDecodeError):
+        charset.decode("Müller".encode("latin-1"), "LO")
+
+
+@pytest.mark.parametrize(
+    ("spelling", "codec", "text"),
+    [
+        ("ISO IR 100", "iso8859_1", "Müller"),
+        ("ISO_IR100", "iso8859_1", "Müller"),
+        ("ISO 8859-1", "iso8859_1", "Müller"),
+        ("latin1", "iso8859_1", "Müller"),
+        ("ISO-IR-101", "iso8859_2", "Łódź"),
+        ("ISO8859-5", "iso8859_5", "Жуков"),
+        ("ISO_IR_144", "iso8859_5", "Жуков"),
+        ("ISO-8859-15", "iso8859_15", "Œuvre €"),
+        ("gb 18030", "gb18030", "洪^小东"),
+        ("GB2312", "gb2312", "洪^小东"),
+    ],
+)
+def test_other_sets_are_read_by_what_their_misspelt_terms_can_only_mean(spelling, codec, text):
+    assert CharacterSet.of(spelling).decode(text.encode(codec), "LO") == text
+    assert not CharacterSet.of(spelling).is_utf_8
+
+
+@pytest.mark.parametrize("terms", [r"ISO_IR 100\ISO_IR 192", "UTF-16", "UTF 80", "ISO_IR 8859", "NONE"])
+def test_what_may_mean_several_things_is_not_taken_for_utf_8(terms):
+    assert not CharacterSet.of(terms).is_utf_8
+    with pytest.raises(UnicodeDecodeError):
+        CharacterSet.of(terms).decode("Łódź".encode(), "LO")
+
+
 @pytest.mark.parametrize("terms", ["", "ISO_IR 100", "UTF8", "ISO-IR 100", r"\ISO 2022 IR 87", "WHATEVER"])
 def test_a_character_outside_the_declared_set_is_not_written(terms):
     with pytest.raises(UnicodeEncodeError):
         CharacterSet.of(terms).encode("Łódź", "LO")
 
 
-@pytest.mark.parametrize("terms", ["", "ISO_IR 6", "ISO-IR 100", "UTF8", "UTF-8", "latin_1"])
+@pytest.mark.parametrize("terms", ["", "ISO_IR 6", "ISO-IR 100", "UTF8", "UTF-8", "ISO_IR192", "latin_1"])
 def test_nothing_beyond_ascii_is_written_under_a_declaration_that_readers_may_not_know(terms):
     with pytest.raises(UnicodeEncodeError):
         CharacterSet.of(terms).encode("é", "LO")
@@ -339,6 +381,19 @@ def test_reading_a_text_decodes_nothing_in_the_data_set():
     assert text_of(header, 0x00100040) is None
     assert element_of(header, NAME).is_raw
     assert coercing.header_bytes(header) == before
+
+
+@pytest.mark.parametrize("spelling", [b"ISO IR 192", b"ISO_IR192", b"UTF-8 "])
+def test_what_must_be_written_into_an_object_of_misspelt_utf_8_leaves_as_utf_8_with_all_its_text(spelling):
+    header = raw_ct(spelling, "Müller^Zoë".encode())
+    changes = coerce(
+        header, coercing.origin(), rules_of(coercing.site(coercion=[{"set": {"InstitutionName": "Łódź Klinik"}}]))
+    )
+    after = coercing.reread(header)
+    assert {c.keyword: c.after for c in changes}["SpecificCharacterSet"] == "ISO_IR 192"
+    assert after.SpecificCharacterSet == "ISO_IR 192"
+    assert after.PatientName == "Müller^Zoë"
+    assert after.InstitutionName == "Łódź Klinik"
 
 
 def test_a_wrongly_spelt_declaration_stays_where_nothing_else_must_be_written():

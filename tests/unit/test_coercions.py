@@ -39,13 +39,49 @@ def test_an_empty_referring_physician_gets_the_value_the_archive_can_hold():
     assert after.StudyID == "7"
 
 
-@pytest.mark.parametrize("empty", ["", "^^^^", " ", "^ ^", "\0"])
-def test_nothing_but_blanks_and_carets_is_empty(empty):
+@pytest.mark.parametrize(
+    "empty",
+    [
+        "",
+        "^^^^",
+        " ",
+        "^ ^",
+        "\0",
+        "==",
+        "^^^=^^^^=",
+        "\\",
+        " ^\\ = \\^ ",
+        '""',
+        '""^""=""',
+        "\t",
+        "\r\n",
+        "^\x7f",
+    ],
+)
+def test_a_name_of_blanks_delimiters_and_deletions_says_nothing(empty):
     def no_physician(ct):
         ct.ReferringPhysicianName = empty
 
     _, changes = coerced_ct(change=no_physician)
     assert keywords(changes)["ReferringPhysicianName"] == "-^-^-^-"
+
+
+@pytest.mark.parametrize("said", ["x", "^^^Dr", "==x", "a\\", "-", '"', '"x"', "0", "."])
+def test_a_name_in_which_anything_is_said_stays(said):
+    def referred(ct):
+        ct.ReferringPhysicianName = said
+
+    _, changes = coerced_ct(change=referred)
+    assert "ReferringPhysicianName" not in keywords(changes)
+
+
+@pytest.mark.parametrize("empty", ["\t", '""', "\\", " \\ "])
+def test_a_study_id_that_says_nothing_gets_the_default(empty):
+    def unnumbered(ct):
+        ct.StudyID = empty
+
+    _, changes = coerced_ct(change=unnumbered)
+    assert keywords(changes)["StudyID"] == "29991231235959"
 
 
 def test_a_referring_physician_is_kept_when_only_empty_values_are_filled():

@@ -4,6 +4,7 @@ pydicom replaces what it cannot decode or encode; here that is an error, because
 another way. What cannot be read is never re-encoded.
 """
 
+import re
 from dataclasses import dataclass
 
 from pydicom import Dataset
@@ -24,7 +25,23 @@ from pipeline.dicom.attributes.elements import (
 
 UTF_8 = "ISO_IR 192"
 STAND_ALONE = {UTF_8: "utf-8", "GB18030": "gb18030", "GBK": "gbk"}  # no code extensions, PS3.5 6.1.2.5.4
-_MISSPELT = {"UTF8": UTF_8, "UTF-8": UTF_8}  # proven by decoding, so there is no harm in believing them
+_SPELLING = re.compile(r"(?:ISO)?[ _-]*(2022)?[ _-]*IR[ _-]*([0-9]+)")  # ISO-IR 100, ISO_2022_IR_6, ISO_IR192
+_OTHER_NAMES = {
+    **dict.fromkeys(("UTF8", "ISO192", "192"), UTF_8),  # proven by decoding, so there is no harm in believing them
+    **dict.fromkeys(("GB2312", "CP936"), "GBK"),  # which holds all of both
+    "GB18030": "GB18030",
+    "GBK": "GBK",
+    "USASCII": "ISO_IR 6",
+    "ASCII": "ISO_IR 6",
+    **{f"LATIN{part}": f"ISO_IR {number}" for part, number in ((1, 100), (2, 101), (3, 109), (4, 110), (5, 148))},
+    **{
+        f"ISO8859{part}": f"ISO_IR {number}"  # the same sets by the number of their standard, PS3.3 table C.12-2
+        for part, number in (
+            *((1, 100), (2, 101), (3, 109), (4, 110), (5, 144)),
+            *((6, 127), (7, 126), (8, 138), (9, 148), (15, 203)),
+        )
+    },
+}  # names without separators
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +91,10 @@ class CharacterSet:
         return data
 
     def _stand_alone(self, *, forgiving: bool = False) -> str | None:
-        first = self.terms[0] if self.terms else ""
-        return STAND_ALONE.get(_MISSPELT.get(first.upper(), first) if forgiving else first)
+        terms = [_corrected(term) for term in self.terms] if forgiving else list(self.terms)
+        if forgiving and UTF_8 in terms and not any(term for term in terms if term != UTF_8):
+            return STAND_ALONE[UTF_8]  # as another value than the first, too
+        return STAND_ALONE.get(terms[0]) if terms else None
 
     def _extensions(self, *, forgiving: bool = False) -> Extensions:
         """Return the sets these values declare; an unknown value declares nothing but ASCII."""
@@ -145,14 +164,17 @@ def _number(term: str) -> str | None:
 
 
 def _corrected(term: str) -> str:
-    """Return the defined term behind a wrong separator: `ISO-IR 100`, `ISO_2022_IR_6`."""
-    words = term.upper().replace("-", " ").replace("_", " ").split()
-    match words:
-        case ["ISO", "IR", number]:
-            return f"ISO_IR {number}"
-        case ["ISO", "2022", "IR", number]:
-            return f"ISO 2022 IR {number}"
-    return term
+    """Return the defined term behind a spelling that can mean nothing else, any other term as it is.
+
+    `ISO-IR 100`, `ISO_2022_IR_6` and `ISO IR 192` have other separators, `utf-8` and `latin1` are other names.
+    """
+    name = term.upper()
+    if found := _SPELLING.fullmatch(name):
+        extends, number = found.groups()
+        if f"ISO_IR {number}" == UTF_8:
+            return UTF_8  # which has no code extensions
+        return f"ISO 2022 IR {number}" if extends else f"ISO_IR {number}"
+    return _OTHER_NAMES.get(re.sub("[ _-]", "", name), term)
 
 
 def _g1(first: CodeElement | None) -> CodeElement | None:

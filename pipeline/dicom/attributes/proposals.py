@@ -1,5 +1,7 @@
 """What a rule says: this attribute gets this value, or goes."""
 
+import unicodedata
+
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 
@@ -19,11 +21,20 @@ def removal(tag: int, dataset: Dataset, rule: str) -> Change:
 
 
 def is_empty(dataset: Dataset, tag: int) -> bool:
-    """Tell whether the attribute is absent, of zero length, or nothing but blanks and `^`."""
+    r"""Tell whether the attribute is absent, of zero length, or says nothing.
+
+    Blanks, control characters and the delimiters `^`, `=` and `\` say nothing (PS3.5 6.2.1), nor do two quotes,
+    by which HL7 asks for a value to be deleted and which some modalities copy from the order.
+    """
     element = element_of(dataset, tag)
     if element is None or not (bytes_of(element) or (not element.is_raw and element.value)):
         return True
-    return not (text_of(dataset, tag) or "").strip(" ^\0")
+    text = (text_of(dataset, tag) or "").replace('""', "")
+    return all(character in "^=\\" or _is_blank(character) for character in text)
+
+
+def _is_blank(character: str) -> bool:
+    return character.isspace() or unicodedata.category(character) in {"Cc", "Cf"}
 
 
 def tag_of(keyword: str) -> int:
