@@ -3,7 +3,8 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from io import BytesIO
 from pathlib import Path
 from unittest import mock
 
@@ -12,8 +13,8 @@ from archives import OUR_AE_TITLE, Archive
 from dicom_programs import free_port
 from pydicom import Dataset
 from pynetdicom import AE, evt
-from pynetdicom.dimse_primitives import C_MOVE
-from pynetdicom.dsutils import decode
+from pynetdicom.dimse_primitives import C_FIND, C_MOVE
+from pynetdicom.dsutils import decode, encode
 from pynetdicom.service_class import QueryRetrieveServiceClass
 from pynetdicom.sop_class import (
     CTImageStorage,
@@ -90,7 +91,11 @@ class OddPacs:
     find: Callable[["OddPacs", Dataset], Iterator[tuple[int, Dataset | None]]] | None = None
     lists_instances: bool = True
     counts_instances: bool = True
+    final_has_data_set: bool = False  # of a C-FIND
+    ends_after_a_query: bool = False
+    rejects_for_now: dict[str, int] = field(default_factory=dict)  # how often, by the SOP class proposed
     moves: list[Dataset] = field(default_factory=list)
+    queries: list[Dataset] = field(default_factory=list)
 
     def hold(self, *files: Path) -> None:
         for file in files:
@@ -99,9 +104,9 @@ class OddPacs:
 
     def reset(self) -> None:
         fresh = OddPacs(self.port, self.destination_port)
-        for name in ("move", "find", "lists_instances", "counts_instances", "seconds_an_instance"):
-            setattr(self, name, getattr(fresh, name))
-        self.moves.clear()
+        for one in fields(self):
+            if one.name not in {"port", "destination_port", "holdings"}:
+                setattr(self, one.name, getattr(fresh, one.name))
 
     def answers(self, identifier: Dataset) -> Iterator[tuple[int, Dataset | None]]:
         """Yield what it has, by the book, but for what it was told not to tell."""
@@ -140,8 +145,39 @@ def odd_pacs(destination_port: int) -> Iterator[OddPacs]:
     """Run such a PACS in threads of the test; it sends to `destination_port`."""
     pacs = OddPacs(free_port(), destination_port)
 
-    def find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
-        yield from (pacs.find or OddPacs.answers)(pacs, event.identifier)
+    def find_scp(service: QueryRetrieveServiceClass, request: C_FIND, context: object) -> None:
+        syntax = context.transfer_syntax[0]
+        how = (syntax.is_implicit_VR, syntax.is_little_endian)
+        identifier = decode(request.Identifier, *how)
+        pacs.queries.append(identifier)
+
+        def respond(status: int, answer: Dataset | None = None) -> None:
+            response = C_FIND()
+            response.MessageIDBeingRespondedTo = request.MessageID
+            response.AffectedSOPClassUID = request.AffectedSOPClassUID
+            response.Status = status
+            if answer is not None:
+                response.Identifier = BytesIO(encode(answer, *how))
+            service.dimse.send_msg(response, context.context_id)
+
+        last = None
+        for status, answer in (pacs.find or OddPacs.answers)(pacs, identifier):
+            respond(status, answer)
+            last = answer or last
+            if status != PENDING:
+                return
+        respond(SUCCESS, last if pacs.final_has_data_set else None)
+        if pacs.ends_after_a_query:
+            service.assoc.abort()
+
+    def requested(event: evt.Event) -> None:
+        for context in event.assoc.requestor.requested_contexts:
+            if pacs.rejects_for_now.get(context.abstract_syntax, 0):
+                pacs.rejects_for_now[context.abstract_syntax] -= 1
+                event.assoc.acse.send_reject(0x02, 0x03, 0x02)  # transient, local limit exceeded: PS3.8 9.3.4
+                time.sleep(0.2)  # the peer closes the connection; whoever closes first may lose the rejection
+                event.assoc.kill()
+                return
 
     def move_scp(service: QueryRetrieveServiceClass, request: C_MOVE, context: object) -> None:
         syntax = context.transfer_syntax[0]
@@ -153,8 +189,9 @@ def odd_pacs(destination_port: int) -> Iterator[OddPacs]:
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
     ae.network_timeout = 120
-    with mock.patch.object(QueryRetrieveServiceClass, "_move_scp", move_scp):
-        server = ae.start_server(("127.0.0.1", pacs.port), block=False, evt_handlers=[(evt.EVT_C_FIND, find)])
+    handlers = [(evt.EVT_REQUESTED, requested)]
+    with mock.patch.multiple(QueryRetrieveServiceClass, _move_scp=move_scp, _c_find_scp=find_scp):
+        server = ae.start_server(("127.0.0.1", pacs.port), block=False, evt_handlers=handlers)
         try:
             yield pacs
         finally:

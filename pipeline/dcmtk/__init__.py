@@ -15,7 +15,7 @@ from pipeline.dcmtk.holes import Hole, holes
 from pipeline.dcmtk.processes import UMASK, Finished, run, start
 from pipeline.dcmtk.profile import PROFILE, left_out, profile_text, proposed_sop_classes, study_sop_classes
 from pipeline.dcmtk.programs import Version, environment, program, shortcomings, version
-from pipeline.dcmtk.responses import Answers, Counted, Progress, find_answers, problems
+from pipeline.dcmtk.responses import Answers, Counted, Progress, find_answers, is_rejected_for_now, problems
 from pipeline.dcmtk.retrieve_arguments import echoscu_argv, findscu_argv, getscu_argv, movescu_argv
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "getscu_argv",
     "holes",
     "hook_command",
+    "is_rejected_for_now",
     "left_out",
     "log_configuration",
     "movescu_argv",

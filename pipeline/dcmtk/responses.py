@@ -12,6 +12,7 @@ _COUNT = re.compile(r"D: (Remaining|Completed|Failed|Warning) Suboperations +: (
 _STATUS = re.compile(r"D: DIMSE Status +: 0x([0-9a-f]{4})(?:: (.*))?")
 _PROBLEM = re.compile(r"[FE]: (.+)")
 _ACCEPTED = re.compile(r"I: Association Accepted")
+_FOR_NOW = re.compile(r"^[FED]: Result: Rejected Transient\b", re.MULTILINE)  # PS3.8 table 9-21
 _DULL = re.compile(
     r"Association (?:Request Failed|Rejected):|[0-9a-f]{4}:[0-9a-f]{4} "
 )  # what matters comes after
@@ -49,6 +50,11 @@ def problems(output: str) -> str:
     return _sentence([found[1] for line in output.splitlines() if (found := _PROBLEM.match(line))])
 
 
+def is_rejected_for_now(output: str) -> bool:
+    """Tell whether the archive took no association for the moment: a little later it may (PS3.8 9.3.4)."""
+    return bool(_FOR_NOW.search(output))
+
+
 def _sentence(said: list[str]) -> str:
     return "; ".join(filter(None, dict.fromkeys(_DULL.sub("", line).strip() for line in said)))[:500]
 
@@ -80,6 +86,7 @@ class Progress:
 
     def __init__(self, requests: int) -> None:
         self.is_associated = False
+        self.is_rejected_for_now = False
         self._problems: list[str] = []
         self._requests = requests
         self._ended = Counted()
@@ -87,8 +94,14 @@ class Progress:
         self._finals: list[tuple[int, str]] = []
         self._is_response = False
 
+    def begin_again(self) -> None:
+        """Forget the complaints of a program that got no association and is run again."""
+        self.is_rejected_for_now = False
+        self._problems.clear()
+
     def hear(self, line: str) -> None:
         """Take one line of what the program says."""
+        self.is_rejected_for_now |= is_rejected_for_now(line)
         if _RESPONSE.match(line):
             self._is_response, self._now = True, Counted()
         elif problem := _PROBLEM.match(line):

@@ -24,7 +24,10 @@ from pipeline.waypoints import reached
 
 
 def find(number: int, site: Site) -> None:
-    """Ask for the studies of an order, and queue what has to be retrieved; the order may end here."""
+    """Ask for the studies of an order, and queue what has to be retrieved; the order may end here.
+
+    Raises Busy where the PACS takes no association for now: it is asked again within `order_timeout`.
+    """
     with site.ledger.transaction() as change:
         orders.set_stage(change, number, OrderStage.FINDING)
         order = orders.row(change, number)

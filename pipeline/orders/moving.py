@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
 LOOK_SECONDS = 1.0
+LONGEST_PAUSE = 30.0  # seconds before a PACS that takes no association for now is asked again
 CHUNK = 65536
 
 
@@ -128,7 +130,7 @@ def _sent(row: Any, questions: Sequence[Dataset], held: int, site: Site) -> Outc
         queries = write_identifiers(questions, Path(scratch))
         with _commands(row, queries, patience.longest, site) as commands:
             for argv in commands:
-                if not _follow(argv, progress, patience, site):
+                if not _take(argv, progress, patience, site):
                     return Outcome(None, progress.counted, OrderError.MOVE_TIMED_OUT, patience.reason)
     if not progress.is_associated:
         return Outcome(None, progress.counted, OrderError.PACS_UNREACHABLE, progress.complaint)
@@ -158,6 +160,19 @@ def _commands(row: Any, queries: Sequence[Path], longest: float, site: Site) -> 
             dcmtk.getscu_argv(getscu, settings.pacs, folder=folder, longest_seconds=longest, queries=[query])
             for query in queries
         ]
+
+
+def _take(argv: Sequence[str], progress: Progress, patience: "_Patience", site: Site) -> bool:
+    """Run a program, again and again where the PACS takes no association for now; False where time has run out."""
+    for attempt in count():
+        progress.begin_again()
+        if not _follow(argv, progress, patience, site):
+            return False
+        if not progress.is_rejected_for_now:
+            return True
+        if not patience.pauses(min(LONGEST_PAUSE, 2.0**attempt / 2)):
+            return False
+    raise AssertionError("unreachable")
 
 
 def _follow(argv: Sequence[str], progress: Progress, patience: "_Patience", site: Site) -> bool:
@@ -220,6 +235,15 @@ class _Patience:
             self.reason = f"no new instance for {self._without:g} s"
         elif now - self._began >= self.longest:
             self.reason = f"not finished within {self.longest:g} s"
+        return not self.reason
+
+    def pauses(self, seconds: float) -> bool:
+        """Wait before the PACS is asked again, which is no time without a new instance; say whether to go on."""
+        until = time.monotonic() + seconds
+        while (now := time.monotonic()) < until and not self.reason:
+            time.sleep(min(LOOK_SECONDS, until - now))
+            self._progressed = time.monotonic()
+            self.lasts()
         return not self.reason
 
     def _look(self, now: float) -> None:

@@ -6,9 +6,11 @@ answered only by a final Success.
 """
 
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from pydicom import Dataset
@@ -30,9 +32,14 @@ LARGEST_ANSWER = 1 << 20  # bytes; what is asked for takes some hundred
 LONGEST_MODALITY = 16
 LONGEST_NUMBER, MOST_INSTANCES = 12, 2**31 - 1  # PS3.5 6.2, IS; a higher number is none
 LONGEST_QUERY = 300.0  # seconds for all answers to one question; each alone has `answer_timeout`
+PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # before an archive that takes no association for now is asked again
 SCRATCH = "query-"
 
 Answer = tuple[bytes, Layout]  # one of the files findscu wrote, and where what lies in it
+
+
+class Busy(Transient):
+    """Say that the archive takes no association for now: the same question is asked again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,7 @@ class SeriesAnswer:
 def studies_of(accessions: Sequence[AccessionNumber], settings: Settings, scratch: Path) -> list[StudyAnswer]:
     """Return every study the PACS has under these accession numbers and no other, each once.
 
-    Raises PeerUnavailable where it cannot be asked or does not answer to the end.
+    Raises PeerUnavailable where it cannot be asked or does not answer to the end, Busy where it may be later.
     """
     questions = [
         _identifier(
@@ -156,25 +163,54 @@ def write_identifiers(identifiers: Sequence[Dataset], folder: Path) -> list[Path
 
 @contextmanager
 def _asked(questions: Sequence[Dataset], settings: Settings, scratch: Path) -> Iterator[list[Answers]]:
-    """Ask over one association and yield the answers, whose files last as long as the block.
+    """Ask, and yield the answers to each question; their files last as long as the block.
 
-    Raises PeerUnavailable where there is no association, or not every question was taken.
+    All questions go over one association. Some archives end it after each query, and after a final response that
+    carries a data set findscu hears nothing more: so each question left over gets an association of its own.
+    Raises PeerUnavailable where no question was taken, Busy where the archive takes no association for now.
     """
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=scratch) as folder:
+        answered = _ended(_over_one_association(questions, Path(folder) / "all", settings))
+        left = questions[len(answered) :]
+        for number, question in enumerate(left if len(questions) > 1 else ()):
+            alone = _ended(_over_one_association([question], Path(folder) / str(number), settings))
+            if not alone:
+                break
+            answered += alone
+        yield answered + [Answers() for _ in questions[len(answered) :]]
+
+
+def _ended(answers: Sequence[Answers]) -> list[Answers]:
+    return list(takewhile(lambda one: one.status is not None, answers))
+
+
+def _over_one_association(questions: Sequence[Dataset], folder: Path, settings: Settings) -> list[Answers]:
+    """Return the answers to the questions that were taken; the last may have no end."""
     pacs = settings.pacs
     assert pacs is not None
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=scratch) as folder:
-        queries = write_identifiers(questions, Path(folder))
-        findscu = dcmtk.program(settings.programs, "findscu")
-        argv = dcmtk.findscu_argv(findscu, pacs, answers=Path(folder), queries=queries)
-        limit = LONGEST_QUERY * len(questions) + pacs.answer_timeout.total_seconds()
+    folder.mkdir()
+    queries = write_identifiers(questions, folder)
+    argv = dcmtk.findscu_argv(dcmtk.program(settings.programs, "findscu"), pacs, answers=folder, queries=queries)
+    limit = LONGEST_QUERY * len(questions) + pacs.answer_timeout.total_seconds()
+    said = _said(argv, limit, settings)
+    answered = dcmtk.find_answers(said)
+    if not answered:
+        raise PeerUnavailable(f"{_name(settings)}: {dcmtk.problems(said) or 'took no question'}")
+    return answered
+
+
+def _said(argv: Sequence[str], limit: float, settings: Settings) -> str:
+    """Run findscu, some times where the archive takes no association for now, and return what it says."""
+    for pause in (*PAUSES_SECONDS, None):
         try:
             said = dcmtk.run(argv, dcmtk.environment(settings.programs), timeout_seconds=limit).output
         except Transient as error:
             raise PeerUnavailable(f"{_name(settings)} does not answer: {error}") from error
-        answered = dcmtk.find_answers(said)
-        if not answered:
-            raise PeerUnavailable(f"{_name(settings)}: {dcmtk.problems(said) or 'took no question'}")
-        yield answered + [Answers() for _ in questions[len(answered) :]]
+        if not dcmtk.is_rejected_for_now(said):
+            return said
+        if pause is not None:
+            time.sleep(pause)
+    raise Busy(f"{_name(settings)} takes no association for now ({dcmtk.problems(said)}); it is asked again")
 
 
 def _require_whole(answers: Answers, settings: Settings) -> None:

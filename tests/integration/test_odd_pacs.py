@@ -7,9 +7,16 @@ from archives import study
 from dicom_programs import free_port, wait_until
 from odd_pacs import PENDING, SUCCESS, Move, OddPacs, odd_pacs
 from orders_site import OrdersSite, orders_site
+from pynetdicom.sop_class import (
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelMove,
+)
 
+from pipeline.dicom.accession import AccessionNumber
+from pipeline.errors import PeerUnavailable
 from pipeline.model import OrderError, OrderState
-from pipeline.orders import OrderView
+from pipeline.orders import OrderView, query
+from pipeline.orders.query import Busy
 
 pytestmark = pytest.mark.programs
 
@@ -89,6 +96,38 @@ def test_a_query_that_fails_is_a_pacs_out_of_reach(site, pacs, accession):
     view = site.order(accession)
     assert outcome(view)[:2] == (OrderState.FAILED, OrderError.PACS_UNREACHABLE)
     assert "OutOfResources" in (view.detail or "")
+
+
+@pytest.mark.parametrize("how", ["final_has_data_set", "ends_after_a_query"])
+def test_a_pacs_that_answers_one_query_an_association_is_asked_over_several(site, pacs, accession, tmp_path, how):
+    other = accession + "B"
+    pacs.hold(*study(tmp_path / "other", other, series=3))
+    setattr(pacs, how, True)
+    assert outcome(site.order(accession, other)) == (OrderState.DONE, None, 12, 12, 12)
+    listed = {str(one.SeriesInstanceUID) for one in pacs.queries if one.QueryRetrieveLevel == "IMAGE"}
+    assert len(listed) == 4, "and so are the lists of instances"
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "times"),
+    [(StudyRootQueryRetrieveInformationModelFind, 3), (StudyRootQueryRetrieveInformationModelMove, 4)],
+)
+def test_a_pacs_that_takes_no_association_for_now_is_asked_again(site, pacs, accession, sop_class, times):
+    pacs.rejects_for_now = {sop_class: times}
+    view = site.order(accession)
+    assert outcome(view) == (OrderState.DONE, None, 3, 3, 3)
+    assert view.detail is None
+    assert pacs.rejects_for_now == {sop_class: 0}
+
+
+def test_a_pacs_that_takes_none_for_longer_is_asked_later_and_is_not_out_of_reach(
+    site, pacs, accession, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pipeline.orders.query.PAUSES_SECONDS", (0.0,))
+    pacs.rejects_for_now = {StudyRootQueryRetrieveInformationModelFind: 2}
+    with pytest.raises(Busy, match="takes no association for now"):
+        query.studies_of([AccessionNumber(accession)], site.settings, tmp_path)
+    assert not issubclass(Busy, PeerUnavailable), "which would end the order"
 
 
 def test_two_patients_under_the_numbers_asked_for_are_refused_and_nothing_is_moved(

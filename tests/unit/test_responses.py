@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from pipeline import dcmtk
 from pipeline.config.order_tables import PacsTable
-from pipeline.dcmtk import Counted, Progress, find_answers, problems
+from pipeline.dcmtk import Counted, Progress, find_answers, is_rejected_for_now, problems
 
 FOUND = """\
 I: Requesting Association
@@ -86,6 +88,26 @@ def test_what_stood_in_the_way_is_one_sentence_without_the_dull_part():
     assert problems(refused) == "TCP Initialization Error: Connection refused"
     assert heard(refused).complaint == "TCP Initialization Error: Connection refused"
     assert not heard(refused).is_associated
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "F: Association Rejected:\nF: Result: Rejected Transient, Source: Service User\nF: Reason: No Reason\n",
+        (
+            "D: Association Rejected:\nD: Result: Rejected Transient, Source: Service Provider\n"
+            "D: Reason: Local Limit Exceeded\nF: Could not negotiate association: DUL Association Rejected\n"
+        ),
+    ],
+    ids=["movescu", "getscu"],
+)
+def test_an_association_rejected_for_now_is_told_from_one_rejected_for_good(said):
+    for_good = said.replace("Transient", "Permanent")
+    assert (is_rejected_for_now(said), is_rejected_for_now(for_good)) == (True, False)
+    progress = heard(said)
+    assert (progress.is_rejected_for_now, heard(for_good).is_rejected_for_now) == (True, False)
+    progress.begin_again()
+    assert (progress.is_rejected_for_now, progress.complaint) == (False, "")
 
 
 PACS = PacsTable(ae_title="ABPACS", host="10.0.0.1", port=11113, calling_ae_title="CDRECORD", receiver="cdrecord")
