@@ -95,6 +95,9 @@ def hostile(folder: Path) -> dict[str, Path]:
         "a deflated data set that inflates to 3 GiB": lambda sop: part10(
             deflated(image(sop), 3 << 30), sop, syntax=DEFLATED
         ),
+        "a deflated data set with more behind the end of its stream": lambda sop: part10(
+            deflated(image(sop), 8 << 20) + b"what follows" * 1000, sop, syntax=DEFLATED
+        ),
         "sequences 65535 deep, of undefined length": lambda sop: part10(
             image(sop, before_pixels=nested(65_535, defined=False)), sop
         ),

@@ -1,20 +1,18 @@
 """kind = "folder": files below a folder, Patient/Study/Series/SOP Instance; nothing there is ever overwritten."""
 
 import errno
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
-
 from pipeline.config.paths import AbsolutePath
 from pipeline.destinations import Destination
+from pipeline.dicom.reading import values_of
 from pipeline.errors import Configuration, PeerUnavailable, Transient
 from pipeline.model import Consignment, Item, Receipt, ReceiptState
 from pipeline.spool.filing import Outcome, component, file_away
 
+PATIENT_ID = 0x00100020
 _PERSON_MUST_ACT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
@@ -46,7 +44,7 @@ class FolderDestination(Destination):
     def _file(self, item: Item, consignment: Consignment) -> Receipt:
         try:
             target = self.folder / place(item)
-        except (OSError, InvalidDicomError, ValueError, KeyError, zlib.error):
+        except OSError:
             return Receipt(item.key, ReceiptState.PENDING, "", "its file cannot be read")
         consignment.attempt([item])
         try:
@@ -68,9 +66,7 @@ def place(item: Item) -> Path:
 
 def _patient_id(path: Path) -> str:
     """Return the bytes of Patient ID as characters: which ones does not matter, only that they are the same."""
-    header = dcmread(path, specific_tags=["PatientID"], stop_before_pixels=True, force=True)
-    found = header.get_item("PatientID")
-    return bytes(found.value or b"").decode("latin-1").strip(" \0") if found else ""
+    return values_of(path, [PATIENT_ID]).get(PATIENT_ID, b"").decode("latin-1").strip(" \0")
 
 
 def _receipt(item: Item, outcome: Outcome) -> Receipt:

@@ -31,8 +31,8 @@ from pipeline.dicom.pixels import jpeg
 from pipeline.dicom.pixels.encapsulation import STALE
 from pipeline.dicom.pixels.implicit import without_vr
 from pipeline.dicom.pixels.transcription import transcribed
+from pipeline.dicom.reading import data_set_of
 from pipeline.errors import Permanent
-from pipeline.line.intake import data_set_of
 
 Samples = npt.NDArray[np.generic]
 

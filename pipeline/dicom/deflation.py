@@ -1,51 +1,82 @@
-"""Data sets that were deflated (PS3.5 A.5): told by their file meta information, inflated within bounds."""
+"""Data sets that were deflated (PS3.5 A.5): the one place where anything is inflated, and always within bounds."""
 
-import mmap
 import zlib
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Malformed, text_of, walk_meta
+from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Bytes, Malformed, text_of, walk_meta
 
 MAX_INFLATED = 1 << 30  # bytes a deflated data set may inflate to
+PIECE = 1 << 22  # bytes inflated at once
 
 
-def is_deflated(path: Path) -> bool:
-    """Tell whether the file meta information says that the data set is deflated (PS3.5 A.5)."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    start = 132 if head[128:132] == b"DICM" else 0
+def is_deflated(data: Bytes) -> bool:
+    """Tell whether a file's meta information says that its data set is deflated (PS3.5 A.5)."""
     try:
-        meta, _ = walk_meta(head, start)
+        meta, _ = walk_meta(data, 132 if data[128:132] == b"DICM" else 0)
     except Malformed:
         return False
-    return text_of(head, meta.get(0x00020010)) == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+    return text_of(data, meta.get(0x00020010)) == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
 
-def inflate(path: Path, target: BinaryIO) -> None:
-    """Write `path` with its data set inflated to `target`, piece by piece, at most MAX_INFLATED bytes.
+def inflate(data: Bytes, target: BinaryIO) -> None:
+    """Write a file with its data set inflated to `target`, piece by piece, at most MAX_INFLATED bytes of it.
+
+    What follows the end of the stream, padding mostly, is left out.
 
     Raises:
         Malformed: the stream is broken or inflates to more (a decompression bomb).
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = 132 if data[128:132] == b"DICM" else 0
-        _, offset = walk_meta(data, start)
-        target.write(data[:offset])
-        inflator = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-        written = 0
-        try:
-            while offset < len(data) and not inflator.eof:
-                rest = data[offset : offset + (1 << 20)]
-                offset += len(rest)
-                while rest:
-                    piece = inflator.decompress(rest, 1 << 22)
-                    rest = inflator.unconsumed_tail
-                    written += target.write(piece)
-                    if written > MAX_INFLATED:
-                        raise Malformed(f"the deflated data set inflates to more than {MAX_INFLATED >> 20} MiB")
-            target.write(inflator.flush())
-        except zlib.error as error:
-            raise Malformed(f"the deflated data set cannot be inflated: {error}") from error
+    _, offset = walk_meta(data, 132 if data[128:132] == b"DICM" else 0)
+    target.write(data[:offset])
+    target.writelines(_inflated(data, offset))
+
+
+def inflated_head(deflated: bytes, most: int) -> bytes:
+    """Return the first `most` bytes that a stream inflates to, fewer where it ends or is cut before.
+
+    Raises:
+        Malformed: the stream is broken.
+    """
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, most)
+    except zlib.error as error:
+        raise Malformed(f"the deflated data set cannot be inflated: {error}") from error
+
+
+def bound_inflation(library: object) -> None:
+    """Have a library's module inflate within our bounds, where it calls `zlib.decompress` on all there is.
+
+    Only pydicom's reader does, for a deflated data set, and it takes no bound.
+    """
+    vars(library)["zlib"] = _Zlib
+
+
+class _Zlib:
+    """What pydicom's reader uses of the module zlib."""
+
+    MAX_WBITS = zlib.MAX_WBITS
+    error = zlib.error
+    decompress: Callable[..., bytes] = staticmethod(lambda data, _wbits: b"".join(_inflated(data, 0)))
+
+
+def _inflated(data: Bytes, offset: int) -> Iterator[bytes]:
+    inflator = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    written = 0
+    try:
+        while offset < len(data) and not inflator.eof:
+            rest = data[offset : offset + (1 << 20)]
+            offset += len(rest)
+            while rest and not inflator.eof:  # what follows the end of the stream stays "unconsumed" for ever
+                piece = inflator.decompress(rest, PIECE)
+                rest = inflator.unconsumed_tail
+                written += len(piece)
+                if written > MAX_INFLATED:
+                    raise Malformed(f"the deflated data set inflates to more than {MAX_INFLATED >> 20} MiB")
+                yield piece
         if not inflator.eof:
-            raise Malformed("the deflated data set is truncated")
+            yield inflator.decompress(b"", PIECE)  # what the last piece had no room for
+    except zlib.error as error:
+        raise Malformed(f"the deflated data set cannot be inflated: {error}") from error
+    if not inflator.eof:
+        raise Malformed("the deflated data set is truncated")

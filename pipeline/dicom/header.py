@@ -7,6 +7,7 @@ changed on the way (facts/perf.md 7 has what it costs to do otherwise).
 import hashlib
 import io
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,12 +141,14 @@ def _write_preamble(target: "_Hashing", meta: FileMetaDataset) -> None:
 
 def _header_pieces(data: Bytes, layout: Layout, header: Dataset, touched: frozenset[int]) -> Iterator[bytes]:
     new = {tag: _encoded(layout, header, tag) for tag in sorted(touched) if tag in header}
+    in_order = deque(new)
     groups = {tag >> 16 for tag in touched}
+    end = layout.header_end
     for tag, element in layout.elements.items():
-        if element.start >= layout.header_end:
+        if element.start >= end:
             break
-        for earlier in [t for t in new if t < tag]:
-            yield new.pop(earlier)
+        while in_order and in_order[0] < tag:
+            yield new.pop(in_order.popleft(), b"")
         is_stale_length = tag & 0xFFFF == 0 and tag >> 16 in groups  # (gggg,0000) counts what we change
         if tag not in touched and not is_stale_length:
             yield data[element.start : element.end]

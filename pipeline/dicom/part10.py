@@ -1,11 +1,14 @@
 """The structure of a DICOM file (PS3.10), walked without decoding a value.
 
 The walk proves that every length stays within the file and that the last element ends where the file ends,
-so a truncated or garbled file is found here and nowhere later. It builds no objects per nested element and
-is bounded in depth and count whatever a peer sent (facts/perf.md 7).
+so a truncated or garbled file is found here and nowhere later. It builds no objects per nested element, takes
+time in proportion to the header's bytes, and is bounded in depth and bytes whatever a peer sent.
 """
 
 import mmap
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from struct import Struct
 from typing import NamedTuple
@@ -31,11 +34,14 @@ SHORT_VRS = frozenset(
 )  # 16-bit length, PS3.5 table 7.1-2
 OPAQUE_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV"})
 MAX_DEPTH = 48  # real objects stay below 10; deeper is an attack on whoever recurses
-MAX_ELEMENTS = 1_000_000  # in one file, nested ones counted
+MAX_HEADER = 256 << 20  # bytes of elements before Pixel Data; real enhanced MR of 3,400 frames has some 60 MiB
+MOST_GLANCED_AT = 500_000  # elements that a glance goes through, nested ones counted
+MOST_OF_A_VALUE = 1 << 16  # bytes that it takes of one
+BULK_VRS = OPAQUE_VRS | {b"UN", b"UC", b"UR", b"UT", b""}  # a value may be nearly all of its object, as a PDF is
 _ZEROS = bytes(1 << 20)
 
 
-class Malformed(Exception):
+class Malformed(ValueError):
     """Say in which way a file is no well-formed DICOM file; the text goes into the quarantine's reason."""
 
 
@@ -65,23 +71,13 @@ class Layout:
     little_endian: bool
     meta: dict[int, Element]
     elements: dict[int, Element]
-
-    @property
-    def pixels(self) -> Element | None:
-        """Return where Pixel Data (of any of the three kinds) lies."""
-        return next((e for tag, e in self.elements.items() if PIXEL_GROUP <= tag <= PIXEL_DATA), None)
+    pixels: Element | None  # Pixel Data, of any of the three kinds
+    end: int  # of the last element
 
     @property
     def header_end(self) -> int:
         """Return where the header ends: at Pixel Data, else after the last element."""
-        if pixels := self.pixels:
-            return pixels.start
-        return self.end
-
-    @property
-    def end(self) -> int:
-        """Return where the last element ends."""
-        return max((e.end for e in self.elements.values()), default=self.data_set)
+        return self.pixels.start if self.pixels else self.end
 
 
 _new = tuple.__new__  # what calling the class comes to, at half the price
@@ -106,7 +102,42 @@ def walk(data: Bytes) -> Layout:
         if any(e.undefined_length for e in elements.values() if e.tag == PIXEL_DATA):
             raise Malformed("no transfer syntax is given, and the pixels are compressed by an unknown one")
         syntax = EXPLICIT_VR_LITTLE_ENDIAN if explicit else IMPLICIT_VR_LITTLE_ENDIAN
-    return Layout(has_preamble, bool(meta), syntax, data_set, explicit, little, meta, elements)
+    pixels = next((e for tag, e in elements.items() if PIXEL_GROUP <= tag <= PIXEL_DATA), None)
+    end = max(element.end for element in elements.values())
+    _check_header(elements, pixels.start if pixels else end)
+    return Layout(has_preamble, bool(meta), syntax, data_set, explicit, little, meta, elements, pixels, end)
+
+
+def first_values(data: Bytes, tags: Iterable[int]) -> dict[int, bytes]:
+    """Return the values of those of `tags` that stand before whatever cannot be read, and before much else.
+
+    Raises:
+        Malformed: not even the file meta information can be read.
+    """
+    wanted = frozenset(tags)
+    meta, at = walk_meta(data, 132 if data[128:132] == b"DICM" else 0)
+    syntax = text_of(data, meta.get(0x00020010))
+    walker = _Walker(data, *(_encoding_of(syntax) if syntax else _guessed_encoding(data, at)), MOST_GLANCED_AT)
+    found: dict[int, bytes] = {}
+    with suppress(Malformed):
+        while at < len(data):
+            element = walker.element(at, len(data), 0)
+            if element.tag in wanted:
+                stop = min(element.end, element.value + MOST_OF_A_VALUE)
+                found.setdefault(element.tag, bytes(data[element.value : stop]))
+            if element.tag > max(wanted):
+                break
+            at = element.end
+    return found
+
+
+def _check_header(elements: dict[int, Element], end: int) -> None:
+    """Refuse a header that nobody could hold as objects; a large value without structure is no matter."""
+    if end - next(iter(elements.values())).start <= MAX_HEADER:
+        return
+    header = (e for e in elements.values() if e.start < end and (e.undefined_length or e.vr not in BULK_VRS))
+    if sum(e.end - e.start for e in header) > MAX_HEADER:
+        raise Malformed(f"its header is larger than {MAX_HEADER >> 20} MiB")
 
 
 def text_of(data: Bytes, element: Element | None) -> str:
@@ -147,7 +178,7 @@ def _is_vr(two: bytes) -> bool:
 
 def walk_meta(data: Bytes, start: int) -> tuple[dict[int, Element], int]:
     """Return group 0002 (always Explicit VR LE, PS3.10 7.1) and where the data set begins."""
-    walker = _Walker(data, explicit=True, little=True)
+    walker = _Walker(data, explicit=True, little=True, most=MOST_GLANCED_AT)
     meta: dict[int, Element] = {}
     at = start
     while data[at : at + 2] == b"\x02\x00":
@@ -158,12 +189,12 @@ def walk_meta(data: Bytes, start: int) -> tuple[dict[int, Element], int]:
 
 
 class _Walker:
-    """One walk over one file; counts elements so that no file can keep it busy for ever."""
+    """One walk over one file, through `most` elements where it is a glance only."""
 
-    def __init__(self, data: Bytes, explicit: bool, little: bool) -> None:
+    def __init__(self, data: Bytes, explicit: bool, little: bool, most: int = sys.maxsize) -> None:
         self.data = data
         self.explicit = explicit
-        self.count = 0
+        self.left = most
         order = "<" if little else ">"
         self.short_header = Struct(order + "HH2sH")
         self.tag_and_length = Struct(order + "HHL")
@@ -197,10 +228,8 @@ class _Walker:
         """
         if not self.explicit:
             return at
-        data, header, last, first = self.data, self.short_header.unpack_from, end - 8, len(elements)
-        for _ in range(MAX_ELEMENTS - self.count):
-            if at > last:
-                break
+        data, header, last = self.data, self.short_header.unpack_from, end - 8
+        while at <= last:
             group, number, vr, length = header(data, at)
             tag, value = group << 16 | number, at + 8
             stop = value + length
@@ -208,14 +237,13 @@ class _Walker:
                 break
             elements[tag] = _new(Element, (tag, vr, at, value, stop, False))
             at = stop
-        self.count += len(elements) - first
         return at
 
     def element(self, at: int, end: int, depth: int, *, explicit: bool | None = None) -> Element:
         """Return the element at `at`; raises Malformed where it does not fit before `end`."""
-        self.count += 1
-        if self.count > MAX_ELEMENTS:
-            raise Malformed(f"the data set holds more than {MAX_ELEMENTS} elements")
+        self.left -= 1
+        if self.left < 0:
+            raise Malformed("there are too many elements")
         if at + 8 > end:
             raise Malformed(f"truncated: {end - at} bytes are left where an element must begin")
         group, number, vr, length = self.short_header.unpack_from(self.data, at)
@@ -266,9 +294,9 @@ class _Walker:
     def _delimiter(self, at: int, end: int) -> tuple[int, int]:
         if at + 8 > end:
             raise Malformed("truncated within a sequence of undefined length")
-        self.count += 1
-        if self.count > MAX_ELEMENTS:
-            raise Malformed(f"the data set holds more than {MAX_ELEMENTS} elements")
+        self.left -= 1
+        if self.left < 0:
+            raise Malformed("there are too many elements")
         group, number, length = self.tag_and_length.unpack_from(self.data, at)
         return group << 16 | number, length
 

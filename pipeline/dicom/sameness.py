@@ -5,9 +5,11 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.pixels.utils import iter_pixels
+
+from pipeline.dicom.reading import dcmread
 
 LARGEST = 512 << 20  # bytes of a file, or of a frame, that is compared; larger ones count as different
 # What pydicom and the decoders raise for attributes and pixels that make no sense.

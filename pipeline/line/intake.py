@@ -8,23 +8,18 @@ import hashlib
 import json
 import mmap
 import os
-import re
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
 
 from pipeline.dicom import part10
-from pipeline.dicom.deflation import inflate, is_deflated
 from pipeline.dicom.part10 import Layout, Malformed
+from pipeline.dicom.reading import DIRECTORY_STORAGE, UID, data_set_of
 from pipeline.model import InstanceKey
 
 ENVELOPE = ".envelope.json"
 ACCOUNT = "account.json"
-UID = re.compile(r"(0|[0-9]+)(\.[0-9]+)+")  # leading zeros are wrong (PS3.5 9.1) and common, so they pass
-DIRECTORY_STORAGE = "1.2.840.10008.1.3.10"  # a DICOMDIR: the index of a medium, not an instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +98,6 @@ def read(path: Path, scratch: Path | None = None) -> Found:
             return _identified(found, data, layout)
     except Malformed as malformed:
         return Found(path.name, size, received_at, _hashes(path, 0)[0], problem=str(malformed))
-
-
-@contextmanager
-def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.mmap, Layout]]:
-    """Map a file into memory together with its layout; a deflated one is inflated to a file in `scratch`.
-
-    Raises:
-        Malformed: see `part10.walk`.
-    """
-    with ExitStack() as stack:
-        if is_deflated(path):
-            inflated = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
-            inflate(path, inflated)
-            inflated.flush()
-            number = inflated.fileno()
-        else:
-            number = stack.enter_context(path.open("rb")).fileno()
-        data = stack.enter_context(mmap.mmap(number, 0, access=mmap.ACCESS_READ))
-        yield data, part10.walk(data)
 
 
 def _identified(found: Found, data: mmap.mmap, layout: Layout) -> Found:

@@ -18,9 +18,9 @@ from pipeline.dicom.encodings import Encoded, NotEncoded
 from pipeline.dicom.header import read_header, with_rest, write_data_set, write_instance
 from pipeline.dicom.part10 import Bytes, Layout, Malformed
 from pipeline.dicom.pixels.encapsulation import attach
+from pipeline.dicom.reading import data_set_of
 from pipeline.errors import Permanent
 from pipeline.events import traced
-from pipeline.line.intake import data_set_of
 from pipeline.model import Change, InstanceKey, Origin
 
 TRANSFER_SYNTAX_UID = 0x00020010

@@ -10,9 +10,9 @@ from typing import Any
 
 from pipeline.dicom.part10 import Malformed
 from pipeline.dicom.patient import Patient, patient_in
+from pipeline.dicom.reading import data_set_of
 from pipeline.ledger import retrievals
 from pipeline.ledger.retrievals import Key
-from pipeline.line.intake import data_set_of
 from pipeline.site.site import Site
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pipeline.dicom import part10
 from pipeline.dicom.part10 import Bytes, Layout, Malformed
 from pipeline.dicom.patient import Patient, patient_in
+from pipeline.dicom.reading import data_set_of
 from pipeline.errors import Permanent
-from pipeline.line.intake import data_set_of
 from pipeline.line.prepare import IDENTITY, TRANSFER_SYNTAX_UID, Output, Prepared, Task, prepare
 from pipeline.model import InstanceKey
 

@@ -5,13 +5,13 @@ so that a look costs one small reading a folder whatever the study's size.
 """
 
 import os
-import warnings
 from itertools import islice
 from pathlib import Path
 
-from pydicom import dcmread
+from pipeline.dicom.reading import values_of
 
 FOLDERS = ("S_", "A_", "G_")  # of a study, of an association, of a getscu
+STUDY_INSTANCE_UID = 0x0020000D
 TRIES = 3  # the newest file may not be written as far as its Study Instance UID
 
 
@@ -62,10 +62,7 @@ def _study_of_newest(files: list[Path]) -> str:
 
 def _study_of(file: Path) -> str:
     """Return the Study Instance UID of a file that is perhaps still being written, "" where there is none yet."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            header = dcmread(file, specific_tags=["StudyInstanceUID"], stop_before_pixels=True, force=True)
-            return str(header.get("StudyInstanceUID", "")).strip(" \0")
-        except Exception:  # noqa: BLE001  # half a file can be anything, and the next look sees more of it
-            return ""
+    try:
+        return values_of(file, [STUDY_INSTANCE_UID]).get(STUDY_INSTANCE_UID, b"").decode("latin-1").strip(" \0")
+    except OSError:  # it was renamed away meanwhile
+        return ""

@@ -23,8 +23,8 @@ from pipeline.dicom import part10
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicom.part10 import Layout, Malformed
 from pipeline.dicom.patient import Patient, patient_in
+from pipeline.dicom.reading import UID
 from pipeline.errors import PeerUnavailable, StorestowError, Transient
-from pipeline.line.intake import UID
 from pipeline.site.settings import ProgramsTable, Settings
 
 LONGEST_UID = 64  # PS3.5 9.1

@@ -6,7 +6,7 @@ from pydicom import Dataset
 from pydicom.data import get_testdata_file
 
 from pipeline.dicom.patient import Patient, are_one, patient_in
-from pipeline.line.intake import data_set_of
+from pipeline.dicom.reading import data_set_of
 from pipeline.orders.query import write_identifiers
 
 ANN = Patient("p1", "", "19700101", "doe^ann")

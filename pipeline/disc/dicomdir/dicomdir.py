@@ -18,13 +18,13 @@ from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
 from pipeline.dicom.header import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from pipeline.dicom.reading import DIRECTORY_STORAGE
 from pipeline.disc.model import EXPLICIT
 from pipeline.disc.objects import records
 from pipeline.disc.objects.arrangement import PatientNode, Placed, SeriesNode, StudyNode
 from pipeline.disc.objects.entry import Entry
 from pipeline.disc.objects.guards import UNKNOWN_PATIENT_ID
 from pipeline.disc.objects.records import Key
-from pipeline.line.intake import DIRECTORY_STORAGE
 
 UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"  # type 1 keys of objects without any date; as DCMTK does
 _LONG = frozenset({"OB", "OW", "SQ", "UN", "UT"})

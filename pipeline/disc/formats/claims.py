@@ -4,13 +4,13 @@ A short reader of Explicit VR Little Endian, which is nearly everything on a dis
 """
 
 import struct
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from struct import unpack_from
 
-from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
+from pipeline.dicom.deflation import inflated_head
+from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, Malformed
 
 _ENCAPSULATED = "1.2.840.10008.1.2.4."
 _RLE = "1.2.840.10008.1.2.5"
@@ -34,7 +34,7 @@ _KEYWORDS = {
 _LAST = 0x0020000E
 _META, _DATA_SET = range(0x00020000, 0x00030000), range(_LAST + 1)
 _MOST_HEAD = 256 << 20  # bytes before the last of these; real objects have some megabytes at most
-_UNREADABLE = (zlib.error, OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError)
+_UNREADABLE = (OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError)
 
 
 class NoClaims(Exception):
@@ -101,21 +101,16 @@ def _claims(head: bytes, *, is_whole: bool) -> Claims:
     try:
         found, at = _elements(head, 132, _META, is_whole=is_whole)
         if _syntax(found) == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-            head = head[:at] + _inflated(head[at:])
+            head = head[:at] + inflated_head(head[at:], _MOST_HEAD)
         if _is_explicit(head, found):
             rest, _ = _elements(head, at, _DATA_SET, is_whole=is_whole)
             return Claims(**found, **rest)
+    except Malformed as error:
+        raise NoClaims("it cannot be read as a DICOM object (it cannot be inflated)") from error
     except (_NotHere, struct.error) as error:
         if isinstance(error, _TooShort) and not is_whole:
             raise
     return _by_pydicom(head, is_whole=is_whole)
-
-
-def _inflated(deflated: bytes) -> bytes:
-    try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, _MOST_HEAD)
-    except zlib.error as error:
-        raise NoClaims("it cannot be read as a DICOM object (it cannot be inflated)") from error
 
 
 def _syntax(meta: dict[str, bytes]) -> str:
@@ -182,7 +177,8 @@ def _after_item(head: bytes, at: int, level: int) -> int:
 
 def _by_pydicom(head: bytes, *, is_whole: bool) -> Claims:
     from pydicom.errors import InvalidDicomError  # noqa: PLC0415  # pydicom's import takes longer than
-    from pydicom.filereader import read_partial  # noqa: PLC0415  # thousands of files of the usual kind
+
+    from pipeline.dicom.reading import read_partial  # noqa: PLC0415  # thousands of files of the usual kind
 
     passed = False
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
+
+from pipeline.dicom.reading import dcmread
 
 _UNREADABLE = (InvalidDicomError, OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError)
 _MOST_LEVELS = 16

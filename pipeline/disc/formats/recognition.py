@@ -7,7 +7,7 @@ import re
 from struct import unpack_from
 
 from pipeline.dicom.part10 import LONG_VRS, SHORT_VRS, UNDEFINED
-from pipeline.line.intake import DIRECTORY_STORAGE
+from pipeline.dicom.reading import DIRECTORY_STORAGE
 
 HEAD = 4096  # bytes that are looked at
 _MEDIA_CLASS = 0x00020002

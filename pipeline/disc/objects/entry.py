@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pipeline.dicom.attributes.character_sets import CharacterSet, reads_as_utf_8
 from pipeline.dicom.attributes.elements import TEXT_VRS
+from pipeline.dicom.reading import DIRECTORY_STORAGE, UID
 from pipeline.disc.model import EXPLICIT
 from pipeline.disc.objects import records
 from pipeline.disc.objects.raw import LARGEST_FILE, Raw, raw
 from pipeline.disc.objects.records import Key, NoRecord
-from pipeline.line.intake import DIRECTORY_STORAGE, UID
 from pipeline.model import InstanceKey
 
 _SAMPLES, _FRAMES, _BITS_ALLOCATED = 0x00280002, 0x00280008, 0x00280100

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pipeline.dicom import part10
 from pipeline.dicom.part10 import Bytes, Element, Layout, Malformed
+from pipeline.dicom.reading import data_set_of
 from pipeline.disc.objects.sequences import is_sound
 from pipeline.errors import Transient
 from pipeline.events import escaped
-from pipeline.line.intake import data_set_of
 from pipeline.spool.digest import sha256_of
 
 LARGEST_FILE = (1 << 32) - 2048  # ISO 9660 level 1 has one extent a file; the last sector must fit, too

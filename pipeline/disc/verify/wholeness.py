@@ -9,14 +9,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 from pipeline.dicom.deflation import inflate
 from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Bytes, Layout, Malformed, walk
+from pipeline.dicom.reading import DIRECTORY_STORAGE
 from pipeline.disc.formats.claims import Claims, NoClaims, claims_in
 from pipeline.disc.formats.contents import PIECE, Contents, Damaged
 from pipeline.disc.formats.look import Passing
-from pipeline.line.intake import DIRECTORY_STORAGE
 
 _IN_MEMORY = 64 << 20  # bytes of an object; a larger one lies in a temporary file while it is looked at
 _MOST_PADDING = 64 << 10  # zeros behind an object: the largest block that a writer of media fills up
@@ -113,12 +112,10 @@ def _problem(data: Bytes, claims: Claims) -> str:
 
 
 def _problem_of_deflated(data: Bytes, claims: Claims) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        deflated, whole = Path(folder, "deflated"), Path(folder, "whole")
-        deflated.write_bytes(data)
-        with whole.open("wb") as target:
-            inflate(deflated, target)
-        with whole.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as inflated:
+    with tempfile.TemporaryFile() as whole:
+        inflate(data, whole)
+        whole.flush()
+        with mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) as inflated:
             return _lacking(walk(inflated), len(inflated), claims)
 
 

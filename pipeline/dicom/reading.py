@@ -1,0 +1,69 @@
+"""The ways a file is read as DICOM: mapped with its layout, by pydicom, or by a glance at its beginning."""
+
+import mmap
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+import pydicom.filereader
+from pydicom.filereader import dcmread, read_partial
+
+from pipeline.dicom import part10
+from pipeline.dicom.deflation import bound_inflation, inflate, inflated_head, is_deflated
+from pipeline.dicom.part10 import Layout, Malformed
+
+UID = re.compile(r"(0|[0-9]+)(\.[0-9]+)+")  # leading zeros are wrong (PS3.5 9.1) and common, so they pass
+DIRECTORY_STORAGE = "1.2.840.10008.1.3.10"  # a DICOMDIR: the index of a medium, not an instance
+MOST_GLANCED_AT = 16 << 20  # bytes of a deflated data set that are inflated for a glance
+
+bound_inflation(pydicom.filereader)
+
+__all__ = ["DIRECTORY_STORAGE", "UID", "data_set_of", "dcmread", "read_partial", "values_of"]  # pydicom's, bounded
+
+
+@contextmanager
+def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.mmap, Layout]]:
+    """Map a file into memory together with its layout; a deflated one is inflated to a file in `scratch`.
+
+    Raises:
+        Malformed: see `part10.walk`.
+    """
+    with ExitStack() as stack:
+        data = stack.enter_context(_mapped(stack.enter_context(path.open("rb"))))
+        if is_deflated(data):
+            inflated = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
+            inflate(data, inflated)
+            inflated.flush()
+            data = stack.enter_context(_mapped(inflated))
+        yield data, part10.walk(data)
+
+
+def _mapped(file: IO[bytes]) -> mmap.mmap:
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def values_of(path: Path, tags: Iterable[int]) -> dict[int, bytes]:
+    """Return the values of those of `tags` that stand before whatever cannot be read, as they lie in the file.
+
+    Takes little time and memory whatever the file holds, and it may still be being written: for a glance, never as
+    proof. Raises OSError where the file cannot be opened.
+    """
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return {}
+        with _mapped(file) as data:
+            try:
+                if is_deflated(data):
+                    return part10.first_values(_inflated_start(data), tags)
+                return part10.first_values(data, tags)
+            except Malformed:
+                return {}
+
+
+def _inflated_start(data: mmap.mmap) -> bytes:
+    _, offset = part10.walk_meta(data, 132 if data[128:132] == b"DICM" else 0)
+    return data[:offset] + inflated_head(data[offset : offset + MOST_GLANCED_AT], MOST_GLANCED_AT)
