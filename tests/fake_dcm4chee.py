@@ -149,6 +149,12 @@ class FakeDcm4chee:
         self.max_post_bytes: int | None = None
         self.too_large: int | None = 413  # None: reset
         self.max_results: int | None = None  # QIDO-RS: a short list and a Warning header
+        self.page: int | None = None  # QIDO-RS of others: a page is never longer, and nothing says so
+        self.largest_limit: int | None = None  # ... a larger limit is answered with limit_status
+        self.limit_status = 400
+        self.none: tuple[int, bytes] = (204, b"")  # ... what is answered where nothing matches
+        self.offset = "known"  # ... or "ignored", or "refused" with 400
+        self.unlisted: set[str] = set()  # ... in no list, though found when asked for by its SOP Instance UID
         self.numbers_as_text = False
         self.reply_media_type = "application/dicom+json"
         self.next_stores: deque[Fault | None] = deque()
@@ -397,14 +403,22 @@ class _Handler(BaseHTTPRequestHandler):
         return [
             {"00080016": _ui("1.2.3"), "00080018": _ui(u), "0020000D": _ui(s), "0020000E": _ui(e)}
             for s, e, u in listed
-            if s == study and series in (None, e) and (not only or u in only)
+            if s == study and series in (None, e) and (u in only if only else u not in self.archive.unlisted)
         ]
 
     def _list(self, rows: list[dict[str, Any]]) -> None:
+        archive = self.archive
         offset = int(self.seen.query.get("offset", ["0"])[0])
         limit = int(self.seen.query.get("limit", ["0"])[0]) or len(rows)
-        most, headers = self.archive.max_results, {}
-        page = rows[offset : offset + limit]
+        if offset and archive.offset == "refused":
+            self.say_error(400, "no such parameter: offset")
+            return
+        if archive.largest_limit is not None and limit > archive.largest_limit:
+            self.say_error(archive.limit_status, f"limit must be 1 to {archive.largest_limit}")
+            return
+        offset = 0 if archive.offset == "ignored" else offset
+        most, headers = archive.max_results, {}
+        page = rows[offset : offset + min(limit, archive.page or limit)]
         if most is not None and len(page) > most:
             page = page[:most]
             left = len(rows) - offset - most
@@ -412,7 +426,8 @@ class _Handler(BaseHTTPRequestHandler):
         if page:
             self.say(200, json.dumps(page).encode(), "application/dicom+json", headers)
         else:
-            self.say(204)
+            status, body = archive.none
+            self.say(status, body, "application/dicom+json" if body else "")
 
     # --- token endpoint ------------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ class StowDestination(Destination):
         try:
             with self._door() as door:
                 if is_fixed(self.url):
-                    Qido(door, self.url).is_answered()
+                    Qido(door, self.url).is_answered(with_series=self.guard.is_on)
                 else:  # nobody is calling now, so there is no address: is there anybody at all?
                     parts = urlsplit(self.url)
                     door.get(f"{parts.scheme}://{parts.netloc}/", {})

@@ -23,7 +23,7 @@ from pipeline.dicomweb.patience import PatientAdapter
 from pipeline.errors import Configuration, PeerUnavailable
 
 DICOM_JSON = "application/dicom+json"
-_MOST_BYTES = 8 << 20  # of a reply; a thousand instances are listed in one
+_MOST_BYTES = 16 << 20  # of a reply that is read into memory; a thousand instances are listed in one
 _HEADERS = {
     "Accept": DICOM_JSON,
     "Accept-Encoding": "identity",
@@ -33,14 +33,14 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer over HTTP. `body` is empty where it was longer than we read."""
+    """An answer over HTTP. `body` is empty where `is_too_large`: it was longer than is read."""
 
     status: int
     media_type: str
     body: bytes
     location_host: str = ""  # of a redirect; the rest of that address may hold secrets
     retry_after: str = ""
-    is_cut_short: bool = False  # QIDO-RS: the archive says that it has more than it listed
+    is_too_large: bool = False
 
 
 class Door:
@@ -167,23 +167,24 @@ class Door:
 
 
 def _reply(response: requests.Response, deadline: float) -> Reply:
-    headers = response.headers
+    headers, body = response.headers, _body(response, deadline)
     return Reply(
         response.status_code,
         headers.get("Content-Type", "").partition(";")[0].strip().lower(),
-        _body(response, deadline),
+        body or b"",
         (urlsplit(headers.get("Location", "")).netloc.rpartition("@")[2]),
         headers.get("Retry-After", ""),
-        "additional results" in headers.get("Warning", ""),  # dcm4chee; the rest of that header may name patients
+        is_too_large=body is None,
     )
 
 
-def _body(response: requests.Response, deadline: float) -> bytes:
+def _body(response: requests.Response, deadline: float) -> bytes | None:
+    """Return the body, None where it is larger than is read."""
     pieces, size = [], 0
     for piece in response.iter_content(1 << 16):
         size += len(piece)
         if size > _MOST_BYTES:
-            return b""
+            return None
         if time.monotonic() > deadline:
             raise requests.ReadTimeout("the reply trickles")
         pieces.append(piece)

@@ -15,7 +15,6 @@ from pipeline.model import ARRIVED, InstanceKey, Item, Receipt, ReceiptState
 
 # Wider than PS3.5 9.1, because archives take more; but a UID of dots alone would leave its place in a path.
 _UID_IN_A_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_FEW = 16  # instances a paged list may have skipped while it grew are asked for one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +73,9 @@ def carry(
             yield verdict.seen(item, ReceiptState.STORED if item.attempted else ReceiptState.PRESENT)
     missing = {item.key: item for item in parcel.items if item.key not in there}
     last: dict[InstanceKey, Receipt] = {}
-    upload = Upload(door, parcel.url, qido, attempt, pace)
-    for receipt in upload.send(tuple(missing.values())):
+    for receipt in _sent(missing, Upload(door, parcel.url, qido, attempt, pace), qido):
         last[receipt.key] = receipt
-        yield receipt
-    for receipt in _looked_up(qido, missing, last):
-        last[receipt.key] = receipt
-        if receipt.key not in before:
+        if not (receipt.verified and receipt.key in before):
             yield receipt
     for key, digest in before.items():
         if last[key].state in ARRIVED:
@@ -91,15 +86,35 @@ def carry(
         raise Transient(_what_is_left(left, parcel))
 
 
+def _sent(items: dict[InstanceKey, Item], upload: Upload, qido: Qido) -> Iterator[Receipt]:
+    """Yield what the archive says of each instance, and then whether it lists it."""
+    last: dict[InstanceKey, Receipt] = {}
+    for some in _portions(tuple(items.values()), qido):
+        for receipt in upload.send(some):
+            last[receipt.key] = receipt
+            yield receipt
+        for receipt in _looked_up(qido, items, last):
+            last[receipt.key] = receipt
+            yield receipt
+        if qido.doubt:
+            raise Configuration(f"{qido.doubt}: it was asked about one instance that it had been sent")
+
+
+def _portions(items: tuple[Item, ...], qido: Qido) -> list[tuple[Item, ...]]:
+    """Return what is sent at once: where nobody knows whether QIDO-RS is there, one instance before all others."""
+    if not (items and qido.doubt):
+        return [items]
+    first = min(items, key=lambda item: item.size)
+    rest = tuple(item for item in items if item is not first)
+    return [(first,), rest] if rest else [(first,)]
+
+
 def _looked_up(qido: Qido, items: dict[InstanceKey, Item], last: dict[InstanceKey, Receipt]) -> Iterator[Receipt]:
     """Yield the receipts that QIDO-RS confirms, and take back those it does not."""
     unverified = {key: one for key, one in last.items() if one.state in ARRIVED and not one.verified}
     if not unverified:
         return
-    there = qido.among(items[key] for key in unverified)
-    unseen = unverified.keys() - there
-    if len(unseen) <= _FEW:
-        there = there | {key for key in unseen if qido.among([items[key]])}
+    there = qido.among((items[key] for key in unverified), were_sent=True)
     for key, receipt in unverified.items():
         if key in there:
             yield replace(receipt, verified=True)

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -9,7 +11,7 @@ from pipeline.dicomweb import status
 from pipeline.dicomweb.door import Door, Reply
 from pipeline.dicomweb.failure import NoReply
 from pipeline.dicomweb.response import data_sets_in, text
-from pipeline.errors import Configuration, PeerUnavailable, Transient
+from pipeline.errors import Configuration, PeerUnavailable, StorestowError, Transient
 from pipeline.model import InstanceKey, Item
 
 SOP_INSTANCE_UID = "00080018"
@@ -18,14 +20,33 @@ STUDY_INSTANCE_UID = "0020000D"
 SERIES_INSTANCE_UID = "0020000E"
 
 _PAGE = 500  # results; a page is held in memory
-_MOST_PAGES = 2_000  # no study is larger; an archive that repeats itself for ever must not hold us
+_MOST_PAGES = 2_000  # no study is larger; an archive that lists new results for ever must not hold us
 _FEW = 4  # instances asked for one by one rather than by listing their study
+_SERIES = 20  # results of the first page of a study's series
+NOBODYS_UID = "2.25.310270653712349170532158934017245711"  # of no study: what `check` asks about
+
+_TOO_MANY = {400, 413}  # what archives answer to a limit they do not allow
+_NO_SUCH_PAGE = {400, 404, 413, 416}  # ... and to an offset they do not know, or behind the last result
+# How servers say that nothing at all is at this path: WildFly and dcm4chee, Orthanc.
+_NO_SERVICE = (b'"errorMessage"', b"RESTEASY", b'"HttpError"')
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What an archive lists; `is_whole` only where it has shown its end by an empty page."""
+
+    keys: set[InstanceKey]
+    is_whole: bool
 
 
 class Qido:
     """Ask one archive; what is returned is an answer.
 
-    Raises Transient, PeerUnavailable mostly, for everything that is none, and Configuration where a person
+    An archive may limit how many results it lists, whatever was asked for (PS3.18 8.3.4.4), so the length of a
+    page proves nothing. A list ends where a page is empty or brings nothing new, or where all that was looked for
+    has been seen.
+
+    Raises Transient, PeerUnavailable mostly, for everything that is no answer, and Configuration where a person
     must change something first.
     """
 
@@ -33,91 +54,182 @@ class Qido:
         self._door = door
         self._url = studies_url
         self._clock = clock
+        self._most = _PAGE  # the largest limit the archive has not refused
+        self._refusal: StorestowError | None = None  # of every search, by 404: the archive is empty, or not there
+        self._has_answered = False
 
-    def is_answered(self) -> None:
-        """Ask the cheapest question there is, for the errors it raises."""
-        self._page(self._url, {"limit": 1})
+    @property
+    def doubt(self) -> StorestowError | None:
+        """Return why nobody knows whether QIDO-RS is there at all, None where it has given an answer.
 
-    def instances_of(self, study_instance_uid: str) -> set[InstanceKey]:
-        """Return what is listed of the study."""
-        return self._instances(study_instance_uid, f"{self._study(study_instance_uid)}/instances", {})
+        Some archives answer 404 where nothing matches. One that answers 404 to every search may be empty; it may
+        as well not be there: one instance is sent and looked up before any other.
+        """
+        return None if self._has_answered else self._refusal
 
-    def among(self, items: Iterable[Item]) -> set[InstanceKey]:
-        """Return the keys of those of `items`, all of one study, that are listed."""
-        wanted = {item.key for item in items}
-        if len(wanted) > _FEW:
-            study = next(iter(wanted)).study_instance_uid
-            return wanted & self.instances_of(study)
-        return {key for key in wanted if self._is_listed(key)}
+    def is_answered(self, *, with_series: bool = False) -> None:
+        """Ask what a delivery asks, about a study nobody has, for the errors it raises."""
+        key = InstanceKey(NOBODYS_UID, f"{NOBODYS_UID}.1", f"{NOBODYS_UID}.1.1")
+        self._is_listed(key)
+        self._listing(NOBODYS_UID, set(), self._most)
+        if self.doubt:
+            raise self.doubt
+        if with_series:
+            self.institutions_of(NOBODYS_UID)
+
+    def among(self, items: Iterable[Item], *, were_sent: bool = False) -> set[InstanceKey]:
+        """Return the keys of those of `items`, all of one study, that the archive has.
+
+        What is not listed is asked for singly where it was sent before (or `were_sent` says so of all), and where
+        the list may not be the whole: nothing is sent again because a list was short.
+        """
+        wanted = {item.key: were_sent or item.attempted for item in items}
+        if len(wanted) <= _FEW:
+            return {key for key in wanted if self._is_listed(key)}
+        study = next(iter(wanted)).study_instance_uid
+        listing = self._listing(study, wanted.keys(), len(wanted))
+        there = listing.keys & wanted.keys()
+        doubtful = (key for key, was_sent in wanted.items() if was_sent or not listing.is_whole)
+        return there | {key for key in doubtful if key not in there and self._is_listed(key)}
 
     def institutions_of(self, study_instance_uid: str) -> list[str]:
         """Return the Institution Names of the study's series, as far as they have one."""
-        found = self._all(f"{self._study(study_instance_uid)}/series", {"includefield": INSTITUTION_NAME})
-        return sorted({name for series in found if (name := text(series, INSTITUTION_NAME))})
+        parameters: dict[str, str | int] = {"includefield": INSTITUTION_NAME}
+        pages = self._pages(f"{self._study(study_instance_uid)}/series", parameters, _SERIES)
+        names = {name for page in pages for series in page if (name := text(series, INSTITUTION_NAME))}
+        if self.doubt:
+            raise self.doubt
+        return sorted(names)
+
+    def any_instance(self) -> InstanceKey | None:
+        """Return some instance the archive holds, None where it lists none."""
+        study = next((text(one, STUDY_INSTANCE_UID) for one in self._first(self._url)), "")
+        instances = self._first(f"{self._study(study)}/instances") if study else []
+        found = next((_key_of(one, study, "") for one in instances), None)
+        return found if found and all((found.series_instance_uid, found.sop_instance_uid)) else None
+
+    def _first(self, url: str) -> list[dict[str, Any]]:
+        return next(self._pages(url, {}, 1), [])
 
     def _is_listed(self, key: InstanceKey) -> bool:
-        series = quote(key.series_instance_uid, safe="")
-        url = f"{self._study(key.study_instance_uid)}/series/{series}/instances"
-        return key in self._instances(
-            key.study_instance_uid,
-            url,
-            {"SOPInstanceUID": key.sop_instance_uid},
-            series_instance_uid=key.series_instance_uid,
-        )
+        series = key.series_instance_uid
+        url = f"{self._study(key.study_instance_uid)}/series/{quote(series, safe='')}/instances"
+        pages = self._pages(url, _FIELDS | {"SOPInstanceUID": key.sop_instance_uid}, 1)
+        return any(_key_of(one, key.study_instance_uid, series) == key for page in pages for one in page)
+
+    def _listing(self, study: str, wanted: AbstractSet[InstanceKey], limit: int) -> _Listing:
+        """Return what is listed of the study, at least until all `wanted` have been seen."""
+        keys: set[InstanceKey] = set()
+        for page in self._pages(f"{self._study(study)}/instances", _FIELDS, limit):
+            if not page:
+                return _Listing(keys, is_whole=True)
+            keys |= {_key_of(one, study, "") for one in page}
+            if wanted and wanted <= keys:
+                break
+        return _Listing(keys, is_whole=False)
 
     def _study(self, uid: str) -> str:
         return f"{self._url}/{quote(uid, safe='')}"
 
-    def _instances(
-        self, study: str, url: str, parameters: dict[str, str | int], *, series_instance_uid: str = ""
-    ) -> set[InstanceKey]:
-        fields: dict[str, str | int] = {"includefield": f"{SOP_INSTANCE_UID},{SERIES_INSTANCE_UID}"}
-        return {
-            InstanceKey(
-                text(found, STUDY_INSTANCE_UID) or study,
-                text(found, SERIES_INSTANCE_UID) or series_instance_uid,
-                text(found, SOP_INSTANCE_UID),
-            )
-            for found in self._all(url, parameters | fields)
-        }
+    def _pages(self, url: str, parameters: dict[str, str | int], limit: int) -> Iterator[list[dict[str, Any]]]:
+        """Yield the results page by page, an empty page where that ended them; none where the end is not known.
 
-    def _all(self, url: str, parameters: dict[str, str | int]) -> Iterator[dict[str, Any]]:
-        """Yield every result, page by page, until a page is short and the archive does not say it has more."""
-        offset, limit, last = 0, _PAGE, None
+        The first question asks for no more than `limit`; a list that goes on is asked for in larger pages.
+        """
+        seen: set[tuple[str, ...]] = set()
+        offset = 0
         for _ in range(_MOST_PAGES):
-            reply, limit = self._page_of_at_most(url, parameters | {"offset": offset}, limit)
-            found = _results(reply, url)
-            if not found or found == last:  # the same page again: offset is not understood there
+            reply, limit = self._page_of_at_most(url, parameters, offset, limit)
+            if offset and reply.status in _NO_SUCH_PAGE:
+                if reply.status == 404:
+                    yield []
                 return
-            yield from found
-            if len(found) < limit and not reply.is_cut_short:
+            page = self._results(reply, url)
+            uids = {_uids_of(one) for one in page}
+            if page and uids <= seen:  # the same again: offset is not understood there
                 return
-            offset, last = offset + len(found), found
+            yield page
+            if not page:
+                return
+            seen |= uids
+            offset += len(page)
+            limit = min(limit * 2, self._most)
         raise PeerUnavailable(f"{self._url}: QIDO-RS lists without end")
 
-    def _page_of_at_most(self, url: str, parameters: dict[str, str | int], limit: int) -> tuple[Reply, int]:
-        """Return a page and its size, smaller where the archive answers 413 (dcm4chee: too many results)."""
-        while (reply := self._page(url, parameters | {"limit": limit})).status == 413 and limit > 1:
-            limit //= 2
+    def _page_of_at_most(
+        self, url: str, parameters: dict[str, str | int], offset: int, limit: int
+    ) -> tuple[Reply, int]:
+        """Return a page and the limit it was asked for with, smaller where the archive refuses larger ones."""
+        limit = min(limit, self._most)
+        where: dict[str, str | int] = {"offset": offset} if offset else {}
+        is_refused = False
+        while True:
+            reply = self._page(url, parameters | where | {"limit": limit})
+            if limit == 1 or not (reply.status in _TOO_MANY or reply.is_too_large):
+                break
+            limit, is_refused = limit // 2, True
+        if is_refused and reply.status not in _TOO_MANY:
+            self._most = limit  # from now on
         return reply, limit
 
     def _page(self, url: str, parameters: dict[str, str | int]) -> Reply:
-        try:
-            reply = self._door.get(url, parameters)
-        except NoReply as error:
-            raise PeerUnavailable(str(error)) from error
-        if problem := status.of_the_archive(reply, self._url, self._clock()):
+        """Return an answer to this question; a 404 is one where the archive answers others."""
+        reply = self._asked(url, parameters)
+        problem = status.of_the_archive(reply, self._url, self._clock())
+        if problem and reply.status != 404:
             raise problem
+        if problem and not self._has_answered and not self._refusal:
+            self._has_answered = url != self._url and self._answers_a_search()
+            if not self._has_answered and _is_no_service(reply):
+                raise problem
+            self._refusal = problem
+        self._has_answered = self._has_answered or reply.status in {200, 204}
         return reply
 
+    def _answers_a_search(self) -> bool:
+        """Ask for any study at all, because one was answered with 404; raises what is certain."""
+        reply = self._asked(self._url, {"limit": 1})
+        problem = status.of_the_archive(reply, self._url, self._clock())
+        if problem and (reply.status != 404 or _is_no_service(reply)):
+            raise problem
+        return reply.status in {200, 204}
 
-def _results(reply: Reply, url: str) -> list[dict[str, Any]]:
-    if reply.status == 204:  # dcm4chee's "nothing matches"
-        return []
-    if reply.status != 200:
-        kind = PeerUnavailable if reply.status >= 500 else Transient  # a 400 may speak of this study alone
-        raise kind(f"{url}: QIDO-RS was answered with HTTP {reply.status}")
-    found = data_sets_in(reply.body)
-    if found is None:
-        raise Configuration(f"{url}: QIDO-RS was answered with something that is no DICOM JSON; check url")
-    return found
+    def _asked(self, url: str, parameters: dict[str, str | int]) -> Reply:
+        try:
+            return self._door.get(url, parameters)
+        except NoReply as error:
+            raise PeerUnavailable(str(error)) from error
+
+    def _results(self, reply: Reply, url: str) -> list[dict[str, Any]]:
+        if reply.status in {204, 404}:  # nothing matches: dcm4chee, and those that know no such study
+            return []
+        if reply.status != 200:
+            kind = PeerUnavailable if reply.status >= 500 else Transient  # a 400 may speak of this study alone
+            raise kind(f"{url}: QIDO-RS was answered with HTTP {reply.status}")
+        if reply.is_too_large:
+            raise Transient(f"{url}: QIDO-RS was answered with more than is read of one answer")
+        found = data_sets_in(reply.body)
+        if found is None:
+            raise Configuration(f"{url}: QIDO-RS was answered with something that is no DICOM JSON; check url")
+        return found
+
+
+_FIELDS: dict[str, str | int] = {"includefield": f"{SOP_INSTANCE_UID},{SERIES_INSTANCE_UID}"}
+
+
+def _key_of(found: dict[str, Any], study: str, series: str) -> InstanceKey:
+    """Return which instance a result is; what it does not say is as it was asked for."""
+    return InstanceKey(
+        text(found, STUDY_INSTANCE_UID) or study,
+        text(found, SERIES_INSTANCE_UID) or series,
+        text(found, SOP_INSTANCE_UID),
+    )
+
+
+def _uids_of(found: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(text(found, tag) for tag in (STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID))
+
+
+def _is_no_service(reply: Reply) -> bool:
+    """Tell whether a 404 says that there is no such service, rather than no such study."""
+    return reply.media_type == "text/html" or any(mark in reply.body for mark in _NO_SERVICE)

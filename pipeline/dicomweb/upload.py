@@ -120,7 +120,7 @@ class Upload:
             if found.then is Then.PAUSE:
                 raise PeerUnavailable(f"{self._url}: {found.receipt.message} ({found.receipt.code})")
         unsaid = tuple(item for item, found in verdicts if found.then is Then.ASK)
-        there = self._qido.among(unsaid) if unsaid else set()
+        there = self._qido.among(unsaid, were_sent=True) if unsaid else set()
         self._stored += len(there)
         yield from (verdict.seen(item, ReceiptState.STORED) for item in unsaid if item.key in there)
         missing = tuple(item for item in unsaid if item.key not in there)

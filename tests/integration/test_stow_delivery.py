@@ -5,50 +5,18 @@ from dataclasses import replace
 
 import pytest
 from fake_dcm4chee import LOGIN_PAGE, STACK_TRACE, STORED_NOTHING, Answer, Cut, FakeDcm4chee, Hang, Pause, Stall
-from small_studies import STUDY, Attempts, consign, last_of, make_item, make_study, uids_of
+from small_studies import STUDY, Attempts, make_item, make_study, uids_of
+from stow_outcomes import Collected, assert_archived, stow
 
-from pipeline.destinations import from_table
 from pipeline.dicomweb import door
-from pipeline.errors import Configuration, PeerUnavailable, StorestowError, Transient
-from pipeline.model import InstanceKey, Item, Receipt, ReceiptState
+from pipeline.errors import Configuration, PeerUnavailable, Transient
+from pipeline.model import InstanceKey, Item, ReceiptState
 
 
 @pytest.fixture
 def archive():
     with FakeDcm4chee() as running:
         yield running
-
-
-def stow(url, **keys):
-    return from_table({"name": "archive", "kind": "stow", "url": url, **keys})
-
-
-class Collected:
-    """Receipts up to the error: what the worker sees."""
-
-    def __init__(self, destination, items, *, attempts=None, released=False):
-        self.receipts: list[Receipt] = []
-        self.error: StorestowError | None = None
-        try:
-            for receipt in destination.deliver(consign(items, attempts, released=released)):
-                self.receipts.append(receipt)
-        except StorestowError as error:
-            self.error = error
-        self.last = last_of(self.receipts)
-
-    def states(self):
-        return [receipt.state for receipt in self.last.values()]
-
-    def all_verified(self, items):
-        return set(self.last) == set(uids_of(items)) and all(
-            receipt.state is ReceiptState.STORED and receipt.verified for receipt in self.last.values()
-        )
-
-
-def assert_archived(archive, items: tuple[Item, ...]):
-    assert {uid: archive.stored[uid] for uid in uids_of(items)} == {
-        item.key.sop_instance_uid: item.path.read_bytes() for item in items
-    }
 
 
 def test_every_instance_arrives_byte_for_byte_and_is_seen_by_qido(archive, tmp_path):

@@ -1,0 +1,160 @@
+"""QIDO-RS as archives other than dcm4chee answer it: each habit is a switch of the archive in these tests."""
+
+import pytest
+from fake_dcm4chee import FakeDcm4chee
+from small_studies import make_item, make_study, uids_of
+from stow_outcomes import Collected, assert_archived, stow
+
+from pipeline.dicomweb import qido
+from pipeline.errors import Configuration, Held
+from pipeline.model import Item, ReceiptState
+
+NOTHING_MATCHES = [(204, b""), (200, b"[]"), (404, b""), (404, b'{"error": "no such study"}'), (404, b"[]")]
+
+
+@pytest.fixture
+def archive():
+    with FakeDcm4chee() as running:
+        yield running
+
+
+def keep(archive: FakeDcm4chee, items: list[Item] | tuple[Item, ...]) -> None:
+    for item in items:
+        key = item.key
+        archive.add(key.study_instance_uid, key.series_instance_uid, key.sop_instance_uid, item.path.read_bytes())
+
+
+def limits(archive: FakeDcm4chee) -> list[int]:
+    return [int(seen.query["limit"][0]) for seen in archive.queries]
+
+
+@pytest.mark.parametrize("none", NOTHING_MATCHES)
+@pytest.mark.parametrize("count", [1, 6])
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_an_unknown_study_is_sent_however_the_archive_says_that_nothing_matches(
+    archive, tmp_path, none, count, is_empty
+):
+    archive.none = none
+    if not is_empty:
+        archive.add("1.2.3", "1.2.3.4", "1.2.3.4.5")
+    items = make_study(tmp_path, count)
+    done = Collected(stow(archive.url), items)
+    assert done.error is None
+    assert done.all_verified(items)
+    assert_archived(archive, items)
+    assert archive.duplicates == []
+
+
+def test_an_archive_that_answers_404_to_everything_gets_one_instance_and_no_more(archive, tmp_path):
+    archive.none = (404, b"")
+    items = make_study(tmp_path, 6)
+    archive.hidden = set(uids_of(items))
+    done = Collected(stow(archive.url), items)
+    assert isinstance(done.error, Configuration)
+    assert "HTTP 404" in str(done.error)
+    assert [len(store.uids) for store in archive.stores] == [1]
+
+
+def test_a_guard_that_gets_404_to_everything_lets_nothing_go(archive, tmp_path):
+    archive.none = (404, b"")
+    done = Collected(stow(archive.url, guard={"kind": "qido"}), make_study(tmp_path, 2))
+    assert isinstance(done.error, Configuration)
+    assert archive.stores == []
+
+
+@pytest.mark.parametrize("none", NOTHING_MATCHES)
+def test_a_guard_reads_all_series_however_they_are_listed(archive, tmp_path, none):
+    archive.none, archive.page, archive.largest_limit = none, 1, 3
+    items = make_study(tmp_path, 2)
+    study = items[0].key.study_instance_uid
+    for number in range(4):
+        archive.add(study, f"1.2.{number}", f"1.2.{number}.1", institution="Example Hospital")
+    archive.add(study, "1.2.9", "1.2.9.1", institution="Elsewhere")
+    assert isinstance(Collected(stow(archive.url, guard={"kind": "qido"}), items).error, Held)
+
+
+@pytest.mark.parametrize("status", [400, 413])
+@pytest.mark.parametrize("largest", [1, 5, 200])
+@pytest.mark.parametrize("count", [1, 6, 230])
+def test_no_limit_is_above_what_is_needed_and_a_refused_one_is_halved(archive, tmp_path, status, largest, count):
+    archive.largest_limit, archive.limit_status = largest, status
+    items = make_study(tmp_path, count)
+    done = Collected(stow(archive.url), items)
+    assert done.all_verified(items)
+    assert max(limits(archive)) <= count
+    assert sum(query.status == status for query in archive.queries) <= 2 * 8  # before and after: once learnt, kept
+    assert archive.duplicates == []
+
+
+@pytest.mark.parametrize("page", [1, 7, 10, 39])
+@pytest.mark.parametrize("offset", ["known", "ignored", "refused"])
+@pytest.mark.parametrize("none", NOTHING_MATCHES)
+def test_a_short_page_is_not_the_last_and_nothing_is_sent_twice(archive, tmp_path, page, offset, none):
+    archive.page, archive.offset, archive.none = page, offset, none
+    items = make_study(tmp_path, 40)
+    done = Collected(stow(archive.url), items)
+    assert done.error is None
+    assert done.all_verified(items)
+    assert archive.duplicates == []
+    again = [make_item(tmp_path, number, attempted=True) for number in range(1, 41)]
+    stores = len(archive.stores)
+    assert Collected(stow(archive.url), again).all_verified(again)
+    assert len(archive.stores) == stores
+
+
+@pytest.mark.parametrize("offset", ["ignored", "refused"])
+def test_what_a_list_without_an_end_may_hide_is_asked_for_before_it_is_sent(archive, tmp_path, offset):
+    archive.page, archive.offset = 3, offset
+    items = make_study(tmp_path, 8)
+    keep(archive, items[5:])
+    stored = Collected(stow(archive.url), items).last
+    assert [stored[uid].state for uid in uids_of(items)] == [ReceiptState.STORED] * 5 + [ReceiptState.PRESENT] * 3
+    assert archive.duplicates == []
+
+
+def test_what_was_sent_and_is_in_no_list_is_asked_for_singly_before_it_is_sent_again(archive, tmp_path):
+    items = [make_item(tmp_path, number, attempted=True) for number in range(1, 13)]
+    keep(archive, items)
+    archive.unlisted = set(uids_of(items[3:9]))
+    assert Collected(stow(archive.url), items).all_verified(items)
+    assert archive.stores == []
+
+
+def test_what_was_stored_a_moment_ago_and_is_in_no_list_is_asked_for_singly(archive, tmp_path):
+    items = make_study(tmp_path, 60)
+    archive.unlisted = set(uids_of(items[:40]))
+    assert Collected(stow(archive.url), items).all_verified(items)
+    assert archive.duplicates == []
+
+
+def test_few_instances_of_a_large_study_do_not_cost_a_question_a_result(archive, tmp_path):
+    items = make_study(tmp_path, 6)
+    study = items[0].key.study_instance_uid
+    for number in range(3000):
+        archive.add(study, "1.2.9", f"1.2.9.{number}")
+    keep(archive, items)
+    done = Collected(stow(archive.url), items)
+    assert {receipt.state for receipt in done.last.values()} == {ReceiptState.PRESENT}
+    assert len(archive.queries) < 20
+
+
+def test_an_answer_that_is_too_long_is_asked_for_in_smaller_pages(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.dicomweb.door._MOST_BYTES", 3000)
+    items = make_study(tmp_path, 40)
+    done = Collected(stow(archive.url, batch_bytes="3 kB"), items)
+    assert done.all_verified(items)
+
+
+@pytest.mark.parametrize("guard", ["none", "qido"])
+def test_check_asks_what_a_delivery_asks(archive, guard):
+    destination = stow(archive.url, guard={"kind": guard})
+    archive.largest_limit = 200
+    archive.add("1.2.3", "1.2.3.4", "1.2.3.4.5")
+    archive.none = (404, b"")
+    assert list(destination.problems()) == []
+    asked = {query.path.partition(qido.NOBODYS_UID)[2] for query in archive.queries}
+    series = f"/series/{qido.NOBODYS_UID}.1/instances"
+    assert {series, "/instances"} | ({"/series"} if guard == "qido" else set()) <= asked
+    archive.limit_status, archive.largest_limit = 400, 0
+    [problem] = destination.problems()
+    assert "HTTP 400" in problem
