@@ -31,6 +31,7 @@ class Event(StrEnum):
     FLUSHED = "flushed"
     HELD = "held"
     LEFT_OUT = "left-out"
+    LEDGER_MIGRATED = "ledger-migrated"
     LEDGER_REBUILT = "ledger-rebuilt"
     MAPPING_LOADED = "mapping-loaded"
     NOT_ENCODED = "not-encoded"

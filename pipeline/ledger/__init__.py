@@ -6,6 +6,7 @@ each stage in `arrivals` and `deliveries`, what people ask in `reports`.
 """
 
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -14,11 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, inspect, select
+from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.exc import DatabaseError
 
 from pipeline.errors import Configuration, Transient
-from pipeline.ledger.tables import METADATA, SCHEMA, note
+from pipeline.events import Event, emit
+from pipeline.ledger import migrations
+from pipeline.ledger.tables import note
 from pipeline.spool.spool import flush_path
 from pipeline.waypoints import reached
 
@@ -40,7 +43,6 @@ _NOT_NOW = {
     sqlite3.SQLITE_PROTOCOL,
     *_NOT_OURS,
 }
-_SCHEMA_NOTE = select(note.c.value).where(note.c.key == "schema")
 
 
 class LedgerDamaged(Transient):
@@ -60,35 +62,71 @@ class Ledger:
         self._must_reopen = False
 
     def create(self, notes: Mapping[str, str] | None = None) -> bool:
-        """Create the tables where they are missing; return whether they were, and with them take `notes`.
+        """Create the tables where there are none, and bring older ones up to date after a copy of the ledger.
 
-        Raises Configuration if a newer program made them.
+        Returns whether the ledger was made anew, and then with `notes` in it. Raises Configuration where a newer
+        program wrote it, and Transient where there is no room for the copy.
         """
         old = os.umask(0o027)
         try:
             with self.transaction() as change:
-                METADATA.create_all(change)
-                written = change.scalar(_SCHEMA_NOTE)
-                if written is None:
-                    for key, value in {"schema": SCHEMA, **(notes or {})}.items():
+                version = migrations.version_of(change)
+                if version is None:
+                    migrations.create_tables(change)
+                    for key, value in (notes or {}).items():
                         change.execute(note.insert().values(key=key, value=value))
+                elif version != migrations.newest():
+                    self._migrate(change, version)
                 reached("ledger-creating")
         finally:
             os.umask(old)
-        self._require_ours(written or SCHEMA)
-        return written is None
+        return version is None
+
+    def _migrate(self, change: Connection, version: int) -> None:
+        """Copy the ledger, then take every step that lacks; killed in between, the old ledger stands."""
+        self._require_no_newer(version)
+        copy = self.path.with_name(f"{FILE_NAME}.version-{version}")
+        unfinished = copy.with_name(f"{copy.name}.new")
+        free, needed = shutil.disk_usage(self.path.parent).free, migrations.size_of(change)
+        if free < 2 * needed:  # the copy, and as much again for the steps themselves
+            raise Transient(
+                f"{self.path}: a new release changes the ledger after it made a copy; {free} bytes free are too "
+                f"few for {needed} and as much again; free some of the spool's disk"
+            )
+        unfinished.unlink(missing_ok=True)
+        migrations.copy_ledger(self.path, unfinished)
+        flush_path(unfinished)
+        unfinished.rename(copy)
+        flush_path(copy.parent)
+        reached("ledger-copied")
+        migrations.migrate(change, version)
+        emit(Event.LEDGER_MIGRATED, ledger=self.path, version=migrations.newest(), before=version, copy=copy.name)
 
     def require_tables(self) -> None:
-        """Raise Configuration unless the tables are there, and ours: only the worker makes them."""
+        """Raise Configuration unless the tables are there, and of our version: only the worker makes them."""
         with self.reading() as look:
-            is_begun = inspect(look).has_table(note.name)
-            self._require_ours(look.scalar(_SCHEMA_NOTE) if is_begun else None)
-
-    def _require_ours(self, written: str | None) -> None:
-        if written is None:
+            version = migrations.version_of(look)
+        if version is None:
             raise Configuration(f"{self.path} is empty; start the worker first: storestow up, or storestow work")
-        if written != SCHEMA:
-            raise Configuration(f"{self.path}: was written by another version (schema {written}, not {SCHEMA})")
+        self._require_no_newer(version)
+        if version < migrations.newest():
+            raise Configuration(
+                f"{self.path} is of an earlier release (version {version}, this one works with "
+                f"{migrations.newest()}); start the worker of this release, which brings it up to date"
+            )
+
+    def _require_no_newer(self, version: int) -> None:
+        if version > migrations.newest():
+            raise Configuration(
+                f"{self.path} was written by a newer release (version {version}, this one works with "
+                f"{migrations.newest()}); install that release again. Going back means going back to the copy "
+                f"it left beside the ledger, and to what was known then: docs/operations.md, Upgrading"
+            )
+        if version < migrations.FIRST:
+            raise Configuration(
+                f"{self.path} is of a release before the first one (version {version}); move it aside: "
+                "the ledger is then rebuilt from the rooms"
+            )
 
     @contextmanager
     def transaction(self, *, flushed: bool = True) -> Iterator[Connection]:

@@ -1,5 +1,6 @@
-"""The tables of the ledger. Times are seconds since the epoch; no column holds a patient's name or ID.
+"""The tables of the newest ledger; `migrations` leads older ones here.
 
+Times are seconds since the epoch; no column holds a patient's name or ID.
 `instance.changes` is the one place that may hold what a rule replaced: it is for `trace`, never for a log.
 """
 
@@ -18,10 +19,17 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "2"
 METADATA = MetaData()
 
 note = Table("note", METADATA, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
+
+heartbeat = Table(
+    "heartbeat",
+    METADATA,
+    Column("name", String, primary_key=True),  # of the part that lives: "worker"
+    Column("started_at", Float, nullable=False),
+    Column("beat_at", Float, nullable=False),
+)
 
 arrival = Table(
     "arrival",
