@@ -14,6 +14,7 @@ duplicates reported as stored and ignored, 204 from QIDO-RS when nothing matches
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -30,7 +31,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pydicom
@@ -85,7 +86,16 @@ class Pause:
     after_bytes: int = 0
 
 
-Fault = Answer | Cut | Hang | Stall | Pause
+@dataclass(frozen=True)
+class Trickle:
+    """Store, then answer a byte a second and never to the end: in the headers, or in the body after them."""
+
+    part: Literal["headers", "body"]
+    store: int | None = None
+    seconds: float = 1.0
+
+
+Fault = Answer | Cut | Hang | Stall | Pause | Trickle
 
 STACK_TRACE = Answer(
     500,
@@ -166,7 +176,7 @@ class FakeDcm4chee:
         self.oauth2: tuple[str, str] | None = None  # client id, secret
         self.token_seconds = 300
         self.tokens: list[str] = []
-        self.token_faults: deque[Answer] = deque()
+        self.token_faults: deque[Answer | Trickle] = deque()
         self.requests: list[Seen] = []
         self.errors: list[str] = []
         self.release = threading.Event()
@@ -436,6 +446,9 @@ class _Handler(BaseHTTPRequestHandler):
         archive = self.archive
         if archive.token_faults:
             fault = archive.token_faults.popleft()
+            if isinstance(fault, Trickle):
+                self._trickle(fault)
+                return
             self.say(fault.status, fault.body or b"", fault.content_type, fault.headers)
             return
         who = (form.get("client_id", [""])[0], form.get("client_secret", [""])[0])
@@ -550,7 +563,7 @@ class _Handler(BaseHTTPRequestHandler):
         boundary = re.search(r'boundary="?([^";]+)"?', self.headers["Content-Type"])
         assert boundary
         result = _Result()
-        most = fault.store if isinstance(fault, Answer | Cut | Hang) else None
+        most = fault.store if isinstance(fault, Answer | Cut | Hang | Trickle) else None
         blocks = self._watched(fault)
         try:
             for kind, content in _parts(blocks, boundary[1].encode()):
@@ -621,6 +634,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif isinstance(fault, Cut | Stall):
             reset(self.connection)
             self.close_connection = True
+        elif isinstance(fault, Trickle):
+            self._trickle(fault)
         else:
             time.sleep(fault.seconds)
             if fault.body is None:
@@ -630,6 +645,16 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self.say(fault.status, fault.body, fault.content_type, fault.headers)
         return True
+
+    def _trickle(self, fault: Trickle) -> None:
+        """Say what is well-formed as far as it goes, until the peer has had enough of it."""
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\n"
+        more = b"Content-Length: 1000000\r\n\r\n["
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.wfile.write(head + (more if fault.part == "body" else b"X-Padding: "))
+            while not self.archive.release.wait(fault.seconds):
+                self.wfile.write(b" ")
 
 
 @dataclass

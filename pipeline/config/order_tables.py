@@ -67,6 +67,7 @@ class PatientsTable(Table):
     kind: Literal["dicom", "api", "sql"] = "dicom"
     url: str = ""
     timeout: Duration = timedelta(seconds=10)
+    answer_timeout: Duration | None = None  # for all of an answer; where it is not set, `timeout`
     slow_after: Duration = timedelta(seconds=3)  # then a warning is logged
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     key_env: str | None = None  # the environment variable, or the file, that holds the key of the API

@@ -12,7 +12,7 @@ from pipeline.config.paths import AbsolutePath
 from pipeline.config.units import parse_duration, parse_size
 from pipeline.destinations import Destination
 from pipeline.dicomweb.auth import Auth, NoAuth
-from pipeline.dicomweb.door import Door
+from pipeline.dicomweb.door import Door, Waits
 from pipeline.dicomweb.parcel import Parcel, carry, sorted_out
 from pipeline.dicomweb.qido import Qido
 from pipeline.dicomweb.upload import Pace
@@ -40,6 +40,7 @@ class StowDestination(Destination):
     guard: Annotated[SerializeAsAny[Guard], BeforeValidator(guards.from_table)] = NoGuard()
     connect_timeout: Seconds = timedelta(seconds=10)
     read_timeout: Seconds = timedelta(seconds=60)
+    answer_timeout: Seconds = timedelta(minutes=5)  # for all of an answer
 
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
         """Ask, send what is missing, ask again; see `Destination.deliver` for what it raises.
@@ -80,12 +81,12 @@ class StowDestination(Destination):
             yield f"destination {self.name}: {error}"
 
     def _door(self) -> Door:
-        return Door(
-            self.auth,
-            ca_bundle=self.ca_bundle,
-            connect_seconds=self.connect_timeout.total_seconds(),
-            read_seconds=self.read_timeout.total_seconds(),
+        waits = Waits(
+            self.connect_timeout.total_seconds(),
+            self.read_timeout.total_seconds(),
+            self.answer_timeout.total_seconds(),
         )
+        return Door(self.auth, waits, ca_bundle=self.ca_bundle)
 
     def _ask_guard(self, parcels: Sequence[Parcel], door: Door) -> None:
         """Raise Held unless every untouched parcel may go; what is at the archive in part was asked for then."""

@@ -5,7 +5,6 @@ the environment: neither proxies nor .netrc may change where studies go or who w
 """
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
@@ -19,7 +18,7 @@ from pipeline import __version__
 from pipeline.dicomweb.auth import Auth
 from pipeline.dicomweb.failure import NoReply, classified
 from pipeline.dicomweb.multipart import Body
-from pipeline.dicomweb.patience import PatientAdapter
+from pipeline.dicomweb.patience import AnswerLimit, PatientAdapter
 from pipeline.errors import Configuration, PeerUnavailable
 
 DICOM_JSON = "application/dicom+json"
@@ -43,6 +42,15 @@ class Reply:
     is_too_large: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """For how many seconds a peer is waited for: to be connected to, to say something, to have said everything."""
+
+    connect_seconds: float
+    read_seconds: float
+    answer_seconds: float
+
+
 class Door:
     """A connection or a few to one destination; close it, best by `with`.
 
@@ -53,18 +61,16 @@ class Door:
     def __init__(
         self,
         auth: Auth,
+        waits: Waits,
         *,
         ca_bundle: Path | None = None,
-        connect_seconds: float = 10.0,
-        read_seconds: float = 60.0,
         headers: Mapping[str, str] | None = None,  # of every request, in the place of ours of the same name
     ) -> None:
         if ca_bundle and not ca_bundle.is_file():
             raise Configuration(f"ca_bundle: {ca_bundle} does not exist")
         self._auth = auth
+        self._waits = waits
         self._ca_bundle = ca_bundle
-        self._connect_seconds = connect_seconds
-        self.read_seconds = read_seconds
         self._headers = {**_HEADERS, **(headers or {})}
         self._of_thread = threading.local()  # a requests.Session is not promised to be thread-safe
         self._sessions: list[requests.Session] = []
@@ -80,7 +86,7 @@ class Door:
         """Ask for `url`; once more where the connection broke, as an idle one does that the archive has closed."""
 
         def send(header: str | None) -> Reply:
-            return self._send("GET", url, header, self.read_seconds, params=dict(parameters))
+            return self._send("GET", url, header, params=dict(parameters))
 
         try:
             return self._authorized(send)
@@ -92,29 +98,28 @@ class Door:
     def fetch(self, url: str, accept: str, file: BinaryIO) -> int:
         """Write the reply to `file`, whatever its size, and return its status."""
 
-        def read(response: requests.Response, _deadline: float) -> Reply:
+        def read(response: requests.Response) -> Reply:
             file.writelines(response.iter_content(1 << 18))
             return Reply(response.status_code, "", b"")
 
         def send(header: str | None) -> Reply:
             file.seek(0)
             file.truncate()
-            return self._send("GET", url, header, self.read_seconds, read=read, headers={"Accept": accept})
+            return self._send("GET", url, header, read=read, headers={"Accept": accept})
 
         return self._authorized(send).status
 
     def post(self, url: str, body: Body, *, more_seconds: float) -> Reply:
         """Send `body`, and wait `more_seconds` longer than usual for the reply."""
         headers = {"Content-Type": body.content_type}
-        seconds = self.read_seconds + more_seconds
         return self._authorized(
-            lambda header: self._send("POST", url, header, seconds, data=body, headers=headers)
+            lambda header: self._send("POST", url, header, more_seconds, data=body, headers=headers)
         )
 
     def _post_form(self, url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
         headers = {"Accept": "application/json"}
         try:
-            reply = self._send("POST", url, None, self.read_seconds, data=dict(form), headers=headers)
+            reply = self._send("POST", url, None, data=dict(form), headers=headers)
         except NoReply as error:
             raise PeerUnavailable(str(error)) from error
         return reply.status, reply.body
@@ -126,23 +131,27 @@ class Door:
             return send(other)
         return reply
 
-    def _send(self, method: str, url: str, authorization: str | None, seconds: float, **what: Any) -> Reply:
+    def _send(
+        self, method: str, url: str, authorization: str | None, more_seconds: float = 0.0, **what: Any
+    ) -> Reply:
         headers = what.pop("headers", {})
         read = what.pop("read", _reply)
         if authorization:
             headers = headers | {"Authorization": authorization}
         try:
-            response = self._session().request(
+            session = self._session()
+            self._of_thread.limit.seconds = self._waits.answer_seconds + more_seconds
+            response = session.request(
                 method,
                 url,
                 headers=headers,
-                timeout=(self._connect_seconds, seconds),
+                timeout=(self._waits.connect_seconds, self._waits.read_seconds + more_seconds),
                 allow_redirects=False,
                 stream=True,
                 **what,
             )
             with response:
-                taken: Reply = read(response, time.monotonic() + seconds)
+                taken: Reply = read(response)
                 return taken
         except requests.RequestException as error:
             raise classified(error, url) from error
@@ -150,11 +159,12 @@ class Door:
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._of_thread, "session", None)
         if session is None:
-            session = self._of_thread.session = self._new_session()
+            self._of_thread.limit = AnswerLimit(self._waits.answer_seconds)
+            session = self._of_thread.session = self._new_session(self._of_thread.limit)
             self._sessions.append(session)
         return session
 
-    def _new_session(self) -> requests.Session:
+    def _new_session(self, limit: AnswerLimit) -> requests.Session:
         session = requests.Session()
         session.trust_env = False
         session.headers.update(self._headers)
@@ -162,12 +172,12 @@ class Door:
         session.verify = str(self._ca_bundle) if self._ca_bundle else True
         session.cert = self._auth.certificate()
         for scheme in ("http://", "https://"):
-            session.mount(scheme, PatientAdapter(pool_connections=2, pool_maxsize=1))
+            session.mount(scheme, PatientAdapter(limit, pool_connections=2, pool_maxsize=1))
         return session
 
 
-def _reply(response: requests.Response, deadline: float) -> Reply:
-    headers, body = response.headers, _body(response, deadline)
+def _reply(response: requests.Response) -> Reply:
+    headers, body = response.headers, _body(response)
     return Reply(
         response.status_code,
         headers.get("Content-Type", "").partition(";")[0].strip().lower(),
@@ -178,14 +188,12 @@ def _reply(response: requests.Response, deadline: float) -> Reply:
     )
 
 
-def _body(response: requests.Response, deadline: float) -> bytes | None:
+def _body(response: requests.Response) -> bytes | None:
     """Return the body, None where it is larger than is read."""
     pieces, size = [], 0
     for piece in response.iter_content(1 << 16):
         size += len(piece)
         if size > _MOST_BYTES:
             return None
-        if time.monotonic() > deadline:
-            raise requests.ReadTimeout("the reply trickles")
         pieces.append(piece)
     return b"".join(pieces)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError, NewConnectionError
 
+from pipeline.dicomweb.patience import AnswerTooSlow
 from pipeline.errors import Configuration, PeerUnavailable, StorestowError, Transient
 
 
@@ -28,6 +29,8 @@ def classified(error: requests.RequestException, url: str) -> StorestowError:
         return PeerUnavailable(f"{peer} does not answer")
     if any(isinstance(cause, NewConnectionError) for cause in causes):
         return PeerUnavailable(f"{peer} cannot be connected to: {_in_words(causes)}")
+    if any(isinstance(cause, AnswerTooSlow) for cause in causes):
+        return NoReply(f"{peer} had not answered completely within answer_timeout", timed_out=True)
     if isinstance(error, requests.ReadTimeout) or any(isinstance(cause, TimeoutError) for cause in causes):
         return NoReply(f"{peer} did not reply in time", timed_out=True)
     return NoReply(f"the connection to {peer} broke: {_in_words(causes)}", timed_out=False)

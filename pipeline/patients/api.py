@@ -10,7 +10,7 @@ from pipeline.config import secret
 from pipeline.config.order_tables import PatientsTable
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicomweb.auth import NoAuth
-from pipeline.dicomweb.door import Door, Reply
+from pipeline.dicomweb.door import Door, Reply, Waits
 from pipeline.errors import StorestowError
 from pipeline.patients import FIELDS, Patients, PatientsUnavailable, PatientUnknown, Person, text_or_none
 
@@ -46,7 +46,8 @@ class ApiPatients(Patients):
 
     def _asked(self, accession: AccessionNumber) -> Reply:
         table, seconds = self.table, self.table.timeout.total_seconds()
-        with Door(NoAuth(), connect_seconds=seconds, read_seconds=seconds, headers=_headers(table)) as door:
+        answer = (table.answer_timeout or table.timeout).total_seconds()
+        with Door(NoAuth(), Waits(seconds, seconds, answer), headers=_headers(table)) as door:
             return door.get(f"{table.url.rstrip('/')}/patient/by-accession", {"accession_number": accession})
 
 

@@ -9,6 +9,7 @@ import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from fake_dcm4chee import FakeDcm4chee, Trickle
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -119,6 +120,20 @@ def api():
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.mark.parametrize("part", ["headers", "body"])
+def test_a_his_that_answers_a_byte_a_second_is_not_waited_for(part):
+    fault = Trickle(part)
+    with FakeDcm4chee() as his:
+        his.every_query = fault
+        table = {"kind": "api", "url": his.base, "timeout": "1.5s", "retries": 0}
+        began = time.monotonic()
+        with pytest.raises(PatientsUnavailable, match="answer_timeout"):
+            asked(table)
+        with pytest.raises(PatientsUnavailable):
+            asked(table | {"timeout": "60s", "answer_timeout": "1.5s"})
+        assert time.monotonic() - began < 10
 
 
 def asked(table):
