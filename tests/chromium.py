@@ -18,6 +18,7 @@ OPTIONS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
     "--disable-default-apps", "--disable-features=OptimizationHints,MediaRouter,Translate", "--hide-scrollbars",
     "--remote-debugging-pipe", "--window-size=900,760",
+    "--host-resolver-rules=MAP *.example 127.0.0.1",  # a stranger's name that points to this machine
 )  # fmt: skip
 
 

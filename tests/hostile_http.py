@@ -32,6 +32,7 @@ from pipeline.web.desk import reference_of
 from pipeline.web.front import REQUEST_ID
 from pipeline.web.keyring import Keyring
 from pipeline.web.links import is_prefetch
+from pipeline.web.page_token import token_of
 from pipeline.web.refusal import CLIENT_HAS_GONE, Refusal, kinds
 from pipeline.web.site import opened
 from pipeline.web.speech import prefers_html
@@ -80,6 +81,7 @@ class Stage:
     def __init__(self) -> None:
         folder = Path(tempfile.mkdtemp(prefix="hostile-http-"))
         settings = settings_of(folder, shim={"allowed_origins": ["https://his.example.org"]})
+        self.settings = settings
         Spool(settings.site.spool).prepare()
         open_ledger(settings.site.spool)[0].close()
         (folder / "X.iso").write_bytes(bytes(range(256)) * 4)
@@ -196,7 +198,8 @@ def _is_plain(scope: Scope, answer: Message) -> None:
 
 
 def _tells_nothing(scope: Scope, answer: Message) -> bool:
-    is_open = scope["path"] in {"/api/health", "/api/openapi.json"} or scope["path"].startswith("/orders/assets/")
+    is_asset = scope["path"].startswith("/orders/assets/") or scope["query_string"].startswith(b"asset=")
+    is_open = is_asset or scope["path"] in {"/api/health", "/api/openapi.json"}
     is_preflight = scope["method"] == "OPTIONS" and answer["status"] in {200, 400}  # CORS, which says no more
     return is_open or is_preflight or answer["status"] == 401
 
@@ -263,7 +266,9 @@ def _request(line: str, *more: str, key: bool = True, body: str = "") -> bytes:
 
 
 def _seeds() -> list[bytes]:
-    page = f"/orders/{reference_of(_stage().orders.views[1])}"
+    name = reference_of(_stage().orders.views[1])
+    page, under_link = f"/orders/{name}", f"/mkiso.php?order={name}"
+    token = f"token={token_of(_stage().settings.site.spool, 1)}"
     browser = "Accept: text/html,*/*;q=0.8"
     form = "Content-Type: application/x-www-form-urlencoded"
     chunked = "Transfer-Encoding: chunked"
@@ -277,8 +282,11 @@ def _seeds() -> list[bytes]:
         ),
         _request("GET /mkiso2.php?accession_number=A1&to=other&modality=MR,CT&incomplete=yes&format=html"),
         _request(f"GET {page}?before=1", browser) + _request(f"HEAD {page}/file"),
-        _request(f"POST {page}/again", form, "Content-Length: 7", body="again=1"),
-        _request(f"POST {page}/again", form, chunked, body="7\r\nagain=1\r\n0\r\n\r\n"),
+        _request(f"GET {under_link}&before=1", browser) + _request(f"HEAD {under_link}&file=1"),
+        _request(f"POST {page}/again", form, "Content-Length: 78", body=f"again=1&{token}"),
+        _request(f"POST {under_link}", form, chunked, body=f"4e\r\nagain=1&{token}\r\n0\r\n\r\n"),
+        _request(f"POST {under_link}", form, "Content-Length: 7", body="again=1"),
+        _request("GET /mkiso.php?asset=page.css", key=False),
         _request(one, chunked, body="5\r\nhello\r\n0\r\n\r\n"),
         _request("GET /api/iso/download-multiple?accession_numbers=A1&container=zip", "Sec-Purpose: prefetch"),
         _request("GET /", browser, "Connection: close"),

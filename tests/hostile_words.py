@@ -32,6 +32,7 @@ from pipeline.orders.progress import summary
 from pipeline.patients import text_or_none
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import hook_file
+from pipeline.web.addresses import under_link
 from pipeline.web.attachment import disposition, name_of
 from pipeline.web.refusal import INVALID_PARAMETER, Refusal
 from pipeline.web.speech import json, order_page, refused
@@ -42,7 +43,7 @@ LONGEST_NAME = 255  # bytes: what file systems take
 SAFE_HEADER = re.compile(r'attachment; filename="[A-Za-z0-9_-][A-Za-z0-9._-]*"')
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 CS = re.compile(r"[A-Z0-9_]{1,16}")
-ORDER = re.compile(r"/orders/\d+-[0-9a-f]{16}")  # made of the numbers asked for
+ORDER = re.compile(r"\?order=\d+-[0-9a-f]{16}")  # made of the numbers asked for
 
 
 # --- what the PACS says -----------------------------------------------------------------------------------
@@ -164,7 +165,8 @@ def _shapes(text: str) -> list[list[tuple[str, tuple[str, ...]]]]:
         NEW, verb="print", state=OrderState.DONE, accessions=(text,), found=found, missing=(text,), sent=1
     )
     failed = dataclasses.replace(done, state=OrderState.FAILED, error_kind=OrderError.INTERNAL, detail=text)
-    shown = [order_page(request, view, patient_name=text or "-", address=text or "-") for view in (done, failed)]
+    said = {"patient_name": text or "-", "address": text or "-", "token": "0"}
+    shown = [order_page(request, view, at=under_link(view), **said) for view in (done, failed)]
     told = refused(request, Refusal(INVALID_PARAMETER, text or "-"))
     return [_Shape(bytes(page.body).decode()).found for page in (*shown, told)]
 

@@ -17,7 +17,8 @@ def nginx(folder: Path, *, shim_port: int, key: str) -> Iterator[str]:
     port = free_port()
     (folder / "key.conf").write_text(f'proxy_set_header X-API-Key "{key}";\n')
     for name, pattern, text in [
-        ("server.conf", r"listen 80;", f"listen 127.0.0.1:{port};"),
+        ("server.conf", r"listen 80(?= default_server;|;)", f"listen 127.0.0.1:{port}"),
+        ("server.conf", r"server_name his\.example\.org;", "server_name his.example.org 127.0.0.1;"),
         ("server.conf", r"127\.0\.0\.1:8090", f"127.0.0.1:{shim_port}"),
         ("server.conf", r"allow 10\.0\.0\.0/8;", "allow 127.0.0.1;"),
         ("server.conf", r"/etc/nginx/storestow-key\.conf(?=;)", str(folder / "key.conf")),

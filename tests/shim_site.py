@@ -6,10 +6,13 @@ test says how an order stands by `change`.
 
 import contextlib
 import dataclasses
+import html
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import requests
@@ -147,11 +150,35 @@ class RunningShim:
         """Ask as a browser does."""
         return self.get(path, headers={**BROWSER, **headers}, follow=True)
 
+    def page_of(self, link: str) -> str:
+        """Return the address a browser is led to by a link, without following it."""
+        return urljoin(link, self.get(link, headers=BROWSER).headers["Location"])
+
+    def press(self, page: requests.Response, number: int = 0, **options: Any) -> requests.Response:
+        """Send a form of a page with its hidden fields, as its button does, and follow no redirect."""
+        action, fields = forms_of(page)[number]
+        where = urljoin(page.url, action).removeprefix(self.url)
+        return self.request("POST", where, data=fields, **options)
+
     def file(self, content: bytes = b"0123456789" * 1000, name: str = "X.iso") -> MadeFile:
         """Return a file an order may have made."""
         path = self.folder / name
         path.write_bytes(content)
         return MadeFile(str(path), name, len(content))
+
+
+def forms_of(page: requests.Response) -> list[tuple[str, dict[str, str]]]:
+    """Return the address and the hidden fields of each form that orders something."""
+    found = re.findall(r'<form method="post" action="([^"]*)">(.*?)</form>', page.text, re.DOTALL)
+    return [
+        (html.unescape(action), dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', fields)))
+        for action, fields in found
+    ]
+
+
+def below_orders(page: str) -> str:
+    """Return the address below /orders/ of an order whose page is there, under the path of a link."""
+    return f"/orders/{page.partition('order=')[2].partition('&')[0]}"
 
 
 def settings_of(folder: Path, *, shim: Mapping[str, Any] | None = None, **tables: Any) -> Settings:

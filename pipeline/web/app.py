@@ -14,12 +14,13 @@ from pipeline.events import Event, alarm
 from pipeline.model import OrderError
 from pipeline.web import order_pages
 from pipeline.web.by_accession import by_accession
+from pipeline.web.drawing import Drawing, asset
 from pipeline.web.front import Front, Guard
-from pipeline.web.links import LINKS, link
+from pipeline.web.links import LINKS
 from pipeline.web.openapi import description
 from pipeline.web.refusal import CLIENT_HAS_GONE, NOT_FOUND, TOO_LONG, WRONG_METHOD, Kind, Refusal, kind_of
 from pipeline.web.site import ShimSite, site_of
-from pipeline.web.speech import asset, json, refused
+from pipeline.web.speech import json, refused
 
 LONGEST_BODY = 4096  # bytes; the only bodies there are come from the buttons of our pages
 _KINDS = {404: NOT_FOUND, 405: WRONG_METHOD, 413: TOO_LONG}
@@ -29,7 +30,11 @@ def application(site: ShimSite) -> ASGIApp:
     """Return the application that serves this site."""
     app = Starlette(
         routes=routes(),
-        middleware=[_cross_origin(site.settings.shim.allowed_origins), Middleware(Guard, site=site)],
+        middleware=[
+            _cross_origin(site.settings.shim.allowed_origins),
+            Middleware(Drawing),
+            Middleware(Guard, site=site),
+        ],
         exception_handlers={
             Refusal: _refused,
             StorestowError: _failed,
@@ -49,7 +54,7 @@ def routes() -> list[Route]:
     return [
         Route("/api/health", health),
         Route("/api/openapi.json", openapi),
-        *(Route(path, link(verb)) for path, verb in LINKS.items()),
+        *(Route(path, order_pages.link_or_page(verb), methods=["GET", "POST"]) for path, verb in LINKS.items()),
         Route("/patient/by-accession", by_accession),
         Route("/orders/assets/{name}", asset),
         Route("/orders/{reference}", order_pages.show),

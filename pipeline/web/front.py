@@ -9,17 +9,18 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.events import Event, bug, emit
+from pipeline.web.drawing import ASSETS
 from pipeline.web.refusal import TOO_MANY, UNAUTHORIZED, Refusal
 from pipeline.web.rejection import ALWAYS
 from pipeline.web.site import ShimSite
-from pipeline.web.speech import ASSETS, refused
+from pipeline.web.speech import refused
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 OPEN = frozenset(  # without the key, each by its whole address; they tell nothing of a patient
     {"/api/health", "/api/openapi.json", *(f"/orders/assets/{name}" for name in ASSETS)}
 )
 MOST_AT_ONCE = 500  # requests in hand, those that wait included
-_QUIET = frozenset({"/api/health", "/orders/{reference}", "/orders/assets/{name}"})  # asked every few seconds
+_QUIET = frozenset({"/api/health", "/orders/assets/{name}"})  # asked every few seconds, as pages are
 
 
 class Front:
@@ -34,7 +35,7 @@ class Front:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
-        state |= {"request_id": request_id, "order": None}
+        state |= {"request_id": request_id, "order": None, "is_quiet": False}
         began, status = time.monotonic(), 0
 
         async def told(message: Message) -> None:
@@ -82,9 +83,9 @@ class Guard:
 def _log(scope: Scope, status: int, seconds: float) -> None:
     """Write the line; of the address only the route, because the rest is the asker's text."""
     route = getattr(scope.get("route"), "path", "unknown")
-    if route in _QUIET and status < 400:
-        return
     state = scope["state"]
+    if (route in _QUIET or state["is_quiet"]) and status < 400:
+        return
     emit(
         Event.ANSWERED,
         request=state["request_id"],

@@ -10,12 +10,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp
 
 from pipeline.orders import OrderView
+from pipeline.web.addresses import under_link
 from pipeline.web.answers import refusal_of, sent_body, served
 from pipeline.web.attachment import name_of
 from pipeline.web.desk import ask
 from pipeline.web.refusal import CLIENT_HAS_GONE, PREFETCH, RESULT_GONE, Refusal
 from pipeline.web.site import ShimSite, site_of
-from pipeline.web.speech import json, path_of, request_id_of, wants_page
+from pipeline.web.speech import json, request_id_of, wants_page
 from pipeline.web.transfer import OpenResult, Transfer, wanted_part
 from pipeline.web.wish import Verb, wish_of
 
@@ -59,7 +60,7 @@ async def _answer(request: Request, verb: Verb) -> Response | ASGIApp:
     request.state.order = placed.order_id
     if wants_page(request):  # at an address whose reload orders nothing
         now = await ask(site.desk.stands, placed, wish)
-        return RedirectResponse(path_of(now) + ("?before=1" if now.already_sent else ""), 303)
+        return RedirectResponse(under_link(now).page + ("&before=1" if now.already_sent else ""), 303)
     view = await site.desk.ended(placed, wish, request.is_disconnected)
     if view is None:
         return Response(status_code=CLIENT_HAS_GONE)

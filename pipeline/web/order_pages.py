@@ -1,6 +1,7 @@
 """The page of an order, its file, and the buttons that place another one."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -10,29 +11,57 @@ from starlette.types import ASGIApp
 
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.orders import OrderView
+from pipeline.web.addresses import Addresses, addresses_of, names_an_order, reference_in
 from pipeline.web.answers import address_of, served
 from pipeline.web.desk import ask
-from pipeline.web.links import result
-from pipeline.web.refusal import INVALID_PARAMETER, NOT_FOUND, Refusal
+from pipeline.web.links import link, result
+from pipeline.web.page_token import FIELD, is_token_of, token_of
+from pipeline.web.refusal import INVALID_PARAMETER, NOT_FOUND, NOT_FROM_PAGE, WRONG_METHOD, Refusal
 from pipeline.web.shortfall import falls_short
 from pipeline.web.site import ShimSite, site_of
-from pipeline.web.speech import html, json, order_page, path_of, wants_page, words_of
+from pipeline.web.speech import html, json, order_page, wants_page, words_of
 from pipeline.web.wish import Verb, Wish, allowances, destination_of
 
 BODY_SECONDS = 10.0
-WAYS = {"download": "/api/iso/download-multiple", "print": "/api/iso/print", "forward": "/api/iso/forward"}
+WAYS = {"download": "api/iso/download-multiple", "print": "api/iso/print", "forward": "api/iso/forward"}  # from /
+
+
+def link_or_page(verb: Verb) -> Callable[[Request], Awaitable[Response | ASGIApp]]:
+    """Return the endpoint of a link: it places orders, and with `?order=` shows the ones it has placed."""
+    place = link(verb)
+
+    async def answer(request: Request) -> Response | ASGIApp:
+        if names_an_order(request):
+            return await _under_link(request, verb)
+        if request.method == "POST":
+            raise Refusal(WRONG_METHOD)
+        return await place(request)
+
+    return answer
+
+
+async def _under_link(request: Request, verb: Verb) -> Response | ASGIApp:
+    _, view = await _named(request)
+    if view.verb != verb:  # whoever may follow this link may not follow every other
+        raise _no_such_order()
+    if request.method == "POST":
+        return await again(request)
+    return await (file(request) if "file" in request.query_params else show(request))
 
 
 async def show(request: Request) -> Response:
     """Show how an order stands: a page, or for programs the same as JSON."""
+    request.state.is_quiet = True  # a page renews itself every second
     site, view = await _named(request)
+    at = addresses_of(request, view)
     if not wants_page(request):
-        return json(as_json(view))
+        return json(as_json(view, at))
     name = ""
     if Verb(view.verb).asks_patients and served(view):
         name = await ask(site.people.name_of, view)
     address = address_of(site.settings.destination_named(view.destination))
-    return order_page(request, view, patient_name=name, address=address)
+    token = await ask(token_of, site.settings.site.spool, view.id)
+    return order_page(request, view, at=at, patient_name=name, address=address, token=token)
 
 
 async def file(request: Request) -> Response | ASGIApp:
@@ -47,6 +76,7 @@ async def again(request: Request) -> Response:
     """Place another order for the same, and show it: a button's POST, so that no reload repeats it."""
     site, view = await _named(request)
     fields = await _fields(request)
+    await ask(_require_token, site, view, fields)
     verb = Verb(view.verb)
     wish = Wish(
         verb=verb,
@@ -60,7 +90,7 @@ async def again(request: Request) -> Response:
         await ask(site.people.require_one, wish.accessions)
     placed = await ask(site.desk.place, wish)
     request.state.order = placed.order_id
-    return RedirectResponse(path_of(await ask(site.desk.stands, placed, wish)), 303)
+    return RedirectResponse(addresses_of(request, await ask(site.desk.stands, placed, wish)).onwards, 303)
 
 
 async def start(request: Request) -> Response:
@@ -71,23 +101,36 @@ async def start(request: Request) -> Response:
     return html(request, "start.html", ways=ways)
 
 
-def as_json(view: OrderView) -> dict[str, Any]:
+def as_json(view: OrderView, at: Addresses) -> dict[str, Any]:
     """Return an order for programs, with addresses of ours in the place of paths of the machine."""
     body = view.as_json()
     if view.result is not None:
-        body["result"] = {"name": view.result.name, "size": view.result.size, "address": f"{path_of(view)}/file"}
+        body["result"] = {"name": view.result.name, "size": view.result.size, "address": at.root + at.file}
     is_whole = served(view) and not falls_short(view)
-    return {**body, "served": served(view), "complete": is_whole, "page": path_of(view)}
+    return {**body, "served": served(view), "complete": is_whole, "page": at.root + at.page}
+
+
+def _require_token(site: ShimSite, view: OrderView, fields: list[tuple[str, str]]) -> None:
+    """Raise Refusal unless a form was sent by a page of this order."""
+    shown = [value for name, value in fields if name == FIELD]
+    if len(shown) != 1 or not is_token_of(site.settings.site.spool, view.id, shown[0]):
+        raise Refusal(
+            NOT_FROM_PAGE, "the form carries no token of this order; open its page again and use the button"
+        )
 
 
 async def _named(request: Request) -> tuple[ShimSite, OrderView]:
     site = site_of(request)
     was_before = "before" in request.query_params  # the link that led here found it done
-    view = await ask(site.desk.named, request.path_params["reference"], is_new=not was_before)
+    view = await ask(site.desk.named, reference_in(request), is_new=not was_before)
     if view is None:
-        raise Refusal(NOT_FOUND, "no such order; open the study again from the information system")
+        raise _no_such_order()
     request.state.order = view.id
     return site, view
+
+
+def _no_such_order() -> Refusal:
+    return Refusal(NOT_FOUND, "no such order; open the study again from the information system")
 
 
 async def _fields(request: Request) -> list[tuple[str, str]]:

@@ -1,9 +1,7 @@
 """How the shim speaks: JSON to programs, pages to people, each answer with what keeps it safe in a browser."""
 
 import functools
-from importlib import resources
 from typing import Any
-from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.datastructures import Headers
@@ -11,16 +9,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from pipeline.orders import OrderView
-from pipeline.web.desk import reference_of
+from pipeline.web.addresses import Addresses
 from pipeline.web.page import page_of
-from pipeline.web.refusal import NOT_FOUND, TOO_MANY, UNAUTHORIZED, Refusal
+from pipeline.web.refusal import TOO_MANY, UNAUTHORIZED, WRONG_METHOD, Refusal
 from pipeline.web.words import Words, chosen
 
 POLICY = (  # nothing from elsewhere, nothing inline, in nobody's frame
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _WORTH_A_RETRY = {500, 502, 503}  # elsewhere the same again would say the same again
 
 
@@ -57,13 +54,14 @@ def refused(request: Request, refusal: Refusal) -> Response:
     kind = refusal.kind
     if kind is UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if kind is WRONG_METHOD:
+        headers["Allow"] = "GET, HEAD"
     if kind.status == 416:
         headers["Content-Range"] = f"bytes */{refusal.more['size']}"
     if not wants_page(request):
         return json(refusal.as_json(request_id_of(request)), kind.status, headers)
     may_retry = request.method == "GET" and kind.status in _WORTH_A_RETRY
     query = request.scope["query_string"].decode("latin-1")
-    address = quote(request.scope["path"]) + (f"?{query}" if query else "")  # never what Host makes of it
     return html(
         request,
         "refused.html",
@@ -71,7 +69,7 @@ def refused(request: Request, refusal: Refusal) -> Response:
         headers,
         kind=kind,
         detail=refusal.detail or "",
-        retry=address if may_retry else "",
+        retry=f"?{query}" if may_retry else "",  # the same path, whatever a proxy calls it
         again_after=kind.retry_after if may_retry and kind is TOO_MANY else None,
     )
 
@@ -81,16 +79,12 @@ def json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None
     return JSONResponse(body, status, {**(headers or {}), "Vary": "Accept"})
 
 
-def order_page(request: Request, view: OrderView, *, patient_name: str, address: str) -> Response:
+def order_page(  # noqa: PLR0913  # what the page needs, each by its name
+    request: Request, view: OrderView, *, at: Addresses, patient_name: str, address: str, token: str
+) -> Response:
     """Return the page of an order."""
-    here = path_of(view)
     page = page_of(view, words_of(request), patient_name=patient_name, address=address)
-    return html(request, "order.html", page=page, number=view.id, file=f"{here}/file", again=f"{here}/again")
-
-
-def path_of(view: OrderView) -> str:
-    """Return where the page of an order is."""
-    return f"/orders/{reference_of(view)}"
+    return html(request, "order.html", page=page, number=view.id, at=at, token=token)
 
 
 def html(
@@ -111,15 +105,4 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-
-
-async def asset(request: Request) -> Response:
-    """Return a file the pages are drawn with."""
-    name = request.path_params["name"]
-    if name not in ASSETS:
-        raise Refusal(NOT_FOUND)
-    data = (resources.files("pipeline.web") / "assets" / name).read_bytes()
-    return Response(
-        data, headers={"Content-Type": f"{ASSETS[name]}; charset=utf-8", "Cache-Control": "max-age=3600"}
     )

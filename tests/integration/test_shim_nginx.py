@@ -1,13 +1,15 @@
 """The old links through the real nginx, configured as docs/nginx.conf says."""
 
 import concurrent.futures
+import socket
 import time
+from urllib.parse import urljoin
 
 import pytest
 import requests
 from dicom_programs import wait_until
 from nginx import nginx
-from shim_site import BROWSER, FOUND, KEY, running_shim
+from shim_site import BROWSER, FOUND, KEY, forms_of, running_shim
 
 from pipeline.model import OrderState
 from pipeline.web import people
@@ -75,11 +77,50 @@ def test_a_key_is_needed_where_nginx_is_gone_round(shim):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/api/iso/print?accession_number=A1", "/patient/by-accession", "/mkiso.php/x"]
+    "path",
+    [
+        *("/", "/api/iso/print?accession_number=A1", "/patient/by-accession", "/mkiso.php/x", "/orders/1-x"),
+        *("/pacs/patient/by-accession?accession_number=A1", "/pacs//patient/by-accession?accession_number=A1"),
+        *(
+            "/pacs/%70atient/by-accession?accession_number=A1",
+            "/pacs/x/../patient/by-accession?accession_number=A1",
+        ),
+        "/pacs/orders/..%2fpatient/by-accession?accession_number=A1",
+    ],
 )
 def test_nothing_else_is_passed_on(shim, url, path):
-    assert requests.get(url + path, timeout=20).status_code == 404
+    assert raw(url, f"GET {path} HTTP/1.1", "Host: his.example.org").startswith(b"HTTP/1.1 404 ")
     assert not shim.orders.asked
+
+
+@pytest.mark.parametrize(
+    ("line", "host"),
+    [
+        ("GET /mkiso.php?accession_number=A1 HTTP/1.1", "Host: evil.example"),
+        ("GET /mkiso.php?accession_number=A1 HTTP/1.1", "Host: his.example.org.evil.example"),
+        ("GET http://evil.example/mkiso.php?accession_number=A1 HTTP/1.1", "Host: his.example.org"),
+        ("GET /mkiso.php?accession_number=A1 HTTP/1.0", "X-Nothing: 1"),
+    ],
+)
+def test_who_asks_for_another_name_gets_no_answer_at_all(shim, url, line, host):
+    shim.orders.plan = {"state": OrderState.DONE, "result": shim.file(b"an image")}
+    assert raw(url, line, host) == b""
+    assert not shim.orders.asked
+
+
+def test_a_proxy_that_asks_in_absolute_form_is_answered(shim, url):
+    shim.orders.plan = {"state": OrderState.DONE, "result": shim.file(b"an image")}
+    answer = raw(url, "GET http://his.example.org/mkiso.php?accession_number=A1 HTTP/1.1", "Host: his.example.org")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\nan image")
+
+
+def raw(url, *lines):
+    """Send a request as it stands, and return all that comes until the connection is closed."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1"))
+        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def test_a_broken_download_is_resumed(shim, url):
@@ -108,12 +149,16 @@ def test_a_browser_is_led_to_the_page_and_its_download_through_nginx(shim, url):
     shim.orders.plan = {**DONE, "result": shim.file(b"image")}
     page = requests.get(url + "/mkiso.php?accession_number=A1", headers=BROWSER, timeout=20)
     assert page.status_code == 200
-    assert page.url.startswith(f"{url}/orders/")
+    assert page.url.startswith(f"{url}/mkiso.php?order=")
     assert "Ready" in page.text
-    assert requests.get(page.url.replace("?before=1", "") + "/file", timeout=20).content == b"image"
-    assert requests.get(url + "/orders/assets/page.css", timeout=20).status_code == 200
-    again = requests.post(page.url + "/again", data={"again": "1"}, timeout=20, allow_redirects=False)
+    assert requests.get(page.url + "&file=1", timeout=20).content == b"image"
+    assert requests.get(url + "/mkiso.php?asset=page.css", timeout=20).status_code == 200
+    ((action, fields),) = forms_of(page)
+    again = requests.post(urljoin(page.url, action), data=fields, timeout=20, allow_redirects=False)
     assert again.status_code == 303
+    assert (
+        requests.get(urljoin(page.url, again.headers["Location"]), headers=BROWSER, timeout=20).status_code == 200
+    )
 
 
 def test_the_number_of_a_request_is_in_nginxs_answer(shim, url):

@@ -116,7 +116,7 @@ def test_a_browser_follows_its_order_to_the_image(hospital):
         seconds=60,
         what="the page",
     )
-    image = get(page.url.partition("?")[0] + "/file")
+    image = get(page.url.partition("&")[0] + "&file=1")
     assert (image.status_code, image.content[0x8001:0x8006]) == (200, b"CD001")
 
 

@@ -148,10 +148,10 @@ def test_the_installed_wheel_serves_its_pages_in_both_languages(environment: Pat
                 page = requests.get(root + path, headers=headers, timeout=30)
                 assert page.headers["Content-Type"].startswith("text/html"), path
                 assert title in page.text, path
-                assert ("/orders/" in page.url) is path.endswith(language), path
+                assert ("?order=" in page.url) is path.endswith(language), path
         for name in ("page.css", "page.js", "icon.svg"):
             source = REPOSITORY / "pipeline/web/assets" / name
-            assert requests.get(f"{root}/orders/assets/{name}", timeout=30).content == source.read_bytes()
+            assert requests.get(f"{root}/?asset={name}", timeout=30).content == source.read_bytes()
 
 
 @pytest.mark.programs

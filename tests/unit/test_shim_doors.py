@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hostile_http import _request, _stage, http
-from shim_site import BROWSER, FOUND, KEY, running_shim
+from shim_site import BROWSER, FOUND, KEY, below_orders, running_shim
 from starlette.routing import Route
 
 from pipeline.model import OrderState
 from pipeline.web import health, people
 from pipeline.web.app import routes
+from pipeline.web.page_token import token_of
 
 OPEN = {"/api/health", "/api/openapi.json", "/orders/assets/{name}"}
 WRONG = [
@@ -44,8 +45,7 @@ def shim(tmp_path_factory):
 
 def address(shim, route):
     """Return an address of this route that would be answered, if it may be."""
-    page = shim.page_of_one.partition("?")[0]
-    path = route.path.replace("/orders/{reference}", page).replace("{name}", "page.css")
+    path = route.path.replace("/orders/{reference}", below_orders(shim.page_of_one)).replace("{name}", "page.css")
     assert "{" not in path, f"say here how {route.path} is called"
     return f"{path}?accession_number=A1"
 
@@ -66,16 +66,31 @@ def test_no_address_says_or_orders_anything_without_the_key(shim, route):
         else:
             assert answer.status_code == 401, (method, given)
             assert answer.headers["WWW-Authenticate"] == "Bearer"
-        for secret in ("A1", "DOE", "secret", "10.0.0.1", str(shim.folder)):
-            assert secret not in answer.text
+        assert_tells_nothing(shim, answer)
     assert len(shim.orders.asked) == before
+
+
+@pytest.mark.parametrize("more", ["", "&file=1"])
+def test_no_page_under_the_path_of_a_link_says_or_orders_anything_without_the_key(shim, more):
+    before = len(shim.orders.asked)
+    for method, headers, browser in itertools.product(METHODS, WRONG, ({}, BROWSER)):
+        answer = shim.request(method, shim.page_of_one + more, key=None, headers={**headers, **browser})
+        assert answer.status_code == 401, (method, headers)
+        assert_tells_nothing(shim, answer)
+    assert len(shim.orders.asked) == before
+
+
+def assert_tells_nothing(shim, answer):
+    for secret in ("A1", "DOE", "secret", "10.0.0.1", str(shim.folder)):
+        assert secret not in answer.text
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
 def test_every_address_is_open_to_the_key(shim, route):
     for headers in RIGHT:
-        method = "POST" if "POST" in (route.methods or ()) else "GET"
-        answer = shim.request(method, address(shim, route), key=None, headers=headers)
+        method = "GET" if "GET" in (route.methods or ()) else "POST"
+        token = token_of(shim.settings.site.spool, 1) if method == "POST" else None
+        answer = shim.request(method, address(shim, route), key=None, headers=headers, data={"token": token})
         expected = {"/patient/by-accession": 501, "/api/health": 503, "/orders/{reference}/again": 303}
         assert answer.status_code == expected.get(route.path, 200)
 

@@ -3,11 +3,12 @@
 import concurrent.futures
 import dataclasses
 import time
+from urllib.parse import urljoin
 
 import pytest
 import requests
 from dicom_programs import wait_until
-from shim_site import BROWSER, FOUND, KEY, PEER, running_shim
+from shim_site import BROWSER, FOUND, KEY, PEER, below_orders, running_shim
 
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import MadeFile
@@ -376,17 +377,21 @@ def test_without_allowed_origins_no_page_of_another_site_may_read_an_answer(shim
 def test_an_order_that_is_open_says_its_stage_to_programs(shim):
     shim.page("/mkiso.php?accession_number=A1")
     shim.orders.change(1, stage=OrderStage.MOVING, expected=812, received=640)
-    page = shim.get("/mkiso.php?accession_number=A1", headers=BROWSER).headers["Location"]
-    body = shim.get(page).json()
+    body = shim.get(shim.page_of("/mkiso.php?accession_number=A1")).json()
     assert (body["state"], body["stage"], body["received"]) == ("open", "moving", 640)
 
 
 def test_what_was_made_is_told_to_programs_without_its_path(shim):
     shim.orders.plan = {"state": OrderState.DONE, "result": shim.file()}
-    page = shim.get("/mkiso.php?accession_number=A1", headers=BROWSER).headers["Location"]
+    page = shim.page_of("/mkiso.php?accession_number=A1").removesuffix("&before=1")
     answer = shim.get(page)
     assert str(shim.folder) not in answer.text
-    assert answer.json()["result"]["address"] == f"{page}/file"
+    assert urljoin(page, answer.json()["page"]) == page
+    assert urljoin(page, answer.json()["result"]["address"]) == f"{page}&file=1"
+    below = below_orders(page)
+    body = shim.get(below).json()
+    assert (body["page"], body["result"]["address"]) == (below, f"{below}/file")
+    assert shim.get(f"{page}&file=1").content == shim.get(f"{below}/file").content == b"0123456789" * 1000
 
 
 def test_a_destination_without_an_address_is_told_by_its_name(tmp_path, monkeypatch):

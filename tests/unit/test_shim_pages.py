@@ -3,10 +3,12 @@
 import dataclasses
 import re
 import tomllib
+from html import unescape
 from html.parser import HTMLParser
+from urllib.parse import urljoin
 
 import pytest
-from shim_site import BROWSER, FOUND, NEW, running_shim
+from shim_site import BROWSER, FOUND, NEW, below_orders, forms_of, running_shim
 
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import MadeFile
@@ -56,7 +58,7 @@ class Elements(HTMLParser):
 def test_a_browser_gets_a_page_at_once_whose_address_orders_nothing(shim):
     answer = shim.page(LINK)
     assert answer.status_code == 200
-    assert re.fullmatch(r".*/orders/1-[0-9a-f]{16}", answer.url)
+    assert re.fullmatch(rf"{shim.url}/mkiso\.php\?order=1-[0-9a-f]{{16}}", answer.url)
     assert "A1" not in answer.url
     for _ in range(3):
         assert shim.page(answer.url.removeprefix(shim.url)).status_code == 200
@@ -126,10 +128,10 @@ def test_an_open_order_says_how_it_stands_and_renews_itself_without_a_script(shi
 def test_when_the_disc_is_ready_the_download_starts_by_itself(shim):
     shim.orders.plan = {**DONE, "result": shim.file(b"image")}
     answer = shim.page(LINK)
-    refresh = re.search(r'<meta http-equiv="refresh" content="1; url=(/orders/[^"]+/file)">', answer.text)
+    refresh = re.search(r'<meta http-equiv="refresh" content="1; url=(\?order=[^"]+)">', answer.text)
     assert refresh
     assert "Ready" in answer.text
-    assert shim.get(refresh[1], headers=BROWSER).content == b"image"
+    assert shim.get(f"/mkiso.php{unescape(refresh[1])}", headers=BROWSER).content == b"image"
 
 
 def test_what_was_sent_says_where_and_for_whom_and_offers_to_send_again(shim):
@@ -153,13 +155,49 @@ def test_only_a_post_prints_again_and_leads_to_a_page_that_does_not(shim):
     page = shim.page(PRINT)
     (form,) = Elements(page.text).of("form")
     assert form["method"] == "post"
-    assert shim.get(form["action"]).status_code == 405
-    again = shim.request("POST", form["action"], data={"again": "1"}, headers=BROWSER)
+    below = below_orders(page.url)
+    assert shim.get(f"{below}/again").status_code == 405
+    again = shim.press(page, headers=BROWSER)
     assert again.status_code == 303
     assert len(shim.orders.views) == 2
-    assert shim.page(again.headers["Location"]).url != page.url
+    assert shim.page(urljoin(PRINT, again.headers["Location"])).url != page.url
     assert len(shim.orders.views) == 2
     assert shim.orders.asked[-1]["again"] is True
+
+
+@pytest.mark.parametrize("token", [None, "", "0" * 64, "another order's", "twice"])
+def test_a_form_without_the_token_of_its_order_orders_nothing(shim, token):
+    shim.orders.plan = DONE
+    page, other = shim.page(PRINT), shim.page("/send_rimage_multiple.php?accession_number=B2")
+    (action, fields), ((_, others),) = forms_of(page)[0], forms_of(other)
+    assert re.fullmatch(r"[0-9a-f]{64}", fields["token"])
+    shown = {"another order's": others["token"], "twice": [fields["token"]] * 2}.get(token, token)
+    below = below_orders(page.url)
+    for where in (urljoin(PRINT, action), f"{below}/again"):
+        answer = shim.request("POST", where, data={**fields, "token": shown})
+        assert (answer.status_code, answer.json()["error"]) == (403, "not from a page")
+    assert len(shim.orders.asked) == 2
+    assert shim.request("POST", f"{below}/again", data=fields).headers["Location"].startswith("../3-")
+
+
+def test_a_page_is_shown_under_the_paths_of_its_own_kind_of_link_alone(shim):
+    query = shim.page(LINK).url.partition("?")[2]
+    for path, status in (("/mkiso.php", 200), ("/api/iso/download", 200), ("/mkiso2.php", 404), ("/", 200)):
+        answer = shim.page(f"{path}?{query}")
+        assert answer.status_code == status
+        assert ("A1" in answer.text) == (status == 200 and path != "/")
+    assert shim.request("POST", f"/mkiso2.php?{query}").status_code == 404
+    assert len(shim.orders.asked) == 1
+
+
+def test_a_link_with_a_parameter_order_of_the_his_is_a_link_still(shim):
+    shim.page(f"{LINK}&order=4711")
+    assert shim.orders.asked[0]["accessions"] == ("A1",)
+
+
+def test_an_order_named_twice_is_none(shim):
+    query = shim.page(LINK).url.partition("?")[2]
+    assert shim.page(f"/mkiso.php?{query}&{query}").status_code == 404
 
 
 def test_a_failure_is_said_in_plain_words_with_what_to_do(shim):
@@ -177,12 +215,11 @@ def test_of_an_incomplete_study_the_page_asks_and_does_not_decide(shim):
     page = shim.page(PRINT)
     for sentence in ("Not all images have come", "Received: 640 of 812 images", "3 images it could not send"):
         assert sentence in page.text
-    first, second = Elements(page.text).of("form")
-    shim.request("POST", first["action"])
+    shim.press(page, 0)
     assert shim.orders.asked[-1]["incomplete_allowed"] is False
     shim.orders.change(2, error_kind=OrderError.MOVE_INCOMPLETE)
     assert 'name="incomplete" value="yes"' in page.text
-    shim.request("POST", second["action"], data={"incomplete": "yes"})
+    shim.press(page, 1)
     assert shim.orders.asked[-1]["incomplete_allowed"] is True
     assert shim.orders.asked[-1]["again"] is False
 
@@ -191,9 +228,8 @@ def test_of_a_missing_number_the_page_asks_and_keeps_what_was_allowed_before(shi
     shim.orders.plan = {"error_kind": OrderError.NO_DATA, "missing": ("B2",), "incomplete_allowed": True}
     page = shim.page("/mkiso_multiple.php?accession_number=A1,B2&incomplete=yes")
     assert "Not in the archive: B2" in page.text
-    _, onwards = Elements(page.text).of("form")
-    shim.request("POST", onwards["action"], data={"missing": "allow", "incomplete": "yes"})
-    assert shim.orders.asked[-1]["missing_allowed"] is True
+    shim.press(page, 1)
+    assert (shim.orders.asked[-1]["missing_allowed"], shim.orders.asked[-1]["incomplete_allowed"]) == (True, True)
 
 
 def test_without_any_study_there_is_nothing_to_go_on_with(shim):
@@ -261,7 +297,7 @@ def test_the_name_of_an_order_is_no_other_orders_after_the_ledger_was_rebuilt(sh
 
 
 def test_a_form_that_is_too_long_or_no_form_is_refused(shim):
-    again = shim.page(LINK).url.removeprefix(shim.url) + "/again"
+    again = below_orders(shim.page(LINK).url) + "/again"
     assert shim.request("POST", again, data="a" * 5000).status_code == 413
     assert shim.request("POST", again, data=b"\xff\xfe").status_code == 400
     assert shim.request("POST", again, data="&".join("a=1" for _ in range(50))).status_code == 400
@@ -271,9 +307,9 @@ def test_a_form_that_is_too_long_or_no_form_is_refused(shim):
 def test_the_start_page_offers_what_the_site_has(shim):
     page = Elements(shim.page("/").text)
     assert [button["formaction"] for button in page.of("button")] == [
-        "/api/iso/download-multiple",
-        "/api/iso/print",
-        "/api/iso/forward",
+        "api/iso/download-multiple",
+        "api/iso/print",
+        "api/iso/forward",
     ]
 
 
@@ -283,7 +319,7 @@ def test_too_many_at_once_is_a_page_that_tries_again(tmp_path, monkeypatch):
         answer = shim.page("/mkiso.php?accession_number=A2&modality=MR")
         assert answer.status_code == 503
         assert re.search(r'http-equiv="refresh" content="\d+"', answer.text)
-        assert 'href="/mkiso.php?accession_number=A2&amp;modality=MR"' in answer.text
+        assert 'href="?accession_number=A2&amp;modality=MR"' in answer.text
 
 
 # --- safe in a browser ------------------------------------------------------------------------------------
@@ -304,7 +340,7 @@ def test_every_page_forbids_what_it_does_not_need(shim, path):
     for tag, attributes in Elements(answer.text).found:
         assert tag != "style"
         assert not [name for name in attributes if name.startswith("on") or name == "style"]
-        assert tag != "script" or attributes["src"].startswith("/orders/assets/")
+        assert tag != "script" or attributes["src"] == "?asset=page.js"
 
 
 def test_nothing_of_a_request_or_a_peer_becomes_part_of_a_page(shim):
@@ -329,14 +365,17 @@ def test_a_refusal_repeats_no_text_of_the_request(shim):
     ("name", "kind"), [("page.css", "text/css"), ("page.js", "text/javascript"), ("icon.svg", "image/svg+xml")]
 )
 def test_what_pages_are_drawn_with_is_open_to_all(shim, name, kind):
-    answer = shim.get(f"/orders/assets/{name}", key=None)
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"].startswith(kind)
+    for address in (f"/orders/assets/{name}", f"/mkiso.php?asset={name}", f"/nowhere?asset={name}"):
+        answer = shim.get(address, key=None)
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].startswith(kind)
 
 
 @pytest.mark.parametrize("name", ["page.py", "..%2Fpage.py", "%2e%2e/page.py", "../../app.py"])
 def test_nothing_else_of_the_program_is_served(shim, name):
     assert shim.get(f"/orders/assets/{name}", key=None).status_code in {401, 404}
+    assert shim.get(f"/mkiso.php?asset={name}", key=None).status_code == 401
+    assert shim.get("/mkiso.php?asset=page.css&accession_number=A1", key=None).status_code == 401
 
 
 # --- words ------------------------------------------------------------------------------------------------

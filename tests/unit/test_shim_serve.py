@@ -13,7 +13,7 @@ import pytest
 import requests
 from dicom_programs import free_port, listens, running, wait_until
 from running_site import COMMAND
-from shim_site import BROWSER, KEY, running_shim, settings_of
+from shim_site import BROWSER, KEY, below_orders, running_shim, settings_of
 
 from pipeline.errors import Configuration
 from pipeline.model import OrderState
@@ -273,7 +273,12 @@ def test_a_page_that_renews_itself_and_a_monitor_leave_no_lines(tmp_path, monkey
         page = shim.page("/mkiso.php?accession_number=A1").url.removeprefix(shim.url)
         lines.clear()
         monkeypatch.setattr(health, "look_at", lambda _: [])
-        for path in (page, "/orders/assets/page.css"):
+        for path in (
+            page,
+            below_orders(page),
+            "/mkiso.php?asset=page.css",
+            "/orders/assets/page.css",
+        ):
             shim.get(path, headers=BROWSER)
         assert not [line for line in lines.messages if line.startswith("answered")]
 

@@ -101,7 +101,7 @@ def test_what_was_not_received_or_not_found_does_not_start_by_itself_either(shim
 def test_the_file_is_there_for_whoever_has_read_it(shim):
     shim.orders.plan = {**WHOLE, "result": shim.file(b"image"), "left_out": (PRIVATE,)}
     page = shim.page(LINK).url.removeprefix(shim.url)
-    assert shim.get(f"{page}/file", headers=BROWSER).content == b"image"
+    assert shim.get(f"{page}&file=1", headers=BROWSER).content == b"image"
 
 
 @pytest.mark.parametrize(
