@@ -36,7 +36,8 @@ from pipeline.errors import Permanent
 
 Samples = npt.NDArray[np.generic]
 
-NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"}
+LITTLE_NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"}
+NATIVE = LITTLE_NATIVE | {"1.2.840.10008.1.2.2"}
 LONGEST = 2**32 - 2  # bytes of Pixel Data: its length has 32 bits, and all ones mean "undefined" (PS3.5 7.1.1)
 METHODS = {
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",
@@ -110,6 +111,32 @@ def _decoded(task: Task, data: Bytes, layout: Layout) -> Decoded:
             size += len(piece)
     is_lossy = str(whole.get("LossyImageCompression", "")) == "01"
     return Decoded(task.target, sha256.hexdigest(), size, layout.transfer_syntax_uid, is_lossy)
+
+
+def frames_of(header: Dataset, data: Bytes, layout: Layout) -> Iterator[Samples]:
+    """Yield each frame as rows, columns and, in colour, samples: whatever syntax it is in, colours are RGB.
+
+    Raises:
+        NotDecoded: nobody here can, or the frames are not what the data set says.
+    """
+    syntax = layout.transfer_syntax_uid
+    pixels = layout.pixels
+    if syntax in NATIVE and pixels is not None and not pixels.undefined_length:
+        source = _described(header, data[pixels.value : pixels.end], (pixels.vr or b"OW").decode("latin-1"))
+    else:
+        _Shape.of(header)
+        source = _compressed(header, data, layout)
+    try:
+        for array, _ in _decoder(syntax).iter_array(
+            source,
+            raw=syntax in jpeg.JPEG_LOSSY,  # which become RGB where they are decoded
+            decoding_plugin="" if syntax in NATIVE else jpeg.plugin_for(syntax),
+            correct_unused_bits=False,
+            apply_jls_sign_correction=False,
+        ):
+            yield array
+    except UNDECODABLE as error:
+        raise NotDecoded(f"its pixels cannot be decoded ({type(error).__name__})") from error
 
 
 def _native(data: Bytes, layout: Layout) -> Dataset:
@@ -246,10 +273,17 @@ def _compressed(header: Dataset, data: Bytes, layout: Layout) -> Dataset:
     pixels = layout.pixels
     if pixels is None or pixels.tag != PIXEL_DATA or not pixels.undefined_length:
         raise NotDecoded("its pixels are not compressed as its transfer syntax says")
+    source = _described(header, data[pixels.value : pixels.end], "OB")
+    if "PlanarConfiguration" in source:  # of what was compressed; a codestream holds no planes (PS3.5 8.2.4)
+        source.add(DataElement("PlanarConfiguration", "US", 0))
+    return source
+
+
+def _described(header: Dataset, pixels: bytes, vr: str) -> Dataset:
     source = header.group_dataset(0x0028)
     source.update(header.group_dataset(0x7FE0))
     source.file_meta = header.file_meta
-    source.add(DataElement(PIXEL_DATA, "OB", data[pixels.value : pixels.end]))
+    source.add(DataElement(PIXEL_DATA, vr, pixels))
     return source
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from pipeline.dicom.sameness import are_same
+from pipeline.dicom.sameness import Incomparable, are_same
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import arrivals, orders, retrievals
 from pipeline.line.claiming import Claim, claims
-from pipeline.line.identity import Holder, Incomparable, Verdict, judge
+from pipeline.line.identity import Holder, Verdict, judge
 from pipeline.line.intake import Contents, Envelope, Found, contents_of
 from pipeline.model import InstanceKey, InstanceState, OrderState
 from pipeline.processes.workshop import WorkshopProcessDied

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.dicom.sameness import Incomparable
 from pipeline.errors import Transient
 from pipeline.line.intake import Found
 from pipeline.model import InstanceKey, InstanceState
@@ -31,10 +32,6 @@ class Verdict:
 
 
 Same = Callable[[Path, Path], bool]
-
-
-class Incomparable(Exception):
-    """Say why two files cannot be compared, now or later."""
 
 
 def judge(found: Found, folder: Path, holders: Mapping[InstanceKey, Holder], same: Same) -> Verdict:

@@ -10,7 +10,6 @@ INFLATES = {"decompress", "decompressobj", "GzipFile", "BZ2Decompressor", "LZMAD
 READS = {"dcmread", "read_file", "read_partial", "DicomDir", "FileSet", "pixel_array", "iter_pixels"}
 LIBRARIES = {"zlib", "gzip", "bz2", "lzma"}
 DEFLATION, READING = "dicom/deflation.py", "dicom/reading.py"
-FROM_DATA_SETS = {"dicom/sameness.py", "dicom/same_content.py"}  # iter_pixels of a data set, not of a file
 NOT_DEFLATED = {"disc/pages/thumbnails.py"}  # pixel_array of a file: it never inflates, and fails instead
 
 
@@ -35,7 +34,7 @@ def offences(path: str, source: str) -> list[str]:
         inflates = []
     if path == READING:
         reads = []
-    if path in FROM_DATA_SETS | NOT_DEFLATED:
+    if path in NOT_DEFLATED:
         reads = [one for one in reads if not one.endswith((".iter_pixels", ".pixel_array"))]
     return inflates + reads
 

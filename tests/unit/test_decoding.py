@@ -17,7 +17,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.tag import Tag
-from pydicom.uid import UID
+from pydicom.uid import UID, RLELossless
 
 from pipeline.cstore.contexts import DECODABLE
 from pipeline.dicom.decoding import Decoded, NotDecoded, Task, decode
@@ -251,6 +251,27 @@ def test_what_a_lossy_process_threw_out_of_range_is_put_back_into_it(tmp_path):
     data_set.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.91")
     after, _ = decoded(written_as(tmp_path, data_set), tmp_path)
     assert np.frombuffer(after.PixelData, "<u2").max() == 4095
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.90", JPEG_LS, RLELossless])
+def test_a_planar_configuration_left_from_before_compression_does_not_mix_the_colours(tmp_path, syntax):
+    """Colours by plane would be a picture of stripes: the codestream decides, not the attribute (PS3.5 8.2)."""
+    is_rle = syntax == RLELossless  # which is by plane whatever the attribute says
+    native = Native(rows=8, columns=6, samples=3, allocated=8, stored=8, planar=int(not is_rle))
+    data_set = native.header
+    if is_rle:
+        data_set.add(DataElement("PixelData", "OB", native.pixels))
+        data_set.compress(RLELossless, generate_instance_uid=False)
+        data_set.PlanarConfiguration = 0
+    else:
+        encode = imagecodecs.jpegls_encode if syntax == JPEG_LS else imagecodecs.jpeg2k_encode
+        options = {} if syntax == JPEG_LS else {"codecformat": "J2K", "reversible": True}
+        data_set.add(DataElement("PixelData", "OB", encapsulate([encode(native.array[0], **options)])))
+        data_set["PixelData"].is_undefined_length = True
+    data_set.file_meta.TransferSyntaxUID = UID(syntax)
+    after, _ = decoded(written_as(tmp_path, data_set), tmp_path)
+    assert after.PlanarConfiguration == 0
+    assert after.PixelData == native.array.tobytes()
 
 
 @pytest.mark.parametrize("signed", [False, True])
