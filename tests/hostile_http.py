@@ -32,10 +32,10 @@ from pipeline.web.desk import reference_of
 from pipeline.web.front import REQUEST_ID
 from pipeline.web.keyring import Keyring
 from pipeline.web.links import is_prefetch
+from pipeline.web.negotiation import prefers_html
 from pipeline.web.page_token import token_of
 from pipeline.web.refusal import CLIENT_HAS_GONE, Refusal, kinds
 from pipeline.web.site import opened
-from pipeline.web.speech import prefers_html
 from pipeline.web.wish import Verb, wish_of
 from pipeline.web.words import chosen, languages
 

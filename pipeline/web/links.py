@@ -14,9 +14,10 @@ from pipeline.web.addresses import under_link
 from pipeline.web.answers import refusal_of, sent_body, served
 from pipeline.web.attachment import name_of
 from pipeline.web.desk import ask
+from pipeline.web.negotiation import wants_page
 from pipeline.web.refusal import CLIENT_HAS_GONE, PREFETCH, RESULT_GONE, Refusal
 from pipeline.web.site import ShimSite, site_of
-from pipeline.web.speech import json, request_id_of, wants_page
+from pipeline.web.speech import json, request_id_of
 from pipeline.web.transfer import OpenResult, Transfer, wanted_part
 from pipeline.web.wish import Verb, wish_of
 

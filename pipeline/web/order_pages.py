@@ -15,11 +15,12 @@ from pipeline.web.addresses import Addresses, addresses_of, names_an_order, refe
 from pipeline.web.answers import address_of, served
 from pipeline.web.desk import ask
 from pipeline.web.links import link, result
+from pipeline.web.negotiation import wants_page
 from pipeline.web.page_token import FIELD, is_token_of, token_of
 from pipeline.web.refusal import INVALID_PARAMETER, NOT_FOUND, NOT_FROM_PAGE, WRONG_METHOD, Refusal
 from pipeline.web.shortfall import falls_short
 from pipeline.web.site import ShimSite, site_of
-from pipeline.web.speech import html, json, order_page, wants_page, words_of
+from pipeline.web.speech import html, json, order_page, words_of
 from pipeline.web.wish import Verb, Wish, allowances, destination_of
 
 BODY_SECONDS = 10.0

@@ -4,12 +4,12 @@ import functools
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from pipeline.orders import OrderView
 from pipeline.web.addresses import Addresses
+from pipeline.web.negotiation import wants_page
 from pipeline.web.page import page_of
 from pipeline.web.refusal import TOO_MANY, UNAUTHORIZED, WRONG_METHOD, Refusal
 from pipeline.web.words import Words, chosen
@@ -24,23 +24,6 @@ _WORTH_A_RETRY = {500, 502, 503}  # elsewhere the same again would say the same 
 def request_id_of(request: Request) -> str:
     """Return the number of a request, which is in the log, too."""
     return str(request.state.request_id)
-
-
-def wants_page(request: Request) -> bool:
-    """Say whether a person asks: `format=html`, or a browser's Accept; everybody else gets JSON."""
-    asked = request.query_params.get("format", "")
-    if asked in {"html", "json"}:
-        return asked == "html"
-    return prefers_html(request.headers)
-
-
-def prefers_html(headers: Headers) -> bool:
-    """Say whether Accept (RFC 9110, 12.5.1) names text/html, and JSON nowhere before it."""
-    for media_type in headers.get("accept", "").lower().split(","):
-        name, _, parameters = media_type.partition(";")
-        if name.strip() in {"text/html", "application/json"} and parameters.replace(" ", "") != "q=0":
-            return name.strip() == "text/html"
-    return False
 
 
 def words_of(request: Request) -> Words:

@@ -9,11 +9,13 @@ from urllib.parse import urljoin
 
 import pytest
 from shim_site import BROWSER, FOUND, NEW, below_orders, forms_of, running_shim
+from starlette.datastructures import Headers
 
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import MadeFile
 from pipeline.web import people, words
 from pipeline.web.desk import reference_of
+from pipeline.web.negotiation import prefers_html
 from pipeline.web.page import page_of
 from pipeline.web.refusal import kinds
 from pipeline.web.wish import Verb
@@ -70,23 +72,56 @@ def test_a_second_tab_shows_the_same_order(shim):
     assert len(shim.orders.views) == 1
 
 
+JAVA = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"
+CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36"
+INDY = "Mozilla/3.0 (compatible; Indy Library)"
+
+
 @pytest.mark.parametrize(
-    ("accept", "is_page"),
+    ("accept", "more", "is_page"),
     [
-        (BROWSER["Accept"], True),
-        ("text/html", True),
-        ("*/*", False),
-        ("application/json", False),
-        ("application/json, text/plain, */*", False),
-        ("application/json,text/html;q=0.5", False),
-        ("text/html;q=0", False),
-        ("", False),
+        # browsers, and who takes nothing but a page
+        (BROWSER["Accept"], {}, True),
+        ("text/html, application/xhtml+xml, */*", {"User-Agent": "Mozilla/5.0 (Trident/7.0; rv:11.0)"}, True),
+        ("text/html, text/*;q=0.9, */*;q=0.8", {"User-Agent": "Mozilla/5.0 (compatible; Konqueror/4.5)"}, True),
+        ("application/xml,application/xhtml+xml,text/html;q=0.9,text/plain;q=0.8,*/*;q=0.5", {}, True),
+        ("text/html,*/*;q=0.8", {"Sec-Fetch-Mode": "navigate"}, True),
+        ("text/html,*/*;q=0.8", {"User-Agent": CHROME}, True),
+        ("text/html", {}, True),
+        ("text/html;charset=utf-8", {}, True),
+        # programs
+        (JAVA, {"User-Agent": "Java/1.8.0_292"}, False),
+        (JAVA, {"User-Agent": "Mozilla/4.0 (Windows 7 6.1) Java/1.8.0_292"}, False),
+        (JAVA.replace("*; q=.2, ", ""), {}, False),
+        ("text/html, */*", {}, False),
+        ("text/html, */*", {"User-Agent": INDY}, False),
+        (BROWSER["Accept"], {"User-Agent": INDY}, False),
+        ("text/html,*/*;q=0.8", {}, False),
+        ("*/*", {"User-Agent": CHROME}, False),
+        ("application/octet-stream, text/html, */*", {}, False),
+        ("application/octet-stream, text/html;q=0.1", {"User-Agent": CHROME}, False),
+        ("text/html;q=0.1, application/octet-stream", {"User-Agent": CHROME}, False),
+        ("text/html;q=0.5, application/*", {"User-Agent": CHROME}, False),
+        ("application/json", {}, False),
+        ("application/json, text/plain, */*", {}, False),
+        ("application/json,text/html;q=0.5", {}, False),
+        ("text/html;q=0", {}, False),
+        ("text/html;q=0.0, */*", {}, False),
+        ("text/html; q=0.000 , application/xhtml+xml, */*", {}, False),
+        ("text/html;q=nan, */*", {}, False),
+        ("", {}, False),
     ],
 )
-def test_a_page_is_for_those_who_ask_for_one(shim, accept, is_page):
+def test_a_page_is_for_those_who_ask_for_one(shim, accept, more, is_page):
     shim.orders.plan = DONE
-    answer = shim.get(PRINT, headers={"Accept": accept})
+    answer = shim.get(PRINT, headers={"Accept": accept, **more})
     assert (answer.status_code == 303) == is_page
+
+
+def test_a_list_of_what_is_accepted_may_be_in_several_lines():
+    lines = [(b"accept", b"text/html"), (b"accept", b"application/octet-stream")]
+    assert not prefers_html(Headers(raw=lines))
+    assert prefers_html(Headers(raw=lines[:1]))
 
 
 @pytest.mark.parametrize(("form", "status"), [("html", 303), ("json", 200)])

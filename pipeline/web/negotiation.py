@@ -1,0 +1,61 @@
+"""Whether a person asks or a program: by Accept (RFC 9110, 12.5.1), and by what only browsers say besides."""
+
+import math
+import re
+from collections.abc import Iterator
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+
+_OF_PROGRAMS = ("application/octet-stream", "application/json")  # what a link answers those who want no page
+_PROGRAM = re.compile(r"\bJava/|Indy Library")  # they call themselves Mozilla, and copy what browsers accept
+
+
+def wants_page(request: Request) -> bool:
+    """Say whether a person asks: `format=html`, or what a browser sends; everybody else gets the file or JSON."""
+    asked = request.query_params.get("format", "")
+    if asked in {"html", "json"}:
+        return asked == "html"
+    return prefers_html(request.headers)
+
+
+def prefers_html(headers: Headers) -> bool:
+    """Say whether Accept prefers text/html to a file and JSON, and whoever sends it is a browser.
+
+    Programs name text/html, too: Java up to 18 sends `text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2`, and
+    Delphi `text/html, */*`. So who takes anything else besides must be known for a browser; who takes a page alone
+    need not. Internet Explorer prefers nothing (`text/html, application/xhtml+xml, */*`), and is known by that.
+    """
+    liked = dict(_ranges(", ".join(headers.getlist("accept"))))
+    html = _weight(liked, "text/html")
+    other = max(_weight(liked, media_type) for media_type in _OF_PROGRAMS)
+    agent = headers.get("user-agent", "")
+    if html == 0 or html < other or other == 0 or _PROGRAM.search(agent):
+        return html > other == 0
+    is_browser = liked.get("application/xhtml+xml", 0) > 0 or "sec-fetch-mode" in headers
+    return is_browser or (html > other and agent.startswith("Mozilla/"))
+
+
+def _ranges(accept: str) -> Iterator[tuple[str, float]]:
+    """Yield each media range of Accept with its weight, the most liked mention of a range last."""
+    found = []
+    for part in accept.lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        weights = [value for key, _, value in (one.partition("=") for one in parameters) if key.strip() == "q"]
+        found.append(("*/*" if name == "*" else name, _number(weights[0]) if weights else 1.0))
+    yield from sorted(found, key=lambda one: one[1])
+
+
+def _number(weight: str) -> float:
+    """Return a weight; what is none says that the range is not wanted."""
+    try:
+        number = float(weight)
+    except ValueError:
+        return 0.0
+    return min(1.0, max(0.0, number)) if math.isfinite(number) else 0.0
+
+
+def _weight(liked: dict[str, float], media_type: str) -> float:
+    """Return how much a media type is liked, by the most specific range that names it."""
+    ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+    return next((liked[name] for name in ranges if name in liked), 0.0)
