@@ -10,6 +10,7 @@ from pipeline.coercions import rules_of
 from pipeline.config.certificates import certificates_of
 from pipeline.dcmtk import profile, programs
 from pipeline.dcmtk.holes import holes
+from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD
 from pipeline.errors import Configuration, StorestowError
 from pipeline.orders.query import echo
 from pipeline.receiving.door import require_free_port
@@ -157,6 +158,14 @@ def _pacs(settings: Settings, *, peers: bool) -> Iterator[Finding]:
     for program in ("findscu", "movescu" if pacs.retrieve == "move" else "getscu"):
         look = partial(programs.program, settings.programs, program)
         yield from _tried(program, look, f"asks {name}")
+    if pacs.accession_number_length > LONGEST_OF_THE_STANDARD:
+        yield Finding(
+            "accession numbers",
+            "note",
+            f"those of up to {pacs.accession_number_length} characters are asked for; DICOM allows "
+            f"{LONGEST_OF_THE_STANDARD} (SH), and other systems may cut or refuse longer ones: "
+            f"[pacs] accession_number_length = {LONGEST_OF_THE_STANDARD} keeps to it",
+        )
     if peers:
         problem = echo(pacs, settings.programs)
         yield Finding(

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.keys import AETitle, Duration, Host, Name, Port, Table
 from pipeline.config.paths import AbsolutePath
+from pipeline.dicom.accession import LONGEST, LONGEST_OF_THE_STANDARD
 
 
 class PacsTable(Table):
@@ -23,6 +24,7 @@ class PacsTable(Table):
     )
     connect_timeout: Duration = timedelta(seconds=10)
     answer_timeout: Duration = timedelta(seconds=60)  # for each answer to a query
+    accession_number_length: Annotated[int, Field(ge=LONGEST_OF_THE_STANDARD, le=LONGEST)] = LONGEST
 
 
 class ShimTable(Table):

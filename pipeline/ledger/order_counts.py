@@ -18,7 +18,7 @@ class Study:
     """A study of an order as it stands; `series` are (Series Instance UID, Modality, instances or None)."""
 
     study_instance_uid: str
-    accession_number: str
+    accession_numbers: tuple[str, ...]
     series: tuple[tuple[str, str, int | None], ...]
     retrieval: int | None
     expected: int | None
@@ -93,7 +93,8 @@ def _study(look: Connection, link: Any, move: Any, order: Any) -> Study:
     received = retrievals.held_count(look, move.id, [] if is_all else [one[0] for one in series]) if move else 0
     if move is not None and order.ended_at is None and is_all:
         received = max(received, min(move.arrived, must_come or move.arrived))
-    return Study(link.study_instance_uid, link.accession_number, series, link.retrieval, must_come, received)
+    numbers = tuple(link.accession_number.split("\\"))
+    return Study(link.study_instance_uid, numbers, series, link.retrieval, must_come, received)
 
 
 def _stage(order: Any, moves: Sequence[Any]) -> OrderStage:

@@ -203,7 +203,7 @@ order_study = Table(
     METADATA,
     Column("order_id", ForeignKey("orders.id"), primary_key=True),
     Column("study_instance_uid", String, primary_key=True),
-    Column("accession_number", String, nullable=False),
+    Column("accession_number", String, nullable=False),  # of several, joined by backslashes
     Column("retrieval", ForeignKey("retrieval.id"), index=True),
     Column("found_at", Float, nullable=False),
     Column("series", JSON, nullable=False),  # [[Series Instance UID, Modality, instances or null], ...]

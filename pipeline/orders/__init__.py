@@ -47,13 +47,17 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class FoundStudy:
-    """A study the PACS has under an accession number asked for; `instances` is None where it does not say."""
+    """A study the PACS has under an accession number asked for; `instances` is None where it does not say.
+
+    `accession_number` is the first of those it has it under, `accession_numbers` are all.
+    """
 
     study_instance_uid: str
     accession_number: str
     series: int
     modalities: tuple[str, ...]
     instances: int | None
+    accession_numbers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,11 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     if settings.pacs is None:
         raise Configuration("nothing can be retrieved: the configuration has no [pacs]")
     settings.destination_named(destination)
-    wanted = distinct(accessions, at_most=settings.shim.max_accessions)
+    wanted = distinct(
+        accessions,
+        at_most=settings.shim.max_accessions,
+        longest=settings.pacs.accession_number_length,
+    )
     wish = {
         "verb": verb,
         "accessions": list(wanted),
@@ -206,10 +214,11 @@ def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView |
         found=tuple(
             FoundStudy(
                 study.study_instance_uid,
-                study.accession_number,
+                study.accession_numbers[0],
                 len(study.series),
                 tuple(sorted({modality for _, modality, _ in study.series if modality})),
                 study.expected,
+                study.accession_numbers,
             )
             for study in counts.studies
         ),

@@ -5,7 +5,7 @@ only where something is held, the list is asked for first. Killed anywhere, it g
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -43,17 +43,18 @@ def find(number: int, site: Site) -> None:
 def _ask(order: Any, site: Site) -> dict[str, Patient] | None:
     """Enter the studies the PACS has and return whose they are; None where the order has ended over it."""
     accessions = [AccessionNumber(text) for text in order.accessions]
-    answers = query.studies_of(accessions, site.settings, site.spool.run)
+    studies = query.studies_of(accessions, site.settings, site.spool.run)
+    answers = studies.answers
     missing = sorted(set(accessions) - {answer.accession_number for answer in answers})
     with site.ledger.transaction() as change:
-        orders.change_row(change, order.id, missing=missing)
+        orders.change_row(change, order.id, missing=missing, detail=_unknown(missing, studies.unclear))
     if not are_one(answer.patient for answer in answers):
         end(order.id, OrderState.FAILED, site, OrderError.MORE_THAN_ONE_PATIENT, _SEVERAL)
         return None
     if not answers or (missing and not order.missing_allowed):
-        end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, _unknown(missing))
+        end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, _unknown(missing, studies.unclear))
         return None
-    rows = [row for answer in answers if (row := _link(order, answer, site))]
+    rows = [row for some in _by_study(answers) if (row := _link(order, some, site))]
     if not rows:
         nothing = f"there is no series of {', '.join(order.modalities)}"
         end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, nothing)
@@ -67,14 +68,27 @@ def _ask(order: Any, site: Site) -> dict[str, Patient] | None:
 _SEVERAL = "the PACS has studies of more than one patient under these accession numbers; nothing was retrieved"
 
 
-def _unknown(missing: Sequence[str]) -> str:
-    return f"the PACS has no study under {', '.join(missing)}"
+def _unknown(missing: Sequence[AccessionNumber], unclear: Mapping[AccessionNumber, str]) -> str | None:
+    """Return what a person is told of the numbers nothing was found under, None where there are none."""
+    absent = [number for number in missing if number not in unclear]
+    words = [f"the PACS has no study under {', '.join(absent)}"] if absent else []
+    return "; ".join([*words, *(unclear[number] for number in missing if number in unclear)]) or None
 
 
-def _link(order: Any, answer: StudyAnswer, site: Site) -> dict[str, Any] | None:
+def _by_study(answers: Sequence[StudyAnswer]) -> list[list[StudyAnswer]]:
+    """Return the answers about each study: it may have been ordered under several of the numbers."""
+    studies: dict[str, list[StudyAnswer]] = {}
+    for answer in answers:
+        studies.setdefault(answer.study_instance_uid, []).append(answer)
+    return list(studies.values())
+
+
+def _link(order: Any, answers: Sequence[StudyAnswer], site: Site) -> dict[str, Any] | None:
     """Return the row of one study of the order, None where nothing of it is asked for."""
-    series = query.series_of(answer.study_instance_uid, site.settings, site.spool.run)
-    counted = answer.instances
+    study = answers[0].study_instance_uid
+    series = query.series_of(study, site.settings, site.spool.run)
+    figures = [answer.instances for answer in answers if answer.instances is not None]
+    counted = max(figures, default=None)  # a PACS may count those of the number asked for alone
     if order.modalities:
         series = [one for one in series if one.modality in order.modalities]
         counted = _sum(series)
@@ -82,8 +96,8 @@ def _link(order: Any, answer: StudyAnswer, site: Site) -> dict[str, Any] | None:
             return None
     return {
         "order_id": order.id,
-        "study_instance_uid": answer.study_instance_uid,
-        "accession_number": answer.accession_number,
+        "study_instance_uid": study,
+        "accession_number": "\\".join(dict.fromkeys(answer.accession_number for answer in answers)),
         "found_at": time.time(),
         "series": [[one.series_instance_uid, one.modality, one.instances] for one in series],
         "counted": counted if counted is not None else _sum(series),

@@ -107,7 +107,7 @@ def _conclude(number: int, site: Site) -> None:
     elif short:
         end(number, OrderState.PARTIAL, site, *gravest(short))
     elif order.missing:
-        unknown = f"the PACS has no study under {', '.join(order.missing)}; the others were delivered"
+        unknown = f"{order.detail}; the others were delivered"
         end(number, OrderState.PARTIAL, site, OrderError.NO_DATA, unknown)
     elif unsent:
         end(number, OrderState.PARTIAL, site, OrderError.RELAY_INCOMPLETE, _unsent(order, unsent))

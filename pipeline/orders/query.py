@@ -7,20 +7,20 @@ answered only by a final Success.
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from pydicom import Dataset
-from pydicom.datadict import tag_for_keyword
+from pydicom import DataElement, Dataset, config
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from pipeline import dcmtk
 from pipeline.config.order_tables import PacsTable
 from pipeline.dcmtk import Answers
 from pipeline.dicom import part10
-from pipeline.dicom.accession import AccessionNumber
+from pipeline.dicom.accession import AccessionNumber, spellings
 from pipeline.dicom.part10 import Layout, Malformed
 from pipeline.dicom.patient import Patient, patient_in
 from pipeline.dicom.reading import UID
@@ -44,12 +44,27 @@ class Busy(Transient):
 
 @dataclass(frozen=True, slots=True)
 class StudyAnswer:
-    """A study the PACS has; `instances` is what it says it holds of it, None where it does not say."""
+    """A study the PACS has under one of the numbers asked for.
+
+    `accession_number` is as it was asked for; `instances` is what the PACS says it holds of the study, None where
+    it does not say.
+    """
 
     study_instance_uid: str
     accession_number: AccessionNumber
     patient: Patient
     instances: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Studies:
+    """What the PACS has under some accession numbers; `unclear` says why an answer to a number is of no use.
+
+    One study may be there under several of them: one acquisition for two orders (PS3.17 annex J).
+    """
+
+    answers: tuple[StudyAnswer, ...]
+    unclear: Mapping[AccessionNumber, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +76,10 @@ class SeriesAnswer:
     instances: int | None
 
 
-def studies_of(accessions: Sequence[AccessionNumber], settings: Settings, scratch: Path) -> list[StudyAnswer]:
-    """Return every study the PACS has under these accession numbers and no other, each once.
+def studies_of(accessions: Sequence[AccessionNumber], settings: Settings, scratch: Path) -> Studies:
+    """Return every study the PACS has under these accession numbers and no other.
+
+    A number that differs from the one asked for in case or padding only counts where no answer bears that one.
 
     Raises PeerUnavailable where it cannot be asked or does not answer to the end, Busy where it may be later.
     """
@@ -80,17 +97,39 @@ def studies_of(accessions: Sequence[AccessionNumber], settings: Settings, scratc
         )
         for accession in accessions
     ]
-    found: dict[str, StudyAnswer] = {}
+    found: list[StudyAnswer] = []
+    unclear: dict[AccessionNumber, str] = {}
     with _asked(questions, settings, scratch) as answered:
         for accession, answers in zip(accessions, answered, strict=True):
-            said = list(_read(answers))
+            said = [answer for answer in _read(answers) if _uid(answer, "StudyInstanceUID")]
             _require_whole(answers, settings)
-            for answer in said:
-                uid = _uid(answer, "StudyInstanceUID")
-                if uid and _text(answer, "AccessionNumber") == accession:
-                    counted = _number(answer, "NumberOfStudyRelatedInstances")
-                    found.setdefault(uid, StudyAnswer(uid, accession, patient_in(*answer), counted))
-    return list(found.values())
+            known = spellings(accession, (number for answer in said for number in _numbers(answer)))
+            if len(known) == 1:
+                found += [_study(answer, accession) for answer in said if known[0] in _numbers(answer)]
+            elif reason := _unclear(accession, known, said):
+                unclear[accession] = reason
+    return Studies(tuple(found), unclear)
+
+
+def _study(answer: Answer, accession: AccessionNumber) -> StudyAnswer:
+    counted = _number(answer, "NumberOfStudyRelatedInstances")
+    return StudyAnswer(_uid(answer, "StudyInstanceUID"), accession, patient_in(*answer), counted)
+
+
+def _numbers(answer: Answer) -> list[str]:
+    """Return the accession numbers of an answer; some archives put two into one value, with a backslash."""
+    return [number.strip(" \0") for number in _text(answer, "AccessionNumber").split("\\")]
+
+
+def _unclear(accession: AccessionNumber, known: Sequence[str], said: Sequence[Answer]) -> str:
+    """Return why none of the answers to an accession number can be taken, "" where they are of other numbers."""
+    if known:
+        return (
+            f"the PACS spells {accession} in several ways, and it is not clear which is meant: {'; '.join(known)}"
+        )
+    if any(not any(_numbers(answer)) for answer in said):
+        return f"the PACS answers {accession} with a study that bears an empty accession number in its answer"
+    return ""
 
 
 def series_of(study_instance_uid: str, settings: Settings, scratch: Path) -> list[SeriesAnswer]:
@@ -149,7 +188,10 @@ def _identifier(level: str, **keys: str) -> Dataset:
     identifier = Dataset()
     identifier.QueryRetrieveLevel = level
     for keyword, value in keys.items():
-        setattr(identifier, keyword, value)
+        tag = tag_for_keyword(keyword)
+        assert tag is not None
+        # an accession number may be longer than its VR allows: the archive is asked all the same
+        identifier.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE))
     return identifier
 
 

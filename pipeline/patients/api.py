@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.config import secret
 from pipeline.config.order_tables import PatientsTable
-from pipeline.dicom.accession import AccessionNumber
+from pipeline.dicom.accession import AccessionNumber, spellings
 from pipeline.dicomweb.auth import NoAuth
 from pipeline.dicomweb.door import Door, Reply, Waits
 from pipeline.errors import StorestowError
@@ -66,7 +66,8 @@ def _person(accession: AccessionNumber, reply: Reply) -> Person:
         raise PatientsUnavailable("the patient API answers 200 without JSON") from error
     if not isinstance(body, dict):
         raise PatientsUnavailable("the patient API answers 200 with JSON that is no object")
-    if text_or_none(body.get("accession_number")) not in {None, str(accession)}:
+    said = text_or_none(body.get("accession_number"))
+    if said is not None and not spellings(accession, [said]):
         raise PatientsUnavailable("the patient API answers about another accession number than it was asked for")
     return Person(accession, **{field: text_or_none(body.get(field)) for field in FIELDS})
 

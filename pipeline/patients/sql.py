@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from pipeline.config import secret
 from pipeline.config.order_tables import PatientQueryTable, PatientsTable
-from pipeline.dicom.accession import AccessionNumber
+from pipeline.dicom.accession import AccessionNumber, spellings
 from pipeline.errors import Configuration
 from pipeline.patients import (
     FIELDS,
@@ -74,8 +74,14 @@ class SqlPatients(Patients):
 
 
 def _of(accession: AccessionNumber, rows: list[dict[str, str | None]]) -> list[dict[str, str | None]]:
-    """Leave out rows of another accession number: to some databases a1 equals A1, and blanks are nothing."""
-    return [row for row in rows if row.get("accession_number", accession) == accession]
+    """Leave out rows of another accession number; raises PatientUnknown where nobody can tell which is meant.
+
+    To some databases a1 equals A1, and blanks are nothing.
+    """
+    known = spellings(accession, (row.get("accession_number", accession) or "" for row in rows))
+    if len(known) > 1:
+        raise PatientUnknown(f"the database spells the accession number in several ways: {', '.join(known)}")
+    return [row for row in rows if row.get("accession_number", accession) in known]
 
 
 def _together(rows: list[dict[str, str | None]]) -> dict[str, str | None]:

@@ -18,6 +18,6 @@ async def by_accession(request: Request) -> Response:
         raise Refusal(UNAUTHORIZED, "patient data is served with a key only, and the site has none")
     if site.settings.patients.kind != "sql":
         raise Refusal(kind_of(OrderError.NOT_CONFIGURED), '[patients] kind is not "sql"')
-    (accession,) = accessions_of(request.query_params.multi_items(), at_most=1)
+    (accession,) = accessions_of(request.query_params.multi_items(), site.settings, at_most=1)
     person = await ask(site.people.person, accession, must_be_fresh=True)
     return json(person.as_json())

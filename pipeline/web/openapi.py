@@ -16,7 +16,7 @@ _SUMMARIES = {
 }
 _MODALITIES = "^[A-Z0-9_]{1,16}(,[A-Z0-9_]{1,16}){0,19}$"
 _TEXT: dict[str, Any] = {"type": "string"}
-_ONE = r"[!-)+\-->@-\[\]-~]{1,16}"  # PS3.5 6.2, SH, without * ? backslash and comma
+_ONE = r"[!-)+\-->@-\[\]-~]{1,64}"  # printable ASCII without * ? backslash and comma
 _NUMBERS = f"^{_ONE}(,{_ONE}){{0,19}}$"
 _COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 _OLD_LINK = "An address of the programs this one replaces; it means the same."

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import OrderView
 from pipeline.web.answers import arrived, served
@@ -108,7 +109,7 @@ def _working(view: OrderView, words: Words) -> Page:
         mood="working",
         steps=_steps(view, words, behind, "current"),
         accessions=view.accessions,
-        lines=(*_found(view, words), *_received(view, words), *_ahead(view, words)),
+        lines=(*_found(view, words), *_received(view, words), *_ahead(view, words), *_long(view, words)),
         progress=_progress(view),
         technical=view.detail or "",
         refresh=REFRESH_SECONDS,
@@ -128,6 +129,7 @@ def _served(view: OrderView, words: Words, patient_name: str, address: str) -> P
         lines.append(words.say("count.sent_at", time=time.strftime("%H:%M", time.localtime(view.ended_at))))
     if view.late:
         lines.append(words.count("count.late", view.late))
+    lines += _long(view, words)
     is_gone = kind == "download" and view.result is None
     return Page(
         title=words.say(f"page.title_{kind}"),
@@ -175,7 +177,13 @@ def _failed(view: OrderView, words: Words, address: str) -> Page:
         steps=_steps(view, words, _FAILED_AT.get(error, 0), "failed"),
         accessions=view.accessions,
         advice=words.say(f"wrong.{key}_advice"),
-        lines=(*_found(view, words), *_received(view, words), *_shortcomings(view, words), *_sent(view, words)),
+        lines=(
+            *_found(view, words),
+            *_received(view, words),
+            *_shortcomings(view, words),
+            *_sent(view, words),
+            *_long(view, words),
+        ),
         progress=_progress(view) if view.received and _FAILED_AT.get(error) == 2 else None,
         buttons=_remedies(view, words, error),
         technical=": ".join(filter(None, (view.error, view.detail))),
@@ -242,6 +250,12 @@ def _ahead(view: OrderView, words: Words) -> list[str]:
     if view.place_in_queue is None:
         return []
     return [words.count("count.ahead", view.place_in_queue) if view.place_in_queue else words.say("count.next")]
+
+
+def _long(view: OrderView, words: Words) -> list[str]:
+    """Note numbers that are longer than the standard has them: another system may cut or refuse them."""
+    numbers = [one for one in view.accessions if len(one) > LONGEST_OF_THE_STANDARD]
+    return [words.say("count.long")] if numbers else []
 
 
 def _shortcomings(view: OrderView, words: Words) -> list[str]:

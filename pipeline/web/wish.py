@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypedDict
 
-from pipeline.dicom.accession import AccessionNumber, InvalidAccession, distinct
+from pipeline.dicom.accession import LONGEST, AccessionNumber, InvalidAccession, distinct
 from pipeline.model import OrderError
 from pipeline.site.settings import Settings
 from pipeline.web.refusal import INVALID_ACCESSION, INVALID_DESTINATION, INVALID_PARAMETER, Refusal, kind_of
@@ -59,7 +59,7 @@ def wish_of(verb: Verb, parameters: Parameters, settings: Settings) -> Wish:
     """Return what the parameters ask for; raises Refusal saying which one is wrong."""
     return Wish(
         verb=verb,
-        accessions=accessions_of(parameters, at_most=settings.shim.max_accessions),
+        accessions=accessions_of(parameters, settings, at_most=settings.shim.max_accessions),
         destination=_destination(verb, parameters, settings),
         modalities=_modalities(parameters),
         container=_container(parameters) if verb.makes_a_file else "",
@@ -84,14 +84,16 @@ def allowances(parameters: Parameters) -> Allowances:
     }
 
 
-def accessions_of(parameters: Parameters, *, at_most: int) -> tuple[AccessionNumber, ...]:
+def accessions_of(parameters: Parameters, settings: Settings, *, at_most: int) -> tuple[AccessionNumber, ...]:
     """Return the accession numbers of either spelling; given twice, a link means we do not know what."""
     given = [value for name, value in parameters if name in SPELLINGS]
     if len(given) > 1:
         raise Refusal(INVALID_ACCESSION, "accession_number is given more than once; write a list with commas")
     parts = (given[0] if given else "").split(",")
+    longest = settings.pacs.accession_number_length if settings.pacs else LONGEST
     try:
-        return distinct([_parsed(part, place, len(parts)) for place, part in enumerate(parts, 1)], at_most=at_most)
+        parsed = [_parsed(part, place, len(parts)) for place, part in enumerate(parts, 1)]
+        return distinct(parsed, at_most=at_most, longest=longest)
     except InvalidAccession as error:
         raise Refusal(INVALID_ACCESSION, str(error)) from error
 

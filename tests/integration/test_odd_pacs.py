@@ -1,6 +1,9 @@
 """Orders against a PACS that lies, fails or falls silent: what counts is what came."""
 
+import copy
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from archives import study
@@ -89,6 +92,87 @@ def test_a_pacs_that_ignores_the_key_gives_only_what_was_asked_for(site, pacs, a
     view = site.order(accession)
     assert outcome(view) == (OrderState.DONE, None, 3, 3, 3)
     assert {one.accession_number for one in view.found} == {accession}
+
+
+def respelled(*numbers: str):
+    """Answers of a PACS that finds the study by other spellings, and answers by these."""
+
+    def find(pacs: OddPacs, identifier):
+        for status, answer in OddPacs.answers(pacs, identifier):
+            for number in numbers if identifier.QueryRetrieveLevel == "STUDY" else (None,):
+                if number is not None:
+                    answer.AccessionNumber = number
+                yield status, answer
+
+    return find
+
+
+@pytest.mark.parametrize(
+    ("answered", "done"),
+    [
+        (("{n} ",), True),
+        (("{N}",), True),
+        (("X9\\{n}",), True),
+        (("{N}", "{n}"), True),
+        (("{N}", "{N} "), True),
+        (("{n}0",), False),
+    ],
+)
+def test_a_study_is_found_by_its_number_however_that_is_spelled(site, pacs, accession, answered, done):
+    number = accession.lower()
+    pacs.hold(*study(Path(tempfile.mkdtemp()), number))
+    pacs.find = respelled(*(one.format(n=number, N=number.upper()) for one in answered))
+    view = site.order(number)
+    assert (view.state == OrderState.DONE) is done, view
+    assert {one.accession_number for one in view.found} == ({number} if done else set())
+
+
+def test_of_two_other_spellings_neither_is_taken_and_both_are_named(site, pacs, tmp_path):
+    pacs.hold(*study(tmp_path, "Two-a"))
+    pacs.find = respelled("TWO-A", "two-A")
+    view = site.order("Two-a")
+    assert outcome(view)[:2] == (OrderState.FAILED, OrderError.NO_DATA)
+    assert "TWO-A; two-A" in (view.detail or "")
+    assert not pacs.moves
+
+
+def test_an_answer_without_a_number_is_said_as_that(site, pacs, accession):
+    pacs.find = respelled("")
+    view = site.order(accession)
+    assert outcome(view)[:2] == (OrderState.FAILED, OrderError.NO_DATA)
+    assert "bears an empty accession number" in (view.detail or "")
+    assert "has no study" not in (view.detail or "")
+
+
+def test_one_study_under_two_numbers_is_delivered_once(site, pacs, accession, tmp_path):
+    uid = next(uid for uid, some in pacs.holdings.items() if some[0].AccessionNumber == accession)
+    other = accession + "B"
+    pacs.hold(*study(tmp_path / "other", other, uid=uid, instances=2))
+    view = site.order(accession, other)
+    assert outcome(view) == (OrderState.DONE, None, 5, 5, 5)
+    assert [one.accession_numbers for one in view.found] == [(accession, other)]
+    assert (len(pacs.moves), view.missing) == (1, ())
+
+
+def test_two_patients_in_the_answers_about_one_study_are_refused(site, pacs, accession):
+    def find(pacs: OddPacs, identifier):
+        for status, answer in OddPacs.answers(pacs, identifier):
+            yield status, answer
+            if identifier.QueryRetrieveLevel == "STUDY":
+                other = copy.deepcopy(answer)
+                other.PatientID = "P2"
+                yield status, other
+
+    pacs.find = find
+    assert outcome(site.order(accession))[:2] == (OrderState.FAILED, OrderError.MORE_THAN_ONE_PATIENT)
+    assert not pacs.moves
+
+
+@pytest.mark.filterwarnings("ignore:The value length")  # of the PACS of the test, which holds and answers it
+def test_a_number_longer_than_its_vr_is_asked_for_as_it_is(site, pacs, tmp_path):
+    number = "RAD-2026-000004711-" + "7" * 45
+    pacs.hold(*study(tmp_path, number))
+    assert outcome(site.order(number)) == (OrderState.DONE, None, 3, 3, 3)
 
 
 def test_a_query_that_fails_is_a_pacs_out_of_reach(site, pacs, accession):

@@ -1,5 +1,6 @@
 """[patients]: the study, an API of the HIS, or its tables say what a patient is called; nobody keeps it."""
 
+import contextlib
 import http.server
 import json
 import logging
@@ -296,8 +297,26 @@ def test_a_row_of_another_number_is_not_taken_for_ours(databases):
     first = databases["query"][0]
     first["select"] = "SELECT * FROM pacs_result_series WHERE accession_number = :accession_number COLLATE NOCASE"
     with pytest.raises(PatientUnknown):
-        sql(databases, "b2")
+        sql(databases, "b22")
     assert sql(databases, "B2").patient_name == "O'BRIEN"
+
+
+def test_a_row_whose_number_differs_in_case_only_is_ours_as_long_as_there_is_one_spelling(databases, tmp_path):
+    first = databases["query"][0]
+    first["select"] = "SELECT * FROM pacs_result_series WHERE accession_number = :accession_number COLLATE NOCASE"
+    person = sql(databases, "b2")
+    assert (person.accession_number, person.patient_name) == ("b2", "O'BRIEN")
+    with contextlib.closing(sqlite3.connect(tmp_path / "results.db")) as results, results:
+        rows = [("Xy7", "4711"), ("XY7", "0815")]
+        results.executemany("INSERT INTO pacs_result_series VALUES (?, ?, null, 'CT', null)", rows)
+    assert sql(databases, "Xy7").patient_name == "PEREZ JUAN"
+    with pytest.raises(PatientUnknown, match="several ways: XY7, Xy7"):
+        sql(databases, "xy7")
+
+
+def test_an_api_that_spells_the_number_in_another_case_answers_about_it(api):
+    api.answers = [(200, {"accession_number": "a1 ", "patient_name": "PEREZ JUAN"})]
+    assert asked(api.table()).accession_number == "A1"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,14 @@ def test_both_spellings_mean_the_same_for_every_link(settings, verb, spelling):
     assert wish_of(verb, [(spelling, "A1, B2 ,A1")], settings).accessions == ("A1", "B2")
 
 
+def test_a_site_that_keeps_to_the_standard_refuses_longer_numbers(settings):
+    asked = [("accession_number", "RAD-2026-00004711-2")]
+    assert wish_of(Verb.PRINT, asked, settings).accessions == ("RAD-2026-00004711-2",)
+    pacs = settings.pacs.model_copy(update={"accession_number_length": 16})
+    refused = refusal(Verb.PRINT, asked, settings.model_copy(update={"pacs": pacs}))
+    assert (refused.kind.status, "at most 16 characters" in refused.detail) == (400, True)
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -35,7 +43,7 @@ def test_both_spellings_mean_the_same_for_every_link(settings, verb, spelling):
         [("accession_number", "A\\B")],
         [("accession_number", "A\nB")],
         [("accession_number", "A\0")],
-        [("accession_number", "x" * 17)],
+        [("accession_number", "x" * 65)],
         [("accession_number", "Ñ1")],
         [("accession_number", ",".join(f"A{n}" for n in range(21)))],
         [("accession_number", "A"), ("accession_numbers", "B")],

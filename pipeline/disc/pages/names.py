@@ -8,7 +8,7 @@ from datetime import datetime
 
 from pipeline.disc.model import Patient, StudyOnDisc
 
-LONGEST_PART = 60  # of one value in a file name
+LONGEST_PART = 64  # of one value in a file name: the longest accession number
 LONGEST = 120  # of a file name without its suffix: some file systems and mail programs take no more
 FIELDS = ("accession", "patient_name", "study_instance_uid", "date")
 _LETTERS = str.maketrans(
