@@ -14,7 +14,6 @@ from pipeline.processes.interruption import ended_by_signals
 
 if TYPE_CHECKING:
     from pipeline.disc.model import Container, Source
-    from pipeline.site.settings import ProgramsTable
 
 _PASS_PHRASE = "STORESTOW_PASS_PHRASE"  # noqa: S105  # the variable's name
 
@@ -82,7 +81,7 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
         sets=as_set,
         allow_several_patients=several_patients,
         allow_no_patient_id=no_patient_id,
-        programs=_programs(),
+        **_of_the_site(),
     )
     try:
         with ended_by_signals(), printing.progress() as progress:
@@ -136,13 +135,14 @@ def _pass_phrase(*, is_new: bool = False) -> str:
         raise
 
 
-def _programs() -> "ProgramsTable":
-    """Return [programs] of the site, if there is one: a disc can be made where no site is configured."""
-    from pipeline.site.settings import DEFAULT_FILES, ProgramsTable, load  # noqa: PLC0415
+def _of_the_site() -> dict[str, Any]:
+    """Return what the site says of all discs, if there is one: a disc can be made where no site is configured."""
+    from pipeline.site.settings import DEFAULT_FILES, load  # noqa: PLC0415
 
     if Chosen.site is None and not any(file.exists() for file in DEFAULT_FILES):
-        return ProgramsTable()
-    return load(Chosen.site).programs
+        return {}
+    settings = load(Chosen.site)
+    return {"programs": settings.programs, "placeholders": settings.site.placeholder_ids}
 
 
 def _container(output: Path) -> "Container":

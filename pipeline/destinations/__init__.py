@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, field_validator
 
 from pipeline.config.program_tables import ProgramsTable
 from pipeline.dicom import encodings
+from pipeline.dicom.same_patient import PLACEHOLDERS
 from pipeline.model import Consignment, Receipt
 
 
@@ -29,15 +30,22 @@ class Destination(BaseModel):
     slots: int = 1  # deliveries at once
 
     _programs: ProgramsTable | None = PrivateAttr(default=None)
+    _placeholders: tuple[str, ...] = PrivateAttr(default=PLACEHOLDERS)
 
     def model_post_init(self, context: Any) -> None:
         """Take what the configuration hands on besides the destination's own table."""
         self._programs = (context or {}).get("programs")
+        self._placeholders = (context or {}).get("placeholders", PLACEHOLDERS)
 
     @property
     def programs(self) -> ProgramsTable:
         """Return [programs]: where the site has the external programs a destination may call."""
         return self._programs or ProgramsTable()
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """Return [site] placeholder_ids: the Patient IDs that prove nothing."""
+        return self._placeholders
 
     @field_validator("encode")
     @classmethod
@@ -77,13 +85,17 @@ def kinds() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def from_table(table: Any, programs: ProgramsTable | None = None) -> Destination:
+def from_table(
+    table: Any, programs: ProgramsTable | None = None, placeholders: tuple[str, ...] = PLACEHOLDERS
+) -> Destination:
     """Return the destination a [[destination]] table describes; raises ValueError naming the key."""
     if isinstance(table, Destination):
         return table
     if not isinstance(table, dict):
         raise ValueError("a [[destination]] is a table")  # noqa: TRY004  # pydantic turns ValueError into a finding
-    return model_of(table.get("kind")).model_validate(table, context={"programs": programs})
+    return model_of(table.get("kind")).model_validate(
+        table, context={"programs": programs, "placeholders": placeholders}
+    )
 
 
 def model_of(kind: object) -> type[Destination]:

@@ -62,6 +62,8 @@ class IsoDestination(Destination):
             viewer_at=self.viewer_at,
             contact=self.contact,
             sets=self.sets,
+            allow_no_patient_id=True,  # the study says whose it is, by name and birth date
+            placeholders=self.placeholders,
             programs=self.programs,
         )
 

@@ -19,13 +19,15 @@ class Difference:
     """Name one patient attribute that differs, and which accession numbers stand on each side.
 
     `values` are for the page of the person who asked, never for a log line or a message; nor is `examples`, one
-    file of each side, whose name may be a person's.
+    file of each side, whose name may be a person's. `is_unproven`: they need not differ, but a Patient ID is empty
+    or a placeholder, and nothing else shows that they are of one patient.
     """
 
     attribute: str
     accession_numbers: tuple[tuple[str, ...], ...]
     values: tuple[str, ...]
     examples: tuple[Path, ...] = ()
+    is_unproven: bool = False
 
 
 class SeveralPatients(NoDisc):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.dicom.part10 import EXPLICIT_VR_LITTLE_ENDIAN
+from pipeline.dicom.same_patient import PLACEHOLDERS
 from pipeline.model import InstanceKey
 from pipeline.site.settings import ProgramsTable
 
@@ -111,6 +112,7 @@ class DiscOptions:
     contact: str = ""
     allow_several_patients: bool = False
     allow_no_patient_id: bool = False
+    placeholders: tuple[str, ...] = PLACEHOLDERS  # Patient IDs that prove nothing
     programs: ProgramsTable = field(default_factory=ProgramsTable)
     sets: bool = False
     capacity_bytes: int | None = None

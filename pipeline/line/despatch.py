@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline import schedule
 from pipeline.destinations import Destination
+from pipeline.disc.errors import SeveralPatients
 from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import companions, deliveries, lacking, order_counts, orders
@@ -168,7 +169,7 @@ def _retry_after(error: StorestowError | None) -> float | None:
 def error_of(counts: dict[str, int], error: StorestowError | None, destination: Destination) -> OrderError:
     """Return what a refused delivery means for its order; pure."""
     if destination.makes_file:
-        return OrderError.DISC_FAILED
+        return OrderError.MORE_THAN_ONE_PATIENT if isinstance(error, SeveralPatients) else OrderError.DISC_FAILED
     if any(counts.get(state) for state in ARRIVED):
         return OrderError.RELAY_INCOMPLETE
     return OrderError.PUBLISHER_UNREACHABLE if isinstance(error, PeerUnavailable) else OrderError.RELAY_FAILED

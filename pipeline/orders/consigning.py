@@ -5,6 +5,7 @@ answer a query for one patient and send another's images, and no disc or print o
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
-from pipeline.dicom.patient import are_one
+from pipeline.dicom.patient import Patient
+from pipeline.dicom.same_patient import judge
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm
 from pipeline.ledger import arrivals, deliveries, orders, retrievals, sharing
@@ -61,7 +63,8 @@ def consign(number: int, site: Site) -> None:
         end(number, OrderState.FAILED, site, OrderError.RELAY_FAILED, _other_content(load))
         return
     ready = _prepared(load, destination, site)
-    if (order.verb != SEND_VERB or destination.makes_file) and not _are_of_one_patient(ready):
+    is_one_patients = order.verb != SEND_VERB or destination.makes_file
+    if not _are_of_one_patient(load, ready, site, of_each_study=not is_one_patients):
         end(number, OrderState.FAILED, site, OrderError.MORE_THAN_ONE_PATIENT, SEVERAL)
         return
     reached("order-prepared")
@@ -179,10 +182,17 @@ def _prepared(load: Load, destination: Destination, site: Site) -> dict[int, Ide
     return ready
 
 
-def _are_of_one_patient(ready: Mapping[int, Identified | Exception]) -> bool:
-    """Tell whether all known patients may be one; an instance that names nobody is of its study's patient."""
-    patients = {answer.patient for answer in ready.values() if isinstance(answer, Identified)}
-    return are_one(patient for patient in patients if patient.is_known)
+def _are_of_one_patient(
+    load: Load, ready: Mapping[int, Identified | Exception], site: Site, *, of_each_study: bool
+) -> bool:
+    """Tell whether everything, or at least everything `of_each_study`, may be one patient's."""
+    studies: dict[str, list[tuple[str, Patient]]] = defaultdict(list)
+    for row in load.rows:
+        if isinstance(answer := ready[row.id], Identified):
+            group = row.study_instance_uid if of_each_study else ""
+            studies[group].append((row.study_instance_uid, answer.patient))
+    placeholders = site.settings.site.placeholder_ids
+    return all(judge(said, placeholders).is_one for said in studies.values())
 
 
 def _pin(

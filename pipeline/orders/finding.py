@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from pipeline.dicom.accession import AccessionNumber
-from pipeline.dicom.patient import Patient, are_one
+from pipeline.dicom.patient import Patient
+from pipeline.dicom.same_patient import judge
 from pipeline.errors import PeerUnavailable
 from pipeline.ledger import orders, retrievals
 from pipeline.ledger.retrievals import Key
@@ -48,7 +49,8 @@ def _ask(order: Any, site: Site) -> dict[str, Patient] | None:
     missing = sorted(set(accessions) - {answer.accession_number for answer in answers})
     with site.ledger.transaction() as change:
         orders.change_row(change, order.id, missing=missing, detail=_unknown(missing, studies.unclear))
-    if not are_one(answer.patient for answer in answers):
+    said = [(answer.study_instance_uid, answer.patient) for answer in answers]
+    if not judge(said, site.settings.site.placeholder_ids).is_one:
         end(order.id, OrderState.FAILED, site, OrderError.MORE_THAN_ONE_PATIENT, _SEVERAL)
         return None
     if not answers or (missing and not order.missing_allowed):

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.dicom.part10 import Malformed
 from pipeline.dicom.patient import Patient, patient_in
 from pipeline.dicom.reading import data_set_of
+from pipeline.dicom.same_patient import compare
 from pipeline.ledger import retrievals
 from pipeline.ledger.retrievals import Key
 from pipeline.site.site import Site
@@ -45,6 +46,9 @@ def _is_of(patient: Patient, row: Any, site: Site) -> bool:
         return False
     try:
         with data_set_of(path, site.spool.run) as (data, layout):
-            return patient_in(data, layout).may_be(patient)
+            found = patient_in(data, layout)
     except (Malformed, OSError):
         return False
+    placeholders = site.settings.site.placeholder_ids
+    compared = compare(found, patient, placeholders, is_same_study=True, ignores_case=True)
+    return found.is_known and patient.is_known and not compared.differs

@@ -24,6 +24,7 @@ from pipeline.config.program_tables import ProgramsTable
 from pipeline.config.receiver_tables import ReceiverTable, TlsTable
 from pipeline.config.units import parse_size
 from pipeline.destinations import Destination
+from pipeline.dicom.same_patient import PLACEHOLDERS
 from pipeline.errors import Configuration
 
 __all__ = [
@@ -66,6 +67,7 @@ class SiteTable(Table):
     default_coercions: Literal["empty", "always", "off"] = "empty"
     alarm_below: Space = 5 << 30  # bytes free in the spool; 0 = never
     refuse_below: Space = 1 << 30
+    placeholder_ids: tuple[str, ...] = PLACEHOLDERS  # Patient IDs that prove nothing; 0 stands for zeros only
 
     @field_validator("spool")
     @classmethod
@@ -99,7 +101,9 @@ class CoercionTable(Table):
 
 
 def _destination(table: Any, info: ValidationInfo) -> Destination:
-    return destinations.from_table(table, info.data.get("programs"))
+    site = info.data.get("site")
+    placeholders = site.placeholder_ids if site else PLACEHOLDERS
+    return destinations.from_table(table, info.data.get("programs"), placeholders)
 
 
 class Settings(Table):

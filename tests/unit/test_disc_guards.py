@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.dicom.person_names import comparable_name
 from pipeline.disc.errors import NoPatientID, SeveralPatients
 from pipeline.disc.objects import records
 from pipeline.disc.objects.entry import Entry
-from pipeline.disc.objects.guards import check_patient, comparable_name
+from pipeline.disc.objects.guards import check_patient
 from pipeline.model import InstanceKey
 
 
@@ -93,11 +94,33 @@ def test_an_object_without_patient_id_is_refused_unless_allowed():
     check_patient(nameless[1:], allow_no_patient_id=True)
 
 
-def test_objects_with_and_without_patient_id_are_not_of_one_patient_whatever_is_allowed():
+def test_an_object_without_patient_id_that_is_allowed_is_of_the_patient_its_study_names_or_refused():
     mixed = [entry(1), entry(2, patient_id="", accession="B2")]
     for several in (False, True):
-        with pytest.raises(NoPatientID, match=r"1 of 2 .*and the others have one.*accession B2"):
-            check_patient(mixed, allow_no_patient_id=True, allow_several_patients=several)
+        assert check_patient(mixed, allow_no_patient_id=True, allow_several_patients=several).is_by_name
+        another = [*mixed, entry(3, patient_id="", name="Roe^R")]
+        with pytest.raises(SeveralPatients, match="Patient's Name"):
+            check_patient(another, allow_no_patient_id=True, allow_several_patients=several)
+
+
+@pytest.mark.parametrize("placeholder", ["", "W/I", "0000", "SIN DNI"])
+def test_two_studies_under_a_placeholder_are_one_patient_s_only_by_name_and_birth_date(placeholder):
+    def of(*others, **more):
+        entries = [entry(1, patient_id=placeholder, **more)]
+        entries += [entry(2, patient_id=placeholder, study="1.2.2", accession="B2", **other) for other in others]
+        return check_patient(entries, placeholders=("0", "w/i", "SIN DNI"), allow_no_patient_id=True)
+
+    assert of({}).is_by_name
+    for other, more in (
+        ({"birth_date": ""}, {}),
+        ({"birth_date": ""}, {"birth_date": ""}),
+        ({"name": "Roe^R"}, {}),
+    ):
+        with pytest.raises(SeveralPatients, match="Patient ID of accession A1 and accession B2 does not prove"):
+            of(other, **more)
+
+
+def test_objects_with_and_without_patient_id_in_two_studies_may_be_two_patients_where_that_is_allowed():
     apart = [entry(1), entry(2, patient_id="", study="1.2.2")]
     check_patient(apart, allow_no_patient_id=True, allow_several_patients=True)
 
@@ -120,7 +143,7 @@ def test_the_same_name_in_two_character_sets_is_one_patient():
 
 def test_names_without_romanised_group_are_compared_too():
     with pytest.raises(SeveralPatients):
-        check_patient([entry(1, name="Петров^Иван"), entry(2, name="Сидоров^Иван")])
+        check_patient([entry(1, name="Петров^Иван"), entry(2, name="Сидоров^Пётр")])
 
 
 @pytest.mark.parametrize(

@@ -1,53 +1,14 @@
-"""Whose images these are: one patient unless something speaks against it."""
+"""What an instance or an answer says of its patient is read in its own character set."""
 
 import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
 
-from pipeline.dicom.patient import Patient, are_one, patient_in
+from pipeline.dicom.patient import Patient, patient_in
 from pipeline.dicom.reading import data_set_of
+from pipeline.dicom.same_patient import compare
 from pipeline.orders.query import write_identifiers
-
-ANN = Patient("p1", "", "19700101", "doe^ann")
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        ANN,
-        Patient("p1", "hospital", "19700101", "doe^ann"),
-        Patient("p1", "", "", ""),
-        Patient("p1", "", "19700101", "doe-smith^ann"),  # names change and are misspelt
-        Patient("", "", "19700101", "doe^ann"),
-    ],
-)
-def test_nothing_speaks_against_one_patient(other):
-    assert are_one([ANN, other])
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        Patient("p2", "", "19700101", "doe^ann"),
-        Patient("p1", "", "19710101", "doe^ann"),
-        Patient("", "", "19700101", "doe^bob"),
-        Patient(),
-    ],
-)
-def test_something_speaks_against_one_patient(other):
-    assert not are_one([ANN, other])
-
-
-def test_two_issuers_are_two_patients_although_each_may_be_a_third():
-    here, there = Patient("p1", "here"), Patient("p1", "there")
-    assert are_one([here, Patient("p1")])
-    assert not are_one([here, Patient("p1"), there])
-
-
-def test_one_study_of_somebody_unknown_is_of_one_patient():
-    assert are_one([Patient()])
-    assert are_one([])
 
 
 def test_an_answer_and_a_file_name_the_same_patient_whatever_their_character_sets(tmp_path):
@@ -65,4 +26,26 @@ def test_an_answer_and_a_file_name_the_same_patient_whatever_their_character_set
         dataset.save_as(path)
         with data_set_of(path) as (data, layout):
             found = patient_in(data, layout)
-        assert found == asked_for == Patient("ñandú-7", "", "", "ñandú^ana")
+        assert found == Patient("ñandú-7", "", "", "Ñandú^Ana")
+        assert asked_for == Patient("ÑANDÚ-7", "", "", "Ñandú^Ana")
+        assert not compare(found, asked_for, is_same_study=True, ignores_case=True).differs
+
+
+@pytest.mark.parametrize(
+    ("raw", "character_set", "name"),
+    [
+        (b"M\xdcLLER^J\xd6RG", "ISO_IR 100", "MÜLLER^JÖRG"),
+        (b"M\xdcLLER^J\xd6RG", "", "MÜLLER^JÖRG"),
+        ("MÜLLER^JÖRG".encode(), "", "MÜLLER^JÖRG"),
+        (b"\xc9^A^^= ", "ISO_IR 100", "É^A"),
+    ],
+)
+def test_a_name_is_read_although_its_character_set_is_not_declared(raw, character_set, name):
+    assert Patient.read(b" 7 ", b"", b"", raw, character_set) == Patient("7", "", "", name)
+
+
+@pytest.mark.parametrize(
+    ("raw", "date"), [(b"1970.01.01", "19700101"), (b"1970-01-01", "19700101"), (b"00000000", "")]
+)
+def test_a_birth_date_has_no_separators_and_zeros_are_none(raw, date):
+    assert Patient.read(b"", b"", raw, b"", "").birth_date == date

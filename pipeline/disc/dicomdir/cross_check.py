@@ -1,14 +1,16 @@
 """Hold a record of the DICOMDIR against the file it points to: no validator does (docs/adr/0006-disc.md)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from pipeline.dicom.attributes.character_sets import CharacterSet, reads_as_utf_8
+from pipeline.dicom.patient import Patient
+from pipeline.dicom.same_patient import PLACEHOLDERS, compare
 from pipeline.disc.formats.claims import Claims
 from pipeline.disc.formats.directory import Above, Listed
-from pipeline.disc.objects.guards import UNKNOWN_PATIENT_ID, Identity, comparable_name
+from pipeline.disc.objects.guards import UNKNOWN_PATIENT_ID, WORDS
 
 
-def mismatches(listed: Listed, claims: Claims) -> Iterator[str]:
+def mismatches(listed: Listed, claims: Claims, placeholders: tuple[str, ...] = PLACEHOLDERS) -> Iterator[str]:
     """Yield the name of every attribute in which the record, or one above it, and the file disagree."""
     pairs = (
         ("SOP Class UID", listed.sop_class_uid, claims.sop_class_uid),
@@ -22,7 +24,7 @@ def mismatches(listed: Listed, claims: Claims) -> Iterator[str]:
     for name, said, found in pairs:
         if said != found:
             yield name
-    yield from _of_the_patient(listed, claims)
+    yield from _of_the_patient(listed, claims, placeholders)
 
 
 def stands_in(listed: Listed, claims: Claims) -> bool:
@@ -30,31 +32,15 @@ def stands_in(listed: Listed, claims: Claims) -> bool:
     return listed.above.patient_id == UNKNOWN_PATIENT_ID.encode() and not claims.patient_id
 
 
-def identity_of(told: Claims | Above) -> Identity:
+def patient_of(told: Claims | Above) -> Patient:
     """Return whose an object says it is, or a record: the same may be in Latin-1 here and in UTF-8 there."""
-    return Identity(
-        patient_id=_text(told.patient_id, told.character_set),
-        issuer=_text(told.issuer, told.character_set),
-        name=comparable_name(_text(told.patient_name, told.character_set)),
-        birth_date=told.birth_date.decode("latin-1").replace(".", ""),  # as written before DICOM 3.0
-    )
+    character_set = told.character_set.decode("latin-1")
+    return Patient.read(told.patient_id, told.issuer, told.birth_date, told.patient_name, character_set)
 
 
-def _of_the_patient(listed: Listed, claims: Claims) -> Iterator[str]:
-    """Yield what the PATIENT record says otherwise; as for the guard, what is empty contradicts nothing."""
-    said, found = identity_of(listed.above), identity_of(claims)
-    if said.patient_id != found.patient_id and not stands_in(listed, claims):
-        yield "Patient ID"
-    pairs = (
-        ("Patient's Name", said.name, found.name),
-        ("Issuer of Patient ID", said.issuer, found.issuer),
-        ("Patient's Birth Date", said.birth_date, found.birth_date),
-    )
-    yield from (name for name, one, other in pairs if one and other and one != other)
-
-
-def _text(raw: bytes, character_set: bytes) -> str:
-    try:
-        return CharacterSet.of(character_set.decode("latin-1")).decode(raw, "PN").strip(" \0")
-    except UnicodeDecodeError:
-        return raw.decode("utf-8" if reads_as_utf_8(raw) else "ascii", errors="backslashreplace")
+def _of_the_patient(listed: Listed, claims: Claims, placeholders: tuple[str, ...]) -> Iterator[str]:
+    """Yield in what the PATIENT record names another person than the object, by the rule for all that leaves."""
+    said, found = patient_of(listed.above), patient_of(claims)
+    if stands_in(listed, claims):
+        said = replace(said, identifier="")
+    yield from map(WORDS.__getitem__, compare(said, found, placeholders, is_same_study=True).differs)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.dicom.same_patient import UNDISPUTED, Judgement
 from pipeline.disc.dicomdir.dicomdir import dicomdir
 from pipeline.disc.make.tree import plant
 from pipeline.disc.make.viewer import ViewerFile
@@ -27,6 +28,7 @@ class Parts:
     left_out: Sequence[LeftOut]
     viewer: Sequence[ViewerFile]
     place: PlaceInSet | None = None
+    judgement: Judgement = UNDISPUTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) ->
         medium=medium,
         options=options,
         place=place,
+        judgement=parts.judgement,
     )
     files = {DICOMDIR: dicomdir(patients, named), **pages(story)}
     files |= {places[uids]: picture for uids, picture in pictures.items()}

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pipeline.dicom.same_patient import Judgement
 from pipeline.disc.errors import NothingForDisc
 from pipeline.disc.formats.scratch import check_space
 from pipeline.disc.make.writing import Making, check_capacity
@@ -28,14 +29,16 @@ class Load:
     left_out: tuple[LeftOut, ...]
     duplicates: int
     medium: Medium
+    whose: Judgement
 
 
 def loaded(sources: Sequence[Source], making: Making) -> Load:
     """Read everything, ask whose it is, and decode what must be; nothing has been written of a disc yet."""
     options, progress = making.options, making.progress
     found = survey(sources, making.scratch, making.workshop, lambda done: progress("read", done, len(sources)))
-    check_patient(
+    whose = check_patient(
         [*found.entries, *found.others],
+        placeholders=options.placeholders,
         allow_several_patients=options.allow_several_patients,
         allow_no_patient_id=options.allow_no_patient_id,
     )
@@ -48,7 +51,7 @@ def loaded(sources: Sequence[Source], making: Making) -> Load:
         raise NothingForDisc(_why_nothing(left_out))
     patients = arranged(ready, one_patient=not options.allow_several_patients)
     shown = pictures(patients, making.workshop)
-    return Load(patients, shown, tuple(left_out), found.duplicates, medium)
+    return Load(patients, shown, tuple(left_out), found.duplicates, medium, whose)
 
 
 def _unfit(entry: Entry) -> LeftOut:

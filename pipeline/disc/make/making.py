@@ -91,7 +91,7 @@ def _made(sources: Sequence[Source], making: Making) -> tuple[Disc, ...]:
 
 def _written(load: Load, making: Making) -> Written:
     """Compose and write the disc; what turns out too large for a CD by a little becomes a DVD with `auto`."""
-    parts = Parts(load.patients, load.pictures, load.left_out, making.viewer)
+    parts = Parts(load.patients, load.pictures, load.left_out, making.viewer, judgement=load.whose)
     may_grow = making.options.media == "auto" and load.medium.name == CD.name
     for number, candidate in enumerate((load.medium, fitted(DVD, making)) if may_grow else (load.medium,)):
         composed = compose(making.scratch / f"files{number}", parts, candidate, making.options)

@@ -99,6 +99,7 @@ def proven(composed: Composed, written: Path, making: Making) -> str:
             making.options.pass_phrase,
             making.workshop,
             lambda done: making.progress("verify", done, total),
+            making.options.placeholders,
         )
         flushed.result()
     return sha256

@@ -8,9 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pipeline.dicom.person_names import comparable_name
 from pipeline.disc.objects import records
 from pipeline.disc.objects.entry import Entry, number
-from pipeline.disc.objects.guards import Identity
+from pipeline.disc.objects.guards import patient_of
 
 MOST = 999_999  # of each: six digits
 _OF_PATIENT = (records.PATIENT_ID, records.PATIENT_NAME, records.ISSUER, records.BIRTH_DATE, records.SEX)
@@ -75,8 +76,9 @@ def _people(entries: Sequence[Entry]) -> list[list[Entry]]:
     """
     people: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
     for uid, study in _by_study(entries).items():
-        who = Identity.of(spokesman(study, _OF_PATIENT))
-        people[who.patient_id, who.issuer, who.name, who.birth_date, "" if who.patient_id else uid] += study
+        who = patient_of(spokesman(study, _OF_PATIENT))
+        name = comparable_name(who.name)
+        people[who.identifier, who.issuer, name, who.birth_date, "" if who.identifier else uid] += study
     return [people[key] for key in sorted(people)]
 
 

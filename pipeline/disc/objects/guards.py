@@ -1,88 +1,72 @@
 """Whose disc it is: decided before any tool sees a file, because no tool decides it (docs/adr/0006-disc.md).
 
 DCMTK's dcmmkdir lists two patients under one study, and one patient under two names, and ends with exit code 0.
+The rule itself is `dicom.same_patient`, as for everything that leaves; here is what is asked of a disc besides.
 """
 
-import re
-import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
+from pipeline.dicom.patient import Patient
+from pipeline.dicom.same_patient import PLACEHOLDERS, Attribute, Judgement, is_placeholder, judge
 from pipeline.disc.errors import Difference, NoPatientID, SeveralPatients
 from pipeline.disc.objects import records
 from pipeline.disc.objects.entry import Entry
 from pipeline.disc.verify.findings import counted
 
-_ACCENTS = re.compile("([A-Za-z])[\u0300-\u036f]+")  # the block of combining marks, behind a Latin letter
 _MOST_EXAMPLES = 3
-UNKNOWN_PATIENT_ID = "UNKNOWN"  # in the directory record, where a person allowed a disc without Patient ID
+UNKNOWN_PATIENT_ID = "UNKNOWN"  # in the directory record of an object that may be there without Patient ID
+WORDS = {
+    Attribute.PATIENT_ID: "Patient ID",
+    Attribute.ISSUER: "Issuer of Patient ID",
+    Attribute.NAME: "Patient's Name",
+    Attribute.BIRTH_DATE: "Patient's Birth Date",
+}
+_OF_PATIENT = (records.PATIENT_ID, records.ISSUER, records.BIRTH_DATE, records.PATIENT_NAME)
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The patient as one object tells it, made comparable; empty where it does not tell."""
-
-    patient_id: str
-    issuer: str
-    name: str
-    birth_date: str
-
-    @classmethod
-    def of(cls, entry: Entry) -> "Identity":
-        """Return the identity an object claims."""
-        return cls(
-            patient_id=entry.text(records.PATIENT_ID),
-            issuer=entry.text(records.ISSUER),
-            name=comparable_name(entry.text(records.PATIENT_NAME)),
-            birth_date=entry.text(records.BIRTH_DATE).replace(".", ""),  # as written before DICOM 3.0
-        )
-
-
-def comparable_name(name: str) -> str:
-    """Return a person name so that spellings of the same name are equal: case, accents, blanks, `^` at the end.
-
-    Accents are those of Latin letters; in other scripts the marks make other letters.
-    The alphabetic group alone is compared where there is one: the others are not sent by every machine.
-    """
-    group = next((group for group in name.split("=") if group.strip(" ^")), "")
-    letters = unicodedata.normalize("NFKD", group)
-    plain = _ACCENTS.sub(r"\1", letters)
-    return " ".join(re.split(r"[\^\s,]+", plain.casefold())).strip()
+def patient_of(entry: Entry) -> Patient:
+    """Return the patient an object names."""
+    character_set = entry.values.get(records.CHARACTER_SET.tag, b"").decode("latin-1")
+    identifier, issuer, birth_date, name = (entry.values.get(tag, b"") for tag in _OF_PATIENT)
+    return Patient.read(identifier, issuer, birth_date, name, character_set)
 
 
 def check_patient(
-    entries: Sequence[Entry], *, allow_several_patients: bool = False, allow_no_patient_id: bool = False
-) -> None:
-    """Refuse objects of more than one patient, or of nobody's.
-
-    An empty issuer, name or birth date contradicts nothing; an empty Patient ID does, for it is all that
-    ties objects to a person.
+    entries: Sequence[Entry],
+    *,
+    placeholders: tuple[str, ...] = PLACEHOLDERS,
+    allow_several_patients: bool = False,
+    allow_no_patient_id: bool = False,
+) -> Judgement:
+    """Refuse objects of more than one patient, or of nobody's; return what is to be noted of those of one.
 
     Raises:
         NoPatientID: objects without Patient ID, unless allowed.
         SeveralPatients: naming the attributes that differ and the accession numbers concerned, not the values.
     """
-    nameless = [entry for entry in entries if not entry.text(records.PATIENT_ID)]
+    nameless = [entry for entry in entries if not patient_of(entry).identifier]
     if nameless and not allow_no_patient_id:
+        have = "has" if len(nameless) == 1 else "have"
         raise NoPatientID(
-            f"{_of(nameless, entries)} no Patient ID, so that nobody can say whose they are "
-            f"(accession {_listed(_accessions(nameless))})",
-            _examples(nameless),
+            f"{len(nameless)} of {counted(len(entries), 'object', 'objects')} {have} no Patient ID, so that "
+            f"nobody can say whose they are (accession {_listed(_accessions(nameless))})",
+            [entry.source for entry in nameless[:_MOST_EXAMPLES]],
         )
-    groups = _by_study(entries) if allow_several_patients else [list(entries)]
-    for group in groups:
-        without = [entry for entry in group if not entry.text(records.PATIENT_ID)]
-        if without and len(without) < len(group):
-            raise NoPatientID(
-                f"{_of(without, group)} no Patient ID, and the others have one: nobody can "
-                f"say that they are of the same patient (accession {_listed(_accessions(without))})",
-                _examples(without),
-            )
-        differences = list(_differences(group))
-        if differences:
+    noted: dict[Attribute, None] = {}
+    is_by_name = False
+    for group in _by_study(entries) if allow_several_patients else [entries]:
+        said = [(entry.key.study_instance_uid, patient_of(entry)) for entry in group]
+        found = judge(said, placeholders)
+        if not found.is_one:
+            of_patient: dict[Patient, list[Entry]] = defaultdict(list)
+            for (_, patient), entry in zip(said, group, strict=True):
+                of_patient[patient].append(entry)
+            differences = _differences(found, of_patient, placeholders)
             raise SeveralPatients(_message(differences, within_a_study=allow_several_patients), differences)
+        noted |= dict.fromkeys(found.noted)
+        is_by_name = is_by_name or found.is_by_name
+    return Judgement((), tuple(noted), is_by_name)
 
 
 def _by_study(entries: Sequence[Entry]) -> list[list[Entry]]:
@@ -93,37 +77,44 @@ def _by_study(entries: Sequence[Entry]) -> list[list[Entry]]:
     return list(studies.values())
 
 
-_CLAIMS: tuple[tuple[str, Callable[[Identity], str]], ...] = (
-    ("Patient ID", lambda identity: identity.patient_id),
-    ("Issuer of Patient ID", lambda identity: identity.issuer),
-    ("Patient's Name", lambda identity: identity.name),
-    ("Patient's Birth Date", lambda identity: identity.birth_date),
-)
-
-
-def _differences(entries: Sequence[Entry]) -> Iterator[Difference]:
-    identities = [(Identity.of(entry), entry) for entry in entries]
-    for attribute, claim in _CLAIMS:
+def _differences(
+    found: Judgement, of_patient: Mapping[Patient, Sequence[Entry]], placeholders: tuple[str, ...]
+) -> list[Difference]:
+    """Return each attribute that contradicts, with the objects on each side by what they say."""
+    differences = []
+    for attribute in found.differs:
         sides: dict[str, list[Entry]] = defaultdict(list)
-        for identity, entry in identities:
-            if value := claim(identity):
-                sides[value].append(entry)
-        if len(sides) > 1:
-            accessions = tuple(tuple(_accessions(side)) for side in sides.values())
-            examples = tuple(side[0].source for side in sides.values())
-            yield Difference(attribute, accessions, tuple(sides), examples)
+        patients = dict.fromkeys(
+            patient for one in found.contradictions if attribute in one.differs for patient in (one.one, one.other)
+        )
+        for patient in patients:
+            is_unproven = attribute is Attribute.PATIENT_ID and is_placeholder(patient.identifier, placeholders)
+            for entry in of_patient[patient]:
+                sides[entry.key.study_instance_uid if is_unproven else _value(patient, attribute)].append(entry)
+        differences.append(
+            Difference(
+                WORDS[attribute],
+                tuple(tuple(_accessions(side)) for side in sides.values()),
+                tuple(sides),
+                tuple(side[0].source for side in sides.values()),
+                is_unproven=len(sides) < 2
+                or any(is_placeholder(one.identifier, placeholders) for one in patients),
+            )
+        )
+    return differences
 
 
-def _accessions(entries: Sequence[Entry]) -> list[str]:
+def _value(patient: Patient, attribute: Attribute) -> str:
+    return {
+        Attribute.PATIENT_ID: patient.identifier,
+        Attribute.ISSUER: patient.issuer,
+        Attribute.NAME: patient.name,
+        Attribute.BIRTH_DATE: patient.birth_date,
+    }[attribute]
+
+
+def _accessions(entries: Iterable[Entry]) -> list[str]:
     return list(dict.fromkeys(entry.text(records.ACCESSION) or "none" for entry in entries))
-
-
-def _of(some: Sequence[Entry], group: Sequence[Entry]) -> str:
-    return f"{len(some)} of {counted(len(group), 'object', 'objects')} {'has' if len(some) == 1 else 'have'}"
-
-
-def _examples(entries: Sequence[Entry]) -> list[Path]:
-    return [entry.source for entry in entries[:_MOST_EXAMPLES]]
 
 
 def _listed(accessions: Sequence[str], limit: int = 5) -> str:
@@ -135,6 +126,9 @@ def _message(differences: Sequence[Difference], *, within_a_study: bool) -> str:
     sentences = []
     for one in differences:
         sides = " and accession ".join(_listed(side) for side in one.accession_numbers[:3])
-        sentences.append(f"{one.attribute} differs between accession {sides}")
+        if not one.is_unproven:
+            sentences.append(f"{one.attribute} differs between accession {sides}")
+        else:
+            sentences.append(f"{one.attribute} of accession {sides} does not prove that they are of one patient")
     where = "one study holds more than one patient" if within_a_study else "more than one patient"
     return f"{where}: {'; '.join(sentences)}"

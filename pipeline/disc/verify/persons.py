@@ -1,18 +1,20 @@
 """Whose the objects of anybody's disc are, and whether each is there once."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
-from pipeline.disc.dicomdir.cross_check import identity_of
+from pipeline.dicom.patient import Patient
+from pipeline.dicom.same_patient import judge
+from pipeline.disc.dicomdir.cross_check import patient_of
 from pipeline.disc.formats.claims import Claims
-from pipeline.disc.objects.guards import Identity
+from pipeline.disc.objects.guards import WORDS
 from pipeline.disc.verify.findings import Inspection, counted, some
 
 
 def inspect_persons(objects: Mapping[str, Claims], found: Inspection) -> None:
     """Enter what keeps a reader from telling whose an object is, or one object from another; by their paths."""
-    identities = {path: identity_of(claims) for path, claims in objects.items()}
-    by_id = _grouped((one.patient_id, path) for path, one in identities.items())
+    identities = {path: patient_of(claims) for path, claims in objects.items()}
+    by_id = _grouped((one.identifier, path) for path, one in identities.items())
     found.patients = len(by_id)
     if nameless := by_id.pop("", []):
         have = counted(len(nameless), "object has", "objects have")
@@ -24,25 +26,16 @@ def inspect_persons(objects: Mapping[str, Claims], found: Inspection) -> None:
 
 
 def _inspect_shared_ids(
-    by_id: Mapping[str, list[str]], identities: Mapping[str, Identity], found: Inspection
+    by_id: Mapping[str, list[str]], identities: Mapping[str, Patient], found: Inspection
 ) -> None:
     """Say where one Patient ID stands with two names or birth dates: a viewer goes by the ID and shows one."""
     for paths in by_id.values():
         for issued in _grouped((identities[path].issuer, path) for path in paths).values():
-            if differs := list(_differing(identities[path] for path in issued)):
+            if differs := [WORDS[one] for one in judge(("", identities[path]) for path in issued).differs]:
                 found.error(
                     f"{len(issued)} objects have the same Patient ID and not the same {' and '.join(differs)}, so "
                     f"that images may be shown under a wrong name: {some(sorted(issued))}"
                 )
-
-
-def _differing(identities: Iterable[Identity]) -> Iterator[str]:
-    """Yield what is told in more than one way; as for the guard, what is empty contradicts nothing."""
-    several = list(identities)
-    if len({one.name for one in several if one.name}) > 1:
-        yield "Patient's Name"
-    if len({one.birth_date for one in several if one.birth_date}) > 1:
-        yield "Patient's Birth Date"
 
 
 def _inspect_shared_uids(objects: Mapping[str, Claims], found: Inspection) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
+from pipeline.dicom.same_patient import PLACEHOLDERS
 from pipeline.disc.dicomdir.cross_check import mismatches
 from pipeline.disc.errors import NotAsWritten
 from pipeline.disc.formats.claims import Claims
@@ -35,6 +36,7 @@ def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium
     pass_phrase: str | None,
     workshop: Workshop,
     progress: Callable[[int], None],
+    placeholders: tuple[str, ...] = PLACEHOLDERS,
 ) -> str:
     """Return the SHA-256 of the file `medium`, once everything in it has been found as `expected`.
 
@@ -49,7 +51,7 @@ def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium
             _check_paths(set(contents.files), expected)
             directory = beside.submit(_directory, _index(contents))
             claims = _read_files(_looks(contents, medium, workshop), expected, progress)
-            _check_directory(directory.result(), volume_id, claims)
+            _check_directory(directory.result(), volume_id, claims, placeholders)
         return whole.result()
 
 
@@ -152,7 +154,9 @@ def _directory(index: bytes) -> Directory:
         return read_directory(index)
 
 
-def _check_directory(directory: Directory, volume_id: str, claims: Mapping[str, Claims]) -> None:
+def _check_directory(
+    directory: Directory, volume_id: str, claims: Mapping[str, Claims], placeholders: tuple[str, ...]
+) -> None:
     if directory.file_set_id != volume_id:
         raise NotAsWritten(f"the File-set ID is {directory.file_set_id}, the volume {volume_id}")
     if directory.problems:
@@ -162,11 +166,11 @@ def _check_directory(directory: Directory, volume_id: str, claims: Mapping[str, 
         raise NotAsWritten("two records of the DICOMDIR name the same file")
     if set(paths) != claims.keys():
         raise NotAsWritten(f"the DICOMDIR lists {len(paths)} objects, {len(claims)} are there")
-    _check_records(directory, claims)
+    _check_records(directory, claims, placeholders)
 
 
-def _check_records(directory: Directory, claims: Mapping[str, Claims]) -> None:
+def _check_records(directory: Directory, claims: Mapping[str, Claims], placeholders: tuple[str, ...]) -> None:
     for listed in directory.listed:
         found = claims[listed.path]
-        if wrong := list(mismatches(listed, found)):
+        if wrong := list(mismatches(listed, found, placeholders)):
             raise NotAsWritten(f"the record of {listed.path} and the object disagree in {', '.join(wrong)}")

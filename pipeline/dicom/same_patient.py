@@ -1,0 +1,184 @@
+"""The one rule for whether two sources speak of one patient: docs/orders.md has it as a table.
+
+It is asked by every way out (disc, print, forward, send), and across the sources: the HIS, the answers of the
+PACS, and the images themselves. Pure: it knows no ledger, no peer and no order.
+"""
+
+import functools
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import combinations
+
+from pipeline.dicom.patient import Patient
+from pipeline.dicom.person_names import groups_of, names_agree, names_equal, share_first_name
+
+PLACEHOLDERS = (  # 0 stands for zeros only, however many; the empty Patient ID is always one
+    *("0", "W/I", "UNKNOWN", "UNKNOWN ID", "NONE", "NULL", "NA", "N/A", "NO ID", "NOID", "ANON", "ANONYMOUS"),
+    *("-", "."),
+)
+MOST_WAYS = 500  # in which one patient may be written within one order or disc; more than that is refused
+
+
+class Attribute(StrEnum):
+    """What two sources can differ in; the words stand in JSON."""
+
+    PATIENT_ID = "patient_id"
+    ISSUER = "issuer_of_patient_id"
+    NAME = "patient_name"
+    BIRTH_DATE = "patient_birth_date"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two patients differ in: `differs` makes them two persons, `noted` does not.
+
+    `is_by_name` says that a Patient ID was a placeholder, so that name and birth date had to decide.
+    """
+
+    differs: tuple[Attribute, ...] = ()
+    noted: tuple[Attribute, ...] = ()
+    is_by_name: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """Two patients that cannot be one, or one patient twice: a placeholder over several studies."""
+
+    one: Patient
+    other: Patient
+    differs: tuple[Attribute, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the patients of several studies are together: one, unless there are contradictions."""
+
+    contradictions: tuple[Contradiction, ...] = ()
+    noted: tuple[Attribute, ...] = ()
+    is_by_name: bool = False
+
+    @property
+    def is_one(self) -> bool:
+        """Say whether nothing speaks against one patient."""
+        return not self.contradictions
+
+    @property
+    def differs(self) -> tuple[Attribute, ...]:
+        """Return every attribute that contradicts, each once, in the order of `Attribute`."""
+        return _ordered(attribute for one in self.contradictions for attribute in one.differs)
+
+
+UNDISPUTED = Judgement()  # what is said of one patient where there is nothing to say
+
+
+def normalised_identifier(identifier: str) -> str:
+    """Return a Patient ID without padding and case, in one form of Unicode: the same ID is the same text."""
+    return unicodedata.normalize("NFC", identifier).strip(" \0\t\r\n").casefold()
+
+
+def bare_identifier(identifier: str) -> str:
+    """Return a Patient ID without case, blanks, separators and leading zeros: as other systems may write it."""
+    plain = re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", identifier).casefold())
+    return plain.lstrip("0")
+
+
+def is_placeholder(identifier: str, placeholders: tuple[str, ...] = PLACEHOLDERS) -> bool:
+    """Tell whether a Patient ID proves nothing: it is empty, or, as a whole and in any case, one of these.
+
+    A placeholder of `0` stands for zeros only, however many.
+    """
+    plain, known = normalised_identifier(identifier), _normalised(placeholders)
+    return not plain or plain in known or (not plain.strip("0") and "0" in known)
+
+
+@functools.lru_cache(maxsize=16)
+def _normalised(placeholders: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(normalised_identifier, placeholders))
+
+
+def compare(
+    one: Patient,
+    other: Patient,
+    placeholders: tuple[str, ...] = PLACEHOLDERS,
+    *,
+    is_same_study: bool,
+    ignores_case: bool = False,
+) -> Comparison:
+    """Return what two patients differ in; the order of the two does not matter.
+
+    `is_same_study`: both are said of one study. `ignores_case`: they are two sources, of which one may write
+    Patient IDs in another case; within one source they count as they are written (LO, PS3.5 6.2).
+    """
+    if is_placeholder(one.identifier, placeholders) or is_placeholder(other.identifier, placeholders):
+        return _by_name(one, other, is_same_study=is_same_study)
+    a, b = one.identifier, other.identifier
+    if ignores_case:
+        a, b = normalised_identifier(a), normalised_identifier(b)
+    differs = [Attribute.PATIENT_ID] if a != b else []
+    if _differ(normalised_identifier(one.issuer), normalised_identifier(other.issuer)):
+        differs.append(Attribute.ISSUER)
+    noted: list[Attribute] = []
+    if _names_differ(one, other):
+        kept = not differs and one.birth_date and one.birth_date == other.birth_date
+        is_new_family_name = bool(kept) and share_first_name(one.name, other.name)
+        (noted if is_new_family_name else differs).append(Attribute.NAME)
+    if _differ(one.birth_date, other.birth_date):
+        differs.append(Attribute.BIRTH_DATE)
+    return Comparison(tuple(differs), tuple(noted))
+
+
+def _by_name(one: Patient, other: Patient, *, is_same_study: bool) -> Comparison:
+    """Compare where a Patient ID proves nothing; over several studies name and birth date must be equal."""
+    differs = []
+    if _names_differ(one, other) or not (is_same_study or names_equal(one.name, other.name)):
+        differs.append(Attribute.NAME)
+    dates = one.birth_date, other.birth_date
+    if _differ(*dates) or not (is_same_study or all(dates)):
+        differs.append(Attribute.BIRTH_DATE)
+    if differs and not is_same_study:
+        differs.insert(0, Attribute.PATIENT_ID)
+    return Comparison(tuple(differs), is_by_name=True)
+
+
+def judge(said: Iterable[tuple[str, Patient]], placeholders: tuple[str, ...] = PLACEHOLDERS) -> Judgement:
+    """Return whether all these patients are one; each comes with the Study Instance UID it is said of.
+
+    What bears a placeholder is of its study's patient where something of that study bears a Patient ID: then it
+    must not contradict. Else it must be proven to be of the same patient as every other study.
+    """
+    studies: dict[Patient, set[str]] = defaultdict(set)
+    for study, patient in said:
+        studies[patient].add(study)
+    patients = list(studies)
+    if len(patients) > MOST_WAYS:
+        return Judgement((Contradiction(patients[0], patients[-1], tuple(Attribute)),))
+    nameless = {one for one in patients if is_placeholder(one.identifier, placeholders)}
+    identified = {study for one in patients if one not in nameless for study in studies[one]}
+    unproven = {one for one in nameless if not studies[one] <= identified}
+    pairs = [*((one, one) for one in patients if one in unproven), *combinations(patients, 2)]
+    contradictions, noted = [], set[Attribute]()
+    for one, other in pairs:
+        needs_proof = len(studies[one] | studies[other]) > 1 and bool(unproven & {one, other})
+        found = compare(one, other, placeholders, is_same_study=not needs_proof)
+        noted.update(found.noted)
+        if found.differs:
+            contradictions.append(Contradiction(one, other, found.differs))
+    return Judgement(tuple(contradictions), _ordered(noted), bool(nameless))
+
+
+def _ordered(attributes: Iterable[Attribute]) -> tuple[Attribute, ...]:
+    found = set(attributes)
+    return tuple(attribute for attribute in Attribute if attribute in found)
+
+
+def _differ(one: str, other: str) -> bool:
+    return bool(one and other) and one != other
+
+
+def _names_differ(one: Patient, other: Patient) -> bool:
+    is_told = groups_of(one.name) and groups_of(other.name)
+    return bool(is_told) and not names_agree(one.name, other.name)

@@ -1,0 +1,196 @@
+"""Whose images these are: one patient unless something speaks against it."""
+
+# ruff: noqa: RUF001  # letters of other scripts that look like Latin ones are what is tried here
+
+import pytest
+
+from pipeline.dicom.patient import Patient
+from pipeline.dicom.person_names import names_agree
+from pipeline.dicom.same_patient import (
+    MOST_WAYS,
+    Attribute,
+    bare_identifier,
+    compare,
+    is_placeholder,
+    judge,
+)
+
+ANN = Patient("P1", "", "19700101", "DOE^ANN")
+ID, ISSUER, NAME, BIRTH = Attribute
+
+
+def of_studies(*patients):
+    return [(f"1.2.{number}", patient) for number, patient in enumerate(patients)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ANN,
+        Patient("P1", "hospital", "19700101", "DOE^ANN"),
+        Patient("P1", "", "", ""),
+        Patient("P1", "", "", "Doe^Ann^Mary"),
+        Patient("P1", "", "19700101", "ANN DOE"),
+    ],
+)
+def test_nothing_speaks_against_one_patient(other):
+    found = judge(of_studies(ANN, other))
+    assert found.is_one
+    assert not found.noted
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [
+        (Patient("P2", "", "19700101", "DOE^ANN"), [ID]),
+        (Patient("p1", "", "19700101", "DOE^ANN"), [ID]),
+        (Patient("P1", "", "19710101", "DOE^ANN"), [BIRTH]),
+        (Patient("P1", "", "", "DOE^BOB"), [NAME]),
+        (Patient("P1", "", "19700101", "DOE^BOB"), [NAME]),
+        (Patient("P1", "", "", "ROE^ANN"), [NAME]),
+        (Patient("P3", "", "19700102", "ROE^BOB"), [ID, NAME, BIRTH]),
+    ],
+)
+def test_something_speaks_against_one_patient_and_is_named(other, differs):
+    assert list(judge(of_studies(ANN, other)).differs) == differs
+
+
+def test_another_family_name_with_the_same_first_name_and_birth_date_is_noted():
+    married = Patient("P1", "", "19700101", "SMITH^ANN")
+    found = judge(of_studies(ANN, married))
+    assert found.is_one
+    assert found.noted == (NAME,)
+
+
+def test_two_issuers_are_two_patients_although_each_may_be_a_third():
+    here, there = Patient("P1", "here"), Patient("P1", "there")
+    assert judge(of_studies(here, Patient("P1"))).is_one
+    assert judge(of_studies(here, Patient("P1"), there)).differs == (ISSUER,)
+
+
+def test_within_one_source_the_case_of_a_patient_id_counts_between_two_it_does_not():
+    other = Patient("p1", "", "19700101", "DOE^ANN")
+    assert compare(ANN, other, is_same_study=True).differs == (ID,)
+    assert not compare(ANN, other, is_same_study=True, ignores_case=True).differs
+
+
+@pytest.mark.parametrize("identifier", ["", "0", "0000", "w/i", "Unknown", "N/A", "anonymous", "-", ".", " none "])
+def test_a_placeholder_proves_nothing(identifier):
+    assert is_placeholder(identifier)
+    assert not is_placeholder("007")
+    assert not is_placeholder("UNKNOWN-17")
+
+
+def test_a_site_has_placeholders_of_its_own_and_the_empty_one_is_always_one():
+    assert is_placeholder("sin dni", ("SIN DNI",))
+    assert is_placeholder("", ())
+    assert not is_placeholder("000", ())
+
+
+def unknown(name="DOE^ANN", birth_date="19700101", identifier="W/I"):
+    return Patient(identifier, "", birth_date, name)
+
+
+def test_one_study_under_a_placeholder_is_one_patient_s_if_nothing_else_differs_and_that_is_noted():
+    found = judge([("1.2", unknown()), ("1.2", unknown("doe^ann^mary", "")), ("1.2", unknown("", "", "0"))])
+    assert found.is_one
+    assert found.is_by_name
+    assert judge([("1.2", unknown()), ("1.2", unknown("ROE^ANN"))]).differs == (NAME,)
+    assert judge([("1.2", unknown()), ("1.2", unknown(birth_date="19700102"))]).differs == (BIRTH,)
+    assert judge([("1.2", Patient())]).is_one
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [unknown(), unknown("ROE^BOB")],
+        [unknown(birth_date=""), unknown(birth_date="")],
+        [unknown(), unknown(birth_date="")],
+        [unknown(), unknown("DOE^ANN^MARY")],
+        [unknown(""), unknown("")],
+        [Patient(), Patient()],
+        [ANN, unknown(birth_date="")],
+        [ANN, Patient()],
+    ],
+)
+def test_several_studies_of_which_one_has_a_placeholder_are_not_one_patient_s(others):
+    assert ID in judge(of_studies(*others)).differs
+
+
+def test_several_studies_under_placeholders_are_one_patient_s_with_one_name_and_one_birth_date():
+    found = judge(of_studies(unknown(), unknown("Doe^Ann", identifier="UNKNOWN"), ANN))
+    assert found.is_one
+    assert found.is_by_name
+
+
+def test_what_bears_no_patient_id_is_of_the_patient_its_study_names():
+    report = Patient("", "", "", "DOE^ANN")
+    said = [("1.2", ANN), ("1.2", report), ("1.3", ANN)]
+    assert judge(said).is_one
+    assert not judge([*said, ("1.3", Patient("", "", "", "ROE^ANN"))]).is_one
+
+
+def test_nobody_writes_one_patient_in_hundreds_of_ways():
+    assert not judge(of_studies(*(Patient("P1", "", "", f"DOE^ANN={n}") for n in range(MOST_WAYS + 1)))).is_one
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("GRÖSSER^RÜDIGER", "GROESSER^RUEDIGER"),
+        ("GRÖSSER^RÜDIGER", "GROSSER^RUDIGER"),
+        ("Weiß^Käthe", "WEISS^KAETHE"),
+        ("SØRBØE^ASTRID", "SORBO^ASTRID"),
+        ("NYGÅRD^BJØRN", "NYGAARD^BJOERN"),
+        ("WAŁĘSA^ŁUCJA", "WALESA^LUCJA"),
+        ("ĐOÀN^ĐỨC", "DOAN^DUC"),
+        ("ÞÓRSSON^EIÐUR", "THORSSON^EIDUR"),
+        ("YILDIZ^IŞIL", "Yıldız^Işıl"),
+        ("ΠΑΠΠΑΣ^ΑΝΝΑ", "Παππάς^Άννα"),
+        ("Семёнов^Пётр", "СЕМЕНОВ^ПЕТР"),
+        ("Suzuki^Hana=鈴木^花", "=鈴木^花"),
+        ("Suzuki^Hana=鈴木^花", "鈴木^花"),
+        ("Suzuki^Hana=鈴木^花=すずき^はな", "==すずき^はな"),
+        ("ｽｽﾞｷ^ﾊﾅ", "スズキ^ハナ"),
+        ("Kim^Soo=김^수", "김^수"),
+        ("ROE^MARY", "ROE^MARY^^PROF"),
+        ("ROE^MARY", "ROE^MARY ALICE"),
+        ("ROE^MARY", "Mary Roe"),
+        ("ROE^MARY", "ROE, MARY"),
+        ("O'HARA^UNA", "OHARA^UNA"),
+        ("SAINT-CYR^LEA", "SAINT CYR^LEA"),
+        ("DE LA PEÑA^JOSÉ", "DELAPENA^JOSE"),
+    ],
+)
+def test_two_machines_write_the_name_of_one_person(one, other):
+    assert names_agree(one, other)
+    assert names_agree(other, one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ROE^MARY", "ROE^MARK"),
+        ("ROE^MARY", "DOE^MARY"),
+        ("ROE^MARY ANN", "ROE^MARY SUE"),
+        ("かとう^はな", "がとう^はな"),
+        ("Андрей^Лев", "Андреи^Лев"),
+        ("Suzuki^Hana=鈴木^花", "Sasaki^Hana=佐々木^花"),
+        ("^^", "ROE^MARY"),
+        ("", ""),
+    ],
+)
+def test_two_persons_have_names_that_do_not_agree(one, other):
+    assert not names_agree(one, other)
+
+
+def test_titles_count_as_not_written_unless_a_name_is_nothing_else():
+    assert names_agree("DR ROE MARY", "ROE^MARY^ALICE", titles=["DR"])
+    assert not names_agree("DR ROE MARY", "ROE^MARY^ALICE")
+    assert not names_agree("DR", "ROE^MARY", titles=["DR"])
+
+
+@pytest.mark.parametrize("written", ["00a-17.4", "A17 4", "A/174", "a174", "000A174"])
+def test_other_systems_write_a_patient_id_with_other_separators_and_zeros(written):
+    assert bare_identifier(written) == bare_identifier("A174")
+    assert bare_identifier("B174") != bare_identifier("A174") != bare_identifier("A1740")
