@@ -1,6 +1,7 @@
 """Orders as rows, without a PACS: placed, and brought to where a PACS would have brought them."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from line_site import NULL, RECEIVER, settings_for
@@ -42,12 +43,18 @@ def look(site, number: int):
         return view(connection, number)
 
 
-def retrieval(site, uid: str, *, modalities: str = "") -> int:
-    """A retrieval that has been asked for and is under way."""
+def retrieval(site, uid: str, *, modalities: str = "", series: Sequence[str] = ()) -> int:
+    """A retrieval that has been asked for and is under way; one of some modalities was asked for `series`."""
     with site.ledger.transaction() as change:
         number = retrievals.enter(change, uid, modalities, (), time.time())
         values = {"state": RetrievalState.RECEIVING, "started_at": time.time() - 3600}
         retrievals.change_row(change, number, **values)
+    if series:
+        wish = order(site, f"R{number}", modalities=tuple(modalities.split("\\"))).order_id
+        link = {"order_id": wish, "study_instance_uid": uid, "accession_number": f"R{number}", "retrieval": number}
+        told = [[one, modalities, None] for one in series]
+        with site.ledger.transaction() as change:
+            orders.enter_studies(change, [{**link, "found_at": time.time(), "series": told}])
     return number
 
 

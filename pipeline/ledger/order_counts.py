@@ -158,5 +158,7 @@ def _late(look: Connection, order: Any, links: Sequence[Any]) -> int:
         )
     )
     if order.modalities:
-        wanted = wanted.where(instance.c.modality.in_(order.modalities))
+        series = {uid for link in links for uid, _, _ in link.series}
+        is_asked = or_(instance.c.series_instance_uid.in_(series), instance.c.modality.in_(order.modalities))
+        wanted = wanted.where(is_asked)
     return look.scalar(select(func.count()).select_from(wanted.distinct().subquery())) or 0

@@ -86,6 +86,12 @@ def claims(look: Connection, studies: Iterable[str]) -> list[Row[Any]]:
     return list(look.execute(wanted.order_by(retrieval.c.id)))
 
 
+def asked_series(look: Connection, number: int) -> set[str]:
+    """Return the series that orders with modalities asked for of a retrieval."""
+    lists = look.scalars(select(order_study.c.series).where(order_study.c.retrieval == number))
+    return {uid for series in lists for uid, _, _ in series}
+
+
 def change_row(change: Connection, number: int, **values: Any) -> None:
     """Write what has become of a retrieval."""
     change.execute(update(retrieval).where(retrieval.c.id == number).values(**values))

@@ -5,7 +5,7 @@ its own, so that a later one never conflicts with it nor with what a modality pu
 changed the study since. What the PACS sends and no retrieval waits for is unclaimed; an order may come for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +44,11 @@ def claims(name: str, receiver: str, contents: Contents, site: Site) -> Callable
         return lambda _: Claim(site.scope_of(receiver))
     with site.ledger.reading() as look:
         studies = {found.key.study_instance_uid for found in contents.found if found.key}
-        waiting = retrievals.claims(look, studies)
+        waiting = [(row, retrievals.asked_series(look, row.id)) for row in retrievals.claims(look, studies)]
     unclaimed = Claim(f"{UNCLAIMED}{name}", (), InstanceState.PASSED, NOBODYS, is_gathered=False)
 
     def of(found: Found) -> Claim:
-        numbers = tuple(row.id for row in waiting if _belongs(found, row))
+        numbers = tuple(row.id for row, series in waiting if _belongs(found, row, series))
         if not numbers:
             return unclaimed
         scope = (
@@ -59,11 +59,14 @@ def claims(name: str, receiver: str, contents: Contents, site: Site) -> Callable
     return of
 
 
-def _belongs(found: Found, retrieval: Any) -> bool:
-    """Tell whether a retrieval asked for this file; what was received before it began, it did not."""
+def _belongs(found: Found, retrieval: Any, series: Collection[str]) -> bool:
+    """Tell whether a retrieval asked for this file; what was received before it began, it did not.
+
+    One of some modalities asked for `series`: of which modality these are, the PACS has said, and no file decides.
+    """
     return bool(
         found.key
         and found.key.study_instance_uid == retrieval.study_instance_uid
-        and (not retrieval.modalities or found.modality in retrieval.modalities.split("\\"))
+        and (not retrieval.modalities or found.key.series_instance_uid in series)
         and found.received_at >= retrieval.started_at
     )

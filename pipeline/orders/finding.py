@@ -19,7 +19,7 @@ from pipeline.ledger.retrievals import Key
 from pipeline.model import OrderError, OrderStage, OrderState, RetrievalState
 from pipeline.orders import held, query
 from pipeline.orders.ending import end
-from pipeline.orders.query import SeriesAnswer, StudyAnswer
+from pipeline.orders.query import Series, SeriesAnswer, StudyAnswer
 from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
@@ -44,19 +44,23 @@ def find(number: int, site: Site) -> None:
 def _ask(order: Any, site: Site) -> dict[str, Patient] | None:
     """Enter the studies the PACS has and return whose they are; None where the order has ended over it."""
     accessions = [AccessionNumber(text) for text in order.accessions]
-    studies = query.studies_of(accessions, site.settings, site.spool.run)
-    answers = studies.answers
+    said = query.studies_of(accessions, site.settings, site.spool.run)
+    answers, studies = said.answers, _by_study(said.answers)
     missing = sorted(set(accessions) - {answer.accession_number for answer in answers})
     with site.ledger.transaction() as change:
-        orders.change_row(change, order.id, missing=missing, detail=_unknown(missing, studies.unclear))
-    said = [(answer.study_instance_uid, answer.patient) for answer in answers]
-    if not judge(said, site.settings.site.placeholder_ids).is_one:
+        orders.change_row(change, order.id, missing=missing, detail=_unknown(missing, said.unclear))
+    named = [(answer.study_instance_uid, answer.patient) for answer in answers]
+    if not judge(named, site.settings.site.placeholder_ids).is_one:
         end(order.id, OrderState.FAILED, site, OrderError.MORE_THAN_ONE_PATIENT, _SEVERAL)
         return None
     if not answers or (missing and not order.missing_allowed):
-        end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, _unknown(missing, studies.unclear))
+        end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, _unknown(missing, said.unclear))
         return None
-    rows = [row for some in _by_study(answers) if (row := _link(order, some, site))]
+    told = [(some, query.series_of(some[0].study_instance_uid, site.settings, site.spool.run)) for some in studies]
+    if untold := _untold(order, told):
+        end(order.id, OrderState.FAILED, site, OrderError.MOVE_INCOMPLETE, untold)
+        return None
+    rows = [row for some, series in told if (row := _link(order, some, series))]
     if not rows:
         nothing = f"there is no series of {', '.join(order.modalities)}"
         end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, nothing)
@@ -85,20 +89,34 @@ def _by_study(answers: Sequence[StudyAnswer]) -> list[list[StudyAnswer]]:
     return list(studies.values())
 
 
-def _link(order: Any, answers: Sequence[StudyAnswer], site: Site) -> dict[str, Any] | None:
+def _untold(order: Any, told: Sequence[tuple[Sequence[StudyAnswer], Series]]) -> str:
+    """Return why it is not known which series an order of some modalities asks for, "" where it is known."""
+    if not order.modalities:
+        return ""
+    reasons = [
+        f"of study {answers[0].study_instance_uid} {words}"
+        for answers, series in told
+        if (words := series.untold(order.modalities))
+    ]
+    if not reasons:
+        return ""
+    asked = ", ".join(order.modalities)
+    return f"the PACS does not tell which series are {asked}: {'; '.join(reasons)}; nothing was moved"
+
+
+def _link(order: Any, answers: Sequence[StudyAnswer], told: Series) -> dict[str, Any] | None:
     """Return the row of one study of the order, None where nothing of it is asked for."""
-    study = answers[0].study_instance_uid
-    series = query.series_of(study, site.settings, site.spool.run)
     figures = [answer.instances for answer in answers if answer.instances is not None]
     counted = max(figures, default=None)  # a PACS may count those of the number asked for alone
+    series: Sequence[SeriesAnswer] = told.all_told
     if order.modalities:
-        series = [one for one in series if one.modality in order.modalities]
+        series = told.of(order.modalities)
         counted = _sum(series)
         if not series:
             return None
     return {
         "order_id": order.id,
-        "study_instance_uid": study,
+        "study_instance_uid": answers[0].study_instance_uid,
         "accession_number": "\\".join(dict.fromkeys(answer.accession_number for answer in answers)),
         "found_at": time.time(),
         "series": [[one.series_instance_uid, one.modality, one.instances] for one in series],

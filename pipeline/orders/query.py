@@ -7,7 +7,7 @@ answered only by a final Success.
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -76,6 +76,39 @@ class SeriesAnswer:
     instances: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The series of a study, as far as the PACS tells them.
+
+    `nameless` are the answers whose Series Instance UID is none, by what stands there and the modality: such a
+    series cannot be asked for. `is_whole` where the PACS has answered to the end.
+    """
+
+    answers: tuple[SeriesAnswer, ...]
+    nameless: tuple[tuple[str, str], ...]
+    is_whole: bool
+
+    @property
+    def all_told(self) -> tuple[SeriesAnswer, ...]:
+        """Return the series where the PACS tells all of them, none where it does not."""
+        return self.answers if self.is_whole and not self.nameless else ()
+
+    def of(self, modalities: Collection[str]) -> list[SeriesAnswer]:
+        """Return the series of these modalities."""
+        return [one for one in self.answers if one.modality in modalities]
+
+    def untold(self, modalities: Collection[str]) -> str:
+        """Return, in words, what the PACS does not tell of the series of these modalities; "" for nothing."""
+        if not self.is_whole or not (self.answers or self.nameless):
+            return "it does not tell its series"
+        without = [one.series_instance_uid for one in self.answers if not one.modality]
+        wrong = [text for text, modality in self.nameless if not modality or modality in modalities]
+        return "; ".join(
+            [f"series {uid} has no modality" for uid in without]
+            + [f"a series has the Series Instance UID {text}, which is none" for text in wrong]
+        )
+
+
 def studies_of(accessions: Sequence[AccessionNumber], settings: Settings, scratch: Path) -> Studies:
     """Return every study the PACS has under these accession numbers and no other.
 
@@ -132,8 +165,11 @@ def _unclear(accession: AccessionNumber, known: Sequence[str], said: Sequence[An
     return ""
 
 
-def series_of(study_instance_uid: str, settings: Settings, scratch: Path) -> list[SeriesAnswer]:
-    """Return the series of a study; empty where the PACS does not tell."""
+def series_of(study_instance_uid: str, settings: Settings, scratch: Path) -> Series:
+    """Return the series of a study, each once.
+
+    Raises PeerUnavailable where it cannot be asked, Busy where it may be later.
+    """
     question = _identifier(
         "SERIES",
         StudyInstanceUID=study_instance_uid,
@@ -142,13 +178,15 @@ def series_of(study_instance_uid: str, settings: Settings, scratch: Path) -> lis
         NumberOfSeriesRelatedInstances="",
     )
     with _asked([question], settings, scratch) as (answers,):
-        found = {
-            (uid := _uid(answer, "SeriesInstanceUID")): SeriesAnswer(
-                uid, _modality(answer), _number(answer, "NumberOfSeriesRelatedInstances")
-            )
-            for answer in _read(answers)
-        }
-        return list(found.values()) if answers.is_whole and "" not in found else []
+        found: dict[str, SeriesAnswer] = {}
+        nameless = []
+        for answer in _read(answers):
+            uid, modality = _uid(answer, "SeriesInstanceUID"), _modality(answer)
+            if uid:
+                found[uid] = SeriesAnswer(uid, modality, _number(answer, "NumberOfSeriesRelatedInstances"))
+            else:
+                nameless.append((ascii(_text(answer, "SeriesInstanceUID")[:LONGEST_UID]), modality))
+        return Series(tuple(found.values()), tuple(nameless), answers.is_whole)
 
 
 def instances_of(
@@ -298,8 +336,8 @@ def _uid(answer: Answer, keyword: str) -> str:
 
 
 def _modality(answer: Answer) -> str:
-    """Return a modality that can be shown, "" for anything else (CS, PS3.5 6.2)."""
-    text = _text(answer, "Modality")
+    """Return a modality that can be shown, in capitals, "" for anything else (CS, PS3.5 6.2)."""
+    text = _text(answer, "Modality").upper()
     return text if text.isascii() and text.isprintable() and len(text) <= LONGEST_MODALITY else ""
 
 

@@ -10,6 +10,7 @@ from archives import study
 from dicom_programs import free_port, wait_until
 from odd_pacs import PENDING, SUCCESS, Move, OddPacs, odd_pacs
 from orders_site import OrdersSite, orders_site
+from pydicom import DataElement, config
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelMove,
@@ -173,6 +174,69 @@ def test_a_number_longer_than_its_vr_is_asked_for_as_it_is(site, pacs, tmp_path)
     number = "RAD-2026-000004711-" + "7" * 45
     pacs.hold(*study(tmp_path, number))
     assert outcome(site.order(number)) == (OrderState.DONE, None, 3, 3, 3)
+
+
+def with_series(change):
+    """Answers of a PACS whose series are told as `change` leaves them, by modality."""
+
+    def find(pacs: OddPacs, identifier):
+        for status, answer in OddPacs.answers(pacs, identifier):
+            if identifier.QueryRetrieveLevel == "SERIES":
+                change(answer)
+            yield status, answer
+
+    return find
+
+
+def no_modality(answer) -> None:
+    if answer.Modality == "MR":
+        del answer.Modality
+
+
+def localizer(answer) -> None:
+    if answer.Modality == "MR":
+        element = DataElement("SeriesInstanceUID", "UI", "LOCALIZER1.2.3", validation_mode=config.IGNORE)
+        answer["SeriesInstanceUID"] = element
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(no_modality, "has no modality"), (localizer, "has the Series Instance UID 'LOCALIZER1.2.3', which is none")],
+)
+def test_series_that_cannot_be_told_are_named_and_the_others_are_not_sent(site, pacs, tmp_path, change, said):
+    number = f"W{change.__name__}"[:16]
+    pacs.hold(*study(tmp_path, number, series=2, modalities=("CT", "MR")))
+    pacs.find = with_series(change)
+    view = site.order(number, modalities=("CT", "MR"))
+    assert outcome(view) == (OrderState.FAILED, OrderError.MOVE_INCOMPLETE, 0, None, 0)
+    assert said in (view.detail or "")
+    assert not pacs.moves
+    assert outcome(site.order(number)) == (OrderState.DONE, None, 6, 6, 6), "all of it was asked for"
+
+
+def test_a_series_without_a_valid_uid_keeps_no_other_modality_from_being_moved(site, pacs, tmp_path):
+    pacs.hold(*study(tmp_path, "WOTHER", series=2, modalities=("CT", "MR")))
+    pacs.find = with_series(localizer)
+    assert outcome(site.order("WOTHER", modalities=("CT",))) == (OrderState.DONE, None, 3, 3, 3)
+
+
+def test_a_pacs_that_does_not_tell_its_series_is_not_said_to_have_none_of_a_modality(site, pacs, accession):
+    def find(pacs: OddPacs, identifier):
+        if identifier.QueryRetrieveLevel == "SERIES":
+            yield 0xA900, None
+        else:
+            yield from OddPacs.answers(pacs, identifier)
+
+    pacs.find = find
+    view = site.order(accession, modalities=("CT",))
+    assert outcome(view)[:2] == (OrderState.FAILED, OrderError.MOVE_INCOMPLETE)
+    assert "does not tell its series" in (view.detail or "")
+
+
+def test_a_modality_the_pacs_has_corrected_in_its_database_only_is_the_one_that_counts(site, pacs, accession):
+    pacs.find = with_series(lambda answer: setattr(answer, "Modality", "MR"))
+    assert outcome(site.order(accession, modalities=("MR",))) == (OrderState.DONE, None, 3, 3, 3)
+    assert outcome(site.order(accession, modalities=("CT",)))[:2] == (OrderState.FAILED, OrderError.NO_DATA)
 
 
 def test_a_query_that_fails_is_a_pacs_out_of_reach(site, pacs, accession):

@@ -6,7 +6,7 @@ import time
 
 import pydicom
 import pytest
-from archives import study, study_uid
+from archives import header, study, study_uid
 from line_site import NULL, arrive, instance, rounds, settings_for, states, working
 from placed_orders import look, order, retrieval, settings_with_pacs, waiting_order
 
@@ -153,10 +153,23 @@ def test_what_was_received_before_a_retrieval_began_is_not_its_own(site, worker,
 def test_one_arrival_may_hold_what_several_retrievals_wait_for(site, worker, tmp_path):
     (ct,) = study(tmp_path / "a", "A1", instances=1)
     mr = study(tmp_path / "b", "A1", instances=2, modalities=("MR",), uid=study_uid([ct]))
-    everything, only_mr = retrieval(site, study_uid([ct])), retrieval(site, study_uid([ct]), modalities="MR")
+    uid = study_uid([ct])
+    everything = retrieval(site, uid)
+    only_mr = retrieval(site, uid, modalities="MR", series=[header(mr[0]).SeriesInstanceUID])
     arrive(site.spool, ct, *mr, receiver="cdrecord")
     rounds(worker, until=is_taken_in(site, 3))
     assert (held(site, everything), held(site, only_mr)) == (3, 2)
+
+
+def test_what_was_asked_for_by_its_series_counts_whatever_modality_it_names_itself(site, worker, tmp_path):
+    files = study(tmp_path / "a", "A1", instances=2, modalities=("OT", "CT"), series=2)
+    asked = header(files[0]).SeriesInstanceUID
+    number = retrieval(site, study_uid(files), modalities="CT", series=[asked])
+    arrive(site.spool, *files, receiver="cdrecord")
+    rounds(worker, until=is_taken_in(site, 4))
+    with site.ledger.reading() as connection:
+        assert {series for series, _ in retrievals.held(connection, number)} == {asked}
+    assert held(site, number) == 2
 
 
 def test_the_same_instance_sent_twice_by_one_retrieval_is_one(site, worker, tmp_path):
