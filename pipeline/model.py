@@ -1,6 +1,6 @@
 """The words of the line as types: immutable values that cannot be wrong once they exist."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -233,11 +233,41 @@ class ConsignmentAbout:
     modalities: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class NewDisc:
+    """A disc of a study that is about to appear: its name, what is on it, what the receipts of the rest say."""
+
+    name: str
+    volume_id: str
+    size: int  # bytes
+    sha256: str
+    made_at: datetime  # aware
+    on_it: tuple[InstanceKey, ...]
+    left_out: Mapping[InstanceKey, str]
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierDisc:
+    """The latest disc of a study that people have seen; `name` is empty where the ledger was lost since."""
+
+    name: str
+    volume_id: str
+    made_at: datetime  # aware
+
+
 def _nobody_asks(_items: "Sequence[Item]") -> None:
     pass
 
 
 def _nobody_fetches(_path: Path) -> None:
+    pass
+
+
+def _nobody_remembers(_disc: NewDisc) -> None:
+    pass
+
+
+def _nobody_notes() -> None:
     pass
 
 
@@ -251,6 +281,10 @@ class Consignment:
     the receipts; of a consignment made twice the last path counts. `study_instance_uid` is the first study's
     where an order holds several; each item has its own key. `set_aside` is what a file made of the items lacks,
     and must say that it lacks; known only where a file is made.
+
+    Where a disc is made of a study on the line, `items` are all that came of it, those that are on the `earlier`
+    disc (`on_earlier`) among them. Call `remember(disc)` before anything of a new one can be seen, once for each
+    name that is tried, and `offered()` once it has stood under its name.
     """
 
     delivery: int
@@ -261,5 +295,8 @@ class Consignment:
     about: ConsignmentAbout | None = None  # None: not for an order
     made: Callable[[Path], None] = field(default=_nobody_fetches, compare=False)
     again: bool = False  # a person has said: send it although the destination has these UIDs already
-    brought_before: int = 0  # other instances of the study that are there; counted where a file is made of it
     set_aside: tuple[SetAside, ...] = ()
+    earlier: EarlierDisc | None = None
+    on_earlier: frozenset[InstanceKey] = frozenset()
+    remember: Callable[[NewDisc], None] = field(default=_nobody_remembers, compare=False)
+    offered: Callable[[], None] = field(default=_nobody_notes, compare=False)

@@ -43,10 +43,6 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
     viewer: Annotated[Path | None, typer.Option(help="Folder with a viewer you may hand out.")] = None,
     viewer_at: Annotated[Literal["VIEWER", "root"], typer.Option(help="Where it goes.")] = "VIEWER",
     contact: Annotated[str, typer.Option(help="How whoever finds the disc reaches you.")] = "",
-    as_set: Annotated[
-        bool,
-        typer.Option("--set", help="Make a numbered set of discs of what exceeds one: a folder of .iso files."),
-    ] = False,
     encrypt: Annotated[
         bool,
         typer.Option("--encrypt", help=f"Encrypt a .zip; the pass phrase is asked for, or in {_PASS_PHRASE}."),
@@ -61,15 +57,13 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
 ) -> None:
     """Make a disc, read it back, and only then give it its name."""
     from pipeline.disc.errors import NoPatientID, SeveralPatients  # noqa: PLC0415
-    from pipeline.disc.make.making import make_discs  # noqa: PLC0415
+    from pipeline.disc.make.making import make_disc  # noqa: PLC0415
     from pipeline.disc.model import DiscOptions  # noqa: PLC0415
     from pipeline.disc.verify import printing  # noqa: PLC0415
 
     container = _container(output)
     if encrypt and container != "zip":
         raise Usage("--encrypt is for a .zip: an ISO image cannot be encrypted")
-    if as_set and container != "iso":
-        raise Usage("--set is for an .iso: a ZIP file has no limit")
     options = DiscOptions(
         made_at=datetime.now().astimezone(),
         media=media,
@@ -78,19 +72,18 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
         viewer=viewer.absolute() if viewer else None,
         viewer_at=viewer_at,
         contact=contact,
-        sets=as_set,
         allow_several_patients=several_patients,
         allow_no_patient_id=no_patient_id,
         **_of_the_site(),
     )
     try:
         with ended_by_signals(), printing.progress() as progress:
-            discs = make_discs(_sources(paths), output.absolute(), options, progress)
+            disc = make_disc(_sources(paths), output.absolute(), options, progress)
     except (NoPatientID, SeveralPatients) as refused:
         if not as_json:
             printing.show_examples(refused)
         raise
-    printing.show_discs(discs, as_json=as_json)
+    printing.show_disc(disc, as_json=as_json)
 
 
 @app.command()

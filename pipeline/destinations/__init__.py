@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, field_validator
 from pipeline.config.program_tables import ProgramsTable
 from pipeline.dicom import encodings
 from pipeline.dicom.same_patient import PLACEHOLDERS
-from pipeline.model import Consignment, Receipt
+from pipeline.model import Consignment, NewDisc, Receipt
 
 
 class Destination(BaseModel):
@@ -66,6 +66,13 @@ class Destination(BaseModel):
             Transient: this consignment cannot be finished now; deferred likewise, other deliveries go on.
             Permanent: this consignment can never be delivered; the rest is refused.
             Configuration: a person must change the site's configuration; deferred with the reason.
+        """
+        raise NotImplementedError
+
+    def has_been_seen(self, study_instance_uid: str, disc: NewDisc) -> bool:
+        """Tell whether a disc that was remembered has stood under its name, and clear away what is left of it.
+
+        Asked where `makes_file`, before another disc of the study is made. Raises what `deliver` raises.
         """
         raise NotImplementedError
 

@@ -2,28 +2,28 @@
 
 import contextlib
 import errno
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from pipeline import dcmtk
 from pipeline.config.paths import AbsolutePath
 from pipeline.destinations import Destination
 from pipeline.disc.errors import TooLarge
 from pipeline.disc.formats.scratch import remove_abandoned
-from pipeline.disc.late.shelf import HIDDEN
-from pipeline.disc.late.study_disc import StudyDisc, receipt
+from pipeline.disc.make import study_disc
 from pipeline.disc.make.making import make_disc
 from pipeline.disc.make.viewer import viewer_files
-from pipeline.disc.model import Container, DiscOptions, LeftOut, Source
+from pipeline.disc.model import Container, DiscOptions, LeftOut, Media, Source
 from pipeline.disc.pages.names import FIELDS, unknown_fields
 from pipeline.errors import Configuration, PeerUnavailable
 from pipeline.events import Event, alarm
-from pipeline.model import LEFT_OUT, Consignment, ConsignmentAbout, Receipt, ReceiptState
+from pipeline.model import LEFT_OUT, Consignment, ConsignmentAbout, NewDisc, Receipt, ReceiptState
 
 FOR_ORDERS = ".orders"
 _PERSON_MUST_ACT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
@@ -49,9 +49,18 @@ class IsoDestination(Destination):
     file_name: Annotated[str, AfterValidator(_pattern)] = "{accession}"
     viewer: Annotated[AbsolutePath | None, BeforeValidator(lambda text: text or None)] = None
     viewer_at: Literal["VIEWER", "root"] = "VIEWER"
-    media: Literal["auto", "cd", "dvd"] = "auto"
-    sets: bool = False  # what exceeds the medium becomes a numbered set instead of being refused
+    media: Media = "auto"
     contact: str = ""  # by which the finder of a disc finds the hospital
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sets_are_gone(cls, table: Any) -> Any:
+        if isinstance(table, dict) and "sets" in table:
+            raise ValueError(
+                'sets is gone, there are no numbered sets of discs any more: use media ("dvd" holds more than '
+                '"cd", "usb" has no limit), or container=zip in a link'
+            )
+        return table
 
     def options(self, made_at: datetime) -> DiscOptions:
         """Return how this destination makes its discs, for whoever makes one in its name."""
@@ -61,7 +70,6 @@ class IsoDestination(Destination):
             viewer=self.viewer,
             viewer_at=self.viewer_at,
             contact=self.contact,
-            sets=self.sets,
             allow_no_patient_id=True,  # the study says whose it is, by name and birth date
             placeholders=self.placeholders,
             programs=self.programs,
@@ -72,23 +80,34 @@ class IsoDestination(Destination):
 
         Raises NoDisc, which is Permanent, where there can be no disc: more than one patient, too large.
         """
-        if not self.folder.is_dir():
-            raise Configuration(f"folder: {self.folder} does not exist; create it, or mount what belongs there")
-        try:
+        with self._usable():
             if consignment.about is not None:
                 yield from self._for_order(consignment, consignment.about)
                 return
             options = replace(self.options(datetime.now(UTC)), missing=_set_aside(consignment))
-            record = StudyDisc(self.folder, self.file_name, options).record_of(consignment)
+            yield from study_disc.StudyDisc(self.folder, self.file_name, options).deliver(consignment)
+
+    def has_been_seen(self, study_instance_uid: str, disc: NewDisc) -> bool:
+        """Tell whether a disc has stood under its name; see `Destination.has_been_seen`."""
+        with self._usable():
+            return study_disc.has_been_seen(self.folder, study_instance_uid, disc)
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Classify what the folder answers."""
+        if not self.folder.is_dir():
+            raise Configuration(f"folder: {self.folder} does not exist; create it, or mount what belongs there")
+        try:
+            yield
         except OSError as error:
             raise _classified(error, self) from error
-        for item in consignment.items:
-            yield receipt(item, record)
 
     def tidy(self) -> None:
         """Remove what makers that were killed have left: it is an image of a patient nobody was offered."""
-        for folder in (self.folder / HIDDEN, self.folder / FOR_ORDERS):
-            with contextlib.suppress(OSError):  # a share that is away
+        with contextlib.suppress(OSError):  # a share that is away
+            study_disc.tidy(self.folder, time.time())
+        for folder in (self.folder / study_disc.HIDDEN, self.folder / FOR_ORDERS):
+            with contextlib.suppress(OSError):
                 remove_abandoned(folder)
 
     def problems(self) -> Iterator[str]:

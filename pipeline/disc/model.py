@@ -43,15 +43,12 @@ MEDIA = {medium.name: medium for medium in (CD, DVD, USB, ANY)}
 class Source:
     """One file for the disc.
 
-    `key` and `sha256` are what the ledger knows of it: it need not be hashed first. `received_sha256` and
-    `decoded_from` speak of the file it once was, where it is taken from an earlier disc.
+    `key` and `sha256` are what the ledger knows of it: it need not be hashed first.
     """
 
     path: Path
     key: InstanceKey | None = None
     sha256: str | None = None
-    received_sha256: str | None = None
-    decoded_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +75,14 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
-class SeriesInSet:
-    """One series of a set of discs, in words for a page; `places` are (disc, instances there)."""
-
-    number: str
-    modality: str
-    description: str
-    places: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class DiscOptions:
     """Everything about a disc that is not in its objects.
 
     `partial` is (received, expected) instances where an order ended before it was complete, `only` the modalities
     it was for where it was not for all, `unknown` the accession numbers nothing was found of, `missing` what is
     known to be left out before anything is read. `contact` is the text by which the finder of the disc finds the
-    hospital. The two permissions are a person's to give. `sets` lets `make_discs` make several images of what does
-    not fit on one; `capacity_bytes` is what a CD or DVD holds where that is not what the standard media hold.
+    hospital. The two permissions are a person's to give. `capacity_bytes` is what a CD or DVD holds where that is
+    not what the standard media hold.
     """
 
     made_at: datetime  # aware
@@ -114,7 +101,6 @@ class DiscOptions:
     allow_no_patient_id: bool = False
     placeholders: tuple[str, ...] = PLACEHOLDERS  # Patient IDs that prove nothing
     programs: ProgramsTable = field(default_factory=ProgramsTable)
-    sets: bool = False
     capacity_bytes: int | None = None
     workers: int = 0  # processes that decode; 0 = one a core
 
@@ -132,33 +118,6 @@ class Patient:
     issuer: str
     birth_date: str
     sex: str
-
-
-@dataclass(frozen=True, slots=True)
-class StudyInSet:
-    """One study of a set of discs, in words for a page; `patient_number` counts the patients of the set from 1."""
-
-    patient_number: int
-    patient: Patient
-    date: str
-    accession_number: str
-    description: str
-    series: tuple[SeriesInSet, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceInSet:
-    """Which disc of a set one is, and where every series of the set is."""
-
-    number: int  # from 1
-    of: int
-    set_id: str
-    studies: tuple[StudyInSet, ...]
-
-    @property
-    def patients(self) -> int:
-        """Count the patients of the set: a disc of it may hold one of several."""
-        return max(study.patient_number for study in self.studies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,4 +176,3 @@ class Disc:
     duplicates: int  # the same object again, byte for byte; it is on the disc once
     replaces: Replaced | None
     made_at: datetime
-    place: PlaceInSet | None = None  # where it is one disc of a set

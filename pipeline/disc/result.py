@@ -1,7 +1,5 @@
 """The result of making a disc, as it stands in the `.json` beside it: no word of the patient's name."""
 
-import hashlib
-from collections.abc import Sequence
 from typing import Any
 
 from pipeline import __version__
@@ -29,25 +27,9 @@ def as_json(disc: Disc, name: str) -> dict[str, Any]:
         "instances": [_instance(one) for one in disc.instances],
         "left_out": [{"sop_instance_uid": one.sop_instance_uid, "reason": one.reason} for one in disc.left_out],
         "duplicates": disc.duplicates,
-        "replaces": {"disc": disc.replaces.name, "volume_id": disc.replaces.volume_id} if disc.replaces else None,
-        "set": {"id": disc.place.set_id, "disc": disc.place.number, "of": disc.place.of} if disc.place else None,
-    }
-
-
-def set_as_json(discs: Sequence[Disc]) -> dict[str, Any]:
-    """Return the result of a set, which has no name yet, in the form of one disc's, for whoever remembers it.
-
-    `discs` are its images in order; every instance has the number of its `disc`.
-    """
-    tables = [as_json(disc, "") for disc in discs]
-    return tables[0] | {
-        "size": sum(disc.size for disc in discs),
-        "sha256": hashlib.sha256("".join(disc.sha256 for disc in discs).encode()).hexdigest(),
-        "volume_id": discs[0].place.set_id if discs[0].place else "",
-        "instances": [
-            one | {"disc": number} for number, table in enumerate(tables, 1) for one in table["instances"]
-        ],
-        "discs": [{"disc": disc.path.name, "size": disc.size, "sha256": disc.sha256} for disc in discs],
+        "replaces": {"disc": disc.replaces.name or None, "volume_id": disc.replaces.volume_id}
+        if disc.replaces
+        else None,
     }
 
 

@@ -1,7 +1,7 @@
-"""The companions of a delivery that makes a disc: what came of its study by others, and is on no disc yet.
+"""The companions of a delivery that makes a disc: all else that came of its study for the same destination.
 
-A disc of some of a study's instances is taken for the whole study. Whatever keeps another delivery of it (a full
-disk, a refusal, a lost ledger, a slot of its own), the next disc holds what that one was to bring.
+A disc of some of a study's instances is taken for the whole study. So every disc is made of all of it: of what
+earlier discs hold, and of what other deliveries were to bring and could not (a full disk, a refusal, …).
 """
 
 from collections.abc import Collection
@@ -9,51 +9,60 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, select, update
 
 from pipeline.ledger import deliveries
-from pipeline.ledger.tables import delivery, instance, receipt
-from pipeline.model import ARRIVED, DeliveryState, InstanceKey, Item
+from pipeline.ledger.tables import arrival, delivery, instance, receipt
+from pipeline.model import ARRIVED, DeliveryState, InstanceKey, Item, ReceiptState
 
-_HAS_ARRIVED = and_(receipt.c.state.in_(ARRIVED), receipt.c.verified)
+_ON_A_DISC = "its instances are on the disc that another delivery of the study has made"
+HAS_ARRIVED = and_(receipt.c.state.in_(ARRIVED), receipt.c.verified)
 
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """One instance that another delivery was to bring, by that delivery's number and receiver."""
+    """One instance by the number and the receiver of the delivery that was to bring it.
+
+    `has_arrived` says that it is on a disc that has been seen; `is_answered` that, or that one had to leave it
+    out. `is_gone` says that its original has been deleted.
+    """
 
     delivery: int
     receiver: str
     identity: int
     item: Item
+    has_arrived: bool
+    is_answered: bool
+    is_gone: bool
 
 
 def of(look: Connection, row: Any, spool: Path) -> dict[InstanceKey, Companion]:
-    """Return what other deliveries of the study to the destination were to bring and no disc has told of.
+    """Return all that deliveries of the study to the destination were to bring, but for what `row` has yet to.
 
-    Of the same key the last one consigned counts, and none where one has arrived. An instance with a code has
-    been answered for: it was left out of a disc, which said so and is remembered.
+    Of the same key the last one consigned counts, or the last one that has arrived. What a person has discarded
+    before it arrived is not among them.
     """
-    wanted = _of_the_study(row).where(delivery.c.id != row.id, ~_HAS_ARRIVED, receipt.c.code == "")
-    found = [_companion(one, spool) for one in look.execute(wanted)]
-    arrived = arrived_of(look, row) if found else set()
-    return {one.item.key: one for one in found if one.item.key not in arrived}
-
-
-def arrived_of(look: Connection, row: Any) -> set[InstanceKey]:
-    """Return the instances of the study that deliveries to the destination have brought, this one among them."""
-    wanted = _of_the_study(row).where(_HAS_ARRIVED)
-    return {deliveries.key_of(one) for one in look.execute(wanted)}
+    is_waiting = and_(delivery.c.id == row.id, deliveries.needs_an_answer())
+    found: dict[InstanceKey, Companion] = {}
+    for one in look.execute(_of_the_study(row).where(~is_waiting)):
+        companion = _companion(one, spool)
+        before = found.get(companion.item.key)
+        if companion.is_gone and not companion.has_arrived:
+            continue
+        if before is None or companion.has_arrived or not before.has_arrived:
+            found[companion.item.key] = companion
+    return found
 
 
 def all_of(look: Connection, row: Any) -> list[int]:
     """Return the deliveries of the study to the destination, this one among them; an order's has no others."""
     if row.order_id is not None:
         return [row.id]
-    return list(look.scalars(select(delivery.c.id).where(_is_of_the_study(row))))
+    return list(look.scalars(select(delivery.c.id).where(is_of_the_study(row))))
 
 
-def _is_of_the_study(row: Any) -> Any:
+def is_of_the_study(row: Any) -> Any:
+    """Return the condition on a delivery that it is of the study and to the destination of the delivery `row`."""
     return and_(
         delivery.c.destination == row.destination,
         delivery.c.study_instance_uid == row.study_instance_uid,
@@ -63,27 +72,37 @@ def _is_of_the_study(row: Any) -> Any:
 
 def _of_the_study(row: Any) -> Any:
     return (
-        select(receipt, instance, delivery.c.receiver)
+        select(receipt, instance, delivery.c.receiver, arrival.c.gone_at)
         .join(delivery, delivery.c.id == receipt.c.delivery)
         .join(instance, instance.c.id == receipt.c.instance)
-        .where(_is_of_the_study(row))
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(is_of_the_study(row))
         .order_by(delivery.c.id, instance.c.id)
     )
 
 
 def _companion(row: Any, spool: Path) -> Companion:
-    return Companion(row.delivery, row.receiver, row.instance, deliveries.item_of(row, spool))
+    state = row._mapping[receipt.c.state]  # noqa: SLF001  # SQLAlchemy's public mapping has this name
+    has_arrived = state in ARRIVED and row.verified
+    return Companion(
+        delivery=row.delivery,
+        receiver=row.receiver,
+        identity=row.instance,
+        item=deliveries.item_of(row, spool),
+        has_arrived=has_arrived,
+        is_answered=has_arrived or (state == ReceiptState.REFUSED and row.code != ""),
+        is_gone=row.gone_at is not None or row.discarded_at is not None,
+    )
 
 
 def bring_on(change: Connection, numbers: Collection[int], now: float) -> list[int]:
     """Have deliveries attempted again that were put off or refused; return them.
 
-    Their instances are on a disc now, so they will find it. One that is held waits for a person all the same.
+    Their instances are on a disc now, so they end. One that is held waits for a person all the same.
     """
     kept = (DeliveryState.DEFERRED, DeliveryState.REFUSED)
-    wanted = select(delivery.c.id).where(
-        delivery.c.id.in_(numbers), delivery.c.state.in_(kept), delivery.c.held.is_(False)
-    )
-    found = list(change.scalars(wanted))
-    deliveries.retry(change, found, now, release_guard=False)
+    is_to_end = and_(delivery.c.id.in_(numbers), delivery.c.state.in_(kept), delivery.c.held.is_(False))
+    found = list(change.scalars(select(delivery.c.id).where(is_to_end)))
+    values = {"state": DeliveryState.WAITING, "due_at": now, "finished_at": None, "reason": _ON_A_DISC}
+    change.execute(update(delivery).where(delivery.c.id.in_(found)).values(**values))
     return found

@@ -23,10 +23,13 @@ def consign(change: Connection, values: Mapping[str, Any], pinned: Sequence[Mapp
     return number
 
 
-def due(look: Connection, destination_name: str, now: float) -> list[int]:
-    """Return the deliveries a destination may attempt now: orders, which somebody waits for, then the oldest."""
+def due(look: Connection, destination_name: str, now: float, *, one_a_study: bool = False) -> list[int]:
+    """Return the deliveries a destination may attempt now: orders, which somebody waits for, then the oldest.
+
+    With `one_a_study` no two of the line are of the same study, and none of a study that one is attempted of.
+    """
     wanted = (
-        select(delivery.c.id)
+        select(delivery.c.id, delivery.c.order_id, delivery.c.study_instance_uid)
         .where(
             delivery.c.destination == destination_name,
             delivery.c.state.in_(OPEN),
@@ -35,7 +38,24 @@ def due(look: Connection, destination_name: str, now: float) -> list[int]:
         )
         .order_by(delivery.c.order_id.is_(None), delivery.c.created_at, delivery.c.id)
     )
-    return list(look.scalars(wanted))
+    busy = _studies_in_hand(look, destination_name) if one_a_study else set()
+    found = []
+    for number, order, study in look.execute(wanted):
+        if order is None and study in busy:
+            continue
+        if order is None and one_a_study:
+            busy.add(study)
+        found.append(number)
+    return found
+
+
+def _studies_in_hand(look: Connection, destination_name: str) -> set[str]:
+    wanted = select(delivery.c.study_instance_uid).where(
+        delivery.c.destination == destination_name,
+        delivery.c.state == DeliveryState.SENDING,
+        delivery.c.order_id.is_(None),
+    )
+    return set(look.scalars(wanted))
 
 
 def for_orders(look: Connection) -> set[int]:
@@ -44,8 +64,15 @@ def for_orders(look: Connection) -> set[int]:
     return set(look.scalars(select(delivery.c.id).where(is_for_one)))
 
 
-def claim(change: Connection, number: int, now: float) -> Any:
-    """Mark a delivery `sending` and return its row as it is from then on."""
+def claim(change: Connection, number: int, now: float, *, one_a_study: bool = False) -> Any | None:
+    """Mark a delivery `sending` and return its row as it is from then on.
+
+    With `one_a_study` returns None where another delivery of its study is attempted at the destination.
+    """
+    if one_a_study:
+        row = change.execute(select(delivery).where(delivery.c.id == number)).one()
+        if row.order_id is None and row.study_instance_uid in _studies_in_hand(change, row.destination):
+            return None
     change.execute(
         update(delivery)
         .where(delivery.c.id == number)

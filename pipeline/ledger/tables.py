@@ -6,6 +6,7 @@ Times are seconds since the epoch; no column holds a patient's name or ID.
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -129,6 +130,29 @@ receipt = Table(
     Column("transfer_syntax_uid", String, nullable=False),
     Column("encoding", String, nullable=False),
     Column("at", Float),
+)
+
+disc = Table(
+    "disc",  # made of a study on the line; one that was never seen under its name has no row for long
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("delivery", ForeignKey("delivery.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("number", Integer, nullable=False),  # among the discs of the study at the destination, from 1
+    Column("name", String, nullable=False),  # of the file in the destination's folder
+    Column("volume_id", String, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("offered_at", Float),  # null: it may have been seen under its name, or not
+)
+
+on_disc = Table(
+    "on_disc",
+    METADATA,
+    Column("disc", ForeignKey("disc.id", ondelete="CASCADE"), primary_key=True),
+    Column("delivery", ForeignKey("delivery.id", ondelete="CASCADE"), primary_key=True),
+    Column("instance", ForeignKey("instance.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("left_out", Text),  # why it is not on it, although it is of the study
 )
 
 destination = Table(

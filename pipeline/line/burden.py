@@ -3,7 +3,7 @@
 A file is made of all of it or not at all: one of some instances would be taken for the whole.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pipeline.errors import Permanent, StorestowError, Transient
 from pipeline.ledger import companions, deliveries
 from pipeline.ledger.companions import Companion
 from pipeline.line.pins import pinned
-from pipeline.model import ARRIVED, Consignment, InstanceKey, Item, Receipt, ReceiptState
+from pipeline.model import Consignment, InstanceKey, Item, Receipt, ReceiptState
 from pipeline.site.site import Site
 
 
@@ -21,16 +21,21 @@ from pipeline.site.site import Site
 class Burden:
     """What is handed over. `numbers` are the rows of the delivery's own instances, `lacking` why some are not.
 
-    `beside` are instances of the study that other deliveries were to bring; `helped` are those deliveries of
-    which the destination said that it has some. `brought_before` counts what is there already.
+    `beside` is what else belongs in the same file.
     """
 
     items: list[Item] = field(default_factory=list)
     numbers: dict[InstanceKey, int] = field(default_factory=dict)
     lacking: dict[int, Receipt] = field(default_factory=dict)
     beside: dict[InstanceKey, Companion] = field(default_factory=dict)
-    helped: set[int] = field(default_factory=set)
-    brought_before: int = 0
+
+    def on_earlier(self) -> frozenset[InstanceKey]:
+        """Return what is on a disc that has been seen already."""
+        return frozenset(key for key, one in self.beside.items() if one.has_arrived)
+
+    def unanswered(self) -> list[Companion]:
+        """Return what other deliveries were to bring, and no disc has told of yet."""
+        return [one for one in self.beside.values() if not one.is_answered]
 
 
 def burden_of(row: Any, destination: Destination, site: Site) -> Burden:
@@ -40,9 +45,9 @@ def burden_of(row: Any, destination: Destination, site: Site) -> Burden:
         Transient: a file cannot be made now, because one of its instances is not at hand.
         Permanent: it never can, because one cannot be had again.
     """
-    waiting, beside, before = _wanted(row, destination, site)
-    numbers = {item.key: identity for identity, item in waiting}
-    found = Burden(numbers=numbers, beside=beside, brought_before=len(before - numbers.keys()))
+    waiting, beside = _wanted(row, destination, site)
+    _require_all(beside)
+    found = Burden(numbers={item.key: identity for identity, item in waiting}, beside=beside)
     wanted = [(identity, item, row.receiver) for identity, item in waiting]
     wanted += [(one.identity, one.item, one.receiver) for one in beside.values()]
     for identity, item, receiver in wanted:
@@ -58,8 +63,8 @@ def burden_of(row: Any, destination: Destination, site: Site) -> Burden:
 
 def _wanted(
     row: Any, destination: Destination, site: Site
-) -> tuple[list[tuple[int, Item]], dict[InstanceKey, Companion], set[InstanceKey]]:
-    """Return what is to be brought, with row numbers, what belongs in the same file besides, and what is there.
+) -> tuple[list[tuple[int, Item]], dict[InstanceKey, Companion]]:
+    """Return what is to be brought, with row numbers, and what belongs in the same file besides.
 
     The file of an order is made anew, so it is made of everything, whatever has been answered before.
     """
@@ -67,13 +72,23 @@ def _wanted(
     with site.ledger.reading() as look:
         waiting = deliveries.items(look, row.id, root)
         if not (waiting and destination.makes_file):
-            return waiting, {}, set()
+            return waiting, {}
         if row.order_id is not None:
-            return deliveries.items(look, row.id, root, answered=True), {}, set()
-        beside, before = companions.of(look, row, root), companions.arrived_of(look, row)
+            return deliveries.items(look, row.id, root, answered=True), {}
+        beside = companions.of(look, row, root)
     for _, item in waiting:
         beside.pop(item.key, None)
-    return waiting, beside, before
+    return waiting, beside
+
+
+def _require_all(beside: Mapping[InstanceKey, Companion]) -> None:
+    """Raise Permanent where originals have aged out: a disc of the rest would be taken for the whole study."""
+    if gone := sum(one.is_gone for one in beside.values()):
+        raise Permanent(
+            f"these instances are late, and the originals of {gone} others of the study, which are on an earlier "
+            "disc, are no longer kept (keep_originals): retrieve the study from the archive for a disc of all of "
+            "it"
+        )
 
 
 def _nothing_made(lacking: Receipt) -> StorestowError:
@@ -90,13 +105,11 @@ def handed_over(consignment: Consignment, burden: Burden, destination: Destinati
         for answer in destination.deliver(consignment) if burden.items else ():
             if answer.key in burden.numbers:
                 yield answer
-            elif answer.state in ARRIVED and answer.verified:
-                burden.helped.add(burden.beside[answer.key].delivery)
     except Permanent as error:
-        if not burden.beside:
+        if not (others := len(burden.unanswered())):
             raise
         raise Permanent(
-            f"{error} (together with {len(burden.beside)} other instances of this study that are on no disc yet): "
+            f"{error} (together with {others} other instances of this study that are on no disc yet): "
             f"mend that and say `storestow retry {consignment.study_instance_uid}`, or make a disc of the files "
             "that are meant with `storestow disc`"
         ) from error

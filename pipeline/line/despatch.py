@@ -18,6 +18,7 @@ from pipeline.events import Event, alarm, emit
 from pipeline.ledger import companions, deliveries, lacking, order_counts, orders
 from pipeline.line import custody
 from pipeline.line.burden import burden_of, handed_over
+from pipeline.line.study_disc import end_unfinished, of_study
 from pipeline.model import (
     ARRIVED,
     SEND_VERB,
@@ -43,25 +44,26 @@ def despatch(number: int, destination: Destination, site: Site) -> StorestowErro
     worked with, whatever it said of single instances.
     """
     with site.ledger.transaction() as change:
-        row = deliveries.claim(change, number, time.time())
+        row = deliveries.claim(change, number, time.time(), one_a_study=destination.makes_file)
+    if row is None:
+        return None
     reached("claimed")
     error: StorestowError | None = None
-    helped: set[int] = set()
     try:
-        helped = _attempt(row, destination, site)
+        _attempt(row, destination, site)
     except StorestowError as raised:
         error = raised
     reached("attempted")
-    _conclude(row, error, helped, destination, site)
+    _conclude(row, error, destination, site)
     custody.renew_accounts(number, site)
     return error if isinstance(error, PeerUnavailable) else None
 
 
-def _attempt(row: Any, destination: Destination, site: Site) -> set[int]:
-    """Hand the consignment to its destination and record the receipts as they come.
-
-    Returns the other deliveries that instances were brought of: a disc holds what came of the study by any.
-    """
+def _attempt(row: Any, destination: Destination, site: Site) -> None:
+    """Hand the consignment to its destination and record the receipts as they come."""
+    is_study_disc = destination.makes_file and row.order_id is None
+    if is_study_disc:
+        end_unfinished(row, destination, site)
     load = burden_of(row, destination, site)
     numbers, answers = load.numbers, load.lacking
 
@@ -85,8 +87,9 @@ def _attempt(row: Any, destination: Destination, site: Site) -> set[int]:
         attempt,
         row.guard_released,
         made=made,
-        brought_before=load.brought_before,
     )
+    if is_study_disc:
+        consignment = of_study(consignment, load, row, site)
     if destination.makes_file:
         with site.ledger.reading() as look:
             consignment = replace(consignment, set_aside=lacking.beside(look, companions.all_of(look, row)))
@@ -104,7 +107,6 @@ def _attempt(row: Any, destination: Destination, site: Site) -> set[int]:
                 recorded = time.monotonic()
     finally:
         _record(row, answers, site)
-    return load.helped
 
 
 def _of_order(consignment: Consignment, number: int, site: Site) -> Consignment:
@@ -132,10 +134,8 @@ def _record(row: Any, answers: dict[int, Receipt], site: Site, *, flushed: bool 
         answers.clear()
 
 
-def _conclude(
-    row: Any, error: StorestowError | None, helped: set[int], destination: Destination, site: Site
-) -> None:
-    """Write down where the delivery stands now, and have those it has helped find out."""
+def _conclude(row: Any, error: StorestowError | None, destination: Destination, site: Site) -> None:
+    """Write down where the delivery stands now."""
     now = time.time()
     with site.ledger.transaction() as change:
         counts = deliveries.tally(change, row.id)
@@ -147,11 +147,8 @@ def _conclude(
         if row.order_id is not None and state == DeliveryState.REFUSED:
             kind = error_of(counts, error, destination)
             orders.change_row(change, row.order_id, error_kind=kind)
-        again = companions.bring_on(change, helped, now)
     reached("concluded")
     _say(row, state, reason, counts)
-    for number in again:
-        emit(Event.RETRIED, delivery=number)
 
 
 def _has_given_up(row: Any, error: StorestowError | None, now: float, site: Site) -> bool:

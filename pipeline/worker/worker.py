@@ -184,7 +184,7 @@ class Worker:
     def _feed(self, destination: Destination, now: float) -> None:
         breaker = self._breakers[destination.name]
         with self._site.ledger.reading() as look:
-            due = deliveries.due(look, destination.name, now)
+            due = deliveries.due(look, destination.name, now, one_a_study=destination.makes_file)
             for_orders = deliveries.for_orders(look)
         for number in due:
             in_slots = sum(key[:2] == ("deliver", destination.name) for key in self._keys_in_hand())

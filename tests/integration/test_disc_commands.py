@@ -208,7 +208,6 @@ def test_where_nobody_can_type_a_pass_phrase_the_variable_is_named(words, tmp_pa
         (["in", "-o", "A1.img"], "must end in .iso or .zip"),
         (["nowhere", "-o", "A1.iso"], "does not exist"),
         (["in", "-o", "A1.iso", "--encrypt"], "--encrypt is for a .zip"),
-        (["in", "-o", "A1.zip", "--set"], "--set is for an .iso"),
         (["verify", "nowhere.iso"], "does not exist"),
     ],
 )

@@ -9,7 +9,7 @@ from pipeline.dicom.same_patient import UNDISPUTED, Judgement
 from pipeline.disc.dicomdir.dicomdir import dicomdir
 from pipeline.disc.make.tree import plant
 from pipeline.disc.make.viewer import ViewerFile
-from pipeline.disc.model import DiscOptions, LeftOut, Medium, PlaceInSet, SeriesUIDs, StudyOnDisc
+from pipeline.disc.model import DiscOptions, LeftOut, Medium, SeriesUIDs, StudyOnDisc
 from pipeline.disc.objects import records
 from pipeline.disc.objects.arrangement import PatientNode, placed
 from pipeline.disc.pages.names import volume_id
@@ -27,7 +27,6 @@ class Parts:
     pictures: Mapping[SeriesUIDs, bytes]
     left_out: Sequence[LeftOut]
     viewer: Sequence[ViewerFile]
-    place: PlaceInSet | None = None
     judgement: Judgement = UNDISPUTED
 
 
@@ -51,10 +50,8 @@ def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) ->
     """Make the files of a disc that are made for it in `folder`, and return the tree of all of them."""
     patients, pictures = parts.patients, parts.pictures
     objects = list(placed(patients))
-    place = parts.place
     hashes_of_objects = [one.entry.sha256 for one in objects]
     named = volume_id(patients[0].studies[0].first.text(records.STUDY_DATE), hashes_of_objects)
-    named = f"{place.set_id}_{place.number}" if place else named
     studies = tuple(study_of(study) for patient in patients for study in patient.studies)
     places = {uids: f"IHE_PDI/T{number:07d}.JPG" for number, uids in enumerate(pictures, 1)}
     story = Story(
@@ -71,7 +68,6 @@ def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) ->
         volume_id=named,
         medium=medium,
         options=options,
-        place=place,
         judgement=parts.judgement,
     )
     files = {DICOMDIR: dicomdir(patients, named), **pages(story)}

@@ -9,7 +9,7 @@ from pipeline.disc.errors import NothingForDisc
 from pipeline.disc.formats.scratch import check_space
 from pipeline.disc.make.writing import Making, check_capacity
 from pipeline.disc.model import ANY, CD, DVD, MEDIA, LeftOut, Medium, SeriesUIDs, Source
-from pipeline.disc.objects.arrangement import Tree, arranged, series_of
+from pipeline.disc.objects.arrangement import Tree, arranged
 from pipeline.disc.objects.conversion import converted, must_be_converted, size_on
 from pipeline.disc.objects.entry import Entry
 from pipeline.disc.objects.guards import check_patient
@@ -22,7 +22,7 @@ OVERHEAD = 1 << 20  # bytes, about: descriptors, directories and the small files
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is to go onto one disc, or onto all of a set."""
+    """What is to go onto a disc."""
 
     patients: Tree
     pictures: dict[SeriesUIDs, bytes]
@@ -92,8 +92,7 @@ def _converted(entries: Sequence[Entry], medium: Medium, making: Making) -> tupl
     entries, too_large = _without_too_large(entries, medium)
     to_convert = [entry for entry in entries if must_be_converted(entry, medium)]
     estimate = _estimate(entries, medium, making)
-    if not may_be_set(making):
-        check_capacity(estimate - OVERHEAD, medium)
+    check_capacity(estimate - OVERHEAD, medium)
     check_space(making.scratch, sum(size_on(entry, medium) for entry in to_convert) + estimate)
     ready, not_decoded = converted(
         entries,
@@ -115,16 +114,3 @@ def _without_too_large(entries: Sequence[Entry], medium: Medium) -> tuple[list[E
         else:
             fit.append(entry)
     return fit, too_large
-
-
-def may_be_set(making: Making) -> bool:
-    """Tell whether a set may be made of what exceeds one image."""
-    return making.options.sets and making.options.container == "iso"
-
-
-def must_be_set(load: Load, making: Making) -> bool:
-    """Tell before anything is written; what only the exact size tells is found out by measuring the image."""
-    capacity = load.medium.capacity_bytes
-    entries = [one.entry for series in series_of(load.patients) for one in series.objects]
-    needed = _estimate(entries, load.medium, making) - OVERHEAD
-    return may_be_set(making) and capacity is not None and needed > capacity

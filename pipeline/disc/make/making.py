@@ -1,7 +1,7 @@
-"""Make discs: look at every object, refuse what is not one patient's, write, read back, and only then name them.
+"""Make a disc: look at every object, refuse what is not one patient's, write, read back, and only then name them.
 
 Whatever goes wrong, the hidden folder everything is made in is removed, and nothing is left that could be
-taken for a disc, or for all of a set.
+taken for a disc.
 """
 
 import contextlib
@@ -9,15 +9,13 @@ import errno
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pipeline.disc.errors import NameInUse, NoSpace, TooLarge
 from pipeline.disc.formats.archive import check_pass_phrase
 from pipeline.disc.formats.scratch import scratch_beside
 from pipeline.disc.make.composition import Composed, Parts, compose
-from pipeline.disc.make.loading import Load, fitted, loaded, may_be_set, must_be_set
-from pipeline.disc.make.sets import made_set
+from pipeline.disc.make.loading import Load, fitted, loaded
 from pipeline.disc.make.viewer import viewer_files
 from pipeline.disc.make.writing import Making, Written, measured, proven, written_archive, written_image
 from pipeline.disc.model import CD, DVD, Disc, DiscOptions, LeftOut, Progress, Source
@@ -45,48 +43,17 @@ def make_disc(
         UnfitViewer: a person must look at the viewer's folder.
         Transient: not now: no space, an image that could not be written or is not as it was meant.
     """
-    (disc,) = make_discs(sources, target, replace(options, sets=False), progress)
-    return disc
-
-
-def make_discs(
-    sources: Sequence[Source], target: Path, options: DiscOptions, progress: Progress = _say_nothing
-) -> tuple[Disc, ...]:
-    """Make the file `target`, or of what exceeds its medium a set, where the options allow it.
-
-    A set of `A1.iso` is the folder `A1` with `A1-1of3.iso` and so on, each a complete disc. It appears by one
-    rename once every disc was read back: all of it or nothing. Raises as `make_disc` does.
-    """
-    for one in (target, *([_folder_of_set(target)] if options.sets else [])):
-        if os.path.lexists(one):  # also a link that leads nowhere
-            raise NameInUse(f"{one} exists already and stays as it is")
+    if os.path.lexists(target):  # also a link that leads nowhere
+        raise NameInUse(f"{target} exists already and stays as it is")
     if options.pass_phrase is not None:
         check_pass_phrase(options.pass_phrase)
     viewer = viewer_files(options.viewer, options.viewer_at) if options.viewer else ()
     with scratch_beside(target) as scratch, _workshop(options.workers) as workshop, _full_disk_is_no_space():
-        return _made(sources, Making(target, options, viewer, scratch, workshop, progress))
-
-
-def _folder_of_set(target: Path) -> Path:
-    return target.with_name(target.stem)
-
-
-def _made(sources: Sequence[Source], making: Making) -> tuple[Disc, ...]:
-    options = making.options
-    load = loaded(sources, making)
-    if not must_be_set(load, making):
-        try:
-            one = _written(load, making)
-        except TooLarge:  # by a little: what was estimated to fit does not
-            if not may_be_set(making):
-                raise
-        else:
-            _publish(one.file, making.target)
-            return (_disc(one, making.target, load, options),)
-    written = made_set(load, making)
-    return tuple(
-        _disc(one, path, load, options) for one, path in zip(written, _publish_set(written, making), strict=True)
-    )
+        making = Making(target, options, viewer, scratch, workshop, progress)
+        load = loaded(sources, making)
+        written = _written(load, making)
+        _publish(written.file, target)
+        return _disc(written, load, making)
 
 
 def _written(load: Load, making: Making) -> Written:
@@ -115,27 +82,11 @@ def _publish(written: Path, target: Path) -> None:
     flush_path(target.parent)
 
 
-def _publish_set(written: Sequence[Written], making: Making) -> list[Path]:
-    """Give the whole set its name by one rename: all of it appears, or nothing."""
-    beside, folder = making.scratch / "set", _folder_of_set(making.target)
-    beside.mkdir()
-    stem, suffix = making.target.stem, making.target.suffix
-    names = [f"{stem}-{number}of{len(written)}{suffix}" for number in range(1, len(written) + 1)]
-    for one, name in zip(written, names, strict=True):
-        one.file.rename(beside / name)
-    flush_path(beside)
-    if os.path.lexists(folder):
-        raise NameInUse(f"{folder} has appeared meanwhile and stays as it is")
-    beside.rename(folder)
-    flush_path(folder.parent)
-    return [folder / name for name in names]
-
-
-def _disc(one: Written, path: Path, load: Load, options: DiscOptions) -> Disc:
-    size = path.stat().st_size
+def _disc(one: Written, load: Load, making: Making) -> Disc:
+    size = making.target.stat().st_size
     _report(one.composed, load.left_out, size)
     return Disc(
-        path=path,
+        path=making.target,
         size=size,
         sha256=one.sha256,
         volume_id=one.composed.volume_id,
@@ -145,9 +96,8 @@ def _disc(one: Written, path: Path, load: Load, options: DiscOptions) -> Disc:
         instances=instances_of(one.patients),
         left_out=load.left_out,
         duplicates=load.duplicates,
-        replaces=options.replaces,
-        made_at=options.made_at,
-        place=one.place,
+        replaces=making.options.replaces,
+        made_at=making.options.made_at,
     )
 
 

@@ -11,16 +11,18 @@ from pipeline.disc.formats.scratch import check_space
 from pipeline.disc.make.composition import Composed
 from pipeline.disc.make.tree import graft_points
 from pipeline.disc.make.viewer import ViewerFile
-from pipeline.disc.model import DiscOptions, Medium, PlaceInSet, Progress
+from pipeline.disc.model import CD, DVD, DiscOptions, Medium, Progress
 from pipeline.disc.objects.arrangement import Tree
 from pipeline.disc.verify.read_back import read_back
 from pipeline.processes.workshop import Workshop
 from pipeline.spool.spool import flush_path
 
+_IMAGE, _GRAFTS = "image", "image.grafts"
+
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """What every stage of making one disc, or one set, needs."""
+    """What every stage of making a disc needs."""
 
     target: Path
     options: DiscOptions
@@ -38,31 +40,36 @@ class Written:
     file: Path
     sha256: str
     patients: Tree
-    place: PlaceInSet | None = None
 
 
 def check_capacity(needed: int, medium: Medium) -> None:
     """Raise TooLarge, with both sizes, where the medium does not hold so many bytes."""
     if medium.capacity_bytes is not None and needed > medium.capacity_bytes:
         raise TooLarge(
-            f"the disc would be {needed:,} bytes; a {medium.name.upper()} holds {medium.capacity_bytes:,}",
+            f"the disc would be {needed:,} bytes; a {medium.name.upper()} holds {medium.capacity_bytes:,}: "
+            f"{_what_holds_more(medium)}",
             needed_bytes=needed,
             capacity_bytes=medium.capacity_bytes,
         )
 
 
-def measured(composed: Composed, making: Making, name: str = "image") -> int:
-    """Return how many bytes the image `name` will have, exactly; raises TooLarge where its medium holds fewer."""
-    grafts = making.scratch / f"{name}.grafts"
-    grafts.write_bytes(graft_points(composed.tree, making.scratch / f"{name}.links"))
-    size = image_size(grafts, making.scratch / name, composed.volume_id, making.options.programs)
+def _what_holds_more(medium: Medium) -> str:
+    more = f'"dvd" holds {DVD.capacity_bytes:,}, ' if medium.name == CD.name else ""
+    return f'of `media`, {more}"usb" has no limit, nor has a ZIP file'
+
+
+def measured(composed: Composed, making: Making) -> int:
+    """Return how many bytes the image will have, exactly; raises TooLarge where its medium holds fewer."""
+    grafts = making.scratch / _GRAFTS
+    grafts.write_bytes(graft_points(composed.tree, making.scratch / "image.links"))
+    size = image_size(grafts, making.scratch / _IMAGE, composed.volume_id, making.options.programs)
     check_capacity(size, composed.medium)
     return size
 
 
-def written_image(composed: Composed, size: int, making: Making, name: str = "image") -> Path:
-    """Write the image `name` that was measured to have `size` bytes."""
-    image, grafts = making.scratch / name, making.scratch / f"{name}.grafts"
+def written_image(composed: Composed, size: int, making: Making) -> Path:
+    """Write the image that was measured to have `size` bytes."""
+    image, grafts = making.scratch / _IMAGE, making.scratch / _GRAFTS
     check_space(making.scratch, size)
     write_image(
         grafts,

@@ -1,7 +1,7 @@
 """Read every file that is to be on the disc, once: what it is, whether it can be there, and what it hashes to."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def survey(
     answers = spread(raws, tasks, workshop if is_for_processes else None)
     for number, (source, raw) in enumerate(zip(sources, chain.from_iterable(answers), strict=True), 1):
         try:
-            _enter(_traced(entry_of(source.path, raw, pool), source), known, found)
+            _enter(_as_known(entry_of(source.path, raw, pool), source), known, found)
         except Unreadable as reason:
             found.left_out.append(LeftOut(source.path, source.key, str(reason)))
         progress(number)
@@ -59,13 +59,11 @@ def _may_be_mapped(source: Source) -> bool:
         return True
 
 
-def _traced(entry: Entry, source: Source) -> Entry:
-    """Return the object with what is known of the file it once was; raises Unreadable where it is another."""
+def _as_known(entry: Entry, source: Source) -> Entry:
+    """Return the object; raises Unreadable where it is another than the ledger knows its file for."""
     if source.key not in {None, entry.key}:
         raise Unreadable("its file holds another object than the one it is known for")
-    if source.received_sha256 is None:
-        return entry
-    return replace(entry, source_sha256=source.received_sha256, decoded_from=source.decoded_from)
+    return entry
 
 
 def _enter(entry: Entry, known: dict[InstanceKey, Entry], found: Survey) -> None:

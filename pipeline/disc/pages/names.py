@@ -25,12 +25,6 @@ def volume_id(study_date: str, hashes: Iterable[str]) -> str:
     return f"{study_date}_{digest[:7]}" if re.fullmatch(r"[0-9]{8}", study_date) else f"DICOM_{digest[:10]}"
 
 
-def set_id(study_date: str, hashes: Iterable[str]) -> str:
-    """Return what the volume identifiers of all discs of a set begin with."""
-    digest = hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest().upper()
-    return f"{study_date}_{digest[:4]}" if re.fullmatch(r"[0-9]{8}", study_date) else f"DICOM_{digest[:7]}"
-
-
 def ascii_part(text: str) -> str:
     """Return ASCII letters and digits of `text`, accents taken off, everything else gone; capped, maybe empty."""
     plain = unicodedata.normalize("NFKD", text.translate(_LETTERS))

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from pipeline import __version__
 from pipeline.dicom.part10 import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from pipeline.dicom.same_patient import UNDISPUTED, Attribute, Judgement
-from pipeline.disc.model import DiscOptions, LeftOut, Medium, Patient, PlaceInSet, SeriesUIDs, StudyOnDisc
+from pipeline.disc.model import DiscOptions, LeftOut, Medium, Patient, SeriesUIDs, StudyOnDisc
 from pipeline.disc.pages.summary import readable_date, readable_name
 
 README, INDEX, SUMS = "README.TXT", "INDEX.HTM", "SHA256.TXT"
@@ -64,7 +64,6 @@ class Story:
     medium: Medium
     options: DiscOptions
     judgement: Judgement = UNDISPUTED
-    place: PlaceInSet | None = None
 
 
 def pages(story: Story) -> dict[str, bytes]:
@@ -108,7 +107,6 @@ def _words(story: Story) -> dict[str, Any]:
         "unknown": ", ".join(options.unknown),
         "is_by_name": story.judgement.is_by_name,
         "has_two_names": Attribute.NAME in story.judgement.noted,
-        "place": story.place,
         "replaces": options.replaces,
         "viewer": options.viewer_at if options.viewer else "",
         "contact": options.contact,

@@ -27,7 +27,6 @@ class Inspection:
     listed: int = 0  # records of the DICOMDIR that name a file
     patients: int = 0  # distinct Patient IDs of the objects
     checksums: int = 0  # files that are as the disc's own list says
-    place: tuple[int, int] | None = None  # disc n of m, as its README.TXT says
     findings: list[Finding] = field(default_factory=list)
 
     @property

@@ -22,8 +22,6 @@ from pipeline.disc.verify.wholeness import NO_PIXELS, Seen, seen
 
 _FILE_SET_ID = re.compile(r"[A-Z0-9_ ]{1,16}")
 _MOST_LEVELS = 8
-_MOST_README_BYTES = 1 << 20
-_PLACE = re.compile(rb"^DISC (\d{1,2}) OF (\d{1,2})\b", re.MULTILINE)
 _UNREADABLE = (NoIso, Damaged, OSError)
 
 
@@ -48,7 +46,7 @@ def inspect(path: Path, pass_phrase: str | None = None) -> Inspection:
 
 
 def _images_in(path: Path) -> list[Path]:
-    """Return the images of a folder that is no disc itself, as that of a set."""
+    """Return the images of a folder that is no disc itself."""
     try:
         inside = {one.name.upper(): one for one in path.iterdir()} if path.is_dir() else {}
     except OSError:  # said where it is read as a disc
@@ -155,8 +153,6 @@ def _inspect_checksums(contents: Contents, files: Mapping[str, Seen], found: Ins
 
 def _inspect_company(contents: Contents, found: Inspection) -> None:
     names = {path.upper() for path in contents.files}
-    if said := _PLACE.search(_readme(contents)):
-        found.place = int(said[1]), int(said[2])
     for name, why in ((README, "what the disc is and whose"), (INDEX, "an overview for a web browser")):
         if name not in names:
             found.note(f"there is no {name}, {why}")
@@ -164,12 +160,3 @@ def _inspect_company(contents: Contents, found: Inspection) -> None:
         found.note(
             f"{AUTORUN} wants to start a program by itself, which is blocked or feared where discs are read"
         )
-
-
-def _readme(contents: Contents) -> bytes:
-    if not 0 < contents.files.get(README, 0) <= _MOST_README_BYTES:
-        return b""
-    try:
-        return read_all(contents, README)
-    except _UNREADABLE:
-        return b""

@@ -38,15 +38,11 @@ def progress() -> Iterator[Progress]:
         yield show
 
 
-def show_discs(discs: Sequence[Disc], *, as_json: bool) -> None:
-    """Print what was made: one disc, or all of a set, which is a list in JSON."""
+def show_disc(disc: Disc, *, as_json: bool) -> None:
+    """Print what was made."""
     if as_json:
-        results = [_result(disc) for disc in discs]
-        print(json.dumps(results if discs[0].place else results[0], indent=2))  # noqa: T201
-        return
-    if discs[0].place:
-        _say(f"A SET OF {len(discs)} DISCS, in the folder {discs[0].path.parent}: hand out all of them")
-    for disc in discs:
+        print(json.dumps(_result(disc), indent=2))  # noqa: T201
+    else:
         _show(disc)
 
 
@@ -90,11 +86,6 @@ def show_inspection(found: Inspection, *, as_json: bool) -> None:
     listed = f"{found.listed} listed in the DICOMDIR"
     sums = f", {counted(found.checksums, 'checksum holds', 'checksums hold')}" if found.checksums else ""
     _say(f"{objects}, {listed}{sums}")
-    if found.place:
-        _say(
-            f"this is disc {found.place[0]} of {found.place[1]}: the others of the set hold the rest, "
-            "and were not looked at"
-        )
     verdict = (
         "nothing wrong was found" if not found.findings else "good, with notes" if found.is_good else "NOT GOOD"
     )

@@ -12,7 +12,7 @@ from pipeline.spool.spool import flush_path, write_durably
 from pipeline.waypoints import reached
 
 SUFFIX, RESULT = ".iso", ".json"
-FILE_MODE, FOLDER_MODE = 0o640, 0o750  # of whatever is offered: a patient's images, and their list
+_MODE = 0o640  # of whatever is offered: a patient's images, and their list
 
 
 def offer(image: Path, folder: Path, stem: str, result: Callable[[str], dict[str, Any]]) -> str:
@@ -39,17 +39,12 @@ def take_back(folder: Path, name: str, sha256: str) -> None:
             result.unlink()
 
 
-def restrict(path: Path, mode: int) -> None:
-    """Set the mode of what is about to be offered, where the file system knows modes: not every share does."""
-    with contextlib.suppress(OSError):
-        path.chmod(mode)
-
-
 def _appears(image: Path, folder: Path, stem: str, table: dict[str, Any]) -> bool:
     beside = image.with_suffix(".result")
     write_durably(beside, json.dumps(table, indent=1).encode())
     for file in (beside, image):
-        restrict(file, FILE_MODE)
+        with contextlib.suppress(OSError):  # not every share knows modes
+            file.chmod(_MODE)
     try:
         if not give_name(beside, folder / f"{stem}{RESULT}"):
             return False

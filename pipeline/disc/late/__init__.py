@@ -1,1 +1,0 @@
-"""Discs of studies to which instances were added later."""

@@ -1,0 +1,121 @@
+"""The discs that were made of studies on the line: which instances are on each, and which discs have been seen."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, exists, func, insert, literal, select, update
+
+from pipeline.ledger import companions
+from pipeline.ledger.tables import delivery, disc, on_disc, receipt
+from pipeline.model import EarlierDisc, InstanceKey, NewDisc, ReceiptState
+
+Rows = Mapping[InstanceKey, tuple[int, int]]  # of each instance the delivery and the number that its receipt has
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A disc that an attempt remembered and did not note as seen."""
+
+    identity: str
+    new: NewDisc
+
+
+def earlier_of(look: Connection, row: Any) -> EarlierDisc | None:
+    """Return the latest disc of the study that has been seen at the destination of the delivery `row`.
+
+    Where the ledger was lost since, or an earlier version made it, the receipts tell its volume identifier.
+    """
+    wanted = (
+        select(disc.c.name, disc.c.volume_id, disc.c.made_at)
+        .join(delivery, delivery.c.id == disc.c.delivery)
+        .where(companions.is_of_the_study(row), disc.c.offered_at.is_not(None))
+        .order_by(disc.c.number.desc())
+    )
+    found = look.execute(wanted).first() or look.execute(_told_by_receipts(row)).first()
+    return EarlierDisc(found[0], found[1], datetime.fromtimestamp(found[2], UTC)) if found else None
+
+
+def _told_by_receipts(row: Any) -> Any:
+    return (
+        select(literal(""), receipt.c.code, receipt.c.at)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .where(companions.is_of_the_study(row), companions.HAS_ARRIVED, receipt.c.at.is_not(None))
+        .order_by(receipt.c.at.desc())
+    )
+
+
+def unfinished_of(look: Connection, row: Any) -> Unfinished | None:
+    """Return the disc of the study that was remembered, and not noted as seen before its attempt ended."""
+    wanted = (
+        select(disc)
+        .join(delivery, delivery.c.id == disc.c.delivery)
+        .where(companions.is_of_the_study(row), disc.c.offered_at.is_(None))
+    )
+    found = look.execute(wanted).first()
+    if found is None:
+        return None
+    made_at = datetime.fromtimestamp(found.made_at, UTC)
+    new = NewDisc(found.name, found.volume_id, found.size, found.sha256, made_at, (), {})
+    return Unfinished(found.id, new)
+
+
+def remember(change: Connection, row: Any, new: NewDisc, rows: Rows) -> str:
+    """Write down what is on a disc that the delivery `row` is about to offer; of several names the last counts."""
+    tried = select(disc.c.id).where(disc.c.delivery == row.id, disc.c.offered_at.is_(None))
+    for identity in list(change.scalars(tried)):
+        forget(change, identity)
+    identity, of_it = uuid.uuid4().hex, companions.is_of_the_study(row)
+    before = change.scalar(
+        select(func.max(disc.c.number)).join(delivery, delivery.c.id == disc.c.delivery).where(of_it)
+    )
+    values = {
+        "id": identity,
+        "delivery": row.id,
+        "number": (before or 0) + 1,
+        "name": new.name,
+        "volume_id": new.volume_id,
+        "size": new.size,
+        "sha256": new.sha256,
+        "made_at": new.made_at.timestamp(),
+    }
+    change.execute(insert(disc).values(**values))
+    reasons = {**dict.fromkeys(new.on_it), **new.left_out}
+    held = [
+        {"disc": identity, "delivery": rows[key][0], "instance": rows[key][1], "left_out": reason}
+        for key, reason in reasons.items()
+    ]
+    change.execute(insert(on_disc), held)
+    return identity
+
+
+def offered(change: Connection, identity: str, now: float) -> list[int]:
+    """Note that a disc has been seen: what is on it has arrived, and what it lists as left out is refused.
+
+    Returns the deliveries that are to be attempted again because of it.
+    """
+    change.execute(update(disc).where(disc.c.id == identity).values(offered_at=now))
+    volume_id = change.scalar(select(disc.c.volume_id).where(disc.c.id == identity))
+    same = and_(
+        on_disc.c.disc == identity,
+        on_disc.c.delivery == receipt.c.delivery,
+        on_disc.c.instance == receipt.c.instance,
+    )
+    concerned = receipt.c.delivery.in_(select(on_disc.c.delivery).where(on_disc.c.disc == identity))
+    is_new = and_(concerned, ~companions.HAS_ARRIVED, exists().where(same, on_disc.c.left_out.is_(None)))
+    helped = list(change.scalars(select(receipt.c.delivery).where(is_new).distinct()))
+    values = {"state": ReceiptState.STORED, "code": volume_id, "message": "", "verified": True, "at": now}
+    change.execute(update(receipt).where(is_new).values(**values))
+    told = select(on_disc.c.left_out).where(same, on_disc.c.left_out.is_not(None))
+    is_left_out = and_(concerned, ~companions.HAS_ARRIVED, told.exists())
+    values = {"state": ReceiptState.REFUSED, "code": volume_id, "message": told.scalar_subquery(), "at": now}
+    change.execute(update(receipt).where(is_left_out).values(**values))
+    return companions.bring_on(change, helped, now)
+
+
+def forget(change: Connection, identity: str) -> None:
+    """Forget a disc that nobody has seen."""
+    change.execute(delete(on_disc).where(on_disc.c.disc == identity))
+    change.execute(delete(disc).where(disc.c.id == identity))
