@@ -17,6 +17,7 @@ from urllib.parse import urljoin
 import pytest
 import requests
 import uvicorn
+from beating import beating
 from dicom_programs import free_port, wait_until
 
 from pipeline import orders
@@ -233,7 +234,7 @@ def running_shim(
     ledger, _ = open_ledger(settings.site.spool)
     ledger.close()
     port = free_port()
-    with served(application(opened(settings)), port, connection):
+    with beating(settings.site.spool), served(application(opened(settings)), port, connection):
         yield RunningShim(f"http://127.0.0.1:{port}", fake, folder, settings)
 
 

@@ -12,6 +12,7 @@ from pipeline.dcmtk import profile, programs
 from pipeline.dcmtk.holes import holes
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD
 from pipeline.errors import Configuration, StorestowError
+from pipeline.ledger import FILE_NAME, Ledger
 from pipeline.orders.query import echo
 from pipeline.receiving.door import require_free_port
 from pipeline.receiving.lock import is_receiving, recorded_port
@@ -19,6 +20,7 @@ from pipeline.receiving.study import study_hook
 from pipeline.site.opening import mapping_of
 from pipeline.site.settings import ReceiverTable, Settings
 from pipeline.site.space import Room, free_bytes, judged
+from pipeline.site.worker_state import WorkerState, worker_status
 from pipeline.spool.spool import Spool, hook_file
 
 Level = Literal["ok", "note", "error", "unreachable"]
@@ -29,6 +31,13 @@ ONE_AT_A_TIME = (
     "minute; where several modalities send here, or addresses and AE titles are to be checked, write "
     'mode = "association"'
 )
+
+
+_OF_WORKER: dict[WorkerState, tuple[Level, str]] = {
+    WorkerState.UP: ("ok", ""),
+    WorkerState.DOWN: ("note", ": start it, or see its log for why it ended"),
+    WorkerState.STALE: ("error", ": its loop stands still; look at its log, and start it again"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,8 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[Finding]:
         yield Finding("receivers", "note", "no [[receiver]] is configured: nothing can arrive")
     yield from _pacs(settings, peers=peers)
     yield from _shim(settings)
+    if peers:
+        yield from _worker(spool)
     for destination in settings.destination if peers else ():
         about = f"destination {destination.name}"
         try:
@@ -124,6 +135,24 @@ def _space(settings: Settings) -> Finding:
         f"{free / (1 << 30):.1f} GiB in the spool, refused below {settings.site.refuse_below / (1 << 30):.1f} GiB"
     )
     return Finding("free space", "ok" if room is Room.ENOUGH else "note", text)
+
+
+def _worker(spool: Spool) -> Iterator[Finding]:
+    """Yield how the worker stands, where it has been started before."""
+    ledger = Ledger(spool.root / FILE_NAME)
+    if not ledger.path.exists():
+        yield Finding("worker", "note", "was never started on this spool")
+        return
+    try:
+        ledger.require_tables()
+        status = worker_status(spool, ledger)
+    except StorestowError as error:
+        yield Finding("worker", "note", str(error))
+        return
+    finally:
+        ledger.close()
+    level, remedy = _OF_WORKER[status.state]
+    yield Finding("worker", level, f"{status}{remedy}")
 
 
 def _shim(settings: Settings) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from pipeline.events import log_to_stderr
 if TYPE_CHECKING:
     from pipeline.ledger import Ledger
     from pipeline.orders import Placed
+    from pipeline.site.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(quarantine_app, name="quarantine")
@@ -123,9 +124,11 @@ def retrieve(  # noqa: PLR0913, PLR0917  # each is an option of the command
 
     settings = settings_of_site()
     ledger = ledger_of(settings)
+    if wait:
+        _require_worker(settings, ledger)
     allowed = {"missing": missing, "incomplete": incomplete, "again": again}
     placed = order.place(ledger, settings, accessions, to, modalities=modality, **allowed)
-    _follow(ledger, placed, wait=wait, as_json=as_json)
+    _follow(settings, ledger, placed, wait=wait, as_json=as_json)
 
 
 @app.command()
@@ -147,16 +150,29 @@ def send(  # noqa: PLR0913, PLR0917  # each is an option of the command
 
     settings = settings_of_site()
     ledger = ledger_of(settings)
+    if wait:
+        _require_worker(settings, ledger)
     placed = order(ledger, settings, paths, to, receiver=as_receiver, again=again)
-    _follow(ledger, placed, wait=wait, as_json=as_json)
+    _follow(settings, ledger, placed, wait=wait, as_json=as_json)
 
 
-def _follow(ledger: "Ledger", placed: "Placed", *, wait: bool, as_json: bool) -> None:
+def _require_worker(settings: "Settings", ledger: "Ledger") -> None:
+    """Raise Transient where nobody is there to do what is asked."""
+    from pipeline.site.worker_state import require_worker  # noqa: PLC0415
+    from pipeline.spool.spool import Spool  # noqa: PLC0415
+
+    require_worker(Spool(settings.site.spool), ledger)
+
+
+def _follow(settings: "Settings", ledger: "Ledger", placed: "Placed", *, wait: bool, as_json: bool) -> None:
     """Look on until an order has ended, if so wished, print it, and exit as it ended."""
     from pipeline.orders import progress, retrieve  # noqa: PLC0415
 
     with progress.Shown() as shown:
-        view = retrieve.follow(ledger, placed, shown.show) if wait else retrieve.look(ledger, placed)
+        if wait:
+            view = retrieve.follow(ledger, placed, shown.show, lambda: _require_worker(settings, ledger))
+        else:
+            view = retrieve.look(ledger, placed)
     print_json(view.as_json()) if as_json else progress.show_summary(view)
     raise typer.Exit(retrieve.exit_code(view))
 

@@ -35,6 +35,9 @@ def show_status(answer: dict[str, Any]) -> None:
             *map(_plain, (one["name"], one["ae_title"], one["port"], one["mode"])), _coloured(one["state"])
         )
     _console.print(doors, "")
+    worker = answer["worker"]
+    heard = "" if worker["seconds"] is None else f", last heard of {_ago(worker['seconds'])} ago"
+    _console.print(f"worker: {_coloured(worker['state'])}{'' if worker['state'] == 'up' else heard}", "")
     ways = _table("destination", "kind", "state", "waiting", "oldest", "reason")
     for one in answer["destinations"]:
         row = (one["waiting"], _ago(one["oldest_seconds"]), one["reason"])

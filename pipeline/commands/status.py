@@ -8,6 +8,7 @@ from pipeline.ledger import Ledger, orders, reports
 from pipeline.receiving.lock import is_receiving
 from pipeline.site.settings import Settings
 from pipeline.site.space import Room, free_bytes, judged
+from pipeline.site.worker_state import worker_status
 from pipeline.spool.spool import Spool
 
 
@@ -28,6 +29,8 @@ def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
         }
         for receiver in settings.receiver
     ]
+    worker = worker_status(spool, ledger)
+    answer["worker"] = {"state": worker.state, "seconds": worker.seconds and round(worker.seconds, 1)}
     answer["space"] = _space(settings)
     return answer
 

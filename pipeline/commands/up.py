@@ -1,5 +1,6 @@
 """`storestow up`: the whole site in the foreground, each part a process of its own, restarted when it dies."""
 
+import os
 import signal
 import subprocess  # our own command, with arguments of ours
 import sys
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.events import Event, alarm
+from pipeline.processes.service_manager import ALIVE, Listener
 from pipeline.processes.signals import end_by
 from pipeline.site.settings import Settings
 
@@ -17,6 +19,7 @@ GRACE_SECONDS = 30.0
 STEADY_SECONDS = 60.0  # a part that ran this long has its next failure treated as its first
 LONGEST_WAIT = 60.0
 CONFIGURATION = 78
+SILENT_SECONDS = 60.0  # as WatchdogSec of the worker's systemd unit
 
 
 @dataclass
@@ -30,16 +33,36 @@ class Part:
     failures: int = 0
     start_at: float = 0.0
     code: int | None = field(default=None)
+    listener: Listener | None = None  # to one that says again and again that it lives
+    heard_at: float | None = None  # of the process that runs now
 
     def keep_running(self, now: float) -> None:
         """Start the process when it is not running and its time has come."""
         if self.process is not None and self.process.poll() is None:
+            self._end_if_silent(now)
             return
         if self.process is not None:
             self._died(now)
         if now >= self.start_at and self.code is None:
-            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL)
-            self.started = now
+            told = {"NOTIFY_SOCKET": self.listener.address} if self.listener else {}
+            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, env={**_environment(), **told})
+            self.started, self.heard_at = now, None
+
+    def _end_if_silent(self, now: float) -> None:
+        """Kill a process that said that it lives, and then nothing for `SILENT_SECONDS`: its loop stands still."""
+        if self.listener is None or self.process is None:
+            return
+        if ALIVE in self.listener.heard():
+            self.heard_at = now
+        elif self.heard_at is not None and now - self.heard_at > SILENT_SECONDS:
+            alarm(
+                Event.PROGRAM,
+                program=self.name,
+                silent_for=round(now - self.heard_at),
+                remedy="it is started again",
+            )
+            self.heard_at = None
+            self.process.kill()
 
     def _died(self, now: float) -> None:
         assert self.process is not None
@@ -61,7 +84,8 @@ def up(settings: Settings, site_file: Path) -> int:
     stopping = threading.Event()
     end_by(stopping.set, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     command = (sys.executable, "-I", "-m", "pipeline", "--site", str(site_file))
-    parts = [Part("worker", (*command, "work"))]
+    listener = Listener()
+    parts = [Part("worker", (*command, "work"), listener=listener)]
     parts += [Part(f"receiver {r.name}", (*command, "receive", r.name)) for r in settings.receiver]
     parts += [Part("shim", (*command, "serve"))] if settings.has_shim else []
     try:
@@ -74,7 +98,13 @@ def up(settings: Settings, site_file: Path) -> int:
             stopping.wait(0.2)
     finally:
         _stop(parts)
+        listener.close()
     return 0
+
+
+def _environment() -> dict[str, str]:
+    """Return our own without the socket of our own service manager: our parts are not the service."""
+    return {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
 
 
 def _stop(parts: list[Part]) -> None:

@@ -7,6 +7,7 @@ import time
 
 from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm
+from pipeline.processes.service_manager import STOPPING, notify
 from pipeline.processes.signals import end_by
 from pipeline.site.opening import opened
 from pipeline.site.settings import Settings
@@ -25,6 +26,7 @@ def work(settings: Settings) -> None:
         worker = Worker(site)
         end_by(worker.stop, signal.SIGTERM, signal.SIGINT)
         code = _run(worker)
+        notify(STOPPING)
         deadline = time.monotonic() + GRACE_SECONDS
         while not worker.is_idle() and time.monotonic() < deadline:
             time.sleep(0.05)

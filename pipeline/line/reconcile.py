@@ -25,31 +25,33 @@ from pipeline.waypoints import reached
 Believe = Callable[[str, str | None, Site], None]
 
 
-def reconcile(site: Site) -> None:
+def reconcile(site: Site, alive: Callable[[], None] = lambda: None) -> None:
     """Correct the ledger, end what was begun, and make interrupted deliveries due; nobody else works yet.
 
+    `alive` is called again and again meanwhile: with many folders this takes minutes.
     Raises Transient where the disk is full, or the ledger cannot be used now.
     """
     with site.ledger.reading() as look:
         rows = arrivals.states(look)
     # `release` may move folders meanwhile: into the arrivals, which are therefore looked at last
-    _each(site.spool.settled, _believe_settled, rows, site)
-    _each(site.spool.quarantine, _believe_set_aside, rows, site)
-    _each(site.spool.arrivals, _believe_open, rows, site)
+    _each(site.spool.settled, _believe_settled, rows, site, alive)
+    _each(site.spool.quarantine, _believe_set_aside, rows, site, alive)
+    _each(site.spool.arrivals, _believe_open, rows, site, alive)
     _miss_what_is_gone(rows, site)
     _end_discarding(site)
-    _renew_accounts(site)
-    _drop_outputs(site)
+    _renew_accounts(site, alive)
+    _drop_outputs(site, alive)
     reached("reconciled")
     with site.ledger.transaction() as change:
         deliveries.resume(change, deliveries.sending(change), time.time())
 
 
-def _each(room: Path, believe: Believe, rows: dict[str, str], site: Site) -> None:
+def _each(room: Path, believe: Believe, rows: dict[str, str], site: Site, alive: Callable[[], None]) -> None:
     """Compare every folder of a room with its row; one that cannot be set right keeps no other from it."""
     for name in _folders(room):
         _try(name, lambda name: believe(name, rows.get(name), site))
         reached("reconciling")
+        alive()
 
 
 def _try(name: str, correct: Callable[[str], None]) -> None:
@@ -160,14 +162,15 @@ def _end_discarding(site: Site) -> None:
             site.spool.remove(arrival, file)
 
 
-def _renew_accounts(site: Site) -> None:
+def _renew_accounts(site: Site, alive: Callable[[], None]) -> None:
     with site.ledger.reading() as look:
         names = arrivals.with_stale_accounts(look)
     for name in names:
         _try(name, lambda name: renew_account(name, site.spool, site.ledger))
+        alive()
 
 
-def _drop_outputs(site: Site) -> None:
+def _drop_outputs(site: Site, alive: Callable[[], None]) -> None:
     """Drop what was made of arrivals that have ended well, or are no longer here, and what was being made."""
     with site.ledger.reading() as look:
         rows = arrivals.states(look)
@@ -178,5 +181,6 @@ def _drop_outputs(site: Site) -> None:
         ]
     for name in unneeded:
         drop_outputs(name, site.spool)
+        alive()
     for half_made in site.spool.outputs.glob("*/.*"):
         half_made.unlink(missing_ok=True)

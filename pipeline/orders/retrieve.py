@@ -61,15 +61,22 @@ def parse_modalities(text: str) -> tuple[str, ...]:
     return words
 
 
-def follow(ledger: Ledger, placed: Placed, show: Callable[[OrderView], None]) -> OrderView:
+def follow(
+    ledger: Ledger,
+    placed: Placed,
+    show: Callable[[OrderView], None],
+    require_worker: Callable[[], None] = lambda: None,
+) -> OrderView:
     """Show how the order stands whenever it has moved on, and return it once it has ended.
 
-    Raises Transient where the worker has set the ledger aside meanwhile: in that file no order ever ends.
+    Raises Transient where the worker has set the ledger aside meanwhile: in that file no order ever ends; and what
+    `require_worker` raises while nobody works on it. The order itself stays, and goes on when the worker does.
     """
     pause, last, file = SHORTEST_WAIT, None, file_at(ledger.path)
     while (view := look(ledger, placed)).ended_at is None:
         pause = SHORTEST_WAIT if view != last else min(LONGEST_WAIT, 1.5 * pause)
         show(view)
+        require_worker()
         last = view
         time.sleep(pause)
         if file_at(ledger.path) != file:

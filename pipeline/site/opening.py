@@ -1,6 +1,5 @@
 """Open the site: read everything there is to read, refuse what is wrong, and only then start."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +7,16 @@ from contextlib import contextmanager
 from pipeline.coercions import rules_of
 from pipeline.config import institutions
 from pipeline.config.institutions import Institutions
-from pipeline.errors import Configuration
 from pipeline.events import Event, alarm
 from pipeline.ledger import REBUILT, Ledger, open_ledger
+from pipeline.processes.service_manager import READY, kept_waiting, notify
 from pipeline.processes.workshop import Workshop
 from pipeline.site.settings import Settings
 from pipeline.site.site import Site
+from pipeline.site.worker_state import sole_worker
 from pipeline.spool.spool import Spool
+
+LONGEST_OPENING_SECONDS = 3600.0  # a ledger of many gigabytes is checked, and copied for an upgrade
 
 
 @contextmanager
@@ -28,7 +30,9 @@ def opened(settings: Settings) -> Iterator[Site]:
     spool = Spool(settings.site.spool)
     spool.prepare()
     with sole_worker(spool):
-        ledger, was_lost = open_ledger(spool.root)
+        notify(READY)
+        with kept_waiting(LONGEST_OPENING_SECONDS):
+            ledger, was_lost = open_ledger(spool.root)
         rebuilt_at = _rebuilt_at(ledger, was_lost)
         workshop, aside = Workshop(settings.site.workers or os.cpu_count() or 1), Workshop(1)
         try:
@@ -54,14 +58,3 @@ def _rebuilt_at(ledger: Ledger, was_lost: bool) -> float | None:
         )
     noted = ledger.noted(REBUILT)
     return float(noted) if noted else None
-
-
-@contextmanager
-def sole_worker(spool: Spool) -> Iterator[None]:
-    """Hold the spool's worker lock; the kernel gives it back however this process ends."""
-    with (spool.run / "worker.lock").open("a+b") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Configuration(f"another worker is running on {spool.root}; stop it first") from error
-        yield

@@ -19,6 +19,7 @@ from pipeline.ledger.tables import instance, order_study, retrieved
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import Crowd, OrderView, Placed, TooManyOrders
 from pipeline.site.settings import Settings
+from pipeline.site.worker_state import WorkerNotHeard, require_worker
 from pipeline.spool.spool import Spool
 from pipeline.web.present_ledger import PresentLedger
 from pipeline.web.refusal import TOO_MANY, Refusal, kind_of
@@ -60,6 +61,7 @@ class Desk:
         Who asks `for_the_rest` of a file has a part of it, and is served by any order whose file is kept.
         """
         ledger = self.ledger()
+        self._require_worker(ledger, "nothing was ordered")
         try:
             placed = orders.place(
                 ledger,
@@ -81,6 +83,12 @@ class Desk:
         if self.ledger() is not ledger:
             raise Transient("the ledger was set aside while an order was placed in it; it may be in neither")
         return placed
+
+    def _require_worker(self, ledger: Ledger, effect: str) -> None:
+        try:
+            require_worker(self.spool, ledger)
+        except WorkerNotHeard as error:
+            raise Refusal(kind_of(OrderError.RECEIVER_NOT_READY), f"{error}; {effect}") from error
 
     def look(self, number: int, *, is_new: bool = True) -> OrderView | None:
         """Return how an order stands."""
@@ -127,6 +135,8 @@ class Desk:
         if view is None or not _serves(view, wish):
             detail = "the gateway has lost its ledger, and this order with it; ask again"
             raise Refusal(kind_of(OrderError.RECEIVER_NOT_READY), detail)
+        if view.state == OrderState.OPEN:
+            self._require_worker(self.ledger(), "the order stays, and goes on when the worker does")
         return view
 
     async def ended(self, placed: Placed, wish: Wish, is_gone: Callable[[], Awaitable[bool]]) -> OrderView | None:

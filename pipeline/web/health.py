@@ -1,7 +1,6 @@
 """Whether orders can be served now: asked of peers at most every half minute, whoever asks how often."""
 
 import asyncio
-import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from pipeline.cstore.connection import Peer
 from pipeline.destinations import Destination
 from pipeline.errors import StorestowError
 from pipeline.receiving.lock import is_receiving
+from pipeline.site.worker_state import WorkerState, worker_status
 from pipeline.web.desk import Desk, ask
 
 FRESH_SECONDS = 30.0
@@ -63,24 +63,13 @@ def look_at(desk: Desk) -> list[Part]:
 
 def _ours(desk: Desk) -> Iterator[Part]:
     try:
-        with desk.ledger().reading():
-            yield ("ledger", True, True, "can be read")
+        worker = worker_status(desk.spool, desk.ledger())
     except StorestowError:
         yield ("ledger", False, True, "cannot be used now")
-    is_working = _worker_runs(desk)
-    yield ("worker", is_working, True, "is running" if is_working else "is not running")
-
-
-def _worker_runs(desk: Desk) -> bool:
-    """Say whether a worker holds the spool."""
-    try:
-        with (desk.spool.run / "worker.lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+        yield ("worker", False, True, "is not known: that stands in the ledger")
+        return
+    yield ("ledger", True, True, "can be read")
+    yield ("worker", worker.state is WorkerState.UP, True, str(worker))
 
 
 def _peers(desk: Desk) -> Iterator[Part]:

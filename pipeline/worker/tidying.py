@@ -10,17 +10,23 @@ TIDY_SECONDS = 300.0
 
 
 class Tidying:
-    """Look now and then, by the monotonic clock, for what may go."""
+    """Delete now and then, by the monotonic clock, what has passed its retention time."""
 
     def __init__(self, site: Site, clock: Clock) -> None:
         self._site = site
         self._clock = clock
         self._next = 0.0
 
-    def look(self, now: float, monotonic: float) -> None:
-        """Let go what may go at wall-clock time `now`; what the clock must first prove even for waits for that."""
-        if monotonic < self._next:
-            return
+    def is_due(self, monotonic: float) -> bool:
+        """Tell whether it is time to look again."""
+        return monotonic >= self._next
+
+    def tidy(self, at: tuple[float, float], _site: Site) -> None:
+        """Delete what has passed its retention time; `at` is the wall clock and the monotonic clock.
+
+        After a clock jump, wait until the clock has run steadily for as long as it must before it is believed.
+        """
+        now, monotonic = at
         steady, keep = self._clock.steady_seconds(monotonic), self._site.settings.site
         wait = TIDY_SECONDS
         for seconds, let_go in (

@@ -32,6 +32,7 @@ from pipeline.schedule import is_due
 from pipeline.site.site import SEND, Site
 from pipeline.spool.clock import Clock
 from pipeline.spool.watch import Watch
+from pipeline.worker.heartbeat import Heartbeat
 from pipeline.worker.tidying import Tidying
 
 Subject = TypeVar("Subject")
@@ -66,6 +67,8 @@ class Worker:
                 d.name: Breaker(deliveries.down_since(look, d.name)) for d in site.settings.destination
             }
         self._intake_of_orders = ThreadPoolExecutor(1, thread_name_prefix="intake-of-orders")
+        self._upkeep = ThreadPoolExecutor(1, thread_name_prefix="upkeep")
+        self._heartbeat = Heartbeat(site.ledger)
         self._desk = Desk(site, self)
 
     def stop(self) -> None:
@@ -79,7 +82,8 @@ class Worker:
 
     def run(self) -> None:
         """Do what is due until told to stop."""
-        reconcile(self._site)
+        self._heartbeat.beat()
+        reconcile(self._site, self._heartbeat.beat)
         self._desk.open()
         emit(Event.WORKER_STARTED, spool=self._site.spool.root, workers=self._site.workshop.size)
         self._site.workshop.warm(load_encodings)
@@ -94,7 +98,8 @@ class Worker:
                 self.round()
                 self._wake.wait(ORDER_POLL_SECONDS if self._desk.is_busy else POLL_SECONDS)
             self._desk.close()
-            for executor in (self._intake, self._intake_of_orders, self._stages, *self._slots.values()):
+            slots = self._slots.values()
+            for executor in (self._intake, self._intake_of_orders, self._stages, self._upkeep, *slots):
                 executor.shutdown(wait=False, cancel_futures=True)
 
     def round(self) -> None:
@@ -104,6 +109,7 @@ class Worker:
         """
         self._watch_clock()
         for ask in (self._sweep, self._admit, self._desk.look, self._gather, self._despatch, self._settle):
+            self._heartbeat.beat()
             with self._lock:
                 self._before = set(self._in_hand)
             try:
@@ -228,8 +234,10 @@ class Worker:
             in_use = orders.arrivals_in_use(look)
         for name in ready:
             if name not in in_use:
+                self._heartbeat.beat()
                 self._attempt(("settle", name), custody.settle, name)
-        self._tidying.look(time.time(), time.monotonic())
+        if self._tidying.is_due(time.monotonic()):  # deleting much takes long, and a share may not answer
+            self.start(self._upkeep, ("tidy",), self._tidying.tidy, (time.time(), time.monotonic()))
 
     def in_hand(self) -> set[Hashable]:
         """Return the keys of what is being done, and of what was when this question began to be asked."""

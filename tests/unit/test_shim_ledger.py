@@ -41,6 +41,11 @@ def begun_anew(spool) -> None:
     assert len(list(spool.glob(f"{FILE_NAME}.corrupt-*"))) > before
 
 
+@pytest.fixture(autouse=True)
+def _whose_worker_is_this_test(monkeypatch):
+    monkeypatch.setattr("pipeline.web.desk.require_worker", lambda *_: None)
+
+
 @pytest.fixture
 def settings(tmp_path):
     found = settings_of(tmp_path)

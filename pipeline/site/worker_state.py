@@ -1,0 +1,95 @@
+"""Whether a worker is at work on a spool: it holds the lock, and its loop was heard of a moment ago."""
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.errors import Configuration, Transient
+from pipeline.ledger import Ledger, heartbeats
+from pipeline.spool.spool import Spool
+
+BEAT_SECONDS = 5.0
+STALE_SECONDS = 20.0
+_LOCK_NAME = "worker.lock"
+_LOCK_TRIES, _LOCK_PAUSE = 10, 0.1  # who only looks whether it is held holds it for a moment
+
+
+class WorkerState(StrEnum):
+    """`up`; `stale`: its process is there, but its loop stands still; `down`: there is no process."""
+
+    UP = "up"
+    STALE = "stale"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """How the worker stands, and for how many seconds nothing was heard of it (None: never was)."""
+
+    state: WorkerState
+    seconds: float | None
+
+    @property
+    def is_heard(self) -> bool:
+        """Say whether an order placed now is looked at soon; a worker that is being restarted counts."""
+        return self.seconds is not None and self.seconds < STALE_SECONDS
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        if self.state is WorkerState.UP:
+            return "is running"
+        since = "" if self.seconds is None else f"; it was last heard of {self.seconds:.0f} s ago"
+        return f"{'does not respond' if self.state is WorkerState.STALE else 'is not running'}{since}"
+
+
+class WorkerNotHeard(Transient):
+    """Say that no worker is there to do what is asked."""
+
+
+def worker_status(spool: Spool, ledger: Ledger) -> WorkerStatus:
+    """Return how the worker of `spool` stands; raises Transient where the ledger cannot be read now."""
+    with ledger.reading() as look:
+        seconds = heartbeats.seconds_since(look, heartbeats.WORKER, time.time())
+    if not _is_held(spool):
+        return WorkerStatus(WorkerState.DOWN, seconds)
+    is_fresh = seconds is not None and seconds < STALE_SECONDS
+    return WorkerStatus(WorkerState.UP if is_fresh else WorkerState.STALE, seconds)
+
+
+def require_worker(spool: Spool, ledger: Ledger) -> None:
+    """Raise WorkerNotHeard where none was heard of within `STALE_SECONDS`: what is asked of it would only wait."""
+    status = worker_status(spool, ledger)
+    if not status.is_heard:
+        raise WorkerNotHeard(f"the worker {status}")
+
+
+@contextlib.contextmanager
+def sole_worker(spool: Spool) -> Iterator[None]:
+    """Hold the spool's worker lock; the kernel gives it back however this process ends.
+
+    Raises Configuration where another worker holds it.
+    """
+    with (spool.run / _LOCK_NAME).open("a+b") as lock:
+        for left in reversed(range(_LOCK_TRIES)):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if not left:
+                    raise Configuration(f"another worker is running on {spool.root}; stop it first") from error
+                time.sleep(_LOCK_PAUSE)
+        yield
+
+
+def _is_held(spool: Spool) -> bool:
+    try:
+        with (spool.run / _LOCK_NAME).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
