@@ -24,7 +24,7 @@ from pipeline.model import OrderState
 from pipeline.orders import MadeFile
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
-from pipeline.web import desk, health, order_pages, people
+from pipeline.web import health, order_pages, people
 from pipeline.web.app import application
 from pipeline.web.byte_range import part_of
 from pipeline.web.connection import LONGEST_HEAD, Connection
@@ -84,12 +84,13 @@ class Stage:
         self.settings = settings
         Spool(settings.site.spool).prepare()
         open_ledger(settings.site.spool)[0].close()
-        desk.require_worker = lambda *_: None  # there is none: the orders are in memory
         (folder / "X.iso").write_bytes(bytes(range(256)) * 4)
         self.result = MadeFile(str(folder / "X.iso"), "X.iso", 1024)
         self.loop = asyncio.new_event_loop()
         self.seen: list[tuple[Scope, Message]] = []
-        self.app = application(opened(settings))
+        site = opened(settings)
+        site.desk._require_worker = lambda *_: None  # there is none: the orders are in memory
+        self.app = application(site)
         self.config = uvicorn.Config(
             self.recorded, http=Connection, ws="none", lifespan="off", interface="asgi3", log_config=None,
             access_log=False, server_header=False, proxy_headers=False, h11_max_incomplete_event_size=LONGEST_HEAD,
