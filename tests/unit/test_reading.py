@@ -10,7 +10,8 @@ from receiving import ROOT
 
 from pipeline.dicom import deflation, reading
 from pipeline.dicom.part10 import Malformed
-from pipeline.dicom.reading import dcmread, read_partial, values_of
+from pipeline.dicom.pydicom_reading import dcmread, read_partial
+from pipeline.dicom.reading import values_of
 from pipeline.line.intake import read
 
 SOP, STUDY = f"{ROOT}.66.1", f"{ROOT}.1"

@@ -178,7 +178,7 @@ def _after_item(head: bytes, at: int, level: int) -> int:
 def _by_pydicom(head: bytes, *, is_whole: bool) -> Claims:
     from pydicom.errors import InvalidDicomError  # noqa: PLC0415  # pydicom's import takes longer than
 
-    from pipeline.dicom.reading import read_partial  # noqa: PLC0415  # thousands of files of the usual kind
+    from pipeline.dicom.pydicom_reading import read_partial  # noqa: PLC0415  # thousands of files of the usual kind
 
     passed = False
 

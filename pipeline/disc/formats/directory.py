@@ -12,7 +12,7 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 
-from pipeline.dicom.reading import dcmread
+from pipeline.dicom.pydicom_reading import dcmread
 
 _UNREADABLE = (InvalidDicomError, OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError)
 _MOST_LEVELS = 16

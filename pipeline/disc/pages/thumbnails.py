@@ -12,7 +12,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.pixels.utils import pixel_array
 
-from pipeline.dicom.reading import dcmread
+from pipeline.dicom.pydicom_reading import dcmread
 from pipeline.errors import Permanent
 
 SIDE = 160  # pixels of the longer side
