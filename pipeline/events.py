@@ -17,7 +17,6 @@ _log = logging.getLogger("storestow")
 class Event(StrEnum):
     """The verbs operators and alarms may rely on; docs/log-events.md explains each."""
 
-    ACCEPTED = "accepted"
     ADMITTED = "admitted"
     ANSWERED = "answered"
     CLOCK_JUMPED = "clock-jumped"
@@ -35,6 +34,7 @@ class Event(StrEnum):
     LEDGER_MIGRATED = "ledger-migrated"
     LEDGER_REBUILT = "ledger-rebuilt"
     MAPPING_LOADED = "mapping-loaded"
+    MENDED = "mended"
     NOT_ENCODED = "not-encoded"
     ORDERED = "ordered"
     ORDER_ENDED = "order-ended"

@@ -64,11 +64,8 @@ def explain(
 
 
 def _outcome(prepared: Prepared) -> dict[str, Any]:
-    changes = [
-        {"keyword": c.keyword, "before": c.before, "after": c.after, "rule": c.rule} for c in prepared.changes
-    ]
     is_encoded = prepared.encoded_length is not None
-    return {"outcome": "encoded" if is_encoded else "passed", "reason": None, "changes": changes}
+    return {"outcome": "encoded" if is_encoded else "passed", "reason": None, "changes": prepared.account}
 
 
 def _ways(prepared: Prepared, settings: Settings, receiver: ReceiverTable) -> list[dict[str, Any]]:

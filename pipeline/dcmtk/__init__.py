@@ -10,7 +10,6 @@ from pipeline.dcmtk.arguments import (
     log_configuration,
     storescp_inetd_argv,
     storescp_study_argv,
-    study_files,
 )
 from pipeline.dcmtk.holes import Hole, holes
 from pipeline.dcmtk.processes import UMASK, Finished, run, start
@@ -50,7 +49,6 @@ __all__ = [
     "start",
     "storescp_inetd_argv",
     "storescp_study_argv",
-    "study_files",
     "study_sop_classes",
     "version",
 ]

@@ -21,9 +21,20 @@ EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
 EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
+_NATIVE = {
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+}
+_COMPRESSED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG and all its kin, video; RLE (PS3.5 10)
+
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD  # PS3.5 7.5
 PIXEL_DATA = 0x7FE00010
+# Groups 0000, 0002 and FFFE in either byte order, zeros, and the end.
+_STARTS_OF_NO_ELEMENT = {b"", b"\0", b"\0\0", b"\2\0", b"\0\2", b"\xfe\xff", b"\xff\xfe"}
+FOREIGN_GROUPS = {0x0000, 0x0002}  # of commands (PS3.7 E) and of file meta information (PS3.10 7.1)
 PIXEL_GROUP = 0x7FE00008  # Float, Double Float and Pixel Data stand from here on (PS3.6)
 LONG_VRS = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
@@ -59,6 +70,16 @@ class Element(NamedTuple):
     undefined_length: bool
 
 
+class Mend(NamedTuple):
+    """Say that `put` stands in the place of the bytes `start` to `stop`, because of what was wrong there."""
+
+    start: int
+    stop: int
+    put: bytes
+    tag: int
+    words: str
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The top-level structure of one file. Offsets are bytes from the start of the walked bytes."""
@@ -73,11 +94,25 @@ class Layout:
     elements: dict[int, Element]
     pixels: Element | None  # Pixel Data, of any of the three kinds
     end: int  # of the last element
+    is_odd: bool = False  # something has no meaning, and other readers may stumble over it: see `mending`
+    mends: "tuple[Mend, ...]" = ()  # what was made right in the file that these bytes are a copy of
 
     @property
     def header_end(self) -> int:
         """Return where the header ends: at Pixel Data, else after the last element."""
         return self.pixels.start if self.pixels else self.end
+
+    @property
+    def contradiction(self) -> str | None:
+        """Say in which way Pixel Data is not what the transfer syntax promises (PS3.5 A.4), None if it is."""
+        pixels, syntax = self.elements.get(PIXEL_DATA), self.transfer_syntax_uid
+        if pixels is None or pixels.end == pixels.value:
+            return None
+        if pixels.undefined_length and syntax in _NATIVE:
+            return f"its pixels are compressed, and its transfer syntax, {syntax}, is one without compression"
+        if not pixels.undefined_length and syntax.startswith(_COMPRESSED):
+            return f"its pixels are not compressed, and its transfer syntax, {syntax}, says that they are"
+        return None
 
 
 _new = tuple.__new__  # what calling the class comes to, at half the price
@@ -89,12 +124,19 @@ def walk(data: Bytes) -> Layout:
     Raises:
         Malformed: the file is truncated, garbled, nested too deep, or not what its transfer syntax says.
     """
+    return walked(data, Walker)
+
+
+def walked(data: Bytes, walker_of: "type[Walker]") -> Layout:
+    """Return what a walker of this kind finds; raises Malformed."""
     has_preamble = data[128:132] == b"DICM"
     start = 132 if has_preamble else 0
+    if not has_preamble and data[:2] not in {b"\x02\0", b"\x08\0"}:
+        raise Malformed("not a DICOM file")  # what has no header of its own begins with group 0008 (PS3.10 7.1)
     meta, data_set = walk_meta(data, start)
     syntax = text_of(data, meta.get(0x00020010))
     explicit, little = _encoding_of(syntax) if syntax else _guessed_encoding(data, data_set)
-    walker = _Walker(data, explicit, little)
+    walker = walker_of(data, explicit, little, syntax=syntax)
     elements = walker.top_level(data_set)
     if not elements:
         raise Malformed("the data set is empty")
@@ -105,7 +147,11 @@ def walk(data: Bytes) -> Layout:
     pixels = next((e for tag, e in elements.items() if PIXEL_GROUP <= tag <= PIXEL_DATA), None)
     end = max(element.end for element in elements.values())
     _check_header(elements, pixels.start if pixels else end)
-    return Layout(has_preamble, bool(meta), syntax, data_set, explicit, little, meta, elements, pixels, end)
+    return Layout(
+        *(has_preamble, bool(meta), syntax, data_set, explicit, little, meta, elements, pixels, end),
+        is_odd=walker.is_odd,
+        mends=tuple(walker.mends),
+    )
 
 
 def first_values(data: Bytes, tags: Iterable[int]) -> dict[int, bytes]:
@@ -117,7 +163,7 @@ def first_values(data: Bytes, tags: Iterable[int]) -> dict[int, bytes]:
     wanted = frozenset(tags)
     meta, at = walk_meta(data, 132 if data[128:132] == b"DICM" else 0)
     syntax = text_of(data, meta.get(0x00020010))
-    walker = _Walker(data, *(_encoding_of(syntax) if syntax else _guessed_encoding(data, at)), MOST_GLANCED_AT)
+    walker = Walker(data, *(_encoding_of(syntax) if syntax else _guessed_encoding(data, at)), MOST_GLANCED_AT)
     found: dict[int, bytes] = {}
     with suppress(Malformed):
         while at < len(data):
@@ -163,7 +209,7 @@ def _guessed_encoding(data: Bytes, at: int) -> tuple[bool, bool]:
     return _is_vr(bytes(data[at + 4 : at + 6])), True
 
 
-def _is_padding(data: Bytes, at: int) -> bool:
+def is_padding(data: Bytes, at: int) -> bool:
     """Tell whether zeros alone follow, in pieces: of a file of gigabytes they may be nearly all."""
     while piece := data[at : at + len(_ZEROS)]:
         if piece != _ZEROS[: len(piece)]:
@@ -177,23 +223,43 @@ def _is_vr(two: bytes) -> bool:
 
 
 def walk_meta(data: Bytes, start: int) -> tuple[dict[int, Element], int]:
-    """Return group 0002 (always Explicit VR LE, PS3.10 7.1) and where the data set begins."""
-    walker = _Walker(data, explicit=True, little=True, most=MOST_GLANCED_AT)
+    """Return group 0002 (always Explicit VR LE, PS3.10 7.1) and where the data set begins.
+
+    A data set may begin with a group 0002 of its own, because a sender passed on that of its file. It is told by
+    the group's length, else by an element that is there already, and says nothing of this file.
+    """
+    walker = Walker(data, explicit=True, little=True, most=MOST_GLANCED_AT)
     meta: dict[int, Element] = {}
-    at = start
-    while data[at : at + 2] == b"\x02\x00":
+    at, end = start, None
+    while data[at : at + 2] == b"\x02\x00" and not (at == end and _is_complete(data, meta)):
         element = walker.element(at, len(data), 0)
+        if element.tag in meta:
+            break
         meta[element.tag] = element
         at = element.end
+        if element.tag == 0x00020000 and at - element.value == 4:
+            end = at + int.from_bytes(data[element.value : at], "little")
     return meta, at
 
 
-class _Walker:
+def _is_complete(data: Bytes, meta: dict[int, Element]) -> bool:
+    """Tell whether a data set may follow: one that is deflated begins with no element that could be seen."""
+    return text_of(data, meta.get(0x00020010)) not in {"", DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN}
+
+
+class Walker:
     """One walk over one file, through `most` elements where it is a glance only."""
 
-    def __init__(self, data: Bytes, explicit: bool, little: bool, most: int = sys.maxsize) -> None:
+    def __init__(
+        self, data: Bytes, explicit: bool, little: bool, most: int = sys.maxsize, *, syntax: str = ""
+    ) -> None:
         self.data = data
         self.explicit = explicit
+        self.little = little
+        self.syntax = syntax
+        self.elements: dict[int, Element] = {}
+        self.is_odd = False
+        self.mends: list[Mend] = []
         self.left = most
         order = "<" if little else ">"
         self.short_header = Struct(order + "HH2sH")
@@ -202,24 +268,70 @@ class _Walker:
 
     def top_level(self, at: int) -> dict[int, Element]:
         """Return the elements from `at` to the end of the file, which they must fill exactly."""
-        end = len(self.data)
+        end, elements = len(self.data), self.elements
+        at = self.foreign(at, end)
         if end - at >= 6 and _is_vr(bytes(self.data[at + 4 : at + 6])) != self.explicit:
             raise Malformed("the data set is not encoded as its transfer syntax says")
-        elements: dict[int, Element] = {}
         while at < end:
             at = self._enter_usual(at, end, elements)
-            if elements and self.data[at : at + 4] == b"\0\0\0\0" and _is_padding(self.data, at):
-                return elements  # zeros that pad the file to a block, as some media writers leave
-            if at == end:
-                return elements
+            if self.data[at : at + 2] in _STARTS_OF_NO_ELEMENT:
+                if at == end or self._ends(at, end):
+                    return elements
+                if after := self.foreign(at, end) - at or self.stray(at, end, self._last()):
+                    at += after
+                    continue
             element = self.element(at, end, 0)
             if element.tag in elements:
-                raise Malformed(f"the attribute {_shown(element.tag)} appears twice")
-            if element.tag >> 16 in {0x0000, 0x0002}:
-                raise Malformed(f"the element {_shown(element.tag)} does not belong into a data set")
+                raise Malformed(f"the attribute {shown(element.tag)} appears twice")
             elements[element.tag] = element
             at = element.end
         return elements
+
+    def _last(self) -> Element | None:
+        return next(reversed(self.elements.values()), None)
+
+    def _ends(self, at: int, end: int) -> bool:
+        """Tell whether nothing but padding follows: zeros up to a block, as some media writers do, or one for odd.
+
+        In big endian a single zero may begin a group's number: it pads what comes last only, or an odd length.
+        """
+        last = self._last()
+        if last is None or self.data[at : at + 4].strip(b"\0") or not is_padding(self.data, at):
+            return False
+        if self.little or end - at > 1 or last.tag >= PIXEL_DATA or (last.end - last.value) % 2:
+            self.padding(at, end)
+            return True
+        return False
+
+    def padding(self, _at: int, _end: int) -> None:
+        """Take notice of zeros after the last element."""
+        self.is_odd = True
+
+    def foreign(self, at: int, _end: int) -> int:
+        """Return where the elements end that begin at `at` and belong into no data set: commands, file meta."""
+        if self.data[at : at + 4] and self._group(at) in FOREIGN_GROUPS:
+            raise Malformed(f"the element {shown(self._tag(at))} does not belong into a data set")
+        return at
+
+    def stray(self, at: int, end: int, last: Element | None) -> int:
+        """Return the length of a delimiter that is too much, after a sequence of known length; else 0."""
+        if self._tag(at) != SEQUENCE_END or at + 8 > end or last is None or last.undefined_length:
+            return 0
+        items = bytes(self.data[last.value : min(last.value + 4, last.end)])
+        is_known = items in {b"", b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"}
+        if not (last.vr == b"SQ" or (last.vr in {b"", b"UN"} and is_known)) or self._delimiter(at, end)[1] not in {
+            0,
+            UNDEFINED,
+        }:
+            return 0
+        self.is_odd = True
+        return 8
+
+    def _group(self, at: int) -> int:
+        return int.from_bytes(self.data[at : at + 2], "little" if self.little else "big")
+
+    def _tag(self, at: int) -> int:
+        return self._group(at) << 16 | self._group(at + 2)
 
     def _enter_usual(self, at: int, end: int, elements: dict[int, Element]) -> int:
         """Enter elements up to the first that is not of the usual kind, and return where that one begins.
@@ -248,47 +360,119 @@ class _Walker:
             raise Malformed(f"truncated: {end - at} bytes are left where an element must begin")
         group, number, vr, length = self.short_header.unpack_from(self.data, at)
         tag, value = group << 16 | number, at + 8
-        if group == 0xFFFE or not (self.explicit if explicit is None else explicit):
+        if group == 0xFFFE:
+            raise Malformed(f"{shown(tag)}, which delimits items, stands where an element must begin")
+        if not (self.explicit if explicit is None else explicit):
             vr = b""
-        if vr in LONG_VRS:
-            if at + 12 > end:
-                raise Malformed(f"truncated within the element {_shown(tag)}")
-            (length,) = self.long_length.unpack_from(self.data, at + 8)
-            value = at + 12
-        elif vr not in SHORT_VRS and not (_is_vr(vr) or (vr and not vr.isalpha())):
             (length,) = self.long_length.unpack_from(self.data, at + 4)
+        elif vr in LONG_VRS:
+            length, value = self._long_length(at, end, tag), at + 12
+        elif vr not in SHORT_VRS:
+            return self.without_vr(at, end, tag, vr, depth)
         if length == UNDEFINED:
             opaque = vr in OPAQUE_VRS or tag == PIXEL_DATA
-            stop = self._items(value, end, depth + 1, opaque, explicit if vr != b"UN" else False)
+            inner = explicit if opaque or vr == b"" else self.items_are_explicit(at, value, end, tag, vr)
+            stop = self.items(value, end, depth + 1, opaque, inner)
             return Element(tag, vr, at, value, stop, undefined_length=True)
         if value + length > end:
-            raise Malformed(f"truncated: the element {_shown(tag)} claims {length} bytes, {end - value} are there")
+            raise Malformed(f"truncated: the element {shown(tag)} claims {length} bytes, {end - value} are there")
         return Element(tag, vr, at, value, value + length, undefined_length=False)
 
-    def _items(self, at: int, end: int, depth: int, opaque: bool, explicit: bool | None) -> int:
+    def _long_length(self, at: int, end: int, tag: int) -> int:
+        if at + 12 > end:
+            raise Malformed(f"truncated within the element {shown(tag)}")
+        return int(self.long_length.unpack_from(self.data, at + 8)[0])
+
+    def without_vr(self, _at: int, _end: int, tag: int, _vr: bytes, _depth: int) -> Element:
+        """Return the element whose VR is none; raises Malformed where its length cannot be told."""
+        raise Malformed(f"the element {shown(tag)} has no valid VR")
+
+    def items_are_explicit(self, _at: int, value: int, end: int, tag: int, vr: bytes) -> bool | None:
+        """Tell how the items of an element with a VR are encoded: those of UN are implicit (PS3.5 6.2.2)."""
+        if vr == b"UN" and self.looks_explicit(value, end):
+            raise Malformed(f"the items of {shown(tag)} have VRs, and its own VR says that they have none")
+        return None if vr != b"UN" else False
+
+    def looks_explicit(self, at: int, end: int) -> bool | None:
+        """Tell whether the first item's first element has a VR; None where it can be read either way, or neither.
+
+        Each reading has to lead to an element with a higher tag, or to where the item ends.
+        """
+        if at + 16 > end or self._tag(at) != ITEM:
+            return None
+        (length,) = self.long_length.unpack_from(self.data, at + 4)
+        at, stop = at + 8, end if length == UNDEFINED else min(end, at + 8 + length)
+        explicit, implicit = self.stop_of(at, stop, explicit=True), self.stop_of(at, stop, explicit=False)
+        can_be = [
+            is_explicit
+            for is_explicit, after in ((True, explicit), (False, implicit))
+            if after and self.goes_on(after, stop, self._tag(at), explicit=is_explicit)
+        ]
+        return can_be[0] if len(can_be) == 1 else None
+
+    def stop_of(self, at: int, end: int, *, explicit: bool) -> int:
+        """Return where the element at `at` ends if it is read so, 0 where it cannot be; of items, their begin."""
+        if at + 8 > end or self._group(at) == 0xFFFE:
+            return 0
+        _, _, vr, length = self.short_header.unpack_from(self.data, at)
+        value = at + 8
+        if not explicit:
+            (length,) = self.long_length.unpack_from(self.data, at + 4)
+        elif vr in LONG_VRS and at + 12 <= end and not length:
+            (length,) = self.long_length.unpack_from(self.data, at + 8)
+            value = at + 12
+        elif vr not in SHORT_VRS:
+            return 0
+        if length == UNDEFINED:
+            return value
+        return value + length if value + length <= end else 0
+
+    def goes_on(self, at: int, end: int, tag: int, *, explicit: bool) -> bool:
+        """Tell whether what lies at `at` can follow the element `tag`."""
+        if at == end or (at > len(self.data) - 8 and is_padding(self.data, at)):
+            return True
+        if self._group(at) == 0xFFFE:
+            return True
+        return self._tag(at) > tag and self.stop_of(at, end, explicit=explicit) > 0
+
+    def items(self, at: int, end: int, depth: int, opaque: bool, explicit: bool | None) -> int:
         """Return where a value of undefined length ends: after its sequence delimitation item."""
         if depth > MAX_DEPTH:
             raise Malformed(f"sequences are nested deeper than {MAX_DEPTH} levels")
         while True:
-            item = self._delimiter(at, end)
-            if item == (SEQUENCE_END, 0):
+            tag, length = self._delimiter(at, end) if at + 8 <= end else (0, 0)
+            if tag == SEQUENCE_END and not length:
                 return at + 8
-            tag, length = item
             if tag != ITEM:
-                raise Malformed(f"{_shown(tag)} stands where a sequence item must begin")
-            at += 8
-            if length != UNDEFINED:
-                at += length
-                if at > end:
-                    raise Malformed(f"truncated: a sequence item claims {length} bytes")
-            elif opaque:
-                raise Malformed("a fragment of compressed pixels has no length")
-            else:
-                at = self._item_of_undefined_length(at, end, depth, explicit)
+                return self.end_of_items(at, end, depth, opaque)
+            if length == UNDEFINED:
+                if opaque:
+                    raise Malformed("a fragment of compressed pixels has no length")
+                at = self._item_of_undefined_length(at + 8, end, depth, explicit)
+                continue
+            if at + 8 + length > end:
+                raise Malformed(f"truncated: a sequence item claims {length} bytes")
+            at += 8 + length + (self.odd_fragment(at, length, end) if opaque and length % 2 else 0)
+
+    def end_of_items(self, at: int, end: int, _depth: int, _opaque: bool) -> int:
+        """Return where a value of undefined length ends that has no proper delimiter; raises Malformed."""
+        if at + 8 > end:
+            raise Malformed("truncated within a sequence of undefined length")
+        raise Malformed(f"{shown(self._tag(at))} stands where a sequence item must begin")
+
+    def odd_fragment(self, _at: int, _length: int, _end: int) -> int:
+        """Take notice of a fragment of odd length (PS3.5 A.4); return how many bytes behind it nobody counts."""
+        self.is_odd = True
+        return 0
 
     def _item_of_undefined_length(self, at: int, end: int, depth: int, explicit: bool | None) -> int:
+        last = None
         while self._delimiter(at, end)[0] != ITEM_END:
-            at = self.element(at, end, depth, explicit=explicit).end
+            if after := self.stray(at, end, last):
+                at += after
+                continue
+            last = self.element(at, end, depth, explicit=explicit)
+            at = last.end
         return at + 8
 
     def _delimiter(self, at: int, end: int) -> tuple[int, int]:
@@ -301,5 +485,6 @@ class _Walker:
         return group << 16 | number, length
 
 
-def _shown(tag: int) -> str:
+def shown(tag: int) -> str:
+    """Return a tag as the standard writes it."""
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"

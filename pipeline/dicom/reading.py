@@ -9,11 +9,13 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from pipeline.dicom import part10
 from pipeline.dicom.deflation import inflate, inflated_head, is_deflated
+from pipeline.dicom.mending import mended
 from pipeline.dicom.part10 import Layout, Malformed
 
 UID = re.compile(r"(0|[0-9]+)(\.[0-9]+)+")  # leading zeros are wrong (PS3.5 9.1) and common, so they pass
@@ -23,7 +25,10 @@ MOST_GLANCED_AT = 16 << 20  # bytes of a deflated data set that are inflated for
 
 @contextmanager
 def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.mmap, Layout]]:
-    """Map a file into memory together with its layout; a deflated one is inflated to a file in `scratch`.
+    """Map a file into memory together with its layout.
+
+    A deflated one is inflated to a file in `scratch`. Of one that is written wrongly and can be read in one way
+    only, a copy there is well-formed; the layout's `mends` say what was made right in it.
 
     Raises:
         Malformed: see `part10.walk`.
@@ -35,7 +40,21 @@ def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.
             inflate(data, inflated)
             inflated.flush()
             data = stack.enter_context(_mapped(inflated))
-        yield data, part10.walk(data)
+        layout = _walked(data)
+        if layout is None or layout.is_odd:
+            copy = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
+            if mends := mended(data, copy):
+                copy.flush()
+                data = stack.enter_context(_mapped(copy))
+                layout = replace(part10.walk(data), mends=mends)
+        yield data, layout or part10.walk(data)
+
+
+def _walked(data: mmap.mmap) -> Layout | None:
+    try:
+        return part10.walk(data)
+    except Malformed:
+        return None
 
 
 def _mapped(file: IO[bytes]) -> mmap.mmap:

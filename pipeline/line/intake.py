@@ -14,13 +14,13 @@ from pathlib import Path
 from stat import S_ISREG
 
 from pipeline.dicom import part10
-from pipeline.dicom.ae_title import ae_title
 from pipeline.dicom.part10 import Layout, Malformed
-from pipeline.dicom.reading import DIRECTORY_STORAGE, UID, data_set_of
+from pipeline.dicom.reading import DIRECTORY_STORAGE, UID, data_set_of, values_of
 from pipeline.model import InstanceKey
 
 ENVELOPE = ".envelope.json"
 ACCOUNT = "account.json"
+SOP_INSTANCE_UID = 0x00080018
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,13 @@ def read(path: Path, scratch: Path | None = None) -> Found:
             found = Found(path.name, size, received_at, file_sha256, data_set_sha256)
             return _identified(found, data, layout)
     except Malformed as malformed:
-        return Found(path.name, size, received_at, _hashes(path, 0)[0], problem=str(malformed))
+        return Found(path.name, size, received_at, _hashes(path, 0)[0], problem=f"{malformed}{_of_what(path)}")
+
+
+def _of_what(path: Path) -> str:
+    """Name the instance that a file which cannot be read seems to be, where that much can be read."""
+    uid = values_of(path, (SOP_INSTANCE_UID,)).get(SOP_INSTANCE_UID, b"").decode("latin-1").strip(" \0")
+    return f" (SOP Instance UID {uid})" if is_uid(uid) else ""
 
 
 def _identified(found: Found, data: mmap.mmap, layout: Layout) -> Found:
@@ -114,18 +120,17 @@ def _identified(found: Found, data: mmap.mmap, layout: Layout) -> Found:
         key=key,
         modality=text(0x00080060) or None,
         accession_number=text(0x00080050) or None,
-        source_ae_title=_source_of(data, layout),
-        problem=next(_problems(key, sop_class, part10.text_of(data, layout.meta.get(0x00020002))), None),
+        source_ae_title=part10.text_of(data, layout.meta.get(0x00020016)),
+        problem=next(_problems(key, sop_class, part10.text_of(data, layout.meta.get(0x00020002)), layout), None),
     )
 
 
-def _source_of(data: mmap.mmap, layout: Layout) -> str:
-    """Return the calling AE title storescp has written down, read as that of an association is."""
-    element = layout.meta.get(0x00020016)
-    return ae_title(bytes(data[element.value : element.end])) if element else ""
+def is_uid(text: str) -> bool:
+    """Tell whether a text is a UID (PS3.5 9.1), leading zeros in its components aside."""
+    return len(text) <= 64 and UID.fullmatch(text) is not None
 
 
-def _problems(key: InstanceKey, sop_class: str, media_class: str) -> Iterator[str]:
+def _problems(key: InstanceKey, sop_class: str, media_class: str, layout: Layout) -> Iterator[str]:
     if media_class == DIRECTORY_STORAGE:
         yield "a DICOMDIR is the index of a medium, not an instance"
     for name, uid in (
@@ -136,8 +141,10 @@ def _problems(key: InstanceKey, sop_class: str, media_class: str) -> Iterator[st
     ):
         if not uid:
             yield f"the {name} is missing or empty"
-        elif len(uid) > 64 or not UID.fullmatch(uid):
+        elif not is_uid(uid):
             yield f"the {name} is not a valid UID"
+    if contradiction := layout.contradiction:
+        yield contradiction
 
 
 def _hashes(path: Path, data_set: int) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
+from pipeline.dicom.part10 import shown
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import arrivals, deliveries
@@ -82,8 +83,11 @@ def _prepared(rows: list[Any], study: Waiting, site: Site) -> Iterator[tuple[int
 
 
 def _report(study: Waiting, ready: list[Prepared]) -> None:
-    """Say what was done to a study: how many were coerced, how much smaller it became, what was not encoded."""
+    """Say what was done to a study: made right, coerced, encoded and how much smaller, or not encoded and why."""
     uid = study.study_instance_uid
+    mends = Counter(words for one in ready for words in {f"{shown(m.tag)}: {m.words}" for m in one.mends})
+    for reason, instances in sorted(mends.items()):
+        emit(Event.MENDED, study=uid, instances=instances, reason=reason)
     if changed := sum(bool(one.changes) for one in ready):
         emit(Event.COERCED, study=uid, instances=changed, of=len(ready))
     encoded = [(one.pixel_length, one.encoded_length) for one in ready if one.pixel_length and one.encoded_length]
@@ -131,9 +135,7 @@ def outcome_of(prepared: Prepared | Exception) -> dict[str, Any]:
         "reason": "; ".join(reasons) or None,
         "consigned": True,
         "transfer_syntax_sent": sent.transfer_syntax_uid if sent else None,
-        "changes": [
-            {"keyword": c.keyword, "before": c.before, "after": c.after, "rule": c.rule} for c in prepared.changes
-        ],
+        "changes": prepared.account,
         "pixel_length": prepared.pixel_length,
         "pixel_md5": prepared.pixel_md5,
         "pixel_sha256": prepared.pixel_sha256,

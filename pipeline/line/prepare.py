@@ -14,13 +14,13 @@ from pydicom.errors import BytesLengthException
 
 from pipeline.coercions import Rule, coerced
 from pipeline.dicom import encodings, part10
+from pipeline.dicom.attributes.elements import named, unreadable_in
 from pipeline.dicom.encodings import Encoded, NotEncoded
 from pipeline.dicom.header import read_header, with_rest, write_data_set, write_instance
-from pipeline.dicom.part10 import Bytes, Layout, Malformed
+from pipeline.dicom.part10 import Bytes, Layout, Malformed, Mend
 from pipeline.dicom.pixels.encapsulation import attach
 from pipeline.dicom.reading import data_set_of
 from pipeline.errors import Permanent
-from pipeline.events import traced
 from pipeline.model import Change, InstanceKey, Origin
 
 TRANSFER_SYNTAX_UID = 0x00020010
@@ -74,6 +74,17 @@ class Prepared:
     pixel_md5: str | None = None
     pixel_sha256: str | None = None
     encoded_length: int | None = None
+    mends: tuple[Mend, ...] = ()  # what was made right before any rule was asked
+
+    @property
+    def account(self) -> list[dict[str, str | None]]:
+        """Return everything that is otherwise than it was received, for the ledger and for people."""
+        mends = [(named(mend.tag), None, None, f"mended: {mend.words}") for mend in self.mends]
+        changes = [(change.keyword, change.before, change.after, change.rule) for change in self.changes]
+        return [
+            {"keyword": keyword, "before": before, "after": after, "rule": rule}
+            for keyword, before, after, rule in (*dict.fromkeys(mends), *changes)
+        ]
 
 
 def load_encodings(_: str) -> None:
@@ -98,20 +109,39 @@ def prepare(task: Task) -> Prepared:
             isinstance(error, OSError) and error.errno is not None
         ):  # the machine's word; without a number pydicom's
             raise
-        raise Permanent(f"its attributes cannot be read: {traced(error)}") from None  # its text may name people
+        raise Permanent(_unreadable(task, error)) from None  # the error's own text may name people
+
+
+def _unreadable(task: Task, error: Exception) -> str:
+    """Say which attribute cannot be read, in words; only where all can be, which kind of error that is."""
+    with data_set_of(task.source, task.scratch) as (data, layout):
+        name = unreadable_in(with_rest(read_header(data, layout), data, layout))
+    if name:
+        return f"the value of {name} cannot be read"
+    return f"its attributes cannot be read: they contradict each other or the standard ({type(error).__name__})"
 
 
 def _prepare(task: Task, data: Bytes, layout: Layout) -> Prepared:
     header = read_header(data, layout)
     result = coerced(header, task.origin, task.rules)
-    encoded, reasons = _encoded(header, data, layout, task.encodings)
+    whole = with_rest(header, data, layout)
+    encoded: list[tuple[Encoded, Output]] = []
+    reasons: dict[str, str | None] = {}
+    for name in task.encodings:
+        try:
+            if made := _encoded(task, name, whole, data, layout):
+                encoded.append(made)
+            else:
+                reasons[name] = None
+        except NotEncoded as reason:
+            reasons[name] = str(reason)
     outputs = []
     if reasons:
         plain = _plain(task, data, layout, header, result.touched)
         outputs += [replace(plain, encoding=name, reason=reason) for name, reason in reasons.items()]
-    outputs += [_encapsulated(task, name, whole) for name, (_, whole) in encoded.items()]
-    prepared = Prepared(result.changes, tuple(outputs))
-    for one, _ in encoded.values():
+    outputs += [output for _, output in encoded]
+    prepared = Prepared(result.changes, tuple(outputs), mends=layout.mends)
+    for one, _ in encoded:
         prepared = replace(
             prepared,
             pixel_length=one.pixel_length,
@@ -122,24 +152,21 @@ def _prepare(task: Task, data: Bytes, layout: Layout) -> Prepared:
     return prepared
 
 
-def _encoded(
-    header: Dataset, data: Bytes, layout: Layout, names: tuple[str, ...]
-) -> tuple[dict[str, tuple[Encoded, Dataset]], dict[str, str | None]]:
-    """Return what could be encoded, and for what was not, why (None where nobody asked for it)."""
-    whole = with_rest(header, data, layout)
-    encoded: dict[str, tuple[Encoded, Dataset]] = {}
-    reasons: dict[str, str | None] = {}
-    for name in names:
-        encode = encodings.named(name)
-        if encode is None:
-            reasons[name] = None
-            continue
-        try:
-            frames = encode(whole, *_pixels(name, whole, data, layout))
-            encoded[name] = frames, attach(whole, frames)
-        except NotEncoded as reason:
-            reasons[name] = str(reason)
-    return encoded, reasons
+def _encoded(task: Task, name: str, whole: Dataset, data: Bytes, layout: Layout) -> tuple[Encoded, Output] | None:
+    """Return the instance in the encoding of this name and its file, None where that is to leave it as it is.
+
+    Raises:
+        NotEncoded: it cannot be encoded, or what was written does not read back: it is passed as it is.
+    """
+    encode = encodings.named(name)
+    if encode is None:
+        return None
+    try:
+        frames = encode(whole, *_pixels(name, whole, data, layout))
+        return frames, _encapsulated(task, name, attach(whole, frames))
+    except (*UNREADABLE, EOFError, Permanent) as error:
+        why = str(error) if isinstance(error, Permanent) else _unreadable(task, error)
+        raise NotEncoded(f"cannot be written encoded: {why}") from error
 
 
 def _pixels(name: str, header: Dataset, data: Bytes, layout: Layout) -> tuple[bytes, str]:
@@ -159,7 +186,7 @@ def _pixels(name: str, header: Dataset, data: Bytes, layout: Layout) -> tuple[by
 def _plain(task: Task, data: Bytes, layout: Layout, header: Dataset, touched: frozenset[int]) -> Output:
     """Return the instance as received but for its coerced attributes; the very file where nothing changed."""
     syntax = layout.transfer_syntax_uid
-    if not touched and layout.has_preamble and _says_what_it_is(header, layout):
+    if not (touched or layout.mends) and layout.has_preamble and _says_what_it_is(header, layout):
         _prove(task, task.source, syntax)
         return Output("", task.source, task.received_sha256, task.source.stat().st_size, syntax)
     return _made(task, "plain", syntax, lambda path: write_instance(path, data, layout, header, touched))
@@ -202,6 +229,8 @@ def _prove(task: Task, path: Path, transfer_syntax_uid: str) -> None:
     try:
         with data_set_of(path, task.scratch) as (data, layout):
             uids = [part10.text_of(data, layout.elements.get(tag)) for tag in IDENTITY]
+            if layout.mends:
+                raise Permanent("what was written is not well-formed")
             if InstanceKey(*uids) == task.key and layout.transfer_syntax_uid == transfer_syntax_uid:
                 return
     except Malformed as malformed:

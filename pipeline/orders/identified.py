@@ -42,7 +42,7 @@ def _says_what_it_is(task: Task, data: Bytes, layout: Layout) -> bool:
 
     is_it = InstanceKey(*(text(layout.elements, tag) for tag in IDENTITY)) == task.key
     named = all(text(layout.meta, there) == text(layout.elements, here) for there, here in SAME_IN_META)
-    return is_it and named and layout.has_preamble and TRANSFER_SYNTAX_UID in layout.meta
+    return is_it and named and layout.has_preamble and not layout.mends and TRANSFER_SYNTAX_UID in layout.meta
 
 
 def _as_received(task: Task, layout: Layout) -> Prepared:

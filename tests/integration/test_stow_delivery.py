@@ -47,8 +47,7 @@ def test_a_request_is_written_as_strict_parsers_want_it(archive, tmp_path):
 def test_what_is_there_and_was_never_tried_is_present_and_not_sent(archive, tmp_path):
     items = make_study(tmp_path, 3)
     key = items[1].key
-    theirs = items[1].path.read_bytes()
-    archive.add(key.study_instance_uid, key.series_instance_uid, key.sop_instance_uid, theirs)
+    archive.add(key.study_instance_uid, key.series_instance_uid, key.sop_instance_uid, b"somebody else's")
     done = Collected(stow(archive.url), items)
     assert done.error is None
     assert [done.last[uid].state for uid in uids_of(items)] == [
@@ -57,7 +56,7 @@ def test_what_is_there_and_was_never_tried_is_present_and_not_sent(archive, tmp_
         ReceiptState.STORED,
     ]
     assert all(receipt.verified for receipt in done.last.values())
-    assert key.sop_instance_uid not in {uid for store in archive.stores for uid in store.uids}
+    assert archive.stored[key.sop_instance_uid] == b"somebody else's"
     assert archive.duplicates == []
 
 

@@ -46,7 +46,7 @@ def judged(data: bytes, *, carefully: bool) -> part10.Layout | str:
     """What the walk says of it; `carefully`: of every element by itself."""
     with pytest.MonkeyPatch.context() as patch:
         if carefully:
-            patch.setattr(part10._Walker, "_enter_usual", lambda _self, at, _end, _elements: at)
+            patch.setattr(part10.Walker, "_enter_usual", lambda _self, at, _end, _elements: at)
         try:
             return part10.walk(data)
         except Malformed as malformed:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.dicom import part10
-from pipeline.dicom.part10 import Bytes, Element, Layout, Malformed
+from pipeline.dicom.mending import WITHOUT_HARM
+from pipeline.dicom.part10 import Bytes, Element, Layout, Malformed, shown
 from pipeline.dicom.reading import data_set_of
 from pipeline.disc.objects.sequences import is_sound
 from pipeline.errors import Transient
@@ -80,9 +81,11 @@ def _read(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Pa
         size = path.stat().st_size
         known = sha256 or ("" if size > LARGEST_FILE else sha256_of(path))
         with data_set_of(path, scratch) as (data, layout):
+            if wrong := next((mend for mend in layout.mends if mend.words not in WITHOUT_HARM), None):
+                return Raw(problem=f"{shown(wrong.tag)} is not written as the standard has it")
             return _raw(data, layout, wanted, size, known)
     except Malformed as malformed:
-        return Raw(problem=_kindly(path, str(malformed)))
+        return Raw(problem=str(malformed))
     except ValueError:  # what cannot be mapped into memory
         return Raw(problem="the file is empty")
 
@@ -116,9 +119,3 @@ def _value(data: Bytes, element: Element, layout: Layout, vr: str) -> bytes:
     if size := _NUMBERS.get(vr):
         return value[:size] if layout.little_endian else value[:size][::-1]
     return value.rstrip(b" \0")
-
-
-def _kindly(path: Path, reason: str) -> str:
-    with path.open("rb") as file:
-        is_dicom = file.read(132)[128:] == b"DICM"
-    return reason if is_dicom else "not a DICOM file"

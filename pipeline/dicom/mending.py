@@ -1,0 +1,256 @@
+"""Make right what is written wrongly and can be read in one way only: other readers stumble over it.
+
+Nothing is guessed: where two readings are possible, or something may be missing, the file is malformed. What is
+made right is a copy; the file that was received stays as it is.
+"""
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from pipeline.dicom.part10 import (
+    FOREIGN_GROUPS,
+    ITEM,
+    LONG_VRS,
+    PIXEL_DATA,
+    SEQUENCE_END,
+    SHORT_VRS,
+    UNDEFINED,
+    Bytes,
+    Element,
+    Malformed,
+    Mend,
+    Walker,
+    is_padding,
+    shown,
+    text_of,
+    walked,
+)
+
+PIECE = 1 << 20
+MOST_MENDS = 10_000  # of one file
+LONGEST_SHORT = 0xFFFE  # bytes of a value whose length has 16 bits
+END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000; nothing that is encoded contains it
+_JPEG = "1.2.840.10008.1.2.4."
+_OTHER_CODECS = ("10", "11")  # .100 to .112: MPEG, HEVC, JPEG XL
+_NUMBER_OF_FRAMES = 0x00280008
+_EXTENDED_OFFSET_TABLE = 0x7FE00001
+
+FOREIGN = "did not belong into a data set and was left out"
+PADDING = "zeros behind the last element were left out"
+UNCOUNTED = "its length did not count its last byte and does now"
+STRAY = "a delimiter behind a sequence of known length was left out"
+END_WITH_LENGTH = "its sequence delimitation item had a length and has none now"
+NO_END = "its sequence delimitation item was missing and was put there"
+ODD_FRAGMENT = "a fragment was of odd length and got a byte of padding"
+NO_VR = "had no valid VR and got one"
+OTHER_VR = "its VR did not say how its items are encoded and does now"
+STALE_LENGTH = "the length of its group did not hold any more and was left out"
+WITHOUT_HARM = {PADDING, STRAY, ODD_FRAGMENT}  # whoever reads the file as it is reads the same
+
+
+def mended(data: Bytes, target: BinaryIO) -> tuple[Mend, ...]:
+    """Write a copy of `data` that is well-formed, and return what was made right in it.
+
+    Raises:
+        Malformed: it cannot be read, or in more than one way.
+    """
+    layout = walked(data, _Mender)
+    mends = sorted((*layout.mends, *_stale_lengths(layout.mends, layout.elements)), key=lambda mend: mend.start)
+    at = 0
+    for mend in mends:
+        _copy(data, at, mend.start, target)
+        target.write(mend.put)
+        at = max(at, mend.stop)
+    _copy(data, at, len(data), target)
+    return tuple(mends)
+
+
+def _copy(data: Bytes, start: int, stop: int, target: BinaryIO) -> None:
+    target.writelines(data[at : min(at + PIECE, stop)] for at in range(start, stop, PIECE))
+
+
+def _stale_lengths(mends: tuple[Mend, ...], elements: dict[int, Element]) -> list[Mend]:
+    """Leave out the lengths of groups in which anything is longer or shorter now (PS3.5 7.2)."""
+    groups = {mend.tag & 0xFFFF0000 for mend in mends if len(mend.put) != mend.stop - mend.start}
+    lengths = [elements[group] for group in groups if group in elements]
+    return [Mend(one.start, one.end, b"", one.tag, STALE_LENGTH) for one in lengths]
+
+
+class _Mender(Walker):
+    """A walk that goes on where the meaning is certain, and notes what has to stand there instead."""
+
+    _top = 0  # the element at the top level in which the walk is
+    _fragments = 0  # where those begin in which it is
+    _odd: tuple[int, int] | None = None  # where the latest fragment of odd length lies, and its length
+
+    def _mend(self, start: int, stop: int, put: bytes, words: str, tag: int | None = None) -> None:
+        self.mends.append(Mend(start, stop, put, self._top if tag is None else tag, words))
+        if len(self.mends) > MOST_MENDS:
+            raise Malformed(f"more than {MOST_MENDS} elements are not written as they should be")
+
+    def _number(self, number: int, size: int = 4) -> bytes:
+        return number.to_bytes(size, "little" if self.little else "big")
+
+    def element(self, at: int, end: int, depth: int, *, explicit: bool | None = None) -> Element:
+        """Return the element at `at`; raises Malformed."""
+        if depth == 0:
+            self._top = self._tag(at)
+        return super().element(at, end, depth, explicit=explicit)
+
+    def padding(self, at: int, end: int) -> None:
+        """Leave the zeros out, but for the one that makes the last value's length even."""
+        last = self._last()
+        assert last is not None
+        length = last.end - last.value
+        size = 4 if last.vr in LONG_VRS or not self.explicit else 2
+        if length % 2 and not last.undefined_length and length + 1 < 1 << 8 * size:
+            self._mend(last.value - size, last.value, self._number(length + 1, size), UNCOUNTED, last.tag)
+            at += 1
+        if at < end:
+            self._mend(at, end, b"", PADDING, last.tag)
+
+    def foreign(self, at: int, end: int) -> int:
+        """Leave out commands and file meta information; they may be encoded in another way than the data set."""
+        while end - at >= 8 and self._group(at) in FOREIGN_GROUPS:
+            stops = {self.stop_of(at, end, explicit=way) for way in (True, False)} - {0}
+            possible = [stop for stop in stops if self._is_start(stop, end)]
+            if len(possible) != 1:
+                raise Malformed(f"{shown(self._tag(at))} does not belong into a data set; nothing tells its end")
+            self._mend(at, possible[0], b"", FOREIGN, self._tag(at))
+            at = possible[0]
+        return at
+
+    def _is_start(self, at: int, end: int) -> bool:
+        ways = (True, False) if self._group(at) in FOREIGN_GROUPS else (self.explicit,)
+        return any(self.goes_on(at, end, -1, explicit=way) for way in ways)
+
+    def stray(self, at: int, end: int, last: Element | None) -> int:
+        """Leave out a delimiter that is too much."""
+        length = super().stray(at, end, last)
+        if length:
+            self._mend(at, at + length, b"", STRAY)
+        return length
+
+    def without_vr(self, at: int, end: int, tag: int, vr: bytes, _depth: int) -> Element:
+        """Give the element the VR of the dictionary, else UN, where its length can be one only."""
+        readings = set(self._readings(at, end))
+        known = [(value, stop) for value, stop in readings if self.goes_on(stop, end, tag, explicit=True)]
+        if not known:  # perhaps the next one is as this one is
+            known = [(value, stop) for value, stop in readings if self._is_alike(stop, end, tag, vr)]
+        if len(known) != 1:
+            raise Malformed(f"the element {shown(tag)} has no valid VR, and nothing tells its length")
+        ((value, stop),) = known
+        new = self._vr_of(tag, value, stop)
+        length = stop - value
+        is_long = new in LONG_VRS
+        self._mend(
+            at + 4, value, new + (b"\0\0" + self._number(length) if is_long else self._number(length, 2)), NO_VR
+        )
+        return Element(tag, new, at, value, stop, undefined_length=False)
+
+    def _readings(self, at: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield where the value may lie: after a length of 16 bits, of 32 behind two zeros, of 32 and no VR."""
+        _, _, _, short = self.short_header.unpack_from(self.data, at)
+        (implicit,) = self.long_length.unpack_from(self.data, at + 4)
+        lengths = [(at + 8, short), (at + 8, implicit)]
+        if at + 12 <= end and not short:
+            lengths.append((at + 12, self.long_length.unpack_from(self.data, at + 8)[0]))
+        return ((value, value + length) for value, length in lengths if value + length <= end)
+
+    def _is_alike(self, at: int, end: int, tag: int, vr: bytes) -> bool:
+        return at + 8 <= end and self._tag(at) > tag and bytes(self.data[at + 4 : at + 6]) == vr
+
+    def _vr_of(self, tag: int, value: int, stop: int) -> bytes:
+        if tag >> 16 & 1:
+            return b"LO" if 0x10 <= tag & 0xFFFF <= 0xFF else b"UN"  # a private creator (PS3.5 7.8.1)
+        from pydicom.datadict import dictionary_VR  # noqa: PLC0415  # slow to import, and hardly ever needed
+
+        try:
+            vr = dictionary_VR(tag).encode("ascii")
+        except KeyError:
+            return b"UN"
+        if vr == b"OB or OW" and self.little:
+            return b"OW"
+        if vr == b"SQ":
+            return b"SQ" if value == stop or self.looks_explicit(value, stop) else b"UN"
+        return vr if vr in LONG_VRS or (vr in SHORT_VRS and stop - value <= LONGEST_SHORT) else b"UN"
+
+    def items_are_explicit(self, at: int, value: int, end: int, tag: int, vr: bytes) -> bool | None:
+        """Believe the items more than the VR around them, where they can be read in one way only."""
+        looks_explicit = self.looks_explicit(value, end)
+        if vr == b"UN" and looks_explicit:
+            self._mend(at + 4, at + 6, b"SQ", OTHER_VR)
+            return None
+        if vr == b"SQ" and looks_explicit is False:
+            self._mend(at + 4, at + 6, b"UN", OTHER_VR)
+            return False
+        return super().items_are_explicit(at, value, end, tag, vr)
+
+    def items(self, at: int, end: int, depth: int, opaque: bool, explicit: bool | None) -> int:
+        """Return where a value of undefined length ends; raises Malformed."""
+        if not opaque:
+            return super().items(at, end, depth, opaque, explicit)
+        self._fragments, self._odd, before = at, None, len(self.mends)
+        stop = super().items(at, end, depth, opaque, explicit)
+        if self._odd:
+            at, length = self._odd
+            behind = at + 8 + length
+            if behind + 8 > end or self._tag(behind) != ITEM:
+                self._pad(at, length, before)  # before a delimiter that is put there
+        return stop
+
+    def _pad(self, at: int, length: int, place: int) -> None:
+        behind = at + 8 + length
+        self.mends[place:place] = [
+            Mend(at + 4, at + 8, self._number(length + 1), self._top, ODD_FRAGMENT),
+            Mend(behind, behind, b"\0", self._top, ODD_FRAGMENT),
+        ]
+
+    def odd_fragment(self, at: int, length: int, end: int) -> int:
+        """Have padding that is not counted counted; give a byte to what ends a frame, and to the last one.
+
+        Where an offset table says where each frame lies, only the last fragment can become longer.
+        """
+        behind = at + 8 + length
+        if self.data[behind : behind + 1] == b"\0" and behind + 9 <= end and self._group(behind + 1) == 0xFFFE:
+            if self._tag(behind + 1) == SEQUENCE_END or self._ends_image(behind):
+                self._mend(at + 4, at + 8, self._number(length + 1), UNCOUNTED)
+                return 1
+            raise Malformed("a fragment of compressed pixels is longer by one byte than it says")
+        has_table = self._delimiter(self._fragments, end)[1] or _EXTENDED_OFFSET_TABLE in self.elements
+        if not has_table and self._ends_image(behind):
+            self._pad(at, length, len(self.mends))
+        else:
+            self._odd = at, length
+        return 0
+
+    def end_of_items(self, at: int, end: int, depth: int, opaque: bool) -> int:
+        """Put a delimiter where none is or a wrong one; raises Malformed where something may be missing."""
+        if at + 8 <= end and self._delimiter(at, end) == (SEQUENCE_END, UNDEFINED):
+            self._mend(at + 4, at + 8, bytes(4), END_WITH_LENGTH)
+            return at + 8
+        is_padded = at == end or is_padding(self.data, at)
+        if not opaque or depth > 1 or not (is_padded or self.goes_on(at, end, PIXEL_DATA, explicit=self.explicit)):
+            return super().end_of_items(at, end, depth, opaque)
+        if not self._is_every_frame_there(at):
+            raise Malformed("the end of the compressed pixels is missing, and nothing shows that they are whole")
+        stop = end if is_padded else at
+        tag = self.tag_and_length.pack(SEQUENCE_END >> 16, SEQUENCE_END & 0xFFFF, 0)
+        self._mend(at, stop, tag, NO_END)
+        return stop
+
+    def _is_every_frame_there(self, end: int) -> bool:
+        """Tell whether as many fragments end with an end of image as there are frames, the last one among them."""
+        number = self.syntax.removeprefix(_JPEG)
+        if number == self.syntax or number.startswith(_OTHER_CODECS):
+            return False
+        text = text_of(self.data, self.elements.get(_NUMBER_OF_FRAMES))
+        at, ends = self._fragments, []
+        while at < end:
+            at += 8 + self._delimiter(at, end)[1]
+            ends.append(self._ends_image(at))
+        return bool(ends) and ends[-1] and sum(ends[1:]) == int(text if text.isdecimal() else 1)
+
+    def _ends_image(self, at: int) -> bool:
+        """Tell whether the fragment that ends at `at` ends an image, with or without a byte of padding."""
+        return self.data[at - 2 : at] == END_OF_IMAGE or self.data[at - 3 : at] == END_OF_IMAGE + b"\0"
