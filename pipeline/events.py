@@ -17,6 +17,7 @@ _log = logging.getLogger("storestow")
 class Event(StrEnum):
     """The verbs operators and alarms may rely on; docs/log-events.md explains each."""
 
+    ACCEPTED = "accepted"
     ADMITTED = "admitted"
     ANSWERED = "answered"
     CLOCK_JUMPED = "clock-jumped"

@@ -7,6 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import Permanent
+
 
 class ArrivalState(StrEnum):
     """Where an admitted folder stands (design 5)."""
@@ -195,8 +197,9 @@ class Item:
 class Receipt:
     """Say what a destination said of one instance.
 
-    `stored` and `warned` must be `verified` before the delivery is `delivered`; `code` is the status of the
-    peer's protocol as text (`0xA700`, `HTTP 503`), `message` a sentence without patient data.
+    `stored`, `warned` and `duplicate` must be `verified` before the delivery is `delivered`. What is `present` and
+    not `verified` was not compared: the delivery ends, and the original stays until a person says `accept`. `code`
+    is the status of the peer's protocol as text (`0xA700`, `HTTP 503`), `message` a sentence without patient data.
     """
 
     key: InstanceKey
@@ -204,6 +207,14 @@ class Receipt:
     code: str = ""
     message: str = ""
     verified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Say whether two files hold the same instance, and which attributes, by keyword, differ all the same."""
+
+    is_same: bool
+    differing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +270,10 @@ def _nobody_asks(_items: "Sequence[Item]") -> None:
     pass
 
 
+def _nobody_compares(_ours: Path, _theirs: Path) -> Comparison:
+    raise Permanent("nobody is there to compare it")
+
+
 def _nobody_fetches(_path: Path) -> None:
     pass
 
@@ -279,8 +294,10 @@ class Consignment:
     durably that the peer may have them, so that after a crash the peer is asked instead of sent to again.
     One that makes a file for a person to fetch calls `made(path)` once it is complete and read back, before
     the receipts; of a consignment made twice the last path counts. `study_instance_uid` is the first study's
-    where an order holds several; each item has its own key. `set_aside` is what a file made of the items lacks,
-    and must say that it lacks; known only where a file is made.
+    where an order holds several; each item has its own key. `compare(ours, theirs)` compares a file with what the
+    destination holds in its place, written below `scratch`; it raises Permanent where that cannot be done,
+    Transient where it cannot be done now. `set_aside` is what a file made of the items lacks, and must say that it
+    lacks; known only where a file is made.
 
     Where a disc is made of a study on the line, `items` are all that came of it, those that are on the `earlier`
     disc (`on_earlier`) among them. Call `remember(disc)` before anything of a new one can be seen, once for each
@@ -296,6 +313,8 @@ class Consignment:
     made: Callable[[Path], None] = field(default=_nobody_fetches, compare=False)
     again: bool = False  # a person has said: send it although the destination has these UIDs already
     set_aside: tuple[SetAside, ...] = ()
+    compare: Callable[[Path, Path], Comparison] = field(default=_nobody_compares, compare=False)
+    scratch: Path | None = field(default=None, compare=False)
     earlier: EarlierDisc | None = None
     on_earlier: frozenset[InstanceKey] = frozenset()
     remember: Callable[[NewDisc], None] = field(default=_nobody_remembers, compare=False)

@@ -164,6 +164,8 @@ class FakeDcm4chee:
         self.limit_status = 400
         self.none: tuple[int, bytes] = (204, b"")  # ... what is answered where nothing matches
         self.offset = "known"  # ... or "ignored", or "refused" with 400
+        self.wado_status = 200  # WADO-RS: 404 where it is not offered
+        self.knows_any_syntax = True  # ... False: 406 to transfer-syntax=*
         self.unlisted: set[str] = set()  # ... in no list, though found when asked for by its SOP Instance UID
         self.numbers_as_text = False
         self.reply_media_type = "application/dicom+json"
@@ -378,17 +380,32 @@ class _Handler(BaseHTTPRequestHandler):
             self.say_error(404, f"No such Application Entity: {ae_title}")
             return
         accept = self.headers.get("Accept", "*/*")
-        if not any(word in accept for word in ("dicom+json", "*/*", "application/json")):
+        if not any(word in accept for word in ("dicom+json", "*/*", "application/json", "multipart/related")):
             self.say(406)
             return
         if rest == "/studies":
             self._list([{"0020000D": _ui(s)} for s in sorted({key[0] for key in self._listed()})])
+        elif match := re.fullmatch(r"/studies/([^/]+)/series/([^/]+)/instances/([^/]+)", rest):
+            self._give_back(unquote(match[3]))
         elif match := re.fullmatch(r"/studies/([^/]+)/series", rest):
             self._list(self._series(unquote(match[1])))
         elif match := re.fullmatch(r"/studies/([^/]+)(?:/series/([^/]+))?/instances", rest):
             self._list(self._instances(unquote(match[1]), unquote(match[2]) if match[2] else None))
         else:
             self.say(404, b"RESTEASY003210: Could not find resource", "text/plain")
+
+    def _give_back(self, sop: str) -> None:
+        """WADO-RS: what is stored, in one part."""
+        archive = self.archive
+        if archive.wado_status != 200:
+            self.say(archive.wado_status)
+        elif "transfer-syntax=*" in self.headers.get("Accept", "") and not archive.knows_any_syntax:
+            self.say(406)
+        else:
+            body = b"\r\n".join(
+                [b"--x", b"Content-Type: application/dicom", b"", archive.stored[sop], b"--x--", b""]
+            )
+            self.say(200, body, 'multipart/related; type="application/dicom"; boundary=x')
 
     def _listed(self) -> list[tuple[str, str, str]]:
         with self.archive.lock:

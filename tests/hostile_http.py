@@ -120,6 +120,7 @@ class Stage:
         with ExitStack() as stack:
             for where, name, what in (
                 (orders, "place", self.orders.place),
+                (orders, "known", self.orders.known),
                 (orders, "view", self.orders.view),
                 (sharing, "files_made_for", lambda *_: 1),
                 (health, "look_at", lambda _: [("pacs", True, True, "answers")]),
@@ -129,14 +130,14 @@ class Stage:
                 stack.enter_context(mock.patch.object(where, name, what))
             yield
 
-    async def exchange(self, content: bytes) -> bytes:
+    async def exchange(self, content: bytes, *, size: int = 65536) -> bytes:
         state, wire = ServerState(), Wire()
         connection = Connection(self.config, state, {}, _loop=self.loop)
         connection.connection_made(wire)
         try:
-            for at in range(0, len(content), 65536):
+            for at in range(0, len(content), size):
                 if not wire.closed:
-                    connection.data_received(content[at : at + 65536])
+                    connection.data_received(content[at : at + size])
                 while state.tasks:
                     _, late = await asyncio.wait(state.tasks, timeout=LONGEST_EXCHANGE)
                     assert not late, "an answer that does not end"
@@ -279,6 +280,8 @@ def _seeds() -> list[bytes]:
         _request(one),
         _request(one, browser, "Accept-Language: es;q=0.9,en"),
         _request(one, "Range: bytes=5-", 'If-Range: "1-2-3"'),
+        _request(one, "Range: bytes=5-", 'If-Match: "1-2-3", *', 'If-None-Match: W/"1-2-3"'),
+        _request(one).replace(b"A1 ", b"A1&nama=JOS\xc9 "),
         _request(
             "GET /send_rimage_multiple.php?accession_numbers=A1,B2&again=1&missing=allow", "X-Request-ID: a-1"
         ),

@@ -124,7 +124,7 @@ class Association:
             syntaxes = _item(0x30, sop_class.encode()) + _item(0x40, syntax.encode())
             items += _item(0x20, bytes([number, 0, 0, 0]) + syntaxes)
         about = _item(0x51, struct.pack(">L", 1 << 17)) + _item(0x52, b"1.2.826.0.1.3680043.9.9997")
-        names = f"{called:16.16}{calling:16.16}".encode()
+        names = f"{called:16.16}{calling:16.16}".encode("latin-1")
         self._send(0x01, b"\0\1\0\0" + names + b"\0" * 32 + items + _item(0x50, about))
         kind, body = self._receive()
         if kind != 0x02:

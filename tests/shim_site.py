@@ -91,6 +91,10 @@ class FakeOrders:
         self.change(number, **self.plan)
         return Placed(number, is_new=True)
 
+    def known(self, _look: Any, _settings: Settings, **wish: Any) -> int | None:
+        with self.lock:
+            return next((number for number, view in self.views.items() if _serves(view, wish, again=False)), None)
+
     def view(self, _look: Any, number: int, *, is_new: bool = True) -> OrderView | None:
         with self.lock:
             view = self.views.get(number)
@@ -227,6 +231,7 @@ def running_shim(
     """Run a shim below `folder` until the block ends."""
     fake = FakeOrders()
     monkeypatch.setattr(orders, "place", fake.place)
+    monkeypatch.setattr(orders, "known", fake.known)
     monkeypatch.setattr(orders, "view", fake.view)
     monkeypatch.setattr(sharing, "files_made_for", lambda _look, _number: fake.files_made)
     settings = settings_of(folder, **tables)

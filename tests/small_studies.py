@@ -8,7 +8,8 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from pipeline.model import Consignment, InstanceKey, Item, Receipt
+from pipeline.dicom.archived_copy import compared
+from pipeline.model import Comparison, Consignment, InstanceKey, Item, Receipt
 
 STUDY = "1.2.826.0.1.3680043.9.9999.1"
 
@@ -89,7 +90,12 @@ class Attempts:
 
 def consign(items: Sequence[Item], attempts: Attempts | None = None, *, released: bool = False) -> Consignment:
     study = items[0].key.study_instance_uid
-    return Consignment(1, study, tuple(items), attempts or Attempts(), guard_released=released)
+    attempt = attempts or Attempts()
+    return Consignment(1, study, tuple(items), attempt, guard_released=released, compare=_compare)
+
+
+def _compare(ours: Path, theirs: Path) -> Comparison:
+    return compared((ours, theirs))
 
 
 def uids_of(items: Sequence[Item]) -> list[str]:

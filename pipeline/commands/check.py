@@ -88,6 +88,7 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[Finding]:
             yield Finding(about, "unreachable", problem.removeprefix(f"{about}: "))
         if not problems:
             yield Finding(about, "ok", f"{destination.kind}: nothing wrong found")
+            yield from (Finding(about, "note", note) for note in destination.notes())
 
 
 def exit_code(found: list[Finding]) -> int:

@@ -203,6 +203,27 @@ def retry(
 
 
 @app.command()
+def accept(
+    subject: Subject,
+    reason: Annotated[str, typer.Option(help="What you looked at, and who you are; 3 to 200 characters.")],
+    destination: Annotated[str | None, typer.Option(help="Only what this destination holds.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say that what a destination held before, and could not be compared, is the same: its original may go."""
+    from pipeline.commands.accept import accept as run  # noqa: PLC0415
+    from pipeline.spool.spool import Spool  # noqa: PLC0415
+
+    settings = settings_of_site()
+    if destination is not None:
+        settings.destination_named(destination)
+    numbers, count = run(Spool(settings.site.spool), ledger_of(settings), subject, destination, reason)
+    if as_json:
+        print_json({"deliveries": numbers, "instances": count})
+    else:
+        print(f"{count} instances are accepted")  # noqa: T201
+
+
+@app.command()
 def pause(destination: str, reason: Annotated[str, typer.Option(help="Why, for the others.")] = "") -> None:
     """Send nothing to a destination until `resume`."""
     _set_paused(destination, paused=True, reason=reason or "paused by a person")

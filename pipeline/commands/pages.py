@@ -46,6 +46,14 @@ def show_status(answer: dict[str, Any]) -> None:
     for name in ("arrivals", "instances", "deliveries", "orders"):
         counted = ", ".join(f"{count} {state}" for state, count in answer[name].items() if count)
         _console.print(f"{name}: {counted or 'none'}")
+    for one in answer["not_compared"]:
+        study, destination = _plain(one["study_instance_uid"]), _plain(one["destination"])
+        _console.print(
+            f"{one['instances']} instances of study {study} were at {destination} before and could not be "
+            f"compared: look at them there, then "
+            f"`storestow accept {study} --destination {destination} --reason WORDS`",
+            soft_wrap=True,
+        )
     if answer["attention"]:
         _console.print("")
         _console.print(_attention(answer["attention"]))

@@ -18,6 +18,7 @@ def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
     with ledger.reading() as look:
         answer: dict[str, Any] = {**reports.counts(look), "orders": orders.by_state(look)}
         answer["destinations"] = [_destination(look, d) for d in settings.destination]
+        answer["not_compared"] = [dict(row._mapping) for row in reports.not_compared(look)]  # noqa: SLF001  # public
         answer["attention"] = [_attention(row) for row in reports.open_deliveries(look)]
     answer["receivers"] = [
         {

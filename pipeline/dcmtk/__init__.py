@@ -10,6 +10,7 @@ from pipeline.dcmtk.arguments import (
     log_configuration,
     storescp_inetd_argv,
     storescp_study_argv,
+    study_files,
 )
 from pipeline.dcmtk.holes import Hole, holes
 from pipeline.dcmtk.processes import UMASK, Finished, run, start
@@ -49,6 +50,7 @@ __all__ = [
     "start",
     "storescp_inetd_argv",
     "storescp_study_argv",
+    "study_files",
     "study_sop_classes",
     "version",
 ]

@@ -7,7 +7,9 @@ from pipeline.config.certificates import Certificates
 from pipeline.dcmtk.profile import PROFILE
 from pipeline.site.settings import SHELL_SAFE_PATH, ReceiverTable
 
-ACSE_SECONDS = 30  # for a peer that connects and says nothing, or does not answer our abort
+# For a peer that connects and says nothing, whose request DCMTK finds illegal and does not answer (a blank AE
+# title), or who does not answer our abort: in study mode everybody else waits so long.
+ACSE_SECONDS = 5
 SOCKET_SECONDS = 60  # for a peer that falls silent in mid-message; in study mode
 LATER_SECONDS = 10  # storescp drops a silent peer without a word: our own limit, which is told, comes first
 
@@ -36,18 +38,24 @@ def hook_command(python: Path, hook: Path, incoming: Path, delimiter: str) -> st
 
 
 def storescp_study_argv(
-    storescp: Path, receiver: ReceiverTable, *, incoming: Path, profile: Path, hook: str
+    storescp: Path, receiver: ReceiverTable, *, incoming: Path, run: Path, hook: str
 ) -> tuple[str, ...]:
-    """Return the permanent storescp of study mode; `hook` is the `hook_command`.
+    """Return the permanent storescp of study mode; `hook` is the `hook_command`, `run` holds `study_files`.
 
     `-xs` keeps the order of objects and hooks, the prefix `S` keeps the Study Instance UID `..` inside,
     `+uf` never writes a file twice, `-up` takes UIDs padded with a blank.
     """
+    profile, log = study_files(run, receiver.name)
     return (
         *_door(storescp, receiver, SOCKET_SECONDS),
-        *("-xf", str(profile), PROFILE, "-od", str(incoming), "-su", "S"),
+        *("-xf", str(profile), PROFILE, "-lc", str(log), "-od", str(incoming), "-su", "S"),
         *("-xs", "-tos", str(receiver.quiet_seconds), "-xcs", hook, str(receiver.port)),
     )
+
+
+def study_files(run: Path, receiver: str) -> tuple[Path, Path]:
+    """Return where a receiver's profile and log configuration for study mode are written."""
+    return run / f"{receiver}.profile", run / f"{receiver}.log.cfg"
 
 
 def storescp_inetd_argv(
@@ -64,16 +72,30 @@ def storescp_inetd_argv(
     )
 
 
-def log_configuration(file: str) -> str:
-    """Return the text that makes a DCMTK program write its warnings to `file`."""
-    return (
-        "log4cplus.rootLogger = WARN, out\n"
-        "log4cplus.appender.out = log4cplus::FileAppender\n"
-        f"log4cplus.appender.out.File = {file}\n"
-        "log4cplus.appender.out.Append = true\n"
-        "log4cplus.appender.out.ImmediateFlush = true\n"
-        "log4cplus.appender.out.layout = log4cplus::PatternLayout\n"
-        "log4cplus.appender.out.layout.ConversionPattern = %P: %m%n\n"
+def log_configuration(file: str | None = None) -> str:
+    """Return the text that makes storescp say which object it has in hand, and what is wrong with it.
+
+    It says so on standard error, or, with a `file`, there: an association's storescp has no standard error.
+    Of an association's acceptance, up to 128 contexts long, nothing is said.
+    """
+    where = (
+        ("FileAppender", f"File = {file}", "Append = true") if file else ("ConsoleAppender", "logToStdErr = true")
+    )
+    kind, *options = where
+    return "\n".join(
+        (
+            "log4cplus.rootLogger = WARN, out",
+            "log4cplus.logger.dcmtk.apps.storescp = DEBUG",
+            "log4cplus.logger.dcmtk.apps.storescp.progress = OFF",
+            f"log4cplus.appender.out = log4cplus::{kind}",
+            *(f"log4cplus.appender.out.{option}" for option in (*options, "ImmediateFlush = true")),
+            "log4cplus.appender.out.layout = log4cplus::PatternLayout",
+            "log4cplus.appender.out.layout.ConversionPattern = %P: %m%n",
+            "log4cplus.appender.out.filters.1 = log4cplus::spi::StringMatchFilter",
+            "log4cplus.appender.out.filters.1.StringToMatch = BEGIN A-ASSOCIATE-AC",
+            "log4cplus.appender.out.filters.1.AcceptOnMatch = false",
+            "",
+        )
     )
 
 

@@ -51,6 +51,14 @@ HOLES = (
         "them from a quoted here-document, where nothing is run; give this storescp no other hook",
     ),
     Hole(
+        name="nesting",
+        fixed_in=NO_RELEASE,
+        fixed_by_debian=False,
+        forbids_study_mode=False,
+        sentence="an object with some ten thousand nested sequences ends it in study mode: it is started again "
+        "within a second, and the log says `refused` and which object; in association mode it reads none",
+    ),
+    Hole(
         name="dot-dot",
         fixed_in=NO_RELEASE,
         fixed_by_debian=False,

@@ -70,10 +70,11 @@ def proposed_sop_classes(proposed: Sequence[str]) -> tuple[str, ...]:
 
     A class nobody knows is taken for a private storage class. What is known to be no storage (queries,
     storage commitment) is refused in the negotiation, because storescp would abort the whole association
-    when it is used. Never empty: storescp wants a profile of at least one context.
+    when it is used. Never empty: storescp wants a profile of at least one context. Never more than an
+    association has contexts for (PS3.8 9.3.2.2), whatever a peer proposes: the rest is refused.
     """
     accepted = tuple(uid for uid in dict.fromkeys(proposed) if uid == VERIFICATION or _can_be_stored(uid))
-    return accepted or (VERIFICATION,)
+    return accepted[:MOST_CONTEXTS] or (VERIFICATION,)
 
 
 def _can_be_stored(uid: str) -> bool:

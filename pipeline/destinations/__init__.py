@@ -86,6 +86,10 @@ class Destination(BaseModel):
         """
         yield from ()
 
+    def notes(self) -> Iterator[str]:
+        """Yield what `storestow check` says besides of a peer that has no problems, one sentence each."""
+        yield from ()
+
 
 def kinds() -> list[str]:
     """Return the kinds there are: the modules of this room."""

@@ -11,13 +11,14 @@ from pipeline import guards
 from pipeline.config.paths import AbsolutePath
 from pipeline.config.units import parse_duration, parse_size
 from pipeline.destinations import Destination
+from pipeline.dicomweb import retrieve
 from pipeline.dicomweb.auth import Auth, NoAuth
 from pipeline.dicomweb.door import Door, Waits
 from pipeline.dicomweb.parcel import Parcel, carry, sorted_out
 from pipeline.dicomweb.qido import Qido
 from pipeline.dicomweb.upload import Pace
 from pipeline.dicomweb.urls import checked_template, is_fixed
-from pipeline.errors import Configuration, PeerUnavailable, StorestowError, Transient
+from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
 from pipeline.guards import Guard
 from pipeline.guards.none import NoGuard
 from pipeline.model import Consignment, Receipt, ReceiptState
@@ -38,6 +39,7 @@ class StowDestination(Destination):
     auth: Auth = NoAuth()
     ca_bundle: AbsolutePath | None = None
     guard: Annotated[SerializeAsAny[Guard], BeforeValidator(guards.from_table)] = NoGuard()
+    present: Literal["compare", "believe"] = "compare"  # what the archive holds although we never sent it
     connect_timeout: Seconds = timedelta(seconds=10)
     read_timeout: Seconds = timedelta(seconds=60)
     answer_timeout: Seconds = timedelta(minutes=5)  # for all of an answer
@@ -60,7 +62,7 @@ class StowDestination(Destination):
             ]
             for parcel in parcels:
                 try:
-                    yield from carry(parcel, door, consignment.attempt, pace, again=consignment.again)
+                    yield from carry(parcel, door, consignment, pace, believes_present=self.present == "believe")
                 except PeerUnavailable:
                     raise
                 except (Transient, Configuration) as error:  # other addresses may do better
@@ -79,6 +81,30 @@ class StowDestination(Destination):
                     door.get(f"{parts.scheme}://{parts.netloc}/", {})
         except StorestowError as error:
             yield f"destination {self.name}: {error}"
+
+    def notes(self) -> Iterator[str]:
+        """Say what becomes of instances that the archive holds already, from somebody else."""
+        if self.present == "believe":
+            yield 'present = "believe": what it holds already counts as delivered, and nobody compares it'
+        elif is_fixed(self.url):
+            yield self._how_present_is_compared()
+
+    def _how_present_is_compared(self) -> str:
+        """Ask the archive for some instance it holds, as it is asked for one that is to be compared."""
+        try:
+            with self._door() as door:
+                held = Qido(door, self.url).any_instance()
+                if held is None:
+                    return "it lists nothing yet: whether what it holds can be compared by WADO-RS is not known"
+                retrieve.gives_back(door, self.url, held)
+        except Permanent as reason:
+            return (
+                f"what it holds already cannot be compared with what we hold ({reason}): "
+                "the originals of such instances stay until `storestow accept`"
+            )
+        except StorestowError as error:
+            return f"whether what it holds already can be compared by WADO-RS is not known: {error}"
+        return "what it holds already is compared with what we hold, by WADO-RS"
 
     def _door(self) -> Door:
         waits = Waits(

@@ -1,6 +1,7 @@
 """Compare two files as a radiologist would mean it: the same attributes and, decoded, the same pixels."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal, InvalidOperation
 from io import BytesIO
 from itertools import zip_longest
@@ -50,6 +51,9 @@ OF_THE_ENCODING = frozenset(
 )
 
 
+Opened = tuple[Dataset, Written]
+
+
 class Incomparable(Permanent):
     """Say why nobody here can tell whether two files hold the same instance."""
 
@@ -61,13 +65,19 @@ def are_same(pair: tuple[Path, Path]) -> bool:
         Incomparable: one of the two cannot be read or decoded here. Keep both; a person decides.
         OSError: a file is not there, or the disk cannot be read now: that says nothing of the instance.
     """
+    with opened(pair) as ((one, first), (other, second)):
+        return _are_same(one, other, declared_by(one), declared_by(other)) and are_same_pixels(first, second)
+
+
+@contextmanager
+def opened(pair: tuple[Path, Path]) -> Iterator[tuple[Opened, Opened]]:
+    """Lend two files, each as its data set without pixels and its pixels; raises as `are_same`, within as well."""
     if any(path.stat().st_size > LARGEST for path in pair):
         raise Incomparable(f"one of them is larger than {LARGEST >> 20} MiB")
     try:
         with ExitStack() as stack:
-            (one, first), (other, second) = (_read(*stack.enter_context(data_set_of(path))) for path in pair)
-            has_same_attributes = _are_same(one, other, declared_by(one), declared_by(other))
-            return has_same_attributes and are_same_pixels(first, second)
+            one, other = (_read(*stack.enter_context(data_set_of(path))) for path in pair)
+            yield one, other
     except (Malformed, NotDecoded, NotEncoded, Permanent) as error:
         raise Incomparable(str(error)) from error
     except (*UNREADABLE, OSError) as error:
@@ -76,20 +86,20 @@ def are_same(pair: tuple[Path, Path]) -> bool:
         raise Incomparable("the attributes of one of them make no sense") from error
 
 
-def _read(data: Bytes, layout: Layout) -> tuple[Dataset, Written]:
+def _read(data: Bytes, layout: Layout) -> Opened:
     """Return everything but the pixels, in little endian and otherwise as received; and the pixels."""
     header = read_header(data, layout)
     return transcribed(with_rest(header, data, layout)), Written(header, data, layout)
 
 
 def _are_same(one: Dataset, other: Dataset, charset: CharacterSet, other_charset: CharacterSet) -> bool:
-    tags = _tags(one)
-    return tags == _tags(other) and all(
-        _is_equal(tag, (one, charset), (other, other_charset)) for tag in sorted(tags)
+    tags = tags_of(one)
+    return tags == tags_of(other) and all(
+        is_equal(tag, (one, charset), (other, other_charset)) for tag in sorted(tags)
     )
 
 
-def _tags(data_set: Dataset) -> set[int]:
+def tags_of(data_set: Dataset) -> set[int]:
     """Return the tags of all that says something of the instance."""
     return {
         int(tag)
@@ -98,7 +108,8 @@ def _tags(data_set: Dataset) -> set[int]:
     }
 
 
-def _is_equal(tag: int, one: tuple[Dataset, CharacterSet], other: tuple[Dataset, CharacterSet]) -> bool:
+def is_equal(tag: int, one: tuple[Dataset, CharacterSet], other: tuple[Dataset, CharacterSet]) -> bool:
+    """Tell whether an attribute, which both have, says the same in both."""
     (a, charset), (b, other_charset) = one, other
     first, second = element_of(a, tag), element_of(b, tag)
     assert first is not None

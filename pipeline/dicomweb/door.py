@@ -6,7 +6,8 @@ the environment: neither proxies nor .netrc may change where studies go or who w
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -83,31 +84,32 @@ class Door:
             session.close()
 
     def get(self, url: str, parameters: Mapping[str, str | int]) -> Reply:
-        """Ask for `url`; once more where the connection broke, as an idle one does that the archive has closed."""
+        """Ask for `url`."""
 
         def send(header: str | None) -> Reply:
             return self._send("GET", url, header, params=dict(parameters))
 
-        try:
-            return self._authorized(send)
-        except NoReply as error:
-            if error.timed_out:
-                raise
-            return self._authorized(send)
+        return self._asked(send)
 
-    def fetch(self, url: str, accept: str, file: BinaryIO) -> int:
-        """Write the reply to `file`, whatever its size, and return its status."""
+    def fetch(self, url: str, accept: str, file: BinaryIO, most_bytes: int) -> Reply:
+        """Write the body of a 200 to `file` and return the rest; `is_too_large` where the body was cut off."""
 
         def read(response: requests.Response) -> Reply:
-            file.writelines(response.iter_content(1 << 18))
-            return Reply(response.status_code, "", b"")
+            pieces = response.iter_content(1 << 18) if response.status_code == HTTPStatus.OK else ()
+            left = most_bytes
+            for piece in pieces:
+                left -= len(piece)
+                if left < 0:
+                    break
+                file.write(piece)
+            return replace(_head(response), is_too_large=left < 0)
 
         def send(header: str | None) -> Reply:
             file.seek(0)
             file.truncate()
             return self._send("GET", url, header, read=read, headers={"Accept": accept})
 
-        return self._authorized(send).status
+        return self._asked(send)
 
     def post(self, url: str, body: Body, *, more_seconds: float) -> Reply:
         """Send `body`, and wait `more_seconds` longer than usual for the reply."""
@@ -123,6 +125,15 @@ class Door:
         except NoReply as error:
             raise PeerUnavailable(str(error)) from error
         return reply.status, reply.body
+
+    def _asked(self, send: Callable[[str | None], Reply]) -> Reply:
+        """Ask; once more where the connection broke, as an idle one does that the archive has closed."""
+        try:
+            return self._authorized(send)
+        except NoReply as error:
+            if error.timed_out:
+                raise
+            return self._authorized(send)
 
     def _authorized(self, send: Callable[[str | None], Reply]) -> Reply:
         header = self._auth.authorization(self._post_form)
@@ -177,14 +188,18 @@ class Door:
 
 
 def _reply(response: requests.Response) -> Reply:
-    headers, body = response.headers, _body(response)
+    body = _body(response)
+    return replace(_head(response), body=body or b"", is_too_large=body is None)
+
+
+def _head(response: requests.Response) -> Reply:
+    headers = response.headers
     return Reply(
         response.status_code,
         headers.get("Content-Type", "").partition(";")[0].strip().lower(),
-        body or b"",
+        b"",
         (urlsplit(headers.get("Location", "")).netloc.rpartition("@")[2]),
         headers.get("Retry-After", ""),
-        is_too_large=body is None,
     )
 
 

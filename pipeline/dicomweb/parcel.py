@@ -2,16 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.dicomweb import retrieve, verdict
+from pipeline.dicomweb.anothers import anothers
 from pipeline.dicomweb.door import Door
 from pipeline.dicomweb.qido import Qido
 from pipeline.dicomweb.upload import Pace, Upload
 from pipeline.dicomweb.urls import address
 from pipeline.errors import Configuration, Transient
-from pipeline.model import ARRIVED, InstanceKey, Item, Receipt, ReceiptState
+from pipeline.model import ARRIVED, Consignment, InstanceKey, Item, Receipt, ReceiptState
 
 # Wider than PS3.5 9.1, because archives take more; but a UID of dots alone would leave its place in a path.
 _UID_IN_A_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -49,41 +50,47 @@ def sorted_out(template: str, items: Sequence[Item]) -> tuple[list[Parcel], list
 
 
 def carry(
-    parcel: Parcel,
-    door: Door,
-    attempt: Callable[[Sequence[Item]], None],
-    pace: Pace,
-    *,
-    again: bool = False,
+    parcel: Parcel, door: Door, consignment: Consignment, pace: Pace, *, believes_present: bool = False
 ) -> Iterator[Receipt]:
-    """Yield receipts until every instance is verified or refused; raises Transient for what is left.
+    """Yield receipts until every instance has its last one; raises Transient for what is left.
 
     An instance that is there although we never tried is `present`: somebody else sent it, and archives have
-    been reported to lose the first copy over a second one. `again` sends it all the same: a person has said so;
-    then what the archive gives back before and after tells whether it has taken what it was sent.
+    been reported to lose the first copy over a second one. It is not sent but compared, unless the site believes
+    what it is told. `again` sends it all the same: a person has said so; then what the archive gives back before
+    and after tells whether it has taken what it was sent.
     """
     qido = Qido(door, parcel.url)
     there = qido.among(parcel.items)
     before: dict[InstanceKey, str | None] = {}
-    if again:
+    if consignment.again:
         before = {key: retrieve.digest_at(door, parcel.url, key) for key in there}
         there = set()
+    strangers = {item.key: item for item in parcel.items if not (item.attempted or consignment.again)}
     for item in parcel.items:
-        if item.key in there:
-            yield verdict.seen(item, ReceiptState.STORED if item.attempted else ReceiptState.PRESENT)
+        if item.key in there and item.key not in strangers:
+            yield verdict.seen(item, ReceiptState.STORED)
     missing = {item.key: item for item in parcel.items if item.key not in there}
     last: dict[InstanceKey, Receipt] = {}
-    for receipt in _sent(missing, Upload(door, parcel.url, qido, attempt, pace), qido):
+    for receipt in _sent(missing, Upload(door, parcel.url, qido, consignment.attempt, pace), qido):
         last[receipt.key] = receipt
-        if not (receipt.verified and receipt.key in before):
+        if not (receipt.verified and (receipt.key in before or _is_anothers(receipt, strangers))):
             yield receipt
     for key, digest in before.items():
         if last[key].state in ARRIVED:
             after = retrieve.digest_at(door, parcel.url, key)
             last[key] = retrieve.compared(missing[key], last[key], digest, after)
         yield last[key]
+    present = [item for key, item in strangers.items() if key in there or _is_anothers(last[key], strangers)]
+    for receipt in anothers(present, door, parcel.url, consignment, believes=believes_present):
+        last[receipt.key] = receipt
+        yield receipt
     if left := [receipt for receipt in last.values() if receipt.state is ReceiptState.PENDING]:
         raise Transient(_what_is_left(left, parcel))
+
+
+def _is_anothers(receipt: Receipt, strangers: Container[InstanceKey]) -> bool:
+    """Tell whether the archive refused an instance as a duplicate that it can have from nobody but another."""
+    return receipt.state is ReceiptState.DUPLICATE and receipt.verified and receipt.key in strangers
 
 
 def _sent(items: dict[InstanceKey, Item], upload: Upload, qido: Qido) -> Iterator[Receipt]:

@@ -1,12 +1,15 @@
-"""WADO-RS: what an archive gives back of an instance (PS3.18 10.4), as a hash of its data set.
+"""WADO-RS: what an archive gives back of an instance (PS3.18 10.4), as a file or as a hash of its data set.
 
-QIDO-RS lists UIDs: it cannot tell which of two contents an archive keeps under one. Only where a person has sent
-other content under a known UID is that asked, for it costs a retrieval before and one after.
+QIDO-RS lists UIDs: it cannot tell which of two contents an archive keeps under one. That is asked where the
+archive holds what we never sent, and where a person has sent other content under a known UID.
 """
 
+import contextlib
 import hashlib
 import mmap
 import tempfile
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -14,9 +17,9 @@ from urllib.parse import quote
 
 from pipeline.cstore.outgoing import bounds
 from pipeline.dicom.part10 import Malformed
-from pipeline.dicomweb import verdict
+from pipeline.dicomweb import status, verdict
 from pipeline.dicomweb.door import Door
-from pipeline.errors import StorestowError
+from pipeline.errors import Permanent, StorestowError, Transient
 from pipeline.model import InstanceKey, Item, Receipt, ReceiptState
 
 KEPT = "the archive kept its first copy: what it gives back is what it gave back before"
@@ -25,29 +28,67 @@ REPLACED = (
 )
 UNDECIDED = "the archive gives back other bytes than were sent: it kept its first copy, or changes what it stores"
 UNKNOWN = "the archive lists it, but does not give it back: whether with what was sent now is not known"
-_LARGEST = 1 << 29  # bytes; it is held in memory
-_ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+LARGEST = 1 << 29  # bytes of an instance that is compared
+_ACCEPT = 'multipart/related; type="application/dicom"'
+_AS_STORED = f"{_ACCEPT}; transfer-syntax=*"  # PS3.18 8.7.3.5.2; archives that do not know it answer 400 or 406
+_HEAD = 1 << 16  # bytes around the one part of a body
+
+
+class NotGiven(Permanent):
+    """Say why an archive gives nothing back that could be compared."""
+
+
+class _TooLarge(NotGiven):
+    """Say that there is more of it than is compared."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it is larger than {LARGEST >> 20} MiB")
+
+
+def require_comparable(item: Item) -> None:
+    """Raise NotGiven for an instance that is larger than what is compared."""
+    if item.size > LARGEST:
+        raise _TooLarge
+
+
+def copy_at(door: Door, studies_url: str, key: InstanceKey, folder: Path) -> Path:
+    """Return a file in `folder` with what the archive gives back of an instance.
+
+    Raises:
+        NotGiven: it gives nothing back, or something else than an instance of at most 512 MiB.
+        Transient: there is no answer now.
+    """
+    with tempfile.TemporaryFile(dir=folder) as body:
+        _fetch(door, studies_url, key, body)
+        path = folder / f"{key.sop_instance_uid}.dcm"
+        with _part(body) as part, path.open("wb") as copy:
+            copy.write(part)
+    return path
+
+
+def gives_back(door: Door, studies_url: str, key: InstanceKey) -> None:
+    """Raise what `copy_at` would raise, having read no more than a beginning."""
+    with tempfile.TemporaryFile() as body, contextlib.suppress(_TooLarge):
+        _fetch(door, studies_url, key, body, most_bytes=_HEAD)
 
 
 def digest_at(door: Door, studies_url: str, key: InstanceKey) -> str | None:
     """Return the hash of the data set the archive gives back, None where it gives none that could be compared."""
-    uids = (key.study_instance_uid, "series", key.series_instance_uid, "instances", key.sop_instance_uid)
-    url = "/".join([studies_url, *(quote(uid, safe="") for uid in uids)])
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as body:
         try:
-            if door.fetch(url, _ACCEPT, file) != 200:
-                return None
-            return _digest(file, is_multipart=True)
-        except StorestowError:
+            _fetch(door, studies_url, key, body)
+            with _part(body) as part:
+                return _digest(part)
+        except (StorestowError, Malformed):
             return None
 
 
 def digest_of(path: Path) -> str | None:
     """Return the hash of the data set in a file, None where there is none."""
     try:
-        with path.open("rb") as file:
-            return _digest(file, is_multipart=False)
-    except OSError:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _digest(data) if len(data) <= LARGEST else None
+    except (OSError, ValueError, Malformed):
         return None
 
 
@@ -68,18 +109,43 @@ def compared(item: Item, receipt: Receipt, before: str | None, after: str | None
     return verdict.refused(item, receipt.code, KEPT)
 
 
-def _digest(file: BinaryIO, *, is_multipart: bool) -> str | None:
-    file.seek(0)
+def _fetch(
+    door: Door, studies_url: str, key: InstanceKey, body: BinaryIO, most_bytes: int = LARGEST + _HEAD
+) -> None:
+    """Write what the archive gives back to `body`, in the transfer syntax it keeps where it can say that."""
+    uids = (key.study_instance_uid, "series", key.series_instance_uid, "instances", key.sop_instance_uid)
+    url = "/".join([studies_url, *(quote(uid, safe="") for uid in uids)])
+    reply = door.fetch(url, _AS_STORED, body, most_bytes)
+    if reply.status in {400, 406}:
+        reply = door.fetch(url, _ACCEPT, body, most_bytes)
+    problem = status.of_the_archive(reply, url, time.time())
+    if isinstance(problem, Transient):
+        raise problem
+    if reply.status >= 500 and reply.status != 501:
+        raise Transient(f"WADO-RS was answered with HTTP {reply.status}")
+    if reply.status != 200 or problem:
+        raise NotGiven(f"the archive gives nothing back by WADO-RS (HTTP {reply.status})")
+    if reply.is_too_large:
+        raise _TooLarge
+
+
+@contextlib.contextmanager
+def _part(body: BinaryIO) -> Iterator[memoryview]:
+    """Lend the content of the first part of a body, or the body where it is no multipart (RFC 2046 5.1.1)."""
+    body.flush()
     try:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            start, end = _only_part(data) if is_multipart else (0, len(data))
-            if end - start > _LARGEST:
-                return None
-            with memoryview(data) as view, view[start:end] as part:
-                first, last = bounds(bytes(part))
-                return hashlib.sha256(part[first:last]).hexdigest()
-    except (ValueError, Malformed):  # nothing, or nothing of the kind
-        return None
+        data = mmap.mmap(body.fileno(), 0, access=mmap.ACCESS_READ)
+        start, end = (0, len(data)) if data[128:132] == b"DICM" else _only_part(data)
+    except ValueError as error:  # nothing, or nothing of the kind
+        raise NotGiven("what the archive gives back by WADO-RS is no whole instance") from error
+    with data, memoryview(data) as view, view[start:end] as part:
+        yield part
+
+
+def _digest(data: mmap.mmap | memoryview) -> str:
+    part = bytes(data)
+    first, last = bounds(part)
+    return hashlib.sha256(memoryview(part)[first:last]).hexdigest()
 
 
 def _only_part(data: mmap.mmap) -> tuple[int, int]:

@@ -85,6 +85,11 @@ def seen(item: Item, state: ReceiptState, message: str = "") -> Receipt:
     return Receipt(item.key, state, "QIDO-RS", message, verified=True)
 
 
+def present(item: Item, message: str, *, verified: bool) -> Receipt:
+    """Return the receipt of an instance that somebody else has sent there."""
+    return Receipt(item.key, ReceiptState.PRESENT, "WADO-RS", message, verified=verified)
+
+
 def code_of(reply: Reply | NoReply) -> str:
     """Return the status as receipts print it."""
     return f"HTTP {reply.status}" if isinstance(reply, Reply) else ""

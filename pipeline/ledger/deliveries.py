@@ -97,11 +97,38 @@ def items(look: Connection, number: int, spool: Path, *, answered: bool = False)
 
 
 def needs_an_answer() -> Any:
-    """Return the condition on a receipt that the delivery cannot end with."""
-    return or_(
-        receipt.c.state == ReceiptState.PENDING,
-        and_(receipt.c.state.in_(ARRIVED), receipt.c.verified.is_(False)),
+    """Return the condition on a receipt that the delivery cannot end with.
+
+    What is there from somebody else and could not be compared ends it: asking again would not make it comparable.
+    """
+    awaits_proof = receipt.c.state.in_(ARRIVED - {ReceiptState.PRESENT}) & receipt.c.verified.is_(False)
+    return or_(receipt.c.state == ReceiptState.PENDING, awaits_proof)
+
+
+def is_not_compared() -> Any:
+    """Return the condition on a receipt that a person has to `accept` before its original may go."""
+    return and_(receipt.c.state == ReceiptState.PRESENT, receipt.c.verified.is_(False))
+
+
+def accept(change: Connection, named: Any, destination_name: str | None, reason: str) -> tuple[list[int], int]:
+    """Count as verified what could not be compared of the instances that the condition `named` names.
+
+    Returns the deliveries it was of, and how many instances it were.
+    """
+    wanted = (
+        select(receipt.c.delivery, receipt.c.instance, receipt.c.message)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .join(instance, instance.c.id == receipt.c.instance)
+        .where(named, is_not_compared(), delivery.c.state == DeliveryState.DELIVERED)
     )
+    if destination_name is not None:
+        wanted = wanted.where(delivery.c.destination == destination_name)
+    rows = list(change.execute(wanted))
+    for row in rows:
+        is_it = (receipt.c.delivery == row.delivery) & (receipt.c.instance == row.instance)
+        values = {"verified": True, "message": f"{row.message}; accepted by a person: {reason}"}
+        change.execute(update(receipt).where(is_it).values(**values))
+    return sorted({row.delivery for row in rows}), len(rows)
 
 
 def key_of(row: Any) -> InstanceKey:
@@ -169,11 +196,16 @@ def made(change: Connection, number: int, path: Path, size: int) -> None:
 
 
 def tally(look: Connection, number: int) -> dict[str, int]:
-    """Count the receipts of a delivery: by state, and under "unanswered" those it cannot end with."""
+    """Count the receipts of a delivery by state.
+
+    "unanswered" are those it cannot end with, "not_compared" those of `present` that a person has to accept.
+    """
     wanted = select(receipt.c.state, func.count()).where(receipt.c.delivery == number).group_by(receipt.c.state)
     counted: dict[str, int] = {row[0]: row[1] for row in look.execute(wanted)}
     unanswered = select(func.count()).where(receipt.c.delivery == number, needs_an_answer())
     counted["unanswered"] = look.scalar(unanswered) or 0
+    not_compared = select(func.count()).where(receipt.c.delivery == number, is_not_compared())
+    counted["not_compared"] = look.scalar(not_compared) or 0
     return counted
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, String, and_, func, or_, select
 
 from pipeline.ledger.tables import arrival, delivery, destination, instance, order_study, orders, receipt
-from pipeline.model import ArrivalState, DeliveryState, InstanceState
+from pipeline.model import ArrivalState, DeliveryState, InstanceState, ReceiptState
 
 SET_ASIDE = (InstanceState.QUARANTINED, InstanceState.CONFLICT)
 OPEN = (DeliveryState.WAITING, DeliveryState.SENDING, DeliveryState.DEFERRED)
@@ -44,6 +44,19 @@ def open_deliveries(look: Connection) -> list[Row[Any]]:
     """Return the deliveries that have not arrived, with why, the oldest first; a failed order's has ended."""
     is_refused = and_(delivery.c.state == DeliveryState.REFUSED, delivery.c.order_id.is_(None))
     wanted = select(delivery).where(or_(delivery.c.state.in_(OPEN), is_refused)).order_by(delivery.c.created_at)
+    return list(look.execute(wanted))
+
+
+def not_compared(look: Connection) -> list[Row[Any]]:
+    """Return, by study and destination, how many instances were there before and await `accept`."""
+    wanted = (
+        select(instance.c.study_instance_uid, delivery.c.destination, func.count().label("instances"))
+        .join(receipt, receipt.c.instance == instance.c.id)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .where(receipt.c.state == ReceiptState.PRESENT, receipt.c.verified.is_(False))
+        .group_by(instance.c.study_instance_uid, delivery.c.destination)
+        .order_by(func.min(receipt.c.at))
+    )
     return list(look.execute(wanted))
 
 

@@ -4,6 +4,7 @@ What the destination yields is written down; what it raises decides what happens
 and HTTP statuses prove nothing: a delivery is delivered when every receipt says so.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 
 from pipeline import schedule
 from pipeline.destinations import Destination
+from pipeline.dicom.archived_copy import compared
 from pipeline.disc.errors import SeveralPatients
 from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
 from pipeline.events import Event, alarm, emit
@@ -22,6 +24,7 @@ from pipeline.line.study_disc import end_unfinished, of_study
 from pipeline.model import (
     ARRIVED,
     SEND_VERB,
+    Comparison,
     Consignment,
     ConsignmentAbout,
     DeliveryState,
@@ -30,6 +33,7 @@ from pipeline.model import (
     Receipt,
     ReceiptState,
 )
+from pipeline.processes.workshop import WorkshopProcessDied
 from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
@@ -87,6 +91,8 @@ def _attempt(row: Any, destination: Destination, site: Site) -> None:
         attempt,
         row.guard_released,
         made=made,
+        compare=lambda ours, theirs: _compared(ours, theirs, site),
+        scratch=site.spool.run,
     )
     if is_study_disc:
         consignment = of_study(consignment, load, row, site)
@@ -107,6 +113,16 @@ def _attempt(row: Any, destination: Destination, site: Site) -> None:
                 recorded = time.monotonic()
     finally:
         _record(row, answers, site)
+
+
+def _compared(ours: Path, theirs: Path, site: Site) -> Comparison:
+    """Compare in the workshop; raises Permanent where that kills its process: nobody will ever compare them."""
+    ((_, answer),) = site.workshop.each(compared, [(ours, theirs)])
+    if isinstance(answer, WorkshopProcessDied):
+        raise Permanent(f"the two cannot be compared: {answer}") from answer
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _of_order(consignment: Consignment, number: int, site: Site) -> Consignment:
@@ -178,11 +194,11 @@ def verdict(
     """Return where a delivery stands after an attempt, and why; pure.
 
     `counts` are its receipts by state, "unanswered" those it cannot end with. Delivered means that every
-    instance has arrived and was verified, nothing less.
+    instance has arrived and was verified, but for what was there before and could not be compared.
     """
     refused = counts.get(ReceiptState.REFUSED, 0)
     unanswered = counts["unanswered"]
-    instances = sum(count for state, count in counts.items() if state != "unanswered")
+    instances = sum(counts.get(state, 0) for state in ReceiptState)
     if isinstance(error, Permanent):
         return DeliveryState.REFUSED, str(error)
     if unanswered:
@@ -203,8 +219,9 @@ def _say(row: Any, state: DeliveryState, reason: str | None, counts: dict[str, i
     }
     about |= {str(key): count for key, count in sorted(counts.items()) if count}
     if state == DeliveryState.DELIVERED:
-        emit(Event.DELIVERED, **about)
-        emit(Event.VERIFIED, **about)
+        emit(Event.DELIVERED, logging.WARNING if counts["not_compared"] else logging.INFO, **about)
+        if not counts["not_compared"]:
+            emit(Event.VERIFIED, **about)
     elif state == DeliveryState.DEFERRED:
         emit(Event.DEFERRED, **about, reason=reason)
     else:

@@ -14,6 +14,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from pipeline.dicom import part10
+from pipeline.dicom.ae_title import ae_title
 from pipeline.dicom.part10 import Layout, Malformed
 from pipeline.dicom.reading import DIRECTORY_STORAGE, UID, data_set_of, values_of
 from pipeline.model import InstanceKey
@@ -120,9 +121,15 @@ def _identified(found: Found, data: mmap.mmap, layout: Layout) -> Found:
         key=key,
         modality=text(0x00080060) or None,
         accession_number=text(0x00080050) or None,
-        source_ae_title=part10.text_of(data, layout.meta.get(0x00020016)),
+        source_ae_title=_source_of(data, layout),
         problem=next(_problems(key, sop_class, part10.text_of(data, layout.meta.get(0x00020002)), layout), None),
     )
+
+
+def _source_of(data: mmap.mmap, layout: Layout) -> str:
+    """Return the calling AE title storescp has written down, read as that of an association is."""
+    element = layout.meta.get(0x00020016)
+    return ae_title(bytes(data[element.value : element.end])) if element else ""
 
 
 def is_uid(text: str) -> bool:

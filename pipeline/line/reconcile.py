@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.dicomweb.anothers import SCRATCH
 from pipeline.events import Event, alarm
 from pipeline.ledger import accounts, arrivals, deliveries
 from pipeline.line.admission import parse_arrival_name
@@ -41,6 +42,7 @@ def reconcile(site: Site, alive: Callable[[], None] = lambda: None) -> None:
     _end_discarding(site)
     _renew_accounts(site, alive)
     _drop_outputs(site, alive)
+    _drop_copies(site)
     reached("reconciled")
     with site.ledger.transaction() as change:
         deliveries.resume(change, deliveries.sending(change), time.time())
@@ -184,3 +186,9 @@ def _drop_outputs(site: Site, alive: Callable[[], None]) -> None:
         alive()
     for half_made in site.spool.outputs.glob("*/.*"):
         half_made.unlink(missing_ok=True)
+
+
+def _drop_copies(site: Site) -> None:
+    """Delete what archives gave back to be compared, where the worker died over it."""
+    for left in site.spool.run.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)

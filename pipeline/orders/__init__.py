@@ -155,13 +155,7 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
         at_most=settings.shim.max_accessions,
         longest=settings.pacs.accession_number_length,
     )
-    wish = {
-        "verb": verb,
-        "accessions": list(wanted),
-        "modalities": sorted(set(modalities)),
-        "destination": destination,
-        "container": container,
-    }
+    wish = _wish(verb, wanted, destination, modalities, container)
     now = time.time() if now is None else now
     since = None if again else now - settings.shim.same_link.total_seconds()
     with ledger.transaction() as change:
@@ -182,6 +176,34 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
         emit(Event.ORDERED, order=number, verb=verb, accessions=len(wanted), destination=destination)
         Spool(settings.site.spool).knock()
     return Placed(number, known is None)
+
+
+def known(  # noqa: PLR0913  # what may be asked for, each by its name
+    look: Connection,
+    settings: Settings,
+    *,
+    verb: str,
+    accessions: Sequence[AccessionNumber],
+    destination: str,
+    modalities: Sequence[str] = (),
+    container: str = "",
+    now: float | None = None,
+) -> int | None:
+    """Return the number of the order that `place` would find for this wish, None where it would make a new one."""
+    since = (time.time() if now is None else now) - settings.shim.same_link.total_seconds()
+    return rows.shared(look, _key(_wish(verb, accessions, destination, modalities, container)), since)
+
+
+def _wish(
+    verb: str, accessions: Sequence[AccessionNumber], destination: str, modalities: Sequence[str], container: str
+) -> dict[str, Any]:
+    return {
+        "verb": verb,
+        "accessions": list(accessions),
+        "modalities": sorted(set(modalities)),
+        "destination": destination,
+        "container": container,
+    }
 
 
 def _key(wish: dict[str, Any]) -> str:

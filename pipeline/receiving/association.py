@@ -1,6 +1,5 @@
 """Association mode: an acceptor that gives every association a storescp of its own (design 4)."""
 
-import ipaddress
 import itertools
 import logging
 import socket
@@ -79,8 +78,8 @@ class AssociationReceiver:
             signals.pause(0.1)
             return
         try:
-            visit = self._entrance.knock(peer_of(address))
-        except TurnedAway as turned:
+            visit = self._entrance.knock(peer_of(address), connection)
+        except (TurnedAway, OSError) as turned:
             connection.close()
             self._refused(peer_of(address), turned)
             return
@@ -101,7 +100,8 @@ class AssociationReceiver:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._serve(connection, visit, name)
         except SaidNothing:
-            pass
+            if visit.gave_way:
+                self._refused(visit.peer, TurnedAway("it said nothing, and gave way to another address"))
         except (TurnedAway, NotAnAssociation, StorestowError, OSError) as error:
             self._refused(visit.peer, error)
         except Exception as error:  # noqa: BLE001  # a bug must cost one association, not the receiver
@@ -153,5 +153,4 @@ def open_listener(receiver: ReceiverTable) -> socket.socket:
 
 def peer_of(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
     """Return a socket's address as the number people know: 192.0.2.7 rather than ::ffff:192.0.2.7."""
-    number = ipaddress.ip_address(address[0].partition("%")[0])
-    return str(getattr(number, "ipv4_mapped", None) or number)
+    return door.numeric(address[0])

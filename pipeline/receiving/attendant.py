@@ -71,7 +71,7 @@ class Attendant:
         try:
             self._open(folder, proposal, peer)
             reached("association-opened")
-            self._receive(connection, proposal, folder, started)
+            self._receive(connection, proposal, peer, folder, started)
             reached("association-ended")
         finally:
             sweep.take(incoming, folder)
@@ -90,6 +90,7 @@ class Attendant:
         self,
         connection: socket.socket,
         proposal: Proposal,
+        peer: str,
         folder: Path,
         started: Callable[[subprocess.Popen[bytes]], None],
     ) -> None:
@@ -100,7 +101,7 @@ class Attendant:
             try:
                 connection.close()
                 started(process)
-                self._attend(process, output.fileno(), folder)
+                self._attend(process, output.fileno(), folder, peer)
             finally:  # the folder is renamed next, which must not happen under a living storescp
                 process.kill()
                 process.wait()
@@ -136,9 +137,9 @@ class Attendant:
             file.seek(0)
             yield file.fileno()
 
-    def _attend(self, process: subprocess.Popen[bytes], hears: int, folder: Path) -> None:
+    def _attend(self, process: subprocess.Popen[bytes], hears: int, folder: Path, peer: str) -> None:
         """Log what storescp says until its end, and end it where nothing comes any more or its time is over."""
-        output, limits = Output(self.receiver.name), Limits(self.receiver, time.monotonic())
+        output, limits = Output(self.receiver.name, lambda: peer), Limits(self.receiver, time.monotonic())
         about = psutil.Process(process.pid)
         poll = select.poll()
         poll.register(hears, select.POLLIN)

@@ -1,10 +1,12 @@
 """The port a receiver answers on: whether it is free, who has it, who is connected."""
 
 import errno
+import ipaddress
 import os
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -76,20 +78,36 @@ def _by_whom(port: int) -> str:
 
 def listens(process: psutil.Process, port: int) -> bool:
     """Say whether the process itself listens on the port."""
-    return _has(process, port, psutil.CONN_LISTEN)
+    return bool(_connections(process, port, psutil.CONN_LISTEN))
 
 
-def is_connected(process: psutil.Process, port: int) -> bool:
-    """Say whether a peer holds a connection the process has accepted on the port."""
-    return _has(process, port, psutil.CONN_ESTABLISHED)
+def connected_peers(process: psutil.Process, port: int) -> frozenset[tuple[str, int]]:
+    """Return address and port of the peers whose connections the process has accepted on the port."""
+    return frozenset((c.raddr.ip, c.raddr.port) for c in accepted(process, port))
 
 
-def _has(process: psutil.Process, port: int, status: str) -> bool:
+def connected_peer(process: psutil.Process, port: int) -> str | None:
+    """Return the numeric address of the peer the process talks to on the port, None where it has gone already."""
+    return next((numeric(c.raddr.ip) for c in accepted(process, port)), None)
+
+
+def numeric(address: str) -> str:
+    """Return a socket's address as the number people know: 192.0.2.7 rather than ::ffff:192.0.2.7."""
+    number = ipaddress.ip_address(address.partition("%")[0])
+    return str(getattr(number, "ipv4_mapped", None) or number)
+
+
+def accepted(process: psutil.Process, port: int) -> list[Any]:
+    """Return the connections the process has accepted on the port and not closed, as psutil tells them."""
+    return [c for c in _connections(process, port, psutil.CONN_ESTABLISHED) if c.raddr]
+
+
+def _connections(process: psutil.Process, port: int, status: str) -> list[Any]:
     try:
         connections = process.net_connections("tcp")
     except psutil.Error:  # it has ended meanwhile
-        return False
-    return any(c.status == status and c.laddr and c.laddr.port == port for c in connections)
+        return []
+    return [c for c in connections if c.status == status and c.laddr and c.laddr.port == port]
 
 
 def processor_seconds(process: psutil.Process) -> float:

@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pipeline.dicom.ae_title import ae_title
+
 LONGEST = 256 * 1024  # bytes; 128 presentation contexts of 30 transfer syntaxes are about 110 KiB
-PATIENCE_SECONDS = 30.0  # for the whole request; what storescp itself allows (-ta)
+PATIENCE_SECONDS = 30.0  # for the whole request; who says nothing holds up nobody here
 HUNG_UP = getattr(select, "POLLRDHUP", 0)
 
 _ASSOCIATE_RQ, _PRESENTATION_CONTEXT, _ABSTRACT_SYNTAX = 0x01, 0x20, 0x30  # PS3.8 tables 9-11, 9-13, 9-14
@@ -33,7 +35,7 @@ class SaidNothing(NotAnAssociation):
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a peer asks for. AE titles are printable ASCII, stripped; UIDs hold digits and dots only."""
+    """What a peer asks for: AE titles as `ae_title` reads them, UIDs of digits and dots only."""
 
     calling_ae_title: str
     called_ae_title: str
@@ -121,8 +123,3 @@ def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         yield kind, data[position : position + length]
         position += length
-
-
-def ae_title(value: bytes) -> str:
-    """Return an AE title as printable ASCII, `?` for anything else, without the blanks around it."""
-    return "".join(chr(byte) if 0x20 <= byte < 0x7F else "?" for byte in value.rstrip(b"\0")).strip()

@@ -5,6 +5,7 @@ by looking, announced again by SIGCHLD, and in the end taken while no storescp r
 """
 
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -13,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -23,6 +23,7 @@ from pipeline.config.certificates import certificates_of
 from pipeline.errors import Configuration
 from pipeline.events import Event, alarm, emit
 from pipeline.receiving import door, sweep
+from pipeline.receiving.cut import PATIENCE_SECONDS, WithoutAssociation, cut_off
 from pipeline.receiving.output import CHUNK, Output
 from pipeline.receiving.signals import Signals
 from pipeline.receiving.watch import Idleness, Signature, Step, Watch, back_off
@@ -30,20 +31,13 @@ from pipeline.site.settings import ReceiverTable, Settings
 from pipeline.site.space import SpaceWatch
 from pipeline.spool.spool import Spool, hook_file, write_durably
 
+OFTEN_SECONDS = 1  # to look whether somebody holds the one storescp without an association
 MARGIN_SECONDS = 5  # storescp's own end-of-study comes first
 IDLE_SECONDS = 300  # with -tos a silent peer would hold the one process for ever
 IDLE_WHILE_WAITING_SECONDS = 30  # while others stand in line; DCMTK's senders wait so long, others less
-STEADY_SECONDS = 60  # a storescp that lived so long did not die of its configuration
+AGAIN_SECONDS = 0.2  # after a storescp that died of an object: its sender may send the next one at once
 START_SECONDS = 10
 STOP_SECONDS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """Why a storescp has ended; after one that failed the next waits a little."""
-
-    reason: str
-    failed: bool = False
 
 
 class StudyReceiver:
@@ -61,12 +55,14 @@ class StudyReceiver:
 
     def _arguments(self, settings: Settings) -> tuple[str, ...]:
         receiver = self._receiver
-        profile = self._spool.run / f"{receiver.name}.profile"
+        profile, log = dcmtk.study_files(self._spool.run, receiver.name)
         write_durably(profile, dcmtk.profile_text(dcmtk.study_sop_classes(receiver.more_sop_classes)).encode())
+        write_durably(log, dcmtk.log_configuration().encode())
         hook = study_hook(self._incoming)
         storescp = dcmtk.program(settings.programs, "storescp")
         refuse_unsafe(storescp)
-        argv = dcmtk.storescp_study_argv(storescp, receiver, incoming=self._incoming, profile=profile, hook=hook)
+        run = self._spool.run
+        argv = dcmtk.storescp_study_argv(storescp, receiver, incoming=self._incoming, run=run, hook=hook)
         return dcmtk.encrypted(argv, certificates_of(settings, receiver))
 
     def serve(self, signals: Signals) -> int:
@@ -74,12 +70,11 @@ class StudyReceiver:
         door.require_free_port(self._receiver)
         failures, ever_listened = 0, False
         while self._has_room(signals):
-            started = time.monotonic()
-            with self._storescp() as process:
+            with self._storescp() as (process, output):
                 listens = self._has_opened(process, signals)
                 was_killed = not listens and (process.poll() or 0) < 0  # short of memory: nothing is wrong with it
                 ever_listened |= listens
-                end = self._attend(process, signals) if listens else _End("does not listen", failed=True)
+                reason = self._attend(process, output, signals) if listens else "does not listen"
             sweep.take_all(self._spool, self._receiver.name, "storescp has ended")
             if signals.stop or self._space.refuses:
                 continue
@@ -87,10 +82,9 @@ class StudyReceiver:
                 raise Configuration(
                     f"storescp does not start for receiver {self._receiver.name}: see its lines above"
                 )
-            alarm(Event.RECEIVER_RESTARTED, receiver=self._receiver.name, reason=end.reason)
-            if end.failed:
-                failures = failures + 1 if time.monotonic() - started < STEADY_SECONDS else 1
-                signals.pause(back_off(failures))
+            alarm(Event.RECEIVER_RESTARTED, receiver=self._receiver.name, reason=reason)
+            failures = 0 if listens else failures + 1
+            signals.pause(back_off(failures) if failures else AGAIN_SECONDS)
         emit(Event.RECEIVER_STOPPED, receiver=self._receiver.name)
         return 0
 
@@ -101,14 +95,16 @@ class StudyReceiver:
         return not signals.stop
 
     @contextlib.contextmanager
-    def _storescp(self) -> Iterator[subprocess.Popen[bytes]]:
+    def _storescp(self) -> Iterator[tuple[subprocess.Popen[bytes], Output]]:
         """Run storescp for the block; afterwards it is dead, and what it said is logged."""
         process = dcmtk.start(self._argv, self._environment, output=subprocess.PIPE, inherited=(self._lock,))
         assert process.stdout is not None
-        logger = threading.Thread(target=_log, args=(process.stdout.fileno(), self._receiver.name), daemon=True)
+        about, port = psutil.Process(process.pid), self._receiver.port
+        output = Output(self._receiver.name, lambda: door.connected_peer(about, port))
+        logger = threading.Thread(target=_log, args=(process.stdout.fileno(), output), daemon=True)
         logger.start()
         try:
-            yield process
+            yield process, output
         finally:
             process.terminate()
             try:
@@ -134,35 +130,61 @@ class StudyReceiver:
             signals.wait(0.02)
         return False
 
-    def _attend(self, process: subprocess.Popen[bytes], signals: Signals) -> _End:
+    def _attend(self, process: subprocess.Popen[bytes], output: Output, signals: Signals) -> str:
         """Look after a living storescp until something ends it; returns why."""
         watch = Watch(self._receiver.quiet_seconds + MARGIN_SECONDS)
-        idleness = Idleness(IDLE_SECONDS, IDLE_WHILE_WAITING_SECONDS)
-        about = psutil.Process(process.pid)
+        idleness, overstaying = Idleness(IDLE_SECONDS, IDLE_WHILE_WAITING_SECONDS), WithoutAssociation()
+        about, port = psutil.Process(process.pid), self._receiver.port
         old = self._folders()  # from before this storescp, and still there: they could not be admitted
+        next_look = time.monotonic() + self._look_seconds
         while not signals.stop:
-            signals.wait(self._look_seconds)
+            signals.wait(min(self._look_seconds, OFTEN_SECONDS))
             if process.poll() is not None:
-                return _End(f"storescp ended with {process.returncode}", failed=True)
-            folders, now = self._folders(), time.monotonic()
-            connected = door.is_connected(about, self._receiver.port)
-            old = {name: signature for name, signature in old.items() if folders.get(name) == signature}
-            for name in old:
-                sweep.take(self._incoming, self._incoming / name, "older than storescp")
+                return f"storescp ended with {process.returncode}"
+            peers, now = door.connected_peers(about, port), time.monotonic()
+            if overstaying.look(now, peers, is_open=output.has_association):
+                self._cut_off(about, output, f"had no association for {PATIENCE_SECONDS:g} s")
+            if now < next_look:
+                continue
+            next_look = now + self._look_seconds
+            folders = self._folders()
+            old = self._take_old(old, folders)
             present = {name: signature for name, signature in folders.items() if name not in old}
-            step = watch.look(now, present, connected=connected)
+            step = watch.look(now, present, connected=bool(peers))
             if step is Step.FLUSH:
                 emit(Event.FLUSHED, receiver=self._receiver.name)
                 process.send_signal(signal.SIGCHLD)
             elif step is Step.RESTART:
-                return _End("a study was not announced")
-            waiting = door.waiting(self._receiver.port)
+                return "a study was not announced"
+            waiting = door.waiting(port)
             busy = door.processor_seconds(about)
-            if idleness.look(now, folders, busy, connected=connected, waiting=waiting > 0):
-                return _End(f"a peer was silent for {idleness.silence(now):.0f} s, {waiting} others waiting")
-            if self._space.look() and (self._space.is_desperate or not (connected or present)):
-                return _End("the disk is full")
-        return _End("asked to stop")
+            if idleness.look(now, (peers, folders), busy, connected=bool(peers), waiting=waiting > 0):
+                reason = f"was silent for {idleness.silence(now):.0f} s, {waiting} others waiting"
+                if not self._cut_off(about, output, reason):
+                    return f"a peer {reason}"
+            if self._space.look() and (self._space.is_desperate or not (peers or present)):
+                return "the disk is full"
+        return "asked to stop"
+
+    def _take_old(self, old: Mapping[str, Signature], folders: Mapping[str, Signature]) -> Mapping[str, Signature]:
+        """Admit the folders of an earlier storescp that are as they were; return those."""
+        still = {name: signature for name, signature in old.items() if folders.get(name) == signature}
+        for name in still:
+            sweep.take(self._incoming, self._incoming / name, "older than storescp")
+        return still
+
+    def _cut_off(self, process: psutil.Process, output: Output, reason: str) -> bool:
+        """Cut off the peer that holds the one storescp; where that cannot be, say so."""
+        if not cut_off(process, self._receiver.port):
+            return False
+        emit(
+            Event.REFUSED,
+            logging.WARNING,
+            receiver=self._receiver.name,
+            peer=output.present_peer,
+            reason=f"cut off: it {reason}",
+        )
+        return True
 
     def _folders(self) -> Mapping[str, Signature]:
         """Return what lies in the incoming folder, without folders no file is in yet."""
@@ -170,8 +192,8 @@ class StudyReceiver:
         return {name: signature for name, signature in found.items() if signature.files}
 
 
-def _log(descriptor: int, receiver: str) -> None:
-    output, chunk = Output(receiver), b"-"
+def _log(descriptor: int, output: Output) -> None:
+    chunk = b"-"
     while chunk:
         chunk = os.read(descriptor, CHUNK)
         output.hear(chunk)

@@ -74,8 +74,8 @@ class Idleness:
     """Notice a peer that holds its connection and brings nothing for `limit` seconds.
 
     While others are `waiting` behind it, `limit_while_waiting` seconds are enough. Progress is a change of what
-    was received, or `busy` seconds of processor time, which a large object uses before any of it is in a file
-    and keep-alives do not.
+    was received, or of who is connected, or `busy` seconds of processor time, which a large object uses before
+    any of it is in a file and keep-alives do not.
     """
 
     limit: float

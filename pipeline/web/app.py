@@ -83,7 +83,7 @@ def _cross_origin(origins: tuple[str, ...]) -> Middleware:
         CORSMiddleware,
         allow_origins=origins,
         allow_methods=("GET", "HEAD", "POST"),
-        allow_headers=("Authorization", "X-API-Key", "X-Request-ID", "Range", "If-Range"),
+        allow_headers=("Authorization", "X-API-Key", "X-Request-ID", "Range", "If-Range", "If-Match"),
         expose_headers=(
             *("X-Request-ID", "Content-Disposition", "Content-Length", "Content-Range", "Accept-Ranges"),
             *("ETag", "Retry-After"),

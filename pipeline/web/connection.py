@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipeline.web.refusal import INVALID_PARAMETER, TOO_LONG, TOO_MANY, Kind
 from pipeline.web.rejection import rejection
+from pipeline.web.request_target import plain_line
 
 MOST = 1000  # connections, unless the machine allows fewer open files (`serve`)
 LONGEST_HEAD = 16384  # bytes of a request's first line and headers
@@ -45,6 +46,13 @@ class Connection(H11Protocol):
         self._next_look = self.loop.call_later(self.look_seconds, self._look)
         if len(self.connections) > self.most:
             self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come; in the first line of a request, bytes that no HTTP parser takes are encoded."""
+        if self.conn.their_state is h11.IDLE:
+            data = plain_line(self.conn.trailing_data[0], data)
+        if data:  # no bytes at all would say that the client has ended
+            super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Look no more."""

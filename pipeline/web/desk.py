@@ -90,6 +90,20 @@ class Desk:
         except WorkerNotHeard as error:
             raise Refusal(kind_of(OrderError.RECEIVER_NOT_READY), f"{error}; {effect}") from error
 
+    def known(self, wish: Wish, *, for_the_rest: bool = False) -> OrderView | None:
+        """Return the order that `place` would find for a wish, None where it would place a new one."""
+        with self.ledger().reading() as look:
+            number = orders.known(
+                look,
+                _remembering_longer(self.settings) if for_the_rest else self.settings,
+                verb=str(wish.verb),
+                accessions=wish.accessions,
+                destination=wish.destination,
+                modalities=wish.modalities,
+                container=wish.container,
+            )
+            return None if number is None else orders.view(look, number, is_new=False)
+
     def look(self, number: int, *, is_new: bool = True) -> OrderView | None:
         """Return how an order stands."""
         with self.ledger().reading() as look:

@@ -12,6 +12,7 @@ from pipeline.events import Event, bug, emit
 from pipeline.web.drawing import ASSETS
 from pipeline.web.refusal import TOO_MANY, UNAUTHORIZED, Refusal
 from pipeline.web.rejection import ALWAYS
+from pipeline.web.request_target import bring_into_origin_form
 from pipeline.web.site import ShimSite
 from pipeline.web.speech import refused
 
@@ -32,6 +33,7 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        bring_into_origin_form(scope)
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         state = scope.setdefault("state", {})

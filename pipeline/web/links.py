@@ -13,13 +13,14 @@ from pipeline.orders import OrderView
 from pipeline.web.addresses import under_link
 from pipeline.web.answers import refusal_of, sent_body, served
 from pipeline.web.attachment import name_of
+from pipeline.web.conditions import has_it, names_it
 from pipeline.web.desk import ask
 from pipeline.web.negotiation import wants_page
-from pipeline.web.refusal import CLIENT_HAS_GONE, PREFETCH, RESULT_GONE, Refusal
+from pipeline.web.refusal import CHANGED, CLIENT_HAS_GONE, PREFETCH, RESULT_GONE, Refusal
 from pipeline.web.site import ShimSite, site_of
 from pipeline.web.speech import json, request_id_of
 from pipeline.web.transfer import OpenResult, Transfer, wanted_part
-from pipeline.web.wish import Verb, wish_of
+from pipeline.web.wish import Verb, Wish, wish_of
 
 LINKS = {
     "/api/iso/download": Verb.DOWNLOAD,
@@ -48,16 +49,13 @@ def link(verb: Verb) -> Callable[[Request], Awaitable[Response | ASGIApp]]:
 async def _answer(request: Request, verb: Verb) -> Response | ASGIApp:
     site = site_of(request)
     wish = wish_of(verb, request.query_params.multi_items(), site.settings)
-    if request.method == "HEAD":  # a look orders nothing
-        return Response(
-            headers={"Content-Type": "application/octet-stream" if verb.makes_a_file else "application/json"}
-        )
+    if request.method == "HEAD" or (verb.makes_a_file and "if-match" in request.headers):
+        return await _without_an_order(request, wish, site)
     if is_prefetch(request.headers):
         raise Refusal(PREFETCH, "a link that orders something is followed by people, not ahead of them")
     if verb.asks_patients:
         await ask(site.people.require_one, wish.accessions)
-    wants_rest = bool(_ASKS_FOR_THE_REST.match(request.headers.get("range", "")))
-    placed = await ask(site.desk.place, wish, for_the_rest=wants_rest)
+    placed = await ask(site.desk.place, wish, for_the_rest=wants_rest(request.headers))
     request.state.order = placed.order_id
     if wants_page(request):  # at an address whose reload orders nothing
         now = await ask(site.desk.stands, placed, wish)
@@ -66,6 +64,28 @@ async def _answer(request: Request, verb: Verb) -> Response | ASGIApp:
     if view is None:
         return Response(status_code=CLIENT_HAS_GONE)
     return await result(request, view)
+
+
+async def _without_an_order(request: Request, wish: Wish, site: ShimSite) -> Response | ASGIApp:
+    """Answer from what is there: a look (HEAD), and whoever wants a file to be the one he has (If-Match).
+
+    Where GET would have something made first, HEAD cannot tell its length; and no file is the one that is named.
+    """
+    is_head = request.method == "HEAD"
+    view = await ask(site.desk.known, wish, for_the_rest=not is_head or wants_rest(request.headers))
+    if view is not None and view.result is not None and served(view):
+        request.state.order = view.id
+        return await result(request, view)
+    if not is_head:
+        raise Refusal(CHANGED, "the image you have a part of is no longer kept; ask for it from its beginning")
+    answer = Response(media_type="application/octet-stream" if wish.verb.makes_a_file else "application/json")
+    del answer.headers["content-length"]
+    return answer
+
+
+def wants_rest(headers: Headers) -> bool:
+    """Say whether the asker has the beginning of a file already."""
+    return bool(_ASKS_FOR_THE_REST.match(headers.get("range", "")))
 
 
 def is_prefetch(headers: Headers) -> bool:
@@ -92,7 +112,7 @@ async def _sent(request: Request, view: OrderView, site: ShimSite) -> Response:
     return json({**body, "request_id": request_id_of(request)})
 
 
-async def _file(request: Request, view: OrderView, site: ShimSite, *, is_named: bool) -> ASGIApp:
+async def _file(request: Request, view: OrderView, site: ShimSite, *, is_named: bool) -> Response | ASGIApp:
     if view.result is None:
         raise Refusal(RESULT_GONE, "the file is no longer kept; ask for it again")
     patient_name = await ask(site.people.name_of, view) if Verb(view.verb).asks_patients else ""
@@ -100,7 +120,13 @@ async def _file(request: Request, view: OrderView, site: ShimSite, *, is_named: 
     opened = await ask(OpenResult.of, view.result)
     try:
         headers = request.headers
-        part = wanted_part(opened, headers.get("range"), headers.get("if-range"), is_the_only_one=is_the_only_one)
+        is_that_one = names_it(headers, opened.entity_tag) or is_the_only_one
+        if has_it(headers, opened.entity_tag):
+            opened.close()
+            return Response(status_code=304, headers={"ETag": opened.entity_tag})
+        part = None
+        if request.method == "GET":  # Range is of no other method (RFC 9110, 14.2)
+            part = wanted_part(opened, headers.get("range"), headers.get("if-range"), is_the_only_one=is_that_one)
         return Transfer(opened, name_of(view, view.result, patient_name), part)
     except BaseException:
         opened.close()

@@ -65,14 +65,24 @@ def test_association_mode_does_not_notice_an_idle_peer(tmp_path, record_property
     assert len(studies) == SENDERS + 1
 
 
-def test_study_mode_stands_still_until_storescp_is_replaced_and_loses_nothing(tmp_path, record_property):
+def test_study_mode_stands_still_until_the_idle_peer_is_cut_off_and_aborts_nobody_else(tmp_path, record_property):
     sent, said, studies = comparison(tmp_path, "study", record_property)
     assert min(seconds for seconds, _, _ in sent) > 2  # nobody was served before the idle peer was cut off
-    assert [count for _, _, count in sent] == [EACH] * SENDERS
-    assert 'receiver-restarted receiver=r reason="a peer was silent for' in said
+    assert [(attempts, count) for _, attempts, count in sent] == [(1, EACH)] * SENDERS
+    assert 'refused receiver=r peer=127.0.0.1 reason="cut off: it was silent for' in said
     assert " 0 others waiting" not in said
+    assert "receiver-restarted" not in said
     assert IDLE in studies
     assert len(studies) == SENDERS + 1
+
+
+def test_where_no_peer_can_be_cut_off_storescp_is_replaced_and_nothing_is_lost(tmp_path):
+    shorter = f"{SHORTER}\nstudy.cut_off = lambda *_: False"
+    with receiving(tmp_path, "study", shorten=shorter) as r, idle_peer(r, tmp_path / "idle"):
+        files = [write_instance(tmp_path / "out", number, study=f"{ROOT}.4") for number in range(EACH)]
+        assert send_until_taken(r, files)[2] == EACH
+        wait_until(lambda: len(set(r.admitted())) >= EACH + 1, what=r.text())
+        assert 'receiver-restarted receiver=r reason="a peer was silent for' in r.text()
 
 
 def test_a_silent_peer_nobody_waits_behind_is_let_be_for_longer(tmp_path):
@@ -82,7 +92,7 @@ def test_a_silent_peer_nobody_waits_behind_is_let_be_for_longer(tmp_path):
 
 
 def test_a_replaced_storescp_is_back_at_once_however_often_it_happens(tmp_path):
-    shorter = "from pipeline.receiving import study\nstudy.IDLE_SECONDS = 1"
+    shorter = "from pipeline.receiving import study\nstudy.IDLE_SECONDS = 1\nstudy.cut_off = lambda *_: False"
     with receiving(tmp_path, "study", shorten=shorter) as r:
         for number in range(1, 4):
             with idle_peer(r, tmp_path / "idle"):

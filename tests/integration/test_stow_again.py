@@ -9,6 +9,7 @@ from small_studies import consign, last_of, make_study, pinned
 
 from pipeline.destinations import from_table
 from pipeline.dicomweb import retrieve
+from pipeline.dicomweb.door import Reply
 from pipeline.model import InstanceKey, Receipt, ReceiptState
 
 pytestmark = pytest.mark.programs
@@ -50,7 +51,8 @@ def test_an_archive_that_gives_nothing_back_is_not_said_to_have_taken_it(tmp_pat
     [item] = make_study(tmp_path, 1)
     with orthanc(tmp_path / "orthanc") as archive:
         sent(archive, [item], again=False)
-        monkeypatch.setattr(retrieve, "_ACCEPT", "text/html")  # answered 400 or 406
+        monkeypatch.setattr(retrieve, "_ACCEPT", "text/html")
+        monkeypatch.setattr(retrieve, "_AS_STORED", "text/html")
         [receipt] = sent(archive, [corrected(item)], again=True).values()
     assert (receipt.state, receipt.message) == (ReceiptState.WARNED, retrieve.UNKNOWN)
 
@@ -79,8 +81,8 @@ def test_what_is_claimed_is_what_was_seen(tmp_path, before, after, attempted, st
 @pytest.mark.parametrize("body", [b"", b"--x", b"no multipart", b"--x\r\n\r\n", b"--x\r\nA: b\r\n\r\ncut"])
 def test_what_is_no_whole_answer_is_compared_with_nothing(body):
     class Door:
-        def fetch(self, _url, _accept, file):
+        def fetch(self, _url, _accept, file, _most_bytes):
             file.write(body)
-            return 200
+            return Reply(200, "multipart/related", b"")
 
     assert retrieve.digest_at(Door(), "http://archive/studies", InstanceKey("1.2", "1.3", "1.4")) is None

@@ -17,9 +17,7 @@ requests = st.builds(lambda a, b, parts: request(a, b, *parts), titles, titles, 
 
 def is_clean(proposal: Proposal) -> bool:
     titles = proposal.calling_ae_title + proposal.called_ae_title
-    return all(re.fullmatch(r"[0-9.]{1,64}", uid) for uid in proposal.abstract_syntaxes) and (
-        titles.isascii() and (not titles or titles.isprintable())
-    )
+    return all(re.fullmatch(r"[0-9.]{1,64}", uid) for uid in proposal.abstract_syntaxes) and titles.isprintable()
 
 
 def answer(data: bytes) -> Proposal | None:

@@ -27,7 +27,7 @@ RECEIVER = ReceiverTable(name="ct", ae_title="STORE STOW", port=11112, quiet_sec
 
 def test_the_command_line_of_study_mode():
     argv = dcmtk.storescp_study_argv(
-        Path("/usr/bin/storescp"), RECEIVER, incoming=Path("/s/incoming/ct"), profile=Path("/s/run/p"), hook="H #p"
+        Path("/usr/bin/storescp"), RECEIVER, incoming=Path("/s/incoming/ct"), run=Path("/s/run"), hook="H #p"
     )
     assert argv == (
         *(
@@ -40,11 +40,21 @@ def test_the_command_line_of_study_mode():
             "-up",
             "+uf",
             "-ta",
-            "30",
+            "5",
             "-ts",
             "60",
         ),
-        *("-xf", "/s/run/p", "Storestow", "-od", "/s/incoming/ct", "-su", "S"),
+        *(
+            "-xf",
+            "/s/run/ct.profile",
+            "Storestow",
+            "-lc",
+            "/s/run/ct.log.cfg",
+            "-od",
+            "/s/incoming/ct",
+            "-su",
+            "S",
+        ),
         *("-xs", "-tos", "7", "-xcs", "H #p", "11112"),
     )
 
@@ -68,7 +78,7 @@ def test_the_command_line_of_an_association():
             "-up",
             "+uf",
             "-ta",
-            "30",
+            "5",
             "-ts",
             "310",
         ),
@@ -301,10 +311,10 @@ def test_a_child_inherits_what_is_named_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("version", "names"),
     [
-        ((3, 6, 7, "Debian"), ["dot-dot"]),
-        ((3, 6, 7, "Darwin"), ["CVE-2022-2119", "CVE-2024-34508", "CVE-2026-5663", "dot-dot"]),
-        ((3, 6, 8, ""), ["CVE-2024-34508", "CVE-2026-5663", "dot-dot"]),
-        ((3, 7, 0, "Darwin"), ["CVE-2026-5663", "dot-dot"]),
+        ((3, 6, 7, "Debian"), ["nesting", "dot-dot"]),
+        ((3, 6, 7, "Darwin"), ["CVE-2022-2119", "CVE-2024-34508", "CVE-2026-5663", "nesting", "dot-dot"]),
+        ((3, 6, 8, ""), ["CVE-2024-34508", "CVE-2026-5663", "nesting", "dot-dot"]),
+        ((3, 7, 0, "Darwin"), ["CVE-2026-5663", "nesting", "dot-dot"]),
     ],
 )
 def test_the_holes_of_a_version_are_known(version, names):

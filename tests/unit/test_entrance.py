@@ -27,7 +27,16 @@ def turned_away(call) -> tuple[str, tuple[int, int, int] | None]:
 
 
 def test_whoever_nothing_is_said_about_may_come_in():
-    entrance().knock("192.0.2.1").sit(Proposal("", "", ()))
+    entrance().knock("192.0.2.1").sit(Proposal("ANYBODY", "ANYTHING", ()))
+
+
+@pytest.mark.parametrize(
+    ("proposal", "answer"), [(Proposal("", "STORESTOW", ()), (1, 1, 3)), (Proposal("CT1", "", ()), (1, 1, 7))]
+)
+def test_a_blank_ae_title_is_rejected_whoever_may_come_in(proposal, answer):
+    visit = entrance().knock("192.0.2.1")
+    why, rejected = turned_away(lambda: visit.sit(proposal))
+    assert (rejected, "blank" in why) == (answer, True)
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "192.0.2.255", "2001:db8::7"])
@@ -93,6 +102,39 @@ def test_peers_that_say_nothing_stand_at_the_door_and_take_no_seat():
     for visit in silent:
         visit.end()
     door.knock("192.0.2.1").sit(CT)
+
+
+def test_silent_connections_of_two_addresses_shut_out_no_third():
+    door = entrance()
+    silent = [door.knock(f"192.0.2.{number % 2}") for number in range(64 + MORE_AT_THE_DOOR)]
+    newcomer = door.knock("192.0.2.7")
+    assert [visit.gave_way for visit in silent] == [True] + [False] * 79
+    newcomer.sit(CT)
+    for visit in silent:
+        visit.end()
+    assert len([door.knock("192.0.2.9") for _ in range(32 + MORE_AT_THE_DOOR)]) == 48  # every place was given back
+
+
+def test_nobody_gives_way_to_an_address_that_has_as_many_silent_connections():
+    door = entrance(max_associations=2, max_associations_per_peer=20)
+    silent = [door.knock(f"192.0.2.{number % 3}") for number in range(2 + MORE_AT_THE_DOOR)]
+    assert "its request is not read" in turned_away(lambda: door.knock("192.0.2.1"))[0]
+    assert not [visit for visit in silent if visit.gave_way]
+
+
+def test_a_connection_that_gives_way_is_hung_up_on():
+    door = entrance(max_associations=1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname(), timeout=10)
+        connection, _ = listener.accept()
+        with peer, connection:
+            visit = door.knock("192.0.2.1", connection)
+            for _ in range(MORE_AT_THE_DOOR):
+                door.knock("192.0.2.1")
+            door.knock("192.0.2.2")
+            assert visit.gave_way
+            assert (peer.recv(1), connection.recv(1)) == (b"", b"")
+            visit.end()
 
 
 def test_the_bounds_hold_when_all_come_at_once():

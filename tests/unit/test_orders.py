@@ -17,7 +17,7 @@ from pipeline.ledger import deliveries, orders, reports, retrievals
 from pipeline.ledger.tables import delivery
 from pipeline.line.despatch import _of_order
 from pipeline.model import Consignment, OrderError, OrderState
-from pipeline.orders import place, results
+from pipeline.orders import known, place, results
 from pipeline.orders.desk import PATIENCE_SECONDS
 from pipeline.orders.ending import end
 from pipeline.receiving.sweep import sweep_abandoned
@@ -71,6 +71,20 @@ def test_again_shares_no_done_order_but_an_open_one(site):
     assert not order(site, "A1", again=True).is_new, "two would print twice"
     end(first.order_id, OrderState.DONE, site)
     assert order(site, "A1", again=True).is_new
+
+
+def test_who_only_looks_finds_the_order_that_would_be_shared_and_makes_none(site):
+    wish = {"verb": "print", "accessions": [AccessionNumber("A1")], "destination": "nowhere"}
+
+    def found(**more):
+        with site.ledger.reading() as connection:
+            return known(connection, site.settings, **wish, **more)
+
+    assert found() is None
+    first = order(site, "A1").order_id
+    assert (first, found(), found(container="zip")) == (1, 1, None)
+    end(first, OrderState.DONE, site)
+    assert (found(now=time.time() + 599), found(now=time.time() + 601)) == (1, None)
 
 
 @pytest.mark.parametrize("state", [OrderState.FAILED, OrderState.PARTIAL])

@@ -14,7 +14,6 @@ from pipeline.receiving.peek import (
     NotAnAssociation,
     Proposal,
     SaidNothing,
-    ae_title,
     parse,
     peek,
 )
@@ -43,21 +42,6 @@ def test_a_request_of_pynetdicom_is_read():
     pdu = A_ASSOCIATE_RQ()
     pdu.from_primitive(primitive)
     assert parse(pdu.encode()) == Proposal("PYNET", "STORESTOW", (CT.decode(), "1.2.840.10008.1.1"))
-
-
-@pytest.mark.parametrize(
-    ("value", "title"),
-    [
-        (b"CT 1            ", "CT 1"),
-        (b"  CT1           ", "CT1"),
-        (b"CT1\0\0\0\0\0\0\0\0\0\0\0\0\0", "CT1"),
-        (b"CT\xff\x00\n\x1b[31m", "CT????[31m"),
-        (b"$(id)`;|&\"'\\    ", "$(id)`;|&\"'\\"),
-        (b" " * 16, ""),
-    ],
-)
-def test_a_title_is_printable_ascii_without_its_padding(value, title):
-    assert ae_title(value) == title
 
 
 @pytest.mark.parametrize("uid", [b"", b"1.2\n[x]", b"1.2\\Any", b"1.2;x", b"1" * 65, b"1.2.\xc3\xbc"])

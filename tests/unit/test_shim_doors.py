@@ -28,6 +28,7 @@ WRONG = [
     {"Authorization": f"Basic {KEY}"},
     {"Cookie": f"X-API-Key={KEY}"},
 ]
+LINK = "GET /mkiso.php?accession_number=A1"
 RIGHT = [{"X-API-Key": KEY}, {"Authorization": f"Bearer {KEY}"}]
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "get")
 ROUTES = routes()
@@ -113,7 +114,16 @@ PATHS = [
     *("/mkiso.php%00", "/%00", "/mkiso.php;x=1", "/MKISO.PHP", "/mkiso%2Ephp%20", "/mkiso.php%0d%0aX-Evil:%201"),
     *("/orders/assets/../1-x/file", "/orders/assets/%2e%2e/app.py", "/orders/assets/..%2f..%2fapp.py"),
     *("/orders/assets//etc/passwd", "/orders//", "/orders/assets/", "/orders/assets", "/\\mkiso.php", "/%ff%fe"),
-    *("http://evil.example/mkiso.php", "http://[/", "*", "/" + "a/" * 3000, "/%"),
+    *(
+        "http://[/",
+        "http://a@h/mkiso.php",
+        "http:///mkiso.php",
+        "ftp://h/mkiso.php",
+        "//h/mkiso.php",
+        "*",
+        "/" + "a/" * 3000,
+        "/%",
+    ),
 ]
 
 
@@ -155,11 +165,43 @@ def test_no_trick_with_a_path_reaches_another_address(path, browser):
         (_request("GET /mkiso.php?accession_number=A1", "X-Evil : a"), []),
         (_request("GET /mkiso.php?accession_number=A1", "X-Evil: a\0b"), []),
         (_request("CONNECT h:443"), [404]),
+        # the target in full (RFC 9112, 3.2.2)
+        (_request("GET http://h/mkiso.php?accession_number=A1"), [200]),
+        (_request("GET HTTPS://[::1]:80/mkiso.php?accession_number=A1"), [200]),
+        (_request("GET http://h/mkiso.php?accession_number=A1", key=False), [401]),
+        (_request("GET http://h?asset=page.css"), [200]),
+        (_request("GET http://h/orders/http://h/mkiso.php?accession_number=A1"), [404]),
+        # bytes above 127 as they stand: of Internet Explorer, and of programs that do not encode
+        (_request(LINK).replace(b" HTTP", b"&nama=JOS\xc9 HTTP"), [200]),
+        (_request(LINK).replace(b" HTTP", "&nama=JOSÉ HTTP".encode()), [200]),
+        (b"\r\n" + _request(LINK).replace(b" HTTP", b"&nama=JOS\xc9 HTTP"), [200]),
+        (_request(LINK, "X-Name: JOS\xc9"), [200]),
+        (_request("GET /mkiso.php?accession_number=A").replace(b" HTTP", b"\xc9 HTTP"), [400]),
+        (_request("GET /mk\xc9iso.php?accession_number=A1"), [404]),
     ],
 )
 def test_what_is_sent_oddly_is_answered_once_each_or_refused_at_the_door(request_text, statuses):
     http(request_text, None)
     assert [answer["status"] for _, answer in _stage().seen] == statuses
+
+
+def test_a_line_that_comes_byte_by_byte_is_the_same_line():
+    stage, whole = _stage(), _request(LINK, "X-Name: JOS\xc9").replace(b"A1 ", b"A1&nama=JOS\xc9 ")
+    for begin in (b"", b"\r\n"):
+        stage.begin()
+        with stage.played():
+            stage.loop.run_until_complete(stage.exchange(begin + whole, size=1))
+        assert [answer["status"] for _, answer in stage.seen] == [200]
+        scope = stage.seen[0][0]
+        assert scope["query_string"] == b"accession_number=A1&nama=JOS%C9"
+        assert dict(scope["headers"])[b"x-name"] == "JOS\xc9".encode()  # a header stays as it was said
+
+
+def test_the_host_of_a_target_in_full_is_the_one_that_is_asked():
+    http(_request("GET http://other:81/mkiso.php?accession_number=A1"), None)
+    ((scope, _),) = _stage().seen
+    assert [value for name, value in scope["headers"] if name == b"host"] == [b"other:81"]
+    assert (scope["path"], scope["raw_path"]) == ("/mkiso.php", b"/mkiso.php")
 
 
 def test_what_is_no_http_is_refused_in_the_words_of_the_interface(shim):

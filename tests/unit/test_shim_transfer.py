@@ -7,7 +7,7 @@ import time
 import pytest
 import requests
 from dicom_programs import wait_until
-from shim_site import KEY, NEW, running_shim
+from shim_site import BROWSER, KEY, NEW, running_shim
 
 from pipeline.model import OrderState
 from pipeline.orders import MadeFile
@@ -115,6 +115,77 @@ def test_the_head_of_an_orders_own_file_tells_its_length(shim):
     page = shim.page_of(LINK)
     answer = shim.request("HEAD", f"{page}&file=1")
     assert (answer.status_code, answer.headers["Content-Length"], answer.content) == (200, "10240", b"")
+
+
+# --- conditions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("range_header", [None, "bytes=4000-", "bytes=0-"])
+@pytest.mark.parametrize("condition", ['"another"', "W/{tag}", '"a", "b"', "nonsense", ""])
+def test_who_has_a_part_of_another_image_gets_no_byte_of_this_one_and_orders_nothing(
+    shim, condition, range_header
+):
+    page = shim.page_of(LINK).removesuffix("&before=1")
+    tag = shim.get(LINK).headers["ETag"]
+    before = len(shim.orders.asked)
+    for address in (LINK, f"{page}&file=1"):
+        headers = {"If-Match": condition.format(tag=tag), "Range": range_header}
+        answer = shim.get(address, headers=headers)
+        assert (answer.status_code, answer.json()["error"]) == (412, "changed meanwhile")
+    assert len(shim.orders.asked) == before
+
+
+@pytest.mark.parametrize("condition", ["{tag}", '"another", {tag}'])
+def test_who_has_a_part_of_this_image_gets_the_rest_of_it(shim, condition):
+    shim.orders.files_made = 2
+    tag = shim.get(LINK).headers["ETag"]
+    headers = {"If-Match": condition.format(tag=tag), "Range": "bytes=4000-"}
+    answer = shim.get(LINK, headers=headers)
+    assert (answer.status_code, answer.content) == (206, CONTENT[4000:])
+    assert shim.get(LINK, headers={**headers, "If-Match": "*"}).status_code == 200  # names none
+
+
+def test_who_wants_the_rest_of_an_image_that_is_there_no_more_orders_nothing(shim):
+    for headers in ({"If-Match": '"1-2-3"'}, {"If-Match": "*"}):
+        assert shim.get(LINK, headers=headers).status_code == 412
+    assert not shim.orders.asked
+    shim.get(LINK, headers=BROWSER)
+    shim.orders.change(1, result=None)
+    assert shim.get(LINK, headers={"If-Match": "*"}).status_code == 412
+
+
+def test_a_condition_on_a_file_does_not_hold_up_what_makes_none(shim):
+    assert shim.get("/mkiso2.php?accession_number=A1", headers={"If-Match": '"1"'}).status_code == 200
+
+
+@pytest.mark.parametrize("had", ["{tag}", "W/{tag}", '"another", {tag}', "*"])
+def test_who_has_the_image_already_does_not_get_it_again(shim, had):
+    tag = shim.get(LINK).headers["ETag"]
+    answer = shim.get(LINK, headers={"If-None-Match": had.format(tag=tag), "Range": "bytes=4000-"})
+    assert (answer.status_code, answer.content, answer.headers["ETag"]) == (304, b"", tag)
+    assert shim.get(LINK, headers={"If-None-Match": '"another"'}).content == CONTENT
+
+
+def test_a_look_at_a_link_tells_the_length_of_what_is_there_and_none_of_what_is_not(shim):
+    nothing_yet = shim.request("HEAD", LINK)
+    assert nothing_yet.status_code == 200
+    assert "Content-Length" not in nothing_yet.headers
+    assert not shim.orders.asked
+    full = shim.get(LINK)
+    for headers in ({}, {"Range": "bytes=4000-"}):
+        look = shim.request("HEAD", LINK, headers=headers)
+        assert (look.status_code, look.content) == (200, b"")
+        for name in ("Content-Length", "ETag", "Content-Disposition", "Content-Type", "Accept-Ranges"):
+            assert look.headers[name] == full.headers[name]
+        assert "Content-Range" not in look.headers
+    assert len(shim.orders.asked) == 1
+
+
+def test_a_look_at_a_page_tells_its_length(shim):
+    page = shim.page_of(LINK)
+    answer = shim.request("HEAD", page, headers=BROWSER)
+    length = len(shim.get(page, headers=BROWSER).content)
+    assert (answer.status_code, answer.headers["Content-Length"]) == (200, str(length))
 
 
 def test_a_file_that_is_let_go_while_it_is_sent_is_sent_to_its_end(shim):

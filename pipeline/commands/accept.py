@@ -1,0 +1,38 @@
+"""`storestow accept`: a person says that what an archive holds, and nobody could compare, is what we hold."""
+
+from pipeline.errors import Usage
+from pipeline.events import Event, emit
+from pipeline.ledger import Ledger, arrivals, deliveries, reports
+from pipeline.line.custody import renew_account
+from pipeline.spool.spool import Spool
+from pipeline.waypoints import reached
+
+SHORTEST, LONGEST = 3, 200  # characters of a reason
+
+
+def accept(
+    spool: Spool, ledger: Ledger, subject: str, destination: str | None, reason: str
+) -> tuple[list[int], int]:
+    """Let the originals of `subject` go in their time although nobody could compare them with what is there.
+
+    Returns the deliveries it was of, and the number of instances. The reason is kept in the ledger and in the
+    account, never in a log line.
+
+    Raises Usage where the reason has not 3 to 200 characters, or nothing of `subject` waits for this.
+    """
+    said = " ".join(reason.split())
+    if not SHORTEST <= len(said) <= LONGEST:
+        raise Usage(f"--reason needs {SHORTEST} to {LONGEST} characters: what you looked at, and who you are")
+    with ledger.transaction() as change:
+        numbers, count = deliveries.accept(change, reports.named_by(subject), destination, said)
+        reached("accepting")
+    reached("accepted")
+    if not numbers:
+        raise Usage(f"nothing of {subject} is at a destination without having been compared")
+    for number in numbers:
+        with ledger.reading() as look:
+            names = arrivals.settled_of(look, number)
+        for name in names:
+            renew_account(name, spool, ledger)
+        emit(Event.ACCEPTED, delivery=number)
+    return numbers, count

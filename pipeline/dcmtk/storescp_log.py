@@ -1,0 +1,94 @@
+"""What storescp says of each object it is sent, read line by line (`log_configuration` makes it say that much).
+
+An object's lines begin at `Received Store Request` and end at the next such line or at the end of the
+association: storescp reads the data set, says where it stores it, writes it anew, answers, in this order. So what
+DCMTK's reader and writer complain of in between is about this object, and what is said of the network is not.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+MOST_COMPLAINTS = 20  # of one object: a reader that has lost its way complains of every byte
+
+_BEGIN = re.compile(r"I: Received Store Request")
+_OTHER = re.compile(r"I: (?:Received Echo Request|Association )")
+_ASKED = re.compile(r"I: Association Received")
+_OPENED = re.compile(r"I: Association Acknowledged")
+_ENDED = re.compile(r"I: Association (?!Acknowledged)|[EF]: DIMSE failure \(aborting")
+_CALLING = re.compile(r"D: Calling Application Name: +(.*)")
+_INSTANCE = re.compile(r"D: Affected SOP Instance UID +: (.*)")
+_FILE = re.compile(r"I: storing DICOM file: (.+)")
+_COMPLAINT = re.compile(r"[WEF]: ((?:Dcm|Found |Illegal |Length of |Unknown VR).*)")
+_FAILURE = re.compile(
+    r"[EF]: (?:(?:cannot write|bad) DICOM file: .*?: (?P<writing>[^/]+)"
+    r"|(?P<other>(?:Store SCP Failed|could not create subdirectory for study|element .* absent or empty).*))"
+)
+
+
+@dataclass
+class StoreRequest:
+    """One object storescp was sent. `failure` says why storescp did not take it, None where it did."""
+
+    calling_ae_title: str = ""
+    sop_instance_uid: str = ""
+    file: str = ""
+    complaints: list[str] = field(default_factory=list)
+    failure: str | None = None
+
+    @property
+    def study_instance_uid(self) -> str:
+        """Return the UID in the name of the study's folder, "" where storescp did not get so far (mode study)."""
+        folder = self.file.rpartition("/")[0].rpartition("/")[2]
+        return folder.removeprefix("S_") if folder.startswith("S_") else ""
+
+
+class StorescpLog:
+    """Take the lines of one storescp; each call returns the object that is thereby complete, if any.
+
+    `has_association` says whether one is open, `calling_ae_title` who asked for the last one.
+    """
+
+    def __init__(self) -> None:
+        self.has_association = False
+        self.calling_ae_title = ""
+        self._in_hand: StoreRequest | None = None
+
+    def hear(self, line: str) -> StoreRequest | None:
+        """Take one line."""
+        self._follow_association(line)
+        if _BEGIN.match(line):
+            return self._take_in_hand(StoreRequest(self.calling_ae_title))
+        if _OTHER.match(line):
+            return self._take_in_hand(None)
+        if self._in_hand:
+            _note(self._in_hand, line)
+        return None
+
+    def end(self) -> StoreRequest | None:
+        """Return the object that was in hand when storescp said its last word, if any."""
+        return self._take_in_hand(None)
+
+    def _take_in_hand(self, request: StoreRequest | None) -> StoreRequest | None:
+        complete, self._in_hand = self._in_hand, request
+        return complete
+
+    def _follow_association(self, line: str) -> None:
+        if _OPENED.match(line):
+            self.has_association = True
+        elif _ENDED.match(line):
+            self.has_association = False
+        if _ASKED.match(line):
+            self.calling_ae_title = ""
+        elif found := _CALLING.match(line):
+            self.calling_ae_title = found[1].strip()
+
+
+def _note(request: StoreRequest, line: str) -> None:
+    if found := _INSTANCE.match(line):
+        request.sop_instance_uid = found[1].strip()
+    elif found := _FILE.match(line):
+        request.file = found[1]
+    elif found := _FAILURE.match(line):
+        request.failure = request.failure or found["writing"] or found["other"]
+    elif (found := _COMPLAINT.match(line)) and len(request.complaints) < MOST_COMPLAINTS:
+        request.complaints.append(found[1])

@@ -1,0 +1,61 @@
+"""Cut one peer off a storescp that serves others too, which storescp itself does only after three minutes.
+
+When an association has ended or was refused, storescp waits until the peer closes its connection, whatever `-ta`,
+`-td` and `-ts` say; in study mode everybody else waits with it. To end storescp would cut off those who wait.
+"""
+
+import contextlib
+import ctypes
+import os
+import socket
+from dataclasses import dataclass
+
+import psutil
+
+from pipeline.receiving import door
+
+PATIENCE_SECONDS = 5.0  # for a peer to begin an association, and to close its connection after the end of one
+_PIDFD_GETFD = 438  # on every architecture; Python has no name for it
+
+
+@dataclass(slots=True)
+class WithoutAssociation:
+    """Remember since when a peer has been connected without an open association."""
+
+    _peers: frozenset[tuple[str, int]] = frozenset()
+    _since: float = 0.0
+
+    def look(self, now: float, peers: frozenset[tuple[str, int]], *, is_open: bool) -> bool:
+        """Say whether a peer has overstayed at monotonic time `now`; `is_open`: an association is."""
+        if is_open or peers != self._peers:
+            self._peers, self._since = peers, now
+        return bool(peers) and now - self._since >= PATIENCE_SECONDS
+
+
+def cut_off(process: psutil.Process, port: int) -> bool:
+    """Shut down the connections the process has accepted on the port; say whether all of them could be.
+
+    The process must be a child of ours. Only Linux can do it (pidfd_getfd(2), since 5.6).
+    """
+    if not hasattr(os, "pidfd_open"):
+        return False
+    accepted = door.accepted(process, port)
+    try:
+        for connection in accepted:
+            _shut_down(process.pid, connection.fd)
+    except OSError:
+        return False
+    return bool(accepted)
+
+
+def _shut_down(pid: int, descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    of_process = os.pidfd_open(pid)
+    try:
+        ours = libc.syscall(_PIDFD_GETFD, of_process, descriptor, 0)
+        if ours < 0:
+            raise OSError(ctypes.get_errno(), "pidfd_getfd")
+    finally:
+        os.close(of_process)
+    with socket.socket(fileno=ours) as connection, contextlib.suppress(OSError):  # the peer may be gone by now
+        connection.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,306 @@
+"""What an archive holds although we never sent it: compared with what we hold before it counts as delivered."""
+
+import time
+from pathlib import Path
+
+import pydicom
+import pytest
+from dicom_programs import orthanc
+from fake_dcm4chee import Answer, FakeDcm4chee, Trickle
+from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
+from small_studies import make_item, make_study, pinned
+from stow_outcomes import Collected, stow
+
+from pipeline.commands import pages
+from pipeline.commands.accept import accept
+from pipeline.commands.status import status
+from pipeline.commands.trace import trace
+from pipeline.dicomweb import retrieve
+from pipeline.dicomweb.anothers import OTHER
+from pipeline.errors import Transient, Usage
+from pipeline.ledger import deliveries
+from pipeline.line import custody
+from pipeline.line.reconcile import reconcile
+from pipeline.model import Receipt, ReceiptState
+
+
+@pytest.fixture
+def archive():
+    with FakeDcm4chee() as running:
+        yield running
+
+
+def content(path: Path, **attributes: object) -> bytes:
+    """Return the file with other values of these attributes, under the same UIDs."""
+    data_set = pydicom.dcmread(path)
+    for keyword, value in attributes.items():
+        setattr(data_set, keyword, value)
+    other = path.with_suffix(".other")
+    data_set.save_as(other, enforce_file_format=True)
+    return other.read_bytes()
+
+
+def held(archive: FakeDcm4chee, item, theirs: bytes) -> None:
+    key = item.key
+    archive.add(key.study_instance_uid, key.series_instance_uid, key.sop_instance_uid, theirs)
+
+
+def delivered(archive, items, **keys) -> tuple[list[Receipt], Collected]:
+    done = Collected(stow(archive.url, **keys), items)
+    return [done.last[item.key.sop_instance_uid] for item in items], done
+
+
+@pytest.mark.parametrize("knows_any_syntax", [True, False])
+def test_the_same_is_present_and_verified(archive, tmp_path, knows_any_syntax):
+    archive.knows_any_syntax = knows_any_syntax
+    items = make_study(tmp_path, 6)
+    held(archive, items[0], items[0].path.read_bytes())
+    receipts, done = delivered(archive, items)
+    assert done.error is None
+    assert (receipts[0].state, receipts[0].verified, receipts[0].message) == (ReceiptState.PRESENT, True, "")
+    assert all(receipt.state is ReceiptState.STORED for receipt in receipts[1:])
+
+
+def test_what_the_archive_has_corrected_is_present_and_noted(archive, tmp_path):
+    [item] = make_study(tmp_path, 1)
+    held(archive, item, content(item.path, PatientName="Corrected^Name", AccessionNumber="9"))
+    [receipt], _ = delivered(archive, [item])
+    assert (receipt.state, receipt.verified) == (ReceiptState.PRESENT, True)
+    assert receipt.message == "the archive's copy differs in AccessionNumber, PatientName"
+
+
+def test_something_else_under_the_uid_is_refused_and_nothing_is_sent(archive, tmp_path):
+    [item] = make_study(tmp_path, 1)
+    held(archive, item, content(item.path, InstanceNumber="77"))
+    [receipt], done = delivered(archive, [item])
+    assert done.error is None
+    assert (receipt.state, receipt.verified) == (ReceiptState.REFUSED, False)
+    assert receipt.message.startswith(OTHER)
+    assert "InstanceNumber" in receipt.message
+    assert archive.stores == []
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 406, 501])
+def test_without_wado_rs_it_is_present_and_not_verified(archive, tmp_path, status):
+    archive.wado_status = status
+    items = make_study(tmp_path, 6)
+    held(archive, items[2], items[2].path.read_bytes())
+    receipts, done = delivered(archive, items)
+    assert done.error is None
+    assert (receipts[2].state, receipts[2].verified) == (ReceiptState.PRESENT, False)
+    assert "not compared" in receipts[2].message
+
+
+@pytest.mark.parametrize("theirs", [b"", b"x" * 400])
+def test_what_cannot_be_read_is_not_verified(archive, tmp_path, theirs):
+    [item] = make_study(tmp_path, 1)
+    held(archive, item, theirs)
+    [receipt], done = delivered(archive, [item])
+    assert done.error is None
+    assert (receipt.state, receipt.verified) == (ReceiptState.PRESENT, False)
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_what_is_too_large_is_not_compared(archive, tmp_path, monkeypatch, side):
+    monkeypatch.setattr(retrieve, "LARGEST", 20_000)
+    monkeypatch.setattr(retrieve, "_fetch", _with_limit(retrieve._fetch, 30_000))
+    item = make_item(tmp_path, 1, padding=40_000 if side == "ours" else 0)
+    larger = item.path.read_bytes() if side == "ours" else content(item.path, EncapsulatedDocument=b"x" * 50_000)
+    held(archive, item, larger)
+    [receipt], _ = delivered(archive, [item])
+    assert (receipt.state, receipt.verified) == (ReceiptState.PRESENT, False)
+    assert "larger than" in receipt.message
+
+
+def _with_limit(fetch, most):
+    return lambda door, url, key, body: fetch(door, url, key, body, most)
+
+
+@pytest.mark.parametrize("fault", [Answer(500), Answer(503), Trickle("body")])
+def test_where_it_cannot_be_compared_now_the_rest_is_sent_and_it_waits(archive, tmp_path, fault):
+    items = make_study(tmp_path, 3)
+    for item in items[:2]:
+        held(archive, item, item.path.read_bytes())
+    table = {"answer_timeout": "1s"}
+    archive.next_queries.extend([None] * 4)  # three questions before, one after what was sent
+    archive.every_query = fault
+    receipts, done = delivered(archive, items, **table)
+    assert type(done.error) is Transient
+    assert [receipt.state for receipt in receipts] == [ReceiptState.PENDING] * 2 + [ReceiptState.STORED]
+    assert "cannot be compared now" in receipts[0].message
+    archive.every_query = None
+    receipts, done = delivered(archive, items[:2])
+    assert [(receipt.state, receipt.verified) for receipt in receipts] == [(ReceiptState.PRESENT, True)] * 2
+
+
+def test_a_site_may_believe_what_it_is_told(archive, tmp_path):
+    [item] = make_study(tmp_path, 1)
+    held(archive, item, content(item.path, InstanceNumber="77"))
+    [receipt], _ = delivered(archive, [item], present="believe")
+    assert (receipt.state, receipt.verified) == (ReceiptState.PRESENT, True)
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_duplicate_that_was_not_listed_before_is_compared_too(archive, tmp_path, is_same):
+    [item] = make_study(tmp_path, 1)
+    held(archive, item, item.path.read_bytes() if is_same else content(item.path, InstanceNumber="77"))
+    archive.next_queries.append(Answer(204))
+    archive.failing[item.key.sop_instance_uid] = 0x0111
+    [receipt], _ = delivered(archive, [item])
+    wanted = (ReceiptState.PRESENT, True) if is_same else (ReceiptState.REFUSED, False)
+    assert (receipt.state, receipt.verified) == wanted
+
+
+# --- what becomes of the original ---------------------------------------------------------------------------
+
+
+def archived_by_another(archive: FakeDcm4chee, file: Path, theirs: bytes) -> str:
+    header = pydicom.dcmread(file, stop_before_pixels=True)
+    archive.add(header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID, theirs)
+    return str(header.StudyInstanceUID)
+
+
+def table(archive, **keys) -> dict[str, object]:
+    return {"name": "archive", "kind": "stow", "url": archive.url, **keys}
+
+
+def kept(site, name: str) -> bool:
+    custody.let_go(site, time.time() + 30 * 86400)
+    return (site.spool.settled / name).is_dir()
+
+
+def receipts_of(site, study: str) -> list[dict]:
+    (found,) = trace(study, site.ledger)["studies"]
+    return [answer for one in found["instances"] for answer in one["deliveries"]]
+
+
+@pytest.mark.parametrize("encode", ["none", "j2k"])
+def test_the_original_of_what_is_the_same_goes_in_its_time(archive, tmp_path, encode):
+    file = instance(tmp_path)
+    study = archived_by_another(archive, file, file.read_bytes())
+    with working(settings_for(tmp_path, destinations=[table(archive, encode=encode)])) as (site, worker):
+        name = arrive(site.spool, file)
+        rounds(worker, until=all_settled(site))
+        (answer,) = receipts_of(site, study)
+        assert (answer["state"], answer["verified"]) == ("present", True)
+        assert not kept(site, name)
+        assert list(site.spool.run.glob("copy-*")) == []
+
+
+def test_the_original_of_what_is_something_else_stays(archive, tmp_path):
+    file = instance(tmp_path)
+    archived_by_another(archive, file, content(file, PixelData=bytes(128 * 128 * 2)))
+    with working(settings_for(tmp_path, destinations=[table(archive)])) as (site, worker):
+        name = arrive(site.spool, file)
+        rounds(worker, until=all_settled(site))
+        assert states(site, "deliveries") == {"refused": 1}
+        assert kept(site, name)
+
+
+def test_the_original_of_what_could_not_be_compared_stays_until_a_person_accepts(archive, tmp_path, caplog):
+    caplog.set_level("INFO", "storestow")
+    archive.wado_status = 404
+    file = instance(tmp_path)
+    study = archived_by_another(archive, file, file.read_bytes())
+    with working(settings_for(tmp_path, destinations=[table(archive)])) as (site, worker):
+        name = arrive(site.spool, file)
+        rounds(worker, until=all_settled(site))
+        assert states(site, "deliveries") == {"delivered": 1}
+        (answer,) = receipts_of(site, study)
+        assert (answer["state"], answer["verified"]) == ("present", False)
+        assert kept(site, name)
+        assert '"verified": false' in (site.spool.settled / name / "account.json").read_text()
+        with pytest.raises(Usage, match="3 to 200"):
+            accept(site.spool, site.ledger, study, None, "ok")
+        with pytest.raises(Usage, match="without having been compared"):
+            accept(site.spool, site.ledger, study, "elsewhere", "looked at both")
+        numbers, count = accept(site.spool, site.ledger, study, "archive", "looked at both, Dr. Example")
+        assert (len(numbers), count) == (1, 1)
+        account = (site.spool.settled / name / "account.json").read_text()
+        assert "looked at both, Dr. Example" in account
+        assert "Dr. Example" not in caplog.text
+        (answer,) = receipts_of(site, study)
+        assert answer["verified"] is True
+        assert not kept(site, name)
+        with pytest.raises(Usage):
+            accept(site.spool, site.ledger, study, None, "once more")
+
+
+def test_what_was_not_compared_survives_a_lost_ledger(archive, tmp_path):
+    archive.wado_status = 404
+    file = instance(tmp_path)
+    study = archived_by_another(archive, file, file.read_bytes())
+    settings = settings_for(tmp_path, destinations=[table(archive)])
+    with working(settings) as (site, worker):
+        name = arrive(site.spool, file)
+        rounds(worker, until=all_settled(site))
+    for left in (tmp_path / "spool").glob("ledger.sqlite3*"):
+        left.unlink()
+    with working(settings) as (site, _):
+        reconcile(site)
+        assert kept(site, name)
+        accept(site.spool, site.ledger, study, None, "looked at both")
+        assert not kept(site, name)
+
+
+def test_a_copy_to_be_compared_that_a_crash_left_is_deleted_at_the_next_start(archive, tmp_path):
+    with working(settings_for(tmp_path, destinations=[table(archive)])) as (site, _):
+        (site.spool.run / "copy-left").mkdir()
+        reconcile(site)
+        assert not (site.spool.run / "copy-left").exists()
+        with site.ledger.reading() as look:
+            assert deliveries.sending(look) == set()
+
+
+def test_status_names_what_waits_for_a_person_to_accept_it(archive, tmp_path, capsys):
+    archive.wado_status = 404
+    file = instance(tmp_path)
+    study = archived_by_another(archive, file, file.read_bytes())
+    settings = settings_for(tmp_path, destinations=[table(archive)])
+    with working(settings) as (site, worker):
+        arrive(site.spool, file)
+        rounds(worker, until=all_settled(site))
+        answer = status(settings, site.ledger)
+    assert answer["not_compared"] == [{"study_instance_uid": study, "destination": "archive", "instances": 1}]
+    pages.show_status(answer)
+    assert f"storestow accept {study} --destination archive --reason" in capsys.readouterr().out
+
+
+def noted(archive: FakeDcm4chee, **keys) -> str:
+    destination = stow(archive.url, **keys)
+    assert list(destination.problems()) == []
+    [note] = destination.notes()
+    return note
+
+
+def test_check_says_what_becomes_of_what_the_archive_holds_already(archive, tmp_path):
+    assert "lists nothing yet" in noted(archive)
+    [item] = make_study(tmp_path, 1)
+    held(archive, item, item.path.read_bytes())
+    assert noted(archive) == "what it holds already is compared with what we hold, by WADO-RS"
+    archive.wado_status = 404
+    assert "`storestow accept`" in noted(archive)
+    assert "HTTP 404" in noted(archive)
+    archive.wado_status = 503
+    assert "is not known" in noted(archive)
+    assert "believe" in noted(archive, present="believe")
+
+
+# --- a real archive -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.programs
+def test_orthanc_gives_back_what_is_compared(tmp_path):
+    items = [make_item(tmp_path / "in", number) for number in range(1, 7)]
+    with orthanc(tmp_path / "orthanc") as running:
+        first = Collected(stow(running.studies), [items[0]])
+        assert first.all_verified([items[0]])
+        other = items[1].path.read_bytes()
+        items[1].path.write_bytes(content(items[1].path, InstanceNumber="77"))
+        assert Collected(stow(running.studies), [pinned(items[1].path, items[1].key)]).error is None
+        items[1].path.write_bytes(other)
+        done = Collected(stow(running.studies), items)
+        assert done.error is None
+        wanted = [(ReceiptState.PRESENT, True), (ReceiptState.REFUSED, False), *[(ReceiptState.STORED, True)] * 4]
+        found = [done.last[item.key.sop_instance_uid] for item in items]
+        assert [(receipt.state, receipt.verified) for receipt in found] == wanted

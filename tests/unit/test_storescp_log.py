@@ -1,0 +1,101 @@
+"""What storescp says, told by object: which it was, who sent it, what it did not like, why it did not take it."""
+
+import logging
+
+import pytest
+
+from pipeline import dcmtk
+from pipeline.dcmtk.storescp_log import MOST_COMPLAINTS, StoreRequest, StorescpLog
+from pipeline.receiving.output import Output
+
+ASSOCIATION = """I: Association Received
+D: Parameters:
+D: Calling Application Name:    CT1
+D: Called Application Name:     STORESTOW
+I: Association Acknowledged (Max Send PDV: 16372)"""
+PATH = "/spool/incoming/r/S_1.2.3/CT.X.1.2.276.4"
+
+
+def one(instance: str, *after: str) -> str:
+    begin = f"I: Received Store Request\nD: Message ID : 1\nD: Affected SOP Instance UID     : {instance}"
+    return "\n".join((begin, *after))
+
+
+def heard(*parts: str) -> list[StoreRequest]:
+    log = StorescpLog()
+    lines = "\n".join(parts).splitlines()
+    return [request for line in lines if (request := log.hear(line))] + [r for r in [log.end()] if r]
+
+
+def test_what_is_said_between_two_requests_is_about_the_first():
+    first, second = heard(
+        ASSOCIATION,
+        one("1.1", "W: DcmItem: Element (0008,0070) found twice in one data set or item, ignoring second entry"),
+        f"I: storing DICOM file: {PATH}1",
+        one("1.2", f"I: storing DICOM file: {PATH}2", "I: Association Release"),
+    )
+    assert first == StoreRequest(
+        "CT1",
+        "1.1",
+        f"{PATH}1",
+        ["DcmItem: Element (0008,0070) found twice in one data set or item, ignoring second entry"],
+    )
+    assert second == StoreRequest("CT1", "1.2", f"{PATH}2")
+    assert second.study_instance_uid == "1.2.3"
+
+
+def test_what_is_said_of_the_network_or_by_the_hook_is_about_no_object():
+    (taken,) = heard(
+        one("1.1", f"I: storing DICOM file: {PATH}", "study-complete: refused: 'x'"),
+        "E: DIMSE failure (aborting association): 0006:0201 Peer aborted Association",
+    )
+    assert (taken.failure, taken.complaints) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("line", "failure"),
+    [
+        (f"E: cannot write DICOM file: {PATH}: Pixel representation not found", "Pixel representation not found"),
+        (f"E: cannot write DICOM file: {PATH}: No space left on device", "No space left on device"),
+        ("E: Store SCP Failed: 0006:020d DIMSE Failed to receive message", "Store SCP Failed: 0006:020d"),
+        ("E: element StudyInstanceUID (0020,000d) absent or empty in data set", "element StudyInstanceUID"),
+        ("E: could not create subdirectory for study: /spool/x", "could not create subdirectory for study"),
+    ],
+)
+def test_why_an_object_was_not_taken_is_known(line, failure):
+    (refused,) = heard(one("1.1", f"I: storing DICOM file: {PATH}", line))
+    assert str(refused.failure).startswith(failure)
+
+
+def test_a_reader_that_has_lost_its_way_is_heard_out_within_bounds():
+    (lost,) = heard(one("1.1", *["W: DcmItem: Non-standard VR 'xx'"] * 1000))
+    assert len(lost.complaints) == MOST_COMPLAINTS
+
+
+def test_a_refusal_is_one_event_with_study_instance_and_peer(caplog):
+    caplog.set_level(logging.DEBUG, "storestow")
+    output = Output("r", lambda: "192.0.2.7")
+    said = "\n".join((ASSOCIATION, one("1.1", f"I: storing DICOM file: {PATH}")))
+    output.hear(f"{said}\nE: cannot write DICOM file: {PATH}: Pixel representation not found\n".encode())
+    output.hear(b"I: Association Release\n")
+    assert caplog.messages[-1].startswith(
+        "refused receiver=r peer=192.0.2.7 calling_ae_title=CT1 study=1.2.3 instance=1.1 "
+        'reason="Pixel representation not found; it holds compressed pixels although'
+    )
+    assert "association" in caplog.messages[-1]
+    assert not [message for message in caplog.messages if "I: " in message or "D: " in message]
+
+
+def test_what_storescp_was_receiving_when_it_ended_is_told(caplog):
+    caplog.set_level(logging.DEBUG, "storestow")
+    output = Output("r", lambda: "192.0.2.7")
+    output.hear(f"{ASSOCIATION}\n{one('1.1')}\n".encode())
+    output.hear(b"")
+    (message,) = caplog.messages
+    assert message.startswith("refused receiver=r peer=192.0.2.7 calling_ae_title=CT1 instance=1.1 reason=")
+    assert "storescp ended while it was receiving it" in message
+
+
+def test_the_log_configuration_names_a_file_only_where_there_is_no_standard_error():
+    assert "ConsoleAppender" in dcmtk.log_configuration()
+    assert "appender.out.File = /dev/fd/7\n" in dcmtk.log_configuration("/dev/fd/7")
