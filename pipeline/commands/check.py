@@ -1,6 +1,6 @@
 """`storestow check`: everything that can be wrong before a study arrives, each with its remedy."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.dcmtk import profile, programs
 from pipeline.dcmtk.holes import holes
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD
 from pipeline.errors import Configuration, StorestowError
-from pipeline.ledger import FILE_NAME, Ledger
+from pipeline.ledger import FILE_NAME, Ledger, rerouting
 from pipeline.orders.query import echo
 from pipeline.receiving.door import require_free_port
 from pipeline.receiving.lock import is_receiving, recorded_port
@@ -76,7 +76,7 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[Finding]:
     yield from _pacs(settings, peers=peers)
     yield from _shim(settings)
     if peers:
-        yield from _worker(spool)
+        yield from _worker(spool, [d.name for d in settings.destination])
     for destination in settings.destination if peers else ():
         about = f"destination {destination.name}"
         try:
@@ -138,8 +138,8 @@ def _space(settings: Settings) -> Finding:
     return Finding("free space", "ok" if room is Room.ENOUGH else "note", text)
 
 
-def _worker(spool: Spool) -> Iterator[Finding]:
-    """Yield how the worker stands, where it has been started before."""
+def _worker(spool: Spool, configured: Collection[str]) -> Iterator[Finding]:
+    """Yield how the worker stands, where it was started before, and what waits for what is not `configured`."""
     ledger = Ledger(spool.root / FILE_NAME)
     if not ledger.path.exists():
         yield Finding("worker", "note", "was never started on this spool")
@@ -147,6 +147,8 @@ def _worker(spool: Spool) -> Iterator[Finding]:
     try:
         ledger.require_tables()
         status = worker_status(spool, ledger)
+        with ledger.reading() as look:
+            gone = rerouting.stranded(look, configured)
     except StorestowError as error:
         yield Finding("worker", "note", str(error))
         return
@@ -154,6 +156,10 @@ def _worker(spool: Spool) -> Iterator[Finding]:
         ledger.close()
     level, remedy = _OF_WORKER[status.state]
     yield Finding("worker", level, f"{status}{remedy}")
+    for name, (deliveries, _) in gone.items():
+        words = f"{deliveries} deliveries wait for it, and it is no longer configured: name it again, or say "
+        ways = f"`storestow reroute {name} NEW` or `storestow discard --destination {name} --reason TEXT`"
+        yield Finding(f"destination {name}", "error", words + ways)
 
 
 def _shim(settings: Settings) -> Iterator[Finding]:

@@ -102,7 +102,8 @@ def trace(subject: Subject, as_json: Json = False) -> None:
     from pipeline.commands import pages  # noqa: PLC0415
     from pipeline.commands.trace import trace as look  # noqa: PLC0415
 
-    answer = look(subject, ledger_of(settings_of_site()))
+    settings = settings_of_site()
+    answer = look(subject, ledger_of(settings), [d.name for d in settings.destination])
     if not (answer["studies"] or answer["orders"]):
         raise Usage(f"nothing is known of {subject}")
     print_json(answer) if as_json else pages.show_trace(answer)
@@ -221,6 +222,40 @@ def accept(
         print_json({"deliveries": numbers, "instances": count})
     else:
         print(f"{count} instances are accepted")  # noqa: T201
+
+
+@app.command()
+def reroute(
+    old: Annotated[str, typer.Argument(help="The destination that is gone, as `status` names it.")],
+    new: Annotated[str, typer.Argument(help="A configured destination.")],
+    as_json: Json = False,
+) -> None:
+    """Give what waits for one destination to another, from the originals."""
+    from pipeline.commands.reroute import reroute as give  # noqa: PLC0415
+
+    settings = settings_of_site()
+    numbers = give(settings, ledger_of(settings), old, new)
+    if as_json:
+        print_json({"deliveries": numbers})
+    else:
+        print(f"{len(numbers)} deliveries wait for {new} now")  # noqa: T201
+
+
+@app.command()
+def discard(
+    destination: Annotated[str, typer.Option(help="The destination nothing is to be sent to any more.")],
+    reason: Annotated[str, typer.Option(help="Why, in 3 to 200 characters; it is kept in the ledger.")],
+    as_json: Json = False,
+) -> None:
+    """Give up what waits for a destination; `quarantine discard` is about files that were set aside."""
+    from pipeline.commands.reroute import discard as give_up  # noqa: PLC0415
+
+    settings = settings_of_site()
+    numbers = give_up(settings, ledger_of(settings), destination, reason)
+    if as_json:
+        print_json({"deliveries": numbers})
+    else:
+        print(f"{len(numbers)} deliveries to {destination} are given up")  # noqa: T201
 
 
 @app.command()

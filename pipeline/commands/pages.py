@@ -63,10 +63,19 @@ def _attention(waiting: list[dict[str, Any]]) -> Table:
     table = _table("study", "destination", "state", "since", "next attempt", "reason")
     now = time.time()
     for one in waiting:
-        due = "on retry" if one["held"] or one["state"] == "refused" else _ago(max(0.0, one["due_at"] - now))
+        due = _next_attempt(one, now)
         row = (one["study_instance_uid"], one["destination"], one["state"], _ago(now - one["created_at"]), due)
         table.add_row(*map(_plain, row), _plain(one["reason"]))
     return table
+
+
+def _next_attempt(one: dict[str, Any], now: float) -> str:
+    """Say when a delivery is tried next, or whose turn it is before."""
+    if one["waits_for"] in {"retry", "resume", "configuration", "turn"} and one["next_attempt_at"] is None:
+        return {"turn": "in its turn", "configuration": "never"}.get(one["waits_for"], f"on {one['waits_for']}")
+    if one["waits_for"] == "answer":
+        return "now"
+    return "now" if one["next_attempt_at"] <= now else f"in {_ago(one['next_attempt_at'] - now)}"
 
 
 def _ago(seconds: float | None) -> str:

@@ -4,10 +4,11 @@ import time
 from typing import Any
 
 from pipeline.destinations import Destination
-from pipeline.ledger import Ledger, orders, reports
+from pipeline.ledger import Ledger, orders, reports, rerouting
 from pipeline.receiving.lock import is_receiving
 from pipeline.site.settings import Settings
 from pipeline.site.space import Room, free_bytes, judged
+from pipeline.site.waiting import Wait, waits
 from pipeline.site.worker_state import worker_status
 from pipeline.spool.spool import Spool
 
@@ -17,9 +18,13 @@ def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
     spool = Spool(settings.site.spool)
     with ledger.reading() as look:
         answer: dict[str, Any] = {**reports.counts(look), "orders": orders.by_state(look)}
+        configured = [d.name for d in settings.destination]
         answer["destinations"] = [_destination(look, d) for d in settings.destination]
         answer["not_compared"] = [dict(row._mapping) for row in reports.not_compared(look)]  # noqa: SLF001  # public
-        answer["attention"] = [_attention(row) for row in reports.open_deliveries(look)]
+        gone = rerouting.stranded(look, configured)
+        answer["destinations"] += [_gone(name, *about) for name, about in gone.items()]
+        open_ones = waits(reports.open_deliveries(look), reports.destination_rows(look), configured, time.time())
+        answer["attention"] = [_attention(row, wait) for row, wait in open_ones]
     answer["receivers"] = [
         {
             "name": receiver.name,
@@ -58,16 +63,31 @@ def _destination(look: Any, destination: Destination) -> dict[str, Any]:
     }
 
 
-def _attention(row: Any) -> dict[str, Any]:
-    """Return one delivery that has not arrived: why, and until when it waits (facts/users.md B13)."""
+def _gone(name: str, deliveries: int, oldest: float) -> dict[str, Any]:
+    """Return a destination that something waits for, and that the configuration no longer names."""
+    return {
+        "name": name,
+        "kind": None,
+        "state": "gone",
+        "waiting": deliveries,
+        "oldest_seconds": round(time.time() - oldest, 1),
+        "down_since": None,
+        "reason": f"is no longer configured: name it again, or `storestow reroute {name} NEW`",
+    }
+
+
+def _attention(row: Any, wait: Wait) -> dict[str, Any]:
+    """Return one delivery that has not arrived: why, what it waits for, and until when."""
     return {
         "delivery": row.id,
         "destination": row.destination,
         "study_instance_uid": row.study_instance_uid,
         "state": row.state,
-        "reason": row.reason,
+        "reason": wait.reason,
         "held": row.held,
         "attempts": row.attempts,
         "created_at": row.created_at,
         "due_at": row.due_at,
+        "waits_for": wait.what,
+        "next_attempt_at": wait.until,
     }

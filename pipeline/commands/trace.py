@@ -1,24 +1,33 @@
 """What became of every instance of a study: the shape of `trace --json` (design 9)."""
 
+import time
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
 from pipeline.ledger import Ledger, reports
 from pipeline.model import OrderError
+from pipeline.site.waiting import Wait, waits
 
 
-def trace(subject: str, ledger: Ledger) -> dict[str, Any]:
-    """Return every instance that an accession number, a study UID or an arrival's name names."""
+def trace(subject: str, ledger: Ledger, configured: Collection[str] | None = None) -> dict[str, Any]:
+    """Return every instance that an accession number, a study UID or an arrival's name names.
+
+    `configured` are the names of the destinations there are: what waits for another one waits for a person. None
+    means that every one is configured.
+    """
     with ledger.reading() as look:
         rows = reports.trace(look, subject)
+        open_ones = waits(reports.open_deliveries(look), reports.destination_rows(look), configured, time.time())
+        waiting = {row.id: wait for row, wait in open_ones}
         ordered = [_order(row) for row in reports.orders_of(look, subject)]
     studies: dict[tuple[str | None, str | None], list[dict[str, Any]]] = {}
     for _, group in groupby(rows, key=lambda row: row.id):
         of_one = list(group)
         first = of_one[0]
         instances = studies.setdefault((first.study_instance_uid, first.accession_number), [])
-        instances.append(_instance(first, of_one))
+        instances.append(_instance(first, of_one, waiting))
     return {
         "studies": [
             {"study_instance_uid": study, "accession_number": accession, "instances": instances}
@@ -42,7 +51,7 @@ def _order(row: Any) -> dict[str, Any]:
     }
 
 
-def _instance(row: Any, receipts: list[Any]) -> dict[str, Any]:
+def _instance(row: Any, receipts: list[Any], waiting: Mapping[int, Wait]) -> dict[str, Any]:
     return {
         "sop_instance_uid": row.sop_instance_uid,
         "series_instance_uid": row.series_instance_uid,
@@ -62,23 +71,25 @@ def _instance(row: Any, receipts: list[Any]) -> dict[str, Any]:
         "pixel_sha256": row.pixel_sha256,
         "encoded_length": row.encoded_length,
         "changes": row.changes or [],
-        "deliveries": [_delivery(one) for one in receipts if one.destination is not None],
+        "deliveries": [_delivery(one, waiting.get(one.delivery)) for one in receipts if one.delivery is not None],
     }
 
 
-def _delivery(row: Any) -> dict[str, Any]:
+def _delivery(row: Any, wait: Wait | None) -> dict[str, Any]:
     return {
         "destination": row.destination,
         "order": row.order_id,
         "state": row.receipt_state,
         "code": row.code or None,
-        "message": row.message or row.delivery_reason,
+        "message": row.message or (wait.reason if wait else row.delivery_reason),
         "verified": row.verified,
         "at": moment(row.at),
         "sent_sha256": row.sent_sha256,
         "transfer_syntax": row.receipt_transfer_syntax,
         "delivery_state": row.delivery_state,
         "due_at": moment(row.due_at),
+        "waits_for": wait.what if wait else None,
+        "next_attempt_at": moment(wait.until if wait else None),
     }
 
 

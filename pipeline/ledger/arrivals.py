@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, exists, func, insert, not_, or_, select, update
 
+from pipeline.ledger.rerouting import DECIDED
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ARRIVED, ArrivalState, DeliveryState, InstanceKey, InstanceState
 
@@ -166,6 +167,7 @@ _KEPT_FOR_EVER = or_(
         select(receipt.c.instance).where(
             receipt.c.instance == instance.c.id,
             or_(receipt.c.state.not_in(ARRIVED), not_(receipt.c.verified)),
+            receipt.c.code.not_in(DECIDED),
         )
     ),
 )

@@ -4,13 +4,18 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, String, and_, func, or_, select
+from sqlalchemy import Connection, Row, Select, String, and_, exists, func, not_, or_, select
 
+from pipeline.ledger.rerouting import DECIDED
 from pipeline.ledger.tables import arrival, delivery, destination, instance, order_study, orders, receipt
 from pipeline.model import ArrivalState, DeliveryState, InstanceState, ReceiptState
 
 SET_ASIDE = (InstanceState.QUARANTINED, InstanceState.CONFLICT)
 OPEN = (DeliveryState.WAITING, DeliveryState.SENDING, DeliveryState.DEFERRED)
+
+_HAS_DECIDED = exists(
+    select(receipt.c.delivery).where(receipt.c.delivery == delivery.c.id, receipt.c.code.in_(DECIDED))
+)
 
 
 def counts(look: Connection) -> dict[str, dict[str, int]]:
@@ -40,9 +45,17 @@ def destination_row(look: Connection, name: str) -> Row[Any] | None:
     return look.execute(select(destination).where(destination.c.name == name)).one_or_none()
 
 
+def destination_rows(look: Connection) -> dict[str, Row[Any]]:
+    """Return, by name, what is noted of each destination of which anything ever was."""
+    return {row.name: row for row in look.execute(select(destination))}
+
+
 def open_deliveries(look: Connection) -> list[Row[Any]]:
-    """Return the deliveries that have not arrived, with why, the oldest first; a failed order's has ended."""
-    is_refused = and_(delivery.c.state == DeliveryState.REFUSED, delivery.c.order_id.is_(None))
+    """Return the deliveries that have not arrived, the oldest first; a failed order's has ended.
+
+    So has one of which a person has decided that it is not to arrive.
+    """
+    is_refused = and_(delivery.c.state == DeliveryState.REFUSED, delivery.c.order_id.is_(None), not_(_HAS_DECIDED))
     wanted = select(delivery).where(or_(delivery.c.state.in_(OPEN), is_refused)).order_by(delivery.c.created_at)
     return list(look.execute(wanted))
 
@@ -74,6 +87,7 @@ def trace(look: Connection, subject: str) -> list[Row[Any]]:
     wanted: Select[Any] = (
         select(
             *instance.c,
+            delivery.c.id.label("delivery"),
             delivery.c.destination,
             receipt.c.state.label("receipt_state"),
             receipt.c.code,
@@ -109,8 +123,9 @@ def deliveries_of(look: Connection, subject: str | None, name: str | None, state
     """Return the deliveries in `states` of what `subject` names and to destination `name`; None means any.
 
     Not those of orders: who placed one has been told that it failed, and asks again, or does not want it any more.
+    Not what a person has rerouted or discarded either.
     """
-    is_one = and_(delivery.c.state.in_(states), delivery.c.order_id.is_(None))
+    is_one = and_(delivery.c.state.in_(states), delivery.c.order_id.is_(None), not_(_HAS_DECIDED))
     wanted = select(delivery.c.id).where(is_one).distinct().order_by(delivery.c.id)
     if name is not None:
         wanted = wanted.where(delivery.c.destination == name)

@@ -161,6 +161,7 @@ destination = Table(
     Column("name", String, primary_key=True),
     Column("paused", Boolean, nullable=False, default=False),
     Column("down_since", Float),
+    Column("try_at", Float),  # while it is down: when one delivery tries whether it answers again
     Column("reason", Text),
 )
 

@@ -4,8 +4,7 @@ A file is made of all of it or not at all: one of some instances would be taken 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.destinations import Destination
@@ -48,12 +47,12 @@ def burden_of(row: Any, destination: Destination, site: Site) -> Burden:
     waiting, beside = _wanted(row, destination, site)
     _require_all(beside)
     found = Burden(numbers={item.key: identity for identity, item in waiting}, beside=beside)
-    wanted = [(identity, item, row.receiver) for identity, item in waiting]
-    wanted += [(one.identity, one.item, one.receiver) for one in beside.values()]
-    for identity, item, receiver in wanted:
-        file = pinned(identity, item, receiver, destination, site)
-        if isinstance(file, Path):
-            found.items.append(replace(item, path=file))
+    wanted = [(identity, item, row.receiver, row.id) for identity, item in waiting]
+    wanted += [(one.identity, one.item, one.receiver, one.delivery) for one in beside.values()]
+    for identity, item, receiver, delivery in wanted:
+        file = pinned(identity, item, receiver, destination, site, delivery)
+        if isinstance(file, Item):
+            found.items.append(file)
         elif destination.makes_file:
             raise _nothing_made(file)
         else:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from pipeline.destinations import Destination
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm, bug, emit
-from pipeline.ledger import LedgerDamaged, arrivals, deliveries, orders
+from pipeline.ledger import LedgerDamaged, arrivals, deliveries, orders, rerouting
 from pipeline.ledger.arrivals import Waiting
 from pipeline.line import admission, custody, line
 from pipeline.line.breaker import Breaker
@@ -69,6 +69,7 @@ class Worker:
         self._intake_of_orders = ThreadPoolExecutor(1, thread_name_prefix="intake-of-orders")
         self._upkeep = ThreadPoolExecutor(1, thread_name_prefix="upkeep")
         self._heartbeat = Heartbeat(site.ledger)
+        self._stranded: set[str] = set()
         self._desk = Desk(site, self)
 
     def stop(self) -> None:
@@ -177,6 +178,16 @@ class Worker:
         for destination in self._site.settings.destination:
             if destination.name not in paused:
                 self._feed(destination, now)
+        self._say_what_is_stranded()
+
+    def _say_what_is_stranded(self) -> None:
+        """Say once, of each destination, that something waits for it and no configuration names it any more."""
+        with self._site.ledger.reading() as look:
+            found = rerouting.stranded(look, list(self._slots))
+        for name in found.keys() - self._stranded:
+            remedy = f"name it again in site.toml, or say storestow reroute {name} NEW"
+            alarm(Event.STRANDED, destination=name, deliveries=found[name][0], remedy=remedy)
+        self._stranded = set(found)
 
     def _take_back(self, now: float) -> None:
         """Make deliveries due again that say `sending` although nobody has them in hand: a bug ended theirs."""
@@ -219,7 +230,7 @@ class Worker:
         if breaker.failed(time.time(), retry_after):
             alarm(Event.PEER_DOWN, destination=destination.name, reason=error)
         with site.ledger.transaction() as change:
-            _note(change, destination.name, breaker.down_since, str(error))
+            _note(change, destination.name, breaker.down_since, str(error), breaker.try_at)
 
     def _came_back(self, destination: Destination, site: Site) -> None:
         emit(Event.PEER_UP, destination=destination.name)
@@ -311,7 +322,9 @@ class Worker:
             bug(what, error)
 
 
-def _note(change: Connection, name: str, down_since: float | None, reason: str | None) -> None:
+def _note(
+    change: Connection, name: str, down_since: float | None, reason: str | None, try_at: float | None = None
+) -> None:
     """Note how a destination answers; one that was paused meanwhile keeps the reason that was given for it."""
     values = {} if name in deliveries.paused(change) else {"reason": reason}
-    deliveries.set_destination(change, name, down_since=down_since, **values)
+    deliveries.set_destination(change, name, down_since=down_since, try_at=try_at, **values)

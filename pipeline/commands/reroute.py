@@ -1,0 +1,62 @@
+"""`storestow reroute` and `storestow discard`: decide about what waits for a destination that is gone."""
+
+import time
+
+from pipeline.errors import Usage
+from pipeline.events import Event, emit
+from pipeline.ledger import Ledger, arrivals, rerouting
+from pipeline.ledger.rerouting import GIVEN_UP, REROUTED
+from pipeline.line.custody import renew_account
+from pipeline.site.settings import Settings
+from pipeline.spool.spool import Spool
+from pipeline.waypoints import reached
+
+SHORTEST, LONGEST = 3, 200  # characters of a reason
+
+
+def reroute(settings: Settings, ledger: Ledger, old: str, new: str) -> list[int]:
+    """Give what waits for the destination `old` to the destination `new`, from the originals.
+
+    Returns the new deliveries. What `old` has got already is not sent again, but where `new` makes files: it gets
+    all of it. Raises Usage where nothing waits for `old`, Configuration where `new` is not configured.
+    """
+    target, now = settings.destination_named(new), time.time()
+    if old == new:
+        raise Usage("old and new are the same destination")
+    opened = []
+    with ledger.transaction() as change:
+        rows = rerouting.open_to(change, old)
+        for row in rows:
+            whole = target.makes_file
+            number = rerouting.open_again(change, row, new, target.encode, whole=whole, now=now)
+            opened += [number] if number is not None else []
+        rerouting.close(change, [row.id for row in rows], REROUTED, f"rerouted to {new}", now)
+        reached("rerouting")
+    if not rows:
+        raise Usage(f"nothing waits for the destination {old}")
+    for row in rows:
+        emit(Event.REROUTED, delivery=row.id, study=row.study_instance_uid, destination=new)
+    return opened
+
+
+def discard(settings: Settings, ledger: Ledger, destination: str, reason: str) -> list[int]:
+    """Give up what waits for `destination`; the originals stay for their time, and no longer.
+
+    Returns the deliveries. Raises Usage where the reason has not 3 to 200 characters, or nothing waits for it.
+    """
+    said, now = " ".join(reason.split()), time.time()
+    if not SHORTEST <= len(said) <= LONGEST:
+        raise Usage(f"--reason needs {SHORTEST} to {LONGEST} characters: why nobody needs this any more")
+    with ledger.transaction() as change:
+        rows = rerouting.open_to(change, destination)
+        rerouting.close(change, [row.id for row in rows], GIVEN_UP, f"discarded by a person: {said}", now)
+        reached("giving-up")
+    if not rows:
+        raise Usage(f"nothing waits for the destination {destination}")
+    for row in rows:
+        with ledger.reading() as look:
+            settled = arrivals.settled_of(look, row.id)
+        for name in settled:
+            renew_account(name, Spool(settings.site.spool), ledger)
+        emit(Event.DISCARDED, delivery=row.id, destination=destination)
+    return [row.id for row in rows]

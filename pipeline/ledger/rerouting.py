@@ -1,0 +1,90 @@
+"""Deliveries to a destination that is no longer configured: given to another one, or given up by a person."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from pipeline.ledger.deliveries import needs_an_answer
+from pipeline.ledger.tables import delivery, instance, receipt
+from pipeline.model import DeliveryState, ReceiptState
+
+REROUTED, GIVEN_UP = "rerouted", "discarded"  # codes of receipts
+DECIDED = (REROUTED, GIVEN_UP)  # a person has decided: they keep no original, and `retry` leaves them alone
+OPEN = (DeliveryState.WAITING, DeliveryState.DEFERRED)
+
+
+def stranded(look: Connection, configured: Collection[str]) -> dict[str, tuple[int, float]]:
+    """Return, by name, how many open deliveries go to destinations not `configured`, and when the oldest began."""
+    wanted = (
+        select(delivery.c.destination, func.count(), func.min(delivery.c.created_at))
+        .where(delivery.c.state.in_((*OPEN, DeliveryState.SENDING)), delivery.c.destination.not_in(configured))
+        .group_by(delivery.c.destination)
+        .order_by(delivery.c.destination)
+    )
+    return {row[0]: (row[1], row[2]) for row in look.execute(wanted)}
+
+
+def open_to(look: Connection, destination: str) -> list[Any]:
+    """Return the deliveries to `destination` that wait and are of no order: who ordered asks again."""
+    wanted = select(delivery).where(
+        delivery.c.destination == destination, delivery.c.state.in_(OPEN), delivery.c.order_id.is_(None)
+    )
+    return list(look.execute(wanted.order_by(delivery.c.id)))
+
+
+def close(change: Connection, numbers: Sequence[int], code: str, reason: str, now: float) -> None:
+    """End deliveries as refused, each instance without an answer with `code` and `reason`."""
+    for number in numbers:
+        values = {"state": DeliveryState.REFUSED, "reason": reason, "finished_at": now}
+        change.execute(update(delivery).where(delivery.c.id == number).values(**values))
+        change.execute(
+            update(receipt)
+            .where(receipt.c.delivery == number, needs_an_answer())
+            .values(state=ReceiptState.REFUSED, code=code, message=reason, at=now)
+        )
+
+
+def open_again(  # noqa: PLR0913  # each by its name
+    change: Connection, row: Any, destination: str, encoding: str, *, whole: bool, now: float
+) -> int | None:
+    """Open a delivery to `destination` of what the delivery `row` had still to bring, or of the `whole` of it.
+
+    Returns its number, None where nothing is left to bring. Its files are not made yet: each is pinned when it is
+    made, before the first attempt.
+    """
+    wanted = (
+        select(instance.c.id, instance.c.size, instance.c.transfer_syntax_received)
+        .join(receipt, receipt.c.instance == instance.c.id)
+        .where(receipt.c.delivery == row.id)
+        .order_by(instance.c.id)
+    )
+    if not whole:
+        wanted = wanted.where(needs_an_answer())
+    instances = list(change.execute(wanted))
+    if not instances:
+        return None
+    values = {
+        "destination": destination,
+        "receiver": row.receiver,
+        "study_instance_uid": row.study_instance_uid,
+        "state": DeliveryState.WAITING,
+        "created_at": now,
+        "due_at": now,
+    }
+    made = change.execute(insert(delivery).values(**values)).inserted_primary_key
+    assert made is not None
+    number: int = made[0]
+    pins = {"delivery": number, "state": ReceiptState.PENDING, "path": "", "sha256": "", "encoding": encoding}
+    rows = [
+        {**pins, "instance": one.id, "size": one.size, "transfer_syntax_uid": one.transfer_syntax_received}
+        for one in instances
+    ]
+    change.execute(insert(receipt), rows)
+    return number
+
+
+def pin(change: Connection, number: int, identity: int, pinned: dict[str, Any]) -> None:
+    """Write down which file of an instance a delivery will send; one that was pinned stays as it was."""
+    is_unpinned = (receipt.c.delivery == number) & (receipt.c.instance == identity) & (receipt.c.sha256 == "")
+    change.execute(update(receipt).where(is_unpinned).values(**pinned))
