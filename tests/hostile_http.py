@@ -238,7 +238,7 @@ def parameters(content: bytes, _: Path) -> None:
             continue
         assert 1 <= len(wish.accessions) <= settings.shim.max_accessions
         for one in wish.accessions:
-            assert re.fullmatch(r"[\x21-\x7e]([\x20-\x7e]{0,14}[\x21-\x7e])?", one)
+            assert re.fullmatch(r"[\x21-\x7e]([\x20-\x7e]{0,62}[\x21-\x7e])?", one)
             assert not set(one) & set("*?\\,")
         assert all(re.fullmatch(r"[A-Z0-9_ ]{1,16}", one) for one in wish.modalities)
         assert wish.destination in {"disc", "publisher", "archive", "other"}

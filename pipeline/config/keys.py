@@ -10,6 +10,9 @@ from pipeline.config.units import parse_duration
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 HOST = re.compile(r"[A-Za-z0-9.:_][A-Za-z0-9.:_-]{0,252}")
+HOST_AS_SAID = re.compile(  # name and port, as they stand in an address (RFC 3986, 3.2.2)
+    r"([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
+)
 AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")  # PS3.5 6.2, AE
 
 
@@ -37,10 +40,17 @@ def _host(text: str) -> str:
     return text
 
 
+def _host_as_said(text: str) -> str:
+    if not HOST_AS_SAID.fullmatch(text):
+        raise ValueError("write a host as it stands in an address: his.example.org, 10.0.0.5:8090 or [fd00::5]")
+    return text
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Uid = Annotated[str, AfterValidator(_uid)]
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Host = Annotated[str, AfterValidator(_host)]  # it stands in the command lines of other programs
+HostAsSaid = Annotated[str, AfterValidator(_host_as_said)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 

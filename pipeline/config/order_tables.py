@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.keys import AETitle, Duration, Host, Name, Port, Table
+from pipeline.config.keys import AETitle, Duration, Host, HostAsSaid, Name, Port, Table
 from pipeline.config.paths import AbsolutePath
 from pipeline.dicom.accession import LONGEST, LONGEST_OF_THE_STANDARD
 
@@ -43,6 +43,7 @@ class ShimTable(Table):
     same_link: Duration = timedelta(minutes=10)
     max_accessions: Annotated[int, Field(ge=1, le=1000)] = 20
     allowed_origins: tuple[str, ...] = ()
+    hosts: tuple[HostAsSaid, ...] = ()  # the names we are asked by; empty: Host is not looked at
 
     @property
     def destinations(self) -> dict[str, tuple[str, ...]]:

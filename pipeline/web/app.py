@@ -18,6 +18,7 @@ from pipeline.web.drawing import Drawing, asset
 from pipeline.web.front import Front, Guard
 from pipeline.web.links import LINKS
 from pipeline.web.openapi import description
+from pipeline.web.our_hosts import OurHosts
 from pipeline.web.refusal import CLIENT_HAS_GONE, NOT_FOUND, TOO_LONG, WRONG_METHOD, Kind, Refusal, kind_of
 from pipeline.web.site import ShimSite, site_of
 from pipeline.web.speech import json, refused
@@ -31,6 +32,7 @@ def application(site: ShimSite) -> ASGIApp:
     app = Starlette(
         routes=routes(),
         middleware=[
+            Middleware(OurHosts, hosts=site.settings.shim.hosts),
             _cross_origin(site.settings.shim.allowed_origins),
             Middleware(Drawing),
             Middleware(Guard, site=site),

@@ -6,6 +6,7 @@ from typing import Literal
 from pipeline.errors import Configuration
 from pipeline.site.settings import Settings
 from pipeline.web.keyring import VARIABLE
+from pipeline.web.our_hosts import proposed
 from pipeline.web.serve import is_loopback, require_key_or_loopback
 from pipeline.web.site import opened
 from pipeline.web.wish import misfit
@@ -29,6 +30,14 @@ def looked_at(settings: Settings) -> Iterator[tuple[Literal["ok", "note", "error
         yield "note", f"no key ({VARIABLE}, api_key): every user and program of this machine may have every study"
     elif len(key) < SHORTEST_KEY:
         yield "note", f"the key has {len(key)} characters; one of {SHORTEST_KEY} or more cannot be guessed"
+    if not shim.hosts:
+        yield (
+            "note",
+            (
+                "hosts is not set: a page of any site can have its name point here and read what it asks for (DNS "
+                f"rebinding); list the names users and programs write: {proposed(shim)}"
+            ),
+        )
     if settings.pacs is None:
         yield "note", "there is no [pacs]: every link answers 501"
     unset = [name for name, named in shim.destinations.items() if not named]

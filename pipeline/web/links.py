@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -15,8 +16,9 @@ from pipeline.web.answers import refusal_of, sent_body, served
 from pipeline.web.attachment import name_of
 from pipeline.web.conditions import has_it, names_it
 from pipeline.web.desk import ask
+from pipeline.web.embedded import is_embedded
 from pipeline.web.negotiation import wants_page
-from pipeline.web.refusal import CHANGED, CLIENT_HAS_GONE, PREFETCH, RESULT_GONE, Refusal
+from pipeline.web.refusal import CHANGED, CLIENT_HAS_GONE, NOT_FROM_PAGE, PREFETCH, RESULT_GONE, Refusal
 from pipeline.web.site import ShimSite, site_of
 from pipeline.web.speech import json, request_id_of
 from pipeline.web.transfer import OpenResult, Transfer, wanted_part
@@ -53,11 +55,15 @@ async def _answer(request: Request, verb: Verb) -> Response | ASGIApp:
         return await _without_an_order(request, wish, site)
     if is_prefetch(request.headers):
         raise Refusal(PREFETCH, "a link that orders something is followed by people, not ahead of them")
+    if is_embedded(request.headers, site.settings.shim.allowed_origins):
+        raise Refusal(NOT_FROM_PAGE, "a page asks for this by itself; whoever follows the link gets it")
+    if is_page := wants_page(request):  # there, once more is a button, which no reload presses
+        wish = replace(wish, again=False)
     if verb.asks_patients:
         await ask(site.people.require_one, wish.accessions)
     placed = await ask(site.desk.place, wish, for_the_rest=wants_rest(request.headers))
     request.state.order = placed.order_id
-    if wants_page(request):  # at an address whose reload orders nothing
+    if is_page:  # at an address whose reload orders nothing
         now = await ask(site.desk.stands, placed, wish)
         return RedirectResponse(under_link(now).page + ("&before=1" if now.already_sent else ""), 303)
     view = await site.desk.ended(placed, wish, request.is_disconnected)

@@ -10,6 +10,7 @@ from pipeline.web.refusal import Kind, Refusal
 
 ALWAYS = {  # of every answer
     "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }

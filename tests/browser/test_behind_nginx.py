@@ -11,6 +11,7 @@ from pipeline.web import people
 
 pytestmark = pytest.mark.programs
 
+HOSTS = ["his.example.org", "127.0.0.1"]
 DONE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "sent": 812}
 FORMS = ["", "/pacs"]
 
@@ -19,7 +20,7 @@ FORMS = ["", "/pacs"]
 def front(tmp_path_factory):
     """A browser, nginx, and a shim behind it."""
     folder = tmp_path_factory.mktemp("front")
-    with pytest.MonkeyPatch.context() as patch, running_shim(folder, patch) as shim:
+    with pytest.MonkeyPatch.context() as patch, running_shim(folder, patch, shim={"hosts": HOSTS}) as shim:
         patch.setattr(people.People, "name_of", lambda *_: "DOE^JANE")
         with (
             nginx(folder / "nginx", shim_port=int(shim.url.rpartition(":")[2]), key=KEY) as url,

@@ -17,6 +17,7 @@ from pipeline.web import people
 pytestmark = pytest.mark.programs
 
 PRINT = "/send_rimage_multiple.php?accession_number=A1"
+HOSTS = ["his.example.org", "127.0.0.1"]
 DONE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "sent": 812}
 
 
@@ -24,7 +25,7 @@ DONE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 8
 def front(tmp_path_factory):
     """A shim, and nginx in front of it."""
     folder = tmp_path_factory.mktemp("front")
-    with pytest.MonkeyPatch.context() as patch, running_shim(folder, patch) as shim:
+    with pytest.MonkeyPatch.context() as patch, running_shim(folder, patch, shim={"hosts": HOSTS}) as shim:
         patch.setattr(people.People, "name_of", lambda *_: "DOE^JANE")
         with nginx(folder / "nginx", shim_port=int(shim.url.rpartition(":")[2]), key=KEY) as url:
             yield shim, url
