@@ -31,6 +31,7 @@ class Event(StrEnum):
     ENCODED = "encoded"
     FLUSHED = "flushed"
     HELD = "held"
+    IDENTITY_DIFFERS = "identity-differs"
     LEFT_OUT = "left-out"
     LEDGER_MIGRATED = "ledger-migrated"
     LEDGER_REBUILT = "ledger-rebuilt"

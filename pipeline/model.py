@@ -95,6 +95,8 @@ class OrderError(StrEnum):
 
     NO_DATA = "no-data"
     MORE_THAN_ONE_PATIENT = "more-than-one-patient"
+    PATIENT_UNKNOWN = "patient-unknown"
+    PATIENTS_UNAVAILABLE = "patients-unavailable"
     PACS_UNREACHABLE = "pacs-unreachable"
     RECEIVER_NOT_READY = "receiver-not-ready"
     MOVE_INCOMPLETE = "move-incomplete"
@@ -115,6 +117,8 @@ class OrderError(StrEnum):
 _ERROR_WORDS = {
     OrderError.NO_DATA: "no DICOM data for accession_number",
     OrderError.MORE_THAN_ONE_PATIENT: "more than one patient",
+    OrderError.PATIENT_UNKNOWN: "accession_number not found",
+    OrderError.PATIENTS_UNAVAILABLE: "patient API unavailable",
     OrderError.PACS_UNREACHABLE: "PACS unreachable",
     OrderError.RECEIVER_NOT_READY: "receiver not ready",
     OrderError.MOVE_INCOMPLETE: "PACS move incomplete",

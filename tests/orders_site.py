@@ -92,6 +92,7 @@ def orders_site(
     pacs: Mapping[str, Any] | None = None,
     receiver: Mapping[str, Any] | None = None,
     site: Mapping[str, Any] | None = None,
+    patients: Mapping[str, Any] | None = None,
 ) -> Iterator[OrdersSite]:
     """Run a site whose receiver of orders listens on `port`, where the archive sends to."""
     shelf = folder / "shelf"
@@ -109,6 +110,8 @@ def orders_site(
     tables = [toml_table("[pacs]", archive.table(**(pacs or {})))]
     if shim is not None:
         tables.append(toml_table("[shim]", {"port": free_port(), **shim}))
+    if patients is not None:
+        tables.append(toml_table("[patients]", patients))
     with running_site(
         folder,
         receivers=[ours, *receivers],

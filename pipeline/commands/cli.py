@@ -117,6 +117,13 @@ def retrieve(  # noqa: PLR0913, PLR0917  # each is an option of the command
     missing: Annotated[bool, typer.Option(help="Go on although the PACS does not know one of several.")] = False,
     incomplete: Annotated[bool, typer.Option(help="Deliver although not everything came.")] = False,
     again: Annotated[bool, typer.Option(help="Although the same was done a moment ago.")] = False,
+    allow_identity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REASON",
+            help="Go on although the PACS names another patient than its images, or the HIS does. Say why.",
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait for the end.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -127,8 +134,17 @@ def retrieve(  # noqa: PLR0913, PLR0917  # each is an option of the command
     ledger = ledger_of(settings)
     if wait:
         _require_worker(settings, ledger)
-    allowed = {"missing": missing, "incomplete": incomplete, "again": again}
-    placed = order.place(ledger, settings, accessions, to, modalities=modality, **allowed)
+    placed = order.place(
+        ledger,
+        settings,
+        accessions,
+        to,
+        modalities=modality,
+        missing=missing,
+        incomplete=incomplete,
+        again=again,
+        allow_identity=allow_identity,
+    )
     _follow(settings, ledger, placed, wait=wait, as_json=as_json)
 
 
@@ -143,6 +159,9 @@ def send(  # noqa: PLR0913, PLR0917  # each is an option of the command
     again: Annotated[
         bool, typer.Option(help="Although the destination has these UIDs, or other bytes of them.")
     ] = False,
+    several_patients: Annotated[
+        bool, typer.Option("--several-patients", help="Although they are of more than one patient.")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Wait for the end.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -153,7 +172,8 @@ def send(  # noqa: PLR0913, PLR0917  # each is an option of the command
     ledger = ledger_of(settings)
     if wait:
         _require_worker(settings, ledger)
-    placed = order(ledger, settings, paths, to, receiver=as_receiver, again=again)
+    how = {"again": again, "several_patients": several_patients}
+    placed = order(ledger, settings, paths, to, receiver=as_receiver, **how)
     _follow(settings, ledger, placed, wait=wait, as_json=as_json)
 
 

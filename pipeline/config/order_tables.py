@@ -9,6 +9,12 @@ from pipeline.config.keys import AETitle, Duration, Host, HostAsSaid, Name, Port
 from pipeline.config.paths import AbsolutePath
 from pipeline.dicom.accession import LONGEST, LONGEST_OF_THE_STANDARD
 
+TITLES = (  # before and behind names, in the languages of the pages
+    *("DR", "DRA", "PROF", "MR", "MRS", "MS", "MISS"),
+    *("SR", "SRA", "SRTA", "DOÑA"),
+    *("TN", "NY", "SDR", "SDRI"),
+)
+
 
 class PacsTable(Table):
     """[pacs]: the archive that is asked by accession number; `receiver` is where it sends to."""
@@ -24,6 +30,7 @@ class PacsTable(Table):
     )
     connect_timeout: Duration = timedelta(seconds=10)
     answer_timeout: Duration = timedelta(seconds=60)  # for each answer to a query
+    identity: Literal["strict", "patient-id"] = "strict"  # what of the images must agree with the PACS's answers
     accession_number_length: Annotated[int, Field(ge=LONGEST_OF_THE_STANDARD, le=LONGEST)] = LONGEST
 
 
@@ -77,6 +84,10 @@ class PatientsTable(Table):
     key_file: AbsolutePath | None = None
     key_header: Literal["Authorization", "X-API-Key"] = "Authorization"  # Authorization: Bearer <key>
     query: tuple[PatientQueryTable, ...] = ()
+    patient_id: Literal["same", "other"] = (
+        "same"  # "other": medrec_id is no Patient ID, and the name alone decides
+    )
+    titles: tuple[str, ...] = TITLES  # words of a name that count as not written, in any case
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:

@@ -186,6 +186,11 @@ orders = Table(
     Column("sent_before", Integer, nullable=False, default=0),  # by an earlier order, so not sent again
     Column("receiver", String),  # of `send`: as which receiver's the files are treated, null: as they are
     Column("files", Integer, nullable=False, default=0),  # of `send`
+    Column("several_patients", Boolean, nullable=False, default=False),  # of `send`: a person allowed them
+    Column(
+        "identity", JSON(none_as_null=True)
+    ),  # what its sources said of the patient, without values: orders.identity
+    Column("identity_allowed", Text),  # why a person let a difference between sources through
     Column("created_at", Float, nullable=False),
     Column("last_progress_at", Float, nullable=False),
     Column("ended_at", Float),

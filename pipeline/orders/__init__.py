@@ -10,19 +10,23 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Connection
 
 from pipeline.dicom.accession import AccessionNumber, distinct
-from pipeline.errors import Configuration, Transient
+from pipeline.errors import Configuration, Transient, Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, order_counts, sharing
 from pipeline.ledger import orders as rows
 from pipeline.ledger.order_counts import Counts
 from pipeline.model import OrderError, OrderStage, OrderState
+from pipeline.orders.identity import Difference, Findings
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 from pipeline.waypoints import reached
+
+SHORTEST_REASON, LONGEST_REASON = 3, 200  # characters
 
 
 class TooManyOrders(Transient):
@@ -87,6 +91,9 @@ class OrderView:
     `place_in_queue` is how many retrievals go before the first of this order that waits.
     `already_sent`: it was done before this asker came. `result` is there while its file is kept; `left_out` is
     what it does not hold although it was received, and `sent` counts these too.
+    `differing` and `noted` say, without values, in which patient attributes the sources contradict each other, and
+    in which they only differ; `identity_allowed`: a person let the former through. `accession_differs` counts
+    images that bear another accession number. `his` says whether the HIS was asked, None where there is none.
     """
 
     id: int
@@ -118,6 +125,11 @@ class OrderView:
     ended_at: float | None
     already_sent: bool
     left_out: tuple[NotThere, ...] = ()
+    differing: tuple[Difference, ...] = ()
+    noted: tuple[Difference, ...] = ()
+    accession_differs: int = 0
+    his: str | None = None
+    identity_allowed: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the view as JSON knows it."""
@@ -137,19 +149,22 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     missing_allowed: bool = False,
     incomplete_allowed: bool = False,
     again: bool = False,
+    allow_identity: str | None = None,
     crowd: Crowd | None = None,
     now: float | None = None,
 ) -> Placed:
     """Return the order that serves this wish: one that is open, or done within `same_link`, else a new one.
 
     The wish is verb, accession numbers, modalities, destination and container; who shares an order shares what
-    its first asker allowed. `again` takes no done order, only an open one. Failed and partial orders are never
+    its first asker allowed. `again` takes no done order, only an open one. `allow_identity` is why a person lets a
+    difference between sources through: such an order is shared with nobody. Failed and partial orders are never
     shared after their end. Raises InvalidAccession, Configuration where [pacs] or the destination is missing, and
     TooManyOrders where a new one would be more than `crowd` allows.
     """
     if settings.pacs is None:
         raise Configuration("nothing can be retrieved: the configuration has no [pacs]")
     settings.destination_named(destination)
+    reason = None if allow_identity is None else parse_reason(allow_identity)
     wanted = distinct(
         accessions,
         at_most=settings.shim.max_accessions,
@@ -157,14 +172,16 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     )
     wish = _wish(verb, wanted, destination, modalities, container)
     now = time.time() if now is None else now
+    key = _key(wish if reason is None else {**wish, "let through": str(uuid4())})
     since = None if again else now - settings.shim.same_link.total_seconds()
     with ledger.transaction() as change:
-        known = rows.shared(change, _key(wish), since)
+        known = rows.shared(change, key, since)
         if known is None and crowd and sharing.count_open(change, crowd.verbs) >= crowd.at_most:
             raise TooManyOrders(f"{crowd.at_most} orders are open, as many as may be at once")
         number = known or rows.enter(
             change,
-            key=_key(wish),
+            key=key,
+            identity_allowed=reason,
             missing_allowed=missing_allowed,
             incomplete_allowed=incomplete_allowed,
             again=again,
@@ -173,7 +190,9 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
         )
         reached("order-placing")
     if known is None:
-        emit(Event.ORDERED, order=number, verb=verb, accessions=len(wanted), destination=destination)
+        allowed = None if reason is None else "allowed"
+        about = {"verb": verb, "accessions": len(wanted), "destination": destination, "identity": allowed}
+        emit(Event.ORDERED, order=number, **about)
         Spool(settings.site.spool).knock()
     return Placed(number, known is None)
 
@@ -204,6 +223,12 @@ def _wish(
         "destination": destination,
         "container": container,
     }
+def parse_reason(text: str) -> str:
+    """Return why a person lets a difference of identity through; raises Usage where that is not in words."""
+    plain = " ".join(text.split())
+    if not SHORTEST_REASON <= len(plain) <= LONGEST_REASON or not plain.isprintable():
+        raise Usage(f"the reason must be {SHORTEST_REASON} to {LONGEST_REASON} printable characters")
+    return plain
 
 
 def _key(wish: dict[str, Any]) -> str:
@@ -218,6 +243,7 @@ def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView |
     counts = order_counts.counts(look, row)
     kind = OrderError(row.error_kind) if row.error_kind else None
     state = OrderState(row.state)
+    findings = Findings.read(row.identity)
     return OrderView(
         id=row.id,
         verb=row.verb,
@@ -258,6 +284,11 @@ def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView |
         ended_at=row.ended_at,
         already_sent=state == OrderState.DONE and not is_new,
         left_out=tuple(NotThere(reason, count) for reason, count in counts.left_out),
+        differing=findings.differing,
+        noted=findings.noted,
+        accession_differs=(row.identity or {}).get("accession_differs", 0),
+        his=(row.identity or {}).get("his"),
+        identity_allowed=row.identity_allowed is not None,
     )
 
 

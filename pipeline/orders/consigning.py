@@ -5,7 +5,6 @@ answer a query for one patient and send another's images, and no disc or print o
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,21 +12,18 @@ from typing import Any
 from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
-from pipeline.dicom.patient import Patient
-from pipeline.dicom.same_patient import judge
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm
 from pipeline.ledger import arrivals, deliveries, orders, retrievals, sharing
 from pipeline.line.line import outcome_of, pin_of, task_of
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
+from pipeline.orders import prove
 from pipeline.orders.ending import end, end_within, say
 from pipeline.orders.identified import Identified, prepare_identified
 from pipeline.orders.retrieval import of_wish
 from pipeline.orders.weighing import lacking
 from pipeline.site.site import Site
 from pipeline.waypoints import reached
-
-SEVERAL = "what was received names more than one patient; nothing was sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +59,8 @@ def consign(number: int, site: Site) -> None:
         end(number, OrderState.FAILED, site, OrderError.RELAY_FAILED, _other_content(load))
         return
     ready = _prepared(load, destination, site)
-    is_one_patients = order.verb != SEND_VERB or destination.makes_file
-    if not _are_of_one_patient(load, ready, site, of_each_study=not is_one_patients):
-        end(number, OrderState.FAILED, site, OrderError.MORE_THAN_ONE_PATIENT, SEVERAL)
+    came = [(row, one.patient) for row in load.rows if isinstance(one := ready[row.id], Identified)]
+    if not prove.before_delivery(order, came, site, makes_file=destination.makes_file):
         return
     reached("order-prepared")
     _write_down(order, load, ready, destination, site)
@@ -180,19 +175,6 @@ def _prepared(load: Load, destination: Destination, site: Site) -> dict[int, Ide
             alarm(Event.QUARANTINED, study=task.key.study_instance_uid, instance=uid, reason=answer)
         ready[task.instance] = answer
     return ready
-
-
-def _are_of_one_patient(
-    load: Load, ready: Mapping[int, Identified | Exception], site: Site, *, of_each_study: bool
-) -> bool:
-    """Tell whether everything, or at least everything `of_each_study`, may be one patient's."""
-    studies: dict[str, list[tuple[str, Patient]]] = defaultdict(list)
-    for row in load.rows:
-        if isinstance(answer := ready[row.id], Identified):
-            group = row.study_instance_uid if of_each_study else ""
-            studies[group].append((row.study_instance_uid, answer.patient))
-    placeholders = site.settings.site.placeholder_ids
-    return all(judge(said, placeholders).is_one for said in studies.values())
 
 
 def _pin(

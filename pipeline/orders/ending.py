@@ -5,9 +5,10 @@ import time
 
 from sqlalchemy import Connection
 
-from pipeline.events import Event, emit
+from pipeline.events import Event, alarm, emit
 from pipeline.ledger import orders
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
+from pipeline.orders.identity import Findings, sentence
 from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
@@ -18,6 +19,7 @@ def end(
     """Write down how an order ended, and why; one that has ended already stays as it is."""
     with site.ledger.transaction() as change:
         has_ended = end_within(change, number, state, error, detail)
+    site.pacs_patients.pop(number, None)
     reached("order-ended")
     if has_ended:
         say(number, state, error, detail)
@@ -44,6 +46,19 @@ def end_within(
     if row.verb == SEND_VERB:
         orders.leave_files(change, number, now)
     return True
+
+
+def end_of_several_patients(number: int, findings: Findings, what: str, site: Site) -> None:
+    """End an order whose sources contradict each other; `what` says what was not done because of it."""
+    detail = f"{sentence(findings)}; {what}"
+    alarm(Event.IDENTITY_DIFFERS, order=number, **_about(findings))
+    end(number, OrderState.FAILED, site, OrderError.MORE_THAN_ONE_PATIENT, detail)
+
+
+def _about(findings: Findings) -> dict[str, str]:
+    between = {"-".join(one.between) for one in findings.differing}
+    attributes = {str(attribute) for one in findings.differing for attribute in one.attributes}
+    return {"between": ",".join(sorted(between)), "attributes": ",".join(sorted(attributes))}
 
 
 def say(number: int, state: OrderState, error: OrderError | None, detail: str | None) -> None:

@@ -12,12 +12,11 @@ from sqlalchemy import Connection
 
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicom.patient import Patient
-from pipeline.dicom.same_patient import judge
 from pipeline.errors import PeerUnavailable
 from pipeline.ledger import orders, retrievals
 from pipeline.ledger.retrievals import Key
 from pipeline.model import OrderError, OrderStage, OrderState, RetrievalState
-from pipeline.orders import held, query
+from pipeline.orders import held, prove, query
 from pipeline.orders.ending import end
 from pipeline.orders.query import Series, SeriesAnswer, StudyAnswer
 from pipeline.site.site import Site
@@ -49,12 +48,10 @@ def _ask(order: Any, site: Site) -> dict[str, Patient] | None:
     missing = sorted(set(accessions) - {answer.accession_number for answer in answers})
     with site.ledger.transaction() as change:
         orders.change_row(change, order.id, missing=missing, detail=_unknown(missing, said.unclear))
-    named = [(answer.study_instance_uid, answer.patient) for answer in answers]
-    if not judge(named, site.settings.site.placeholder_ids).is_one:
-        end(order.id, OrderState.FAILED, site, OrderError.MORE_THAN_ONE_PATIENT, _SEVERAL)
-        return None
     if not answers or (missing and not order.missing_allowed):
         end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, _unknown(missing, said.unclear))
+        return None
+    if not prove.before_retrieval(order, answers, site):
         return None
     told = [(some, query.series_of(some[0].study_instance_uid, site.settings, site.spool.run)) for some in studies]
     if untold := _untold(order, told):
@@ -69,9 +66,6 @@ def _ask(order: Any, site: Site) -> dict[str, Patient] | None:
         orders.enter_studies(change, rows)
     reached("order-found")
     return {answer.study_instance_uid: answer.patient for answer in answers}
-
-
-_SEVERAL = "the PACS has studies of more than one patient under these accession numbers; nothing was retrieved"
 
 
 def _unknown(missing: Sequence[AccessionNumber], unclear: Mapping[AccessionNumber, str]) -> str | None:

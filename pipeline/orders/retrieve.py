@@ -18,6 +18,7 @@ SHORTEST_WAIT, LONGEST_WAIT = 0.1, 1.0  # seconds between two looks
 DONE, REFUSED, UNAVAILABLE, BUG, TRY_AGAIN, CONFIGURATION = 0, 65, 69, 70, 75, 78  # sysexits.h
 EXIT_CODES = {
     OrderError.PACS_UNREACHABLE: UNAVAILABLE,
+    OrderError.PATIENTS_UNAVAILABLE: UNAVAILABLE,
     OrderError.PUBLISHER_UNREACHABLE: UNAVAILABLE,
     OrderError.RECEIVER_NOT_READY: TRY_AGAIN,
     OrderError.MOVE_TIMED_OUT: TRY_AGAIN,
@@ -36,6 +37,7 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     missing: bool = False,
     incomplete: bool = False,
     again: bool = False,
+    allow_identity: str | None = None,
 ) -> Placed:
     """Place the order a command line asks for; raises Usage and Configuration as `orders.place` does."""
     return orders.place(
@@ -48,6 +50,7 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
         missing_allowed=missing,
         incomplete_allowed=incomplete,
         again=again,
+        allow_identity=allow_identity,
     )
 
 

@@ -36,12 +36,14 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
     *,
     receiver: str | None = None,
     again: bool = False,
+    several_patients: bool = False,
     now: float | None = None,
 ) -> Placed:
     """Place an order that sends these files, and all below these folders; `receiver` says as whose.
 
-    `again` sends also what the destination has, or had, from us. Raises Usage where there is nothing to send, or
-    where files of several receivers lie together, and Configuration for a destination or receiver that is unknown.
+    `again` sends also what the destination has, or had, from us; `several_patients` allows more than one, each
+    with studies of their own, where no file is made of all. Raises Usage where there is nothing to send, or where
+    files of several receivers lie together, and Configuration for a destination or receiver that is unknown.
     """
     spool = Spool(settings.site.spool)
     settings.destination_named(destination)
@@ -60,6 +62,7 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
         "receiver": as_receiver,
         "files": len(files),
         "again": again,
+        "several_patients": several_patients,
     }
     with ledger.transaction() as change:
         number = orders.enter(change, now=time.time() if now is None else now, **wish)

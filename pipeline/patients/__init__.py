@@ -17,6 +17,7 @@ from pipeline.errors import Permanent, Transient
 from pipeline.events import Event, emit
 
 FIELDS = ("medrec_id", "reg_id", "patient_name", "modality", "study_description")
+WHO = ("medrec_id", "patient_name")  # one of them at least is known, or the patient is not
 
 
 class PatientUnknown(Permanent):

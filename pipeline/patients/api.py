@@ -12,7 +12,7 @@ from pipeline.dicom.accession import AccessionNumber, spellings
 from pipeline.dicomweb.auth import NoAuth
 from pipeline.dicomweb.door import Door, Reply, Waits
 from pipeline.errors import StorestowError
-from pipeline.patients import FIELDS, Patients, PatientsUnavailable, PatientUnknown, Person, text_or_none
+from pipeline.patients import FIELDS, WHO, Patients, PatientsUnavailable, PatientUnknown, Person, text_or_none
 
 PAUSE_SECONDS = 0.2  # before the second attempt, twice that before the third
 _TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
@@ -69,7 +69,18 @@ def _person(accession: AccessionNumber, reply: Reply) -> Person:
     said = text_or_none(body.get("accession_number"))
     if said is not None and not spellings(accession, [said]):
         raise PatientsUnavailable("the patient API answers about another accession number than it was asked for")
-    return Person(accession, **{field: text_or_none(body.get(field)) for field in FIELDS})
+    if odd := [field for field in WHO if not isinstance(body.get(field), str | int | None)]:
+        raise PatientsUnavailable(f"the patient API answers with a {odd[0]} that is neither text nor a number")
+    person = Person(accession, **{field: text_or_none(body.get(field)) for field in FIELDS})
+    if not (person.medrec_id or person.patient_name):
+        if body.keys() >= {"accession_number", *FIELDS}:
+            raise PatientUnknown(
+                "the patient API knows neither medrec_id nor patient_name of the accession number"
+            )
+        raise PatientsUnavailable(
+            "the patient API answers 200 without medrec_id and patient_name; see the docs of it"
+        )
+    return person
 
 
 def _in_words(status: int) -> str:

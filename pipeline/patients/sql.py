@@ -20,6 +20,7 @@ from pipeline.dicom.accession import AccessionNumber, spellings
 from pipeline.errors import Configuration
 from pipeline.patients import (
     FIELDS,
+    WHO,
     MoreThanOnePatient,
     Patients,
     PatientsUnavailable,
@@ -29,7 +30,6 @@ from pipeline.patients import (
 )
 
 MOST_ROWS = 1000  # one a series or an image in some systems; all have to name the same patient
-WHO = ("medrec_id", "patient_name")  # that differ tell of two patients
 
 
 class SqlPatients(Patients):
@@ -49,6 +49,8 @@ class SqlPatients(Patients):
             if not rows and not number:
                 raise PatientUnknown("the database does not know the accession number")
             known = {**_together(rows), **{name: value for name, value in known.items() if value}}
+        if not any(known.get(field) for field in WHO):
+            raise PatientUnknown("the database knows neither medrec_id nor patient_name of the accession number")
         return Person(accession, **{field: known.get(field) for field in FIELDS})
 
     def _rows(self, query: PatientQueryTable, bound: Mapping[str, Any]) -> list[dict[str, str | None]]:

@@ -1,17 +1,19 @@
 """The site at work: its configuration, its rooms, its ledger and its workshop, handed from stage to stage."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.coercions import Rule
 from pipeline.config.institutions import Institutions
 from pipeline.destinations import Destination
+from pipeline.dicom.patient import Patient
 from pipeline.ledger import Ledger
 from pipeline.processes.workshop import Workshop
 from pipeline.site.settings import ReceiverTable, Settings
 from pipeline.spool.spool import Spool
 
 SEND = "_send"  # the receiver of `storestow send`, so to speak: no configured one can be called so
+PacsPatients = dict[str, tuple[Patient, ...]]  # whom the PACS names for a study, by its Study Instance UID
 LINE = "line"  # the scope of everything a coercing receiver takes in (design 5)
 
 
@@ -27,6 +29,7 @@ class Site:
     rules: Sequence[Rule]
     aside: Workshop  # one process for orders: a person waits for them, whatever the line has in hand
     rebuilt_at: float | None = None  # the ledger was lost then: what was admitted before is not sent twice
+    pacs_patients: dict[int, PacsPatients] = field(default_factory=dict)  # by open order, in memory alone
 
     def receiver(self, name: str) -> ReceiverTable | None:
         """Return the receiver `name`, None if the configuration no longer knows it."""

@@ -29,6 +29,8 @@ _REACHED = {  # how many steps are behind an order at this stage
 _FAILED_AT = {  # the step an error stopped at
     OrderError.NO_DATA: 1,
     OrderError.MORE_THAN_ONE_PATIENT: 1,
+    OrderError.PATIENT_UNKNOWN: 1,
+    OrderError.PATIENTS_UNAVAILABLE: 1,
     OrderError.PACS_UNREACHABLE: 1,
     OrderError.RECEIVER_NOT_READY: 2,
     OrderError.MOVE_INCOMPLETE: 2,

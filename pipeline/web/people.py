@@ -9,10 +9,10 @@ from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import Configuration, StorestowError
 from pipeline.events import Event, alarm
 from pipeline.model import OrderError
-from pipeline.orders import OrderView
+from pipeline.orders import OrderView, his
 from pipeline.patients import MoreThanOnePatient, Patients, PatientUnknown, Person
 from pipeline.web.desk import Desk
-from pipeline.web.refusal import PATIENT_UNKNOWN, PATIENTS_UNAVAILABLE, Refusal, kind_of
+from pipeline.web.refusal import Refusal, kind_of
 
 KEPT_SECONDS = 300.0
 MOST_KEPT = 256
@@ -33,9 +33,13 @@ class People:
         Where only the study itself can tell, there is nothing to ask yet: the order compares the studies.
         """
         if self.source.knows_beforehand:
-            numbers = {person.medrec_id for person in map(self.person, accessions) if person.medrec_id}
-            if len(numbers) > 1:
-                raise Refusal(kind_of(OrderError.MORE_THAN_ONE_PATIENT), "the accession numbers are two patients'")
+            people: dict[str, Person] = {accession: self.person(accession) for accession in accessions}
+            if findings := his.among(people, self.source.table).differing:
+                raise Refusal(
+                    kind_of(OrderError.MORE_THAN_ONE_PATIENT),
+                    "the accession numbers are two patients'",
+                    differing=[one.as_row() for one in findings],
+                )
 
     def name_of(self, view: OrderView) -> str:
         """Return the name for an order that has been served, "" where it cannot be had: that undoes no order."""
@@ -57,13 +61,13 @@ class People:
         try:
             person = patients.found(self.source, accession, files)
         except PatientUnknown as error:
-            raise Refusal(PATIENT_UNKNOWN, str(error)) from error
+            raise Refusal(kind_of(OrderError.PATIENT_UNKNOWN), str(error)) from error
         except MoreThanOnePatient as error:
             raise Refusal(kind_of(OrderError.MORE_THAN_ONE_PATIENT), str(error)) from error
         except StorestowError as error:
             alarm(Event.HELD, what="patients", reason=error)
             detail = "see the log" if isinstance(error, Configuration) else str(error)
-            raise Refusal(PATIENTS_UNAVAILABLE, detail) from error
+            raise Refusal(kind_of(OrderError.PATIENTS_UNAVAILABLE), detail) from error
         self._remember(accession, person)
         return person
 

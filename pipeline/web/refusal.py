@@ -12,10 +12,12 @@ from pipeline.model import OrderError
 
 STATUSES = {
     OrderError.NO_DATA: 404,
+    OrderError.PATIENT_UNKNOWN: 404,
     OrderError.MORE_THAN_ONE_PATIENT: 409,
     OrderError.DISC_FAILED: 500,
     OrderError.INTERNAL: 500,
     OrderError.NOT_CONFIGURED: 501,
+    OrderError.PATIENTS_UNAVAILABLE: 502,
     OrderError.PACS_UNREACHABLE: 502,
     OrderError.MOVE_INCOMPLETE: 502,
     OrderError.PUBLISHER_UNREACHABLE: 502,
@@ -42,14 +44,12 @@ INVALID_PARAMETER = Kind("invalid-parameter", 400, "invalid parameter")
 UNAUTHORIZED = Kind("unauthorized", 401, "unauthorized")
 NOT_FROM_PAGE = Kind("not-from-page", 403, "not from a page")
 NOT_FOUND = Kind("not-found", 404, "not found")
-PATIENT_UNKNOWN = Kind("patient-unknown", 404, "accession_number not found")
 WRONG_METHOD = Kind("wrong-method", 405, "method not allowed")
 RESULT_GONE = Kind("result-gone", 410, "result no longer kept")
 CHANGED = Kind("changed", 412, "changed meanwhile")
 TOO_LONG = Kind("too-long", 413, "request too long")
 WRONG_RANGE = Kind("wrong-range", 416, "range not satisfiable")
 NOT_OUR_HOST = Kind("not-our-host", 421, "not our host")
-PATIENTS_UNAVAILABLE = Kind("patients-unavailable", 502, "patient API unavailable")
 TOO_MANY = Kind("too-many", 503, "too many concurrent requests", retry_after=15)
 PREFETCH = Kind("prefetch", 503, "not for prefetching", retry_after=1)
 

@@ -8,6 +8,7 @@ from line_site import NULL, arrive, instance, rounds, states, working
 from placed_orders import look, order, retrieval, settings_with_pacs, waiting_order
 from pydicom.uid import generate_uid
 
+from pipeline.dicom.patient import Patient
 from pipeline.ledger import deliveries, orders, retrievals
 from pipeline.ledger.tables import delivery
 from pipeline.line import admission
@@ -66,6 +67,7 @@ def order_of(site, half_read, destination: str, *, found_at: float = 0.0, **wish
     with site.ledger.transaction() as change:
         orders.enter_studies(change, [{**link, "found_at": found_at, "asked": True, "retrieval": move}])
         orders.set_stage(change, number, OrderStage.QUEUED)
+    site.pacs_patients[number] = {study: (Patient(),)}
     return number
 
 

@@ -123,6 +123,8 @@ ROWS = [
     (OrderError.DISC_FAILED, 500, "ISO creation failed", {}),
     (OrderError.INTERNAL, 500, "internal error", {}),
     (OrderError.NOT_CONFIGURED, 501, "not configured", {}),
+    (OrderError.PATIENT_UNKNOWN, 404, "accession_number not found", {}),
+    (OrderError.PATIENTS_UNAVAILABLE, 502, "patient API unavailable", {}),
     (OrderError.PACS_UNREACHABLE, 502, "PACS unreachable", {}),
     (OrderError.MOVE_INCOMPLETE, 502, "PACS move incomplete", {"received": 640, "expected": 812, "failed": 3}),
     (OrderError.PUBLISHER_UNREACHABLE, 502, "CD Publisher unreachable", {"destination": "127.0.0.1:10105"}),

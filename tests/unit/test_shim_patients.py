@@ -282,9 +282,13 @@ def test_a_number_with_two_patients_rows_is_nobodys(databases):
     assert "4711" not in str(error.value)
 
 
-@pytest.mark.parametrize("accession", ["D4", "E5"])
-def test_what_the_tables_do_not_have_is_null(databases, accession):
-    assert sql(databases, accession).patient_name is None
+def test_what_the_tables_do_not_have_is_null(databases):
+    assert sql(databases, "E5").patient_name is None
+
+
+def test_a_number_whose_rows_name_nobody_is_unknown(databases):
+    with pytest.raises(PatientUnknown):
+        sql(databases, "D4")
 
 
 @pytest.mark.parametrize("accession", ["' OR '1'='1", "A1'--", "a1", "A1;DROP TABLE x"])

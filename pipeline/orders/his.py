@@ -1,0 +1,108 @@
+"""Ask the HIS of an order whose the accession numbers are, and hold that against the answers of the PACS.
+
+What it answers is compared in memory and written down nowhere: what is kept names attributes alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from pipeline import patients
+from pipeline.config.order_tables import PatientsTable
+from pipeline.dicom.accession import AccessionNumber
+from pipeline.dicom.patient import Patient
+from pipeline.dicom.person_names import groups_of, names_agree
+from pipeline.dicom.same_patient import Attribute, Comparison, bare_identifier, is_placeholder
+from pipeline.orders.identity import Difference, Findings, Source, Witness
+from pipeline.patients import MoreThanOnePatient, Person
+
+GO_ON_WITHOUT = frozenset({"download", "forward"})  # verbs whose answer names no patient: the HIS may be away
+
+
+def is_asked_beforehand(table: PatientsTable) -> bool:
+    """Say whether there is a HIS to ask: some sites have the patient's name of the images alone."""
+    return patients.from_table(table).knows_beforehand
+
+
+def ask(
+    verb: str, accessions: Sequence[AccessionNumber], table: PatientsTable
+) -> tuple[dict[str, Person], Findings]:
+    """Return what the HIS knows of each accession number, and where its answers contradict each other.
+
+    An order that goes on without an answer asks once: its asker waits. Raises PatientUnknown, PatientsUnavailable
+    and Configuration as `Patients.find` does.
+    """
+    source = patients.from_table(table.model_copy(update={"retries": 0}) if verb in GO_ON_WITHOUT else table)
+    people: dict[str, Person] = {}
+    findings = Findings()
+    for accession in accessions:
+        try:
+            people[accession] = patients.found(source, accession)
+        except MoreThanOnePatient:
+            findings |= Findings((Difference(accession, (Source.HIS,), (Attribute.PATIENT_ID,)),))
+    return people, findings | among(people, table)
+
+
+def among(people: Mapping[str, Person], table: PatientsTable) -> Findings:
+    """Compare the answers of the HIS about several accession numbers with each other."""
+    differs: dict[str, set[Attribute]] = {}
+    for one, other in combinations(people.items(), 2):
+        if attribute := in_what_two(one[1], other[1], table):
+            for number in (one[0], other[0]):
+                differs.setdefault(number, set()).add(attribute)
+    return Findings(tuple(Difference(one, (Source.HIS,), tuple(sorted(found))) for one, found in differs.items()))
+
+
+def in_what_two(one: Person, other: Person, table: PatientsTable) -> Attribute | None:
+    """Return in what two answers of the HIS are two persons', None where nothing shows that they are.
+
+    It has one way to write its own numbers, so that two of these decide; where one is missing, the names do.
+    """
+    if one.medrec_id and other.medrec_id:
+        is_another = bare_identifier(one.medrec_id) != bare_identifier(other.medrec_id)
+        return Attribute.PATIENT_ID if is_another else None
+    return Attribute.NAME if _names(one.patient_name, other.patient_name, table) is False else None
+
+
+def his_and_pacs(
+    people: Mapping[str, Person], named: Sequence[Witness], table: PatientsTable, placeholders: tuple[str, ...]
+) -> Findings:
+    """Compare what the HIS says of each accession number with what the PACS names for its studies."""
+    differing, noted = [], []
+    for one in dict.fromkeys(named):
+        if one.accession_number in people:
+            found = _compare(people[one.accession_number], one.patient, table, placeholders)
+            between = (Source.HIS, Source.PACS)
+            if found.differs:
+                differing.append(Difference(one.accession_number, between, found.differs))
+            if found.noted:
+                noted.append(Difference(one.accession_number, between, found.noted))
+    return Findings(tuple(differing), tuple(noted))
+
+
+def _compare(person: Person, patient: Patient, table: PatientsTable, placeholders: tuple[str, ...]) -> Comparison:
+    """Compare one answer of the HIS with one of the PACS; the HIS gives no birth date, so none is asked of it.
+
+    Two IDs that differ may be one person's, written otherwise or of another system, if the names agree; two names
+    that differ may be one person's if the IDs agree. Where neither agrees, they are two.
+    """
+    ids = _ids(person.medrec_id or "", patient.identifier, table, placeholders)
+    names = _names(person.patient_name, patient.name, table)
+    if names is False and not ids:
+        return Comparison((*([Attribute.PATIENT_ID] if ids is False else []), Attribute.NAME))
+    if ids is False:
+        return Comparison((Attribute.PATIENT_ID,)) if names is None else Comparison((), (Attribute.PATIENT_ID,))
+    return Comparison((), (Attribute.NAME,)) if names is False else Comparison()
+
+
+def _ids(one: str, other: str, table: PatientsTable, placeholders: tuple[str, ...]) -> bool | None:
+    """Tell whether two IDs are the same, None where they cannot be compared."""
+    if table.patient_id == "other" or is_placeholder(one, placeholders) or is_placeholder(other, placeholders):
+        return None
+    return bare_identifier(one) == bare_identifier(other)
+
+
+def _names(one: str | None, other: str | None, table: PatientsTable) -> bool | None:
+    """Tell whether two names agree, None where one of them says nothing."""
+    if not (groups_of(one or "") and groups_of(other or "")):
+        return None
+    return names_agree(one or "", other or "", table.titles)

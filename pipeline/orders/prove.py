@@ -1,0 +1,139 @@
+"""Prove whose the studies of an order are: before anything is retrieved, and again before anything leaves.
+
+No source is believed alone. The HIS is held against the PACS, the PACS against every image, and each against
+itself. A person may let a difference between two of them through, for one order, with a reason; a source that
+contradicts itself means two patients, and nobody may.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pipeline.dicom.accession import AccessionNumber, spellings
+from pipeline.dicom.patient import Patient
+from pipeline.errors import StorestowError
+from pipeline.events import Event, alarm
+from pipeline.ledger import orders
+from pipeline.model import SEND_VERB, OrderError, OrderState
+from pipeline.orders import his, query
+from pipeline.orders.ending import end, end_of_several_patients
+from pipeline.orders.identity import Findings, Source, Witness, pacs_and_images, within
+from pipeline.orders.query import StudyAnswer
+from pipeline.patients import PatientUnknown
+from pipeline.site.site import PacsPatients, Site
+
+ASKED, NOT_ASKED, UNKNOWN = "asked", "not asked", "unknown"  # what came of asking the HIS, as JSON has it
+
+
+def before_retrieval(order: Any, answers: Sequence[StudyAnswer], site: Site) -> bool:
+    """Tell whether the PACS names one patient, and the HIS no other; else the order has ended."""
+    placeholders, table = site.settings.site.placeholder_ids, site.settings.patients
+    named = [Witness(one.accession_number, one.study_instance_uid, one.patient) for one in answers]
+    findings = within(Source.PACS, named, placeholders)
+    state = None
+    try:
+        if his.is_asked_beforehand(table):
+            accessions = tuple(dict.fromkeys(one.accession_number for one in answers))
+            people, among = his.ask(order.verb, accessions, table)
+            findings |= among | his.his_and_pacs(people, named, table, placeholders)
+            state = ASKED
+    except PatientUnknown as error:
+        if order.verb not in his.GO_ON_WITHOUT:
+            end(order.id, OrderState.FAILED, site, OrderError.PATIENT_UNKNOWN, str(error))
+            return False
+        state = UNKNOWN
+    except StorestowError as error:
+        alarm(Event.HELD, what="patients", order=order.id, reason=error)
+        if order.verb not in his.GO_ON_WITHOUT:
+            end(order.id, OrderState.FAILED, site, OrderError.PATIENTS_UNAVAILABLE, str(error))
+            return False
+        state = NOT_ASKED
+    site.pacs_patients[order.id] = _by_study(answers)
+    return _decided(order, findings, {"his": state}, "nothing was retrieved", site)
+
+
+def before_delivery(order: Any, came: Sequence[tuple[Any, Patient]], site: Site, *, makes_file: bool) -> bool:
+    """Tell whether the images, each with its row, are of one patient, whom the PACS named; else it has ended.
+
+    A `send` of several patients' files that a person allowed is asked study by study, and never where one file is
+    made of everything. Raises PeerUnavailable where the PACS must be asked again and does not answer.
+    """
+    placeholders = site.settings.site.placeholder_ids
+    links = _links(order, site)
+    said = [
+        Witness(_number(links.get(row.study_instance_uid), row), row.study_instance_uid, patient)
+        for row, patient in came
+    ]
+    findings = Findings()
+    for group in _groups(said, of_each_study=order.several_patients and not makes_file):
+        findings |= within(Source.IMAGES, group, placeholders)
+    if order.verb == SEND_VERB:
+        remedy = "" if makes_file or order.several_patients else "; --several-patients sends them all"
+        return _decided(order, findings, {}, f"nothing was sent{remedy}", site)
+    named = _named(order, site)
+    if gone := sorted({one.study_instance_uid for one in said} - named.keys()):
+        detail = f"the PACS does not name the patient of study {gone[0]} any more; nothing was sent"
+        end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, detail)
+        return False
+    assert site.settings.pacs is not None
+    by_patient_id = site.settings.pacs.identity == "patient-id"
+    findings |= pacs_and_images(named, said, placeholders, by_patient_id=by_patient_id)
+    differs = sum(_is_of_other_number(row, links) for row, _ in came)
+    return _decided(order, findings, {"accession_differs": differs}, "nothing was made or sent", site)
+
+
+def _decided(order: Any, findings: Findings, more: Mapping[str, Any], what: str, site: Site) -> bool:
+    """Write down what was found; end the order over what contradicts, unless a person has let it through."""
+    is_allowed = order.identity_allowed is not None and findings.may_be_allowed
+    with site.ledger.transaction() as change:
+        row = orders.row(change, order.id)
+        before = Findings.read(row.identity if row else None)
+        orders.change_row(
+            change, order.id, identity=(before | findings).as_row(row.identity if row else None, more)
+        )
+    if findings.differing and not is_allowed:
+        end_of_several_patients(order.id, findings, what, site)
+        return False
+    return True
+
+
+def _links(order: Any, site: Site) -> dict[str, str]:
+    """Return the accession numbers each study of an order was found under, as the ledger has them."""
+    with site.ledger.reading() as look:
+        return {link.study_instance_uid: link.accession_number for link in orders.links(look, order.id)}
+
+
+def _number(found: str | None, row: Any) -> str:
+    """Return the accession number a person knows an image by: the first it was asked for under, else its own."""
+    return (found or row.accession_number or "").split("\\")[0]
+
+
+def _is_of_other_number(row: Any, links: Mapping[str, str]) -> bool:
+    """Tell whether an image bears an accession number, and none that its study was asked for under."""
+    own = [one for one in (row.accession_number or "").split("\\") if one.strip(" \0")]
+    asked = links.get(row.study_instance_uid, "").split("\\")
+    return bool(own) and not any(spellings(one, own) for one in asked)
+
+
+def _groups(said: Sequence[Witness], *, of_each_study: bool) -> Iterable[list[Witness]]:
+    if not of_each_study:
+        return [list(said)]
+    studies: dict[str, list[Witness]] = {}
+    for one in said:
+        studies.setdefault(one.study_instance_uid, []).append(one)
+    return studies.values()
+
+
+def _named(order: Any, site: Site) -> PacsPatients:
+    """Return whom the PACS names for each study: as it answered when they were found, else it is asked again."""
+    if (known := site.pacs_patients.get(order.id)) is None:
+        accessions = [AccessionNumber(one) for one in order.accessions if one not in order.missing]
+        known = _by_study(query.studies_of(accessions, site.settings, site.spool.run).answers)
+        site.pacs_patients[order.id] = known
+    return known
+
+
+def _by_study(answers: Iterable[StudyAnswer]) -> PacsPatients:
+    studies: dict[str, tuple[Patient, ...]] = {}
+    for one in answers:
+        studies[one.study_instance_uid] = (*studies.get(one.study_instance_uid, ()), one.patient)
+    return studies

@@ -1,0 +1,93 @@
+"""The HIS and the PACS about one accession number: what contradicts, and what is only noted."""
+
+import pytest
+
+from pipeline.config.order_tables import PatientsTable
+from pipeline.dicom.patient import Patient
+from pipeline.dicom.same_patient import PLACEHOLDERS, Attribute
+from pipeline.orders.his import among, his_and_pacs
+from pipeline.orders.identity import Difference, Source, Witness
+from pipeline.patients import Person
+
+ID, NAME = Attribute.PATIENT_ID, Attribute.NAME
+ANN = Patient("0017-A", "", "19700101", "ROE^ANN MARIE=ロー^アン")
+
+
+def compared(medrec_id, name, patient=ANN, **table):
+    people = {"A1": Person("A1", medrec_id=medrec_id, patient_name=name)}
+    found = his_and_pacs(people, [Witness("A1", "1.2", patient)], PatientsTable(**table), PLACEHOLDERS)
+    for one in (*found.differing, *found.noted):
+        assert (one.accession_number, one.between) == ("A1", (Source.HIS, Source.PACS))
+    return (
+        [attribute for one in found.differing for attribute in one.attributes],
+        [attribute for one in found.noted for attribute in one.attributes],
+    )
+
+
+@pytest.mark.parametrize("medrec_id", ["0017-A", "17a", "17 A", "000017.a"])
+@pytest.mark.parametrize("name", ["ROE ANN MARIE", "Marie Ann Roe", "Dr. Roe, Ann", "ロー アン", None])
+def test_one_person_otherwise_written_is_one_person(medrec_id, name):
+    assert compared(medrec_id, name) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("medrec_id", "name", "differs", "noted"),
+    [
+        ("99", "POE BOB", [ID, NAME], []),
+        ("99", None, [ID], []),
+        ("99", "ROE ANN", [], [ID]),
+        ("17A", "POE BOB", [], [NAME]),
+        (None, "POE BOB", [NAME], []),
+        ("W/I", "POE BOB", [NAME], []),
+        ("W/I", "ANN ROE", [], []),
+        (None, "ANN ROE", [], []),
+        ("000", None, [], []),
+    ],
+)
+def test_two_facts_that_differ_contradict_one_is_noted(medrec_id, name, differs, noted):
+    assert compared(medrec_id, name) == (differs, noted)
+
+
+def test_a_placeholder_in_the_pacs_leaves_the_name_to_decide():
+    nobody = Patient("UNKNOWN", "", "", "ROE^ANN")
+    assert compared("17A", "ROE ANN", nobody) == ([], [])
+    assert compared("17A", "POE BOB", nobody) == ([NAME], [])
+    assert compared("17A", None, nobody) == ([], [])
+
+
+def test_an_answer_of_the_pacs_without_name_is_told_by_the_id():
+    assert compared("17A", "ANN ROE", Patient("17A")) == ([], [])
+    assert compared("99", "ANN ROE", Patient("17A")) == ([ID], [])
+
+
+@pytest.mark.parametrize(("name", "differs"), [("ANN ROE", []), ("POE BOB", [NAME]), (None, [])])
+@pytest.mark.parametrize("medrec_id", ["17A", "99", None])
+def test_where_the_number_of_the_his_is_no_patient_id_the_name_alone_decides(medrec_id, name, differs):
+    assert compared(medrec_id, name, patient_id="other") == (differs, [])
+
+
+def test_titles_are_the_site_s_to_say():
+    doctor = Patient("W/I", "", "", "MBAK ROE^ANN MARIE")
+    assert compared("99", "BAPAK ANN MARIE ROE", doctor) == ([NAME], [])
+    assert compared("99", "BAPAK ANN MARIE ROE", doctor, titles=["mbak", "Bapak"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "attribute"),
+    [
+        (("17", "ROE ANN"), ("0017", "ROE A"), None),
+        (("17", "ROE ANN"), ("18", "ROE ANN"), ID),
+        (("17", "ROE ANN"), (None, "POE BOB"), NAME),
+        (("17", "ROE ANN"), (None, "Ann Roe"), None),
+        (("17", None), (None, "POE BOB"), None),
+    ],
+)
+def test_the_his_may_contradict_itself(one, other, attribute):
+    people = {
+        f"A{number}": Person(f"A{number}", medrec_id=said[0], patient_name=said[1])
+        for number, said in enumerate((one, other))
+    }
+    expected = [Difference(number, (Source.HIS,), (attribute,)) for number in people] if attribute else []
+    found = among(people, PatientsTable())
+    assert list(found.differing) == expected
+    assert found.may_be_allowed is not bool(expected)
