@@ -223,6 +223,8 @@ def _wish(
         "destination": destination,
         "container": container,
     }
+
+
 def parse_reason(text: str) -> str:
     """Return why a person lets a difference of identity through; raises Usage where that is not in words."""
     plain = " ".join(text.split())
