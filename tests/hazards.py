@@ -121,7 +121,7 @@ class Killer:
                 child
                 for worker in workers
                 for child in _children(worker)
-                if "pipeline.processes.workshop" in _words(child)
+                if "pipeline.processes.bounded_process" in _words(child)
             ]
         if kind == "storescp":
             return [p for p in self.site.processes() if Path(_words(p)[0]).name == "storescp"]

@@ -71,7 +71,7 @@ class OneRoom:
         self._is_closed = False
         self._one_at_a_time = threading.Lock()  # as a process does; the libraries count on it (docs/adr/0003)
 
-    def each(self, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    def each(self, function: Callable[[Any], Any], tasks: Iterable[Any], *_: object) -> Iterator[tuple[Any, Any]]:
         for task in tasks:
             yield task, self._do(function, task)
 

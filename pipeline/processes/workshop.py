@@ -1,74 +1,82 @@
 """The processes in which instances are opened, coerced and encoded, so that no file can take the worker down.
 
-Each is a fresh Python that answers one request at a time over a pipe. One that dies, or takes longer than
-its time limit, is replaced, and the instance it had in hand is the one that is blamed. Fresh processes and not
-forks, because the worker has threads; not `multiprocessing`, because that would import the worker's own main
-module in every child (docs/adr/0003-jpeg-2000.md has the measurements).
+One that dies, or exceeds its task's limits, is replaced; the task gets a second try in a fresh one, and is blamed
+if that dies, too. Whoever has tasks done gets as many processes as anybody else. What takes long gives way: it
+goes on beside the others where there is room, else it is stopped, and begun again when nothing else waits.
 """
 
-import contextlib
-import os
-import resource
-import signal
-import subprocess  # the one other process we start: our own interpreter, with constants only
-import sys
 import threading
-import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing.connection import Connection, Pipe
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pipeline.errors import StorestowError, Transient
-from pipeline.events import silence_libraries
+from pipeline.errors import StorestowError
+from pipeline.processes.bounded_process import BoundedProcess, Killed, OverLimit, WorkshopProcessDied
+from pipeline.processes.limits import Limits, of_the_machine
+
+__all__ = ["OverLimit", "Workshop", "WorkshopClosed", "WorkshopProcessDied"]
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
-
-SMALLEST_BOUND = 2 << 30
-
-_ENVIRONMENT = {
-    "LANG": "C.UTF-8",
-    "OMP_NUM_THREADS": "1",  # one instance a process: threads of a numeric library would only cost memory
-    "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "2",
-    "MALLOC_TRIM_THRESHOLD_": "1048576",  # give pixel buffers back to the system between instances
-}
-
-
-class WorkshopProcessDied(Exception):
-    """Say that the process died over a task, twice, or had to be killed; the text says how."""
 
 
 class WorkshopClosed(Exception):
     """Say that the workshop was closed under a task: nothing is known of it, it must be done again."""
 
 
-class Workshop:
-    """A fixed number of processes, each fed by a thread of its own."""
+@dataclass(eq=False, slots=True)
+class _Job:
+    """One task of one `each`, waiting or in hand."""
 
-    def __init__(self, size: int, time_limit_seconds: float = 900.0) -> None:
+    function: Callable[[Any], Any]
+    task: Any
+    limits: Limits
+    owner: object
+    future: "Future[Any]" = field(default_factory=Future)
+    process: BoundedProcess | None = None
+    is_slow: bool = False
+    is_beside: bool = False  # it goes on in one of the spare processes, and nobody waits for its place
+    is_stopped: bool = False  # it had to give way
+
+
+class Workshop:
+    """A number of processes, each fed by a thread of its own, and half as many more while some take long."""
+
+    def __init__(self, size: int) -> None:
         self.size = size
-        self._time_limit = time_limit_seconds
-        self._hands = threading.local()
-        self._all: set[_Hand] = set()
+        self._spare = max(1, size // 2)
+        self._lock = threading.RLock()
+        self._waiting: list[_Job] = []
+        self._running: set[_Job] = set()
+        self._free: list[BoundedProcess] = []
+        self._all: set[BoundedProcess] = set()
         self._is_closed = False
-        self._threads = ThreadPoolExecutor(size, thread_name_prefix="workshop")
+        self._threads = ThreadPoolExecutor(size + self._spare, thread_name_prefix="workshop")
 
     def each(
-        self, function: Callable[[Task], Answer], tasks: Iterable[Task]
+        self,
+        function: Callable[[Task], Answer],
+        tasks: Iterable[Task],
+        limits: Callable[[Task], Limits] | None = None,
     ) -> Iterator[tuple[Task, Answer | Exception]]:
         """Yield every task with its answer, or with the exception it ended in, in order.
 
-        Transient answers mean that this machine could not do it now (a full disk), not that the task is bad.
-
-        Only a few tasks are queued ahead, so that a small study is not behind all of a large one, and so
-        that memory does not grow with the study.
+        `limits` tells what a task may cost, half of the machine's memory and a quarter of an hour of the processor
+        without it. Transient answers mean that this machine could not do it now (a full disk), not that the task
+        is bad. Only a few tasks are queued ahead, so that memory does not grow with the study.
         """
-        waiting = iter(tasks)
-        under_way = [(task, self._submit(function, task)) for task in islice(waiting, 2 * self.size)]
+        owner, waiting = object(), iter(tasks)
+
+        def submitted(number: int) -> list[tuple[Task, Future[Answer]]]:
+            return [
+                (task, self._submit(function, task, limits(task) if limits else of_the_machine(), owner))
+                for task in islice(waiting, number)
+            ]
+
+        under_way = submitted(2 * self.size)
         while under_way:
             task, future = under_way.pop(0)
             answer: Answer | Exception
@@ -76,173 +84,150 @@ class Workshop:
                 answer = future.result()
             except (StorestowError, WorkshopProcessDied) as error:
                 answer = error
-            under_way += [(task, self._submit(function, task)) for task in islice(waiting, 1)]
+            under_way += submitted(1)
             yield task, answer
 
     def warm(self, function: Callable[[str], None]) -> None:
         """Start every process and have it do `function`: the first study does not wait for its imports."""
         for _ in range(self.size):
-            self._submit(function, "")
+            self._submit(function, "", of_the_machine(), self)
 
     def close(self) -> None:
         """Kill the processes; what they had in hand is done again by whoever comes next."""
-        self._is_closed = True
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for hand in list(self._all):
-            hand.end()
+        with self._lock:
+            self._is_closed = True
+            waiting, self._waiting = self._waiting, []
+            processes = list(self._all)
+        for job in waiting:
+            job.future.set_exception(WorkshopClosed())
+        for process in processes:
+            process.end()
+        self._threads.shutdown(wait=False)
 
-    def _submit(self, function: Callable[[Task], Answer], task: Task) -> "Future[Answer]":
-        return self._threads.submit(self._do, function, task)
+    def _submit(
+        self, function: Callable[[Task], Answer], task: Task, limits: Limits, owner: object
+    ) -> "Future[Answer]":
+        job = _Job(function, task, limits, owner)
+        with self._lock:
+            if self._is_closed:
+                job.future.set_exception(WorkshopClosed())
+            else:
+                self._waiting.append(job)
+                self._begin()
+        return job.future
 
-    def _do(self, function: Callable[[Task], Answer], task: Task) -> Answer:
+    def _begin(self) -> None:
+        """Have begun what there is a process for; the lock is held."""
+        while not self._is_closed and (job := self._next()):
+            self._waiting.remove(job)
+            self._running.add(job)
+            self._threads.submit(self._run, job)
+
+    def _next(self) -> _Job | None:
+        """Return what to begin now, None where nothing waits or no process is to be had."""
+        fresh = [job for job in self._waiting if not job.is_slow]
+        slow = [job for job in self._waiting if job.is_slow]
+        in_places = [job for job in self._running if not job.is_beside]
+        has_room = len(self._running) < self.size + self._spare
+        if fresh:
+            if len(in_places) >= self.size and not self._make_room(in_places, has_room=has_room):
+                return None
+            shares = Counter(job.owner for job in (*self._running, *slow))
+            return min(fresh, key=lambda job: shares[job.owner])  # of equal ones the first
+        if slow and len(in_places) < self.size:
+            return slow[0]
+        if slow and has_room:
+            slow[0].is_beside = True
+            return slow[0]
+        return None
+
+    def _make_room(self, in_places: list[_Job], *, has_room: bool) -> bool:
+        """Let a slow task give way to one that waits; say whether there is room already."""
+        slow = [job for job in in_places if job.is_slow]
+        if slow and has_room:
+            slow[0].is_beside = True
+            return True
+        for job in slow:
+            if job.process and not job.is_stopped:
+                job.is_stopped = True
+                job.process.end()
+                break
+        return False
+
+    def _run(self, job: _Job) -> None:
+        try:
+            answer = self._done(job)
+        except BaseException as error:  # noqa: BLE001  # whoever waits for the answer gets it
+            if self._is_closed:
+                job.future.set_exception(WorkshopClosed())
+            elif not job.is_stopped:
+                job.future.set_exception(error)
+        else:
+            job.is_stopped = False
+            job.future.set_result(answer)
+        with self._lock:
+            self._running.discard(job)
+            if job.is_stopped and not self._is_closed:
+                job.is_stopped = job.is_beside = False
+                self._waiting.append(job)
+            self._begin()
+
+    def _done(self, job: _Job) -> Any:
         """Have a task done; one whose process was killed gets a second chance in a fresh one."""
         try:
-            return self._hand().do(function, task, self._time_limit)
-        except _Killed:
-            self._let_go()
+            return self._once(job, self._taken())
+        except Killed:
+            if self._is_closed or job.is_stopped:
+                raise
         try:
-            return self._hand().do(function, task, self._time_limit)
-        except _Killed as killed:
-            self._let_go()
-            raise WorkshopProcessDied(f"the process that had it in hand died twice: {killed}") from killed
+            return self._once(job, BoundedProcess())
+        except Killed as killed:
+            if self._is_closed or job.is_stopped:
+                raise
+            raise killed.verdict from killed
 
-    def _hand(self) -> "_Hand":
-        if self._is_closed:
-            raise WorkshopClosed
-        hand: _Hand | None = getattr(self._hands, "hand", None)
-        if hand is None or not hand.is_alive():
-            hand = self._hands.hand = _Hand()
-            self._all.add(hand)
+    def _once(self, job: _Job, process: BoundedProcess) -> Any:
+        self._note_process(job, process)
+        try:
+            return process.do(job.function, job.task, job.limits, lambda: self._note_slow(job))
+        except Killed:
+            process.end()  # what has too little memory left for this task has too little for the next
+            raise
+        finally:
+            self._give_back(job, process)
+
+    def _note_slow(self, job: _Job) -> None:
+        with self._lock:
+            job.is_slow = True
+            self._begin()
+
+    def _taken(self) -> BoundedProcess:
+        """Return a process that has nothing in hand, a new one where there is none."""
+        while True:
+            with self._lock:
+                process = self._free.pop() if self._free else None
+            if process is None:
+                return BoundedProcess()
+            if process.is_alive():
+                return process
+            self._drop(process)
+
+    def _note_process(self, job: _Job, process: BoundedProcess) -> None:
+        with self._lock:
+            self._all.add(process)
+            job.process = process
             if self._is_closed:  # meanwhile, and `close` has not seen this one
-                self._let_go()
-        return hand
+                process.end()
 
-    def _let_go(self) -> None:
-        hand: _Hand = self._hands.hand
-        self._hands.hand = None
-        self._all.discard(hand)
-        hand.kill()
-        if self._is_closed:
-            raise WorkshopClosed
+    def _give_back(self, job: _Job, process: BoundedProcess) -> None:
+        with self._lock:
+            job.process = None
+            if not job.is_stopped and not self._is_closed and process.is_alive():
+                self._free.append(process)
+                return
+        self._drop(process)
 
-
-class _Killed(Exception):
-    """Say how a process died; it may not have been the task's fault."""
-
-
-class _Hand:
-    """One process and our end of its pipe."""
-
-    def __init__(self) -> None:
-        self._pipe, theirs = Pipe()
-        environment = {key: os.environ[key] for key in ("PATH", "TZ") if key in os.environ}
-        self._process = subprocess.Popen(
-            (sys.executable, "-I", "-m", "pipeline.processes.workshop", str(theirs.fileno())),
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            env=environment | _ENVIRONMENT,
-            start_new_session=True,  # a Ctrl-C is for the worker; it ends us by closing the pipe
-        )
-        theirs.close()
-
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    def do(self, function: Callable[[Task], Answer], task: Task, time_limit: float) -> Answer:
-        try:
-            self._pipe.send((function, task))
-            if not self._pipe.poll(time_limit):
-                self.kill()
-                raise WorkshopProcessDied(f"it took longer than {time_limit:.0f} s and was stopped")
-            kind, answer = self._pipe.recv()
-        except (EOFError, OSError) as error:
-            raise _Killed(self._how()) from error
-        if kind == "error":
-            raise answer
-        if kind == "bug":
-            raise WorkshopProcessDied(f"a bug: {answer}")
-        result: Answer = answer
-        return result
-
-    def end(self) -> None:
-        """Kill the process, from whichever thread; the one that waits at the pipe sees it break."""
-        self._process.kill()
-        self._process.wait()
-
-    def kill(self) -> None:
-        """Kill the process and close the pipe, which only the thread that uses it may do."""
-        self.end()
-        self._pipe.close()
-
-    def _how(self) -> str:
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return "its pipe broke"
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
-
-
-def _serve(pipe: Connection) -> None:
-    """Answer requests until the worker closes the pipe, or dies, which closes it too."""
-    while True:
-        try:
-            function, task = pipe.recv()
-        except (EOFError, ConnectionError):
-            return
-        try:
-            answer = ("answer", function(task))
-        except StorestowError as error:
-            answer = ("error", error)
-        except OSError as error:
-            if error.errno is None:  # pydicom's word for a file that ends too early: it would be so for ever
-                answer = ("bug", _summary(error))
-            else:
-                answer = ("error", Transient(f"{error.strerror} ({error.filename or 'no file named'})"))
-        except MemoryError:
-            answer = ("bug", "there was not enough memory")
-        except Exception as error:  # noqa: BLE001  # a bug must cost one instance, not the process
-            answer = ("bug", _summary(error))
-        try:
-            pipe.send(answer)
-        except ConnectionError:  # the worker was killed meanwhile; the next one asks again
-            return
-
-
-def _summary(error: Exception) -> str:
-    """Name the error and where it arose, without its text, which may hold what a patient is called."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} at {os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119
-
-
-def memory_bound() -> int:
-    """Return the bytes of address space one process may have: half of the machine's memory, at least 2 GiB.
-
-    A JPEG 2000 frame of 600 bytes can claim 65535 x 65535 pixels, for which a decoder took all of 24 GiB. A large
-    instance, mapped, copied, encoded and decoded again, takes some five times its size.
-    """
-    return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2, SMALLEST_BOUND)
-
-
-def _bound_memory() -> None:
-    """Fail to allocate rather than take the machine's memory; where it runs out all the same, die first."""
-    if sys.platform != "linux":  # macOS does not enforce this limit, and has no such order
-        return
-    with contextlib.suppress(OSError):  # where a service manager forbids it, that must not stop the line
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        bound = memory_bound()
-        resource.setrlimit(
-            resource.RLIMIT_AS, (bound if hard == resource.RLIM_INFINITY else min(bound, hard), hard)
-        )
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-
-
-def main() -> None:
-    """Serve the pipe whose file descriptor is the one argument."""
-    _bound_memory()
-    silence_libraries()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _serve(Connection(int(sys.argv[1])))
-
-
-if __name__ == "__main__":
-    main()
+    def _drop(self, process: BoundedProcess) -> None:
+        with self._lock:
+            self._all.discard(process)
+        process.close()

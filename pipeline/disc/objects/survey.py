@@ -10,7 +10,8 @@ from pipeline.disc.model import LeftOut, Source
 from pipeline.disc.objects.entry import WANTED, Entry, Unreadable, entry_of
 from pipeline.disc.objects.raw import Task, raws
 from pipeline.model import InstanceKey
-from pipeline.processes.workshop import SMALLEST_BOUND, Workshop
+from pipeline.processes.limits import SMALLEST_BOUND
+from pipeline.processes.workshop import Workshop
 
 MANY = 400  # files; below, to start the processes of the workshop takes longer than to read them here
 _BATCH = 32  # files

@@ -1,0 +1,192 @@
+"""One process that does one task at a time over a pipe, within the task's limits, and the worker's end of it.
+
+A fresh Python and not a fork, because the worker has threads; not `multiprocessing`, because that would import the
+worker's own main module in every child (docs/adr/0003-jpeg-2000.md has the measurements).
+"""
+
+import errno
+import os
+import signal
+import subprocess  # the one other process we start: our own interpreter, with constants only
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, Pipe
+from typing import TypeVar
+
+from pipeline.errors import StorestowError, Transient
+from pipeline.events import silence_libraries
+from pipeline.processes.limits import Limits, be_the_first_to_go
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
+
+SLOW_SECONDS = 2.0  # on the clock; nearly every instance takes less than a tenth of it
+
+_ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",  # one instance a process: threads of a numeric library would only cost memory
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_TRIM_THRESHOLD_": "1048576",  # give pixel buffers back to the system between instances
+}
+
+
+class WorkshopProcessDied(Exception):
+    """Say that the process died over a task, twice, or ended in a bug; the text says how."""
+
+
+class OverLimit(WorkshopProcessDied):
+    """Say that a task took more than its limits, twice, the second time in a fresh process."""
+
+
+class Killed(Exception):
+    """Say how a process died; it may not have been the task's fault."""
+
+    blamed = WorkshopProcessDied  # what the task ends in when it happens again
+
+    @property
+    def verdict(self) -> WorkshopProcessDied:
+        """Return what to say of the task."""
+        return self.blamed(f"the process that had it in hand died twice: {self}")
+
+
+class TooMuch(Killed):
+    """Say that the limits were exceeded: of this task, or because an earlier one had left little."""
+
+    blamed = OverLimit
+
+    @property
+    def verdict(self) -> WorkshopProcessDied:
+        """Return what to say of the task."""
+        return OverLimit(f"the process that had it in hand needed more than {self}, twice")
+
+
+class BoundedProcess:
+    """One process and our end of its pipe."""
+
+    def __init__(self) -> None:
+        self._pipe, theirs = Pipe()
+        environment = {key: os.environ[key] for key in ("PATH", "TZ") if key in os.environ}
+        self._process = subprocess.Popen(
+            (sys.executable, "-I", "-m", "pipeline.processes.bounded_process", str(theirs.fileno())),
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            env=environment | _ENVIRONMENT,
+            start_new_session=True,  # a Ctrl-C is for the worker; it ends us by closing the pipe
+        )
+        theirs.close()
+
+    @property
+    def pid(self) -> int:
+        """Return the process's number."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """Tell whether the process is still there."""
+        return self._process.poll() is None
+
+    def do(
+        self, function: Callable[[Task], Answer], task: Task, limits: Limits, on_slow: Callable[[], None]
+    ) -> Answer:
+        """Have a task done and return its answer; calls `on_slow` once where it takes more than SLOW_SECONDS.
+
+        Raises:
+            Killed: the process is gone, and of no use any more.
+            WorkshopProcessDied: the task ended in a bug.
+            StorestowError: whatever the task raised.
+            Transient: likewise, or it took too long on the clock, and the process is gone.
+        """
+        try:
+            self._pipe.send((function, task, limits))
+            if not self._pipe.poll(SLOW_SECONDS):
+                on_slow()
+                if not self._pipe.poll(max(limits.clock_seconds - SLOW_SECONDS, 0.0)):
+                    self.end()
+                    raise Transient(
+                        f"it took longer than {limits.clock_seconds:.0f} s, and little of that was time of the "
+                        "processor: the disk or the machine is too slow now"
+                    )
+            kind, answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise self._how(limits) from error
+        if kind == "error":
+            raise answer
+        if kind == "memory":
+            raise TooMuch(f"{limits.memory >> 20} MiB of memory")
+        if kind == "bug":
+            raise WorkshopProcessDied(f"a bug: {answer}")
+        result: Answer = answer
+        return result
+
+    def end(self) -> None:
+        """Kill the process, from whichever thread; the one that waits at the pipe sees it break."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """Kill the process and close the pipe, which only the thread that uses it may do."""
+        self.end()
+        self._pipe.close()
+
+    def _how(self, limits: Limits) -> Killed:
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return Killed("its pipe broke")
+        if code == -signal.SIGXCPU:
+            return TooMuch(f"{limits.cpu_seconds:.0f} s of the processor's time")
+        return Killed(signal.Signals(-code).name if code < 0 else f"exit code {code}")
+
+
+def _serve(pipe: Connection) -> None:
+    """Answer requests until the worker closes the pipe, or dies, which closes it too."""
+    while True:
+        try:
+            function, task, limits = pipe.recv()
+        except (EOFError, ConnectionError):
+            return
+        limits.apply()
+        try:
+            pipe.send(_answer(function, task))
+        except ConnectionError:  # the worker was killed meanwhile; the next one asks again
+            return
+
+
+def _answer(function: Callable[[Task], Answer], task: Task) -> tuple[str, object]:
+    try:
+        return "answer", function(task)
+    except StorestowError as error:
+        return "error", error
+    except OSError as error:
+        return _of_the_system(error)
+    except MemoryError:
+        return "memory", None
+    except Exception as error:  # noqa: BLE001  # a bug must cost one instance, not the process
+        return "bug", _summary(error)
+
+
+def _of_the_system(error: OSError) -> tuple[str, object]:
+    if error.errno is None:  # pydicom's word for a file that ends too early: it would be so for ever
+        return "bug", _summary(error)
+    if error.errno == errno.ENOMEM:  # it could not be mapped
+        return "memory", None
+    return "error", Transient(f"{error.strerror} ({error.filename or 'no file named'})")
+
+
+def _summary(error: Exception) -> str:
+    """Name the error and where it arose, without its text, which may hold what a patient is called."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119
+
+
+def main() -> None:
+    """Serve the pipe whose file descriptor is the one argument."""
+    be_the_first_to_go()
+    silence_libraries()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _serve(Connection(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""How much one task may cost a process: decided by the size of its file, kept by the kernel."""
+
+import contextlib
+import math
+import os
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+SMALLEST_BOUND = 2 << 30
+SECONDS, SECONDS_A_MEBIBYTE = 10.0, 1.0  # of processor time; reading takes a hundredth of it, encoding a tenth
+MEMORY = 512 << 20  # bytes, whatever the file's size
+TIMES_TO_READ = 2  # its size: mapped, and perhaps inflated or held once
+TIMES_TO_ENCODE = 6  # its size: mapped, copied, encoded, encapsulated, written and decoded again take some five
+TIMES_ON_THE_CLOCK = 10  # the processor time allowed: longer is the machine's fault, or its disk's
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Processor time, and bytes of address space beyond what the process takes before it begins."""
+
+    cpu_seconds: float
+    memory: int
+
+    @property
+    def clock_seconds(self) -> float:
+        """Tell after how long on the clock a task is put off: that says nothing about its file."""
+        return TIMES_ON_THE_CLOCK * self.cpu_seconds
+
+    def apply(self) -> None:
+        """Have the kernel end this process, or refuse it memory, where it exceeds these from now on."""
+        _set_soft(resource.RLIMIT_CPU, math.ceil(time.process_time() + self.cpu_seconds))
+        if sys.platform == "linux":  # macOS does not enforce this limit
+            _set_soft(resource.RLIMIT_AS, min(memory_bound(), _address_space() + self.memory))
+
+
+def to_read(*files: Path) -> Limits:
+    """Return what reading these files as DICOM may cost."""
+    return _by_size(files, TIMES_TO_READ)
+
+
+def to_encode(*files: Path) -> Limits:
+    """Return what preparing, encoding, decoding or comparing these files may cost."""
+    return _by_size(files, TIMES_TO_ENCODE)
+
+
+def _by_size(files: tuple[Path, ...], times: int) -> Limits:
+    size = 0
+    for file in files:
+        with contextlib.suppress(OSError):  # whoever opens it says what is wrong with it
+            size += file.stat().st_size
+    return Limits(SECONDS + SECONDS_A_MEBIBYTE * size / (1 << 20), MEMORY + times * size)
+
+
+def memory_bound() -> int:
+    """Return the bytes of address space one process may have: half of the machine's memory, at least 2 GiB.
+
+    A JPEG 2000 frame of 600 bytes can claim 65535 x 65535 pixels, for which a decoder took all of 24 GiB.
+    """
+    return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2, SMALLEST_BOUND)
+
+
+def of_the_machine() -> Limits:
+    """Return the limits of a task that no one file's size speaks for."""
+    return Limits(900.0, memory_bound())
+
+
+def be_the_first_to_go() -> None:
+    """Die first where the machine's memory runs out, and leave no core, which would hold a patient's images."""
+    _set_soft(resource.RLIMIT_CORE, 0)
+    if sys.platform == "linux":  # macOS has no such order
+        with contextlib.suppress(OSError):  # where a service manager forbids it, that must not stop the line
+            Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _set_soft(kind: int, value: int) -> None:
+    with contextlib.suppress(OSError):  # as above
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
+def _address_space() -> int:
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
