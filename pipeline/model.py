@@ -30,6 +30,13 @@ class InstanceState(StrEnum):
     DUPLICATE = "duplicate"
 
 
+class Aside(StrEnum):
+    """Why an instance is set aside, where that is told by a code; the ledger's reason has it in words."""
+
+    OTHER_PATIENT = "other-patient"  # its study began as another patient's
+    OVER_LIMIT = "over-limit"  # reading or preparing it takes more than its size warrants
+
+
 class DeliveryState(StrEnum):
     """Where a consignment stands on its way to one destination (design 5)."""
 

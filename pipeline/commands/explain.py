@@ -1,15 +1,19 @@
 """`storestow explain FILE`: what would happen to it, and why, without keeping or sending anything."""
 
 import tempfile
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.coercions import rules_of
 from pipeline.errors import Permanent, Usage
-from pipeline.line.intake import read
+from pipeline.line import intake
+from pipeline.line.intake import found_in
+from pipeline.line.line import limits_of
 from pipeline.line.prepare import Prepared, Task, prepare
 from pipeline.model import Origin
+from pipeline.processes.workshop import Workshop, WorkshopProcessDied
 from pipeline.site.opening import mapping_of
 from pipeline.site.settings import ReceiverTable, Settings
 
@@ -24,7 +28,19 @@ def explain(
     """
     if not file.is_file():
         raise Usage(f"{file} is no file")
-    found = read(file)
+    with closing(Workshop(1)) as workshop:
+        return _explained(file, settings, receiver, (calling, peer), workshop)
+
+
+def _explained(
+    file: Path,
+    settings: Settings,
+    receiver: ReceiverTable,
+    sender: tuple[str | None, str | None],
+    workshop: Workshop,
+) -> dict[str, Any]:
+    calling, peer = sender
+    (found,) = found_in([intake.Task(file, None)], workshop)
     answer: dict[str, Any] = {
         "file": str(file),
         "receiver": receiver.name,
@@ -56,10 +72,11 @@ def explain(
             target=Path(scratch) / "explained",
             scratch=Path(scratch),
         )
-        try:
-            prepared = prepare(task)
-        except Permanent as reason:
-            return {**answer, "outcome": "quarantined", "reason": str(reason)}
+        ((_, prepared),) = workshop.each(prepare, [task], limits_of)
+    if isinstance(prepared, Permanent | WorkshopProcessDied):
+        return {**answer, "outcome": "quarantined", "reason": str(prepared)}
+    if isinstance(prepared, Exception):
+        raise prepared
     return {**answer, **_outcome(prepared), "destinations": _ways(prepared, settings, receiver)}
 
 

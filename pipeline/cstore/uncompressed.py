@@ -11,6 +11,7 @@ from pipeline.cstore.contexts import IMPLICIT
 from pipeline.cstore.outgoing import NotAsPinned, Outgoing, outgoing
 from pipeline.errors import Permanent, StorestowError, Transient
 from pipeline.model import Item
+from pipeline.processes.limits import to_encode
 from pipeline.processes.workshop import Workshop, WorkshopProcessDied
 from pipeline.spool.digest import sha256_of
 
@@ -53,7 +54,7 @@ class Uncompressed:
             raise NotAsPinned
         self._workshop = self._workshop or Workshop(1)
         task = Task(item.path, target, scratch, implicit=transfer_syntax == IMPLICIT)
-        ((_, answer),) = self._workshop.each(decode, [task])
+        ((_, answer),) = self._workshop.each(decode, [task], lambda task: to_encode(task.source))
         if isinstance(answer, Decoded):
             return answer.sha256, answer.is_lossy
         if isinstance(answer, Permanent):

@@ -58,6 +58,7 @@ instance = Table(
     Column("file", String, nullable=False),
     Column("state", String, nullable=False, index=True),
     Column("reason", Text),
+    Column("code", String),  # of why it is set aside, where there is one
     Column("scope", String, nullable=False),
     Column("study_instance_uid", String, index=True),
     Column("series_instance_uid", String),

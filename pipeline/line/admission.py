@@ -16,6 +16,7 @@ from pipeline.line.claiming import Claim, claims
 from pipeline.line.identity import Holder, Verdict, judge
 from pipeline.line.intake import Contents, Envelope, Found, contents_of
 from pipeline.model import InstanceKey, InstanceState, OrderState
+from pipeline.processes.limits import to_encode
 from pipeline.processes.workshop import WorkshopProcessDied
 from pipeline.site.site import SEND, Site
 from pipeline.spool.spool import flush_path, fsync_tree
@@ -48,9 +49,10 @@ def parse_arrival_name(name: str) -> tuple[int, str]:
 
 def take_in(name: str, site: Site) -> None:
     """Make an instance with a state of every file of an arrival, each judged alone."""
-    contents = contents_of(site.spool.arrivals / name, site.spool.run)
+    _, receiver = parse_arrival_name(name)
+    contents = contents_of(site.spool.arrivals / name, site.spool.run, site.workshop_of(receiver))
     reached("intake-read")
-    claim = claims(name, parse_arrival_name(name)[1], contents, site)
+    claim = claims(name, receiver, contents, site)
     rows = list(_instances(name, contents, claim, site))
     belongings = {found.file: claim(found).retrievals for found in contents.found}
     try:
@@ -94,7 +96,7 @@ def _holder(data_set_sha256: str, arrival: str, file: str, site: Site) -> Holder
 
 def _are_same(one: Path, other: Path, site: Site) -> bool:
     """Compare in the workshop; raises Incomparable where that kills its process, Transient where it cannot now."""
-    ((_, answer),) = site.workshop.each(are_same, [(one, other)])
+    ((_, answer),) = site.workshop.each(are_same, [(one, other)], lambda pair: to_encode(*pair))
     if isinstance(answer, WorkshopProcessDied):  # at the second attempt; more would hold back all behind it
         raise Incomparable(str(answer)) from answer
     if isinstance(answer, Exception):
@@ -124,6 +126,7 @@ def _row(found: Found, verdict: Verdict) -> dict[str, Any]:
         "file": found.file,
         "state": verdict.state,
         "reason": verdict.reason,
+        "code": found.code,
         "study_instance_uid": key.study_instance_uid if key else None,
         "series_instance_uid": key.series_instance_uid if key else None,
         "sop_instance_uid": key.sop_instance_uid if key else None,

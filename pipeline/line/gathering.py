@@ -6,24 +6,33 @@ from dataclasses import dataclass
 from pipeline.ledger import arrivals
 from pipeline.ledger.arrivals import Waiting
 from pipeline.line.admission import parse_arrival_name
+from pipeline.line.unseen import Unseen
 from pipeline.model import ArrivalState
 from pipeline.site.site import Site
 
 
 @dataclass(frozen=True, slots=True)
 class AtTheDoor:
-    """Study folders storescp still fills, as (receiver, name), and receivers with arrivals not taken in yet."""
+    """Study folders storescp still fills, as (receiver, name); receivers and studies of arrivals not taken in yet.
+
+    `receivers` are those of arrivals that nobody has glanced at: they may hold anything.
+    """
 
     open_folders: frozenset[tuple[str, str]]
     receivers: frozenset[str]
+    studies: frozenset[tuple[str, str]]
 
     def may_hold(self, study: Waiting) -> bool:
         """Tell whether something of the study may be among it."""
         folder = f"S_{study.study_instance_uid}"  # storescp's name for it, study mode only
-        return study.receiver in self.receivers or (study.receiver, folder) in self.open_folders
+        return (
+            study.receiver in self.receivers
+            or (study.receiver, folder) in self.open_folders
+            or (study.receiver, study.study_instance_uid) in self.studies
+        )
 
 
-def at_the_door(site: Site, unusable: Collection[str] = ()) -> AtTheDoor:
+def at_the_door(site: Site, glanced: Unseen, unusable: Collection[str] = ()) -> AtTheDoor:
     """Look at the rooms in the order folders take, so that nothing on its way between them is overlooked.
 
     Arrivals named `unusable` are left out: what cannot be taken in now must not hold up the others.
@@ -38,5 +47,12 @@ def at_the_door(site: Site, unusable: Collection[str] = ()) -> AtTheDoor:
     names = {folder.name for folder in site.spool.arrivals.iterdir()} - set(unusable)
     with site.ledger.reading() as look:
         states = arrivals.states(look)
-    unseen = {name for name in names if states.get(name, ArrivalState.ADMITTED) == ArrivalState.ADMITTED}
-    return AtTheDoor(open_folders, frozenset(parse_arrival_name(name)[1] for name in unseen))
+    receivers, studies = set(), set()
+    for name in names:
+        if states.get(name, ArrivalState.ADMITTED) == ArrivalState.ADMITTED:
+            receiver = parse_arrival_name(name)[1]
+            held = glanced.studies_of(name)
+            if held is None:
+                receivers.add(receiver)
+            studies |= {(receiver, study) for study in held or ()}
+    return AtTheDoor(open_folders, frozenset(receivers), frozenset(studies))

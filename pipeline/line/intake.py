@@ -8,7 +8,7 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
@@ -17,7 +17,9 @@ from pipeline.dicom import part10
 from pipeline.dicom.ae_title import ae_title
 from pipeline.dicom.part10 import Layout, Malformed
 from pipeline.dicom.reading import DIRECTORY_STORAGE, UID, data_set_of, values_of
-from pipeline.model import InstanceKey
+from pipeline.model import Aside, InstanceKey
+from pipeline.processes.limits import Limits, to_read
+from pipeline.processes.workshop import OverLimit, Workshop, WorkshopProcessDied
 
 ENVELOPE = ".envelope.json"
 ACCOUNT = "account.json"
@@ -36,7 +38,10 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What intake found out about one file; `problem` says why it is no instance that can go on."""
+    """What intake found out about one file.
+
+    `problem` says why it is no instance that can go on, `code` what kind of problem that is.
+    """
 
     file: str
     size: int
@@ -50,6 +55,7 @@ class Found:
     accession_number: str | None = None
     source_ae_title: str = ""
     problem: str | None = None
+    code: Aside | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,19 @@ class Contents:
     envelope: Envelope | None
 
 
-def contents_of(folder: Path, scratch: Path | None = None) -> Contents:
-    """Read every file of the arrival `folder`; never follows a link, never raises for what a file holds."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A file to read."""
+
+    path: Path
+    scratch: Path | None
+
+
+def contents_of(folder: Path, scratch: Path | None, workshop: Workshop) -> Contents:
+    """Read every file of the arrival `folder`; never follows a link, never raises for what a file holds.
+
+    Raises Transient where the machine cannot read one now.
+    """
     hidden, empty, files = 0, 0, []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -74,8 +91,33 @@ def contents_of(folder: Path, scratch: Path | None = None) -> Contents:
                 empty += 1
             else:
                 files.append((status.st_mtime_ns, entry.name))
-    found = tuple(read(folder / name, scratch) for _, name in sorted(files))
-    return Contents(found, hidden, empty, envelope_of(folder))
+    tasks = [Task(folder / name, scratch) for _, name in sorted(files)]
+    return Contents(tuple(found_in(tasks, workshop)), hidden, empty, envelope_of(folder))
+
+
+def found_in(tasks: Iterable[Task], workshop: Workshop) -> Iterator[Found]:
+    """Read files in the workshop, each within the limits of its size; raises Transient as `contents_of` does."""
+    for task, answer in workshop.each(_read, tasks, _limits):
+        if isinstance(answer, Found):
+            yield answer
+        elif isinstance(answer, WorkshopProcessDied):
+            yield _unread(task.path, str(answer), Aside.OVER_LIMIT if isinstance(answer, OverLimit) else None)
+        else:
+            raise answer
+
+
+def _limits(task: Task) -> Limits:
+    return to_read(task.path)
+
+
+def _read(task: Task) -> Found:
+    return read(task.path, task.scratch)
+
+
+def _unread(path: Path, problem: str, code: Aside | None = None) -> Found:
+    status, sha256 = path.stat(), _hashes(path, 0)[0]
+    reason = f"{problem}{_of_what(path)}"
+    return Found(path.name, status.st_size, status.st_mtime, sha256, problem=reason, code=code)
 
 
 def envelope_of(folder: Path) -> Envelope | None:
@@ -99,7 +141,7 @@ def read(path: Path, scratch: Path | None = None) -> Found:
             found = Found(path.name, size, received_at, file_sha256, data_set_sha256)
             return _identified(found, data, layout)
     except Malformed as malformed:
-        return Found(path.name, size, received_at, _hashes(path, 0)[0], problem=f"{malformed}{_of_what(path)}")
+        return _unread(path, str(malformed))
 
 
 def _of_what(path: Path) -> str:

@@ -19,7 +19,9 @@ from pipeline.events import Event, alarm, emit
 from pipeline.ledger import arrivals, deliveries
 from pipeline.ledger.arrivals import Waiting
 from pipeline.line.prepare import Output, Prepared, Task, prepare
-from pipeline.model import InstanceKey, InstanceState, Origin
+from pipeline.model import Aside, InstanceKey, InstanceState, Origin
+from pipeline.processes.limits import Limits, to_encode
+from pipeline.processes.workshop import OverLimit
 from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
@@ -65,7 +67,7 @@ def _prepared(rows: list[Any], study: Waiting, site: Site) -> Iterator[tuple[int
     encodings = {destination.encode for destination in site.destinations_of(study.receiver)}
     tasks = [task_of(row, study.receiver, encodings, site) for row in rows]
     ready: list[Prepared] = []
-    for task, outcome in site.workshop.each(prepare, tasks):
+    for task, outcome in site.workshop.each(prepare, tasks, limits_of):
         if isinstance(outcome, Transient):
             alarm(Event.HELD, study=study.study_instance_uid, instance=task.key.sop_instance_uid, reason=outcome)
         elif isinstance(outcome, Exception):
@@ -123,10 +125,16 @@ def task_of(row: Any, receiver: str, encodings: Iterable[str], site: Site) -> Ta
     )
 
 
+def limits_of(task: Task) -> Limits:
+    """Return what preparing an instance may cost."""
+    return to_encode(task.source)
+
+
 def outcome_of(prepared: Prepared | Exception) -> dict[str, Any]:
     """Return what the ledger keeps of a prepared instance."""
     if isinstance(prepared, Exception):
-        return {"state": InstanceState.QUARANTINED, "reason": str(prepared), "consigned": True}
+        code = Aside.OVER_LIMIT if isinstance(prepared, OverLimit) else None
+        return {"state": InstanceState.QUARANTINED, "reason": str(prepared), "code": code, "consigned": True}
     encoded = [output for output in prepared.outputs if output.reason is None and output.encoding != "none"]
     reasons = [output.reason for output in prepared.outputs if output.reason]
     sent = next(iter(encoded or prepared.outputs), None)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pipeline.destinations import Destination
 from pipeline.errors import Permanent
 from pipeline.ledger import arrivals, rerouting
-from pipeline.line.line import pin_of, task_of
+from pipeline.line.line import limits_of, pin_of, task_of
 from pipeline.line.prepare import Prepared, prepare
 from pipeline.model import Item, Receipt, ReceiptState
 from pipeline.site.site import Site
@@ -36,7 +36,8 @@ def pinned(  # noqa: PLR0913, PLR0917  # one instance of one delivery, and where
         return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be read now: {error.strerror}")
     with site.ledger.reading() as look:
         original = arrivals.instance_row(look, identity)
-    ((_, again),) = site.workshop.each(prepare, [task_of(original, receiver, {destination.encode}, site)])
+    tasks = [task_of(original, receiver, {destination.encode}, site)]
+    ((_, again),) = site.workshop.each(prepare, tasks, limits_of)
     reached("pinned-again")
     if isinstance(again, Exception) and not isinstance(again, Permanent):
         return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be made again now: {again}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from pipeline.errors import Permanent, Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, arrivals, reports, set_aside
 from pipeline.line.custody import renew_account
-from pipeline.line.intake import Found, read
+from pipeline.line.intake import Found, Task, found_in
 from pipeline.model import ArrivalState, InstanceState
+from pipeline.processes.workshop import Workshop
 from pipeline.spool.spool import Spool, rename_durably
 from pipeline.waypoints import reached
 
@@ -29,6 +31,7 @@ def listed(ledger: Ledger) -> dict[str, Any]:
                 "sop_instance_uid": row.sop_instance_uid,
                 "study_instance_uid": row.study_instance_uid,
                 "state": row.state,
+                "code": row.code,
                 "reason": row.reason,
                 "at": moment(row.admitted_at),
             }
@@ -41,6 +44,7 @@ def listed(ledger: Ledger) -> dict[str, Any]:
                 "sop_instance_uid": None,
                 "study_instance_uid": None,
                 "state": row.state,
+                "code": None,
                 "reason": row.reason,
                 "at": moment(row.settled_at or row.admitted_at),
             }
@@ -69,6 +73,7 @@ def shown(name: str, spool: Spool, ledger: Ledger) -> dict[str, Any]:
                 "file": one.file,
                 "path": str(spool.find(arrival, one.file) or ""),
                 "state": one.state,
+                "code": one.code,
                 "reason": one.reason,
                 "sop_instance_uid": one.sop_instance_uid,
                 "study_instance_uid": one.study_instance_uid,
@@ -127,7 +132,8 @@ def _read_again(row: Any, spool: Spool) -> Found:
     path = spool.find(row.arrival, row.file)
     if path is None:
         raise Permanent(f"{row.arrival}/{row.file}: the file is missing")
-    found = read(path, spool.run)
+    with closing(Workshop(1)) as workshop:
+        (found,) = found_in([Task(path, spool.run)], workshop)
     if found.problem or found.key is None:
         raise Permanent(f"{row.arrival}/{row.file}: {found.problem}")
     return found
@@ -176,6 +182,7 @@ def _as_received(found: Found) -> dict[str, Any]:
     return {
         "state": InstanceState.RECEIVED,
         "reason": "released",
+        "code": None,
         "consigned": False,
         "study_instance_uid": found.key.study_instance_uid,
         "series_instance_uid": found.key.series_instance_uid,

@@ -15,7 +15,7 @@ from pipeline.destinations import Destination
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm
 from pipeline.ledger import arrivals, deliveries, orders, retrievals, sharing
-from pipeline.line.line import outcome_of, pin_of, task_of
+from pipeline.line.line import limits_of, outcome_of, pin_of, task_of
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
 from pipeline.orders import prove
 from pipeline.orders.ending import end, end_within, say
@@ -167,7 +167,7 @@ def _prepared(load: Load, destination: Destination, site: Site) -> dict[int, Ide
     """Return what became of each instance; raises Transient where one cannot be prepared now."""
     tasks = [task_of(row, load.receiver, {destination.encode}, site) for row in load.rows]
     ready: dict[int, Identified | Exception] = {}
-    for task, answer in site.aside.each(prepare_identified, tasks):
+    for task, answer in site.aside.each(prepare_identified, tasks, limits_of):
         if isinstance(answer, Transient):
             raise answer
         if isinstance(answer, Exception):

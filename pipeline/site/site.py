@@ -40,6 +40,14 @@ class Site:
         """Return the name of the receiver the PACS sends to."""
         return self.settings.pacs.receiver if self.settings.pacs else None
 
+    def is_for_orders(self, receiver: str) -> bool:
+        """Tell whether what comes in there came for an order, which a person waits for."""
+        return receiver in {SEND, self.receiver_of_orders}
+
+    def workshop_of(self, receiver: str) -> Workshop:
+        """Return the processes that read what comes in there."""
+        return self.aside if self.is_for_orders(receiver) else self.workshop
+
     def destinations_of(self, receiver: str) -> tuple[Destination, ...]:
         """Return where the instances of a receiver go."""
         table = self.receiver(receiver)

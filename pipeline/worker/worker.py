@@ -24,12 +24,13 @@ from pipeline.line.despatch import despatch
 from pipeline.line.gathering import at_the_door
 from pipeline.line.prepare import load_encodings
 from pipeline.line.reconcile import reconcile
+from pipeline.line.unseen import Unseen
 from pipeline.model import ArrivalState
 from pipeline.orders.desk import POLL_SECONDS as ORDER_POLL_SECONDS
 from pipeline.orders.desk import Desk
 from pipeline.receiving.sweep import sweep_abandoned
 from pipeline.schedule import is_due
-from pipeline.site.site import SEND, Site
+from pipeline.site.site import Site
 from pipeline.spool.clock import Clock
 from pipeline.spool.watch import Watch
 from pipeline.worker.heartbeat import Heartbeat
@@ -38,7 +39,7 @@ from pipeline.worker.tidying import Tidying
 Subject = TypeVar("Subject")
 
 POLL_SECONDS = 5.0
-STAGES_AT_ONCE = 2  # studies in hand; the workshop's processes are what does the work
+AT_ONCE = 16  # arrivals taken in, and studies in hand: the workshop's processes do the work, and share it fairly
 
 
 class Worker:
@@ -55,9 +56,9 @@ class Worker:
         self._clock.look(time.time(), time.monotonic())
         self._tidying = Tidying(site, self._clock)
         self._before: set[Hashable] = set()
-        # one after the other and in the order admitted, because the first received of a key wins
-        self._intake = ThreadPoolExecutor(1, thread_name_prefix="intake")
-        self._stages = ThreadPoolExecutor(STAGES_AT_ONCE, thread_name_prefix="stage")
+        self._unseen = Unseen()
+        self._intake = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="intake")
+        self._stages = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="stage")
         self._slots = {
             d.name: ThreadPoolExecutor(d.slots, thread_name_prefix=f"to-{d.name}")
             for d in site.settings.destination
@@ -66,7 +67,7 @@ class Worker:
             self._breakers = {
                 d.name: Breaker(deliveries.down_since(look, d.name)) for d in site.settings.destination
             }
-        self._intake_of_orders = ThreadPoolExecutor(1, thread_name_prefix="intake-of-orders")
+        self._intake_of_orders = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="intake-of-orders")
         self._upkeep = ThreadPoolExecutor(1, thread_name_prefix="upkeep")
         self._heartbeat = Heartbeat(site.ledger)
         self._stranded: set[str] = set()
@@ -139,21 +140,32 @@ class Worker:
             known = arrivals.states(look)
         folders = {entry.name for entry in site.spool.arrivals.iterdir() if entry.is_dir()}
         for name in sorted(folders - known.keys()):
-            self.start(self._intake_for(name), ("admit", name), admission.admit, name)
+            self.start(self._intake_for(name), ("admit", name), self._enter, name)
         with site.ledger.reading() as look:
-            admitted = arrivals.names(look, ArrivalState.ADMITTED)
-        for name in sorted(admitted & folders):
+            admitted = arrivals.names(look, ArrivalState.ADMITTED) & folders
+        self._unseen.keep(folders)
+        for name in sorted(admitted):
+            if self._unseen.studies_of(name) is None:  # admitted before this start
+                self.start(self._intake_for(name), ("glance", name), self._unseen.look, name)
+        for name in self._unseen.in_order(admitted, self._unusable()):
             self.start(self._intake_for(name), ("take in", name), admission.take_in, name)
+
+    def _enter(self, name: str, site: Site) -> None:
+        admission.admit(name, site)
+        self._unseen.look(name, site)
+
+    def _unusable(self) -> list[str]:
+        """Return the arrivals that could not be admitted or taken in just now."""
+        return [str(key[1]) for key in self._failing() if key[0] in {"admit", "take in"}]
 
     def _intake_for(self, name: str) -> ThreadPoolExecutor:
         """Return who takes an arrival in: what came for an order, not behind what the modalities send."""
         _, receiver = admission.parse_arrival_name(name)
-        is_for_an_order = receiver in {SEND, self._site.receiver_of_orders}
-        return self._intake_of_orders if is_for_an_order else self._intake
+        return self._intake_of_orders if self._site.is_for_orders(receiver) else self._intake
 
     def _gather(self) -> None:
         """Have the studies processed that are complete as far as anybody can know."""
-        door = at_the_door(self._site, [str(key[1]) for key in self._failing() if key[0] in {"admit", "take in"}])
+        door = at_the_door(self._site, self._unseen, self._unusable())
         with self._site.ledger.reading() as look:
             studies = arrivals.waiting(look)
         for study in studies:

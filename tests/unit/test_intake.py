@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from killed_at import OneRoom
 from line_site import instance
 from pydicom.data import get_testdata_file
 
@@ -81,7 +82,7 @@ def test_hidden_and_empty_files_are_counted_and_are_no_instances(tmp_path):
     (folder / ".DS_Store").write_bytes(b"x")
     (folder / "empty").touch()
     (folder / "link").symlink_to("/etc/passwd")
-    contents = contents_of(folder)
+    contents = contents_of(folder, tmp_path, OneRoom())
     assert [found.file for found in contents.found] == ["real"]
     assert (contents.hidden_files, contents.empty_files) == (2, 1)
 
@@ -89,7 +90,7 @@ def test_hidden_and_empty_files_are_counted_and_are_no_instances(tmp_path):
 def test_files_come_in_the_order_they_were_received(tmp_path):
     for number, name in enumerate(("c", "a", "b")):
         os.utime(instance(tmp_path, name), (1000 + number, 1000 + number))
-    assert [found.file for found in contents_of(tmp_path).found] == ["c", "a", "b"]
+    assert [found.file for found in contents_of(tmp_path, tmp_path, OneRoom()).found] == ["c", "a", "b"]
 
 
 def test_an_envelope_cut_by_a_crash_is_no_envelope(tmp_path):

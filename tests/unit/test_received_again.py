@@ -9,6 +9,7 @@ from line_site import arrive, instance, rounds, settings_for, states, working
 from pydicom.uid import RLELossless
 
 from pipeline.dicom import sameness
+from pipeline.dicom.sameness import are_same
 from pipeline.errors import Transient
 from pipeline.line import admission, custody, quarantine
 from pipeline.processes.workshop import WorkshopProcessDied
@@ -58,6 +59,18 @@ def before(monkeypatch, owner, name: str, act) -> None:
     monkeypatch.setattr(owner, name, wrapped)
 
 
+def compared_as(monkeypatch, workshop, answer) -> None:
+    """Let every comparison end in `answer`; what is only read is read."""
+    real = workshop.each
+
+    def each(function, tasks, limits):
+        if function is are_same:
+            return [(task, answer) for task in tasks]
+        return real(function, tasks, limits)
+
+    monkeypatch.setattr(workshop, "each", each)
+
+
 def test_what_settles_before_it_is_compared_is_looked_for_again(given, monkeypatch):
     before(monkeypatch, admission, "judge", lambda: custody.settle(given.first, given.site))
     admission.take_in(given.second, given.site)
@@ -65,7 +78,7 @@ def test_what_settles_before_it_is_compared_is_looked_for_again(given, monkeypat
 
 
 def test_what_settles_while_it_is_compared_is_compared_again(given, monkeypatch):
-    before(monkeypatch, given.site.workshop, "each", lambda: custody.settle(given.first, given.site))
+    before(monkeypatch, admission, "_are_same", lambda: custody.settle(given.first, given.site))
     admission.take_in(given.second, given.site)
     assert states(given.site, "instances") == {"passed": 1, "duplicate": 1}
 
@@ -73,7 +86,7 @@ def test_what_settles_while_it_is_compared_is_compared_again(given, monkeypatch)
 def test_what_cannot_be_compared_now_is_judged_later(given, monkeypatch):
     with monkeypatch.context() as patch:
         full = Transient("No space left on device")
-        patch.setattr(given.site.workshop, "each", lambda _, tasks: [(task, full) for task in tasks])
+        compared_as(patch, given.site.workshop, full)
         with pytest.raises(Transient, match="No space left"):
             admission.take_in(given.second, given.site)
     assert states(given.site, "instances") == {"passed": 1}, "nothing is decided"
@@ -83,7 +96,7 @@ def test_what_cannot_be_compared_now_is_judged_later(given, monkeypatch):
 
 def test_what_kills_whoever_compares_it_is_a_conflict_that_says_so(given, monkeypatch):
     died = WorkshopProcessDied("the process that had it in hand died twice: SIGSEGV")
-    monkeypatch.setattr(given.site.workshop, "each", lambda _, tasks: [(task, died) for task in tasks])
+    compared_as(monkeypatch, given.site.workshop, died)
     admission.take_in(given.second, given.site)
     (aside,) = quarantine.listed(given.site.ledger)["quarantined"]
     assert aside["state"] == "conflict"

@@ -158,13 +158,14 @@ def test_a_task_gets_as_much_memory_as_its_file_warrants(workshop, tmp_path):
     small.write_bytes(b"x")
     with large.open("wb") as file:
         file.truncate(64 << 20)
-    hungry = "held = bytearray(600 << 20)"
-    for limits in (to_read, to_encode):
+    for limits, mebibytes in ((to_read, 600), (to_encode, 1200)):
+        hungry = f"held = bytearray({mebibytes} << 20)"
         ((_, refused),) = workshop.each(exec, [hungry], lambda _, limits=limits: limits(small))
         ((_, given),) = workshop.each(exec, [hungry], lambda _, limits=limits: limits(large))
         assert isinstance(refused, OverLimit)
         assert given is None
     assert to_read(large) == Limits(74, (512 + 128) << 20)
+    assert to_encode(large, large) == Limits(3 * 138, (1024 + 6 * 128) << 20)
     assert to_read(tmp_path / "gone") == Limits(10, 512 << 20)
 
 

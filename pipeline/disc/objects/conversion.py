@@ -9,6 +9,7 @@ from pipeline.disc.errors import NotAsWritten
 from pipeline.disc.model import EXPLICIT, LeftOut, Medium
 from pipeline.disc.objects.entry import Entry, Unreadable, read
 from pipeline.errors import Transient
+from pipeline.processes.limits import to_encode
 from pipeline.processes.workshop import Workshop
 from pipeline.spool.digest import sha256_of
 
@@ -73,8 +74,9 @@ def converted(
         for number, entry in enumerate(entries)
         if must_be_converted(entry, medium)
     ]
-    left_out = []
-    for number, (task, outcome) in enumerate(workshop.each(convert, tasks), 1):
+    left_out: list[LeftOut] = []
+    outcomes = workshop.each(convert, tasks, lambda task: to_encode(task.entry.path))
+    for number, (task, outcome) in enumerate(outcomes, 1):
         if isinstance(outcome, Transient):
             raise outcome
         if isinstance(outcome, Exception):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pipeline.disc.model import EXPLICIT, SeriesUIDs
 from pipeline.disc.objects.arrangement import PatientNode, series_of
 from pipeline.disc.pages.thumbnails import NoPicture, Task, thumbnail
+from pipeline.processes.limits import to_encode
 from pipeline.processes.workshop import Workshop
 
 
@@ -24,7 +25,7 @@ def pictures(patients: Sequence[PatientNode], workshop: Workshop) -> dict[Series
             compressed[uids] = task
         elif picture := _native(task):
             found[uids] = picture
-    outcomes = workshop.each(thumbnail, compressed.values())
+    outcomes = workshop.each(thumbnail, compressed.values(), lambda task: to_encode(task.path))
     decoded = zip(compressed, outcomes, strict=True)
     return found | {uids: picture for uids, (_, picture) in decoded if isinstance(picture, bytes)}
 
