@@ -35,6 +35,11 @@ def is_due(now: float, newest_file: float, first_admitted: float, quiet: float, 
     return _passed(now, newest_file, quiet) or _passed(now, first_admitted, at_most)
 
 
+def due_at(newest_file: float, first_admitted: float, quiet: float, at_most: float) -> float:
+    """Return when a study will be due if nothing more of it comes, and the clock is not set meanwhile."""
+    return min(newest_file + quiet, first_admitted + at_most)
+
+
 def _passed(now: float, since: float, seconds: float) -> bool:
     return now - since >= seconds or since - now > seconds
 

@@ -58,6 +58,18 @@ def _studies_in_hand(look: Connection, destination_name: str) -> set[str]:
     return set(look.scalars(wanted))
 
 
+def next_due(look: Connection, destination_name: str, now: float) -> float | None:
+    """Return when the next delivery to a destination becomes due that is not due yet, None where there is none."""
+    wanted = select(func.min(delivery.c.due_at)).where(
+        delivery.c.destination == destination_name,
+        delivery.c.state.in_(OPEN),
+        delivery.c.held.is_(False),
+        delivery.c.due_at > now,
+    )
+    moment: float | None = look.scalar(wanted)
+    return moment
+
+
 def for_orders(look: Connection) -> set[int]:
     """Return the deliveries somebody waits for."""
     is_for_one = delivery.c.order_id.is_not(None) & delivery.c.state.in_(OPEN)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from pipeline import schedule
 from pipeline.destinations import Destination
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm, bug, emit
@@ -29,10 +30,10 @@ from pipeline.model import ArrivalState
 from pipeline.orders.desk import POLL_SECONDS as ORDER_POLL_SECONDS
 from pipeline.orders.desk import Desk
 from pipeline.receiving.sweep import sweep_abandoned
-from pipeline.schedule import is_due
 from pipeline.site.site import Site
 from pipeline.spool.clock import Clock
 from pipeline.spool.watch import Watch
+from pipeline.worker.agenda import Agenda
 from pipeline.worker.heartbeat import Heartbeat
 from pipeline.worker.tidying import Tidying
 
@@ -70,6 +71,7 @@ class Worker:
         self._intake_of_orders = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="intake-of-orders")
         self._upkeep = ThreadPoolExecutor(1, thread_name_prefix="upkeep")
         self._heartbeat = Heartbeat(site.ledger)
+        self._agenda = Agenda()
         self._stranded: set[str] = set()
         self._desk = Desk(site, self)
 
@@ -98,7 +100,8 @@ class Worker:
             while not self._stopping.is_set():
                 self._wake.clear()
                 self.round()
-                self._wake.wait(ORDER_POLL_SECONDS if self._desk.is_busy else POLL_SECONDS)
+                at_most = ORDER_POLL_SECONDS if self._desk.is_busy else POLL_SECONDS
+                self._wake.wait(self._agenda.seconds(time.time(), at_most))
             self._desk.close()
             slots = self._slots.values()
             for executor in (self._intake, self._intake_of_orders, self._stages, self._upkeep, *slots):
@@ -110,6 +113,7 @@ class Worker:
         Raises LedgerDamaged, which only a new start can mend.
         """
         self._watch_clock()
+        self._agenda.begin()
         for ask in (self._sweep, self._admit, self._desk.look, self._gather, self._despatch, self._settle):
             self._heartbeat.beat()
             with self._lock:
@@ -179,7 +183,9 @@ class Worker:
             return True  # the line says aloud what is wrong with it
         at_most = self._site.settings.site.gather_at_most.total_seconds()
         quiet = at_most if may_grow else receiver.quiet_seconds
-        return is_due(time.time(), study.newest_file_at, study.first_admitted_at, quiet, at_most)
+        times = (study.newest_file_at, study.first_admitted_at, quiet, at_most)
+        self._agenda.at(schedule.due_at(*times))
+        return schedule.is_due(time.time(), *times)
 
     def _despatch(self) -> None:
         """Give every destination what it may attempt now; each has its own slots and its own breaker."""
@@ -215,6 +221,10 @@ class Worker:
         with self._site.ledger.reading() as look:
             due = deliveries.due(look, destination.name, now, one_a_study=destination.makes_file)
             for_orders = deliveries.for_orders(look)
+            later = deliveries.next_due(look, destination.name, now)
+        for moment in (later, breaker.try_at if breaker.down_since is not None else None):
+            if moment is not None and moment > now:
+                self._agenda.at(moment)
         for number in due:
             in_slots = sum(key[:2] == ("deliver", destination.name) for key in self._keys_in_hand())
             if in_slots >= destination.slots or not (number in for_orders or breaker.admits(now)):
