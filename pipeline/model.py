@@ -243,7 +243,8 @@ class ConsignmentAbout:
     `expected` and `received` are distinct instances of all its studies: fewer received than expected means
     that a person allowed an incomplete one, and what is made must say so. `missing` are accession numbers the
     PACS does not know; `container` is what was asked for, empty where nobody cared; `modalities` are the only ones
-    asked for, empty where all were.
+    asked for, empty where all were. `counted` is what the PACS counts, where that is more than came and its final
+    response says that this was all.
     """
 
     order: int
@@ -253,6 +254,7 @@ class ConsignmentAbout:
     missing: tuple[str, ...] = ()
     container: str = ""
     modalities: tuple[str, ...] = ()
+    counted: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,8 @@ class IsoDestination(Destination):
         target.unlink(missing_ok=True)  # of an attempt that was killed before anybody was told of it
         options = replace(self.options(datetime.now(UTC)), container=container, missing=_set_aside(consignment))
         options = replace(options, only=about.modalities, unknown=about.missing)
+        if about.counted is not None:
+            options = replace(options, counted=(about.received, about.counted))
         if about.received < about.expected:
             options = replace(options, partial=(about.received, about.expected))
         consignment.attempt(consignment.items)

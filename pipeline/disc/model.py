@@ -78,7 +78,8 @@ class LeftOut:
 class DiscOptions:
     """Everything about a disc that is not in its objects.
 
-    `partial` is (received, expected) instances where an order ended before it was complete, `only` the modalities
+    `partial` is (received, expected) instances where an order ended before it was complete, `counted` (received,
+    counted) where the PACS counts more and yet says that it has sent all, `only` the modalities
     it was for where it was not for all, `unknown` the accession numbers nothing was found of, `missing` what is
     known to be left out before anything is read. `contact` is the text by which the finder of the disc finds the
     hospital. The two permissions are a person's to give. `capacity_bytes` is what a CD or DVD holds where that is
@@ -92,6 +93,7 @@ class DiscOptions:
     viewer: Path | None = None
     viewer_at: Literal["VIEWER", "root"] = "VIEWER"
     partial: tuple[int, int] | None = None
+    counted: tuple[int, int] | None = None
     only: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     missing: tuple[LeftOut, ...] = ()

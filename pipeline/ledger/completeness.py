@@ -1,26 +1,140 @@
-"""How many instances a study has, as far as a PACS can be believed, and whether all of them have come: pure.
+"""Which of the instances that came are a study's, how many must come, and whether all have: pure.
 
-A list names what exists, so it goes before a mere number, which may be old. The final response to a C-MOVE of
-the whole study can only raise the expectation: what the PACS set out to send and failed to is missing too.
+A PACS says it three times over: by a count, by a list, by the final response to a C-MOVE. Each is known to be
+wrong somewhere. Lists end at a limit, with Success; counts may be of frames; sub-operations are counted twice, or
+remain in the final response. So a list names what must be here, the count says whether the list is whole, and the
+final response decides only where nothing is listed, or where it says that something failed.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Key = tuple[str, str]  # Series and SOP Instance UID
+
+SUCCESS, WARNING = "0x0000", "0xB000"  # PS3.4 table C.4-2
 
 
-def expected(counted: int | None, listed: int | None, announced: int | None) -> int | None:
-    """Return how many distinct instances must come, None where nobody says.
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The final response to a C-MOVE of all that an order wishes for: its status, its counts of sub-operations."""
 
-    `counted` is Number of Study (or Series) Related Instances, `listed` the answers of an IMAGE level C-FIND,
-    `announced` all sub-operations of the final C-MOVE response.
+    status: str
+    completed: int = 0
+    failed: int = 0
+    warned: int = 0
+    remaining: int = 0
+
+    @property
+    def is_good(self) -> bool:
+        """Say whether the PACS means that it has sent everything."""
+        return self.status in {SUCCESS, WARNING} and not self.failed
+
+    @property
+    def sent(self) -> set[int]:
+        """Return how many it may have sent: some count what was stored with a warning as completed, too."""
+        return {self.completed, self.completed + self.warned}
+
+    @property
+    def total(self) -> int:
+        """Return how many it set out to send."""
+        return self.completed + self.failed + self.warned + self.remaining
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the PACS says of what an order wishes for of a study; None where it does not say.
+
+    `counted` is Number of Study (or Series) Related Instances, `listed` the answers of an IMAGE level C-FIND.
     """
-    known = listed if listed is not None else counted
-    figures = [figure for figure in (known, announced) if figure is not None]
-    return max(figures, default=None)
+
+    counted: int | None = None
+    listed: Collection[Key] | None = None
+    final: Final | None = None
 
 
-def is_complete(
-    held: Collection[tuple[str, str]], must_come: int | None, listed: Collection[tuple[str, str]] | None
-) -> bool:
-    """Tell whether what is held, by Series and SOP Instance UID, is all there is; nothing is never complete."""
-    distinct = set(held)
-    return bool(distinct) and len(distinct) >= (must_come or 1) and distinct.issuperset(listed or ())
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What has come, weighed against what the PACS says.
+
+    `instances` are those that count as the study's. `expected` is how many must come, None where nobody says.
+    `overruled` is the count of the PACS where its own final response has overruled it. `may_grow` says that all
+    may be here and yet more come, as far as anybody can know; `is_owed`, that the PACS means to have sent more.
+    """
+
+    instances: frozenset[Key]
+    expected: int | None
+    is_complete: bool
+    overruled: int | None
+    may_grow: bool
+    is_owed: bool
+
+
+def judged(told: Told, came: Mapping[Key, int]) -> Judged:
+    """Weigh what came: each distinct instance, with its Number of Frames."""
+    instances = _counting(told, came)
+    here = len(instances)
+    expected, overruled = _expected(told, here, sum(came[key] for key in instances))
+    lacks_listed = not instances.issuperset(told.listed or ())
+    if expected is None:
+        is_enough = told.final is not None and told.final.status == SUCCESS and not told.final.failed
+    else:
+        is_enough = here >= expected
+    is_complete = bool(here) and is_enough and not lacks_listed
+    is_known = told.listed is not None or (told.counted is not None and overruled is None)
+    return Judged(
+        instances=instances,
+        expected=expected,
+        is_complete=is_complete,
+        overruled=overruled,
+        may_grow=is_complete and not is_known,
+        is_owed=_is_good(told) and not is_complete and (lacks_listed or told.listed is None),
+    )
+
+
+def _counting(told: Told, came: Mapping[Key, int]) -> frozenset[Key]:
+    """Return what counts: where the PACS lists instances these, and more only as far as it says that it sent more.
+
+    Where more came than that, nobody can tell which of it the PACS has sent, and none of it counts.
+    """
+    if told.listed is None:
+        return frozenset(came)
+    listed = came.keys() & set(told.listed)
+    room = max(told.final.sent) - len(listed) if told.final else 0
+    return frozenset(came) if len(came) - len(listed) <= room else frozenset(listed)
+
+
+def _expected(told: Told, here: int, frames: int) -> tuple[int | None, int | None]:
+    """Return how many must come, and the count that the final response overrules."""
+    final, counted = told.final, told.counted
+    if here and counted == frames:
+        counted = here if told.listed is None else None  # it counts frames, and all of these are here
+    if told.listed is None and final and final.is_good and here and here in final.sent:
+        return here, counted if counted not in {None, here} else None
+    figures = [counted, None if told.listed is None else len(set(told.listed))]
+    if final and not (final.is_good and told.listed is not None):
+        figures.append(final.total or None)
+    return max((figure for figure in figures if figure is not None), default=None), None
+
+
+def _is_good(told: Told) -> bool:
+    return told.final is not None and told.final.is_good
+
+
+def of_wish(link: Any, modalities: Sequence[str], move: Any, came: Mapping[Key, int]) -> Judged:
+    """Weigh what a retrieval `move` brought for one study `link` of an order, by their rows.
+
+    A retrieval may bring more than an order of some modalities asked for: then its final response says nothing.
+    """
+    listed = None if link.listed is None else {(series, one) for series, one in link.listed}
+    is_of_all = move is not None and move.modalities == "\\".join(modalities)
+    told = Told(link.counted, listed, _final(move) if is_of_all else None)
+    series = {uid for uid, _, _ in link.series}
+    own = {key: frames for key, frames in came.items() if not modalities or key[0] in series}
+    return judged(told, own)
+
+
+def _final(move: Any) -> Final | None:
+    if move.status is None or move.announced is None:  # there was none, or it was to a move of a part
+        return None
+    return Final(move.status, move.completed, move.failed, move.warned, move.remaining)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, func, or_, select
 
 from pipeline.ledger import retrievals, sharing
 from pipeline.ledger.arrivals import HOLDS_ITS_KEY, OF_A_RETRIEVAL, UNCLAIMED
-from pipeline.ledger.completeness import expected
+from pipeline.ledger.completeness import of_wish
 from pipeline.ledger.tables import arrival, delivery, instance, order_study, receipt, retrieval, retrieved
 from pipeline.model import ARRIVED, LEFT_OUT, OrderStage, ReceiptState, RetrievalState
 
@@ -23,6 +23,7 @@ class Study:
     retrieval: int | None
     expected: int | None
     received: int
+    overruled: int | None  # what the PACS counts, where its final response says that less is all
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Counts:
     studies: tuple[Study, ...]
     expected: int | None
     received: int
+    counted: int | None  # by the PACS, where that is more than is expected
     failed: int
     sent: int
     refused: int
@@ -61,6 +63,7 @@ def counts(look: Connection, order: Any) -> Counts:
         studies=studies,
         expected=None if None in figures or not figures else sum(figure or 0 for figure in figures),
         received=sum(study.received for study in studies),
+        counted=_counted(studies),
         failed=sum(move.failed for move in moves.values()),
         sent=sum(count for state, count in answers.items() if state in ARRIVED),
         refused=answers.get(ReceiptState.REFUSED, 0),
@@ -87,14 +90,22 @@ def _retrievals(look: Connection, numbers: Sequence[int]) -> dict[int, Row[Any]]
 
 def _study(look: Connection, link: Any, move: Any, order: Any) -> Study:
     series = tuple((uid, modality, number) for uid, modality, number in link.series)
-    listed = None if link.listed is None else len({tuple(key) for key in link.listed})
-    is_all = move is not None and move.modalities == "\\".join(order.modalities)
-    must_come = expected(link.counted, listed, move.announced if is_all else None)
-    received = retrievals.held_count(look, move.id, [] if is_all else [one[0] for one in series]) if move else 0
-    if move is not None and order.ended_at is None and is_all:
-        received = max(received, min(move.arrived, must_come or move.arrived))
+    came = retrievals.came(look, move.id) if move else {}
+    found = of_wish(link, order.modalities, move, came)
+    received = len(found.instances)
+    if move is not None and order.ended_at is None and move.modalities == "\\".join(order.modalities):
+        received = max(received, min(move.arrived, found.expected or move.arrived))
     numbers = tuple(link.accession_number.split("\\"))
-    return Study(link.study_instance_uid, numbers, series, link.retrieval, must_come, received)
+    return Study(
+        link.study_instance_uid, numbers, series, link.retrieval, found.expected, received, found.overruled
+    )
+
+
+def _counted(studies: Sequence[Study]) -> int | None:
+    """Return what the PACS counts of all studies, None where that is what is expected."""
+    if all(study.overruled is None for study in studies):
+        return None
+    return sum(study.expected or 0 if study.overruled is None else study.overruled for study in studies)
 
 
 def _stage(order: Any, moves: Sequence[Any]) -> OrderStage:

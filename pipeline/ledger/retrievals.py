@@ -3,15 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, exists, insert, or_, select, update
 
 from pipeline.ledger.arrivals import HOLDS_ITS_KEY, NOBODYS, OF_A_RETRIEVAL, UNCLAIMED
+from pipeline.ledger.completeness import Key
 from pipeline.ledger.tables import arrival, instance, order_study, orders, retrieval, retrieved
 from pipeline.model import OrderState, RetrievalState
 
 OPEN = (RetrievalState.QUEUED, RetrievalState.MOVING, RetrievalState.RECEIVING)
-
-Key = tuple[str, str]  # Series and SOP Instance UID
 
 
 def open_one(look: Connection, study: str, modalities: str) -> int | None:
@@ -109,16 +108,15 @@ def held(look: Connection, number: int) -> dict[Key, Row[Any]]:
     return {(one.series_instance_uid, one.sop_instance_uid): one for one in look.execute(wanted)}
 
 
-def held_count(look: Connection, number: int, series: Sequence[str] = ()) -> int:
-    """Count the distinct sound instances of a retrieval, in these series or in all."""
-    keys = (
-        select(instance.c.series_instance_uid, instance.c.sop_instance_uid)
+def came(look: Connection, number: int) -> dict[Key, int]:
+    """Return the sound instances of a retrieval by their key, each with its Number of Frames."""
+    wanted = (
+        select(instance.c.series_instance_uid, instance.c.sop_instance_uid, instance.c.frames)
         .join(retrieved, retrieved.c.instance == instance.c.id)
-        .where(retrieved.c.retrieval == number, instance.c.state.in_(HOLDS_ITS_KEY))
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(retrieved.c.retrieval == number, instance.c.state.in_(HOLDS_ITS_KEY), arrival.c.gone_at.is_(None))
     )
-    if series:
-        keys = keys.where(instance.c.series_instance_uid.in_(series))
-    return look.scalar(select(func.count()).select_from(keys.distinct().subquery())) or 0
+    return {(series, one): frames or 1 for series, one, frames in look.execute(wanted)}
 
 
 def kept(look: Connection, study: str) -> list[Row[Any]]:

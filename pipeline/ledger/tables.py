@@ -79,6 +79,7 @@ instance = Table(
     Column("pixel_md5", String),
     Column("pixel_sha256", String),
     Column("encoded_length", Integer),
+    Column("frames", Integer),  # Number of Frames; null where a release before this column took it in
     Column("consigned", Boolean, nullable=False, default=False),
     Column("discarded_at", Float),  # a person has deleted the file; the row stays for `trace`
     Index(

@@ -139,6 +139,7 @@ def _of_order(consignment: Consignment, number: int, site: Site) -> Consignment:
         missing=tuple(order.missing),
         container=order.container,
         modalities=tuple(order.modalities),
+        counted=counts.counted,
     )
     return replace(consignment, about=about, again=order.again and order.verb == SEND_VERB)
 

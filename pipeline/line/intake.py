@@ -24,6 +24,7 @@ from pipeline.processes.workshop import OverLimit, Workshop, WorkshopProcessDied
 ENVELOPE = ".envelope.json"
 ACCOUNT = "account.json"
 SOP_INSTANCE_UID = 0x00080018
+LONGEST_NUMBER, MOST_FRAMES = 12, 2**31 - 1  # PS3.5 6.2, IS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Found:
     key: InstanceKey | None = None
     modality: str | None = None
     accession_number: str | None = None
+    frames: int = 1
     source_ae_title: str = ""
     problem: str | None = None
     code: Aside | None = None
@@ -163,6 +165,7 @@ def _identified(found: Found, data: mmap.mmap, layout: Layout) -> Found:
         key=key,
         modality=text(0x00080060) or None,
         accession_number=text(0x00080050) or None,
+        frames=_frames(text(0x00280008)),
         source_ae_title=_source_of(data, layout),
         problem=next(_problems(key, sop_class, part10.text_of(data, layout.meta.get(0x00020002)), layout), None),
     )
@@ -177,6 +180,12 @@ def _source_of(data: mmap.mmap, layout: Layout) -> str:
 def is_uid(text: str) -> bool:
     """Tell whether a text is a UID (PS3.5 9.1), leading zeros in its components aside."""
     return len(text) <= 64 and UID.fullmatch(text) is not None
+
+
+def _frames(text: str) -> int:
+    """Return Number of Frames, 1 where it is absent or no number that can be (IS, PS3.5 6.2)."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
+    return max(1, int(text)) if is_number and int(text) <= MOST_FRAMES else 1
 
 
 def _problems(key: InstanceKey, sop_class: str, media_class: str, layout: Layout) -> Iterator[str]:

@@ -190,6 +190,7 @@ def _as_received(found: Found) -> dict[str, Any]:
         "sop_class_uid": found.sop_class_uid,
         "modality": found.modality,
         "accession_number": found.accession_number,
+        "frames": found.frames,
         "size": found.size,
         "received_sha256": found.received_sha256,
         "data_set_sha256": found.data_set_sha256,

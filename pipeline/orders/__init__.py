@@ -86,6 +86,7 @@ class OrderView:
     """An order as everybody may see it: no patient, JSON-able by `as_json`. Times are seconds since the epoch.
 
     `expected` and `received` count distinct instances over all studies, `failed` sub-operations of the PACS.
+    `counted` is what the PACS counts, where that is more than came and its final response says that this was all.
     `sent` and `refused` count instances at the destination, `sent_before` those an earlier order with the same
     wish brought there. `late` instances arrived after this order had been served and are in none of its results.
     `place_in_queue` is how many retrievals go before the first of this order that waits.
@@ -130,6 +131,7 @@ class OrderView:
     accession_differs: int = 0
     his: str | None = None
     identity_allowed: bool = False
+    counted: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the view as JSON knows it."""
@@ -291,6 +293,7 @@ def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView |
         accession_differs=(row.identity or {}).get("accession_differs", 0),
         his=(row.identity or {}).get("his"),
         identity_allowed=row.identity_allowed is not None,
+        counted=counts.counted,
     )
 
 

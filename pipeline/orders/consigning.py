@@ -15,12 +15,12 @@ from pipeline.destinations import Destination
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm
 from pipeline.ledger import arrivals, deliveries, orders, retrievals, sharing
+from pipeline.ledger.completeness import of_wish
 from pipeline.line.line import limits_of, outcome_of, pin_of, task_of
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
 from pipeline.orders import prove
 from pipeline.orders.ending import end, end_within, say
 from pipeline.orders.identified import Identified, prepare_identified
-from pipeline.orders.retrieval import of_wish
 from pipeline.orders.weighing import lacking
 from pipeline.site.site import Site
 from pipeline.waypoints import reached
@@ -157,8 +157,13 @@ def _retrieved(look: Connection, order: Any) -> list[Any]:
     """Return the instances of all studies of an order, one of each key, in the order received."""
     found = {}
     for link in orders.wishes(look, order.id):
-        held = retrievals.held(look, link.retrieval) if link.retrieval is not None else {}
-        for key in of_wish(held, link):
+        if link.retrieval is None:
+            continue
+        held = retrievals.held(look, link.retrieval)
+        counting = of_wish(
+            link, order.modalities, retrievals.row(look, link.retrieval), retrievals.came(look, link.retrieval)
+        ).instances
+        for key in counting:
             found[(link.study_instance_uid, *key)] = held[key]
     return sorted(found.values(), key=lambda row: row.id)
 

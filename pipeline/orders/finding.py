@@ -14,7 +14,7 @@ from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicom.patient import Patient
 from pipeline.errors import PeerUnavailable
 from pipeline.ledger import orders, retrievals
-from pipeline.ledger.retrievals import Key
+from pipeline.ledger.completeness import Key
 from pipeline.model import OrderError, OrderStage, OrderState, RetrievalState
 from pipeline.orders import held, prove, query
 from pipeline.orders.ending import end

@@ -13,7 +13,7 @@ from pipeline.dicom.patient import Patient, patient_in
 from pipeline.dicom.reading import data_set_of
 from pipeline.dicom.same_patient import compare
 from pipeline.ledger import retrievals
-from pipeline.ledger.retrievals import Key
+from pipeline.ledger.completeness import Key
 from pipeline.site.site import Site
 
 

@@ -1,7 +1,7 @@
 """Whether a retrieval has come to its end: decided by what has been taken in, whatever the PACS said of it."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -9,8 +9,7 @@ from sqlalchemy import Connection
 from pipeline.config.order_tables import PacsTable
 from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, retrievals
-from pipeline.ledger.completeness import expected, is_complete
-from pipeline.ledger.retrievals import Key
+from pipeline.ledger.completeness import Judged, of_wish
 from pipeline.line.admission import parse_arrival_name
 from pipeline.model import OrderError, RetrievalState
 from pipeline.orders import incoming
@@ -25,43 +24,36 @@ Verdict = tuple[RetrievalState, OrderError | None, str | None]
 
 
 def judge(row: Any, site: Site, now: float) -> None:
-    """End a retrieval whose PACS has finished, once all has come, or nothing has come for the quiet time."""
+    """End a retrieval whose PACS has finished, once all has come, or nothing has come for long enough.
+
+    That is the quiet time of the receiver, and `move_timeout` where the PACS means to have sent what has not come:
+    some answer a C-MOVE with Success first, and send when its turn comes.
+    """
     with site.ledger.reading() as look:
         wishes = retrievals.open_links(look, row.id)
-        held = set(retrievals.held(look, row.id))
+        came = retrievals.came(look, row.id)
     if any(not wish.asked for wish in wishes):
         return
-    if wishes and all(satisfies(row, held, wish) for wish in wishes):
-        _end(row, (RetrievalState.COMPLETE, None, row.detail), held, wishes, site)
-    elif not wishes or _is_final(row) or _is_quiet(row, site, now):
-        _end(row, verdict(row, len(held), must_come(row, wishes), site.settings.pacs), held, wishes, site)
+    found = [of_wish(wish, wish.modalities, row, came) for wish in wishes]
+    quiet, longest = _quiet_seconds(site), site.settings.shim.move_timeout.total_seconds()
+    patience = longest if any(one.is_owed for one in found) else quiet
+    received = max((len(one.instances) for one in found), default=len(came))
+    if wishes and all(one.is_complete for one in found):
+        if not any(one.may_grow for one in found) or _is_quiet(row, site, now, quiet):
+            _end(row, (RetrievalState.COMPLETE, None, row.detail), received, _most(row, found), site)
+    elif not wishes or _is_final(row) or _is_quiet(row, site, now, patience):
+        most = _most(row, found)
+        _end(row, verdict(row, received, most, site.settings.pacs), received, most, site)
 
 
-def satisfies(row: Any, held: set[Key], wish: Any) -> bool:
-    """Tell whether what a retrieval holds is all of a study that one order wishes for."""
-    must = wished(row, wish)
-    if must is None and row.status != f"0x{SUCCESS:04X}":
-        return False  # nobody says how many there are, and the PACS has not said that this was all
-    listed = None if wish.listed is None else {(series, one) for series, one in wish.listed}
-    return is_complete(of_wish(held, wish), must, listed)
+def _most(row: Any, found: Sequence[Judged]) -> int | None:
+    """Return how many instances the most demanding of the orders expects."""
+    return max((one.expected for one in found if one.expected is not None), default=row.announced)
 
 
-def wished(row: Any, wish: Any) -> int | None:
-    """Return how many instances an order expects of a retrieval, which may bring more modalities than it asked."""
-    announced = row.announced if row.modalities == "\\".join(wish.modalities) else None
-    return expected(wish.counted, None if wish.listed is None else len(wish.listed), announced)
-
-
-def of_wish(held: Iterable[Key], wish: Any) -> set[Key]:
-    """Return those of the instances held that an order asked for."""
-    series = {uid for uid, _, _ in wish.series}
-    return {key for key in held if not wish.modalities or key[0] in series}
-
-
-def must_come(row: Any, wishes: Sequence[Any]) -> int | None:
-    """Return how many instances the most demanding of these orders expects."""
-    figures = [figure for wish in wishes if (figure := wished(row, wish)) is not None]
-    return max(figures, default=row.announced)
+def _quiet_seconds(site: Site) -> float:
+    assert site.settings.pacs is not None
+    return site.settings.receiver_named(site.settings.pacs.receiver).quiet_seconds
 
 
 def _is_final(row: Any) -> bool:
@@ -69,12 +61,11 @@ def _is_final(row: Any) -> bool:
     return row.error_kind in {OrderError.PACS_UNREACHABLE, OrderError.INTERNAL}
 
 
-def _is_quiet(row: Any, site: Site, now: float) -> bool:
-    """Tell whether nothing of the study is coming any more, as far as anybody can know."""
+def _is_quiet(row: Any, site: Site, now: float, seconds: float) -> bool:
+    """Tell whether nothing of the study has come for so long, nor is coming, as far as anybody can know."""
     pacs = site.settings.pacs
     assert pacs is not None
-    quiet = site.settings.receiver_named(pacs.receiver).quiet_seconds
-    if 0 <= now - max(row.finished_at or 0.0, row.last_progress_at) < quiet:
+    if 0 <= now - max(row.finished_at or 0.0, row.last_progress_at) < seconds:
         return False
     if incoming.holds(site.spool.incoming_of(pacs.receiver), row.study_instance_uid):
         return False
@@ -127,7 +118,7 @@ def _not_had_by_get(count: int) -> str:
     )
 
 
-def _end(row: Any, how: Verdict, held: set[Key], wishes: Sequence[Any], site: Site) -> None:
+def _end(row: Any, how: Verdict, received: int, expected: int | None, site: Site) -> None:
     """Write down how a retrieval ended, unless something came while it was judged: it will be again."""
     state, kind, detail = how
     now = time.time()
@@ -145,8 +136,8 @@ def _end(row: Any, how: Verdict, held: set[Key], wishes: Sequence[Any], site: Si
         study=row.study_instance_uid,
         retrieval=row.id,
         state=state,
-        received=len(held),
-        expected=must_come(row, wishes),
+        received=received,
+        expected=expected,
         status=row.status,
         reason=detail if kind else None,
     )

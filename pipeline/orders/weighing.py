@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from pipeline.ledger import orders, retrievals
+from pipeline.ledger.completeness import Judged, of_wish
 from pipeline.model import OrderError, RetrievalState
-from pipeline.orders import retrieval
 
 GRAVEST = (  # of several reasons, the one a person should see
     OrderError.INTERNAL,
@@ -26,8 +26,17 @@ class Weighed:
 
     wish: Any
     move: Any
-    received: int
-    is_lacking: bool
+    found: Judged
+
+    @property
+    def received(self) -> int:
+        """Return how many of its instances are here and can be read."""
+        return len(self.found.instances)
+
+    @property
+    def is_lacking(self) -> bool:
+        """Say whether something of it is not."""
+        return not self.found.is_complete
 
     @property
     def has_grown(self) -> bool:
@@ -41,8 +50,8 @@ class Weighed:
         if self.move.state != RetrievalState.COMPLETE:
             detail: str | None = self.move.detail
             return detail
-        wanted = retrieval.wished(self.move, self.wish)
-        return f"{self.received} of {wanted or 'an unknown number of'} instances are here and can be read"
+        wanted = self.found.expected or "an unknown number of"
+        return f"{self.received} of {wanted} instances are here and can be read"
 
 
 def weigh(look: Connection, order: Any) -> list[Weighed]:
@@ -50,9 +59,8 @@ def weigh(look: Connection, order: Any) -> list[Weighed]:
     studies = []
     for wish in orders.wishes(look, order.id):
         move = retrievals.row(look, wish.retrieval)
-        held = set(retrievals.held(look, wish.retrieval))
-        is_lacking = not retrieval.satisfies(move, held, wish)
-        studies.append(Weighed(wish, move, len(retrieval.of_wish(held, wish)), is_lacking))
+        came = retrievals.came(look, wish.retrieval)
+        studies.append(Weighed(wish, move, of_wish(wish, order.modalities, move, came)))
     return studies
 
 

@@ -42,6 +42,8 @@ def sent_body(view: OrderView, destination: Destination) -> dict[str, Any]:
     }
     if view.missing:
         body["missing"] = list(view.missing)
+    if view.counted is not None:
+        body |= {"counted": view.counted, "received": view.received}
     if view.expected is not None and view.received < view.expected:
         body |= {"incomplete": True, "received": view.received, "expected": view.expected}
     return body

@@ -168,6 +168,7 @@ def _sent() -> dict[str, Any]:
             "destination": _TEXT,
             "files_sent": _COUNT,
             "already_sent": {"type": "boolean"},
+            **dict.fromkeys(("received", "counted"), _COUNT),
             "request_id": _TEXT,
         },
         "required": ["status", "accessions_sent", "destination", "files_sent", "already_sent", "request_id"],

@@ -266,6 +266,8 @@ def _shortcomings(view: OrderView, words: Words) -> list[str]:
         lines.append(words.say("count.missing", accessions=", ".join(view.missing)))
     if view.failed:
         lines.append(words.count("count.failed", view.failed))
+    if view.counted is not None:
+        lines.append(words.say("count.counted", expected=view.counted, received=view.received))
     if served(view) and view.expected is not None and view.received < view.expected:
         lines.append(words.say("count.incomplete", received=view.received, expected=view.expected))
     return lines

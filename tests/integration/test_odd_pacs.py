@@ -362,6 +362,82 @@ def test_a_pacs_that_says_nothing_of_numbers_is_believed_by_its_final_count(site
     assert outcome(site.order(accession)) == (OrderState.DONE, None, 3, 3, 3)
 
 
+def counting(count: int):
+    """Answers of a PACS that counts so many instances in every study and series."""
+
+    def find(pacs: OddPacs, identifier):
+        for status, answer in OddPacs.answers(pacs, identifier):
+            for keyword in ("NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances"):
+                if answer is not None and keyword in answer:
+                    setattr(answer, keyword, str(count))
+            yield status, answer
+
+    return find
+
+
+@pytest.mark.parametrize("completed", [2, 0])
+def test_a_list_shorter_than_the_count_is_not_the_study(site, pacs, accession, completed):
+    def capped(pacs: OddPacs, identifier):
+        answers = list(OddPacs.answers(pacs, identifier))
+        yield from answers[:2] if identifier.QueryRetrieveLevel == "IMAGE" else answers
+
+    pacs.find = capped
+    pacs.move = lambda move: (move.send(move.wanted[:2]), move.respond(SUCCESS, completed=completed))
+    view = site.order(accession)
+    assert outcome(view) == (OrderState.PARTIAL, OrderError.MOVE_INCOMPLETE, 2, 3, 0)
+    allowed = site.order(accession, incomplete_allowed=True)
+    assert outcome(allowed) == (OrderState.PARTIAL, OrderError.MOVE_INCOMPLETE, 2, 3, 2)
+
+
+@pytest.mark.parametrize(
+    "final",
+    [
+        {"completed": 6},
+        {"completed": 3, "remaining": 3},
+        {"completed": 3, "warned": 3},
+    ],
+)
+def test_counts_of_sub_operations_fail_nothing_when_all_that_is_listed_is_here(site, pacs, accession, final):
+    def twice(move: Move) -> None:
+        move.send(move.wanted + move.wanted)
+        move.respond(SUCCESS, **final)
+
+    pacs.move = twice
+    view = site.order(accession)
+    assert outcome(view) == (OrderState.DONE, None, 3, 3, 3)
+    assert view.counted is None
+
+
+def test_a_count_of_frames_is_known_by_the_frames_that_came(site, pacs, tmp_path):
+    pacs.hold(*study(tmp_path, "FRAMES", instances=3, NumberOfFrames="20"))
+    pacs.find = counting(60)
+    view = site.order("FRAMES")
+    assert outcome(view) == (OrderState.DONE, None, 3, 3, 3)
+    assert view.counted is None
+
+
+def test_where_nothing_is_listed_a_final_success_rules_over_the_count_and_that_is_told(site, pacs, accession):
+    pacs.lists_instances = False
+    pacs.find = counting(60)
+    view = site.order(accession)
+    assert outcome(view) == (OrderState.DONE, None, 3, 3, 3)
+    assert view.counted == 60
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_pacs_that_says_success_first_and_sends_later_is_waited_for(site, pacs, accession, counts):
+    pacs.counts_instances = counts
+
+    def later(move: Move) -> None:
+        move.respond(SUCCESS, completed=1)
+        for one in move.wanted:  # an association each, with a pause longer than the receiver's quiet time
+            time.sleep(1.2)
+            move.send([one])
+
+    pacs.move = later
+    assert outcome(site.order(accession)) == (OrderState.DONE, None, 3, 3, 3)
+
+
 def test_a_move_destination_the_pacs_does_not_know_is_said(site, pacs, accession):
     pacs.move = lambda move: move.respond(0xA801)
     view = site.order(accession)

@@ -94,6 +94,13 @@ def test_both_languages_say_how_many_are_missing_and_why():
     assert "3 objetos" in text
 
 
+def test_both_languages_say_what_the_archive_counts_otherwise():
+    text = readme(options={"counted": (3, 60)})
+    assert "the archive counts 60, has sent 3 objects and says that these are all" in text
+    assert "el archivo cuenta 60, envió 3 objetos e indica que son todos" in text
+    assert "counts" not in readme()
+
+
 @pytest.mark.parametrize(
     ("reason", "words"),
     [

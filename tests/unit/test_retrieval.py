@@ -7,7 +7,7 @@ import pytest
 from pipeline.config.order_tables import PacsTable
 from pipeline.model import OrderError, RetrievalState
 from pipeline.orders.moving import identifiers
-from pipeline.orders.retrieval import of_wish, satisfies, verdict
+from pipeline.orders.retrieval import verdict
 
 PACS = PacsTable(ae_title="ABPACS", host="10.0.0.1", port=11113, calling_ae_title="CDRECORD", receiver="cdrecord")
 COMPLETE = "0x0000"
@@ -64,21 +64,6 @@ def test_what_c_get_could_not_have_is_counted_and_the_reason_told(what, received
     assert f"; {lacks} could not be had by C-GET (it takes uncompressed transfer syntaxes only" in str(detail)
     assert "move destination" not in str(detail)
     assert "C-GET" not in str(verdict(row(**what), received, 3, PACS)[2])
-
-
-def test_an_order_is_satisfied_by_its_own_series_of_a_larger_retrieval():
-    held = {("1.2.1", "a"), ("1.2.1", "b"), ("1.2.2", "c")}
-    only_mr = wish(modalities=["MR"], series=[["1.2.2", "MR", 1]], listed=[["1.2.2", "c"]], counted=1)
-    assert of_wish(held, only_mr) == {("1.2.2", "c")}
-    assert satisfies(row(announced=3), held, only_mr)
-    assert satisfies(row(announced=3), held, wish(listed=[list(key) for key in sorted(held)]))
-    assert not satisfies(row(announced=4), held, wish(listed=[list(key) for key in sorted(held)]))
-
-
-def test_without_any_number_only_the_word_success_ends_it():
-    assert satisfies(row(), {("1.2.1", "a")}, wish())
-    assert not satisfies(row(status=None), {("1.2.1", "a")}, wish())
-    assert not satisfies(row(status="0xB000"), {("1.2.1", "a")}, wish())
 
 
 def questions(*args) -> list[tuple[str, str | None]]:

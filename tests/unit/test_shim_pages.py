@@ -279,6 +279,12 @@ def test_images_that_came_too_late_are_offered_and_not_sent_by_themselves(shim):
     assert "Print again with them" in text
 
 
+def test_a_count_the_pacs_itself_overrules_is_on_the_page_and_in_the_answer(shim):
+    shim.orders.plan = {**DONE, "counted": 9000}
+    assert "The archive counts 9000 images, has sent 812 and says that these are all" in shim.page(PRINT).text
+    assert shim.get(PRINT).json()["counted"] == 9000
+
+
 def test_a_number_longer_than_dicom_allows_is_noted(shim):
     assert "more than the 16 characters" not in shim.page(PRINT).text
     text = shim.page("/api/iso/print?accession_number=RAD-2026-00004711-2").text

@@ -103,6 +103,7 @@ def _words(story: Story) -> dict[str, Any]:
         "medium_name": story.medium.name,
         "profile": _PROFILES[story.medium.name],
         "partial": options.partial,
+        "counted": options.counted,
         "only": ", ".join(options.only),
         "unknown": ", ".join(options.unknown),
         "is_by_name": story.judgement.is_by_name,
