@@ -80,7 +80,7 @@ def _delivery(row: Any, wait: Wait | None) -> dict[str, Any]:
         "destination": row.destination,
         "order": row.order_id,
         "state": row.receipt_state,
-        "code": row.code or None,
+        "code": row.receipt_code or None,
         "message": row.message or (wait.reason if wait else row.delivery_reason),
         "verified": row.verified,
         "at": moment(row.at),

@@ -90,7 +90,7 @@ def trace(look: Connection, subject: str) -> list[Row[Any]]:
             delivery.c.id.label("delivery"),
             delivery.c.destination,
             receipt.c.state.label("receipt_state"),
-            receipt.c.code,
+            receipt.c.code.label("receipt_code"),
             receipt.c.message,
             receipt.c.verified,
             receipt.c.at,
