@@ -10,25 +10,33 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 import pydicom.config
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
+from pydicom.errors import BytesLengthException
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_data_element, write_dataset, write_file_meta_info
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from pipeline import __version__
-from pipeline.dicom.attributes.elements import element_of, put
+from pipeline.dicom.attributes.elements import element_of, named, put
 from pipeline.dicom.part10 import Bytes, Layout
 from pipeline.errors import Permanent
 
 IMPLEMENTATION_CLASS_UID = "2.25.292821506352129471893264758013245187613"  # PS3.5 B.2
 IMPLEMENTATION_VERSION_NAME = f"STORESTOW_{__version__.replace('.', '')}"[:16]
 PIECE = 1 << 20
+MOST_TRIED = 20_000  # elements
+# What pydicom raises for a value that makes no sense, at the moment somebody looks at it.
+UNREADABLE = (
+    *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError),
+    *(BytesLengthException, EOFError, OSError),
+)
 
 # What a modality sends is not ours to judge by value; what we write ourselves is validated where it is made.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -62,6 +70,23 @@ def with_rest(header: Dataset, data: Bytes, layout: Layout) -> Dataset:
     whole.set_original_encoding(implicit, little, header.original_character_set)
     whole.file_meta = header.file_meta
     return whole
+
+
+def unreadable_in(data: Bytes, layout: Layout) -> str | None:
+    """Return the name of the first attribute whose value pydicom cannot read, None where it can read all.
+
+    Each is read alone, and only so many of them: this is for a sentence to a person.
+    """
+    for tag, element in islice(layout.elements.items(), MOST_TRIED):
+        if element is layout.pixels:
+            continue
+        try:
+            alone = _read(data, layout, element.start, element.end)
+            for _ in alone.iterall():  # each value is decoded
+                pass
+        except (*UNREADABLE, Permanent):
+            return named(tag)
+    return None
 
 
 def _read(data: Bytes, layout: Layout, start: int, end: int) -> Dataset:

@@ -14,9 +14,9 @@ from pydicom.errors import BytesLengthException
 
 from pipeline.coercions import Rule, coerced
 from pipeline.dicom import encodings, part10
-from pipeline.dicom.attributes.elements import named, unreadable_in
+from pipeline.dicom.attributes.elements import named
 from pipeline.dicom.encodings import Encoded, NotEncoded
-from pipeline.dicom.header import read_header, with_rest, write_data_set, write_instance
+from pipeline.dicom.header import read_header, unreadable_in, with_rest, write_data_set, write_instance
 from pipeline.dicom.part10 import Bytes, Layout, Malformed, Mend
 from pipeline.dicom.pixels.encapsulation import attach
 from pipeline.dicom.reading import data_set_of
@@ -115,7 +115,7 @@ def prepare(task: Task) -> Prepared:
 def _unreadable(task: Task, error: Exception) -> str:
     """Say which attribute cannot be read, in words; only where all can be, which kind of error that is."""
     with data_set_of(task.source, task.scratch) as (data, layout):
-        name = unreadable_in(with_rest(read_header(data, layout), data, layout))
+        name = unreadable_in(data, layout)
     if name:
         return f"the value of {name} cannot be read"
     return f"its attributes cannot be read: they contradict each other or the standard ({type(error).__name__})"

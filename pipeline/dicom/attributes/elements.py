@@ -7,10 +7,9 @@ stays raw and is written as it came.
 
 from typing import Any
 
-from pydicom import Dataset, Sequence
+from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, keyword_for_tag, private_dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.errors import BytesLengthException
 from pydicom.tag import BaseTag
 
 Element = RawDataElement | DataElement
@@ -19,11 +18,6 @@ SPECIFIC_CHARACTER_SET = 0x00080005
 UNDEFINED = 0xFFFFFFFF
 TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # by Specific Character Set, PS3.5 6.1.2.3
 STRING_VRS = TEXT_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
-# What pydicom raises for a value that makes no sense, at the moment somebody looks at it.
-UNREADABLE = (
-    *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError),
-    *(BytesLengthException, EOFError, OSError),
-)
 ONE_TEXT_VRS = frozenset({"LT", "ST", "UR", "UT"})  # a backslash is an ordinary character here, PS3.5 6.2
 
 
@@ -113,22 +107,6 @@ def named(tag: int, dataset: Dataset | None = None) -> str:
         if creator:
             return f"{tag >> 16:04x},{creator},{tag & 0xFF:02x}"
     return f"{tag:08x}"
-
-
-def unreadable_in(dataset: Dataset) -> str | None:
-    """Return the name of the first attribute whose value pydicom cannot read, None where it can read all.
-
-    The data set is of no use for writing afterwards: its values are decoded.
-    """
-    for tag in sorted(dataset.keys()):
-        try:
-            value = dataset[tag].value
-        except UNREADABLE:
-            return named(tag, dataset)
-        for item in value if isinstance(value, Sequence) else ():
-            if within := unreadable_in(item):
-                return f"{within} in {named(tag, dataset)}"
-    return None
 
 
 def significant(text: str, vr: str) -> str:
