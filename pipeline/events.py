@@ -20,6 +20,7 @@ class Event(StrEnum):
     ACCEPTED = "accepted"
     ADMITTED = "admitted"
     ANSWERED = "answered"
+    ASKED_AGAIN = "asked-again"
     CLOCK_JUMPED = "clock-jumped"
     COERCED = "coerced"
     CONFLICT = "conflict"

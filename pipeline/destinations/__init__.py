@@ -5,7 +5,7 @@ A destination *is* its validated configuration plus `deliver`. See `null.py` for
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, field_validator
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, field_validator
 from pipeline.config.program_tables import ProgramsTable
 from pipeline.dicom import encodings
 from pipeline.dicom.same_patient import PLACEHOLDERS
-from pipeline.model import Consignment, NewDisc, Receipt
+from pipeline.model import Consignment, InstanceKey, Item, NewDisc, Receipt
 
 
 class Destination(BaseModel):
@@ -22,6 +22,7 @@ class Destination(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     asks_first: ClassVar[bool] = False  # asks the peer what it has: safe to repeat after a lost ledger
+    lists_what_it_has: ClassVar[bool] = False  # `holds` has an answer: what it lost is sent when it comes again
     makes_file: ClassVar[bool] = False  # makes one file of everything: an order leaves out nothing sent before
 
     name: str
@@ -73,6 +74,13 @@ class Destination(BaseModel):
         """Tell whether a disc that was remembered has stood under its name, and clear away what is left of it.
 
         Asked where `makes_file`, before another disc of the study is made. Raises what `deliver` raises.
+        """
+        raise NotImplementedError
+
+    def holds(self, items: Sequence[Item]) -> set[InstanceKey]:
+        """Ask the peer which of these instances, delivered before, it still has; where it `lists_what_it_has`.
+
+        Raises what `deliver` raises where there is no answer.
         """
         raise NotImplementedError
 

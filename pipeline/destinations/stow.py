@@ -21,7 +21,7 @@ from pipeline.dicomweb.urls import checked_template, is_fixed
 from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
 from pipeline.guards import Guard
 from pipeline.guards.none import NoGuard
-from pipeline.model import Consignment, Receipt, ReceiptState
+from pipeline.model import Consignment, InstanceKey, Item, Receipt, ReceiptState
 from pipeline.waypoints import reached
 
 Seconds = Annotated[timedelta, BeforeValidator(parse_duration)]
@@ -31,6 +31,7 @@ class StowDestination(Destination):
     """Send to `url`, ask there what has arrived."""
 
     asks_first: ClassVar[bool] = True
+    lists_what_it_has: ClassVar[bool] = True
 
     kind: Literal["stow"]
     url: Annotated[str, AfterValidator(checked_template)]
@@ -69,6 +70,20 @@ class StowDestination(Destination):
                     problems.append(error)
         if problems:
             raise next((one for one in problems if isinstance(one, Configuration)), problems[0])
+
+    def holds(self, items: Sequence[Item]) -> set[InstanceKey]:
+        """Return which of `items` QIDO-RS lists, each one asked for singly that is in no list."""
+        parcels, without_address = sorted_out(self.url, items)
+        if without_address:
+            raise Configuration(without_address[0].message)
+        found: set[InstanceKey] = set()
+        with self._door() as door:
+            for parcel in parcels:
+                qido = Qido(door, parcel.url)
+                found |= qido.among(parcel.items, were_sent=True)
+                if qido.doubt:
+                    raise qido.doubt
+        return found
 
     def problems(self) -> Iterator[str]:
         """Ask the archive the cheapest question and yield what is in the way."""

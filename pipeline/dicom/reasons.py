@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+DELETED = "0xA771"  # dcm4chee-arc: a subsequent occurrence of what was deleted or rejected there
+
 
 class Next(StrEnum):
     """What happens to an instance the archive reported as failed."""
@@ -43,7 +45,7 @@ _EXACT: dict[int, tuple[Next, str]] = {
     0x0212: (Next.REFUSED, "mistyped argument"),
     0x0213: (Next.PAUSES, "resource limitation"),
     0xA770: (Next.REFUSED, "duplicate rejection note"),
-    0xA771: (Next.REFUSED, "was rejected or deleted at the archive before"),
+    0xA771: (Next.REFUSED, "deleted in the archive"),
     0xA772: (Next.REFUSED, "rejection note refused"),
     0xA773: (Next.REFUSED, "rejection note refused"),
     0xA774: (Next.REFUSED, "rejection note refused"),

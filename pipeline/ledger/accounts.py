@@ -62,7 +62,8 @@ def restore(change: Connection, account: dict[str, Any]) -> None:
         assert made is not None
         for answer in answers:
             number = _delivery_again(change, answer["delivery"])
-            values = {**answer["receipt"], "delivery": number, "instance": made[0]}
+            # The duplicate that asked has another number now: where it is known is in its own account.
+            values = {**answer["receipt"], "delivery": number, "instance": made[0], "asked_by": None}
             change.execute(insert(receipt).values(**values))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, exists, func, insert, not_, or_, select, update
 
+from pipeline.dicom.reasons import DELETED
 from pipeline.ledger.rerouting import DECIDED
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ARRIVED, ArrivalState, DeliveryState, InstanceKey, InstanceState
@@ -133,6 +134,14 @@ _UNFINISHED = or_(
             delivery.c.state.not_in((DeliveryState.DELIVERED, DeliveryState.REFUSED)),
         )
     ),
+    exists(  # a request that this duplicate has opened
+        select(receipt.c.instance)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .where(
+            receipt.c.asked_by == instance.c.id,
+            delivery.c.state.not_in((DeliveryState.DELIVERED, DeliveryState.REFUSED)),
+        )
+    ),
 )
 
 
@@ -164,10 +173,13 @@ def holds_an_instance(look: Connection, name: str) -> bool:
 _KEPT_FOR_EVER = or_(
     and_(instance.c.state.not_in(GOOD), instance.c.discarded_at.is_(None)),
     exists(
-        select(receipt.c.instance).where(
-            receipt.c.instance == instance.c.id,
+        select(receipt.c.instance)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .where(
+            or_(receipt.c.instance == instance.c.id, receipt.c.asked_by == instance.c.id),
             or_(receipt.c.state.not_in(ARRIVED), not_(receipt.c.verified)),
             receipt.c.code.not_in(DECIDED),
+            not_(and_(delivery.c.requested, receipt.c.code == DELETED)),  # it was there, and was deleted there
         )
     ),
 )

@@ -166,7 +166,7 @@ def item_of(row: Any, spool: Path) -> Item:
 
 def attempt(change: Connection, number: int, instances: Iterable[int]) -> None:
     """Record that these instances may be at the peer from now on, whatever happens next."""
-    for some in _batches(list(instances)):
+    for some in batches(list(instances)):
         change.execute(
             update(receipt)
             .where(receipt.c.delivery == number, receipt.c.instance.in_(some))
@@ -292,6 +292,6 @@ def paused(look: Connection) -> set[str]:
     return set(look.scalars(select(destination.c.name).where(destination.c.paused)))
 
 
-def _batches(numbers: list[int], size: int = 500) -> Iterable[list[int]]:
+def batches(numbers: list[int], size: int = 500) -> Iterable[list[int]]:
     """Cut a list to pieces that fit a statement's bound parameters."""
     return (numbers[at : at + size] for at in range(0, len(numbers), size))

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, String, and_, exists, func, not_, or_, select
 
+from pipeline.dicom.reasons import DELETED
 from pipeline.ledger.rerouting import DECIDED
 from pipeline.ledger.tables import arrival, delivery, destination, instance, order_study, orders, receipt
 from pipeline.model import ArrivalState, DeliveryState, InstanceState, ReceiptState
@@ -55,7 +56,12 @@ def open_deliveries(look: Connection) -> list[Row[Any]]:
 
     So has one of which a person has decided that it is not to arrive.
     """
-    is_refused = and_(delivery.c.state == DeliveryState.REFUSED, delivery.c.order_id.is_(None), not_(_HAS_DECIDED))
+    refused = select(receipt.c.instance).where(
+        receipt.c.delivery == delivery.c.id, receipt.c.state == ReceiptState.REFUSED, receipt.c.code != DELETED
+    )
+    needs_a_person = or_(not_(delivery.c.requested), refused.exists())
+    is_of_the_line = and_(delivery.c.state == DeliveryState.REFUSED, delivery.c.order_id.is_(None))
+    is_refused = and_(is_of_the_line, needs_a_person, not_(_HAS_DECIDED))
     wanted = select(delivery).where(or_(delivery.c.state.in_(OPEN), is_refused)).order_by(delivery.c.created_at)
     return list(look.execute(wanted))
 

@@ -112,6 +112,7 @@ delivery = Table(
     Column("attempts", Integer, nullable=False, default=0),
     Column("finished_at", Float),
     Column("order_id", ForeignKey("orders.id"), index=True),  # null: on the line, for no order
+    Column("requested", Boolean, nullable=False, default=False),  # of what was delivered before and came again
     Column("made_path", String),  # the file made for a person to fetch
     Column("made_size", Integer),
 )
@@ -132,6 +133,7 @@ receipt = Table(
     Column("transfer_syntax_uid", String, nullable=False),
     Column("encoding", String, nullable=False),
     Column("at", Float),
+    Column("asked_by", ForeignKey("instance.id"), index=True),  # of a request: the duplicate that was received
 )
 
 disc = Table(

@@ -15,6 +15,7 @@ from pipeline.ledger import arrivals, orders, retrievals
 from pipeline.line.claiming import Claim, claims
 from pipeline.line.identity import Holder, Verdict, judge
 from pipeline.line.intake import Contents, Envelope, Found, contents_of
+from pipeline.line.requests import open_requests
 from pipeline.model import InstanceKey, InstanceState, OrderState
 from pipeline.processes.limits import to_encode
 from pipeline.processes.workshop import WorkshopProcessDied
@@ -163,6 +164,7 @@ def _enter(
         if not retrievals.take_in(change, name, belongings, time.time()):
             raise Transient(f"{name}: the order it was received for has ended meanwhile; judged again")
         _leave_what_came_too_late(change, name, envelope)
+        open_requests(change, name, parse_arrival_name(name)[1], site)
         reached("intake-entering")
     reached("taken-in")
 

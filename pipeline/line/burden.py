@@ -27,6 +27,7 @@ class Burden:
     numbers: dict[InstanceKey, int] = field(default_factory=dict)
     lacking: dict[int, Receipt] = field(default_factory=dict)
     beside: dict[InstanceKey, Companion] = field(default_factory=dict)
+    waits: list[str] = field(default_factory=list)  # why instances are not handed over now, one for each
 
     def on_earlier(self) -> frozenset[InstanceKey]:
         """Return what is on a disc that has been seen already."""
@@ -112,3 +113,5 @@ def handed_over(consignment: Consignment, burden: Burden, destination: Destinati
             f"mend that and say `storestow retry {consignment.study_instance_uid}`, or make a disc of the files "
             "that are meant with `storestow disc`"
         ) from error
+    if burden.waits:
+        raise Transient(f"{len(burden.waits)} instances were {burden.waits[0]}")

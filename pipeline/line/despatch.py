@@ -11,15 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from pipeline import schedule
 from pipeline.destinations import Destination
 from pipeline.dicom.archived_copy import compared
 from pipeline.disc.errors import SeveralPatients
 from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
-from pipeline.events import Event, alarm, emit
-from pipeline.ledger import companions, deliveries, lacking, order_counts, orders
+from pipeline.events import Event, emit
+from pipeline.ledger import companions, deliveries, lacking, order_counts, orders, requests
 from pipeline.line import custody
 from pipeline.line.burden import burden_of, handed_over
+from pipeline.line.requests import burden_of_request
 from pipeline.line.study_disc import end_unfinished, of_study
 from pipeline.model import (
     ARRIVED,
@@ -68,7 +71,7 @@ def _attempt(row: Any, destination: Destination, site: Site) -> None:
     is_study_disc = destination.makes_file and row.order_id is None
     if is_study_disc:
         end_unfinished(row, destination, site)
-    load = burden_of(row, destination, site)
+    load = (burden_of_request if row.requested else burden_of)(row, destination, site)
     numbers, answers = load.numbers, load.lacking
 
     def attempt(some: Sequence[Item]) -> None:
@@ -161,11 +164,28 @@ def _conclude(row: Any, error: StorestowError | None, destination: Destination, 
         if state == DeliveryState.DEFERRED:
             more = {"due_at": schedule.next_attempt(now, row.first_attempt_at, _retry_after(error))}
         deliveries.finish(change, row.id, state, reason, **more)
+        request = _ended(change, row, state) if row.requested else None
         if row.order_id is not None and state == DeliveryState.REFUSED:
             kind = error_of(counts, error, destination)
             orders.change_row(change, row.order_id, error_kind=kind)
     reached("concluded")
-    _say(row, state, reason, counts)
+    if request:
+        _say_of_request(row, request)
+    if not request or request.sent or state != DeliveryState.DELIVERED:
+        unwanted = request.unwanted if request else None
+        _say(row, state, unwanted or reason, counts, is_expected=bool(unwanted))
+
+
+def _say_of_request(row: Any, request: requests.Ended) -> None:
+    about = {"study": row.study_instance_uid, "destination": row.destination, "delivery": row.id}
+    emit(Event.ASKED_AGAIN, **about, sent=request.sent)
+
+
+def _ended(change: Connection, row: Any, state: DeliveryState) -> requests.Ended | None:
+    """End a request where it has come to an end; what it had nothing to do for is forgotten."""
+    if state not in {DeliveryState.DELIVERED, DeliveryState.REFUSED}:
+        return None
+    return requests.close_request(change, row.id)
 
 
 def _has_given_up(row: Any, error: StorestowError | None, now: float, site: Site) -> bool:
@@ -212,7 +232,8 @@ def verdict(
     return DeliveryState.DELIVERED, None
 
 
-def _say(row: Any, state: DeliveryState, reason: str | None, counts: dict[str, int]) -> None:
+def _say(row: Any, state: DeliveryState, reason: str | None, counts: dict[str, int], *, is_expected: bool) -> None:
+    """Say how a delivery stands; a refusal that `is_expected` is for nobody to mend."""
     about: dict[str, object] = {
         "study": row.study_instance_uid,
         "destination": row.destination,
@@ -226,4 +247,4 @@ def _say(row: Any, state: DeliveryState, reason: str | None, counts: dict[str, i
     elif state == DeliveryState.DEFERRED:
         emit(Event.DEFERRED, **about, reason=reason)
     else:
-        alarm(Event.REFUSED, **about, reason=reason)
+        emit(Event.REFUSED, logging.INFO if is_expected else logging.ERROR, **about, reason=reason)
