@@ -18,7 +18,7 @@ from pipeline.web.drawing import Drawing, asset
 from pipeline.web.front import Front, Guard
 from pipeline.web.links import LINKS
 from pipeline.web.openapi import description
-from pipeline.web.our_hosts import OurHosts
+from pipeline.web.our_hosts import OurHosts, is_asked_as_us
 from pipeline.web.refusal import CLIENT_HAS_GONE, NOT_FOUND, TOO_LONG, WRONG_METHOD, Kind, Refusal, kind_of
 from pipeline.web.site import ShimSite, site_of
 from pipeline.web.speech import json, refused
@@ -70,7 +70,8 @@ async def health(request: Request) -> Response:
     """Say whether orders can be served; what is wrong is for those with the key."""
     site = site_of(request)
     report = await site.health.told()
-    if site.keyring.is_set and not site.keyring.opens(request.headers):
+    shows_key = not site.keyring.is_set or site.keyring.opens(request.headers)
+    if not (shows_key and is_asked_as_us(request.headers, site.settings.shim.hosts)):
         report = {"status": report["status"]}
     return json(report, 503 if report["status"] == "down" else 200)
 

@@ -17,7 +17,7 @@ from pipeline.web.attachment import name_of
 from pipeline.web.conditions import has_it, names_it
 from pipeline.web.desk import ask
 from pipeline.web.embedded import is_embedded
-from pipeline.web.negotiation import wants_page
+from pipeline.web.negotiation import is_browser, wants_page
 from pipeline.web.refusal import CHANGED, CLIENT_HAS_GONE, NOT_FROM_PAGE, PREFETCH, RESULT_GONE, Refusal
 from pipeline.web.site import ShimSite, site_of
 from pipeline.web.speech import json, request_id_of
@@ -57,13 +57,13 @@ async def _answer(request: Request, verb: Verb) -> Response | ASGIApp:
         raise Refusal(PREFETCH, "a link that orders something is followed by people, not ahead of them")
     if is_embedded(request.headers, site.settings.shim.allowed_origins):
         raise Refusal(NOT_FROM_PAGE, "a page asks for this by itself; whoever follows the link gets it")
-    if is_page := wants_page(request):  # there, once more is a button, which no reload presses
+    if is_browser(request.headers):  # there, once more is a button: no reload presses it, and no other site
         wish = replace(wish, again=False)
     if verb.asks_patients:
         await ask(site.people.require_one, wish.accessions)
     placed = await ask(site.desk.place, wish, for_the_rest=wants_rest(request.headers))
     request.state.order = placed.order_id
-    if is_page:  # at an address whose reload orders nothing
+    if wants_page(request):  # at an address whose reload orders nothing
         now = await ask(site.desk.stands, placed, wish)
         return RedirectResponse(under_link(now).page + ("&before=1" if now.already_sent else ""), 303)
     view = await site.desk.ended(placed, wish, request.is_disconnected)

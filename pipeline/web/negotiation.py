@@ -19,6 +19,11 @@ def wants_page(request: Request) -> bool:
     return prefers_html(request.headers)
 
 
+def is_browser(headers: Headers) -> bool:
+    """Say whether a browser opens this for a person, whatever `format` asks for."""
+    return headers.get("sec-fetch-mode") == "navigate" or prefers_html(headers)
+
+
 def prefers_html(headers: Headers) -> bool:
     """Say whether Accept prefers text/html to a file and JSON, and whoever sends it is a browser.
 

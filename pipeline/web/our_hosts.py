@@ -12,7 +12,7 @@ from pipeline.config.order_tables import ShimTable
 from pipeline.web.refusal import NOT_OUR_HOST, Refusal
 from pipeline.web.speech import refused
 
-OPEN_TO_EVERY_HOST = "/api/health"  # monitors ask by whatever address they know
+OPEN_TO_EVERY_HOST = "/api/health"  # monitors ask by whatever address they know; the details are for our own names
 _DEFAULT_PORTS = {"80", "443"}
 
 
@@ -29,12 +29,17 @@ class OurHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        host = Headers(scope=scope).get("host", "")
-        if not self.hosts or not host or scope["path"] == OPEN_TO_EVERY_HOST or is_ours(host, self.hosts):
+        if scope["path"] == OPEN_TO_EVERY_HOST or is_asked_as_us(Headers(scope=scope), self.hosts):
             await self.app(scope, receive, send)
         else:
             refusal = Refusal(NOT_OUR_HOST, "this is not the name of this gateway; [shim] hosts lists its names")
             await refused(Request(scope), refusal)(scope, receive, send)
+
+
+def is_asked_as_us(headers: Headers, hosts: tuple[str, ...]) -> bool:
+    """Say whether a request is for one of `hosts`, or names none (HTTP/1.0), or the site lists none."""
+    host = headers.get("host", "")
+    return not hosts or not host or is_ours(host, hosts)
 
 
 def is_ours(host: str, hosts: tuple[str, ...]) -> bool:
