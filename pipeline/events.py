@@ -82,7 +82,12 @@ def alarm(event: Event, /, **fields: object) -> None:
 
 def bug(what: str, error: BaseException) -> None:
     """Write a bug as an event: its kind and where it arose, without its text, which may quote a patient's name."""
-    _log.error("bug what=%s error=%s", escaped(what), escaped(traced(error), limit=2000))
+    fault(what, traced(error))
+
+
+def fault(what: str, where: str) -> None:
+    """Write a bug as an event, where another process has caught it: `where` is what `traced` returned there."""
+    _log.error("bug what=%s error=%s", escaped(what), escaped(where, limit=2000))
 
 
 def traced(error: BaseException) -> str:

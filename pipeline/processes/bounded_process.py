@@ -9,13 +9,12 @@ import os
 import signal
 import subprocess  # the one other process we start: our own interpreter, with constants only
 import sys
-import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 from typing import TypeVar
 
 from pipeline.errors import StorestowError, Transient
-from pipeline.events import silence_libraries
+from pipeline.events import fault, silence_libraries, traced
 from pipeline.processes.limits import Limits, be_the_first_to_go
 
 Task = TypeVar("Task")
@@ -30,6 +29,9 @@ _ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_TRIM_THRESHOLD_": "1048576",  # give pixel buffers back to the system between instances
 }
+
+
+FAULT = "a fault of this program ended its work on it"  # what a person reads; where, is for the log
 
 
 class WorkshopProcessDied(Exception):
@@ -115,7 +117,8 @@ class BoundedProcess:
         if kind == "memory":
             raise TooMuch(f"{limits.memory >> 20} MiB of memory")
         if kind == "bug":
-            raise WorkshopProcessDied(f"a bug: {answer}")
+            fault(getattr(function, "__name__", "task"), answer)
+            raise WorkshopProcessDied(f"{FAULT}; the log says where")
         result: Answer = answer
         return result
 
@@ -163,21 +166,15 @@ def _answer(function: Callable[[Task], Answer], task: Task) -> tuple[str, object
     except MemoryError:
         return "memory", None
     except Exception as error:  # noqa: BLE001  # a bug must cost one instance, not the process
-        return "bug", _summary(error)
+        return "bug", traced(error)
 
 
 def _of_the_system(error: OSError) -> tuple[str, object]:
     if error.errno is None:  # pydicom's word for a file that ends too early: it would be so for ever
-        return "bug", _summary(error)
+        return "bug", traced(error)
     if error.errno == errno.ENOMEM:  # it could not be mapped
         return "memory", None
     return "error", Transient(f"{error.strerror} ({error.filename or 'no file named'})")
-
-
-def _summary(error: Exception) -> str:
-    """Name the error and where it arose, without its text, which may hold what a patient is called."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} at {os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import pydicom
 import pytest
 from dicom_programs import wait_until
 from hostile_files import EXPLICIT, IMPLICIT, UNDEFINED, element
-from odd_objects import (
+from odd_data_sets import (
     EVEN_FRAME,
     JPEG_2000,
     JPEG_LS,

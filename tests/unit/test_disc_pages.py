@@ -108,7 +108,10 @@ def test_both_languages_say_what_the_archive_counts_otherwise():
             "its compressed pixels cannot be decoded (RuntimeError)",
             "its compressed pixels cannot be decoded: damaged, or of a kind that is not known here",
         ),
-        ("a bug: ValueError at codec.py:12", "it could not be converted for this medium"),
+        (
+            "a fault of this program ended its work on it; the log says where",
+            "it could not be converted for this medium",
+        ),
         ("the process that had it in hand died twice: SIGKILL", "it could not be converted for this medium"),
         ("it took longer than 900 s and was stopped", "it could not be converted for this medium"),
         ("truncated (0008,0018)", "truncated (0008,0018)"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from hostile_files import EXPLICIT, IMPLICIT, UNDEFINED, element
-from odd_objects import (
+from odd_data_sets import (
     EVEN_FRAME,
     ITEM,
     ITEM_END,

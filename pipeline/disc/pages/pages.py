@@ -21,7 +21,9 @@ README, INDEX, SUMS = "README.TXT", "INDEX.HTM", "SHA256.TXT"
 # What XML 1.0, 2.2 does not allow, and what turns the direction of all text behind it, which a name may hold.
 _ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]")
 _KIND_OF_ERROR = re.compile(r" \(\w+Error\)$")
-_OF_THE_WORKSHOP = re.compile("a bug: |the process that |it took longer than ")  # pipeline.processes.workshop
+_OF_THE_WORKSHOP = re.compile(
+    "a fault of this program |the process that |it took longer than "
+)  # pipeline.processes.workshop
 _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # a name is one line, whatever stands in it
 _UNCOMPRESSED = {IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN}
 _PROFILES = {"cd": "STD-GEN-CD", "dvd": "STD-GEN-DVD-J2K", "usb": "STD-GEN-USB-J2K", "any": ""}
