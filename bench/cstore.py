@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from certificate_authority import Authority
 
 from pipeline import dcmtk
+from pipeline.config.program_tables import ProgramsTable
 from pipeline.destinations import from_table
 from pipeline.model import Consignment, InstanceKey, Item
-from pipeline.site.settings import ProgramsTable
 
 ROUNDS = 5
 SLICES = 500

@@ -8,6 +8,7 @@ import logging
 import sys
 import traceback
 import warnings
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -103,6 +104,11 @@ def escaped(value: object, limit: int = 500) -> str:
         text = text[:limit] + "..."
     plain = text.encode("unicode_escape").decode("ascii").replace('"', "'")
     return f'"{plain}"' if not plain or any(c in plain for c in " =") else plain
+
+
+def moment(seconds: float | None) -> str | None:
+    """Return a moment as ISO 8601 in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def silence_libraries() -> None:

@@ -13,9 +13,9 @@ from typing import Protocol
 
 from pydicom import Dataset
 
+from pipeline.config.site_table import SiteConfiguration
 from pipeline.dicom.attributes.draft import Draft
 from pipeline.model import Change, Origin
-from pipeline.site.settings import Settings
 
 
 class Rule(Protocol):
@@ -33,7 +33,7 @@ class Rule(Protocol):
         """
 
 
-def rules_of(settings: Settings) -> tuple[Rule, ...]:
+def rules_of(settings: SiteConfiguration) -> tuple[Rule, ...]:
     """Return the site's rules in the order they are applied: shipped, institution, the site's own.
 
     Raises:

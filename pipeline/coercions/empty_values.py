@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 from pydicom import Dataset
 
+from pipeline.config.site_table import SiteConfiguration
 from pipeline.dicom.attributes import proposals
 from pipeline.model import Change, Origin
-from pipeline.site.settings import Settings
 
 PRECEDENCE = 20
 
@@ -36,7 +36,7 @@ class EmptyValue:
             yield proposals.value(self.keyword, self.text, self.name)
 
 
-def rules(settings: Settings) -> Sequence[EmptyValue]:
+def rules(settings: SiteConfiguration) -> Sequence[EmptyValue]:
     """Return a rule for each attribute, none where default_coercions is off."""
     when = settings.site.default_coercions
     if when == "off":

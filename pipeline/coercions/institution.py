@@ -7,10 +7,10 @@ from pydicom import Dataset
 
 from pipeline.config import institutions
 from pipeline.config.institutions import Institutions, line_to_paste
+from pipeline.config.site_table import SiteConfiguration
 from pipeline.dicom.attributes import proposals
 from pipeline.errors import Configuration, Permanent
 from pipeline.model import Change, Origin
-from pipeline.site.settings import Settings
 
 PRECEDENCE = 30
 
@@ -35,7 +35,7 @@ class MappedInstitution:
             )
 
 
-def rules(settings: Settings) -> Sequence[MappedInstitution]:
+def rules(settings: SiteConfiguration) -> Sequence[MappedInstitution]:
     """Return the rule, none where the site has no mapping.
 
     Raises:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
+from pipeline.config.site_table import SiteConfiguration
 from pipeline.dicom.attributes import proposals
 from pipeline.dicom.attributes.elements import private_tags
 from pipeline.model import Change, Origin
-from pipeline.site.settings import Settings
 
 PRECEDENCE = 10
 
@@ -44,6 +44,6 @@ class GeiisThumbnail:
                 yield proposals.removal(tag, dataset, self.name)
 
 
-def rules(_settings: Settings) -> Sequence[RequestingService | GeiisThumbnail]:
+def rules(_settings: SiteConfiguration) -> Sequence[RequestingService | GeiisThumbnail]:
     """Return both removals."""
     return (RequestingService(), GeiisThumbnail())

@@ -6,14 +6,14 @@ from fnmatch import fnmatchcase
 
 from pydicom import Dataset
 
-from pipeline.config.coercion_tables import MODALITY, mistakes_in, tags_of_target
+from pipeline.config.coercion_tables import MODALITY, CoercionTable, mistakes_in, tags_of_target
+from pipeline.config.site_table import SiteConfiguration
 from pipeline.dicom.attributes import proposals
 from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by, text_of
 from pipeline.dicom.attributes.elements import SPECIFIC_CHARACTER_SET
 from pipeline.dicom.attributes.widening import Unreadable, check_readable
 from pipeline.errors import Configuration
 from pipeline.model import Change, Origin
-from pipeline.site.settings import CoercionTable, Settings
 
 PRECEDENCE = 90
 
@@ -51,7 +51,7 @@ class SiteRule:
         return self.table.when == "always" or proposals.is_empty(dataset, tag)
 
 
-def rules(settings: Settings) -> Sequence[SiteRule]:
+def rules(settings: SiteConfiguration) -> Sequence[SiteRule]:
     """Return a rule a table, in the order of the file; raises Configuration, one line a mistake."""
     if mistakes := mistakes_in(settings.coercion):
         raise Configuration("\n".join(mistakes))

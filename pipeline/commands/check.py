@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pipeline.coercions import rules_of
 from pipeline.config.certificates import certificates_of
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.dcmtk import profile, programs
 from pipeline.dcmtk.holes import holes
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD
@@ -18,7 +19,7 @@ from pipeline.receiving.door import require_free_port
 from pipeline.receiving.lock import is_receiving, recorded_port
 from pipeline.receiving.study import study_hook
 from pipeline.site.opening import mapping_of
-from pipeline.site.settings import ReceiverTable, Settings
+from pipeline.site.settings import Settings
 from pipeline.site.space import Room, free_bytes, judged
 from pipeline.site.worker_state import WorkerState, worker_status
 from pipeline.spool.spool import Spool, hook_file

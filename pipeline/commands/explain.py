@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.coercions import rules_of
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Permanent, Usage
 from pipeline.line import intake
 from pipeline.line.intake import found_in
@@ -15,7 +16,7 @@ from pipeline.line.prepare import Prepared, Task, prepare
 from pipeline.model import Origin
 from pipeline.processes.workshop import Workshop, WorkshopProcessDied
 from pipeline.site.opening import mapping_of
-from pipeline.site.settings import ReceiverTable, Settings
+from pipeline.site.settings import Settings
 
 
 def explain(

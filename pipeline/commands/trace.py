@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
+from pipeline.events import moment
 from pipeline.ledger import Ledger, reports
 from pipeline.model import OrderError
 from pipeline.site.waiting import Wait, waits
@@ -91,8 +91,3 @@ def _delivery(row: Any, wait: Wait | None) -> dict[str, Any]:
         "waits_for": wait.what if wait else None,
         "next_attempt_at": moment(wait.until if wait else None),
     }
-
-
-def moment(seconds: float | None) -> str | None:
-    """Return a moment as ISO 8601 in UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import secret
+from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.config.site_table import SiteConfiguration
 from pipeline.errors import Configuration
-from pipeline.site.settings import ReceiverTable, Settings
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # RFC 9325 4.2, for TLS 1.2; 1.3 has no others
 
@@ -23,7 +24,7 @@ class Certificates:
     client_is_required: bool
 
 
-def certificates_of(settings: Settings, receiver: ReceiverTable) -> Certificates | None:
+def certificates_of(settings: SiteConfiguration, receiver: ReceiverTable) -> Certificates | None:
     """Return what the receiver's `tls` names, None where it has none.
 
     Raises Configuration where a file is missing, does not fit, or is a key others can read.

@@ -3,16 +3,18 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
+from pydantic import Field
 from pydicom import Dataset
 from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_dict
 from pydicom.tag import BaseTag
 
+from pipeline.config.keys import Table
 from pipeline.dicom.attributes.character_sets import CharacterSet
 from pipeline.dicom.attributes.elements import SPECIFIC_CHARACTER_SET, named, private_tags
 from pipeline.dicom.attributes.original_attributes import ORIGINAL_ATTRIBUTES
 from pipeline.dicom.attributes.texts import mistake
-from pipeline.site.settings import CoercionTable
 
 MODALITY = 0x00080060
 PIXEL_DATA_AND_LATER = 0x7FE00000
@@ -24,6 +26,18 @@ ABOUT_THE_VIEW = frozenset(
 
 _PRIVATE = re.compile(r"([0-9A-Fa-f]{4}),(.+),([0-9A-Fa-f]{2})")
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
+
+
+class CoercionTable(Table):
+    """[[coercion]]: one rule of the site, applied after the shipped ones (design 6)."""
+
+    set: dict[str, str] = Field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    when: Literal["empty", "always"] = "always"
+    calling_ae_title: str | None = None  # conditions are shell patterns (fnmatch), matched case-sensitively
+    peer: str | None = None
+    receiver: str | None = None
+    modality: str | None = None
 
 
 def mistakes_in(tables: Sequence[CoercionTable]) -> list[str]:

@@ -4,8 +4,9 @@ import math
 from pathlib import Path
 
 from pipeline.config.certificates import Certificates
+from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.config.site_table import SHELL_SAFE_PATH
 from pipeline.dcmtk.profile import PROFILE
-from pipeline.site.settings import SHELL_SAFE_PATH, ReceiverTable
 
 # For a peer that connects and says nothing, whose request DCMTK finds illegal and does not answer (a blank AE
 # title), or who does not answer our abort: in study mode everybody else waits so long.

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.config.program_tables import ProgramsTable
 from pipeline.dcmtk.processes import run
 from pipeline.errors import Configuration, Transient
-from pipeline.site.settings import ProgramsTable
 
 USUAL_FOLDERS = ("/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin")  # launchd's PATH lacks Homebrew's
 OLDEST = (3, 6, 7)  # what every promise here has been measured on

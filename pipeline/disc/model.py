@@ -6,10 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from pipeline.config.program_tables import ProgramsTable
 from pipeline.dicom.part10 import EXPLICIT_VR_LITTLE_ENDIAN
 from pipeline.dicom.same_patient import PLACEHOLDERS
 from pipeline.model import InstanceKey
-from pipeline.site.settings import ProgramsTable
 
 EXPLICIT = EXPLICIT_VR_LITTLE_ENDIAN
 JPEG_2000 = frozenset({"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"})

@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from pipeline.commands.trace import moment
 from pipeline.errors import Permanent, Usage
-from pipeline.events import Event, emit
+from pipeline.events import Event, emit, moment
 from pipeline.ledger import Ledger, arrivals, reports, set_aside
 from pipeline.line.custody import renew_account
 from pipeline.line.intake import Found, Task, found_in

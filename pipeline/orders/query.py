@@ -18,6 +18,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from pipeline import dcmtk
 from pipeline.config.order_tables import PacsTable
+from pipeline.config.program_tables import ProgramsTable
 from pipeline.dcmtk import Answers
 from pipeline.dicom import part10
 from pipeline.dicom.accession import AccessionNumber, spellings
@@ -25,7 +26,7 @@ from pipeline.dicom.part10 import Layout, Malformed
 from pipeline.dicom.patient import Patient, patient_in
 from pipeline.dicom.reading import UID
 from pipeline.errors import PeerUnavailable, StorestowError, Transient
-from pipeline.site.settings import ProgramsTable, Settings
+from pipeline.site.settings import Settings
 
 LONGEST_UID = 64  # PS3.5 9.1
 LARGEST_ANSWER = 1 << 20  # bytes; what is asked for takes some hundred

@@ -4,13 +4,14 @@ import os
 from typing import Protocol
 
 from pipeline import dcmtk
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.receiving import sweep
 from pipeline.receiving.association import AssociationReceiver
 from pipeline.receiving.lock import held, is_receiving
 from pipeline.receiving.signals import Signals
 from pipeline.receiving.study import StudyReceiver
 from pipeline.receiving.sweep import sweep_abandoned
-from pipeline.site.settings import ReceiverTable, Settings
+from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
 __all__ = ["Receiver", "is_receiving", "receive", "sweep_abandoned"]

@@ -8,6 +8,7 @@ import time
 
 from pipeline import dcmtk
 from pipeline.config.certificates import certificates_of, server_context
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm, bug, emit
 from pipeline.receiving import door, sweep, tls
@@ -17,7 +18,7 @@ from pipeline.receiving.guests import Guests
 from pipeline.receiving.peek import PATIENCE_SECONDS, NotAnAssociation, SaidNothing, peek
 from pipeline.receiving.rejection import reject
 from pipeline.receiving.signals import Signals
-from pipeline.site.settings import ReceiverTable, Settings
+from pipeline.site.settings import Settings
 from pipeline.site.space import SpaceWatch
 from pipeline.spool.spool import Spool
 

@@ -19,13 +19,13 @@ from pathlib import Path
 import psutil
 
 from pipeline import dcmtk
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm
 from pipeline.receiving import door, sweep
 from pipeline.receiving.output import CHUNK, Output
 from pipeline.receiving.peek import Proposal
 from pipeline.receiving.watch import Limits
-from pipeline.site.settings import ReceiverTable
 from pipeline.spool.spool import Spool, write_durably
 from pipeline.waypoints import reached
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import psutil
 
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
-from pipeline.site.settings import ReceiverTable
 
 KERNEL_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 LISTENING = "0A"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.receiving.peek import Proposal
 from pipeline.receiving.rejection import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
@@ -21,7 +22,6 @@ from pipeline.receiving.rejection import (
     TEMPORARY_CONGESTION,
     Rejection,
 )
-from pipeline.site.settings import ReceiverTable
 
 MORE_AT_THE_DOOR = 16  # so many over the bounds are still told so in the standard's words
 

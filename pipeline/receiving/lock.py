@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
-from pipeline.site.settings import ReceiverTable
 from pipeline.spool.spool import Spool
 
 PATIENCE_SECONDS = 20  # for orphans to die, and for a moment's look of another process to be over

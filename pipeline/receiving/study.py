@@ -20,6 +20,7 @@ import psutil
 
 from pipeline import dcmtk
 from pipeline.config.certificates import certificates_of
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
 from pipeline.events import Event, alarm, emit
 from pipeline.receiving import door, sweep
@@ -27,7 +28,7 @@ from pipeline.receiving.cut import PATIENCE_SECONDS, WithoutAssociation, cut_off
 from pipeline.receiving.output import CHUNK, Output
 from pipeline.receiving.signals import Signals
 from pipeline.receiving.watch import Idleness, Signature, Step, Watch, back_off
-from pipeline.site.settings import ReceiverTable, Settings
+from pipeline.site.settings import Settings
 from pipeline.site.space import SpaceWatch
 from pipeline.spool.spool import Spool, hook_file, write_durably
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from pipeline.site.settings import ReceiverTable
+from pipeline.config.receiver_tables import ReceiverTable
 
 LOOK_SECONDS = 5.0
 

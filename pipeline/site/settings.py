@@ -1,103 +1,24 @@
 """The site's configuration: one TOML file, parsed once into values that cannot be wrong (design 8)."""
 
 import difflib
-import re
 import tomllib
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ValidationError, ValidationInfo, model_validator
 
 from pipeline import destinations
-from pipeline.config.keys import Duration, Table
+from pipeline.config.coercion_tables import CoercionTable
+from pipeline.config.keys import Table
 from pipeline.config.order_tables import PacsTable, PatientsTable, ShimTable
 from pipeline.config.program_tables import ProgramsTable
-from pipeline.config.receiver_tables import ReceiverTable, TlsTable
-from pipeline.config.units import parse_size
+from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.config.site_table import SiteTable
 from pipeline.destinations import Destination
 from pipeline.dicom.same_patient import PLACEHOLDERS
 from pipeline.errors import Configuration
 
-__all__ = [
-    "CoercionTable",
-    "PacsTable",
-    "PatientsTable",
-    "ProgramsTable",
-    "ReceiverTable",
-    "Settings",
-    "ShimTable",
-    "SiteTable",
-    "TlsTable",
-    "load",
-    "site_file",
-]
-
 DEFAULT_FILES = (Path("site.toml"), Path("/etc/storestow/site.toml"))
-
-SHELL_SAFE_PATH = re.compile(r"[A-Za-z0-9._/+-]+")  # storescp substitutes #-placeholders in our own paths too
-
-
-def _space(text: Any) -> int:
-    return 0 if str(text) == "0" else parse_size(text)
-
-
-Space = Annotated[int, BeforeValidator(_space)]
-
-
-class SiteTable(Table):
-    """[site]: what holds for the whole site."""
-
-    spool: Path
-    keep_originals: Duration = timedelta(days=7)
-    keep_results: Duration = timedelta(hours=24)
-    workers: Annotated[int, Field(ge=0, le=256)] = 0
-    give_up_after: Duration = timedelta(days=7)
-    gather_at_most: Duration = timedelta(minutes=15)
-    institution_mapping: Path | None = None
-    unknown_institution: Literal["keep", "quarantine"] = "keep"
-    default_coercions: Literal["empty", "always", "off"] = "empty"
-    alarm_below: Space = 5 << 30  # bytes free in the spool; 0 = never
-    refuse_below: Space = 1 << 30
-    placeholder_ids: tuple[str, ...] = PLACEHOLDERS  # Patient IDs that prove nothing; 0 stands for zeros only
-
-    @field_validator("spool")
-    @classmethod
-    def _spool_is_safe_in_a_hook_command(cls, spool: Path) -> Path:
-        if not spool.is_absolute():
-            raise ValueError("the spool must be an absolute path")
-        if not SHELL_SAFE_PATH.fullmatch(str(spool)):
-            raise ValueError(
-                "the spool's path may hold only A-Z a-z 0-9 . _ / + - (storescp hands it to a shell); "
-                "choose another folder"
-            )
-        return spool
-
-    @model_validator(mode="after")
-    def _alarm_comes_before_refusal(self) -> Self:
-        if self.alarm_below and self.alarm_below < self.refuse_below:
-            raise ValueError("alarm_below must not be less than refuse_below: the alarm comes first")
-        return self
-
-
-class CoercionTable(Table):
-    """[[coercion]]: one rule of the site, applied after the shipped ones (design 6)."""
-
-    set: dict[str, str] = Field(default_factory=dict)
-    remove: tuple[str, ...] = ()
-    when: Literal["empty", "always"] = "always"
-    calling_ae_title: str | None = None  # conditions are shell patterns (fnmatch), matched case-sensitively
-    peer: str | None = None
-    receiver: str | None = None
-    modality: str | None = None
 
 
 def _destination(table: Any, info: ValidationInfo) -> Destination:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 from pipeline.coercions import Rule
 from pipeline.config.institutions import Institutions
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.destinations import Destination
 from pipeline.dicom.patient import Patient
 from pipeline.ledger import Ledger
 from pipeline.processes.workshop import Workshop
-from pipeline.site.settings import ReceiverTable, Settings
+from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
 SEND = "_send"  # the receiver of `storestow send`, so to speak: no configured one can be called so

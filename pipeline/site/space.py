@@ -9,8 +9,8 @@ from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 
+from pipeline.config.site_table import SiteTable
 from pipeline.events import Event, alarm, emit
-from pipeline.site.settings import SiteTable
 
 HYSTERESIS = 1.1
 

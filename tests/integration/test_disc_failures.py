@@ -14,6 +14,7 @@ import pytest
 from dicom_programs import program, wait_until
 from discs import MADE_AT, a_disc, an_object, options
 
+from pipeline.config.program_tables import ProgramsTable
 from pipeline.disc.errors import NoPlace, NoSpace, NotAsWritten
 from pipeline.disc.formats.contents import IsoContents, read_all
 from pipeline.disc.formats.scratch import scratch_beside
@@ -24,7 +25,6 @@ from pipeline.disc.verify import read_back as read_back_module
 from pipeline.disc.verify.read_back import read_back
 from pipeline.errors import Transient
 from pipeline.processes.workshop import Workshop
-from pipeline.site.settings import ProgramsTable
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -132,7 +132,7 @@ def test_a_maker_that_is_killed_leaves_nothing_that_looks_like_a_disc_and_the_ne
     programs = fake_xorriso(tmp_path, "head -c 100000 /dev/zero >$image; sleep 60")
     script = (
         "import sys\nfrom pathlib import Path\nsys.path.insert(0, 'tests')\nfrom discs import a_disc\n"
-        "from pipeline.site.settings import ProgramsTable\nfolder = Path(sys.argv[1])\n"
+        "from pipeline.config.program_tables import ProgramsTable\nfolder = Path(sys.argv[1])\n"
         "a_disc(folder, folder / 'in' / 'a', programs=ProgramsTable(xorriso=sys.argv[2]))\n"
     )
     maker = subprocess.Popen(

@@ -14,12 +14,14 @@ from dicom_programs import program as real
 from pipeline import dcmtk
 from pipeline.commands.check import findings
 from pipeline.config.certificates import Certificates
+from pipeline.config.program_tables import ProgramsTable
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.dcmtk import profile, programs
 from pipeline.dcmtk.holes import HOLES
 from pipeline.dcmtk.sop_classes import SHIPPED, VERIFICATION
 from pipeline.errors import Configuration, Transient
 from pipeline.receiving.study import refuse_unsafe
-from pipeline.site.settings import ProgramsTable, ReceiverTable, Settings
+from pipeline.site.settings import Settings
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 RECEIVER = ReceiverTable(name="ct", ae_title="STORE STOW", port=11112, quiet_seconds=7, max_pdu=65536)

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.receiving import rejection
 from pipeline.receiving.entrance import MORE_AT_THE_DOOR, Entrance, TurnedAway
 from pipeline.receiving.peek import Proposal
-from pipeline.site.settings import ReceiverTable
 
 CT = Proposal("CT1", "STORESTOW", ())
 

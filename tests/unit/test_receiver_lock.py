@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
 from pipeline.receiving import is_receiving, sweep_abandoned
 from pipeline.receiving import lock as module
 from pipeline.receiving.lock import held, lock_file
 from pipeline.receiving.sweep import signature_of, take_all
-from pipeline.site.settings import ReceiverTable
 from pipeline.spool.spool import Spool
 
 CT = ReceiverTable(name="ct", ae_title="STORESTOW", port=11112)

@@ -10,12 +10,12 @@ import time
 import pytest
 from dicom_programs import free_port
 
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
 from pipeline.receiving import door
 from pipeline.receiving.association import open_listener, peer_of
 from pipeline.receiving.output import LONGEST_LINE, Output
 from pipeline.receiving.signals import Signals
-from pipeline.site.settings import ReceiverTable
 
 
 def receiver(port: int, **more: object) -> ReceiverTable:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.site.settings import SiteTable
+from pipeline.config.site_table import SiteTable
 from pipeline.site.space import Room, SpaceWatch, free_bytes, judged
 
 GIB = 1 << 30

@@ -1,7 +1,7 @@
 """What a receiver does about folders that stay and peers that say nothing, decided from looks alone."""
 
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.receiving.watch import Idleness, Limits, Signature, Step, Watch, back_off
-from pipeline.site.settings import ReceiverTable
 
 ONE, TWO = Signature(1, 100, 1), Signature(2, 200, 2)
 

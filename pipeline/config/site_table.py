@@ -1,0 +1,72 @@
+"""[site]: what holds for the whole site; and what rules and certificates need of a whole configuration."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from pipeline.config.coercion_tables import CoercionTable
+from pipeline.config.keys import Duration, Table
+from pipeline.config.units import parse_size
+from pipeline.dicom.same_patient import PLACEHOLDERS
+
+SHELL_SAFE_PATH = re.compile(r"[A-Za-z0-9._/+-]+")  # storescp substitutes #-placeholders in our own paths too
+
+
+def _space(text: Any) -> int:
+    return 0 if str(text) == "0" else parse_size(text)
+
+
+Space = Annotated[int, BeforeValidator(_space)]
+
+
+class SiteTable(Table):
+    """[site]: what holds for the whole site."""
+
+    spool: Path
+    keep_originals: Duration = timedelta(days=7)
+    keep_results: Duration = timedelta(hours=24)
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    give_up_after: Duration = timedelta(days=7)
+    gather_at_most: Duration = timedelta(minutes=15)
+    institution_mapping: Path | None = None
+    unknown_institution: Literal["keep", "quarantine"] = "keep"
+    default_coercions: Literal["empty", "always", "off"] = "empty"
+    alarm_below: Space = 5 << 30  # bytes free in the spool; 0 = never
+    refuse_below: Space = 1 << 30
+    placeholder_ids: tuple[str, ...] = PLACEHOLDERS  # Patient IDs that prove nothing; 0 stands for zeros only
+
+    @field_validator("spool")
+    @classmethod
+    def _spool_is_safe_in_a_hook_command(cls, spool: Path) -> Path:
+        if not spool.is_absolute():
+            raise ValueError("the spool must be an absolute path")
+        if not SHELL_SAFE_PATH.fullmatch(str(spool)):
+            raise ValueError(
+                "the spool's path may hold only A-Z a-z 0-9 . _ / + - (storescp hands it to a shell); "
+                "choose another folder"
+            )
+        return spool
+
+    @model_validator(mode="after")
+    def _alarm_comes_before_refusal(self) -> Self:
+        if self.alarm_below and self.alarm_below < self.refuse_below:
+            raise ValueError("alarm_below must not be less than refuse_below: the alarm comes first")
+        return self
+
+
+class SiteConfiguration(Protocol):
+    """A whole configuration, as far as coercion rules and certificates read it."""
+
+    @property
+    def site(self) -> SiteTable:
+        """Return the table [site]."""
+
+    @property
+    def coercion(self) -> tuple[CoercionTable, ...]:
+        """Return the tables [[coercion]]."""
+
+    def beside(self, path: Path) -> Path:
+        """Return `path`, taken from the folder of the configuration file where it is relative."""
