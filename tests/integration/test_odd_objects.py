@@ -125,26 +125,59 @@ class Fate:
     said: str
 
 
+MODES = ("study", "association")
+
+
+@dataclass
+class Sent:
+    """One object that was sent to one receiver, and what the sender was told, "" for success."""
+
+    sop: str
+    answer: str
+
+
+@dataclass
+class Passage:
+    """What became of every object in every mode, and of each once more in the other mode: its states by then."""
+
+    fates: dict[tuple[str, str], Fate]
+    again: dict[tuple[str, str], tuple[str, list[str]]]
+
+
 @pytest.fixture(scope="module")
-def fates(tmp_path_factory) -> dict[tuple[str, str], Fate]:
+def passage(tmp_path_factory) -> Passage:
     folder = tmp_path_factory.mktemp("odd")
     (folder / "plain").mkdir()
     (folder / "j2k").mkdir()
-    receivers = [{"name": mode, "mode": mode, "quiet_seconds": 1} for mode in ("study", "association")]
+    receivers = [{"name": mode, "mode": mode, "quiet_seconds": 1} for mode in MODES]
     destinations = [
         {"name": "plain", "kind": "folder", "folder": str(folder / "plain")},
         {"name": "j2k", "kind": "folder", "folder": str(folder / "j2k"), "encode": "j2k"},
     ]
-    sent: dict[tuple[str, str], tuple[str, str]] = {}
     with running_site(folder, receivers=receivers, destinations=destinations) as site:
-        for mode in ("study", "association"):
-            for name, one in OBJECTS.items():
-                sop = generate_uid()[:40]
-                sent[name, mode] = sop, send(site.ports[mode], [object_of(one.file(sop), sop)])[0]
-        taken = sum(not answer for _, answer in sent.values())
-        wait_until(lambda: len(site.instances()) >= taken and site.is_settled(), seconds=120, what="every account")
+        keys = [(name, mode) for mode in MODES for name in OBJECTS]
+        first = {key: sent(site, *key, sop=generate_uid()[:40]) for key in keys}
+        wait_for(site, [one for one in first.values() if not one.answer])
         aside = site.quarantine()
-        return {key: fate(OBJECTS[key[0]], sop, answer, aside, site) for key, (sop, answer) in sent.items()}
+        fates = {key: fate(OBJECTS[key[0]], one, aside, site) for key, one in first.items()}
+        other = dict(zip(MODES, reversed(MODES), strict=True))
+        second = {(name, mode): sent(site, name, other[mode], sop=one.sop) for (name, mode), one in first.items()}
+        wait_for(site, [one for many in (first, second) for one in many.values() if not one.answer])
+        rows = [(row["sop_instance_uid"], row["state"]) for row in site.instances()]
+        again = {
+            key: (one.answer, [state for sop, state in rows if sop == one.sop]) for key, one in second.items()
+        }
+        return Passage(fates, again)
+
+
+def sent(site: RunningSite, name: str, mode: str, *, sop: str) -> Sent:
+    return Sent(sop, send(site.ports[mode], [object_of(OBJECTS[name].file(sop), sop)])[0])
+
+
+def wait_for(site: RunningSite, taken: list[Sent]) -> None:
+    wait_until(
+        lambda: len(site.instances()) >= len(taken) and site.is_settled(), seconds=120, what="every account"
+    )
 
 
 def object_of(content: bytes, sop: str) -> Object:
@@ -155,8 +188,8 @@ def object_of(content: bytes, sop: str) -> Object:
     return Object("1.2.840.10008.5.1.4.1.1.7", sop, syntax[1].decode(), content[end:])
 
 
-def fate(one: Odd, sop: str, answer: str, aside: list[dict[str, Any]], site: RunningSite) -> Fate:
-    folder = site.folder
+def fate(one: Odd, was: Sent, aside: list[dict[str, Any]], site: RunningSite) -> Fate:
+    folder, sop = site.folder, was.sop
     files = [path for path in folder.glob("[pj][l2]*/**/*") if path.is_file() and sop in path.name]
     reasons = [
         str(item["reason"]) for item in aside if item["sop_instance_uid"] == sop or sop in str(item["reason"])
@@ -169,7 +202,7 @@ def fate(one: Odd, sop: str, answer: str, aside: list[dict[str, Any]], site: Run
     if reasons:
         return Fate("aside", reasons[0])
     lines = [line for line in site.text().splitlines() if sop in line]
-    return Fate("refused" if answer else "lost", f"{answer}: {lines[-1:]}")
+    return Fate("refused" if was.answer else "lost", f"{was.answer}: {lines[-1:]}")
 
 
 def damage_of(path: Path, one: Odd) -> str:
@@ -191,16 +224,29 @@ def damage_of(path: Path, one: Odd) -> str:
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-def test_an_odd_object_is_whole_everywhere_or_set_aside_with_its_reason(fates, name):
-    found = fates[name, "association"]
+def test_an_odd_object_is_whole_everywhere_or_set_aside_with_its_reason(passage, name):
+    found = passage.fates[name, "association"]
     assert found.word == ("aside" if name in SET_ASIDE else "delivered"), found
     assert SET_ASIDE.get(name, "") in found.said
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-def test_study_mode_does_the_same_or_refuses_it_by_name(fates, name):
-    found = fates[name, "study"]
-    assert found.word == ("refused" if name in REFUSED_IN_STUDY_MODE else fates[name, "association"].word), found
+def test_study_mode_does_the_same_or_refuses_it_by_name(passage, name):
+    found = passage.fates[name, "study"]
+    assert found.word == (
+        "refused" if name in REFUSED_IN_STUDY_MODE else passage.fates[name, "association"].word
+    ), found
     if found.word == "refused":
         assert "refused receiver=study" in found.said
         assert "reason=" in found.said
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", sorted(OBJECTS.keys() - SET_ASIDE.keys()))
+def test_the_same_object_by_the_other_mode_is_a_duplicate_and_never_a_conflict(passage, name, mode):
+    answer, states = passage.again[name, mode]
+    if answer or passage.fates[name, mode].word == "refused":
+        assert name in REFUSED_IN_STUDY_MODE
+        assert len(states) == 1
+    else:
+        assert states.count("duplicate") == 1, states
