@@ -86,7 +86,8 @@ class FakeOrders:
             if crowd and sum(view.state == OrderState.OPEN for view in self.views.values()) >= crowd.at_most:
                 raise TooManyOrders("as many as may be")
             number = len(self.views) + 1
-            values = {key: value for key, value in wish.items() if key != "now"}
+            values = {key: value for key, value in wish.items() if key not in {"now", "allow_identity"}}
+            values["identity_allowed"] = wish.get("allow_identity") is not None
             self.views[number] = dataclasses.replace(NEW, id=number, **values)
         self.change(number, **self.plan)
         return Placed(number, is_new=True)

@@ -40,6 +40,7 @@ class ShimTable(Table):
     host: Host = "127.0.0.1"
     port: Port = 8090
     api_key: str = ""
+    operator_key: str = ""  # of the persons who may decide; proxies add api_key for everybody, so it is another
     public_without_key: bool = False
     download: Name | None = None  # which destination each kind of link means
     print: Name | None = None

@@ -132,6 +132,7 @@ class IsoDestination(Destination):
         options = replace(options, only=about.modalities, unknown=about.missing)
         if about.counted is not None:
             options = replace(options, counted=(about.received, about.counted))
+        options = replace(options, identity_allowed=about.identity_allowed)
         if about.received < about.expected:
             options = replace(options, partial=(about.received, about.expected))
         consignment.attempt(consignment.items)

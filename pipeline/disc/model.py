@@ -82,7 +82,8 @@ class DiscOptions:
     counted) where the PACS counts more and yet says that it has sent all, `only` the modalities
     it was for where it was not for all, `unknown` the accession numbers nothing was found of, `missing` what is
     known to be left out before anything is read. `contact` is the text by which the finder of the disc finds the
-    hospital. The two permissions are a person's to give. `capacity_bytes` is what a CD or DVD holds where that is
+    hospital. `identity_allowed` is why a person let it through that two sources name different patients. The two
+    permissions are a person's to give. `capacity_bytes` is what a CD or DVD holds where that is
     not what the standard media hold.
     """
 
@@ -96,6 +97,7 @@ class DiscOptions:
     counted: tuple[int, int] | None = None
     only: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    identity_allowed: str | None = None
     missing: tuple[LeftOut, ...] = ()
     replaces: Replaced | None = None
     contact: str = ""

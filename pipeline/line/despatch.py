@@ -143,6 +143,7 @@ def _of_order(consignment: Consignment, number: int, site: Site) -> Consignment:
         container=order.container,
         modalities=tuple(order.modalities),
         counted=counts.counted,
+        identity_allowed=order.identity_allowed if (order.identity or {}).get("differing") else None,
     )
     return replace(consignment, about=about, again=order.again and order.verb == SEND_VERB)
 

@@ -46,7 +46,21 @@ def sent_body(view: OrderView, destination: Destination) -> dict[str, Any]:
         body |= {"counted": view.counted, "received": view.received}
     if view.expected is not None and view.received < view.expected:
         body |= {"incomplete": True, "received": view.received, "expected": view.expected}
-    return body
+    return body | _whose(view)
+
+
+def _whose(view: OrderView) -> dict[str, Any]:
+    """Return what is to be said of whose the images are, nothing where there is nothing to say."""
+    said: dict[str, Any] = {}
+    if view.differing:
+        said["differing"] = [one.as_row() for one in view.differing]
+    if view.noted:
+        said["noted"] = [one.as_row() for one in view.noted]
+    if view.accession_differs:
+        said["accession_differs"] = view.accession_differs
+    if view.his not in {None, "asked"}:
+        said["identity"] = "not asked"
+    return said
 
 
 def refusal_of(view: OrderView, destination: Destination) -> Refusal:
@@ -59,4 +73,6 @@ def refusal_of(view: OrderView, destination: Destination) -> Refusal:
         more["missing"] = list(view.missing)
     if error in _OF_THE_WAY_OUT:
         more |= {"destination": address_of(destination), "sent": arrived(view), "refused": view.refused}
+    if error == OrderError.MORE_THAN_ONE_PATIENT:
+        more["differing"] = [one.as_row() for one in view.differing]
     return Refusal(kind_of(error), view.detail, **more)

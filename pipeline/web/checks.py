@@ -5,7 +5,7 @@ from typing import Literal
 
 from pipeline.errors import Configuration
 from pipeline.site.settings import Settings
-from pipeline.web.keyring import VARIABLE
+from pipeline.web.keyring import VARIABLE, Keyring
 from pipeline.web.our_hosts import proposed
 from pipeline.web.serve import is_loopback, require_key_or_loopback
 from pipeline.web.site import opened
@@ -19,17 +19,12 @@ def looked_at(settings: Settings) -> Iterator[tuple[Literal["ok", "note", "error
     shim = settings.shim
     try:
         require_key_or_loopback(settings)
-        key = opened(settings).keyring.key
+        keyring = opened(settings).keyring
         is_local = is_loopback(shim.host)
     except Configuration as error:
         yield "error", str(error)
         return
-    if not key and not is_local:
-        yield "note", f"public_without_key: whoever reaches {shim.host} port {shim.port} may have every study"
-    elif not key:
-        yield "note", f"no key ({VARIABLE}, api_key): every user and program of this machine may have every study"
-    elif len(key) < SHORTEST_KEY:
-        yield "note", f"the key has {len(key)} characters; one of {SHORTEST_KEY} or more cannot be guessed"
+    yield from _of_the_keys(settings, keyring, is_local=is_local)
     if not shim.hosts:
         yield (
             "note",
@@ -47,3 +42,15 @@ def looked_at(settings: Settings) -> Iterator[tuple[Literal["ok", "note", "error
         for words in filter(None, (misfit(key, name, settings) for name in named)):
             yield "error", f"{words}: this link answers 501"
     yield "ok", f"{shim.host} port {shim.port}, patients from {settings.patients.kind}"
+
+
+def _of_the_keys(settings: Settings, keyring: Keyring, *, is_local: bool) -> Iterator[tuple[Literal["note"], str]]:
+    key, host, port = keyring.key, settings.shim.host, settings.shim.port
+    if not key and not is_local:
+        yield "note", f"public_without_key: whoever reaches {host} port {port} may have every study"
+    elif not key:
+        yield "note", f"no key ({VARIABLE}, api_key): every user and program of this machine may have every study"
+    for name, one in (("key", key), ("operator_key", keyring.operator_key)):
+        if 0 < len(one) < SHORTEST_KEY:
+            few = len(one)
+            yield "note", f"the {name} has {few} characters; one of {SHORTEST_KEY} or more cannot be guessed"

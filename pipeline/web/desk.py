@@ -12,7 +12,7 @@ from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from pipeline import orders
-from pipeline.errors import Configuration, Transient
+from pipeline.errors import Configuration, Transient, Usage
 from pipeline.events import Event, alarm
 from pipeline.ledger import FILE_NAME, Ledger, sharing
 from pipeline.ledger.tables import instance, order_study, retrieved
@@ -22,7 +22,7 @@ from pipeline.site.settings import Settings
 from pipeline.site.worker_state import WorkerNotHeard, require_worker
 from pipeline.spool.spool import Spool
 from pipeline.web.present_ledger import PresentLedger
-from pipeline.web.refusal import TOO_MANY, Refusal, kind_of
+from pipeline.web.refusal import INVALID_PARAMETER, TOO_MANY, Refusal, kind_of
 from pipeline.web.wish import Verb, Wish
 
 P = ParamSpec("P")
@@ -74,8 +74,11 @@ class Desk:
                 missing_allowed=wish.missing_allowed,
                 incomplete_allowed=wish.incomplete_allowed,
                 again=wish.again,
+                allow_identity=wish.allow_identity,
                 crowd=self._crowd,
             )
+        except Usage as error:
+            raise Refusal(INVALID_PARAMETER, str(error)) from error
         except TooManyOrders as error:
             raise Refusal(TOO_MANY, str(error)) from error
         except Configuration as error:

@@ -17,13 +17,14 @@ from pipeline.web.desk import ask
 from pipeline.web.links import link, result
 from pipeline.web.negotiation import wants_page
 from pipeline.web.page_token import FIELD, is_token_of, token_of
-from pipeline.web.refusal import INVALID_PARAMETER, NOT_FOUND, NOT_FROM_PAGE, WRONG_METHOD, Refusal
+from pipeline.web.refusal import INVALID_PARAMETER, NO_OPERATOR, NOT_FOUND, NOT_FROM_PAGE, WRONG_METHOD, Refusal
 from pipeline.web.shortfall import falls_short
 from pipeline.web.site import ShimSite, site_of
 from pipeline.web.speech import html, json, order_page, words_of
 from pipeline.web.wish import Verb, Wish, allowances, destination_of
 
 BODY_SECONDS = 10.0
+REASON, OPERATOR_KEY = "reason", "operator_key"  # fields of the form that lets a difference of identity through
 WAYS = {"download": "api/iso/download-multiple", "print": "api/iso/print", "forward": "api/iso/forward"}  # from /
 
 
@@ -62,7 +63,10 @@ async def show(request: Request) -> Response:
         name = await ask(site.people.name_of, view)
     address = address_of(site.settings.destination_named(view.destination))
     token = await ask(token_of, site.settings.site.spool, view.id)
-    return order_page(request, view, at=at, patient_name=name, address=address, token=token)
+    has_operator = bool(site.keyring.operator_key)
+    return order_page(
+        request, view, at=at, patient_name=name, address=address, token=token, has_operator=has_operator
+    )
 
 
 async def file(request: Request) -> Response | ASGIApp:
@@ -86,6 +90,7 @@ async def again(request: Request) -> Response:
         modalities=view.modalities,
         container=view.container,
         **allowances(fields),
+        allow_identity=_reason(request, site, fields),
     )
     if verb.asks_patients:
         await ask(site.people.require_one, wish.accessions)
@@ -109,6 +114,16 @@ def as_json(view: OrderView, at: Addresses) -> dict[str, Any]:
         body["result"] = {"name": view.result.name, "size": view.result.size, "address": at.root + at.file}
     is_whole = served(view) and not falls_short(view)
     return {**body, "served": served(view), "complete": is_whole, "page": at.root + at.page}
+
+
+def _reason(request: Request, site: ShimSite, fields: list[tuple[str, str]]) -> str | None:
+    """Return why a difference of identity is to be let through, None where it is not; raises Refusal."""
+    given = dict(fields)
+    if REASON not in given:
+        return None
+    if not site.keyring.is_operator(given.get(OPERATOR_KEY, "") or request.headers.get("x-operator-key", "")):
+        raise Refusal(NO_OPERATOR, "who lets this through has to show the operator key of this site")
+    return given[REASON]
 
 
 def _require_token(site: ShimSite, view: OrderView, fields: list[tuple[str, str]]) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import OrderView
+from pipeline.web import whose
 from pipeline.web.answers import arrived, served
 from pipeline.web.shortfall import falls_short, shortfall
 from pipeline.web.wish import Verb
@@ -81,6 +82,8 @@ class Page:
     buttons: tuple[Button, ...] = ()
     download: str = ""  # the text of the link to the file
     technical: str = ""
+    differing: tuple[str, ...] = ()  # in what the sources name two patients
+    noted: tuple[str, ...] = ()  # what differs and did not stop the order
     short: tuple[str, ...] = ()  # what the file does not hold: said before it is fetched, which it then is by hand
     refresh: int | None = None  # seconds
     facts: dict[str, str] = field(default_factory=dict)
@@ -143,6 +146,7 @@ def _served(view: OrderView, words: Words, patient_name: str, address: str) -> P
         lines=tuple(lines),
         buttons=(_once_more(view, words, kind),),
         download=_download(view, words),
+        noted=whose.noted(view, words),
         short=short,
         technical=" · ".join(f"{one.instances} x {one.reason}" for one in view.left_out[:_MOST_REASONS]),
         facts=facts,
@@ -171,12 +175,14 @@ def _once_more(view: OrderView, words: Words, kind: str) -> Button:
 def _failed(view: OrderView, words: Words, address: str) -> Page:
     error = view.error_kind or OrderError.INTERNAL
     key = f"{error}_some" if error == OrderError.NO_DATA and _some_are_missing(view) else str(error)
+    if error == OrderError.MORE_THAN_ONE_PATIENT:
+        key = whose.key_of(view)
     is_relay = error in {OrderError.RELAY_FAILED, OrderError.RELAY_INCOMPLETE, OrderError.PUBLISHER_UNREACHABLE}
     return Page(
         title=words.say(f"page.title_{kind_of(view)}"),
         heading=words.say(f"wrong.{key}"),
         mood="bad",
-        steps=_steps(view, words, _FAILED_AT.get(error, 0), "failed"),
+        steps=_steps(view, words, _failed_at(view, error), "failed"),
         accessions=view.accessions,
         advice=words.say(f"wrong.{key}_advice"),
         lines=(
@@ -188,9 +194,16 @@ def _failed(view: OrderView, words: Words, address: str) -> Page:
         ),
         progress=_progress(view) if view.received and _FAILED_AT.get(error) == 2 else None,
         buttons=_remedies(view, words, error),
+        differing=whose.differing(view, words) if error == OrderError.MORE_THAN_ONE_PATIENT else (),
         technical=": ".join(filter(None, (view.error, view.detail))),
         facts={words.say("page.destination"): address} if is_relay else {},
     )
+
+
+def _failed_at(view: OrderView, error: OrderError) -> int:
+    """Return the step an error stopped at; two patients may be found out before or after anything came."""
+    is_late = error == OrderError.MORE_THAN_ONE_PATIENT and view.received
+    return 2 if is_late else _FAILED_AT.get(error, 0)
 
 
 def _remedies(view: OrderView, words: Words, error: OrderError) -> tuple[Button, ...]:

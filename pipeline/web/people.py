@@ -10,6 +10,7 @@ from pipeline.errors import Configuration, StorestowError
 from pipeline.events import Event, alarm
 from pipeline.model import OrderError
 from pipeline.orders import OrderView, his
+from pipeline.orders.identity import Source
 from pipeline.patients import MoreThanOnePatient, Patients, PatientUnknown, Person
 from pipeline.web.desk import Desk
 from pipeline.web.refusal import Refusal, kind_of
@@ -43,6 +44,8 @@ class People:
 
     def name_of(self, view: OrderView) -> str:
         """Return the name for an order that has been served, "" where it cannot be had: that undoes no order."""
+        if any(Source.HIS in one.between for one in view.differing):
+            return ""  # let through although the HIS names somebody else: no file is to bear that name
         for accession in view.accessions:
             if accession not in view.missing:
                 try:

@@ -12,6 +12,7 @@ from pipeline.web.addresses import Addresses
 from pipeline.web.negotiation import wants_page
 from pipeline.web.page import page_of
 from pipeline.web.refusal import TOO_MANY, UNAUTHORIZED, WRONG_METHOD, Refusal
+from pipeline.web.whose import may_be_let_through
 from pipeline.web.words import Words, chosen
 
 POLICY = (  # nothing from elsewhere, nothing inline, in nobody's frame
@@ -63,11 +64,19 @@ def json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None
 
 
 def order_page(  # noqa: PLR0913  # what the page needs, each by its name
-    request: Request, view: OrderView, *, at: Addresses, patient_name: str, address: str, token: str
+    request: Request,
+    view: OrderView,
+    *,
+    at: Addresses,
+    patient_name: str,
+    address: str,
+    token: str,
+    has_operator: bool,
 ) -> Response:
-    """Return the page of an order."""
+    """Return the page of an order; `has_operator` says that the site has a key for persons who decide."""
+    lets_through = has_operator and may_be_let_through(view)
     page = page_of(view, words_of(request), patient_name=patient_name, address=address)
-    return html(request, "order.html", page=page, number=view.id, at=at, token=token)
+    return html(request, "order.html", page=page, number=view.id, at=at, token=token, lets_through=lets_through)
 
 
 def html(

@@ -50,6 +50,7 @@ class Wish:
     missing_allowed: bool = False
     incomplete_allowed: bool = False
     again: bool = False
+    allow_identity: str | None = None
 
 
 Parameters = Sequence[tuple[str, str]]

@@ -8,6 +8,7 @@ import pydicom
 import pytest
 from archives import study
 from dicom_programs import free_port
+from discs import taken_apart
 from fake_his import fake_his
 from odd_pacs import PENDING, SUCCESS, Move, OddPacs, odd_pacs
 from orders_site import OrdersSite, orders_site
@@ -145,8 +146,11 @@ def test_a_placeholder_in_the_images_is_of_whom_the_pacs_names_unless_the_name_d
     hold(pacs, tmp_path / "1", known(his, "PH1"), PatientID="W/I", PatientBirthDate="")
     hold(pacs, tmp_path / "2", known(his, "PH2"), PatientID="W/I", PatientBirthDate="", PatientName="POE^BOB")
     pacs.find = says(**ANN)
-    view = site.order("PH1")
+    view = site.order("PH1", destination="disc")
     assert view.state == OrderState.DONE
+    assert view.result is not None
+    readme = (taken_apart(Path(view.result.path), tmp_path / "x") / "README.TXT").read_text("utf-8-sig")
+    assert "*** WITHOUT A PATIENT ID" in readme
     assert view.noted == (Difference("PH1", (Source.IMAGES,), (ID,)),)
     assert refused(site.order("PH2"), Difference("PH2", PACS_IMAGES, (NAME,)))
 
@@ -259,6 +263,10 @@ def test_a_person_lets_a_difference_between_sources_through_for_one_order(site, 
         Difference(accession, PACS_IMAGES, (ID,)),
     )
     assert why not in site.up.text()
+    assert f"ordered order={view.id} " in site.up.text()
+    assert view.result is not None
+    readme = (taken_apart(Path(view.result.path), tmp_path / "x") / "README.TXT").read_text("utf-8-sig")
+    assert f"***   {why}" in readme
     assert refused(site.order(accession, destination="disc"), Difference(accession, HIS_PACS, (ID, NAME)))
 
 

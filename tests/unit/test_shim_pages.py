@@ -429,7 +429,7 @@ def test_nothing_else_of_the_program_is_served(shim, name):
 
 ARGUMENTS = {
     "count": 2, "accessions": "A", "received": 1, "expected": 2, "sent": 1, "refused": 1, "time": "10:00",
-    "size": "1 MB", "request": "x", "order": 1, "what": "x",
+    "size": "1 MB", "request": "x", "order": 1, "what": "x", "accession": "A1", "attributes": "x",
 }  # fmt: skip
 
 

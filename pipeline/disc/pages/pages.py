@@ -108,6 +108,7 @@ def _words(story: Story) -> dict[str, Any]:
         "counted": options.counted,
         "only": ", ".join(options.only),
         "unknown": ", ".join(options.unknown),
+        "identity_allowed": options.identity_allowed,
         "is_by_name": story.judgement.is_by_name,
         "has_two_names": Attribute.NAME in story.judgement.noted,
         "replaces": options.replaces,
