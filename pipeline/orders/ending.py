@@ -55,6 +55,11 @@ def end_of_several_patients(number: int, findings: Findings, what: str, site: Si
     end(number, OrderState.FAILED, site, OrderError.MORE_THAN_ONE_PATIENT, detail)
 
 
+def say_let_through(number: int, findings: Findings) -> None:
+    """Log that a person has let a difference between sources through."""
+    emit(Event.IDENTITY_DIFFERS, logging.WARNING, order=number, **_about(findings), identity="allowed")
+
+
 def _about(findings: Findings) -> dict[str, str]:
     between = {"-".join(one.between) for one in findings.differing}
     attributes = {str(attribute) for one in findings.differing for attribute in one.attributes}

@@ -15,7 +15,7 @@ from pipeline.events import Event, alarm
 from pipeline.ledger import orders
 from pipeline.model import SEND_VERB, OrderError, OrderState
 from pipeline.orders import his, query
-from pipeline.orders.ending import end, end_of_several_patients
+from pipeline.orders.ending import end, end_of_several_patients, say_let_through
 from pipeline.orders.identity import Findings, Source, Witness, pacs_and_images, within
 from pipeline.orders.query import StudyAnswer
 from pipeline.patients import PatientUnknown
@@ -93,6 +93,8 @@ def _decided(order: Any, findings: Findings, more: Mapping[str, Any], what: str,
     if findings.differing and not is_allowed:
         end_of_several_patients(order.id, findings, what, site)
         return False
+    if findings.differing:
+        say_let_through(order.id, findings)
     return True
 
 

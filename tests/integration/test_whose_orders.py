@@ -263,7 +263,8 @@ def test_a_person_lets_a_difference_between_sources_through_for_one_order(site, 
         Difference(accession, PACS_IMAGES, (ID,)),
     )
     assert why not in site.up.text()
-    assert f"ordered order={view.id} " in site.up.text()
+    lines = [line for line in site.up.text().splitlines() if f"identity-differs order={view.id} " in line]
+    assert ["identity=allowed" in line for line in lines] == [True, True]
     assert view.result is not None
     readme = (taken_apart(Path(view.result.path), tmp_path / "x") / "README.TXT").read_text("utf-8-sig")
     assert f"***   {why}" in readme
