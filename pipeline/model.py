@@ -245,7 +245,8 @@ class ConsignmentAbout:
     PACS does not know; `container` is what was asked for, empty where nobody cared; `modalities` are the only ones
     asked for, empty where all were. `counted` is what the PACS counts, where that is more than came and its final
     response says that this was all.
-    `identity_allowed` is why a person let it through that two sources name different patients, None where nobody did or nothing differed.
+    `identity_allowed` is why a person let it through that two sources name different patients, None where
+    nobody did or nothing differed.
     """
 
     order: int
