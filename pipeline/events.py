@@ -34,6 +34,7 @@ class Event(StrEnum):
     FLUSHED = "flushed"
     HELD = "held"
     IDENTITY_DIFFERS = "identity-differs"
+    IDENTITY_NOTED = "identity-noted"
     LEFT_OUT = "left-out"
     LEDGER_MIGRATED = "ledger-migrated"
     LEDGER_REBUILT = "ledger-rebuilt"

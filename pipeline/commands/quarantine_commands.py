@@ -5,9 +5,16 @@ from typing import Annotated
 import typer
 
 from pipeline.commands.chosen import Json, ledger_of, print_json, settings_of_site
+from pipeline.errors import Usage
 
 app = typer.Typer(no_args_is_help=True, help="What is set aside: list, show, release, discard.")
 
+SetAsideOrStudy = Annotated[
+    str | None, typer.Argument(help="ARRIVAL or ARRIVAL/FILE, as `quarantine list` names them.")
+]
+Study = Annotated[
+    str | None, typer.Option(help="The Study Instance UID under which another patient's instances came.")
+]
 SetAside = Annotated[str, typer.Argument(help="ARRIVAL or ARRIVAL/FILE, as `quarantine list` names them.")]
 
 
@@ -34,24 +41,50 @@ def show(name: SetAside, as_json: Json = False) -> None:
 
 
 @app.command("release")
-def release(name: SetAside) -> None:
-    """Have it tried again from the start."""
+def release(
+    name: SetAsideOrStudy = None,
+    study: Study = None,
+    reason: Annotated[str | None, typer.Option(help="With --study: why; it is kept in the ledger.")] = None,
+) -> None:
+    """Have it tried again from the start; with --study, have another patient's instances sent as of that study."""
+    from pipeline.line.other_patient import release_study  # noqa: PLC0415
     from pipeline.line.quarantine import release as put_back  # noqa: PLC0415
     from pipeline.spool.spool import Spool  # noqa: PLC0415
 
+    _require_one(name, study)
+    if (study is None) != (reason is None):
+        raise Usage("--study and --reason belong together")
     settings = settings_of_site()
-    put_back(name, Spool(settings.site.spool), ledger_of(settings))
-    print(f"{name} will be tried again")  # noqa: T201
+    spool, ledger = Spool(settings.site.spool), ledger_of(settings)
+    if name:
+        put_back(name, spool, ledger)
+        print(f"{name} will be tried again")  # noqa: T201
+    if study and reason is not None:
+        number = release_study(study, reason, settings.site.placeholder_ids, spool, ledger)
+        print(f"{number} instances will be sent as of the study {study}")  # noqa: T201
 
 
 @app.command("discard")
-def discard(name: SetAside, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+def discard(
+    name: SetAsideOrStudy = None,
+    study: Study = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
     """Delete it for good; the ledger remembers that it was there."""
+    from pipeline.line.other_patient import discard_study  # noqa: PLC0415
     from pipeline.line.quarantine import discard as delete  # noqa: PLC0415
     from pipeline.spool.spool import Spool  # noqa: PLC0415
 
+    _require_one(name, study)
     if not yes:
-        typer.confirm(f"Delete {name} for good?", abort=True)
+        what = name or f"what came of the study {study} as another patient's"
+        typer.confirm(f"Delete {what} for good?", abort=True)
     settings = settings_of_site()
-    deleted = delete(name, Spool(settings.site.spool), ledger_of(settings))
+    spool, ledger = Spool(settings.site.spool), ledger_of(settings)
+    deleted = delete(name, spool, ledger) if name else discard_study(study or "", spool, ledger)
     print(f"{len(deleted)} files deleted")  # noqa: T201
+
+
+def _require_one(name: str | None, study: str | None) -> None:
+    if bool(name) == bool(study):
+        raise Usage("name what is meant: ARRIVAL or ARRIVAL/FILE, or --study UID")

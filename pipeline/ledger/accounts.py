@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
+from pipeline.ledger import study_patients
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ArrivalState, DeliveryState
 
@@ -21,7 +22,8 @@ def account_of(
     for one in instances:
         one["deliveries"] = answers.get(one["id"], [])
     then = {**about._mapping, "state": state, "settled_at": settled_at, **more}  # noqa: SLF001
-    return {"version": VERSION, "arrival": then, "instances": instances}
+    patients = study_patients.of_arrival(look, name)
+    return {"version": VERSION, "arrival": then, "instances": instances, "patients": patients}
 
 
 def _deliveries(look: Connection, name: str) -> dict[int, list[dict[str, Any]]]:
@@ -54,6 +56,7 @@ def restore(change: Connection, account: dict[str, Any]) -> None:
         raise ValueError(f"account version {account['version']} is not known")
     about = dict(account["arrival"])
     change.execute(insert(arrival).values(**about))
+    study_patients.enter_missing(change, account.get("patients", ()))
     for entry in account["instances"]:
         one = dict(entry)
         answers = one.pop("deliveries")

@@ -15,7 +15,9 @@ SET_ASIDE = (InstanceState.QUARANTINED, InstanceState.CONFLICT)
 OPEN = (DeliveryState.WAITING, DeliveryState.SENDING, DeliveryState.DEFERRED)
 
 _HAS_DECIDED = exists(
-    select(receipt.c.delivery).where(receipt.c.delivery == delivery.c.id, receipt.c.code.in_(DECIDED))
+    select(receipt.c.delivery)
+    .where(receipt.c.delivery == delivery.c.id, receipt.c.code.in_(DECIDED))
+    .correlate(delivery)  # of any receipt of the delivery, also where the question is about one of them
 )
 
 

@@ -95,6 +95,28 @@ instance = Table(
     Index("to_consign", "consigned", sqlite_where=text("NOT consigned"), postgresql_where=text("NOT consigned")),
 )
 
+study_patient = Table(
+    "study_patient",
+    METADATA,
+    Column("scope", String, primary_key=True),
+    Column("study_instance_uid", String, primary_key=True),
+    Column("identifier", String, primary_key=True),  # this and the next three: keyed hashes, empty for nothing
+    Column("issuer", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("birth_date", String, nullable=False),
+    Column("is_first", Boolean, nullable=False),
+    Column("reason", Text),  # a person's, for letting it be of this study too
+    Column("at", Float, nullable=False),
+    Index(
+        "one_first_patient",
+        "scope",
+        "study_instance_uid",
+        unique=True,
+        sqlite_where=text("is_first"),
+        postgresql_where=text("is_first"),
+    ),
+)
+
 delivery = Table(
     "delivery",
     METADATA,

@@ -1,7 +1,9 @@
 """Admission: an arrival enters the ledger, and every file of it becomes an instance with a state."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,13 @@ from sqlalchemy.exc import IntegrityError
 from pipeline.dicom.sameness import Incomparable, are_same
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import arrivals, orders, retrievals
+from pipeline.ledger import arrivals, orders, retrievals, study_patients
 from pipeline.line.claiming import Claim, claims
 from pipeline.line.identity import Holder, Verdict, judge
 from pipeline.line.intake import Contents, Envelope, Found, contents_of
 from pipeline.line.requests import open_requests
-from pipeline.model import InstanceKey, InstanceState, OrderState
+from pipeline.line.study_patient import OTHER_PATIENT, StudyPatients
+from pipeline.model import Aside, InstanceKey, InstanceState, OrderState
 from pipeline.processes.limits import to_encode
 from pipeline.processes.workshop import WorkshopProcessDied
 from pipeline.site.site import SEND, Site
@@ -54,19 +57,34 @@ def take_in(name: str, site: Site) -> None:
     contents = contents_of(site.spool.arrivals / name, site.spool.run, site.workshop_of(receiver))
     reached("intake-read")
     claim = claims(name, receiver, contents, site)
-    rows = list(_instances(name, contents, claim, site))
+    patients = StudyPatients(_studies_of_the_line(contents, claim), site)
+    rows = list(_instances(name, contents, claim, patients, site))
     belongings = {found.file: claim(found).retrievals for found in contents.found}
+    entry = _Entry(name, contents, tuple(rows), belongings, patients)
     try:
-        _enter(name, rows, belongings, contents, site)
+        others_before = _enter(entry, site)
     except IntegrityError as error:  # a person has released another instance of the same key meanwhile
         raise Transient(f"{name}: one of its instances came to be known meanwhile; judged again") from error
     for row in rows:
-        _report(row)
+        if row["code"] != Aside.OTHER_PATIENT:
+            _report(row)
+    _report_other_patients(name, rows, others_before)
+    for study, attributes in sorted(patients.noted.items()):
+        emit(Event.IDENTITY_NOTED, study=study, arrival=name, attributes=",".join(sorted(attributes)))
     _report_unknown_senders(rows, contents, site)
 
 
+def _studies_of_the_line(contents: Contents, claim: Callable[[Found], Claim]) -> dict[str, set[str]]:
+    """Return, by scope, the studies of which the first patient decides: not what the PACS or a person sent."""
+    studies: dict[str, set[str]] = {}
+    for found in contents.found:
+        if found.key and claim(found).is_gathered:
+            studies.setdefault(claim(found).scope, set()).add(found.key.study_instance_uid)
+    return studies
+
+
 def _instances(
-    name: str, contents: Contents, claim: Callable[[Found], Claim], site: Site
+    name: str, contents: Contents, claim: Callable[[Found], Claim], patients: StudyPatients, site: Site
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each file, judged against what the scope holds and what came before it in this arrival."""
     folder = site.spool.arrivals / name
@@ -77,6 +95,9 @@ def _instances(
         wish = claim(found)
         known = holders[wish.scope]
         verdict = judge(found, folder, known, lambda one, other: _are_same(one, other, site))
+        is_new = verdict.state == InstanceState.RECEIVED
+        if is_new and wish.is_gathered and patients.is_another(wish.scope, found):
+            verdict = Verdict(InstanceState.QUARANTINED, OTHER_PATIENT, Aside.OTHER_PATIENT)
         row = {"arrival": name, "scope": wish.scope, **_row(found, verdict), **sender(found)}
         if verdict.state == InstanceState.RECEIVED and found.key and found.data_set_sha256:
             known[found.key] = _holder(found.data_set_sha256, name, found.file, site)
@@ -127,7 +148,7 @@ def _row(found: Found, verdict: Verdict) -> dict[str, Any]:
         "file": found.file,
         "state": verdict.state,
         "reason": verdict.reason,
-        "code": found.code,
+        "code": verdict.code,
         "study_instance_uid": key.study_instance_uid if key else None,
         "series_instance_uid": key.series_instance_uid if key else None,
         "sop_instance_uid": key.sop_instance_uid if key else None,
@@ -143,13 +164,20 @@ def _row(found: Found, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _enter(
-    name: str,
-    rows: list[dict[str, Any]],
-    belongings: Mapping[str, tuple[int, ...]],
-    contents: Contents,
-    site: Site,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What is to be entered of an arrival, in one transaction."""
+
+    name: str
+    contents: Contents
+    rows: tuple[dict[str, Any], ...]
+    belongings: Mapping[str, tuple[int, ...]]
+    patients: StudyPatients
+
+
+def _enter(entry: _Entry, site: Site) -> set[str]:
+    """Enter the rows; return the studies of which another patient's instances were aside before."""
+    name, contents, rows = entry.name, entry.contents, entry.rows
     envelope = contents.envelope
     newest = max((found.received_at for found in contents.found), default=0.0)
     about: dict[str, Any] = {"hidden_files": contents.hidden_files, "empty_files": contents.empty_files}
@@ -160,13 +188,17 @@ def _enter(
         about["called_ae_title"] = envelope.called_ae_title
         about["peer"] = envelope.peer
     with site.ledger.transaction() as change:
+        others = {row["study_instance_uid"] for row in rows if row["code"] == Aside.OTHER_PATIENT}
+        before = {study for study in others if study_patients.set_aside(change, study)}
         arrivals.take_in(change, name, rows, **about)
-        if not retrievals.take_in(change, name, belongings, time.time()):
+        study_patients.enter(change, entry.patients.new)
+        if not retrievals.take_in(change, name, entry.belongings, time.time()):
             raise Transient(f"{name}: the order it was received for has ended meanwhile; judged again")
         _leave_what_came_too_late(change, name, envelope)
         open_requests(change, name, parse_arrival_name(name)[1], site)
         reached("intake-entering")
     reached("taken-in")
+    return before
 
 
 def _leave_what_came_too_late(change: Connection, name: str, envelope: Envelope | None) -> None:
@@ -184,6 +216,15 @@ _NOTEWORTHY = {
     InstanceState.CONFLICT: Event.CONFLICT,
     InstanceState.DUPLICATE: Event.DUPLICATE,
 }
+
+
+def _report_other_patients(name: str, rows: list[dict[str, Any]], before: set[str]) -> None:
+    """Say it aloud once a study, however many instances and arrivals it has."""
+    others = Counter(row["study_instance_uid"] for row in rows if row["code"] == Aside.OTHER_PATIENT)
+    for study, instances in sorted(others.items()):
+        say = emit if study in before else alarm
+        about = {"study": study, "code": Aside.OTHER_PATIENT, "instances": instances, "arrival": name}
+        say(Event.QUARANTINED, **about, reason=OTHER_PATIENT)
 
 
 def _report(row: dict[str, Any]) -> None:

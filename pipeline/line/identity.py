@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.dicom.sameness import Incomparable
 from pipeline.errors import Transient
 from pipeline.line.intake import Found
-from pipeline.model import InstanceKey, InstanceState
+from pipeline.model import Aside, InstanceKey, InstanceState
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Verdict:
 
     state: InstanceState
     reason: str | None = None
+    code: Aside | None = None
 
 
 Same = Callable[[Path, Path], bool]
@@ -41,7 +42,7 @@ def judge(found: Found, folder: Path, holders: Mapping[InstanceKey, Holder], sam
     raises, and nothing is decided.
     """
     if found.problem or found.key is None or found.data_set_sha256 is None:
-        return Verdict(InstanceState.QUARANTINED, found.problem)
+        return Verdict(InstanceState.QUARANTINED, found.problem, found.code)
     holder = holders.get(found.key)
     if holder is None:
         return Verdict(InstanceState.RECEIVED)

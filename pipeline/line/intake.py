@@ -16,6 +16,7 @@ from stat import S_ISREG
 from pipeline.dicom import part10
 from pipeline.dicom.ae_title import ae_title
 from pipeline.dicom.part10 import Layout, Malformed
+from pipeline.dicom.patient import Patient, patient_in
 from pipeline.dicom.reading import DIRECTORY_STORAGE, UID, data_set_of, values_of
 from pipeline.model import Aside, InstanceKey
 from pipeline.processes.limits import Limits, to_read
@@ -56,6 +57,7 @@ class Found:
     accession_number: str | None = None
     frames: int = 1
     source_ae_title: str = ""
+    patient: Patient | None = None  # as received; never written to the ledger or a log
     problem: str | None = None
     code: Aside | None = None
 
@@ -167,6 +169,7 @@ def _identified(found: Found, data: mmap.mmap, layout: Layout) -> Found:
         accession_number=text(0x00080050) or None,
         frames=_frames(text(0x00280008)),
         source_ae_title=_source_of(data, layout),
+        patient=patient_in(data, layout),
         problem=next(_problems(key, sop_class, part10.text_of(data, layout.meta.get(0x00020002)), layout), None),
     )
 

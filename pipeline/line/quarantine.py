@@ -14,7 +14,7 @@ from pipeline.events import Event, emit, moment
 from pipeline.ledger import Ledger, arrivals, reports, set_aside
 from pipeline.line.custody import renew_account
 from pipeline.line.intake import Found, Task, found_in
-from pipeline.model import ArrivalState, InstanceState
+from pipeline.model import ArrivalState, Aside, InstanceState
 from pipeline.processes.workshop import Workshop
 from pipeline.spool.spool import Spool, rename_durably
 from pipeline.waypoints import reached
@@ -107,11 +107,19 @@ def release(name: str, spool: Spool, ledger: Ledger) -> None:
             _release_arrival(arrival, spool, ledger)
         return
     aside = [one for one in instances if one.state == InstanceState.QUARANTINED and one.discarded_at is None]
+    others = [one for one in aside if one.code == Aside.OTHER_PATIENT]
+    aside = [one for one in aside if one.code != Aside.OTHER_PATIENT]
+    if others and not aside:
+        study = others[0].study_instance_uid
+        raise Permanent(
+            f"{name} is another patient's than its study began with; if a person has made sure that it is of the "
+            f"study: storestow quarantine release --study {study} --reason TEXT"
+        )
     if not aside and any(one.discarded_at for one in instances):
         raise Permanent(f"{name} has been discarded")
     if not aside:
         raise Permanent(f"{name} holds nothing quarantined; a conflict stays with the first received instance")
-    _release_instances(arrival, {one.id: _read_again(one, spool) for one in aside}, spool, ledger)
+    _release_instances(arrival, {one.id: read_again(one, spool) for one in aside}, spool, ledger)
 
 
 def _release_arrival(arrival: str, spool: Spool, ledger: Ledger) -> None:
@@ -126,7 +134,7 @@ def _release_arrival(arrival: str, spool: Spool, ledger: Ledger) -> None:
     emit(Event.RELEASED, arrival=arrival)
 
 
-def _read_again(row: Any, spool: Spool) -> Found:
+def read_again(row: Any, spool: Spool) -> Found:
     """Return what a quarantined file is now; raises Permanent if it still is none that can go on."""
     path = spool.find(row.arrival, row.file)
     if path is None:
@@ -149,11 +157,11 @@ def _release_instances(arrival: str, released: dict[int, Found], spool: Spool, l
             mine = released.keys() & set_aside.undecided(change, arrival)
             is_first = bool(mine) if released else set_aside.is_aside(change, arrival)
             for identity in mine:
-                arrivals.set_instance(change, identity, _as_received(released[identity]))
-            _reopen(change, arrival)
+                arrivals.set_instance(change, identity, as_received(released[identity]))
+            reopen(change, arrival)
     except IntegrityError as error:
         with ledger.transaction() as change:
-            _reopen(change, arrival)
+            reopen(change, arrival)
         raise Permanent(
             f"{arrival}: another instance holds the same UIDs by now; it was received first"
         ) from error
@@ -164,7 +172,7 @@ def _release_instances(arrival: str, released: dict[int, Found], spool: Spool, l
         emit(Event.RELEASED, arrival=arrival, file=found.file, instance=found.key and found.key.sop_instance_uid)
 
 
-def _reopen(change: Connection, arrival: str) -> None:
+def reopen(change: Connection, arrival: str) -> None:
     """Have an arrival settled again; raises Permanent where it has been discarded meanwhile."""
     row = reports.arrival_row(change, arrival)
     if row is None or row.gone_at is not None:
@@ -176,7 +184,8 @@ def _decided_meanwhile(name: str) -> Permanent:
     return Permanent(f"{name} has been released or discarded meanwhile, by somebody else; nothing was done")
 
 
-def _as_received(found: Found) -> dict[str, Any]:
+def as_received(found: Found) -> dict[str, Any]:
+    """Return what the row of a released instance says: as if it had just come in."""
     assert found.key is not None
     return {
         "state": InstanceState.RECEIVED,

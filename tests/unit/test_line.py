@@ -253,7 +253,7 @@ def test_a_lost_ledger_is_rebuilt_from_the_rooms_and_nothing_is_sent_twice(tmp_p
         assert states(site, "instances") == {"passed": 2, "duplicate": 1}
         worker.round()
         assert states(site, "deliveries") == {"delivered": 1, "waiting": 1}, "held: `null` cannot be asked"
-        retry(site.ledger, None, None, release_guard=False)
+        retry(site.ledger, pydicom.dcmread(first).StudyInstanceUID, None, release_guard=False)
         rounds(worker, until=all_settled(site))
 
 

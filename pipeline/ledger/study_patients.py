@@ -1,0 +1,55 @@
+"""Whose the studies of the line are, by keyed hashes: the first received decides, and a person may add others."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, exists, insert, select
+
+from pipeline.ledger.tables import instance, study_patient
+from pipeline.model import Aside, InstanceState
+
+
+def of_studies(look: Connection, scope: str, studies: Collection[str]) -> list[Any]:
+    """Return what is known of the patients of these studies."""
+    rows: list[Any] = []
+    for study in studies:
+        wanted = (study_patient.c.scope == scope) & (study_patient.c.study_instance_uid == study)
+        rows += look.execute(select(study_patient).where(wanted))
+    return rows
+
+
+def of_arrival(look: Connection, arrival: str) -> list[dict[str, Any]]:
+    """Return what is known of the patients of an arrival's studies, for its account."""
+    is_of_it = exists(
+        select(instance.c.id).where(
+            instance.c.arrival == arrival,
+            instance.c.scope == study_patient.c.scope,
+            instance.c.study_instance_uid == study_patient.c.study_instance_uid,
+        )
+    )
+    return [dict(row._mapping) for row in look.execute(select(study_patient).where(is_of_it))]  # noqa: SLF001  # public
+
+
+def enter(change: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Enter patients of studies; raises IntegrityError where another one has come first meanwhile."""
+    for row in rows:
+        change.execute(insert(study_patient).values(**row))
+
+
+def enter_missing(change: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Enter those patients of studies that are not known."""
+    for row in rows:
+        is_it = [study_patient.c[name] == row[name] for name in study_patient.primary_key.columns.keys()]  # noqa: SIM118
+        if not change.scalar(select(exists(select(study_patient.c.at).where(*is_it)))):
+            change.execute(insert(study_patient).values(**row))
+
+
+def set_aside(look: Connection, study: str) -> list[Any]:
+    """Return the instances of a study that are aside as another patient's, and kept, in the order received."""
+    wanted = select(instance).where(
+        instance.c.study_instance_uid == study,
+        instance.c.state == InstanceState.QUARANTINED,
+        instance.c.code == Aside.OTHER_PATIENT,
+        instance.c.discarded_at.is_(None),
+    )
+    return list(look.execute(wanted.order_by(instance.c.id)))

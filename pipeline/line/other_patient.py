@@ -1,0 +1,119 @@
+"""What a person decides about another patient's instances under a study's UID: they are of the study, or go."""
+
+import contextlib
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from pipeline.errors import Permanent, Usage
+from pipeline.events import Event, emit
+from pipeline.ledger import Ledger, arrivals, set_aside, study_patients
+from pipeline.line import quarantine
+from pipeline.line.intake import Found
+from pipeline.line.study_patient import marks_of, row_of
+from pipeline.model import InstanceState
+from pipeline.spool.spool import Spool, rename_durably
+from pipeline.waypoints import reached
+
+REASON_LENGTH = range(3, 201)  # characters
+
+
+def release_study(study: str, reason: str, placeholders: tuple[str, ...], spool: Spool, ledger: Ledger) -> int:
+    """Have the other patients' instances of a study sent as of that study, and return how many there were.
+
+    What comes in later with one of these Patient IDs is of the study, too; a further one is set aside again. The
+    reason is kept in the ledger.
+
+    Raises:
+        Usage: nothing of the study is set aside so, or the reason is too short or too long.
+        Permanent: a file cannot be read any more; the others have been released.
+    """
+    if len(reason.strip()) not in REASON_LENGTH:
+        raise Usage(f"--reason takes {REASON_LENGTH.start} to {REASON_LENGTH.stop - 1} characters, for the ledger")
+    aside = _set_aside(study, ledger)
+    released, failures = 0, []
+    for arrival, rows in aside.items():
+        ready: dict[int, Found] = {}
+        for row in rows:
+            try:
+                ready[row.id] = quarantine.read_again(row, spool)
+            except Permanent as error:
+                failures.append(error)
+        _accept(study, reason.strip(), rows, ready, placeholders, spool, ledger)
+        released += _release(arrival, ready, spool, ledger)
+    if failures:
+        raise failures[0]
+    return released
+
+
+def discard_study(study: str, spool: Spool, ledger: Ledger) -> list[Path]:
+    """Delete the other patients' instances of a study and return what was; raises Usage if there are none."""
+    aside = _set_aside(study, ledger)
+    names = [f"{arrival}/{row.file}" for arrival, rows in aside.items() for row in rows]
+    return [path for name in names for path in quarantine.discard(name, spool, ledger)]
+
+
+def _set_aside(study: str, ledger: Ledger) -> dict[str, list[Any]]:
+    """Return what is aside of a study, by arrival."""
+    with ledger.reading() as look:
+        rows = study_patients.set_aside(look, study)
+    if not rows:
+        raise Usage(f"nothing of the study {study} is set aside as another patient's")
+    by_arrival: dict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        by_arrival[row.arrival].append(row)
+    return by_arrival
+
+
+def _accept(  # noqa: PLR0913, PLR0917  # one decision, and where it is written down
+    study: str,
+    reason: str,
+    rows: list[Any],
+    ready: dict[int, Found],
+    placeholders: tuple[str, ...],
+    spool: Spool,
+    ledger: Ledger,
+) -> None:
+    """Write down whose the study is from now on, too, before anything of it goes on."""
+    scopes = {row.id: row.scope for row in rows}
+    with ledger.transaction() as change:
+        for identity, found in ready.items():
+            if marks := marks_of(study, found.patient, placeholders, spool):
+                row = row_of(scopes[identity], study, marks, is_first=False, reason=reason)
+                study_patients.enter_missing(change, [row])
+    reached("other-patient-accepted")
+
+
+def _release(arrival: str, ready: dict[int, Found], spool: Spool, ledger: Ledger) -> int:
+    """Bring an arrival back among the open ones, and each instance before the line unless its key is taken."""
+    for room in (spool.settled, spool.quarantine):
+        with contextlib.suppress(FileNotFoundError):
+            rename_durably(room / arrival, spool.arrivals / arrival)
+    reached("release-reopened")
+    with ledger.transaction() as change:
+        mine = ready.keys() & set_aside.undecided(change, arrival)
+        for identity in sorted(mine):
+            arrivals.set_instance(change, identity, _as_judged(change, identity, ready[identity]))
+        quarantine.reopen(change, arrival)
+    reached("released")
+    for identity in sorted(mine):
+        found = ready[identity]
+        emit(Event.RELEASED, arrival=arrival, file=found.file, instance=found.key and found.key.sop_instance_uid)
+    return len(mine)
+
+
+def _as_judged(change: Connection, identity: int, found: Found) -> dict[str, Any]:
+    assert found.key is not None
+    scope = arrivals.instance_row(change, identity).scope
+    holder = arrivals.first_received(change, scope, [found.key]).get(found.key)
+    if holder is None:
+        return quarantine.as_received(found)
+    if holder.data_set_sha256 == found.data_set_sha256:
+        return {"state": InstanceState.DUPLICATE, "reason": "the same data set was received before", "code": None}
+    return {
+        "state": InstanceState.CONFLICT,
+        "reason": "something else was received before under the same UIDs",
+        "code": None,
+    }

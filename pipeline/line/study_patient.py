@@ -1,0 +1,110 @@
+"""Tell two patients under one Study Instance UID: a modality that was not told of the next patient makes them.
+
+The Patient ID of what is received first decides (with the issuer, where both have one), as received and before it
+is coerced; a placeholder decides and contradicts nothing. Names and birth dates are noted. Nothing but keyed
+hashes is kept, and the key lies in the spool: whoever has the ledger alone can neither read nor guess an ID, nor
+tell which studies are one patient's.
+"""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.dicom.patient import Patient
+from pipeline.dicom.person_names import comparable_name
+from pipeline.dicom.same_patient import is_placeholder, normalised_identifier
+from pipeline.ledger import study_patients
+from pipeline.line.intake import Found
+from pipeline.site.site import Site
+from pipeline.spool.key_file import key_in
+from pipeline.spool.spool import Spool
+
+KEY_FILE = "study-patients.key"  # in the spool
+OTHER_PATIENT = "its Patient ID is another one than its study began with"
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Keyed hashes of what an instance says of its patient, each empty where it says nothing."""
+
+    identifier: str
+    issuer: str
+    name: str
+    birth_date: str
+
+    def is_same(self, other: "Marks") -> bool:
+        """Tell whether Patient ID and issuer contradict each other in nothing."""
+        return self.identifier == other.identifier and not _differ(self.issuer, other.issuer)
+
+
+def _differ(one: str, other: str) -> bool:
+    return bool(one and other) and one != other
+
+
+def marks_of(study: str, patient: Patient | None, placeholders: tuple[str, ...], spool: Spool) -> Marks | None:
+    """Return a patient's marks within a study, None where the Patient ID proves nothing; raises as `key_in`."""
+    if patient is None or is_placeholder(patient.identifier, placeholders):
+        return None
+    key = key_in(spool.root / KEY_FILE)
+
+    def mark(what: str, value: str) -> str:
+        return hmac.new(key, f"{what}\0{study}\0{value}".encode(), hashlib.sha256).hexdigest() if value else ""
+
+    return Marks(
+        mark("patient-id", normalised_identifier(patient.identifier)),
+        mark("issuer", normalised_identifier(patient.issuer)),
+        mark("name", comparable_name(patient.name)),
+        mark("birth-date", patient.birth_date),
+    )
+
+
+class StudyPatients:
+    """Whose the studies of one arrival are: what was known before, and what it brings."""
+
+    def __init__(self, scopes: Mapping[str, Iterable[str]], site: Site) -> None:
+        """Read what is known of these studies, by the scope they are in."""
+        self._site = site
+        self._accepted: dict[tuple[str, str], list[Marks]] = {}
+        self.new: list[dict[str, Any]] = []
+        self.noted: dict[str, set[str]] = {}
+        with site.ledger.reading() as look:
+            for scope, studies in scopes.items():
+                for row in study_patients.of_studies(look, scope, sorted(set(studies))):
+                    marks = Marks(row.identifier, row.issuer, row.name, row.birth_date)
+                    self._accepted.setdefault((scope, row.study_instance_uid), []).append(marks)
+
+    def is_another(self, scope: str, found: Found) -> bool:
+        """Tell whether a sound file is another patient's than its study; a study's first decides from then on."""
+        assert found.key is not None
+        study = found.key.study_instance_uid
+        marks = marks_of(study, found.patient, self._site.settings.site.placeholder_ids, self._site.spool)
+        if marks is None:
+            return False
+        accepted = self._accepted.setdefault((scope, study), [])
+        if not accepted:
+            accepted.append(marks)
+            self.new.append(row_of(scope, study, marks, is_first=True))
+        same = [one for one in accepted if one.is_same(marks)]
+        if same:
+            self._note(study, marks, same[0])
+        return not same
+
+    def _note(self, study: str, marks: Marks, first: Marks) -> None:
+        differs = {what for what in ("name", "birth_date") if _differ(getattr(marks, what), getattr(first, what))}
+        if differs:
+            self.noted.setdefault(study, set()).update(f"patient_{what}" for what in differs)
+
+
+def row_of(scope: str, study: str, marks: Marks, *, is_first: bool, reason: str | None = None) -> dict[str, Any]:
+    """Return the row that says that a study is this patient's, too."""
+    about = {
+        "scope": scope,
+        "study_instance_uid": study,
+        "is_first": is_first,
+        "reason": reason,
+        "at": time.time(),
+    }
+    return {**about, **asdict(marks)}
