@@ -1,7 +1,7 @@
 """The three kinds of error, decided once, at the door where something failed.
 
 An error's class says what happens next; its message says what a person should look at. What is not known
-to be permanent is transient, and ends at `give_up_after` (design 5).
+to be permanent is transient, and ends at `give_up_after` (docs/design.md, Errors).
 """
 
 

@@ -1,4 +1,4 @@
-"""The one place for log lines: fixed verbs, `key=value`, identifiers, never a person (style rule 14).
+"""The one place for log lines: fixed verbs, `key=value`, identifiers, never a person (docs/log-events.md).
 
 Every value is escaped, because most of them come from a peer: no line break, no control character and no
 quote survives, so one event is always one line.

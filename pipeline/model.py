@@ -11,7 +11,7 @@ from pipeline.errors import Permanent
 
 
 class ArrivalState(StrEnum):
-    """Where an admitted folder stands (design 5)."""
+    """Where an admitted folder stands (docs/design.md, State)."""
 
     ADMITTED = "admitted"
     PROCESSING = "processing"
@@ -20,7 +20,7 @@ class ArrivalState(StrEnum):
 
 
 class InstanceState(StrEnum):
-    """What became of one received file (design 5)."""
+    """What became of one received file (docs/design.md, State)."""
 
     RECEIVED = "received"
     PASSED = "passed"
@@ -38,7 +38,7 @@ class Aside(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """Where a consignment stands on its way to one destination (design 5)."""
+    """Where a consignment stands on its way to one destination (docs/design.md, State)."""
 
     WAITING = "waiting"
     SENDING = "sending"
@@ -48,7 +48,7 @@ class DeliveryState(StrEnum):
 
 
 class ReceiptState(StrEnum):
-    """What the peer said of one SOP Instance (design 5)."""
+    """What the peer said of one SOP Instance (docs/design.md, State)."""
 
     PENDING = "pending"
     STORED = "stored"
@@ -62,7 +62,7 @@ LEFT_OUT = "left out, and listed on what was made: "  # begins the warning for w
 
 
 class OrderState(StrEnum):
-    """Where an order stands (design 5)."""
+    """Where an order stands (docs/design.md, State)."""
 
     OPEN = "open"
     DONE = "done"
@@ -146,7 +146,7 @@ ARRIVED = frozenset(
 
 @dataclass(frozen=True, slots=True, order=True)
 class InstanceKey:
-    """Identify an instance within its scope; SOP Instance UID alone is not enough (facts/users.md B4)."""
+    """Identify an instance within its scope; SOP Instance UID alone is not enough (docs/facts.md)."""
 
     study_instance_uid: str
     series_instance_uid: str

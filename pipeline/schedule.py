@@ -27,7 +27,7 @@ def has_given_up(now: float, first_attempt: float, attempts: int, give_up_after:
 
 
 def is_due(now: float, newest_file: float, first_admitted: float, quiet: float, at_most: float) -> bool:
-    """Tell whether a study is complete as far as anybody can know: quiet for `quiet` seconds (design 4).
+    """Tell whether a study is complete as far as anybody can know: quiet for `quiet` seconds (docs/design.md).
 
     Or gathered for `at_most` seconds, so that a sender that never pauses cannot hold a study back for ever.
     Times in the future, from a clock set back, never hold a study longer than `quiet` after the next look.

@@ -1,4 +1,4 @@
-"""The command line (design 9): each command finds its stage, prints for a person or as JSON, and exits.
+"""The command line (docs/design.md): each command finds its stage, prints for a person or as JSON, and exits.
 
 Modules are imported where they are used: `receive` must not carry the worker's memory, nor `--help` anybody's.
 """

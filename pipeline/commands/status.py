@@ -1,4 +1,4 @@
-"""How the site stands: the shape of `status --json` (design 9)."""
+"""How the site stands: the shape of `status --json` (docs/design.md, Commands)."""
 
 import time
 from typing import Any

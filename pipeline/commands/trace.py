@@ -1,4 +1,4 @@
-"""What became of every instance of a study: the shape of `trace --json` (design 9)."""
+"""What became of every instance of a study: the shape of `trace --json` (docs/design.md, Commands)."""
 
 import time
 from collections.abc import Collection, Mapping

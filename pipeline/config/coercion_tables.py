@@ -29,7 +29,7 @@ _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 
 
 class CoercionTable(Table):
-    """[[coercion]]: one rule of the site, applied after the shipped ones (design 6)."""
+    """[[coercion]]: one rule of the site, applied after the shipped ones (docs/design.md)."""
 
     set: dict[str, str] = Field(default_factory=dict)
     remove: tuple[str, ...] = ()

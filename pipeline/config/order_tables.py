@@ -1,4 +1,4 @@
-"""[pacs], [shim] and [patients]: whom orders ask, who may place them, and who knows the patient (design 8)."""
+"""[pacs], [shim] and [patients]: whom orders ask, who may place them, who knows the patient (docs/design.md)."""
 
 from datetime import timedelta
 from typing import Annotated, Literal, Self

@@ -1,4 +1,4 @@
-"""[[receiver]]: one storescp door, and who may come in by it (design 8)."""
+"""[[receiver]]: one storescp door, and who may come in by it (docs/design.md, Configuration)."""
 
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network

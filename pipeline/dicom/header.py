@@ -1,7 +1,7 @@
 """Read an instance's header as a pydicom data set, and write a file from a header and the bytes after it.
 
 What no rule touched is copied byte by byte and never passes through an encoder: nothing can be silently
-changed on the way (facts/perf.md 7 has what it costs to do otherwise).
+changed on the way (docs/facts.md, Speed, has what it costs to do otherwise).
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The ledger: what we know of every instance, in one SQLite file beside the rooms (design 5).
+"""The ledger: what we know of every instance, in one SQLite file beside the rooms (docs/design.md, State).
 
 The rooms carry the one fact that must outlive it (where a folder stands); the ledger carries the rest.
 Every change is one explicit transaction a stage and study. The tables are in `tables`, the statements of

@@ -21,7 +21,7 @@ GOOD = (*HOLDS_ITS_KEY, InstanceState.DUPLICATE)
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Instances of one study at one receiver that no delivery holds yet (design 4, gathering)."""
+    """Instances of one study at one receiver that no delivery holds yet (docs/design.md, Gathering)."""
 
     receiver: str
     study_instance_uid: str
@@ -146,7 +146,7 @@ _UNFINISHED = or_(
 
 
 def ready_to_settle(look: Connection) -> list[str]:
-    """Return the arrivals whose every instance has an account and every delivery an end (design 5)."""
+    """Return the arrivals whose every instance has an account and every delivery an end (docs/design.md)."""
     wanted = select(arrival.c.name).where(
         arrival.c.state == ArrivalState.PROCESSING,
         not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _UNFINISHED))),

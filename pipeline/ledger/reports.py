@@ -1,4 +1,4 @@
-"""What people ask the ledger: how things stand, what became of an instance, what is set aside (design 9)."""
+"""What people ask the ledger: how things stand, what became of an instance, what is set aside (docs/design.md)."""
 
 import json
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Custody: settle what has come to an end, set aside what cannot go on, and let originals go in their time.
 
 The rooms are the truth about where a folder stands; `account.json` in a folder that left the line is the
-truth about what became of its instances, should the ledger ever be lost (design 5). What must outlive a crash
-is done first where the next start looks for it: the room before the row, the row before a deletion.
+truth about what became of its instances, should the ledger ever be lost (docs/design.md). What must outlive a
+crash is done first where the next start looks for it: the room before the row, the row before a deletion.
 """
 
 import contextlib

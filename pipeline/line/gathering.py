@@ -1,4 +1,4 @@
-"""Gathering: what has come in and has not been looked at may belong to a study that looks complete (design 4)."""
+"""Gathering: what has come in and was not looked at yet may belong to a study that looks complete."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Decide what a file is within its scope: the first of its key, the same again, or something else under it.
 
 Identity is (Study, Series, SOP Instance UID). First received wins. *The same* is equal bytes of the data
-set, or, where bytes differ, equal data sets with equal decoded pixels (design 5). Everything else under a
+set, or, where bytes differ, equal data sets with equal decoded pixels (docs/design.md). Everything else under a
 known key is a conflict: kept, never sent by itself.
 """
 

@@ -25,7 +25,7 @@ def pinned(  # noqa: PLR0913, PLR0917  # one instance of one delivery, and where
 
     What was rerouted to this destination has no file yet: it is made, and pinned, now.
 
-    Sending other bytes under the same UID is not ours to do (facts/stow.md, "What this means" 3). That it
+    Sending other bytes under the same UID is not ours to do (docs/facts.md, Archives). That it
     cannot be read or made now (a full disk, a process that was killed) refuses nothing.
     """
     path = site.spool.present(item.path)

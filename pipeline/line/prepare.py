@@ -1,7 +1,7 @@
 """Prepare one instance for its destinations: coerce the header, encode the pixels, prove the result.
 
 Runs in the workshop's processes. A step that fails stops this instance and says why; the original stays
-where it is, untouched, and nothing unprocessed is ever handed on (facts/users.md B6).
+where it is, untouched, and nothing unprocessed is ever handed on (docs/facts.md, What others lost data by).
 """
 
 import secrets

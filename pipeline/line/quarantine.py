@@ -21,7 +21,7 @@ from pipeline.waypoints import reached
 
 
 def listed(ledger: Ledger) -> dict[str, Any]:
-    """Return the shape of `quarantine list --json` (design 9)."""
+    """Return the shape of `quarantine list --json` (docs/design.md, Commands)."""
     with ledger.reading() as look:
         instances = [
             {

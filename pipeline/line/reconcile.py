@@ -1,4 +1,4 @@
-"""Reconcile: at start, make the ledger agree with the rooms after whatever happened before (design 5).
+"""Reconcile: at start, make the ledger agree with the rooms after whatever happened before (docs/design.md).
 
 The room wins about where a folder stands. What a crash has left half done is ended here: a deletion the
 ledger was told of, an account that is older than its receipts, outputs nobody needs any more.

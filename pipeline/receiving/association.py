@@ -1,4 +1,4 @@
-"""Association mode: an acceptor that gives every association a storescp of its own (design 4)."""
+"""Association mode: an acceptor that gives every association a storescp of its own (docs/design.md)."""
 
 import itertools
 import logging

@@ -1,4 +1,4 @@
-"""Study mode: one permanent storescp, which calls the hook at the end of a study (design 4).
+"""Study mode: one permanent storescp, which calls the hook at the end of a study (docs/design.md, The way in).
 
 The hook is a hint. While storescp lives only the hook renames its folders; what no hook announced is found
 by looking, announced again by SIGCHLD, and in the end taken while no storescp runs.

@@ -1,4 +1,4 @@
-"""The sweep: it finds what nobody announced, and is called only when nobody writes there (design 4)."""
+"""The sweep: it finds what nobody announced, and is called only when nobody writes there (docs/design.md)."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The site's configuration: one TOML file, parsed once into values that cannot be wrong (design 8)."""
+"""The site's configuration: one TOML file, parsed once into values that cannot be wrong (docs/design.md)."""
 
 import difflib
 import tomllib

@@ -15,7 +15,7 @@ from pipeline.spool.spool import Spool
 
 SEND = "_send"  # the receiver of `storestow send`, so to speak: no configured one can be called so
 PacsPatients = dict[str, tuple[Patient, ...]]  # whom the PACS names for a study, by its Study Instance UID
-LINE = "line"  # the scope of everything a coercing receiver takes in (design 5)
+LINE = "line"  # the scope of everything a coercing receiver takes in (docs/design.md, State)
 
 
 @dataclass(frozen=True, slots=True)

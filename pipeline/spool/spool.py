@@ -1,7 +1,7 @@
 """The rooms of the spool, and the few ways anything in them is written, moved and made durable.
 
 A room carries the one fact that must outlive the ledger: `incoming`, `arrivals`, `settled`, `quarantine`
-(design 5). Folders change rooms by one rename, so all rooms lie on one local file system.
+(docs/design.md, State). Folders change rooms by one rename, so all rooms lie on one local file system.
 """
 
 import contextlib
