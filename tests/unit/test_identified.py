@@ -24,7 +24,7 @@ def test_a_sound_file_is_sent_itself_and_exactly_what_the_long_way_gives(file, t
     ready = prepare_identified(task)
     assert ready.prepared == prepare(task)
     assert ready.prepared.outputs[0].path == file
-    assert ready.patient.identifier == "1ct1"
+    assert ready.patient.identifier == "1CT1"
 
 
 def test_a_header_that_names_another_instance_is_written_anew(file, tmp_path):
