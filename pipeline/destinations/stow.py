@@ -103,6 +103,11 @@ class StowDestination(Destination):
             yield 'present = "believe": what it holds already counts as delivered, and nobody compares it'
         elif is_fixed(self.url):
             yield self._how_present_is_compared()
+        else:
+            yield (
+                "its url depends on who sends, so nobody was asked now whether what it holds already can be "
+                "compared by WADO-RS: where it cannot, the originals stay until `storestow accept`"
+            )
 
     def _how_present_is_compared(self) -> str:
         """Ask the archive for some instance it holds, as it is asked for one that is to be compared."""

@@ -74,7 +74,7 @@ def _asked_for(look: Connection, arrival_name: str) -> dict[int, tuple[InstanceK
 
 
 def _delivered(look: Connection, holders: Collection[int], destinations: Collection[str]) -> list[Any]:
-    """Return the last receipt of each instance at each destination, where it was delivered on the line."""
+    """Return the last receipt of each instance at each destination that it arrived at, on the line."""
     found: dict[tuple[int, str], Any] = {}
     for some in deliveries.batches(list(holders)):
         wanted = (
@@ -83,7 +83,9 @@ def _delivered(look: Connection, holders: Collection[int], destinations: Collect
             .where(
                 receipt.c.instance.in_(some),
                 receipt.c.state.in_(ARRIVED),
-                delivery.c.state == DeliveryState.DELIVERED,
+                delivery.c.state.in_(
+                    (DeliveryState.DELIVERED, DeliveryState.REFUSED)
+                ),  # some of it, in the latter
                 delivery.c.order_id.is_(None),
                 delivery.c.destination.in_(destinations),
             )

@@ -284,6 +284,8 @@ def test_check_says_what_becomes_of_what_the_archive_holds_already(archive, tmp_
     archive.wado_status = 503
     assert "is not known" in noted(archive)
     assert "believe" in noted(archive, present="believe")
+    [note] = stow(archive.url_of("{calling_aet}")).notes()
+    assert "depends on who sends" in note
 
 
 # --- a real archive -----------------------------------------------------------------------------------------

@@ -90,6 +90,20 @@ def test_what_the_archive_lost_is_sent_again_with_the_same_bytes(archive, tmp_pa
         assert not (site.spool.settled / name).exists()
 
 
+def test_what_arrived_beside_a_refused_instance_comes_back_too(archive, tmp_path, files):
+    with working(settings_for(tmp_path, destinations=[table(archive.url)])) as (site, worker):
+        bad = str(pydicom.dcmread(files[0]).SOPInstanceUID)
+        archive.failing = {bad: 0xC409}
+        delivered(site, worker, *files)
+        assert states(site, "deliveries") == {"refused": 1}
+        lose(archive, *files)
+        archive.failing = {}
+        delivered(site, worker, *files)
+        assert states(site, "deliveries") == {"refused": 1, "delivered": 1}
+        assert len(archive.stored) == 5
+        assert bad not in archive.stored  # it was refused: that is for a person to `retry`
+
+
 def test_where_the_original_has_aged_out_the_duplicate_is_sent_and_both_are_named(archive, tmp_path, files):
     with working(settings_for(tmp_path, destinations=[table(archive.url)])) as (site, worker):
         delivered(site, worker, files[0])
