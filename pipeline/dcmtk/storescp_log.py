@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 MOST_COMPLAINTS = 20  # of one object: a reader that has lost its way complains of every byte
 
 _BEGIN = re.compile(r"I: Received Store Request")
-_OTHER = re.compile(r"I: (?:Received Echo Request|Association )")
+_OTHER = re.compile(r"I: (?:Received Echo Request|Association )|[EF]: DIMSE failure \(aborting")
 _ASKED = re.compile(r"I: Association Received")
 _OPENED = re.compile(r"I: Association Acknowledged")
 _ENDED = re.compile(r"I: Association (?!Acknowledged)|[EF]: DIMSE failure \(aborting")

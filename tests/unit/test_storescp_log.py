@@ -86,6 +86,15 @@ def test_a_refusal_is_one_event_with_study_instance_and_peer(caplog):
     assert not [message for message in caplog.messages if "I: " in message or "D: " in message]
 
 
+def test_what_an_association_is_aborted_over_is_told_at_once_though_nobody_else_may_ever_call(caplog):
+    output = Output("r", lambda: "192.0.2.7")
+    said = "E: Store SCP Failed: 0006:020d DIMSE Failed to receive message"
+    output.hear(f"{ASSOCIATION}\n{one('1.1', said)}\n".encode())
+    output.hear(b"E: DIMSE failure (aborting association): 0006:020d DIMSE Failed to receive message\n")
+    (message,) = caplog.messages
+    assert message.startswith("refused receiver=r peer=192.0.2.7 calling_ae_title=CT1 instance=1.1 reason=")
+
+
 def test_what_storescp_was_receiving_when_it_ended_is_told(caplog):
     caplog.set_level(logging.DEBUG, "storestow")
     output = Output("r", lambda: "192.0.2.7")
