@@ -42,6 +42,10 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
     media: Annotated[Literal["auto", "cd", "dvd", "usb"], typer.Option(help="What it must fit.")] = "auto",
     viewer: Annotated[Path | None, typer.Option(help="Folder with a viewer you may hand out.")] = None,
     viewer_at: Annotated[Literal["VIEWER", "root"], typer.Option(help="Where it goes.")] = "VIEWER",
+    viewer_autorun: Annotated[
+        bool,
+        typer.Option("--viewer-autorun", help="Let the viewer's AUTORUN.INF go along (with --viewer-at root)."),
+    ] = False,
     contact: Annotated[str, typer.Option(help="How whoever finds the disc reaches you.")] = "",
     encrypt: Annotated[
         bool,
@@ -64,6 +68,8 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
     container = _container(output)
     if encrypt and container != "zip":
         raise Usage("--encrypt is for a .zip: an ISO image cannot be encrypted")
+    if viewer_autorun and viewer_at != "root":
+        raise Usage("--viewer-autorun needs --viewer-at root: AUTORUN.INF works in the root only")
     options = DiscOptions(
         made_at=datetime.now().astimezone(),
         media=media,
@@ -71,6 +77,7 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
         pass_phrase=_pass_phrase(is_new=True) if encrypt else None,
         viewer=viewer.absolute() if viewer else None,
         viewer_at=viewer_at,
+        viewer_autorun=viewer_autorun,
         contact=contact,
         allow_several_patients=several_patients,
         allow_no_patient_id=no_patient_id,

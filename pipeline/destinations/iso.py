@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
@@ -18,11 +18,11 @@ from pipeline.disc.errors import TooLarge
 from pipeline.disc.formats.scratch import remove_abandoned
 from pipeline.disc.make import study_disc
 from pipeline.disc.make.making import make_disc
-from pipeline.disc.make.viewer import viewer_files
+from pipeline.disc.make.viewer import autorun_of, viewer_files
 from pipeline.disc.model import Container, DiscOptions, LeftOut, Media, Source
 from pipeline.disc.pages.names import FIELDS, unknown_fields
 from pipeline.errors import Configuration, PeerUnavailable
-from pipeline.events import Event, alarm
+from pipeline.events import Event, alarm, escaped
 from pipeline.model import LEFT_OUT, Consignment, ConsignmentAbout, NewDisc, Receipt, ReceiptState
 
 FOR_ORDERS = ".orders"
@@ -49,6 +49,7 @@ class IsoDestination(Destination):
     file_name: Annotated[str, AfterValidator(_pattern)] = "{accession}"
     viewer: Annotated[AbsolutePath | None, BeforeValidator(lambda text: text or None)] = None
     viewer_at: Literal["VIEWER", "root"] = "VIEWER"
+    viewer_autorun: bool = False  # the viewer's own AUTORUN.INF goes along
     media: Media = "auto"
     contact: str = ""  # by which the finder of a disc finds the hospital
 
@@ -62,6 +63,12 @@ class IsoDestination(Destination):
             )
         return table
 
+    @model_validator(mode="after")
+    def _autorun_works_in_the_root_only(self) -> Self:
+        if self.viewer_autorun and self.viewer_at != "root":
+            raise ValueError('viewer_autorun = true needs viewer_at = "root": AUTORUN.INF works in the root only')
+        return self
+
     def options(self, made_at: datetime) -> DiscOptions:
         """Return how this destination makes its discs, for whoever makes one in its name."""
         return DiscOptions(
@@ -69,6 +76,7 @@ class IsoDestination(Destination):
             media=self.media,
             viewer=self.viewer,
             viewer_at=self.viewer_at,
+            viewer_autorun=self.viewer_autorun,
             contact=self.contact,
             allow_no_patient_id=True,  # the study says whose it is, by name and birth date
             placeholders=self.placeholders,
@@ -115,8 +123,18 @@ class IsoDestination(Destination):
         if not self.folder.is_dir():
             yield f"destination {self.name}: folder {self.folder} does not exist"
         if self.viewer:
-            viewer_files(self.viewer, self.viewer_at)
+            viewer_files(self.viewer, self.viewer_at, with_autorun=self.viewer_autorun)
         dcmtk.program(self.programs, "xorriso")
+
+    def notes(self) -> Iterator[str]:
+        """Say what the viewer's own AUTORUN.INF would do, where it is left out."""
+        lines = autorun_of(self.viewer) if self.viewer and not self.viewer_autorun else []
+        if lines:
+            said = "; ".join(escaped(line, 80).strip('"') for line in lines[:5])
+            yield (
+                "the viewer's AUTORUN.INF is on no disc: Windows starts nothing by itself, and shows neither its "
+                f'icon nor its label ({said}); viewer_autorun = true, with viewer_at = "root", keeps it'
+            )
 
     def _for_order(self, consignment: Consignment, about: ConsignmentAbout) -> Iterator[Receipt]:
         """Make the one file of an order, which is fetched by HTTP and goes after `keep_results`.

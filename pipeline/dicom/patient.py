@@ -4,7 +4,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from pipeline.dicom import part10
-from pipeline.dicom.attributes.character_sets import CharacterSet, reads_as_utf_8
+from pipeline.dicom.attributes.character_sets import CharacterSet
 from pipeline.dicom.part10 import Bytes, Layout
 
 SPECIFIC_CHARACTER_SET, NAME, ID, ISSUER, BIRTH_DATE = 0x00080005, 0x00100010, 0x00100020, 0x00100021, 0x00100030
@@ -36,10 +36,10 @@ class Patient:
         """Return the patient of these raw values; `character_set` is Specific Character Set as it is declared."""
         declared = CharacterSet.of(character_set)
         return cls.of(
-            _decoded(identifier, "LO", declared),
-            _decoded(issuer, "LO", declared),
+            declared.decode_anyhow(identifier, "LO"),
+            declared.decode_anyhow(issuer, "LO"),
             birth_date.decode("latin-1"),
-            _decoded(name, "PN", declared),
+            declared.decode_anyhow(name, "PN"),
         )
 
     @property
@@ -61,11 +61,3 @@ def patient_in(data: Bytes, layout: Layout) -> Patient:
 
 def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip(" \0\t\r\n")
-
-
-def _decoded(raw: bytes, vr: str, declared: CharacterSet) -> str:
-    """Return the text; what is not of the declared set is read as UTF-8 if it is that, else as Latin-1."""
-    try:
-        return declared.decode(raw, vr)
-    except UnicodeDecodeError:
-        return raw.decode("utf-8" if reads_as_utf_8(raw) else "latin-1")

@@ -14,6 +14,10 @@ from pipeline.model import InstanceKey
 EXPLICIT = EXPLICIT_VR_LITTLE_ENDIAN
 JPEG_2000 = frozenset({"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"})
 
+# MPEG-2, MPEG-4 and HEVC, each fragmentable, too: nobody decodes a film for a disc, and players take it as it is
+VIDEO = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109))
+VIDEO |= frozenset(f"1.2.840.10008.1.2.4.{number}.1" for number in range(100, 107))
+
 Container = Literal["iso", "zip"]
 Media = Literal["auto", "cd", "dvd", "usb"]
 Progress = Callable[[str, int, int], None]
@@ -33,9 +37,9 @@ class Medium:
 
 
 CD = Medium("cd", 737_280_000, frozenset({EXPLICIT}))  # STD-GEN-CD, PS3.11 D; 360,000 sectors of 2,048 bytes
-DVD = Medium("dvd", 4_700_372_992, JPEG_2000 | {EXPLICIT})  # STD-GEN-DVD-J2K, PS3.11 H
-USB = Medium("usb", None, JPEG_2000 | {EXPLICIT})  # STD-GEN-USB-J2K, PS3.11 J
-ANY = Medium("any", None, frozenset({EXPLICIT}))  # a ZIP file nobody knows the way of: what opens everywhere
+DVD = Medium("dvd", 4_700_372_992, JPEG_2000 | VIDEO | {EXPLICIT})  # STD-GEN-DVD-J2K, PS3.11 H
+USB = Medium("usb", None, JPEG_2000 | VIDEO | {EXPLICIT})  # STD-GEN-USB-J2K, PS3.11 J
+ANY = Medium("any", None, VIDEO | {EXPLICIT})  # a ZIP file nobody knows the way of: what opens everywhere
 MEDIA = {medium.name: medium for medium in (CD, DVD, USB, ANY)}
 
 
@@ -93,6 +97,7 @@ class DiscOptions:
     pass_phrase: str | None = None
     viewer: Path | None = None
     viewer_at: Literal["VIEWER", "root"] = "VIEWER"
+    viewer_autorun: bool = False  # the viewer's own AUTORUN.INF goes along
     partial: tuple[int, int] | None = None
     counted: tuple[int, int] | None = None
     only: tuple[str, ...] = ()

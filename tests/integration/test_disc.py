@@ -8,8 +8,9 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_programs import ENVIRONMENT, program
-from discs import STUDY, a_disc, an_object, assert_sound, files_below, said, taken_apart
+from discs import STUDY, a_disc, an_object, assert_sound, dciodvfy_errors, files_below, said, taken_apart
 from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
 from pydicom.uid import generate_uid
 from storage_classes import CLASSES, build
 
@@ -17,6 +18,7 @@ from pipeline.disc.errors import NameInUse, NoPatientID, NothingForDisc, Several
 from pipeline.disc.formats.contents import IsoContents
 from pipeline.disc.model import EXPLICIT, MEDIA, Disc, LeftOut, Replaced
 from pipeline.disc.pages.thumbnails import Task, thumbnail
+from pipeline.disc.verify.inspection import inspect
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -364,6 +366,54 @@ def test_what_does_not_fit_a_cd_is_refused_or_becomes_a_dvd(tmp_path, monkeypatc
     assert "STD-GEN-DVD-J2K" in (assert_sound(disc, tmp_path / "x") / "README.TXT").read_text("utf-8-sig")
 
 
+# --- films -------------------------------------------------------------------------------------------------
+
+FILMS = ("100", "101", "102", "103", "104", "105", "106", "107", "108", "100.1", "102.1", "106.1")
+
+
+def a_film(folder: Path, name: str = "film", syntax: str = "102") -> Path:
+    """An endoscopy that is one film: nobody here looks into it."""
+    path = an_object(
+        folder,
+        name,
+        source="examples_palette.dcm",
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.77.1.1.1",
+        Modality="ES",
+        NumberOfFrames=25,
+        remove=["RedPaletteColorLookupTableData"],
+    )
+    data_set = pydicom.dcmread(path)
+    data_set.PixelData = encapsulate([b"\0\0\0\x18ftypmp42" + bytes(4000)])
+    data_set["PixelData"].is_undefined_length = True
+    data_set["PixelData"].VR = "OB"
+    data_set.file_meta.TransferSyntaxUID = f"1.2.840.10008.1.2.4.{syntax}"
+    data_set.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("syntax", FILMS)
+@pytest.mark.parametrize(("media", "is_made_for"), [("auto", "dvd"), ("dvd", "dvd"), ("usb", "usb")])
+def test_a_film_is_on_a_dvd_or_a_stick_as_it_came(media, is_made_for, syntax, tmp_path):
+    film, still = a_film(tmp_path / "in", syntax=syntax), an_object(tmp_path / "in", "still")
+    disc = a_disc(tmp_path, film, still, media=media)
+    assert (disc.medium.name, disc.left_out) == (is_made_for, ())
+    root = taken_apart(disc.path, tmp_path / "x")
+    assert digest(film) in {digest(file) for file in root.glob("DICOM/*/*/*")}
+    assert [line for line in dciodvfy_errors(root / "DICOMDIR") if "Transfer Syntax" not in line] == []
+    assert "Profile" not in (root / "README.TXT").read_text("utf-8-sig")  # none of them allows it
+    assert inspect(disc.path).is_good
+
+
+def test_a_film_is_in_a_zip_file_as_it_came(tmp_path):
+    disc = a_disc(tmp_path, a_film(tmp_path / "in"), name="disc.zip")
+    assert (len(disc.instances), disc.left_out) == (1, ())
+
+
+def test_a_film_that_is_to_be_on_a_cd_is_left_out_with_what_holds_it(tmp_path):
+    disc = a_disc(tmp_path, a_film(tmp_path / "in"), an_object(tmp_path / "in", "still"), media="cd")
+    assert reasons(disc) == [("film", "a film, which a CD cannot have; a DVD or a USB stick can")]
+
+
 # --- company -----------------------------------------------------------------------------------------------
 
 
@@ -387,6 +437,15 @@ def test_the_site_s_viewer_is_on_the_disc_without_its_autorun(at, tmp_path):
     root = assert_sound(disc, tmp_path / "x")
     assert (root / f"{prefix}lib/ein sehr langer Name.dll").read_text() == "x"
     assert "viewer" in (root / "README.TXT").read_text("utf-8-sig")
+
+
+def test_the_viewer_s_autorun_goes_along_where_it_is_wanted_and_the_page_says_so(tmp_path):
+    folder = viewer(tmp_path / "viewer", **{"autorun.inf": "[autorun]"})
+    path = an_object(tmp_path / "in")
+    disc = a_disc(tmp_path, path, viewer=folder, viewer_at="root", viewer_autorun=True)
+    root = taken_apart(disc.path, tmp_path / "x")
+    assert (root / "autorun.inf").read_text() == "[autorun]"
+    assert "It may start by itself." in (root / "README.TXT").read_text("utf-8-sig")
 
 
 @pytest.mark.parametrize("name", ["dicomdir", "DICOM/x", "IHE_PDI/x", "readme.txt", "Index.htm"])

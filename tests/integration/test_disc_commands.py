@@ -334,6 +334,66 @@ def test_names_that_became_small_letters_are_explained(taken, tmp_path):
     assert any("in small letters" in one for one in errors(taken))
 
 
+def shown(folder: Path, named, version: str = "") -> Path:
+    """Give everything in a folder the name that `named` returns for it, and files a version."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rename(path.with_name(named(path.name) + (version if path.is_file() else "")))
+    return folder
+
+
+@pytest.mark.parametrize(("named", "version"), [(str.lower, ""), (str, ";1"), (str, ".;1"), (str.lower, ";1")])
+def test_a_mounted_disc_without_long_names_is_taken_for_what_it_is(named, version, taken):
+    """Linux shows the names of ISO 9660 in small letters, and with `map=off` as they are, version and all."""
+    found = inspect(shown(taken, named, version))
+    assert (found.objects, found.listed, found.checksums > 3) == (3, 3, True)
+    assert [(one.level, "as Linux shows a disc that has no long names" in one.text) for one in found.findings] == [
+        ("note", True)
+    ]
+
+
+def test_long_names_of_a_mounted_disc_are_left_as_they_are(taken):
+    (taken / "VIEWER").mkdir()
+    (taken / "VIEWER" / "A long name.Dll").write_text("x")
+    shown(taken, lambda name: name if "long" in name else name.lower())
+    assert errors(taken) == []
+
+
+def test_an_index_alone_in_small_letters_was_renamed_by_somebody(taken):
+    (taken / "DICOMDIR").rename(taken / "dicomdir")
+    assert any("the index is called dicomdir; it must be DICOMDIR" in one for one in errors(taken))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            b"1.2.840.10008.1.3.10",
+            b"1.2.276.0.7230010.3\0",
+            "the class 1.2.276.0.7230010.3, not 1.2.840.10008.1.3.10",
+        ),
+        (b"1.2.840.10008.1.3.10", b"1.2.840.10008.5.1.4\0", "the class 1.2.840.10008.5.1.4, not"),
+        (b"IMAGE ", b"IMAGES", "1 directory records are of no type that DICOM has (PS3.3 F.3.2.2): IMAGES"),
+        (b"IMAGE ", b"\x1b[31m ", "IMAGE"),
+        (b"SERIES", b"SERIE ", "SERIE; strict readers refuse the whole disc"),
+    ],
+)
+def test_an_index_that_strict_readers_refuse_is_named(old, new, words, taken):
+    index = (taken / "DICOMDIR").read_bytes()
+    assert old in index
+    (taken / "DICOMDIR").write_bytes(index.replace(old, new, 1))
+    found = [one for one in errors(taken) if "strict readers refuse the whole disc" in one]
+    assert len(found) == 1
+    assert words in found[0] or new.startswith(b"\x1b")
+    assert "\x1b" not in found[0]
+
+
+def test_a_record_of_a_newer_or_retired_type_is_a_record_of_dicom(taken):
+    index = (taken / "DICOMDIR").read_bytes()
+    for kind in (b"PLAN  ", b"CURVE ", b"TRACT "):
+        (taken / "DICOMDIR").write_bytes(index.replace(b"IMAGE ", kind, 1))
+        assert not any("no type that DICOM has" in one for one in errors(taken))
+
+
 def test_a_missing_renamed_or_broken_index_is_explained(taken):
     index = (taken / "DICOMDIR").read_bytes()
     (taken / "DICOMDIR").rename(taken / "DICOMDIR.DCM")

@@ -10,7 +10,7 @@ from pydicom.tag import Tag
 from pydicom.uid import generate_uid
 
 from pipeline.dicom import part10
-from pipeline.disc.dicomdir.dicomdir import element
+from pipeline.disc.dicomdir.values import element
 from pipeline.disc.errors import SeveralPatients
 from pipeline.disc.model import Disc
 from pipeline.disc.verify.inspection import inspect

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from discs import an_object
+from pydantic import ValidationError
 from pydicom.data import get_testdata_file
 
 from pipeline.destinations import from_table
@@ -243,3 +244,43 @@ def test_check_finds_an_unfit_viewer_before_any_disc_is_made(folder, tmp_path):
 def test_what_means_something_in_a_list_of_graft_points_is_quoted_on_the_disc_s_side(tmp_path):
     (tmp_path / "x").write_text("x")
     assert graft_points({"a=b\\c": tmp_path / "x"}, tmp_path / "links").decode() == f"a\\=b\\\\c={tmp_path}/x\n"
+
+
+# --- AUTORUN.INF -------------------------------------------------------------------------------------------
+
+AUTORUN = "[autorun]\r\nopen=start.exe\r\n; a remark = nothing\r\nicon=start.ico\r\nlabel=\x1bImages\r\n"
+
+
+@pytest.mark.parametrize("name", ["AUTORUN.INF", "autorun.inf", "Autorun.Inf"])
+def test_check_says_what_is_lost_of_a_viewer_that_would_start_by_itself(name, folder, tmp_path):
+    (folder / name).write_text(AUTORUN, encoding="latin-1")
+    table = {"name": "disc", "kind": "iso", "folder": str(tmp_path), "viewer": str(folder)}
+    (note,) = from_table(table).notes()
+    assert "the viewer's AUTORUN.INF is on no disc" in note
+    assert "(open=start.exe; icon=start.ico; " in note
+    assert "viewer_autorun = true" in note
+    assert "\x1b" not in note
+    assert list(from_table(table | {"viewer_at": "root", "viewer_autorun": True}).notes()) == []
+
+
+def test_check_has_nothing_to_say_of_a_viewer_that_starts_nothing(folder, tmp_path):
+    (folder / "lib").mkdir(exist_ok=True)
+    (folder / "lib" / "AUTORUN.INF").write_text(AUTORUN)  # Windows looks into the root only
+    table = {"name": "disc", "kind": "iso", "folder": str(tmp_path)}
+    assert list(from_table(table | {"viewer": str(folder)}).notes()) == []
+    assert list(from_table(table).notes()) == []
+
+
+def test_the_autorun_of_a_viewer_in_the_root_goes_along_where_the_site_wants_it(folder):
+    (folder / "AUTORUN.INF").write_text(AUTORUN)
+    assert ("AUTORUN.INF",) in [one.place for one in viewer_files(folder, "root", with_autorun=True)]
+    assert ("AUTORUN.INF",) not in [one.place for one in viewer_files(folder, "root")]
+    (folder / "AUTORUN.INFO").write_text("x")
+    with pytest.raises(UnfitViewer, match="short name"):
+        viewer_files(folder, "root", with_autorun=True)
+
+
+def test_an_autorun_that_could_not_work_is_refused_when_the_configuration_is_read(folder, tmp_path):
+    table = {"name": "disc", "kind": "iso", "folder": str(tmp_path), "viewer": str(folder), "viewer_autorun": True}
+    with pytest.raises(ValidationError, match='viewer_autorun = true needs viewer_at = "root"'):
+        from_table(table)

@@ -66,6 +66,11 @@ class CharacterSet:
         """Tell whether every value is a defined term (PS3.3 C.12.1.1.2)."""
         return all(term in STAND_ALONE or (_number(term) is not None) for term in self.terms if term)
 
+    def corrected(self) -> "CharacterSet":
+        """Return the set by its defined terms; none where one of its values is not known."""
+        found = CharacterSet(tuple(map(_corrected, self.terms)))
+        return found if found.is_defined else CharacterSet()
+
     def __str__(self) -> str:
         return "\\".join(self.terms) or "ISO_IR 6 (none is declared)"
 
@@ -76,6 +81,13 @@ class CharacterSet:
         if codec := self._stand_alone(forgiving=True):
             return data.decode(codec)
         return self._extensions(forgiving=True).decode(data, _delimiters(vr).encode("ascii"))
+
+    def decode_anyhow(self, data: bytes, vr: str) -> str:
+        """Return the text of a value; what is not of this set is read as UTF-8 if it is that, else as Latin-1."""
+        try:
+            return self.decode(data, vr)
+        except UnicodeDecodeError:
+            return data.decode("utf-8" if reads_as_utf_8(data) else "latin-1")
 
     def encode(self, text: str, vr: str) -> bytes:
         """Return the bytes of `text`; raises UnicodeEncodeError where this set has not all its characters."""

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 from pipeline.dicom.patient import Patient
 from pipeline.dicom.same_patient import PLACEHOLDERS, compare
+from pipeline.disc.dicomdir.vr_rules import right
 from pipeline.disc.formats.claims import Claims
 from pipeline.disc.formats.directory import Above, Listed
+from pipeline.disc.objects import records
 from pipeline.disc.objects.guards import UNKNOWN_PATIENT_ID, WORDS
 
 
@@ -39,8 +41,23 @@ def patient_of(told: Claims | Above) -> Patient:
 
 
 def _of_the_patient(listed: Listed, claims: Claims, placeholders: tuple[str, ...]) -> Iterator[str]:
-    """Yield in what the PATIENT record names another person than the object, by the rule for all that leaves."""
+    """Yield in what the PATIENT record names another person than the object, by the rule for all that leaves.
+
+    The record may have the values as a record may have them: a Patient ID of 70 characters stands there with 64.
+    """
     said, found = patient_of(listed.above), patient_of(claims)
     if stands_in(listed, claims):
         said = replace(said, identifier="")
-    yield from map(WORDS.__getitem__, compare(said, found, placeholders, is_same_study=True).differs)
+    differs = compare(said, found, placeholders, is_same_study=True).differs
+    if differs:
+        differs = compare(said, _as_recorded(found), placeholders, is_same_study=True).differs
+    yield from map(WORDS.__getitem__, differs)
+
+
+def _as_recorded(patient: Patient) -> Patient:
+    return Patient.of(
+        right(records.PATIENT_ID, "LO", patient.identifier),
+        right(records.ISSUER, "LO", patient.issuer),
+        patient.birth_date,
+        right(records.PATIENT_NAME, "PN", patient.name),
+    )

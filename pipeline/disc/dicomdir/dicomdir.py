@@ -1,24 +1,18 @@
-"""Write a DICOMDIR (PS3.10 8.6, PS3.3 F): what the objects say, byte for byte, and nothing that they do not.
+"""Write a DICOMDIR (PS3.10 8.6, PS3.3 F): what the objects say, as far as a record may say it.
 
 Own, because no tool at hand lists every object a hospital has: docs/adr/0006-disc.md has what was measured.
 """
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from itertools import zip_longest
-from struct import error, pack
-
-from pydicom import Dataset
-from pydicom.errors import BytesLengthException
-from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_dataset
-from pydicom.filewriter import write_dataset
+from struct import pack
 
 from pipeline.dicom.header import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pipeline.dicom.reading import DIRECTORY_STORAGE
+from pipeline.disc.dicomdir.values import code_item, element, right_values
+from pipeline.disc.dicomdir.vr_rules import right
 from pipeline.disc.model import EXPLICIT
 from pipeline.disc.objects import records
 from pipeline.disc.objects.arrangement import PatientNode, Placed, SeriesNode, StudyNode
@@ -27,24 +21,8 @@ from pipeline.disc.objects.guards import UNKNOWN_PATIENT_ID
 from pipeline.disc.objects.records import Key
 
 UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"  # type 1 keys of objects without any date; as DCMTK does
-_LONG = frozenset({"OB", "OW", "SQ", "UN", "UT"})
-_OLD_FORMS = {
-    "DA": re.compile(rb"(\d{4})\.(\d\d)\.(\d\d)"),
-    "TM": re.compile(rb"(\d\d):(\d\d):(\d\d)(\.\d+)?"),
-}
+_ANY_BYTES = "application/octet-stream"
 _IN_USE = 0xFFFF
-# What pydicom raises for values that are none of their VR.
-_GARBLED = (
-    OSError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    NotImplementedError,
-    BytesLengthException,
-    error,
-)
 _ITEM = b"\xfe\xff\x00\xe0"
 
 
@@ -137,13 +115,14 @@ def _patient(node: PatientNode) -> _Record:
 
 
 def _study(node: StudyNode) -> _Record:
-    instead = {"study id": node.first.text(records.ACCESSION) or "1"}
+    accession = right_values(node.first.values, records.STUDY).get(records.ACCESSION, b"")
+    instead = {"study id": accession.decode("ascii") if accession.isascii() and accession else "1"}
     return _Record("STUDY", _keys(node.first, records.STUDY, instead), [_series(one) for one in node.series])
 
 
 def _series(node: SeriesNode) -> _Record:
     first = node.objects[0].entry
-    instead = {"number": str(node.ordinal), "modality": "OT"}
+    instead = {"number": str(node.ordinal)}
     return _Record("SERIES", _keys(first, records.SERIES, instead), [_leaf(one) for one in node.objects])
 
 
@@ -157,15 +136,20 @@ def _leaf(placed: Placed) -> _Record:
             element(0x00041512, "UI", entry.transfer_syntax_uid.encode()),
         )
     )
-    instead = {"number": str(placed.ordinal), "label": "UNNAMED"}
-    return _Record(entry.kind, references + _keys(entry, records.KEYS[entry.kind], instead))
+    instead = {"number": str(placed.ordinal), "mime": records.MIME_TYPES.get(entry.sop_class_uid, _ANY_BYTES)}
+    keys = [
+        key
+        for key in records.KEYS[entry.kind]
+        if key.tag != records.HL7_INSTANCE or entry.sop_class_uid == records.CLINICAL_DOCUMENT
+    ]
+    return _Record(entry.kind, references + _keys(entry, keys, instead))
 
 
 def _keys(entry: Entry, keys: Sequence[Key], instead: dict[str, str]) -> bytes:
+    values = right_values(entry.values, keys)
     written = []
     for key in keys:
-        value = _narrowed(key, entry.values.get(key.tag, b""))
-        if value:
+        if value := values.get(key.tag):
             written.append(element(key.tag, key.vr, value))
         elif key.otherwise != "leave out":
             written.append(element(key.tag, key.vr, _substitute(key, entry, instead)))
@@ -176,48 +160,8 @@ def _substitute(key: Key, entry: Entry, instead: dict[str, str]) -> bytes:
     """Return what stands in a key the object has no value for; another date or time of its own comes first."""
     if key.otherwise in {"date", "time"}:
         tags, unknown = (records.DATES, UNKNOWN_DATE) if key.otherwise == "date" else (records.TIMES, UNKNOWN_TIME)
-        return next((_narrowed(key, value) for tag in tags if (value := entry.values.get(tag))), unknown.encode())
-    return instead.get(key.otherwise, "").encode()
-
-
-def _narrowed(key: Key, value: bytes) -> bytes:
-    """Return a value as a record has it.
-
-    Of a document's content only what modifies its title (PS3.3 F.5.25); dates and times as they are written
-    since DICOM 3.0 (PS3.5 6.2), because readers sort by them.
-    """
-    if key.vr in {"DA", "TM"}:
-        old = _OLD_FORMS[key.vr].fullmatch(value)
-        return b"".join(old.groups(b"")) if old else value
-    if key.tag != records.CONTENT_SEQUENCE or not value:
-        return value
-    try:
-        return _title_modifiers(value)
-    except _GARBLED:
-        return b""  # the key may be left out; the object holds what it holds
-
-
-def _title_modifiers(value: bytes) -> bytes:
-    whole = read_dataset(
-        BytesIO(element(records.CONTENT_SEQUENCE, "SQ", value)), is_implicit_VR=False, is_little_endian=True
-    )
-    modifiers = [
-        item for item in whole[records.CONTENT_SEQUENCE].value if item.get("RelationshipType") == "HAS CONCEPT MOD"
-    ]
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    for item in modifiers:
-        one = DicomBytesIO()
-        one.is_little_endian, one.is_implicit_VR = True, False
-        write_dataset(one, Dataset(item))
-        buffer.write(_ITEM + pack("<L", len(one.getvalue())) + one.getvalue())
-    return buffer.getvalue()
-
-
-def element(tag: int, vr: str, value: bytes) -> bytes:
-    """Return one element in Explicit VR Little Endian, padded to even length (PS3.5 7.1.2)."""
-    if len(value) % 2:
-        value += b"\0" if vr in {"UI", "OB", "UN"} else b" "
-    if vr in _LONG:
-        return pack("<HH2s2xL", tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
-    return pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
+        said = (right(tag, key.vr, entry.values.get(tag, b"").decode("latin-1")) for tag in tags)
+        return next(filter(None, said), unknown).encode("ascii")
+    if key.otherwise == "title":
+        return code_item(*records.TITLES[entry.kind])
+    return (instead.get(key.otherwise) or key.stand_in).encode("ascii")

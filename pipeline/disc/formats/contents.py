@@ -1,14 +1,15 @@
 """What is on a medium, whatever it is in: an ISO image, a ZIP file, a folder (a mounted disc, a USB stick)."""
 
 import contextlib
+import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import pyzipper
 
-from pipeline.disc.formats.iso9660 import File, Volume, pieces_of, read_volume
+from pipeline.disc.formats.iso9660 import SHORT_NAME, File, Volume, pieces_of, read_volume
 
 PIECE = 1 << 20
 _IS_ENCRYPTED = 1  # bit of the general purpose flag
@@ -107,21 +108,46 @@ def _refuse_encrypted(archive: zipfile.ZipFile) -> None:
 
 
 class FolderContents:
-    """A folder: a disc that is mounted, or a stick."""
+    """A folder: a disc that is mounted, or a stick.
+
+    `is_shown_otherwise` says that the names are in small letters, or with version numbers, as systems show a disc
+    that has the short names alone; here they are what they are on the disc.
+    """
 
     volume_id: str | None = None
 
     def __init__(self, path: Path) -> None:
         self._path = path
         found = sorted(one for one in path.rglob("*") if not one.is_symlink())
-        self.files = {one.relative_to(path).as_posix(): one.stat().st_size for one in found if one.is_file()}
-        self.folders = frozenset(one.relative_to(path).as_posix() for one in found if one.is_dir())
+        names = {one: one.relative_to(path).as_posix() for one in found}
+        meant = {one: _on_the_disc(name) for one, name in names.items()}
+        self.is_shown_otherwise = _is_shown_otherwise({names[one]: meant[one] for one in found if one.is_file()})
+        shown = meant if self.is_shown_otherwise else names
+        self._files = {shown[one]: one for one in found if one.is_file()}
+        self.files = {name: one.stat().st_size for name, one in self._files.items()}
+        self.folders = frozenset(shown[one] for one in found if one.is_dir())
 
     def pieces(self, path: str) -> Iterator[bytes]:
         """Yield the bytes of a file."""
-        with (self._path / path).open("rb") as file:
+        with self._files[path].open("rb") as file:
             while piece := file.read(PIECE):
                 yield piece
 
     def close(self) -> None:
         """Do nothing: nothing stays open."""
+
+
+def _on_the_disc(path: str) -> str:
+    """Return a path as ISO 9660 has it where it is shown as `dicomdir` or `DICOMDIR.;1`; long names stay."""
+    parts = (re.sub(r"\.?;\d+$", "", part) for part in path.split("/"))
+    return "/".join(part.upper() if SHORT_NAME.fullmatch(part.upper()) else part for part in parts)
+
+
+def _is_shown_otherwise(files: Mapping[str, str]) -> bool:
+    """Tell whether the files, by the paths shown and those on the disc, are shown as systems show short names.
+
+    Then all of those are in small letters, or have versions; one in capitals shows that somebody named them.
+    """
+    changed = {shown for shown, meant in files.items() if shown != meant}
+    is_all = all(shown in changed or shown != shown.upper() for shown in files)
+    return is_all and "DICOMDIR" in {files[shown] for shown in changed} and len(set(files.values())) == len(files)

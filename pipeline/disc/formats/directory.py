@@ -4,6 +4,8 @@ Records are followed as every reader follows them, by their offsets (PS3.3 F.2.2
 the file is reported.
 """
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any
@@ -13,12 +15,26 @@ from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 
 from pipeline.dicom.pydicom_reading import dcmread
+from pipeline.dicom.reading import DIRECTORY_STORAGE
+from pipeline.disc.objects.records import KEYS
+from pipeline.events import escaped
 
 _UNREADABLE = (InvalidDicomError, OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError)
 _MOST_LEVELS = 16
 _FIRST, _NEXT, _IN_USE, _BELOW, _KIND, _FILE_ID = (  # PS3.3 F.3.2.2
     *(0x00041200, 0x00041400, 0x00041410),
     *(0x00041420, 0x00041430, 0x00041500),
+)
+
+
+# PS3.3 F.3.2.2, with what has been retired since 1995
+KNOWN_TYPES = frozenset(
+    (
+        *("PATIENT", "STUDY", "SERIES", *KEYS, "PRIVATE", "MRDR", "HL7 STRUC DOC", "HANGING PROTOCOL", "PALETTE"),
+        *("IMPLANT", "IMPLANT GROUP", "IMPLANT ASSY", "INVENTORY", "OVERLAY", "MODALITY LUT", "VOI LUT", "CURVE"),
+        *("TOPIC", "VISIT", "RESULTS", "INTERPRETATION", "STUDY COMPONENT", "STORED PRINT", "PRINT QUEUE"),
+        *("FILM SESSION", "FILM BOX", "IMAGE BOX"),
+    )
 )
 
 
@@ -67,12 +83,34 @@ def read_directory(data: bytes) -> Directory:
         dataset = dcmread(BytesIO(data))
         records = {item.seq_item_tell: item for item in dataset.get("DirectoryRecordSequence") or ()}
         walk = _Walk(records, Directory(str(dataset.get("FileSetID") or "")))
+        walk.directory.problems.extend(_of_another_class(dataset))
         walk.follow(_number(dataset, _FIRST, 0), Above(), 0)
     except _UNREADABLE as error:
         raise NoDirectory(f"the DICOMDIR cannot be read ({type(error).__name__})") from error
     if orphans := len(records) - len(walk.seen):
         walk.directory.problems.append(f"{orphans} directory records cannot be reached from the root")
+    walk.directory.problems.extend(_of_unknown_types(records.values()))
     return walk.directory
+
+
+def _of_another_class(dataset: Dataset) -> Iterator[str]:
+    said = str(dataset.file_meta.get("MediaStorageSOPClassUID") or "nothing").strip(" \0")
+    if said != DIRECTORY_STORAGE:
+        yield (
+            f"the DICOMDIR says that it is of the class {escaped(said)}, not {DIRECTORY_STORAGE} (PS3.10 8.6): "
+            "strict readers refuse the whole disc"
+        )
+
+
+def _of_unknown_types(records: Iterable[Dataset]) -> Iterator[str]:
+    found = Counter(_raw(record, _KIND).decode("ascii", "backslashreplace") for record in records)
+    if unknown := sorted(found.keys() - KNOWN_TYPES):
+        count = sum(found[kind] for kind in unknown)
+        yield (
+            f"{count} directory records are of no type that DICOM has (PS3.3 F.3.2.2): "
+            f"{', '.join(escaped(kind) for kind in unknown[:3])}; strict readers refuse the whole disc, others "
+            "show nothing of what they lead to"
+        )
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pipeline.dicom.same_patient import UNDISPUTED, Judgement
 from pipeline.disc.dicomdir.dicomdir import dicomdir
 from pipeline.disc.make.tree import plant
 from pipeline.disc.make.viewer import ViewerFile
-from pipeline.disc.model import DiscOptions, LeftOut, Medium, SeriesUIDs, StudyOnDisc
+from pipeline.disc.model import VIDEO, DiscOptions, LeftOut, Medium, SeriesUIDs, StudyOnDisc
 from pipeline.disc.objects import records
 from pipeline.disc.objects.arrangement import PatientNode, placed
 from pipeline.disc.pages.names import volume_id
@@ -69,6 +69,7 @@ def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) ->
         medium=medium,
         options=options,
         judgement=parts.judgement,
+        has_film=any(one.entry.transfer_syntax_uid in VIDEO for one in objects),
     )
     files = {DICOMDIR: dicomdir(patients, named), **pages(story)}
     files |= {places[uids]: picture for uids, picture in pictures.items()}

@@ -8,7 +8,7 @@ from pipeline.dicom.same_patient import Judgement
 from pipeline.disc.errors import NothingForDisc
 from pipeline.disc.formats.scratch import check_space
 from pipeline.disc.make.writing import Making, check_capacity
-from pipeline.disc.model import ANY, CD, DVD, MEDIA, LeftOut, Medium, SeriesUIDs, Source
+from pipeline.disc.model import ANY, CD, DVD, MEDIA, VIDEO, LeftOut, Medium, SeriesUIDs, Source
 from pipeline.disc.objects.arrangement import Tree, arranged
 from pipeline.disc.objects.conversion import converted, must_be_converted, size_on
 from pipeline.disc.objects.entry import Entry
@@ -80,6 +80,8 @@ def _medium(entries: Sequence[Entry], making: Making) -> Medium:
     if making.options.container == "zip":
         return ANY
     small = fitted(CD, making)
+    if any(entry.transfer_syntax_uid in VIDEO for entry in entries):  # a CD cannot have it
+        return fitted(DVD, making)
     return small if _estimate(entries, small, making) <= (small.capacity_bytes or 0) else fitted(DVD, making)
 
 
@@ -89,7 +91,7 @@ def _estimate(entries: Sequence[Entry], medium: Medium, making: Making) -> int:
 
 def _converted(entries: Sequence[Entry], medium: Medium, making: Making) -> tuple[list[Entry], list[LeftOut]]:
     """Refuse what cannot fit before an hour is spent decoding it; then decode."""
-    entries, too_large = _without_too_large(entries, medium)
+    entries, unfit = _without_unfit(entries, medium)
     to_convert = [entry for entry in entries if must_be_converted(entry, medium)]
     estimate = _estimate(entries, medium, making)
     check_capacity(estimate - OVERHEAD, medium)
@@ -101,16 +103,29 @@ def _converted(entries: Sequence[Entry], medium: Medium, making: Making) -> tupl
         making.workshop,
         lambda done: making.progress("decode", done, len(to_convert)),
     )
-    return ready, [*too_large, *not_decoded]
+    return ready, [*unfit, *not_decoded]
 
 
-def _without_too_large(entries: Sequence[Entry], medium: Medium) -> tuple[list[Entry], list[LeftOut]]:
-    """Leave out what could not be on any disc once it is decoded, by what its header says: one may lie for all."""
-    fit, too_large = [], []
+def _without_unfit(entries: Sequence[Entry], medium: Medium) -> tuple[list[Entry], list[LeftOut]]:
+    """Leave out what could not be on this medium: a film on a CD, and what is too large once it is decoded.
+
+    How large, its header says: one may lie for all.
+    """
+    fit, left_out = [], []
     for entry in entries:
-        if must_be_converted(entry, medium) and entry.native_size > LARGEST_FILE:
-            reason = f"by its header it would be {entry.native_size:,} bytes once decoded, too large for one file"
-            too_large.append(LeftOut(entry.source, entry.key, reason))
+        if reason := _why_unfit(entry, medium):
+            left_out.append(LeftOut(entry.source, entry.key, reason))
         else:
             fit.append(entry)
-    return fit, too_large
+    return fit, left_out
+
+
+def _why_unfit(entry: Entry, medium: Medium) -> str:
+    if not must_be_converted(entry, medium):
+        return ""
+    if entry.transfer_syntax_uid in VIDEO:
+        has_medium = entry.transfer_syntax_uid in medium.allows
+        return "" if has_medium else f"a film, which a {medium.name.upper()} cannot have; a DVD or a USB stick can"
+    if entry.native_size > LARGEST_FILE:
+        return f"by its header it would be {entry.native_size:,} bytes once decoded, too large for one file"
+    return ""

@@ -16,7 +16,7 @@ from pipeline.disc.formats.archive import check_pass_phrase
 from pipeline.disc.formats.scratch import scratch_beside
 from pipeline.disc.make.composition import Composed, Parts, compose
 from pipeline.disc.make.loading import Load, fitted, loaded
-from pipeline.disc.make.viewer import viewer_files
+from pipeline.disc.make.viewer import ViewerFile, viewer_files
 from pipeline.disc.make.writing import Making, Written, measured, proven, written_archive, written_image
 from pipeline.disc.model import CD, DVD, Disc, DiscOptions, LeftOut, Progress, Source
 from pipeline.disc.pages.summary import instances_of, patient_of
@@ -47,13 +47,19 @@ def make_disc(
         raise NameInUse(f"{target} exists already and stays as it is")
     if options.pass_phrase is not None:
         check_pass_phrase(options.pass_phrase)
-    viewer = viewer_files(options.viewer, options.viewer_at) if options.viewer else ()
+    viewer = _viewer_of(options)
     with scratch_beside(target) as scratch, _workshop(options.workers) as workshop, _full_disk_is_no_space():
         making = Making(target, options, viewer, scratch, workshop, progress)
         load = loaded(sources, making)
         written = _written(load, making)
         _publish(written.file, target)
         return _disc(written, load, making)
+
+
+def _viewer_of(options: DiscOptions) -> tuple[ViewerFile, ...]:
+    if options.viewer is None:
+        return ()
+    return viewer_files(options.viewer, options.viewer_at, with_autorun=options.viewer_autorun)
 
 
 def _written(load: Load, making: Making) -> Written:

@@ -14,6 +14,7 @@ from pipeline.events import escaped
 
 RESERVED = ("DICOMDIR", "DICOM", "IHE_PDI", "README.TXT", "INDEX.HTM", "SHA256.TXT")
 AUTORUN = "AUTORUN.INF"  # programs that start by themselves are blocked where it matters, and mistrusted elsewhere
+_MOST_AUTORUN = 64 << 10  # bytes
 _MOST_FOLDERS = 64  # one in the other; a disc holds far fewer
 
 
@@ -26,8 +27,10 @@ class ViewerFile:
     size: int
 
 
-def viewer_files(folder: Path, at: Literal["VIEWER", "root"]) -> tuple[ViewerFile, ...]:
-    """Return every file of the viewer with its place on the disc; AUTORUN.INF is left out.
+def viewer_files(
+    folder: Path, at: Literal["VIEWER", "root"], *, with_autorun: bool = False
+) -> tuple[ViewerFile, ...]:
+    """Return every file of the viewer with its place on the disc; AUTORUN.INF is left out unless it is asked for.
 
     Raises UnfitViewer, naming the file and the remedy, where one cannot be read or cannot be on a disc under its
     name, by whichever of its names a reader goes; where a link leads out of the folder; and where one is of DICOM.
@@ -35,24 +38,38 @@ def viewer_files(folder: Path, at: Literal["VIEWER", "root"]) -> tuple[ViewerFil
     prefix: tuple[str, ...] = ("VIEWER",) if at == "VIEWER" else ()
     try:
         root = folder.resolve(strict=True)
-        files = tuple(_below(root, root, prefix))
+        files = tuple(_below(root, root, prefix, with_autorun=with_autorun))
     except OSError as error:
         at_fault = escaped(error.filename or folder)
         raise UnfitViewer(f"viewer folder {folder}: {at_fault}: {error.strerror}: mend or remove it") from error
     if not files:
         raise UnfitViewer(f"viewer folder {folder} holds no file")
-    check_names((file.place for file in files), (*RESERVED, AUTORUN) if at == "root" else ())
+    reserved = RESERVED if with_autorun else (*RESERVED, AUTORUN)
+    check_names((file.place for file in files), reserved if at == "root" else ())
     return files
 
 
-def _below(folder: Path, root: Path, prefix: tuple[str, ...]) -> Iterator[ViewerFile]:
+def autorun_of(folder: Path) -> list[str]:
+    """Return what the AUTORUN.INF in the root of a viewer's folder sets, line by line; none where there is none.
+
+    Raises OSError where it cannot be read.
+    """
+    file = next((one for one in folder.iterdir() if one.name.upper() == AUTORUN and one.is_file()), None)
+    if file is None:
+        return []
+    with file.open("rb") as opened:
+        text = opened.read(_MOST_AUTORUN).decode("latin-1")
+    return [line for line in map(str.strip, text.splitlines()) if "=" in line and not line.startswith(";")]
+
+
+def _below(folder: Path, root: Path, prefix: tuple[str, ...], *, with_autorun: bool) -> Iterator[ViewerFile]:
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False) and len(prefix) < _MOST_FOLDERS:
-            yield from _below(path, root, (*prefix, entry.name))
-        elif entry.name.upper() != AUTORUN:
+            yield from _below(path, root, (*prefix, entry.name), with_autorun=with_autorun)
+        elif with_autorun or entry.name.upper() != AUTORUN:
             yield _file(path, root, (*prefix, entry.name))
 
 

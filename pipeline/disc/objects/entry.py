@@ -150,8 +150,8 @@ def _is_part_10(found: Raw, sop_class: str, sop_instance: str) -> bool:
 
 
 def number(value: bytes) -> int | None:
-    """Return the first value of an integer string, None where it is none."""
-    found = re.match(rb"\s*([+-]?\d{1,12})\s*(?:\\|$)", value)
+    """Return the first value of an integer string, `1.0` for 1, None where it is none."""
+    found = re.match(rb"\s*([+-]?\d{1,12})(?:[.,]0*)?\s*(?:\\|$)", value)
     return int(found[1]) if found else None
 
 

@@ -7,19 +7,23 @@ from typing import Literal, NamedTuple
 
 from pydicom._uid_dict import UID_dictionary
 
-Otherwise = Literal["date", "time", "number", "patient id", "study id", "modality", "label", "empty", "leave out"]
+Otherwise = Literal[
+    "date", "time", "number", "patient id", "study id", "title", "mime", "stand-in", "empty", "leave out"
+]
 
 
 class Key(NamedTuple):
-    """An attribute of a record: what takes its place where the object has no value.
+    """An attribute of a record: what takes its place where the object has no value that its VR allows.
 
-    `date`, `time`: another date or time of the object; `number`: its place in order; `empty`: nothing, which is
-    what a type 2 key may be; `leave out`: keys of type 1C and 3 are there or not.
+    `date`, `time`: another date or time of the object; `number`: its place in order; `title`: what a document of
+    no name is; `mime`: what its class says it holds; `stand-in`: the text given, for a key that must have a
+    value; `empty`: nothing, as a type 2 key may be; `leave out`: keys of type 1C and 3 are there or not.
     """
 
     tag: int
     vr: str
     otherwise: Otherwise = "leave out"
+    stand_in: str = ""
 
 
 CHARACTER_SET = Key(0x00080005, "CS")
@@ -64,7 +68,7 @@ STUDY = (
 )
 SERIES = (
     CHARACTER_SET,
-    Key(MODALITY, "CS", "modality"),
+    Key(MODALITY, "CS", "stand-in", "OT"),
     Key(INSTITUTION, "LO"),
     Key(SERIES_DESCRIPTION, "LO"),
     Key(SERIES_UID, "UI"),
@@ -76,30 +80,34 @@ _CONTENT_DATE, _CONTENT_TIME = Key(0x00080023, "DA", "date"), Key(0x00080033, "T
 _CONTENT = (CHARACTER_SET, _CONTENT_DATE, _CONTENT_TIME, _NUMBER)
 _LABELLED = (
     *_CONTENT,
-    Key(0x00700080, "CS", "label"),  # Content Label
+    Key(0x00700080, "CS", "stand-in", "UNNAMED"),  # Content Label
     Key(0x00700081, "LO", "empty"),  # Content Description
     Key(0x00700084, "PN", "empty"),  # Content Creator's Name
 )
-_IMAGE_TYPE, _FRAMES = Key(0x00080008, "CS"), Key(0x00280008, "IS")
+IMAGE_TYPE = 0x00080008
+_IMAGE_TYPE, _FRAMES = Key(IMAGE_TYPE, "CS"), Key(0x00280008, "IS")
 _ROWS, _COLUMNS = Key(ROWS, "US"), Key(COLUMNS, "US")
 _REFERENCED_IMAGES = Key(0x00089092, "SQ")  # Referenced Image Evidence Sequence
-_CONCEPT_NAME, _CONTENT_SEQUENCE = Key(0x0040A043, "SQ", "empty"), Key(0x0040A730, "SQ")
-CONTENT_SEQUENCE = _CONTENT_SEQUENCE.tag
+_CONCEPT_NAME, _CONTENT_SEQUENCE = Key(0x0040A043, "SQ", "title"), Key(0x0040A730, "SQ")
+VERIFIED_AT, _VERIFICATION_FLAG = 0x0040A030, Key(0x0040A493, "CS", "stand-in", "UNVERIFIED")
+VERIFICATION_FLAG = _VERIFICATION_FLAG.tag
+HL7_INSTANCE = 0x0040E001
+CONCEPT_NAME, CONTENT_SEQUENCE = _CONCEPT_NAME.tag, _CONTENT_SEQUENCE.tag
 
 KEYS: dict[str, tuple[Key, ...]] = {
     "IMAGE": (CHARACTER_SET, _IMAGE_TYPE, _NUMBER),
-    "RT DOSE": (CHARACTER_SET, _NUMBER, Key(0x30040006, "LO"), Key(0x3004000A, "CS", "empty")),
+    "RT DOSE": (CHARACTER_SET, _NUMBER, Key(0x30040006, "LO"), Key(0x3004000A, "CS", "stand-in", "PLAN")),
     "RT STRUCTURE SET": (
         CHARACTER_SET,
         _NUMBER,
-        Key(0x30060002, "SH", "label"),
+        Key(0x30060002, "SH", "stand-in", "UNNAMED"),
         Key(0x30060008, "DA", "empty"),
         Key(0x30060009, "TM", "empty"),
     ),
     "RT PLAN": (
         CHARACTER_SET,
         _NUMBER,
-        Key(0x300A0002, "SH", "label"),
+        Key(0x300A0002, "SH", "stand-in", "UNNAMED"),
         Key(0x300A0006, "DA", "empty"),
         Key(0x300A0007, "TM", "empty"),
     ),
@@ -113,7 +121,7 @@ KEYS: dict[str, tuple[Key, ...]] = {
         CHARACTER_SET,
         Key(0x00081115, "SQ"),  # Referenced Series Sequence
         _NUMBER,
-        Key(0x00700080, "CS", "label"),
+        Key(0x00700080, "CS", "stand-in", "UNNAMED"),
         Key(0x00700081, "LO", "empty"),
         Key(0x00700082, "DA", "date"),  # Presentation Creation Date
         Key(0x00700083, "TM", "time"),
@@ -127,10 +135,10 @@ KEYS: dict[str, tuple[Key, ...]] = {
         _CONTENT_DATE,
         _CONTENT_TIME,
         _NUMBER,
-        Key(0x0040A030, "DT"),  # Verification DateTime
+        Key(VERIFIED_AT, "DT"),
         _CONCEPT_NAME,
-        Key(0x0040A491, "CS", "empty"),  # Completion Flag
-        Key(0x0040A493, "CS", "empty"),  # Verification Flag
+        Key(0x0040A491, "CS", "stand-in", "PARTIAL"),  # Completion Flag
+        _VERIFICATION_FLAG,
         _CONTENT_SEQUENCE,
     ),
     "KEY OBJECT DOC": (
@@ -143,12 +151,12 @@ KEYS: dict[str, tuple[Key, ...]] = {
     ),
     "SPECTROSCOPY": (
         CHARACTER_SET,
-        _IMAGE_TYPE,
+        _IMAGE_TYPE._replace(otherwise="stand-in", stand_in="ORIGINAL\\PRIMARY\\SPECTROSCOPY\\NONE"),
         _CONTENT_DATE,
         _CONTENT_TIME,
         _REFERENCED_IMAGES,
         _NUMBER,
-        _FRAMES,
+        _FRAMES._replace(otherwise="stand-in", stand_in="1"),
         _ROWS,
         _COLUMNS,
         Key(0x00289001, "UL"),  # Data Point Rows
@@ -160,12 +168,12 @@ KEYS: dict[str, tuple[Key, ...]] = {
         Key(0x00080033, "TM", "empty"),
         _NUMBER,
         Key(0x0040A043, "SQ", "empty"),
-        Key(0x0040E001, "ST"),  # HL7 Instance Identifier
+        Key(HL7_INSTANCE, "ST"),
         Key(0x00420010, "ST", "empty"),  # Document Title
-        Key(0x00420012, "LO", "empty"),  # MIME Type of Encapsulated Document
+        Key(0x00420012, "LO", "mime"),  # MIME Type of Encapsulated Document
     ),
     **dict.fromkeys(("REGISTRATION", "FIDUCIAL", "VALUE MAP", "MEASUREMENT", "SURFACE", "TRACT"), _LABELLED),
-    "STEREOMETRIC": (CHARACTER_SET, _NUMBER),
+    "STEREOMETRIC": (CHARACTER_SET, _NUMBER, *_LABELLED[-3:]),
     "PLAN": (CHARACTER_SET,),
     "SURFACE SCAN": (CHARACTER_SET, _CONTENT_DATE, _CONTENT_TIME, _NUMBER),
     "ANNOTATION": _LABELLED,
@@ -185,7 +193,16 @@ KEYS: dict[str, tuple[Key, ...]] = {
     ),
 }
 
+# Code Value, Coding Scheme Designator and Code Meaning for a document without a title: the general ones of PS3.16
+TITLES = {
+    "SR DOCUMENT": ("18748-4", "LN", "Diagnostic Imaging Report"),
+    "KEY OBJECT DOC": ("113000", "DCM", "Of Interest"),
+}
+
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
+_DOCUMENTS = {"1": "application/pdf", "2": "text/XML", "3": "model/stl", "4": "model/obj", "5": "model/mtl"}
+CLINICAL_DOCUMENT = f"{_STORAGE}104.2"  # the one class that has an HL7 Instance Identifier
+MIME_TYPES = {f"{_STORAGE}104.{ending}": mime for ending, mime in _DOCUMENTS.items()}
 _ENDINGS = {
     "PRESENTATION": (
         "11.1",

@@ -1,4 +1,4 @@
-"""Whether the value of a sequence is what it must be before it is copied into a directory record.
+"""The value of a sequence: whether it is sound, and what it holds, before any of it goes into a directory record.
 
 What is wrong in one object's sequence would make every record behind it unreadable (PS3.5 7.5).
 """
@@ -6,6 +6,9 @@ What is wrong in one object's sequence would make every record behind it unreada
 from struct import error, unpack_from
 
 from pipeline.dicom.part10 import ITEM, ITEM_END, LONG_VRS, MAX_DEPTH, SEQUENCE_END, SHORT_VRS, UNDEFINED
+
+Value = bytes | list["Item"]  # of an element; the items of a sequence
+Item = list[tuple[int, str, Value]]  # its elements: tag, VR and value
 
 
 class _Unsound(Exception):
@@ -79,3 +82,41 @@ def _element(value: bytes, at: int, end: int, depth: int) -> int:
 def _item(value: bytes, at: int) -> tuple[int, int]:
     group, number, length = unpack_from("<HHL", value, at)
     return group << 16 | number, length
+
+
+def items_of(value: bytes) -> list[Item]:
+    """Return the items of a sound value."""
+    return _read_items(value, 0, len(value))[0]
+
+
+def _read_items(value: bytes, at: int, end: int) -> tuple[list[Item], int]:
+    """Return the items up to `end`, or up to the delimiter before it, and where they end."""
+    items = []
+    while at < end:
+        tag, length = _item(value, at)
+        at += 8
+        if tag == SEQUENCE_END:
+            break
+        item, at = _read_elements(value, at, end if length == UNDEFINED else at + length)
+        items.append(item)
+    return items, at
+
+
+def _read_elements(value: bytes, at: int, end: int) -> tuple[Item, int]:
+    item: Item = []
+    while at < end:
+        group, number, vr, short = unpack_from("<HH2sH", value, at)
+        at += 8
+        if group << 16 | number == ITEM_END:
+            break
+        length: int = short
+        if vr in LONG_VRS:
+            (length,) = unpack_from("<L", value, at)
+            at += 4
+        content: Value
+        if vr == b"SQ":
+            content, at = _read_items(value, at, end if length == UNDEFINED else at + length)
+        else:
+            content, at = value[at : at + length], at + length
+        item.append((group << 16 | number, vr.decode("ascii"), content))
+    return item, at

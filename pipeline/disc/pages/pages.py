@@ -66,6 +66,7 @@ class Story:
     medium: Medium
     options: DiscOptions
     judgement: Judgement = UNDISPUTED
+    has_film: bool = False  # which none of the profiles allows
 
 
 def pages(story: Story) -> dict[str, bytes]:
@@ -102,8 +103,7 @@ def _words(story: Story) -> dict[str, Any]:
         "decompressed": sum(one not in _UNCOMPRESSED for one in story.decoded_from),
         "pictures": defaultdict(str, story.pictures),
         "volume_id": story.volume_id,
-        "medium_name": story.medium.name,
-        "profile": _PROFILES[story.medium.name],
+        "profile": "" if story.has_film else _PROFILES[story.medium.name],
         "partial": options.partial,
         "counted": options.counted,
         "only": ", ".join(options.only),
@@ -113,6 +113,7 @@ def _words(story: Story) -> dict[str, Any]:
         "has_two_names": Attribute.NAME in story.judgement.noted,
         "replaces": options.replaces,
         "viewer": options.viewer_at if options.viewer else "",
+        "may_start": options.viewer_autorun,
         "contact": options.contact,
         "institution": ", ".join(dict.fromkeys(study.institution for study in story.studies if study.institution)),
         "made_at": options.made_at.strftime("%Y-%m-%d %H:%M %Z").strip(),

@@ -56,7 +56,13 @@ def _images_in(path: Path) -> list[Path]:
 
 def _opened(path: Path, pass_phrase: str | None, found: Inspection) -> Contents:
     if path.is_dir():
-        return FolderContents(path)
+        folder = FolderContents(path)
+        if folder.is_shown_otherwise:
+            found.note(
+                "the names are in small letters, or with version numbers, as Linux shows a disc that has no long "
+                "names (mount options map, norock, nojoliet); on the disc itself they are as they must be"
+            )
+        return folder
     if zipfile.is_zipfile(path):
         return ZipContents(path, pass_phrase)
     image = IsoContents(path)

@@ -1,0 +1,139 @@
+"""The values of a directory record's keys, as bytes: the object's own where they may stand there, else made right.
+
+What its object says is copied byte for byte, in the object's character set. Where anything of a record must be
+written anew and that set cannot hold it, or nobody knows which set it is, the whole record is in UTF-8.
+"""
+
+from collections.abc import Mapping, Sequence
+from struct import pack
+
+from pipeline.dicom.attributes.character_sets import UTF_8, CharacterSet
+from pipeline.dicom.attributes.elements import ONE_TEXT_VRS, SPECIFIC_CHARACTER_SET, STRING_VRS, TEXT_VRS
+from pipeline.dicom.part10 import LONG_VRS
+from pipeline.disc.dicomdir.vr_rules import right
+from pipeline.disc.objects import records
+from pipeline.disc.objects.records import Key
+from pipeline.disc.objects.sequences import Item, Value, items_of
+
+_NUMBERS = {"US": 2, "UL": 4}  # bytes
+_ITEM = b"\xfe\xff\x00\xe0"
+_RELATIONSHIP_TYPE = 0x0040A010
+_CODE_VALUES = (0x00080100, 0x00080119, 0x00080120)  # Code Value, Long Code Value, URN Code Value
+_CODE_MEANING = 0x00080104
+
+
+def right_values(values: Mapping[int, bytes], keys: Sequence[Key]) -> dict[int, bytes]:
+    """Return the value of each key that has one, and of Specific Character Set where the record needs it."""
+    declared = CharacterSet.of(values.get(SPECIFIC_CHARACTER_SET, b"").decode("latin-1"))
+    try:
+        return _right_values(values, keys, declared, declared.corrected())
+    except UnicodeEncodeError:
+        return _right_values(values, keys, declared, CharacterSet((UTF_8,)))
+
+
+def _right_values(
+    values: Mapping[int, bytes], keys: Sequence[Key], declared: CharacterSet, written: CharacterSet
+) -> dict[int, bytes]:
+    """Raises UnicodeEncodeError where `written` cannot hold a text."""
+    found = {}
+    for key in keys:
+        raw = values.get(key.tag, b"")
+        if key.vr == "SQ":
+            value = _of_sequence(key.tag, raw, declared, written)
+        else:
+            value = _right(key, raw, declared, written, is_several=key.tag == records.IMAGE_TYPE)
+        if value:
+            found[key.tag] = value
+    found.pop(SPECIFIC_CHARACTER_SET, None)
+    if written.terms:
+        found[SPECIFIC_CHARACTER_SET] = str(written).encode("ascii")
+    if found.get(records.VERIFICATION_FLAG) != b"VERIFIED":
+        found.pop(records.VERIFIED_AT, None)  # type 1C: it is there where, and only where, somebody has verified
+    return found
+
+
+def _right(
+    key: Key, raw: bytes, declared: CharacterSet, written: CharacterSet, *, is_several: bool = False
+) -> bytes:
+    """Return one value, or several; the very bytes where nothing is wrong with them."""
+    if size := _NUMBERS.get(key.vr):
+        return raw if len(raw) == size else b""
+    if key.vr not in STRING_VRS or not raw or key.vr == "UI":
+        return raw
+    is_text = key.vr in TEXT_VRS
+    text = declared.decode_anyhow(raw, key.vr) if is_text else raw.decode("latin-1")
+    parts = text.split("\\") if is_several and key.vr not in ONE_TEXT_VRS else [text]
+    made_right = "\\".join(rights) if any(rights := [right(key.tag, key.vr, part) for part in parts]) else ""
+    if key.tag == records.IMAGE_TYPE and "\\" not in made_right:
+        return b""  # it has two values at least (PS3.3 C.7.6.1.1.2)
+    if not is_text:
+        return made_right.encode("ascii")
+    if made_right == text and written == declared and _is_of(declared, raw, key.vr):
+        return raw
+    return written.encode(made_right, key.vr)
+
+
+def _is_of(declared: CharacterSet, raw: bytes, vr: str) -> bool:
+    try:
+        declared.decode(raw, vr)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _of_sequence(tag: int, raw: bytes, declared: CharacterSet, written: CharacterSet) -> bytes:
+    """Return the items of a sequence; of a document's content only what modifies its title (PS3.3 F.5.25)."""
+    if not raw:
+        return b""
+    items = [_right_item(item, declared, written) for item in items_of(raw)]
+    if tag == records.CONTENT_SEQUENCE:
+        items = [item for item in items if _text_of(item, _RELATIONSHIP_TYPE) == b"HAS CONCEPT MOD"]
+    if tag == records.CONCEPT_NAME:
+        items = [item for item in items if _is_code(item)][:1]
+    return b"".join(map(_item, items))
+
+
+def _right_item(item: Item, inherited: CharacterSet, written: CharacterSet) -> Item:
+    own = _text_of(item, SPECIFIC_CHARACTER_SET)
+    declared = CharacterSet.of(own.decode("latin-1")) if own else inherited
+    found: Item = []
+    for tag, vr, value in item:
+        if tag == SPECIFIC_CHARACTER_SET:
+            continue  # the whole record is in one
+        if isinstance(value, list):
+            found.append((tag, vr, [_right_item(one, declared, written) for one in value]))
+        else:
+            plain = value.rstrip(b" \0") if vr in STRING_VRS else value
+            if changed := _right(Key(tag, vr), plain, declared, written, is_several=True):
+                found.append((tag, vr, changed))
+    return found
+
+
+def _text_of(item: Item, tag: int) -> bytes:
+    return next((value.strip(b" \0") for at, _, value in item if at == tag and isinstance(value, bytes)), b"")
+
+
+def _is_code(item: Item) -> bool:
+    return any(_text_of(item, tag) for tag in _CODE_VALUES) and bool(_text_of(item, _CODE_MEANING))
+
+
+def code_item(value: str, scheme: str, meaning: str) -> bytes:
+    """Return an item of a code sequence (PS3.3 8.8)."""
+    texts = ((0x00080100, "SH", value), (0x00080102, "SH", scheme), (_CODE_MEANING, "LO", meaning))
+    return _item([(tag, vr, text.encode("ascii")) for tag, vr, text in texts])
+
+
+def _item(elements: Item) -> bytes:
+    body = b"".join(element(tag, vr, value) for tag, vr, value in elements)
+    return _ITEM + pack("<L", len(body)) + body
+
+
+def element(tag: int, vr: str, value: Value) -> bytes:
+    """Return one element in Explicit VR Little Endian, padded to even length (PS3.5 7.1.2)."""
+    if isinstance(value, list):
+        value = b"".join(map(_item, value))
+    if len(value) % 2:
+        value += b"\0" if vr in {"UI", "OB", "UN"} else b" "
+    if vr.encode() in LONG_VRS:
+        return pack("<HH2s2xL", tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
+    return pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
