@@ -9,10 +9,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urljoin
 
 import psutil
 import pytest
 import requests
+from beating import beating
 from dicom_programs import ENVIRONMENT, free_port, listens, running, wait_until
 from running_site import COMMAND
 from shim_site import BROWSER, KEY, PACS, PEER
@@ -30,6 +32,7 @@ DISC = 48 << 20  # bytes
 TAKING_NOTHING, TAKING_LITTLE, SAYING_LITTLE = 20, 20, 10  # clients that stall
 OTHERS = 150
 AT_ONCE = 8  # max_concurrent
+FILE = "&file=1"  # behind the address of a page, that of its file
 SLOWER_AT_MOST = 60.0  # times the idle latency, on two cores with 200 clients in the test's own process
 MORE_AT_MOST = 150 << 20  # bytes of memory for 200 clients
 FEW_FILES = (256, 256)  # soft and hard limit
@@ -75,7 +78,7 @@ def files_allowed():
 
 @pytest.fixture
 def shim(tmp_path, files_allowed):
-    """A shim with a disc that is ready, though neither a worker nor a PACS ever ran."""
+    """A shim with a disc that is ready, though neither a PACS nor more of a worker than its heartbeat ever ran."""
     port = free_port()
     tables = {
         "site": {"spool": str(tmp_path / "spool")},
@@ -108,7 +111,7 @@ def shim(tmp_path, files_allowed):
 
     argv = [*COMMAND, "--site", str(file), "serve"]
     limited = ["prlimit", f"--nofile={files_allowed[0]}:{files_allowed[1]}", *argv] if files_allowed else argv
-    with running(limited, log=tmp_path / "log", env=ENVIRONMENT) as process:
+    with beating(tmp_path / "spool"), running(limited, log=tmp_path / "log", env=ENVIRONMENT) as process:
         wait_until(lambda: process.poll() is not None or listens(port), what="the shim")
         served = Served(psutil.Process(process.pid), port, "", tmp_path / "log")
         served.disc = _made(served, tmp_path)
@@ -125,8 +128,9 @@ def _lines(table: dict[str, object]) -> str:
 
 def _made(shim: Served, folder: Path) -> str:
     """Have the shim place an order, play the worker who makes its disc, and return the disc's address."""
-    page = shim.get("/mkiso.php?accession_number=DISC", **BROWSER).headers["Location"].partition("?")[0]
-    number = int(page.rpartition("/")[2].partition("-")[0])
+    link = "/mkiso.php?accession_number=DISC"
+    page = urljoin(link, shim.get(link, **BROWSER).headers["Location"])
+    number = int(page.partition("order=")[2].partition("-")[0])
     with (folder / "DISC.iso").open("wb") as disc:
         disc.truncate(DISC)
     ledger = Ledger(folder / "spool" / FILE_NAME)
@@ -137,7 +141,7 @@ def _made(shim: Served, folder: Path) -> str:
         about = {"destination": "disc", "receiver": "orders", "study_instance_uid": "1.2", "state": "delivered"}
         change.execute(insert(delivery).values(**about, **values, order_id=number))
     ledger.close()
-    return f"{page}/file"
+    return f"{page}{FILE}"
 
 
 def _clients(shim: Served) -> int:
@@ -161,7 +165,7 @@ def one_of_the_others(shim: Served, number: int) -> list[tuple[str, int, float]]
     link = f"/mkiso.php?accession_number=N{number}"
     ways = {
         "health": ("/api/health", {}),
-        "page": (shim.disc.removesuffix("/file"), BROWSER),
+        "page": (shim.disc.removesuffix(FILE), BROWSER),
         "part": (shim.disc, {"Range": f"bytes={number * 1000}-{number * 1000 + 65535}"}),
         "order": (link, BROWSER),
     }
@@ -181,7 +185,7 @@ def test_200_clients_of_which_50_stall_keep_nobody_from_an_answer(shim, record_p
     shim.get(shim.disc)
     shim.seconds_of_health()  # which asks the peers
     with concurrent.futures.ThreadPoolExecutor(40) as some:  # each thread of the shim opens the ledger once
-        list(some.map(lambda _: shim.get(shim.disc.removesuffix("/file"), **BROWSER), range(200)))
+        list(some.map(lambda _: shim.get(shim.disc.removesuffix(FILE), **BROWSER), range(200)))
     idle = statistics.median(shim.seconds_of_health() for _ in range(20))
     before, files, threads = shim.process.memory_info().rss, shim.process.num_fds(), shim.process.num_threads()
     peak, busy, is_over = before, [], threading.Event()
@@ -232,7 +236,7 @@ def test_those_who_only_hold_connections_make_room_for_those_who_ask(shim):
         for _ in range(2 * FEW_FILES[0]):
             stack.enter_context(shim.connected())
         for _ in range(20):
-            assert shim.get(shim.disc.removesuffix("/file"), **BROWSER).status_code == 200
+            assert shim.get(shim.disc.removesuffix(FILE), **BROWSER).status_code == 200
         taken = 1
         while piece := taking.recv(1 << 20):
             taken += len(piece)

@@ -11,6 +11,7 @@ import psutil
 import pydicom
 import pytest
 import requests
+from beating import beating
 from dicom_programs import dcmsend, free_port, running, wait_until
 
 from pipeline.ledger import open_ledger
@@ -140,7 +141,7 @@ def test_the_installed_wheel_serves_its_pages_in_both_languages(environment: Pat
     spool.prepare()
     open_ledger(spool.root)[0].close()  # which the worker makes
     argv = [environment / "bin/storestow", "--site", site, "serve"]
-    with running(argv, log=tmp_path / "log.txt", port=http, cwd=tmp_path):
+    with beating(spool.root), running(argv, log=tmp_path / "log.txt", port=http, cwd=tmp_path):
         root = f"http://127.0.0.1:{http}"
         for language, title in (("en", 'lang="en"'), ("es", 'lang="es"')):
             headers = {"Accept": "text/html", "Accept-Language": language}
