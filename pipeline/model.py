@@ -35,6 +35,8 @@ class Aside(StrEnum):
 
     OTHER_PATIENT = "other-patient"  # its study began as another patient's
     OVER_LIMIT = "over-limit"  # reading or preparing it takes more than its size warrants
+    MISREAD = "misread"  # storescp dropped or misread an element of it in study mode
+    NO_PATIENT = "no-patient"  # it has no Patient's Name or no Patient ID, not even an empty one
 
 
 class DeliveryState(StrEnum):

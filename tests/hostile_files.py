@@ -45,6 +45,8 @@ def image(
         element(0x00080016, b"UI", b"1.2.840.10008.5.1.4.1.1.2")
         + element(0x00080018, b"UI", sop.encode())
         + element(0x00080060, b"CS", b"CT")
+        + element(0x00100010, b"PN", b"DOE^JANE")
+        + element(0x00100020, b"LO", b"4711")
         + element(0x0020000D, b"UI", f"{ROOT}.1".encode())
         + element(0x0020000E, b"UI", f"{ROOT}.3".encode())
         + element(0x00280002, b"US", struct.pack("<H", 1))

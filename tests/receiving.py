@@ -165,6 +165,8 @@ def write_instance(
         (0x00080016, b"UI", _even(sop_class, pad)),
         (0x00080018, b"UI", _even(sop, pad)),
         (0x00080060, b"CS", b"CT"),
+        (0x00100010, b"PN", b"DOE^JANE"),
+        (0x00100020, b"LO", b"4711"),
         (0x0020000D, b"UI", _even(study, pad)),
         (0x0020000E, b"UI", _even(f"{ROOT}.3", pad)),
         (0x00280002, b"US", struct.pack("<H", 1)),

@@ -7,17 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.coercions import rules_of
-from pipeline.config.certificates import certificates_of
-from pipeline.config.receiver_tables import ReceiverTable
-from pipeline.dcmtk import profile, programs
+from pipeline.commands import receiver_checks
+from pipeline.dcmtk import programs
 from pipeline.dcmtk.holes import holes
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD
 from pipeline.errors import Configuration, StorestowError
 from pipeline.ledger import FILE_NAME, Ledger, rerouting
 from pipeline.orders.query import echo
-from pipeline.receiving.door import require_free_port
-from pipeline.receiving.lock import is_receiving, recorded_port
-from pipeline.receiving.study import study_hook
 from pipeline.site.opening import mapping_of
 from pipeline.site.settings import Settings
 from pipeline.site.space import Room, free_bytes, judged
@@ -25,13 +21,6 @@ from pipeline.site.worker_state import WorkerState, worker_status
 from pipeline.spool.spool import Spool, hook_file
 
 Level = Literal["ok", "note", "error", "unreachable"]
-
-
-ONE_AT_A_TIME = (
-    "serves one sender at a time, and a peer that stays connected and says nothing holds up the others for half a "
-    "minute; where several modalities send here, or addresses and AE titles are to be checked, write "
-    'mode = "association"'
-)
 
 
 _OF_WORKER: dict[WorkerState, tuple[Level, str]] = {
@@ -71,7 +60,8 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[Finding]:
     yield from _tried("hook", hook_file, "the hook is in its place")
     yield from _storescp(settings)
     for receiver in settings.receiver:
-        yield from _receiver(settings, receiver, spool)
+        found = receiver_checks.looked_at(settings, receiver, spool)
+        yield from (Finding(f"receiver {receiver.name}", level, text) for level, text in found)
     if not settings.receiver:
         yield Finding("receivers", "note", "no [[receiver]] is configured: nothing can arrive")
     yield from _pacs(settings, peers=peers)
@@ -208,39 +198,3 @@ def _pacs(settings: Settings, *, peers: bool) -> Iterator[Finding]:
         yield Finding(
             "pacs", "unreachable" if problem else "ok", problem or f"{name} answers {pacs.calling_ae_title}"
         )
-
-
-def _receiver(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[Finding]:
-    about = f"receiver {receiver.name}"
-    try:
-        is_up = is_receiving(spool, receiver.name)
-    except Configuration as error:
-        yield Finding(about, "error", str(error))
-        return
-    if is_up:
-        yield _is_up(about, receiver, spool)
-    else:
-        yield from _tried(about, lambda: require_free_port(receiver), f"port {receiver.port} is free")
-    if receiver.tls:
-        yield from _tried(
-            about, lambda: certificates_of(settings, receiver), "speaks TLS only: key and certificate fit"
-        )
-    if receiver.mode == "study":
-        yield Finding(about, "note", ONE_AT_A_TIME)
-        yield from _tried(about, lambda: study_hook(spool.incoming_of(receiver.name)), "the hook command is safe")
-        left_out = profile.left_out(receiver.more_sop_classes)
-        if left_out:
-            names = ", ".join(sorted(left_out.values()))
-            yield Finding(about, "note", f"does not accept {len(left_out)} storage classes: {names}")
-        if receiver.bind != "0.0.0.0":  # noqa: S104  # the one value storescp can do
-            yield Finding(about, "error", "bind is for association mode; storescp listens on all addresses")
-    if not receiver.to:
-        yield Finding(about, "note", "to is empty: what arrives is kept as unclaimed and not sent anywhere")
-
-
-def _is_up(about: str, receiver: ReceiverTable, spool: Spool) -> Finding:
-    """Compare what the running receiver recorded when it started with what the configuration says now."""
-    port = recorded_port(spool, receiver.name)
-    if port not in {None, receiver.port}:
-        return Finding(about, "note", f"is up on port {port}, the configuration says {receiver.port}: restart it")
-    return Finding(about, "ok", f"is up on port {receiver.port}")

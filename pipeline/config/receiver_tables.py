@@ -73,6 +73,7 @@ class ReceiverTable(Table):
     quiet_seconds: Annotated[int, Field(ge=1, le=3600)] = 10
     max_pdu: Annotated[int, Field(ge=4096, le=131072)] = 131072
     coerce: bool = True
+    require_patient: bool = True  # an instance without Patient's Name or Patient ID is set aside
     more_sop_classes: Annotated[tuple[Uid, ...], Field(max_length=127)] = ()  # and Verification make 128 contexts
     to: tuple[Name, ...] = ()
     max_associations: Bound = 64

@@ -1,6 +1,7 @@
 """Command lines as tuples: built purely here, compared in unit tests, run elsewhere."""
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.config.certificates import Certificates
@@ -19,22 +20,25 @@ class NoRoomInShell(ValueError):
     """Say that a path may not stand in the command line storescp hands to a shell."""
 
 
-def hook_command(python: Path, hook: Path, incoming: Path, delimiter: str) -> str:
+def hook_command(python: Path, hook: Path, incoming: Path, objects: Path, delimiter: str) -> str:
     """Return what storescp runs at the end of a study: constants of ours, and `#p`.
+
+    `objects` is the file of `log_configuration`, of which the hook gives the folder its part.
 
     storescp puts the study folder in the place of `#p`, unquoted, and up to 3.7.0 with whatever characters
     the Study Instance UID holds (CVE-2026-5663). In a quoted here-document the shell expands nothing, so the
     text reaches the hook as one argument on every version; `delimiter` ends it and must not be guessable.
     Raises NoRoomInShell naming the path.
     """
-    for path in (python, hook, incoming):
+    for path in (python, hook, incoming, objects):
         if not path.is_absolute() or not SHELL_SAFE_PATH.fullmatch(str(path)):
             raise NoRoomInShell(
                 f"{path} stands in a command that storescp hands to a shell and must be absolute, "
                 "of A-Z a-z 0-9 . _ / + - only"
             )
     return (
-        f"IFS= read -r folder <<'{delimiter}'\n#p\n{delimiter}\nexec {python} -I -S {hook} {incoming} \"$folder\""
+        f"IFS= read -r folder <<'{delimiter}'\n#p\n{delimiter}\n"
+        f'exec {python} -I -S {hook} {incoming} "$folder" {objects}'
     )
 
 
@@ -73,31 +77,41 @@ def storescp_inetd_argv(
     )
 
 
-def log_configuration(file: str | None = None) -> str:
+def log_configuration(file: str | None = None, *, objects: Path | None = None) -> str:
     """Return the text that makes storescp say which object it has in hand, and what is wrong with it.
 
     It says so on standard error, or, with a `file`, there: an association's storescp has no standard error.
-    Of an association's acceptance, up to 128 contexts long, nothing is said.
+    Of an association's acceptance, up to 128 contexts long, nothing is said. What is about single objects goes to
+    the file `objects` too, before the object is acknowledged.
     """
-    where = (
-        ("FileAppender", f"File = {file}", "Append = true") if file else ("ConsoleAppender", "logToStdErr = true")
-    )
-    kind, *options = where
-    return "\n".join(
-        (
-            "log4cplus.rootLogger = WARN, out",
-            "log4cplus.logger.dcmtk.apps.storescp = DEBUG",
-            "log4cplus.logger.dcmtk.apps.storescp.progress = OFF",
-            f"log4cplus.appender.out = log4cplus::{kind}",
-            *(f"log4cplus.appender.out.{option}" for option in (*options, "ImmediateFlush = true")),
-            "log4cplus.appender.out.layout = log4cplus::PatternLayout",
-            "log4cplus.appender.out.layout.ConversionPattern = %P: %m%n",
-            "log4cplus.appender.out.filters.1 = log4cplus::spi::StringMatchFilter",
-            "log4cplus.appender.out.filters.1.StringToMatch = BEGIN A-ASSOCIATE-AC",
-            "log4cplus.appender.out.filters.1.AcceptOnMatch = false",
-            "",
-        )
-    )
+    kind, *options = ("FileAppender", f"File = {file}") if file else ("ConsoleAppender", "logToStdErr = true")
+    lines = [
+        "log4cplus.rootLogger = WARN, out",
+        f"log4cplus.logger.dcmtk.apps.storescp = DEBUG{', objects' if objects else ''}",
+        "log4cplus.logger.dcmtk.apps.storescp.progress = OFF",
+        *_appender("out", kind, *options, without=["BEGIN A-ASSOCIATE-AC"]),
+    ]
+    if objects:
+        lines += [
+            "log4cplus.logger.dcmtk.dcmdata = WARN, objects",
+            *_appender(
+                *("objects", "FileAppender", f"File = {objects}", "Threshold = INFO"),
+                without=["Association ", "Received Echo Request"],
+            ),
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _appender(name: str, kind: str, *options: str, without: Sequence[str]) -> Iterator[str]:
+    prefix = f"log4cplus.appender.{name}"
+    yield f"{prefix} = log4cplus::{kind}"
+    yield from (f"{prefix}.{option}" for option in (*options, "Append = true", "ImmediateFlush = true"))
+    yield f"{prefix}.layout = log4cplus::PatternLayout"
+    yield f"{prefix}.layout.ConversionPattern = %P: %m%n"
+    for number, text in enumerate(without, 1):
+        yield f"{prefix}.filters.{number} = log4cplus::spi::StringMatchFilter"
+        yield f"{prefix}.filters.{number}.StringToMatch = {text}"
+        yield f"{prefix}.filters.{number}.AcceptOnMatch = false"
 
 
 def _door(storescp: Path, receiver: ReceiverTable, silence_seconds: int) -> tuple[str, ...]:

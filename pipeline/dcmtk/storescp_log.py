@@ -8,7 +8,7 @@ DCMTK's reader and writer complain of in between is about this object, and what 
 import re
 from dataclasses import dataclass, field
 
-MOST_COMPLAINTS = 20  # of one object: a reader that has lost its way complains of every byte
+MOST_COMPLAINTS = 20  # of one object, each kind once: a reader that has lost its way complains of every byte
 
 _BEGIN = re.compile(r"I: Received Store Request")
 _OTHER = re.compile(r"I: (?:Received Echo Request|Association )|[EF]: DIMSE failure \(aborting")
@@ -18,6 +18,7 @@ _ENDED = re.compile(r"I: Association (?!Acknowledged)|[EF]: DIMSE failure \(abor
 _CALLING = re.compile(r"D: Calling Application Name: +(.*)")
 _INSTANCE = re.compile(r"D: Affected SOP Instance UID +: (.*)")
 _FILE = re.compile(r"I: storing DICOM file: (.+)")
+_TAG = re.compile(r"\([0-9a-f]{4},[0-9a-f]{4}\)")
 _COMPLAINT = re.compile(r"[WEF]: ((?:Dcm|Found |Illegal |Length of |Unknown VR).*)")
 _FAILURE = re.compile(
     r"[EF]: (?:(?:cannot write|bad) DICOM file: .*?: (?P<writing>[^/]+)"
@@ -90,5 +91,12 @@ def _note(request: StoreRequest, line: str) -> None:
         request.file = found[1]
     elif found := _FAILURE.match(line):
         request.failure = request.failure or found["writing"] or found["other"]
-    elif (found := _COMPLAINT.match(line)) and len(request.complaints) < MOST_COMPLAINTS:
+    elif (found := _COMPLAINT.match(line)) and _is_news(found[1], request.complaints):
         request.complaints.append(found[1])
+
+
+def _is_news(complaint: str, others: list[str]) -> bool:
+    """Say whether nothing of the kind was said yet; paddings of zeros are read as the element (0000,0000)."""
+    if len(others) >= MOST_COMPLAINTS or "(0000,0000)" in complaint:
+        return False
+    return _TAG.sub("", complaint) not in {_TAG.sub("", other) for other in others}

@@ -17,6 +17,7 @@ from pipeline.ledger import arrivals, orders, retrievals, study_patients
 from pipeline.line.claiming import Claim, claims
 from pipeline.line.identity import Holder, Verdict, judge
 from pipeline.line.intake import Contents, Envelope, Found, contents_of
+from pipeline.line.objections import with_objections
 from pipeline.line.requests import open_requests
 from pipeline.line.study_patient import OTHER_PATIENT, StudyPatients
 from pipeline.model import Aside, InstanceKey, InstanceState, OrderState
@@ -54,7 +55,9 @@ def parse_arrival_name(name: str) -> tuple[int, str]:
 def take_in(name: str, site: Site) -> None:
     """Make an instance with a state of every file of an arrival, each judged alone."""
     _, receiver = parse_arrival_name(name)
-    contents = contents_of(site.spool.arrivals / name, site.spool.run, site.workshop_of(receiver))
+    folder, table = site.spool.arrivals / name, site.receiver(receiver)
+    read = contents_of(folder, site.spool.run, site.workshop_of(receiver))
+    contents = with_objections(read, folder, require_patient=table is not None and table.require_patient)
     reached("intake-read")
     claim = claims(name, receiver, contents, site)
     patients = StudyPatients(_studies_of_the_line(contents, claim), site)

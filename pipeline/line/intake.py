@@ -21,9 +21,11 @@ from pipeline.dicom.reading import DIRECTORY_STORAGE, UID, data_set_of, values_o
 from pipeline.model import Aside, InstanceKey
 from pipeline.processes.limits import Limits, to_read
 from pipeline.processes.workshop import OverLimit, Workshop, WorkshopProcessDied
+from pipeline.spool.spool import SAID
 
 ENVELOPE = ".envelope.json"
 ACCOUNT = "account.json"
+PATIENT = {0x00100010: "Patient's Name (0010,0010)", 0x00100020: "Patient ID (0010,0020)"}
 SOP_INSTANCE_UID = 0x00080018
 LONGEST_NUMBER, MOST_FRAMES = 12, 2**31 - 1  # PS3.5 6.2, IS
 
@@ -58,6 +60,7 @@ class Found:
     frames: int = 1
     source_ae_title: str = ""
     patient: Patient | None = None  # as received; never written to the ledger or a log
+    absent: tuple[str, ...] = ()  # elements of the patient that are not there at all, not even empty
     problem: str | None = None
     code: Aside | None = None
 
@@ -90,7 +93,7 @@ def contents_of(folder: Path, scratch: Path | None, workshop: Workshop) -> Conte
         for entry in entries:
             status = entry.stat(follow_symlinks=False)
             if entry.name.startswith(".") or entry.name == ACCOUNT or not S_ISREG(status.st_mode):
-                hidden += entry.name not in {ENVELOPE, ACCOUNT}
+                hidden += entry.name not in {ENVELOPE, ACCOUNT} and not entry.name.startswith(SAID)
             elif not status.st_size:
                 empty += 1
             else:
@@ -170,6 +173,7 @@ def _identified(found: Found, data: mmap.mmap, layout: Layout) -> Found:
         frames=_frames(text(0x00280008)),
         source_ae_title=_source_of(data, layout),
         patient=patient_in(data, layout),
+        absent=tuple(name for tag, name in PATIENT.items() if tag not in layout.elements),
         problem=next(_problems(key, sop_class, part10.text_of(data, layout.meta.get(0x00020002)), layout), None),
     )
 

@@ -4,6 +4,7 @@ import errno
 import ipaddress
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pipeline.errors import Configuration
 
 KERNEL_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 LISTENING = "0A"
+OPEN = {"01", "08"}  # established, or closed by the peer alone
 BACKLOG = 128
 FIRST_FREE_PORT = 1024
 PATIENCE_SECONDS = 3  # a hook of an earlier storescp inherits its socket and may live a moment longer
@@ -87,8 +89,26 @@ def connected_peers(process: psutil.Process, port: int) -> frozenset[tuple[str, 
 
 
 def connected_peer(process: psutil.Process, port: int) -> str | None:
-    """Return the numeric address of the peer the process talks to on the port, None where it has gone already."""
+    """Return the numeric address of the peer the process talks to on the port, None where it has gone already.
+
+    Linux is asked for its own table, which takes a tenth of the time: a short association is soon over.
+    """
+    rows = (line.split() for file in KERNEL_TABLES for line in _lines(file))
+    found = next((row[2] for row in rows if _is_accepted(row, port)), None)
+    if found:
+        return numeric(_address(found.partition(":")[0]))
     return next((numeric(c.raddr.ip) for c in accepted(process, port)), None)
+
+
+def _is_accepted(row: list[str], port: int) -> bool:
+    """Say whether a row is of a connection on the port that a process has accepted: it has an inode."""
+    return row[3] in OPEN and int(row[1].rpartition(":")[2], 16) == port and row[9] != "0"
+
+
+def _address(text: str) -> str:
+    """Return the address of proc_net_tcp(5): words of four bytes, each in the order of this machine."""
+    words = [int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8)]
+    return str(ipaddress.ip_address(b"".join(words)))
 
 
 def numeric(address: str) -> str:

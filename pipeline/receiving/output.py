@@ -36,11 +36,6 @@ class Output:
         """Say whether an association is open, as far as storescp has told."""
         return self._log_of_objects.has_association
 
-    @property
-    def present_peer(self) -> str | None:
-        """Return the numeric address of the peer whose association was the last to be asked for."""
-        return self._present_peer
-
     def hear(self, chunk: bytes) -> None:
         """Take what was read; an empty chunk is the end and completes the last line."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
@@ -80,11 +75,8 @@ class Output:
     def _tell(self, request: StoreRequest) -> None:
         if request.failure is None:
             return
-        said = [
-            request.failure,
-            *request.complaints[:3],
-            *([_REMEDIES[request.failure]] if request.failure in _REMEDIES else []),
-        ]
+        remedy = _REMEDIES.get(request.failure)
+        said = [request.failure, *([remedy] if remedy else request.complaints[:3])]
         emit(
             Event.REFUSED,
             logging.WARNING,

@@ -58,8 +58,9 @@ class StudyReceiver:
         receiver = self._receiver
         profile, log = dcmtk.study_files(self._spool.run, receiver.name)
         write_durably(profile, dcmtk.profile_text(dcmtk.study_sop_classes(receiver.more_sop_classes)).encode())
-        write_durably(log, dcmtk.log_configuration().encode())
-        hook = study_hook(self._incoming)
+        objects = self._spool.objects_log(receiver.name)
+        write_durably(log, dcmtk.log_configuration(objects=objects).encode())
+        hook = study_hook(self._spool, receiver.name)
         storescp = dcmtk.program(settings.programs, "storescp")
         refuse_unsafe(storescp)
         run = self._spool.run
@@ -144,7 +145,7 @@ class StudyReceiver:
                 return f"storescp ended with {process.returncode}"
             peers, now = door.connected_peers(about, port), time.monotonic()
             if overstaying.look(now, peers, is_open=output.has_association):
-                self._cut_off(about, output, f"had no association for {PATIENCE_SECONDS:g} s")
+                self._cut_off(about, peers, f"had no association for {PATIENCE_SECONDS:g} s")
             if now < next_look:
                 continue
             next_look = now + self._look_seconds
@@ -161,7 +162,7 @@ class StudyReceiver:
             busy = door.processor_seconds(about)
             if idleness.look(now, (peers, folders), busy, connected=bool(peers), waiting=waiting > 0):
                 reason = f"was silent for {idleness.silence(now):.0f} s, {waiting} others waiting"
-                if not self._cut_off(about, output, reason):
+                if not self._cut_off(about, peers, reason):
                     return f"a peer {reason}"
             if self._space.look() and (self._space.is_desperate or not (peers or present)):
                 return "the disk is full"
@@ -174,7 +175,7 @@ class StudyReceiver:
             sweep.take(self._incoming, self._incoming / name, "older than storescp")
         return still
 
-    def _cut_off(self, process: psutil.Process, output: Output, reason: str) -> bool:
+    def _cut_off(self, process: psutil.Process, peers: frozenset[tuple[str, int]], reason: str) -> bool:
         """Cut off the peer that holds the one storescp; where that cannot be, say so."""
         if not cut_off(process, self._receiver.port):
             return False
@@ -182,7 +183,7 @@ class StudyReceiver:
             Event.REFUSED,
             logging.WARNING,
             receiver=self._receiver.name,
-            peer=output.present_peer,
+            peer=" ".join(sorted({door.numeric(address) for address, _ in peers})),
             reason=f"cut off: it {reason}",
         )
         return True
@@ -200,10 +201,13 @@ def _log(descriptor: int, output: Output) -> None:
         output.hear(chunk)
 
 
-def study_hook(incoming: Path) -> str:
+def study_hook(spool: Spool, receiver: str) -> str:
     """Return the hook's command line for this installation; raises Configuration naming an unfit path."""
+    incoming, objects = spool.incoming_of(receiver), spool.objects_log(receiver)
     try:
-        return dcmtk.hook_command(Path(sys.executable), hook_file(), incoming, f"end-{secrets.token_hex(16)}")
+        return dcmtk.hook_command(
+            Path(sys.executable), hook_file(), incoming, objects, f"end-{secrets.token_hex(16)}"
+        )
     except dcmtk.NoRoomInShell as error:
         raise Configuration(f"{error}; install or configure it elsewhere") from error
 

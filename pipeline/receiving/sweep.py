@@ -1,7 +1,9 @@
 """The sweep: it finds what nobody announced, and is called only when nobody writes there (docs/design.md)."""
 
+import contextlib
 import logging
 import os
+import time
 from pathlib import Path
 
 from pipeline.errors import StorestowError
@@ -9,7 +11,7 @@ from pipeline.events import Event, alarm, emit
 from pipeline.receiving.lock import unless_receiving
 from pipeline.receiving.watch import Signature
 from pipeline.spool import spool as rooms
-from pipeline.spool.spool import Spool
+from pipeline.spool.spool import SAID, Spool
 from pipeline.waypoints import reached
 
 ENVELOPE = ".envelope.json"
@@ -27,8 +29,26 @@ def leftovers(incoming: Path) -> list[Path]:
 def take_all(spool: Spool, receiver: str, reason: str) -> list[str]:
     """Admit every folder that holds a file; returns the arrivals' names. Nobody may be writing there."""
     incoming = spool.incoming_of(receiver)
+    try:
+        _hand_over(spool.objects_log(receiver), leftovers(incoming))
+    except OSError as error:
+        alarm(Event.DEFERRED, receiver=receiver, reason=f"what storescp said cannot be kept: {error}")
+        return []
     taken = (take(incoming, folder, reason) for folder in leftovers(incoming))
     return [arrival for arrival in taken if arrival is not None]
+
+
+def _hand_over(objects: Path, folders: list[Path]) -> None:
+    """Give every folder what a storescp that has ended said of single objects, as the hook would have done.
+
+    A link takes no space, so a full disk does not matter. Raises OSError, and then no folder may be admitted.
+    """
+    if not objects.exists():
+        return
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):  # the folder has been admitted meanwhile
+            os.link(objects, folder / f"{SAID}{time.time_ns()}")
+    objects.unlink(missing_ok=True)
 
 
 def sweep_abandoned(spool: Spool, receiver: str) -> list[str]:
@@ -60,14 +80,14 @@ def take(incoming: Path, folder: Path, reason: str | None = None) -> str | None:
 
 
 def _is_without_files(folder: Path) -> bool:
-    """Say whether no file was received here; a folder with nothing but our own envelope is removed."""
+    """Say whether no file was received here; a folder with nothing but what we wrote is removed."""
     try:
         names = [entry.name for entry in folder.iterdir()]
     except FileNotFoundError:
         return True
     if any(not name.startswith(".") for name in names):
         return False
-    if all(name.startswith(ENVELOPE) for name in names):
+    if all(name.startswith((ENVELOPE, SAID)) for name in names):
         for name in names:
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()

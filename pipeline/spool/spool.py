@@ -23,6 +23,7 @@ import psutil
 from pipeline.errors import Configuration, Permanent, Transient
 
 HOOK = Path("hooks") / "study-complete"
+SAID = ".storescp.log"  # in a study's folder, names that begin so: what storescp said of the objects in it
 NETWORK_FILE_SYSTEMS = (
     *("nfs", "cifs", "smb", "afp", "9p", "ceph", "gluster", "lustre", "gpfs", "webdav", "davfs"),
     *("fuse.sshfs", "fuse.gluster", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.davfs"),
@@ -105,6 +106,10 @@ class Spool:
     def incoming_of(self, receiver: str) -> Path:
         """Return the folder the receiver writes into."""
         return self.incoming / receiver
+
+    def objects_log(self, receiver: str) -> Path:
+        """Return the file in which a receiver's storescp says what is wrong with single objects (study mode)."""
+        return self.run / f"{receiver}.objects.log"
 
     def knock(self) -> None:
         """Wake the worker, which watches the room `run`; where that fails it looks by itself a little later."""

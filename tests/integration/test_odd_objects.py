@@ -5,6 +5,8 @@ nothing arrives with something missing.
 """
 
 import re
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from dicom_programs import wait_until
 from hostile_files import EXPLICIT, IMPLICIT, UNDEFINED, element
 from odd_data_sets import (
     EVEN_FRAME,
+    ITEM,
+    ITEM_END,
     JPEG_2000,
     JPEG_LS,
     ODD_FRAME,
@@ -49,9 +53,12 @@ class Odd:
     more: tuple[bytes, ...] = ()
     keys: tuple[tuple[str, Any], ...] = ()
     keeps: bytes = b""
+    without: bytes = b""  # an element that is taken out again
 
     def file(self, sop: str) -> bytes:
-        return file_of(*self.more, sop=sop, **{"pixels": NATIVE, **dict(self.keys)})
+        whole = file_of(*self.more, sop=sop, **{"pixels": NATIVE, **dict(self.keys)})
+        assert whole.count(self.without) == 1 or not self.without
+        return whole.replace(self.without, b"")
 
 
 def odd(*more: bytes, keeps: bytes = b"", **keys: Any) -> Odd:
@@ -60,6 +67,34 @@ def odd(*more: bytes, keeps: bytes = b"", **keys: Any) -> Odd:
 
 def compressed(*pieces: bytes, end: bytes = mark(SEQUENCE_END), last: bytes = b"") -> Odd:
     return odd(syntax=JPEG_LS, pixels=fragments(*pieces, end=end), last=last, keeps=ODD_FRAME)
+
+
+NAME, PATIENT_ID = element(0x00100010, b"PN", b"ROE^RICHARD "), element(0x00100020, b"LO", b"P-0815")
+THUMBNAIL = b"\xff\xd8\xff\xe0small!\xff\xd9"  # no image; nobody decodes it
+CLASS = element(0x00081150, b"UI", b"1.2.840.10008.5.1.4.1.1.7")
+
+
+def small_image(make: Callable[[int, bytes, bytes], bytes]) -> bytes:
+    """Return what stands in an item of a thumbnail: pixels that are compressed although nothing else is."""
+    sizes = b"".join(make(tag, b"US", b"\x40\0") for tag in (0x00280010, 0x00280011))
+    pixels = fragments(THUMBNAIL)
+    return sizes + (pixels if make is element else pixels[:4] + pixels[8:])
+
+
+def geiis(syntax: str, *, known: bool) -> Odd:
+    """Return an image with GE's thumbnail: a sequence of its own under the private creator GEIIS."""
+    make = element if syntax == EXPLICIT else lambda tag, _, value: implicit(tag, value)
+    content = small_image(make)
+    item = mark(ITEM, len(content)) + content if known else mark(ITEM, UNDEFINED) + content + mark(ITEM_END)
+    head = struct.pack("<HH", 0x0009, 0x1010) + (b"SQ\0\0" if syntax == EXPLICIT else b"")
+    end = b"" if known else mark(SEQUENCE_END)
+    length = struct.pack("<L", len(item) if known else UNDEFINED)
+    pixels = NATIVE if syntax == EXPLICIT else NATIVE.replace(b"OB\0\0", b"OW\0\0", 1)
+    return odd(make(0x00090010, b"LO", b"GEIIS "), head + length + item + end, syntax=syntax, pixels=pixels)
+
+
+def with_icon() -> Odd:
+    return odd(sequence(0x00880200, b"SQ", small_image(element), known=False), keeps=THUMBNAIL)
 
 
 OBJECTS = {
@@ -88,6 +123,21 @@ OBJECTS = {
     "explicit items in private UN": odd(
         element(0x00290010, b"LO", b"ACME"), sequence(0x0029105F, b"UN", CODE, known=False), keeps=b"A meaning"
     ),
+    "GEIIS, explicit VR": geiis(EXPLICIT, known=False),
+    "GEIIS, explicit VR, known lengths": geiis(EXPLICIT, known=True),
+    "GEIIS, implicit VR": geiis(IMPLICIT, known=False),
+    "GEIIS, implicit VR, known lengths": geiis(IMPLICIT, known=True),
+    "an icon with compressed pixels": with_icon(),
+    "no Patient's Name": Odd(without=NAME),
+    "no Patient ID": Odd(without=PATIENT_ID),
+    "an attribute twice": odd(element(0x00080070, b"LO", b"One ") + element(0x00080070, b"LO", b"Another ")),
+    "an attribute twice in an item": odd(element(0x00081140, b"SQ", mark(ITEM, 2 * len(CLASS)) + CLASS + CLASS)),
+    "one element without a VR": odd(ACME, implicit(0x00091001, b"hello!"), keeps=b"hello!"),
+    "not in order": odd(last=element(0x00200052, b"UI", b"1.2.3\0"), keeps=b"1.2.3"),
+    "an item shorter than its elements": odd(element(0x00081140, b"SQ", mark(ITEM, len(CLASS) - 10) + CLASS)),
+    "an item longer than its elements": odd(element(0x00081140, b"SQ", mark(ITEM, len(CLASS) + 10) + CLASS)),
+    "a wrong group length": odd(element(0x00080000, b"UL", struct.pack("<L", 99))),
+    "padding": odd(last=element(0xFFFCFFFC, b"OB", bytes(20))),
     "a VR of blanks": odd(ACME, with_vr(0x00091001, b"  ", b"hello!"), keeps=b"hello!"),
     "a VR of NULs": odd(ACME, with_vr(0x00091001, b"\0\0", b"hello!"), keeps=b"hello!"),
     "a VR of dashes": odd(ACME, with_vr(0x00091001, b"--", b"hello!"), keeps=b"hello!"),
@@ -105,7 +155,9 @@ SET_ASIDE = {
     "no delimiter, and cut": "nothing shows that they are whole",
     "compressed pixels called uncompressed": "its pixels are compressed, and its transfer syntax",
     "uncompressed pixels called compressed": "its pixels are not compressed, and its transfer syntax",
-    "an attribute twice": "appears twice",
+    "an attribute twice": "(0008,0070) appears twice",
+    "no Patient's Name": "it has no Patient's Name (0010,0010)",
+    "no Patient ID": "it has no Patient ID (0010,0020)",
 }
 # What DCMTK 3.6.7 does not parse, or cannot write anew, which it does in study mode (docs/intake.md).
 REFUSED_IN_STUDY_MODE = {
@@ -114,7 +166,12 @@ REFUSED_IN_STUDY_MODE = {
     *("an odd fragment, padded", "no delimiter", "zeros for a delimiter", "no delimiter, and cut"),
     *("explicit items in UN", "explicit items of known length in UN", "explicit items in private UN"),
     *("compressed pixels called uncompressed", "uncompressed pixels called compressed"),
+    *("GEIIS, explicit VR", "GEIIS, explicit VR, known lengths", "GEIIS, implicit VR"),
+    *("an icon with compressed pixels", "one element without a VR", "an item longer than its elements"),
+    "an item shorter than its elements",
 }
+# What storescp drops without a word to its sender: its log tells, and the line sets the object aside.
+SET_ASIDE_IN_STUDY_MODE = {"an attribute twice in an item": "(0008,1150) appears twice"}
 
 
 @dataclass
@@ -215,6 +272,8 @@ def damage_of(path: Path, one: Odd) -> str:
     if one.keeps == ODD_FRAME:
         frame = get_frame(whole.PixelData, 0, number_of_frames=1).rstrip(b"\0")
         return "" if frame == ODD_FRAME else "other fragments"
+    if b"GEIIS" in b"".join(one.more) and THUMBNAIL in path.read_bytes():
+        return "the thumbnail is still there"
     if one.keeps not in path.read_bytes():
         return f"{one.keeps!r} is missing"
     pixels = (
@@ -233,16 +292,21 @@ def test_an_odd_object_is_whole_everywhere_or_set_aside_with_its_reason(passage,
 @pytest.mark.parametrize("name", OBJECTS)
 def test_study_mode_does_the_same_or_refuses_it_by_name(passage, name):
     found = passage.fates[name, "study"]
+    if name in SET_ASIDE_IN_STUDY_MODE:
+        assert found.word == "aside"
+        assert SET_ASIDE_IN_STUDY_MODE[name] in found.said
+        return
     assert found.word == (
         "refused" if name in REFUSED_IN_STUDY_MODE else passage.fates[name, "association"].word
     ), found
+    assert found.word != "aside" or SET_ASIDE[name] in found.said
     if found.word == "refused":
         assert "refused receiver=study" in found.said
         assert "reason=" in found.said
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", sorted(OBJECTS.keys() - SET_ASIDE.keys()))
+@pytest.mark.parametrize("name", sorted(OBJECTS.keys() - SET_ASIDE.keys() - SET_ASIDE_IN_STUDY_MODE.keys()))
 def test_the_same_object_by_the_other_mode_is_a_duplicate_and_never_a_conflict(passage, name, mode):
     answer, states = passage.again[name, mode]
     if answer or passage.fates[name, mode].word == "refused":
@@ -250,3 +314,20 @@ def test_the_same_object_by_the_other_mode_is_a_duplicate_and_never_a_conflict(p
         assert len(states) == 1
     else:
         assert states.count("duplicate") == 1, states
+
+
+def test_a_refused_thumbnail_is_told_with_the_remedy(passage):
+    assert "a receiver with mode = " in passage.fates["GEIIS, explicit VR", "study"].said
+
+
+def test_a_patient_that_need_not_be_named_is_delivered_without(tmp_path):
+    (tmp_path / "out").mkdir()
+    out = {"name": "out", "kind": "folder", "folder": str(tmp_path / "out")}
+    receivers = [{"name": mode, "mode": mode, "require_patient": False} for mode in ("study", "association")]
+    with running_site(tmp_path, receivers=receivers, destinations=[out]) as site:
+        for mode in ("study", "association"):
+            sop = generate_uid()[:40]
+            assert send(site.ports[mode], [object_of(Odd(without=PATIENT_ID).file(sop), sop)]) == [""]
+        site.wait_settled(2)
+        assert not site.quarantine()
+        assert len([file for file in (tmp_path / "out").rglob("*") if file.is_file()]) == 2

@@ -81,9 +81,9 @@ def test_called_twice_it_admits_once(incoming):
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("/spool/incoming/r",), ("/spool/incoming/r", "/spool/incoming/r/S_1", "x")]
+    "arguments", [(), ("/spool/incoming/r",), ("/spool/incoming/r", "/spool/incoming/r/S_1", "x", "y")]
 )
-def test_other_than_two_arguments_are_a_wrong_usage(arguments):
+def test_other_than_two_or_three_arguments_are_a_wrong_usage(arguments):
     done = run(*arguments)
     assert done.returncode == 64
     assert done.stderr.startswith("usage:")
@@ -150,6 +150,40 @@ def test_a_failed_rename_is_to_be_tried_again_and_the_folder_stays(incoming):
     assert (folder / "CT.1").exists()
 
 
+def test_a_folder_nothing_was_received_into_is_no_arrival(incoming):
+    (incoming / "S_1.2.3").mkdir()
+    assert run(incoming, incoming / "S_1.2.3").returncode == 0
+    assert not arrivals(incoming)
+    assert not list(incoming.iterdir())
+
+
+def said_of(folder: Path, *names: str) -> str:
+    return "".join(
+        f"I: Received Store Request\nW: of {name}\nI: storing DICOM file: {folder}/{name}\n" for name in names
+    )
+
+
+def test_what_storescp_said_of_a_folder_goes_with_it_but_not_what_is_of_the_next(incoming, tmp_path):
+    log = tmp_path / "objects.log"
+    first, second = make(incoming / "S_1"), make(incoming / "S_2")
+    log.write_text(said_of(first, "CT.1", "CT.2") + said_of(second, "CT.3"))
+    assert run(incoming, first, log).returncode == 0
+    assert log.read_text() == said_of(second, "CT.3")
+    with log.open("a") as storescp:
+        storescp.write(said_of(second, "CT.4"))
+    assert run(incoming, second, log).returncode == 0
+    assert log.read_text() == ""
+    kept = {arrival.stat().st_ino: (arrival / ".storescp.log").read_text() for arrival in arrivals(incoming)}
+    assert sorted(kept.values()) == sorted(
+        [said_of(first, "CT.1", "CT.2"), said_of(second, "CT.3") + said_of(second, "CT.4")]
+    )
+
+
+def test_without_a_log_a_folder_is_admitted_all_the_same(incoming, tmp_path):
+    assert run(incoming, make(incoming / "S_1"), tmp_path / "none.log").returncode == 0
+    assert [file.name for file in arrivals(incoming)[0].iterdir()] == ["CT.1"]
+
+
 def test_of_many_at_once_exactly_one_admits(incoming):
     admit = load().admit
     for number in range(50):
@@ -197,12 +231,13 @@ def test_it_takes_at_most_three_times_a_shell_script_of_two_mv(incoming, tmp_pat
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    ratios = []
+    ratios, log = [], tmp_path / "objects.log"
     for attempt in range(3):  # other work on the machine may spoil a round; it cannot spoil three to the better
         mine, theirs = [], []
         for number in range(25):
             folder = make(incoming / f"S_{attempt}.{number}")
-            mine.append(seconds([sys.executable, "-I", "-S", str(HOOK), str(incoming), str(folder)]))
+            log.write_text(said_of(folder, *map(str, range(100))))
+            mine.append(seconds([sys.executable, "-I", "-S", str(HOOK), str(incoming), str(folder), str(log)]))
             other = make(incoming / f"S_{attempt}.{number}.sh")
             theirs.append(seconds([str(script), str(other), str(tmp_path / "spool" / f"{attempt}.{number}")]))
         ratios.append(sum(mine) / sum(theirs))

@@ -1,0 +1,120 @@
+"""What `storestow check` looks at in one receiver, and which mode the site wants there."""
+
+import ipaddress
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from pipeline.config.certificates import certificates_of
+from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.dcmtk import profile
+from pipeline.errors import Configuration, StorestowError
+from pipeline.ledger import FILE_NAME, Ledger, senders
+from pipeline.receiving.door import require_free_port
+from pipeline.receiving.lock import is_receiving, recorded_port
+from pipeline.receiving.study import study_hook
+from pipeline.site.opening import mapping_of
+from pipeline.site.settings import Settings
+from pipeline.spool.spool import Spool
+
+Said = tuple[Literal["ok", "note", "error"], str]
+
+SECONDS_LOOKED_BACK = 90 * 86400.0
+STUDY_MODE = (
+    'mode = "study" serves one sender at a time, and refuses (0xA700) what DCMTK cannot write anew: compressed '
+    "pixels in an item of an uncompressed object, as GE's GEIIS thumbnails are; docs/modes.md compares the modes"
+)
+
+
+def looked_at(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[Said]:
+    """Yield what was found, and what to do about it."""
+    try:
+        is_up = is_receiving(spool, receiver.name)
+    except Configuration as error:
+        yield "error", str(error)
+        return
+    if is_up:
+        yield _is_up(receiver, spool)
+    else:
+        yield from _tried(lambda: require_free_port(receiver), f"port {receiver.port} is free")
+    if receiver.tls:
+        yield from _tried(lambda: certificates_of(settings, receiver), "speaks TLS only: key and certificate fit")
+    if receiver.mode == "study":
+        yield from _study_mode(settings, receiver, spool)
+    if not receiver.to:
+        yield "note", "to is empty: what arrives is kept as unclaimed and not sent anywhere"
+    if not receiver.require_patient:
+        yield "note", "require_patient = false: instances without Patient's Name or Patient ID go on as they are"
+
+
+def _study_mode(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[Said]:
+    yield "note", STUDY_MODE
+    wanted = list(_for_association_mode(settings, receiver, spool))
+    if wanted:
+        yield "note", f'this site wants mode = "association" here: {"; ".join(wanted)}'
+    else:
+        yield "ok", 'nothing of this site speaks against mode = "study" here'
+    yield from _tried(lambda: study_hook(spool, receiver.name), "the hook command is safe")
+    left_out = profile.left_out(receiver.more_sop_classes)
+    if left_out:
+        names = ", ".join(sorted(left_out.values()))
+        yield "note", f"does not accept {len(left_out)} storage classes: {names}"
+    if receiver.bind != "0.0.0.0":  # noqa: S104  # the one value storescp can do
+        yield "error", "bind is for association mode; storescp listens on all addresses"
+
+
+def _for_association_mode(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[str]:
+    """Yield what of the configuration and of what has arrived speaks for association mode."""
+    if settings.pacs and settings.pacs.receiver == receiver.name:
+        yield "orders arrive here, and in study mode one retrieval waits for the other"
+    if any(map(_is_address, _keys_of_mapping(settings))):
+        yield "the institution mapping has addresses, which study mode does not know"
+    ledger = Ledger(spool.root / FILE_NAME)
+    if not ledger.path.exists():
+        return
+    try:
+        ledger.require_tables()
+        with ledger.reading() as look:
+            titles = senders.since(look, receiver.name, time.time() - SECONDS_LOOKED_BACK)
+            misread = senders.misread(look, receiver.name, time.time() - SECONDS_LOOKED_BACK)
+    except StorestowError:  # told where the worker is looked at
+        return
+    finally:
+        ledger.close()
+    if titles > 1:
+        yield f"{titles} AE titles have sent here within 90 days, and one sender waits for the other"
+    if misread:
+        yield f"{misread} instances were set aside within 90 days because storescp misread them"
+
+
+def _keys_of_mapping(settings: Settings) -> Iterator[str]:
+    try:
+        yield from (key for key, _ in mapping_of(settings).names)
+    except StorestowError:  # told where the mapping is looked at
+        return
+
+
+def _is_address(key: str) -> bool:
+    try:
+        ipaddress.ip_address(key)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_up(receiver: ReceiverTable, spool: Spool) -> Said:
+    """Compare what the running receiver recorded when it started with what the configuration says now."""
+    port = recorded_port(spool, receiver.name)
+    if port not in {None, receiver.port}:
+        return "note", f"is up on port {port}, the configuration says {receiver.port}: restart it"
+    return "ok", f"is up on port {receiver.port}"
+
+
+def _tried(look: Callable[[], object], text: str) -> Iterator[Said]:
+    try:
+        look()
+    except StorestowError as error:
+        for line in str(error).splitlines():
+            yield "error", line
+    else:
+        yield "ok", text

@@ -1,0 +1,50 @@
+"""What speaks against a file that can be read: storescp misread it on its way in, or it names no patient."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.dcmtk.complaints import loss
+from pipeline.dcmtk.storescp_log import StoreRequest, StorescpLog
+from pipeline.line.intake import Contents, Found
+from pipeline.model import Aside
+from pipeline.spool.spool import SAID
+
+LONGEST_LINE = 4096  # bytes; storescp writes no longer ones
+
+
+def with_objections(contents: Contents, folder: Path, *, require_patient: bool) -> Contents:
+    """Return the contents of an arrival, each file with what speaks against it.
+
+    `require_patient` is the receiver's: each instance has the elements Patient's Name and Patient ID, if empty
+    (PS3.3 table C.7-1, type 2); one without has lost it on its way.
+    """
+    said = {Path(request.file).name: request for request in _said_in(folder)}
+
+    def objected(found: Found) -> Found:
+        request = said.get(found.file)
+        if found.problem:
+            return found
+        if request and (misread := loss(request.complaints)):
+            return replace(found, problem=misread, code=Aside.MISREAD)
+        if require_patient and found.absent:
+            return replace(found, problem=_without_patient(found.absent), code=Aside.NO_PATIENT)
+        return found
+
+    return replace(contents, found=tuple(map(objected, contents.found)))
+
+
+def _without_patient(absent: tuple[str, ...]) -> str:
+    return f"it has no {' and no '.join(absent)}: nobody could tell whose it is (require_patient)"
+
+
+def _said_in(folder: Path) -> Iterator[StoreRequest]:
+    """Yield the objects whose lines lie in the folder; in association mode there are none."""
+    for path in sorted(folder.glob(f"{SAID}*")):
+        log = StorescpLog()
+        with path.open("rb") as file:
+            while line := file.readline(LONGEST_LINE):
+                if complete := log.hear(line.decode("utf-8", "replace").strip()):
+                    yield complete
+        if last := log.end():
+            yield last
