@@ -1,5 +1,7 @@
 """`storestow accept`: a person says that what an archive holds, and nobody could compare, is what we hold."""
 
+import time
+
 from pipeline.errors import Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, arrivals, deliveries, reports
@@ -24,7 +26,7 @@ def accept(
     if not SHORTEST <= len(said) <= LONGEST:
         raise Usage(f"--reason needs {SHORTEST} to {LONGEST} characters: what you looked at, and who you are")
     with ledger.transaction() as change:
-        numbers, count = deliveries.accept(change, reports.named_by(subject), destination, said)
+        numbers, count = deliveries.accept(change, reports.named_by(subject), destination, said, time.time())
         reached("accepting")
     reached("accepted")
     if not numbers:

@@ -38,6 +38,7 @@ def _deliveries(look: Connection, name: str) -> dict[int, list[dict[str, Any]]]:
     answers: dict[int, list[dict[str, Any]]] = {}
     for row in look.execute(wanted):
         answer = {"receipt": _plain(row, receipt), "delivery": _plain(row, delivery)}
+        del answer["receipt"]["asked_by"]  # a number of this ledger; what it asked for is what its key names
         answers.setdefault(answer["receipt"]["instance"], []).append(answer)
     return answers
 
@@ -65,8 +66,7 @@ def restore(change: Connection, account: dict[str, Any]) -> None:
         assert made is not None
         for answer in answers:
             number = _delivery_again(change, answer["delivery"])
-            # The duplicate that asked has another number now: where it is known is in its own account.
-            values = {**answer["receipt"], "delivery": number, "instance": made[0], "asked_by": None}
+            values = {**answer["receipt"], "delivery": number, "instance": made[0]}
             change.execute(insert(receipt).values(**values))
 
 

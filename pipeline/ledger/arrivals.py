@@ -237,7 +237,7 @@ def discarded(look: Connection) -> list[tuple[str, str]]:
 
 
 def with_stale_accounts(look: Connection) -> list[str]:
-    """Return settled arrivals of which something was delivered, given up or discarded since."""
+    """Return settled arrivals of which something was delivered, given up, accepted or discarded since."""
     wanted = (
         select(arrival.c.name)
         .join(instance, instance.c.arrival == arrival.c.name)
@@ -246,7 +246,11 @@ def with_stale_accounts(look: Connection) -> list[str]:
         .where(
             arrival.c.state == ArrivalState.SETTLED,
             arrival.c.gone_at.is_(None),
-            or_(delivery.c.finished_at > arrival.c.settled_at, instance.c.discarded_at > arrival.c.settled_at),
+            or_(
+                delivery.c.finished_at > arrival.c.settled_at,
+                receipt.c.at > arrival.c.settled_at,
+                instance.c.discarded_at > arrival.c.settled_at,
+            ),
         )
         .distinct()
     )

@@ -122,7 +122,9 @@ def is_not_compared() -> Any:
     return and_(receipt.c.state == ReceiptState.PRESENT, receipt.c.verified.is_(False))
 
 
-def accept(change: Connection, named: Any, destination_name: str | None, reason: str) -> tuple[list[int], int]:
+def accept(
+    change: Connection, named: Any, destination_name: str | None, reason: str, now: float
+) -> tuple[list[int], int]:
     """Count as verified what could not be compared of the instances that the condition `named` names.
 
     Returns the deliveries it was of, and how many instances it were.
@@ -138,7 +140,7 @@ def accept(change: Connection, named: Any, destination_name: str | None, reason:
     rows = list(change.execute(wanted))
     for row in rows:
         is_it = (receipt.c.delivery == row.delivery) & (receipt.c.instance == row.instance)
-        values = {"verified": True, "message": f"{row.message}; accepted by a person: {reason}"}
+        values = {"verified": True, "message": f"{row.message}; accepted by a person: {reason}", "at": now}
         change.execute(update(receipt).where(is_it).values(**values))
     return sorted({row.delivery for row in rows}), len(rows)
 

@@ -36,6 +36,7 @@ from pipeline.model import (
     Receipt,
     ReceiptState,
 )
+from pipeline.processes.limits import to_encode
 from pipeline.processes.workshop import WorkshopProcessDied
 from pipeline.site.site import Site
 from pipeline.waypoints import reached
@@ -120,7 +121,7 @@ def _attempt(row: Any, destination: Destination, site: Site) -> None:
 
 def _compared(ours: Path, theirs: Path, site: Site) -> Comparison:
     """Compare in the workshop; raises Permanent where that kills its process: nobody will ever compare them."""
-    ((_, answer),) = site.workshop.each(compared, [(ours, theirs)])
+    ((_, answer),) = site.workshop.each(compared, [(ours, theirs)], lambda pair: to_encode(*pair))
     if isinstance(answer, WorkshopProcessDied):
         raise Permanent(f"the two cannot be compared: {answer}") from answer
     if isinstance(answer, Exception):

@@ -16,7 +16,7 @@ from pipeline.errors import Permanent
 from pipeline.ledger import arrivals, requests
 from pipeline.ledger.requests import Wanted
 from pipeline.line.burden import Burden
-from pipeline.line.line import outcome_of, pin_of, task_of
+from pipeline.line.line import limits_of, outcome_of, pin_of, task_of
 from pipeline.line.pins import pinned
 from pipeline.line.prepare import Prepared, prepare
 from pipeline.model import Item, Receipt, ReceiptState
@@ -79,7 +79,7 @@ def _as_it_is_now(one: Wanted, why: str, row: Any, destination: Destination, sit
     with site.ledger.reading() as look:
         duplicate = arrivals.instance_row(look, one.asked_by)
     task = task_of(duplicate, row.receiver, {destination.encode}, site)
-    ((_, prepared),) = site.workshop.each(prepare, [task])
+    ((_, prepared),) = site.workshop.each(prepare, [task], limits_of)
     if not isinstance(prepared, Prepared):
         state = ReceiptState.REFUSED if isinstance(prepared, Permanent) else ReceiptState.PENDING
         return Receipt(one.item.key, state, "", f"{why}; what was received again cannot be made ready: {prepared}")

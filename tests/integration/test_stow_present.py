@@ -15,6 +15,7 @@ from pipeline.commands import pages
 from pipeline.commands.accept import accept
 from pipeline.commands.status import status
 from pipeline.commands.trace import trace
+from pipeline.dicom.archived_copy import compared
 from pipeline.dicomweb import retrieve
 from pipeline.dicomweb.anothers import OTHER
 from pipeline.errors import Transient, Usage
@@ -22,6 +23,7 @@ from pipeline.ledger import deliveries
 from pipeline.line import custody
 from pipeline.line.reconcile import reconcile
 from pipeline.model import Receipt, ReceiptState
+from pipeline.processes.workshop import WorkshopProcessDied
 
 
 @pytest.fixture
@@ -241,6 +243,43 @@ def test_what_was_not_compared_survives_a_lost_ledger(archive, tmp_path):
         assert kept(site, name)
         accept(site.spool, site.ledger, study, None, "looked at both")
         assert not kept(site, name)
+
+
+def test_an_account_that_a_crash_kept_from_being_told_of_it_is_told_at_the_next_start(
+    archive, tmp_path, monkeypatch
+):
+    archive.wado_status = 404
+    file = instance(tmp_path)
+    study = archived_by_another(archive, file, file.read_bytes())
+    with working(settings_for(tmp_path, destinations=[table(archive)])) as (site, worker):
+        name = arrive(site.spool, file)
+        rounds(worker, until=all_settled(site))
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.commands.accept.renew_account", lambda *_: None)
+            accept(site.spool, site.ledger, study, None, "looked at both")
+        account = site.spool.settled / name / "account.json"
+        assert "looked at both" not in account.read_text()
+        reconcile(site)
+        assert "looked at both" in account.read_text()
+
+
+@pytest.mark.parametrize("died", [True, False])
+def test_a_copy_that_kills_whoever_compares_it_is_not_verified(archive, tmp_path, monkeypatch, died):
+    file = instance(tmp_path)
+    study = archived_by_another(archive, file, file.read_bytes())
+    with working(settings_for(tmp_path, destinations=[table(archive)])) as (site, worker):
+        each = site.workshop.each
+
+        def answered(function, tasks, *limits):
+            if function is not compared:
+                return each(function, tasks, *limits)
+            return [(task, WorkshopProcessDied("SIGSEGV") if died else Transient("disk full")) for task in tasks]
+
+        monkeypatch.setattr(site.workshop, "each", answered)
+        arrive(site.spool, file)
+        rounds(worker, until=lambda: states(site, "deliveries") == {"delivered" if died else "deferred": 1})
+        (answer,) = receipts_of(site, study)
+        assert (answer["state"], answer["verified"]) == ("present" if died else "pending", False)
 
 
 def test_a_copy_to_be_compared_that_a_crash_left_is_deleted_at_the_next_start(archive, tmp_path):
