@@ -4,6 +4,8 @@ from collections import defaultdict
 from typing import Any
 
 from pipeline import __version__
+from pipeline.dicom.same_patient import Attribute
+from pipeline.orders.identity import Source
 from pipeline.web.links import LINKS
 from pipeline.web.refusal import Kind, kinds
 from pipeline.web.wish import Verb
@@ -150,6 +152,7 @@ def _error() -> dict[str, Any]:
             "error": {"type": "string", "enum": list(dict.fromkeys(kind.words for kind in kinds()))},
             "detail": _TEXT,
             "missing": {"type": "array", "items": _TEXT},
+            "differing": _differences(),
             **dict.fromkeys(("received", "expected", "failed", "sent", "refused"), _COUNT),
             "destination": _TEXT,
             "request_id": _TEXT,
@@ -168,11 +171,26 @@ def _sent() -> dict[str, Any]:
             "destination": _TEXT,
             "files_sent": _COUNT,
             "already_sent": {"type": "boolean"},
-            **dict.fromkeys(("received", "counted"), _COUNT),
+            **dict.fromkeys(("received", "counted", "accession_differs"), _COUNT),
+            **dict.fromkeys(("noted", "differing"), _differences()),
+            "identity": _words("not asked"),
             "request_id": _TEXT,
         },
         "required": ["status", "accessions_sent", "destination", "files_sent", "already_sent", "request_id"],
     }
+
+
+def _differences() -> dict[str, Any]:
+    row = {
+        "type": "object",
+        "properties": {
+            "accession_number": _TEXT,
+            "between": {"type": "array", "items": _words(*Source)},
+            "attributes": {"type": "array", "items": _words(*Attribute)},
+        },
+        "required": ["accession_number", "between", "attributes"],
+    }
+    return {"type": "array", "items": row}
 
 
 def _person() -> dict[str, Any]:

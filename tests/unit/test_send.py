@@ -270,6 +270,21 @@ def test_a_send_that_slept_until_its_copies_were_deleted_does_not_hand_in_the_re
     assert not list(site.spool.arrivals.iterdir())
 
 
+def test_files_of_two_patients_go_only_where_that_is_said_and_never_two_under_one_study(
+    site, worker, archive, tmp_path
+):
+    one = instance(tmp_path, "one", PatientID="P1", PatientName="ROE^ANN")
+    two = instance(tmp_path, "two", PatientID="P2", PatientName="POE^BOB", StudyInstanceUID="1.2.3")
+    order = sent(site, worker, one, two)
+    assert (order.state, order.error_kind, order.sent) == (OrderState.FAILED, OrderError.MORE_THAN_ONE_PATIENT, 0)
+    assert "--several-patients" in order.detail
+    assert not archive.stored
+    assert sent(site, worker, one, two, several_patients=True).state == OrderState.DONE
+    three = instance(tmp_path, "three", PatientID="P3", StudyInstanceUID="1.2.3", SOPInstanceUID="1.2.3.4")
+    order = sent(site, worker, two, three, again=True, several_patients=True)
+    assert order.error_kind == OrderError.MORE_THAN_ONE_PATIENT
+
+
 def test_what_cannot_be_copied_leaves_no_half_behind(site, worker, tmp_path, monkeypatch):
     files = [instance(tmp_path, name) for name in "ab"]
     copyfile = shutil.copyfile

@@ -1,4 +1,4 @@
-"""The HIS and the PACS about one accession number: what contradicts, and what is only noted."""
+"""What the HIS, the PACS and the images say of one accession number: what contradicts, and what is only noted."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from pipeline.config.order_tables import PatientsTable
 from pipeline.dicom.patient import Patient
 from pipeline.dicom.same_patient import PLACEHOLDERS, Attribute
 from pipeline.orders.his import among, his_and_pacs
-from pipeline.orders.identity import Difference, Source, Witness
+from pipeline.orders.identity import Difference, Source, Witness, pacs_and_images
 from pipeline.patients import Person
 
 ID, NAME = Attribute.PATIENT_ID, Attribute.NAME
@@ -91,3 +91,38 @@ def test_the_his_may_contradict_itself(one, other, attribute):
     found = among(people, PatientsTable())
     assert list(found.differing) == expected
     assert found.may_be_allowed is not bool(expected)
+
+
+# --- the PACS and the images ----------------------------------------------------------------------------------
+
+
+def told(*images, by_patient_id=False):
+    named = {"1.2": (ANN,)}
+    came = [Witness("A1", "1.2", one) for one in images]
+    found = pacs_and_images(named, came, PLACEHOLDERS, by_patient_id=by_patient_id)
+    return (
+        [attribute for one in found.differing for attribute in one.attributes],
+        [attribute for one in found.noted for attribute in one.attributes],
+    )
+
+
+RENAMED = Patient("0017-A", "", "19700102", "POE^BOB")
+
+
+def test_a_pacs_that_corrects_its_database_alone_has_to_agree_in_the_patient_id():
+    assert told(RENAMED) == ([NAME, Attribute.BIRTH_DATE], [])
+    assert told(RENAMED, by_patient_id=True) == ([], [NAME, Attribute.BIRTH_DATE])
+    assert told(Patient("99", "", "19700101", "ROE^ANN"), by_patient_id=True) == ([ID], [])
+
+
+def test_there_a_placeholder_leaves_the_rest_to_decide():
+    nobody = Patient("W/I", "", "19700102", "POE^BOB")
+    assert told(nobody, by_patient_id=True) == ([NAME, Attribute.BIRTH_DATE], [])
+
+
+def test_the_pacs_may_write_patient_ids_in_another_case_than_the_images():
+    assert told(Patient("0017-a", "", "19700101", "ROE^ANN")) == ([], [])
+
+
+def test_one_image_of_another_patient_is_enough():
+    assert told(ANN, ANN, Patient("99", "", "19700101", "ROE^ANN")) == ([ID], [])
