@@ -64,6 +64,7 @@ class Event(StrEnum):
     SPACE_LOW = "space-low"
     STRANDED = "stranded"
     SWEPT = "swept"
+    UNCLAIMED = "unclaimed"
     UNKNOWN_INSTITUTION = "unknown-institution"
     VERIFIED = "verified"
     WORKER_STARTED = "worker-started"

@@ -54,6 +54,7 @@ class FlakyProxy:
 
     target: int
     port: int = 0
+    source: str = "127.0.0.1"  # the address the peer sees; a loopback host has all of 127/8
     faults: deque[Fault] = field(default_factory=deque)
     every: Fault | None = None
     connections: int = 0
@@ -68,7 +69,7 @@ class FlakyProxy:
             if isinstance(fault, Cut) and not fault.after_bytes and fault.direction == "up":
                 self._end(fault, client)  # accepted, and that is all
                 return
-            with socket.create_connection(("127.0.0.1", self.target)) as peer:
+            with socket.create_connection(("127.0.0.1", self.target), source_address=(self.source, 0)) as peer:
                 self._carry(client, peer, fault)
 
     def _carry(self, client: socket.socket, peer: socket.socket, fault: Fault | None) -> None:
@@ -102,10 +103,10 @@ class FlakyProxy:
 
 
 @contextlib.contextmanager
-def flaky_proxy(target: int) -> Iterator[FlakyProxy]:
-    """Listen on a free loopback port until the block ends."""
+def flaky_proxy(target: int, *, source: str = "127.0.0.1") -> Iterator[FlakyProxy]:
+    """Listen on a free loopback port until the block ends, and call the peer from the address `source`."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        proxy = FlakyProxy(target, listener.getsockname()[1])
+        proxy = FlakyProxy(target, listener.getsockname()[1], source)
 
         def accept() -> None:
             with contextlib.suppress(OSError):

@@ -1,6 +1,7 @@
 """A site without receivers: files are put where storescp would, and the worker's rounds are run by hand."""
 
 import contextlib
+import json
 import os
 import shutil
 import time
@@ -13,6 +14,7 @@ from pydicom.uid import generate_uid
 
 from pipeline.ledger import reports
 from pipeline.line.admission import parse_arrival_name
+from pipeline.line.intake import ENVELOPE
 from pipeline.site.opening import opened
 from pipeline.site.settings import Settings
 from pipeline.site.site import Site
@@ -46,9 +48,17 @@ def instance(folder: Path, name: str = "a", *, source: str = "CT_small.dcm", **a
     return path
 
 
-def arrive(spool: Spool, *files: Path, receiver: str = "modalities", age: float = 60.0) -> str:
-    """Admit copies of these files, old enough to be due, as the hook would; return the arrival's name."""
+def arrive(
+    spool: Spool, *files: Path, receiver: str = "modalities", age: float = 60.0, peer: str | None = None
+) -> str:
+    """Admit copies of these files, old enough to be due, as the hook would; return the arrival's name.
+
+    With a `peer` they came in association mode, from that address.
+    """
     folder = folder_of(spool, *files, receiver=receiver, age=age)
+    if peer is not None:
+        envelope = {"calling_ae_title": "PACS", "called_ae_title": "CDRECORD", "peer": peer}
+        (folder / ENVELOPE).write_text(json.dumps(envelope))
     name = admit(folder.parent, folder)
     assert name is not None
     assert parse_arrival_name(name)[1] == receiver

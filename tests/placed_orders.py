@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from line_site import NULL, RECEIVER, settings_for
+from line_site import NULL, RECEIVER, arrive, settings_for
 
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.ledger import orders, retrievals
@@ -29,6 +29,11 @@ def settings_with_pacs(folder: Path, *, destinations=(NULL,), shim=None, **site)
     }
     assert plain.pacs is None
     return Settings.model_validate(table)
+
+
+def arrive_from_pacs(site, *files: Path, age: float = 60.0) -> str:
+    """Admit copies of these files as the PACS would have sent them, and return the arrival's name."""
+    return arrive(site.spool, *files, receiver="cdrecord", age=age, peer=PACS["host"])
 
 
 def order(site, *accessions: str, **wish):

@@ -212,7 +212,9 @@ def _table(head: str, keys: Mapping[str, Any]) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
-    return json.dumps(value)  # of text, numbers, booleans and lists TOML and JSON have one spelling
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value)  # of text, numbers and booleans TOML and JSON have one spelling
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.coercions import rules_of
-from pipeline.commands import receiver_checks
+from pipeline.commands import receiver_checks, sender_checks
 from pipeline.dcmtk import programs
 from pipeline.dcmtk.holes import holes
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD
@@ -194,6 +194,7 @@ def _pacs(settings: Settings, *, peers: bool) -> Iterator[Finding]:
             f"[pacs] accession_number_length = {LONGEST_OF_THE_STANDARD} keeps to it",
         )
     if peers:
+        yield from (Finding("senders", level, text) for level, text in sender_checks.looked_at(settings))
         problem = echo(pacs, settings.programs)
         yield Finding(
             "pacs", "unreachable" if problem else "ok", problem or f"{name} answers {pacs.calling_ae_title}"

@@ -16,6 +16,19 @@ TITLES = (  # before and behind names, in the languages of the pages
 )
 
 
+class SenderTable(Table):
+    """[pacs] senders: another address, or AE title, that what the PACS sends comes from."""
+
+    address: Host | None = None
+    ae_title: AETitle | None = None
+
+    @model_validator(mode="after")
+    def _names_somebody(self) -> Self:
+        if self.address is None and self.ae_title is None:
+            raise ValueError('name an address, as { address = "10.0.0.9", ae_title = "PACS2" }')
+        return self
+
+
 class PacsTable(Table):
     """[pacs]: the archive that is asked by accession number; `receiver` is where it sends to."""
 
@@ -30,6 +43,7 @@ class PacsTable(Table):
     )
     connect_timeout: Duration = timedelta(seconds=10)
     answer_timeout: Duration = timedelta(seconds=60)  # for each answer to a query
+    senders: tuple[SenderTable, ...] = ()  # from where it sends besides `host`
     identity: Literal["strict", "patient-id"] = "strict"  # what of the images must agree with the PACS's answers
     accession_number_length: Annotated[int, Field(ge=LONGEST_OF_THE_STANDARD, le=LONGEST)] = LONGEST
 

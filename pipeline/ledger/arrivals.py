@@ -12,7 +12,8 @@ from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ARRIVED, ArrivalState, DeliveryState, InstanceKey, InstanceState
 
 OF_A_RETRIEVAL, UNCLAIMED, SENT = "retrieval:", "unclaimed:", "sent:"  # how the scopes outside the line begin
-SCOPES_OF_ORDERS = (OF_A_RETRIEVAL, UNCLAIMED, SENT)
+OF_A_STRANGER = "stranger:"  # it came to the receiver of orders, and from somebody whom [pacs] does not name
+SCOPES_OF_ORDERS = (OF_A_RETRIEVAL, UNCLAIMED, OF_A_STRANGER, SENT)
 NOBODYS = "unclaimed"  # the reason of what came without an order, and the remark of its arrival
 
 HOLDS_ITS_KEY = (InstanceState.RECEIVED, InstanceState.PASSED, InstanceState.ENCODED)

@@ -99,9 +99,9 @@ def _counting(told: Told, came: Mapping[Key, int]) -> frozenset[Key]:
     """
     if told.listed is None:
         return frozenset(came)
-    listed = came.keys() & set(told.listed)
-    room = max(told.final.sent) - len(listed) if told.final else 0
-    return frozenset(came) if len(came) - len(listed) <= room else frozenset(listed)
+    listed = set(told.listed)
+    here, room = came.keys() & listed, max(told.final.sent) - len(listed) if told.final else 0
+    return frozenset(came) if len(came) - len(here) <= room else frozenset(here)
 
 
 def _expected(told: Told, here: int, frames: int) -> tuple[int | None, int | None]:

@@ -1,6 +1,7 @@
 """How an order stands, counted over its studies, their retrievals and its delivery."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,7 @@ class Counts:
     sent: int
     refused: int
     late: int
+    from_strangers: Mapping[tuple[str, str | None], int]  # by AE title and address
     made_path: str | None
     made_size: int
     left_out: tuple[tuple[str, int], ...]  # of the made file: why, and how many instances
@@ -68,6 +70,7 @@ def counts(look: Connection, order: Any) -> Counts:
         sent=sum(count for state, count in answers.items() if state in ARRIVED),
         refused=answers.get(ReceiptState.REFUSED, 0),
         late=_late(look, order, links) if sent else 0,
+        from_strangers=_from_strangers(look, order, links),
         made_path=sent.made_path if sent else None,
         made_size=(sent.made_size or 0) if sent else 0,
         left_out=_left_out(look, sent.id) if sent else (),
@@ -147,6 +150,14 @@ def _left_out(look: Connection, number: int) -> tuple[tuple[str, int], ...]:
         .order_by(count.desc(), receipt.c.message)
     )
     return tuple((row[0].removeprefix(LEFT_OUT), row[1]) for row in look.execute(counted))
+
+
+def _from_strangers(look: Connection, order: Any, links: Sequence[Any]) -> Counter[tuple[str, str | None]]:
+    """Count what came of the order's studies while it was open, from others than the PACS."""
+    counted: Counter[tuple[str, str | None]] = Counter()
+    for link in links:
+        counted += Counter(retrievals.from_strangers(look, link.study_instance_uid, order.created_at))
+    return counted
 
 
 def _late(look: Connection, order: Any, links: Sequence[Any]) -> int:

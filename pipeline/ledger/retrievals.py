@@ -1,14 +1,15 @@
 """What the ledger does with retrievals: share, begin, follow, end, and which instances they brought."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, insert, or_, select, update
+from sqlalchemy import Connection, Row, exists, func, insert, or_, select, update
 
-from pipeline.ledger.arrivals import HOLDS_ITS_KEY, NOBODYS, OF_A_RETRIEVAL, UNCLAIMED
+from pipeline.ledger.arrivals import HOLDS_ITS_KEY, NOBODYS, OF_A_RETRIEVAL, OF_A_STRANGER, UNCLAIMED
 from pipeline.ledger.completeness import Key
 from pipeline.ledger.tables import arrival, instance, order_study, orders, retrieval, retrieved
-from pipeline.model import OrderState, RetrievalState
+from pipeline.model import InstanceState, OrderState, RetrievalState
 
 OPEN = (RetrievalState.QUEUED, RetrievalState.MOVING, RetrievalState.RECEIVING)
 
@@ -108,25 +109,73 @@ def held(look: Connection, number: int) -> dict[Key, Row[Any]]:
     return {(one.series_instance_uid, one.sop_instance_uid): one for one in look.execute(wanted)}
 
 
+def from_strangers(look: Connection, study: str, since: float) -> dict[tuple[str, str | None], int]:
+    """Count what came of a study since then from others than the PACS, by their AE title and address."""
+    wanted = (
+        select(
+            instance.c.calling_ae_title,
+            arrival.c.peer,
+            instance.c.series_instance_uid,
+            instance.c.sop_instance_uid,
+        )
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(
+            instance.c.study_instance_uid == study,
+            instance.c.scope.startswith(OF_A_STRANGER),
+            instance.c.state.in_(HOLDS_ITS_KEY),
+            arrival.c.admitted_at >= since,
+        )
+    )
+    return Counter((row[0], row[1]) for row in set(look.execute(wanted)))
+
+
+def contradicted(look: Connection, number: int) -> set[Key]:
+    """Return the instances that came several times for a retrieval, and not always with the same content.
+
+    Nobody can tell which of these the PACS means.
+    """
+    wanted = (
+        select(instance.c.series_instance_uid, instance.c.sop_instance_uid)
+        .join(retrieved, retrieved.c.instance == instance.c.id)
+        .where(
+            retrieved.c.retrieval == number,
+            instance.c.state.in_((*HOLDS_ITS_KEY, InstanceState.CONFLICT)),
+            instance.c.discarded_at.is_(None),
+        )
+        .group_by(instance.c.series_instance_uid, instance.c.sop_instance_uid)
+        .having(func.count(instance.c.data_set_sha256.distinct()) > 1)
+    )
+    return {(series, one) for series, one in look.execute(wanted)}
+
+
 def came(look: Connection, number: int) -> dict[Key, int]:
-    """Return the sound instances of a retrieval by their key, each with its Number of Frames."""
+    """Return the sound instances of a retrieval by their key, each with its Number of Frames.
+
+    Those that are contradicted count for nothing.
+    """
     wanted = (
         select(instance.c.series_instance_uid, instance.c.sop_instance_uid, instance.c.frames)
         .join(retrieved, retrieved.c.instance == instance.c.id)
         .join(arrival, arrival.c.name == instance.c.arrival)
         .where(retrieved.c.retrieval == number, instance.c.state.in_(HOLDS_ITS_KEY), arrival.c.gone_at.is_(None))
     )
-    return {(series, one): frames or 1 for series, one, frames in look.execute(wanted)}
+    doubtful = contradicted(look, number)
+    found = {(series, one): frames or 1 for series, one, frames in look.execute(wanted)}
+    return {key: frames for key, frames in found.items() if key not in doubtful}
 
 
 def kept(look: Connection, study: str) -> list[Row[Any]]:
-    """Return every sound instance of a study that came from the PACS, for whomever, and is still here."""
+    """Return every sound instance of a study that came to the receiver of orders, from anybody, and is still here.
+
+    Each with the address of its sender; whether that is the PACS is for the caller to ask.
+    """
+    scopes = (OF_A_RETRIEVAL, UNCLAIMED, OF_A_STRANGER)
     wanted = (
-        select(instance)
+        select(instance, arrival.c.peer)
         .join(arrival, arrival.c.name == instance.c.arrival)
         .where(
             instance.c.study_instance_uid == study,
-            or_(instance.c.scope.startswith(OF_A_RETRIEVAL), instance.c.scope.startswith(UNCLAIMED)),
+            or_(*(instance.c.scope.startswith(scope) for scope in scopes)),
             instance.c.state.in_(HOLDS_ITS_KEY),
             arrival.c.gone_at.is_(None),
         )

@@ -14,6 +14,13 @@ def since(look: Connection, receiver: str, moment: float) -> int:
     return int(look.execute(titles).scalar_one())
 
 
+def instances(look: Connection, receiver: str, moment: float) -> dict[tuple[str, str | None], int]:
+    """Count what has come to the receiver since `moment`, by the AE title and the address of whoever sent it."""
+    who = (instance.c.calling_ae_title, arrival.c.peer)
+    counted = _received(receiver, moment).with_only_columns(*who, func.count()).group_by(*who)
+    return {(ae_title, peer): count for ae_title, peer, count in look.execute(counted)}
+
+
 def misread(look: Connection, receiver: str, moment: float) -> int:
     """Return how many instances were set aside since then because storescp dropped or misread an element."""
     aside = _received(receiver, moment).where(instance.c.code == Aside.MISREAD)

@@ -1,5 +1,6 @@
 """Admission: an arrival enters the ledger, and every file of it becomes an instance with a state."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from pipeline.line.identity import Holder, Verdict, judge
 from pipeline.line.intake import Contents, Envelope, Found, contents_of
 from pipeline.line.objections import with_objections
 from pipeline.line.requests import open_requests
+from pipeline.line.senders import sender_of
 from pipeline.line.study_patient import OTHER_PATIENT, StudyPatients
 from pipeline.model import Aside, InstanceKey, InstanceState, OrderState
 from pipeline.processes.limits import to_encode
@@ -26,8 +28,6 @@ from pipeline.processes.workshop import WorkshopProcessDied
 from pipeline.site.site import SEND, Site
 from pipeline.spool.spool import flush_path, fsync_tree
 from pipeline.waypoints import reached
-
-AE_TITLE_LENGTH = 16  # PS3.5 table 6.2-1
 
 
 def admit(name: str, site: Site) -> None:
@@ -75,6 +75,7 @@ def take_in(name: str, site: Site) -> None:
     for study, attributes in sorted(patients.noted.items()):
         emit(Event.IDENTITY_NOTED, study=study, arrival=name, attributes=",".join(sorted(attributes)))
     _report_unknown_senders(rows, contents, site)
+    _report_strangers(rows, contents)
 
 
 def _studies_of_the_line(contents: Contents, claim: Callable[[Found], Claim]) -> dict[str, set[str]]:
@@ -134,12 +135,11 @@ def _sender(receiver: str, contents: Contents, site: Site) -> Callable[[Found], 
     envelope, table = contents.envelope, site.receiver(receiver)
 
     def of(found: Found) -> dict[str, Any]:
-        calling = (envelope.calling_ae_title if envelope else "") or found.source_ae_title
-        peer = envelope.peer if envelope else None
+        sender = sender_of(found, envelope)
         return {
-            "calling_ae_title": calling[:AE_TITLE_LENGTH],
+            "calling_ae_title": sender.ae_title,
             "called_ae_title": envelope.called_ae_title if envelope else (table.ae_title if table else ""),
-            "institution": site.institutions.of(calling, peer, receiver),
+            "institution": site.institutions.of(sender.ae_title, sender.address, receiver),
         }
 
     return of
@@ -242,6 +242,16 @@ def _report(row: dict[str, Any]) -> None:
             file=row["file"],
             reason=row["reason"],
         )
+
+
+def _report_strangers(rows: list[dict[str, Any]], contents: Contents) -> None:
+    """Say who has sent instances to the receiver of orders although [pacs] does not name them."""
+    peer = contents.envelope.peer if contents.envelope else None
+    of_strangers = [row for row in rows if row["scope"].startswith(arrivals.OF_A_STRANGER)]
+    counted = Counter((row["study_instance_uid"], row["calling_ae_title"]) for row in of_strangers)
+    for (study, calling), instances in counted.items():
+        known = {"calling_ae_title": calling, "peer": peer, "instances": instances}
+        emit(Event.UNCLAIMED, logging.WARNING, study=study, **known)
 
 
 def _report_unknown_senders(rows: list[dict[str, Any]], contents: Contents, site: Site) -> None:

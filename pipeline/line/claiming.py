@@ -3,6 +3,7 @@
 The line is one scope. What the PACS sends for orders is none of its business: each retrieval is a snapshot of
 its own, so that a later one never conflicts with it nor with what a modality pushed, although the archive has
 changed the study since. What the PACS sends and no retrieval waits for is unclaimed; an order may come for it.
+What others send there is unclaimed, too, and serves no order.
 """
 
 from collections.abc import Callable, Collection
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.ledger import retrievals
-from pipeline.ledger.arrivals import NOBODYS, OF_A_RETRIEVAL, SENT, UNCLAIMED
+from pipeline.ledger.arrivals import NOBODYS, OF_A_RETRIEVAL, OF_A_STRANGER, SENT, UNCLAIMED
 from pipeline.line.intake import Contents, Found
+from pipeline.line.senders import sender_of, senders_of
 from pipeline.model import InstanceState
 from pipeline.site.site import SEND, Site
 
@@ -46,8 +48,13 @@ def claims(name: str, receiver: str, contents: Contents, site: Site) -> Callable
         studies = {found.key.study_instance_uid for found in contents.found if found.key}
         waiting = [(row, retrievals.asked_series(look, row.id)) for row in retrievals.claims(look, studies)]
     unclaimed = Claim(f"{UNCLAIMED}{name}", (), InstanceState.PASSED, NOBODYS, is_gathered=False)
+    of_a_stranger = Claim(f"{OF_A_STRANGER}{name}", (), InstanceState.PASSED, NOBODYS, is_gathered=False)
+    senders, envelope = senders_of(site.settings), contents.envelope
+    is_of_c_get = envelope is not None and envelope.retrieval is not None
 
     def of(found: Found) -> Claim:
+        if not (is_of_c_get or senders.include(sender_of(found, envelope))):
+            return of_a_stranger
         numbers = tuple(row.id for row, series in waiting if _belongs(found, row, series))
         if not numbers:
             return unclaimed

@@ -32,12 +32,16 @@ LONGEST_NUMBER, MOST_FRAMES = 12, 2**31 - 1  # PS3.5 6.2, IS
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What association mode knew of the sender when the association opened; `order` is that of a `send`."""
+    """What association mode knew of the sender when the association opened.
+
+    `order` is that of a `send`; `retrieval` is the one for which we have asked by C-GET.
+    """
 
     calling_ae_title: str
     called_ae_title: str
     peer: str | None
     order: int | None = None
+    retrieval: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,11 @@ def envelope_of(folder: Path) -> Envelope | None:
     try:
         table = json.loads((folder / ENVELOPE).read_bytes())
         return Envelope(
-            str(table["calling_ae_title"]), str(table["called_ae_title"]), table.get("peer"), table.get("order")
+            str(table["calling_ae_title"]),
+            str(table["called_ae_title"]),
+            table.get("peer"),
+            table.get("order"),
+            table.get("retrieval"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

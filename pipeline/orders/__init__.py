@@ -82,6 +82,18 @@ class NotThere:
 
 
 @dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """Say how many instances of an order's studies came from somebody whom [pacs] does not name.
+
+    `address` is None where the receiver does not know it. They are in no result.
+    """
+
+    ae_title: str
+    address: str | None
+    instances: int
+
+
+@dataclass(frozen=True, slots=True)
 class OrderView:
     """An order as everybody may see it: no patient, JSON-able by `as_json`. Times are seconds since the epoch.
 
@@ -132,6 +144,7 @@ class OrderView:
     his: str | None = None
     identity_allowed: bool = False
     counted: int | None = None
+    unclaimed_from: tuple[Unclaimed, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the view as JSON knows it."""
@@ -294,6 +307,9 @@ def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView |
         his=(row.identity or {}).get("his"),
         identity_allowed=row.identity_allowed is not None,
         counted=counts.counted,
+        unclaimed_from=tuple(
+            Unclaimed(*who, count) for who, count in sorted(counts.from_strangers.items(), key=str)
+        ),
     )
 
 

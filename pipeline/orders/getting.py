@@ -33,6 +33,7 @@ def received_into(row: Any, site: Site) -> Iterator[Path]:
         "peer": None,
         "receiver": pacs.receiver,
         "opened_at_ns": time.time_ns(),
+        "retrieval": row.id,
     }
     write_durably(folder / ENVELOPE, json.dumps(envelope).encode())
     try:

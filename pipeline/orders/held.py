@@ -1,8 +1,8 @@
 """What we hold of a study already, and whether it may serve an order in the place of a retrieval.
 
-Only what the PACS itself has sent to the receiver of orders counts. It is believed when no two copies of an
-instance differ, when the PACS still lists it, and when it still names the patient whom the files name: an
-archive corrects names and numbers under the same UIDs.
+Only what the PACS itself has sent to the receiver of orders counts, as [pacs] names it now. It is believed when no
+two copies of an instance differ, when the PACS still lists it, and when it still names the patient whom the files
+name: an archive corrects names and numbers under the same UIDs.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,7 +13,9 @@ from pipeline.dicom.patient import Patient, patient_in
 from pipeline.dicom.reading import data_set_of
 from pipeline.dicom.same_patient import compare
 from pipeline.ledger import retrievals
+from pipeline.ledger.arrivals import OF_A_RETRIEVAL
 from pipeline.ledger.completeness import Key
+from pipeline.line.senders import Sender, Senders, senders_of
 from pipeline.site.site import Site
 
 
@@ -21,13 +23,20 @@ def usable(study: str, listed: Collection[Key], patient: Patient | None, site: S
     """Return the instances, by Series and SOP Instance UID, that need not be sent again; none in doubt."""
     if patient is None or not listed:
         return {}
+    senders = senders_of(site.settings)
     with site.ledger.reading() as look:
-        rows = retrievals.kept(look, study)
+        rows = [row for row in retrievals.kept(look, study) if _is_sent_by(senders, row)]
     wanted = set(listed)
     found = {key: row for row in rows if (key := (row.series_instance_uid, row.sop_instance_uid)) in wanted}
     if _differ(rows) or not all(_is_of(patient, row, site) for row in _one_a_series(list(found.values()))):
         return {}
     return {key: row.id for key, row in found.items()}
+
+
+def _is_sent_by(senders: Senders, row: Any) -> bool:
+    """Tell whether the PACS has sent an instance, or we have fetched it by C-GET, which knows no peer."""
+    is_fetched = row.peer is None and senders.address_decides and row.scope.startswith(OF_A_RETRIEVAL)
+    return is_fetched or senders.include(Sender(row.calling_ae_title, row.peer))
 
 
 def _differ(rows: Sequence[Any]) -> bool:

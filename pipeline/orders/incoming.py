@@ -1,7 +1,8 @@
 """See what a receiver is receiving right now of one study: for progress and patience, never as proof.
 
 Files are counted by folder, and what is new in one is taken for whatever its newest readable file belongs to,
-so that a look costs one small reading a folder whatever the study's size.
+so that a look costs one small reading a folder whatever the study's size. What others than the PACS send is no
+progress and keeps nobody waiting, as far as the sender is known while he sends.
 """
 
 import os
@@ -9,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.dicom.reading import values_of
+from pipeline.line.intake import envelope_of
+from pipeline.line.senders import Sender, Senders
 
 FOLDERS = ("S_", "A_", "G_")  # of a study, of an association, of a getscu
 STUDY_INSTANCE_UID = 0x0020000D
@@ -18,15 +21,16 @@ TRIES = 3  # the newest file may not be written as far as its Study Instance UID
 class Incoming:
     """Count the files of a study that have come into a receiver's incoming folder since this began."""
 
-    def __init__(self, folder: Path, study: str) -> None:
+    def __init__(self, folder: Path, study: str, senders: Senders) -> None:
         self._folder = folder
         self._study = study
-        self._seen = {one: len(_files(one)) for one in _folders(folder)}
+        self._senders = senders
+        self._seen = {one: len(_files(one)) for one in _folders(folder, senders)}
         self._count = 0
 
     def look(self) -> int:
         """Return the number of files so far."""
-        for one in _folders(self._folder):
+        for one in _folders(self._folder, self._senders):
             files = _files(one)
             new = len(files) - self._seen.get(one, 0)
             if new > 0 and (study := _study_of_newest(files)):
@@ -35,15 +39,23 @@ class Incoming:
         return self._count
 
 
-def holds(folder: Path, study: str) -> bool:
+def holds(folder: Path, study: str, senders: Senders) -> bool:
     """Tell whether something of a study lies in a receiver's incoming folder and is not admitted yet."""
-    return any(_study_of_newest(_files(one)) == study for one in _folders(folder))
+    return any(_study_of_newest(_files(one)) == study for one in _folders(folder, senders))
 
 
-def _folders(incoming: Path) -> list[Path]:
+def _folders(incoming: Path, senders: Senders) -> list[Path]:
     if not incoming.is_dir():
         return []
-    return [one for one in incoming.iterdir() if one.name.startswith(FOLDERS)]
+    return [one for one in incoming.iterdir() if one.name.startswith(FOLDERS) and _may_count(one, senders)]
+
+
+def _may_count(folder: Path, senders: Senders) -> bool:
+    """Tell whether the PACS sends into a folder; in study mode several may, and each file names its sender."""
+    envelope = envelope_of(folder)
+    if envelope is None or envelope.retrieval is not None:
+        return True
+    return senders.include(Sender(envelope.calling_ae_title, envelope.peer))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from pipeline.dcmtk import Counted, Progress
 from pipeline.errors import StorestowError
 from pipeline.events import Event, emit
 from pipeline.ledger import retrievals
+from pipeline.line.senders import senders_of
 from pipeline.model import OrderError, RetrievalState
 from pipeline.orders.getting import received_into
 from pipeline.orders.incoming import Incoming
@@ -215,7 +216,7 @@ class _Patience:
         assert site.settings.pacs is not None
         incoming = site.spool.incoming_of(site.settings.pacs.receiver)
         self._row, self._held, self._progress, self._site = row, held, progress, site
-        self._incoming = Incoming(incoming, row.study_instance_uid)
+        self._incoming = Incoming(incoming, row.study_instance_uid, senders_of(site.settings))
         self._without = site.settings.shim.move_timeout.total_seconds()
         self.longest = site.settings.shim.order_timeout.total_seconds()
         self._began = self._looked = self._progressed = time.monotonic()

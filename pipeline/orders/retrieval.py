@@ -1,7 +1,7 @@
 """Whether a retrieval has come to its end: decided by what has been taken in, whatever the PACS said of it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -11,12 +11,14 @@ from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, retrievals
 from pipeline.ledger.completeness import Judged, of_wish
 from pipeline.line.admission import parse_arrival_name
+from pipeline.line.senders import Sender, senders_of
 from pipeline.model import OrderError, RetrievalState
 from pipeline.orders import incoming
 from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
 MOST_ATTEMPTS = 2  # of a C-MOVE that broke off; one with a final response is the PACS's last word
+MOST_SENDERS = 5  # that are named in words
 SUCCESS, WARNING = 0x0000, 0xB000  # PS3.4 table C.4-2
 DESTINATION_UNKNOWN = 0xA801
 
@@ -32,18 +34,40 @@ def judge(row: Any, site: Site, now: float) -> None:
     with site.ledger.reading() as look:
         wishes = retrievals.open_links(look, row.id)
         came = retrievals.came(look, row.id)
+        doubtful = len(retrievals.contradicted(look, row.id))
+        strangers = retrievals.from_strangers(look, row.study_instance_uid, row.started_at or row.created_at)
     if any(not wish.asked for wish in wishes):
         return
     found = [of_wish(wish, wish.modalities, row, came) for wish in wishes]
     quiet, longest = _quiet_seconds(site), site.settings.shim.move_timeout.total_seconds()
-    patience = longest if any(one.is_owed for one in found) else quiet
+    missing = max(((one.expected or 1) - len(one.instances) for one in found), default=0)
+    has_sent_elsewhere = sum(strangers.values()) >= missing  # by a way that is not known as its own
+    patience = longest if any(one.is_owed for one in found) and not has_sent_elsewhere else quiet
     received = max((len(one.instances) for one in found), default=len(came))
     if wishes and all(one.is_complete for one in found):
         if not any(one.may_grow for one in found) or _is_quiet(row, site, now, quiet):
             _end(row, (RetrievalState.COMPLETE, None, row.detail), received, _most(row, found), site)
     elif not wishes or _is_final(row) or _is_quiet(row, site, now, patience):
         most = _most(row, found)
-        _end(row, verdict(row, received, most, site.settings.pacs), received, most, site)
+        how = verdict(row, received, most, site.settings.pacs)
+        _end(row, _with_remarks(how, doubtful, strangers, site), received, most, site)
+
+
+def _with_remarks(
+    how: Verdict, doubtful: int, strangers: Mapping[tuple[str, str | None], int], site: Site
+) -> Verdict:
+    """Add what came and does not count: it says more than what the PACS says of it."""
+    state, kind, detail = how
+    remarks = [f"{doubtful} came twice, with another content each time"] if doubtful else []
+    if strangers:
+        busiest = sorted(strangers.items(), key=lambda one: -one[1])[:MOST_SENDERS]
+        remarks += [
+            f"{count} came from {sender}, whom [pacs] does not name, and count for nothing; "
+            f"if that is the PACS, write in [pacs]: {senders_of(site.settings).line_with(sender)}"
+            for sender, count in ((Sender(*who), count) for who, count in busiest)
+        ]
+        kind = OrderError.MOVE_INCOMPLETE if kind == OrderError.NO_DATA else kind
+    return state, kind, "; ".join(filter(None, [detail, *remarks])) or None
 
 
 def _most(row: Any, found: Sequence[Judged]) -> int | None:
@@ -67,7 +91,8 @@ def _is_quiet(row: Any, site: Site, now: float, seconds: float) -> bool:
     assert pacs is not None
     if 0 <= now - max(row.finished_at or 0.0, row.last_progress_at) < seconds:
         return False
-    if incoming.holds(site.spool.incoming_of(pacs.receiver), row.study_instance_uid):
+    senders = senders_of(site.settings)
+    if incoming.holds(site.spool.incoming_of(pacs.receiver), row.study_instance_uid, senders):
         return False
     with site.ledger.reading() as look:
         return not retrievals.is_being_taken_in(look, pacs.receiver) and not _unknown(look, pacs, site)

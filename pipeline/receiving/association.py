@@ -7,6 +7,7 @@ import threading
 import time
 
 from pipeline import dcmtk
+from pipeline.config.addresses import numeric
 from pipeline.config.certificates import certificates_of, server_context
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import StorestowError
@@ -154,4 +155,4 @@ def open_listener(receiver: ReceiverTable) -> socket.socket:
 
 def peer_of(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
     """Return a socket's address as the number people know: 192.0.2.7 rather than ::ffff:192.0.2.7."""
-    return door.numeric(address[0])
+    return numeric(address[0])

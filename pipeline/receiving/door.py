@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from pipeline.config.addresses import numeric
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
 
@@ -109,12 +110,6 @@ def _address(text: str) -> str:
     """Return the address of proc_net_tcp(5): words of four bytes, each in the order of this machine."""
     words = [int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8)]
     return str(ipaddress.ip_address(b"".join(words)))
-
-
-def numeric(address: str) -> str:
-    """Return a socket's address as the number people know: 192.0.2.7 rather than ::ffff:192.0.2.7."""
-    number = ipaddress.ip_address(address.partition("%")[0])
-    return str(getattr(number, "ipv4_mapped", None) or number)
 
 
 def accepted(process: psutil.Process, port: int) -> list[Any]:

@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from pipeline import dcmtk
+from pipeline.config.addresses import numeric
 from pipeline.config.certificates import certificates_of
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
@@ -183,7 +184,7 @@ class StudyReceiver:
             Event.REFUSED,
             logging.WARNING,
             receiver=self._receiver.name,
-            peer=" ".join(sorted({door.numeric(address) for address, _ in peers})),
+            peer=" ".join(sorted({numeric(address) for address, _ in peers})),
             reason=f"cut off: it {reason}",
         )
         return True

@@ -21,6 +21,21 @@ from pipeline.errors import Configuration
 DEFAULT_FILES = (Path("site.toml"), Path("/etc/storestow/site.toml"))
 
 
+def _require_usable_senders(pacs: PacsTable, receiver: ReceiverTable) -> None:
+    """Raise ValueError where an entry of `senders` names nobody in the mode of the receiver of orders."""
+    for sender in pacs.senders:
+        if receiver.mode == "association" and sender.address is None:
+            raise ValueError(
+                f'pacs: senders names the AE title {sender.ae_title} alone, but the receiver "{receiver.name}" '
+                "knows the address of each peer, and that decides: write its address, too"
+            )
+        if receiver.mode != "association" and sender.ae_title is None:
+            raise ValueError(
+                f'pacs: senders names the address {sender.address} alone, but the receiver "{receiver.name}" '
+                'knows no addresses: write the calling AE title, or mode = "association" for the receiver'
+            )
+
+
 def _destination(table: Any, info: ValidationInfo) -> Destination:
     site = info.data.get("site")
     placeholders = site.placeholder_ids if site else PLACEHOLDERS
@@ -74,6 +89,7 @@ class Settings(Table):
                     f'receiver "{receiver.name}": what the PACS sends for an order leaves as it was sent, '
                     "and where the order says: write coerce = false and to = []"
                 )
+            _require_usable_senders(self.pacs, receiver)
         known = [d.name for d in self.destination]
         for key, wanted in self.shim.destinations.items():
             for name in wanted:

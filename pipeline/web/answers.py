@@ -1,5 +1,6 @@
 """What an order that has ended answers: a body for the HIS, or the refusal that tells why not. Pure."""
 
+from dataclasses import asdict
 from typing import Any
 
 from pipeline.destinations import Destination
@@ -69,6 +70,8 @@ def refusal_of(view: OrderView, destination: Destination) -> Refusal:
     more: dict[str, Any] = {}
     if error in {OrderError.MOVE_INCOMPLETE, OrderError.MOVE_TIMED_OUT}:
         more = {"received": view.received, "expected": view.expected, "failed": view.failed}
+        if view.unclaimed_from:
+            more["unclaimed_from"] = [asdict(one) for one in view.unclaimed_from]
     if view.missing:
         more["missing"] = list(view.missing)
     if error in _OF_THE_WAY_OUT:

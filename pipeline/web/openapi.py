@@ -155,10 +155,16 @@ def _error() -> dict[str, Any]:
             "differing": _differences(),
             **dict.fromkeys(("received", "expected", "failed", "sent", "refused"), _COUNT),
             "destination": _TEXT,
+            "unclaimed_from": {"type": "array", "items": _unclaimed()},
             "request_id": _TEXT,
         },
         "required": ["error", "request_id"],
     }
+
+
+def _unclaimed() -> dict[str, Any]:
+    properties = {"ae_title": _TEXT, "address": {"type": ["string", "null"]}, "instances": _COUNT}
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def _sent() -> dict[str, Any]:

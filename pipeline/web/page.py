@@ -279,6 +279,8 @@ def _shortcomings(view: OrderView, words: Words) -> list[str]:
         lines.append(words.say("count.missing", accessions=", ".join(view.missing)))
     if view.failed:
         lines.append(words.count("count.failed", view.failed))
+    if view.unclaimed_from and not served(view):
+        lines.append(words.count("count.unclaimed", sum(one.instances for one in view.unclaimed_from)))
     if view.counted is not None:
         lines.append(words.say("count.counted", expected=view.counted, received=view.received))
     if served(view) and view.expected is not None and view.received < view.expected:

@@ -86,6 +86,9 @@ def test_more_than_is_listed_counts_as_far_as_the_pacs_says_that_it_sent_more():
     assert judged(listed, came(A, B, C, D)).instances == {A, B}, "nobody can tell which of the two it has sent"
     assert judged(told(None, [A, B], Final("0x0000", completed=2)), came(A, B, C)).instances == {A, B}
     assert judged(told(None, [A, B]), came(A, B, C)).instances == {A, B}
+    assert judged(told(None, [A, B], Final("0x0000", completed=2)), came(A, C)).instances == {A}, (
+        "not in B's place"
+    )
     assert judged(told(None, None, SENT), came(A, B, C, D)).instances == {A, B, C, D}
 
 

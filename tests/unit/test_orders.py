@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from archives import header, study, study_uid
 from line_site import NULL, arrive, instance, rounds, settings_for, states, working
-from placed_orders import look, order, retrieval, settings_with_pacs, waiting_order
+from placed_orders import arrive_from_pacs, look, order, retrieval, settings_with_pacs, waiting_order
 
 from pipeline.commands.trace import trace
 from pipeline.dicom.accession import AccessionNumber, InvalidAccession
@@ -134,7 +134,7 @@ def is_taken_in(site, count: int):
 
 
 def test_what_nobody_ordered_is_unclaimed_and_settles(site, worker, tmp_path):
-    name = arrive(site.spool, instance(tmp_path), receiver="cdrecord")
+    name = arrive_from_pacs(site, instance(tmp_path))
     rounds(worker, until=lambda: states(site, "arrivals") == {"settled": 1})
     with site.ledger.reading() as connection:
         assert reports.arrival_row(connection, name).reason == "unclaimed"
@@ -150,7 +150,7 @@ def test_what_comes_for_a_retrieval_is_its_own_and_conflicts_with_nothing(site, 
     arrive(site.spool, file)
     rounds(worker, until=is_taken_in(site, 1))
     number = retrieval(site, uid)
-    arrive(site.spool, tmp_path / "other", receiver="cdrecord")
+    arrive_from_pacs(site, tmp_path / "other")
     rounds(worker, until=is_taken_in(site, 2))
     assert states(site, "instances") == {"passed": 2}
     assert held(site, number) == 1
@@ -159,7 +159,7 @@ def test_what_comes_for_a_retrieval_is_its_own_and_conflicts_with_nothing(site, 
 def test_what_was_received_before_a_retrieval_began_is_not_its_own(site, worker, tmp_path):
     file = instance(tmp_path)
     number = retrieval(site, pydicom.dcmread(file).StudyInstanceUID)
-    arrive(site.spool, file, receiver="cdrecord", age=7200)
+    arrive_from_pacs(site, file, age=7200)
     rounds(worker, until=is_taken_in(site, 1))
     assert held(site, number) == 0
 
@@ -170,7 +170,7 @@ def test_one_arrival_may_hold_what_several_retrievals_wait_for(site, worker, tmp
     uid = study_uid([ct])
     everything = retrieval(site, uid)
     only_mr = retrieval(site, uid, modalities="MR", series=[header(mr[0]).SeriesInstanceUID])
-    arrive(site.spool, ct, *mr, receiver="cdrecord")
+    arrive_from_pacs(site, ct, *mr)
     rounds(worker, until=is_taken_in(site, 3))
     assert (held(site, everything), held(site, only_mr)) == (3, 2)
 
@@ -179,17 +179,30 @@ def test_what_was_asked_for_by_its_series_counts_whatever_modality_it_names_itse
     files = study(tmp_path / "a", "A1", instances=2, modalities=("OT", "CT"), series=2)
     asked = header(files[0]).SeriesInstanceUID
     number = retrieval(site, study_uid(files), modalities="CT", series=[asked])
-    arrive(site.spool, *files, receiver="cdrecord")
+    arrive_from_pacs(site, *files)
     rounds(worker, until=is_taken_in(site, 4))
     with site.ledger.reading() as connection:
         assert {series for series, _ in retrievals.held(connection, number)} == {asked}
     assert held(site, number) == 2
 
 
+def test_what_others_send_to_the_receiver_of_orders_belongs_to_no_retrieval(site, worker, tmp_path):
+    file = instance(tmp_path)
+    uid = pydicom.dcmread(file).StudyInstanceUID
+    number = retrieval(site, uid)
+    arrive(site.spool, file, receiver="cdrecord", peer="10.9.9.9")
+    arrive(site.spool, instance(tmp_path, "b", StudyInstanceUID=uid), receiver="cdrecord")
+    rounds(worker, until=is_taken_in(site, 2))
+    assert held(site, number) == 0
+    with site.ledger.reading() as connection:
+        found = retrievals.from_strangers(connection, uid, 0.0)
+    assert found == {("PACS", "10.9.9.9"): 1, ("CLUNIE1", None): 1}, "the second has lost its envelope in a crash"
+
+
 def test_the_same_instance_sent_twice_by_one_retrieval_is_one(site, worker, tmp_path):
     file = instance(tmp_path)
     number = retrieval(site, pydicom.dcmread(file).StudyInstanceUID)
-    arrive(site.spool, file, file, receiver="cdrecord")
+    arrive_from_pacs(site, file, file)
     rounds(worker, until=is_taken_in(site, 2))
     assert states(site, "instances") == {"passed": 1, "duplicate": 1}
     assert held(site, number) == 1
@@ -250,7 +263,7 @@ def test_an_order_that_ran_out_of_time_is_not_delivered_afterwards(tmp_path):
 def test_what_orders_brought_goes_after_its_own_time_although_nobody_took_it(tmp_path):
     with working(settings_with_pacs(tmp_path, keep_results="1h", keep_originals="7d")) as (site, worker):
         arrive(site.spool, instance(tmp_path, "pushed"))
-        name = arrive(site.spool, instance(tmp_path, "unasked"), receiver="cdrecord")
+        name = arrive_from_pacs(site, instance(tmp_path, "unasked"))
         rounds(worker, until=lambda: states(site, "arrivals") == {"settled": 2})
         results.let_go(site, time.time() + 1800)
         assert (site.spool.settled / name).is_dir()
@@ -263,7 +276,7 @@ def test_what_an_open_order_needs_does_not_go(tmp_path):
     with working(settings_with_pacs(tmp_path, keep_results="1h")) as (site, worker):
         file = instance(tmp_path)
         uid = str(pydicom.dcmread(file).StudyInstanceUID)
-        name = arrive(site.spool, file, receiver="cdrecord")
+        name = arrive_from_pacs(site, file)
         rounds(worker, until=lambda: states(site, "arrivals") == {"settled": 1})
         number, move = waiting_order(site, uid)
         with site.ledger.transaction() as change:

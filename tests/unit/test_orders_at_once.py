@@ -4,8 +4,8 @@ import time
 
 import pydicom
 import pytest
-from line_site import NULL, arrive, instance, rounds, states, working
-from placed_orders import look, order, retrieval, settings_with_pacs, waiting_order
+from line_site import NULL, instance, rounds, states, working
+from placed_orders import arrive_from_pacs, look, order, retrieval, settings_with_pacs, waiting_order
 from pydicom.uid import generate_uid
 
 from pipeline.dicom.patient import Patient
@@ -50,7 +50,7 @@ def half_read(site, worker, tmp_path):
     """A retrieval that has brought two instances, one of which its disk has lost since."""
     uids = {"StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid()}
     move = retrieval(site, uids["StudyInstanceUID"])
-    arrive(site.spool, instance(tmp_path, "a", **uids), instance(tmp_path, "b", **uids), receiver="cdrecord")
+    arrive_from_pacs(site, instance(tmp_path, "a", **uids), instance(tmp_path, "b", **uids))
     rounds(worker, until=lambda: sum(states(site, "instances").values()) == 2)
     broken = next(site.spool.root.rglob("CT.X.00001"))
     broken.write_bytes(broken.read_bytes()[:300])
@@ -158,7 +158,7 @@ def test_a_retrieval_does_not_end_over_what_is_taken_in_while_it_is_judged(site,
         values = {"state": RetrievalState.RECEIVING, "started_at": long_ago - 3600, "attempts": 1}
         values |= {"finished_at": long_ago, "last_progress_at": long_ago, "status": "0x0000"}
         retrievals.change_row(change, move, **values)
-    name = arrive(site.spool, file, receiver="cdrecord")
+    name = arrive_from_pacs(site, file)
     admission.admit(name, site)
     is_quiet = judging._is_quiet
 

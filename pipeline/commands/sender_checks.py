@@ -1,0 +1,68 @@
+"""What `check` says of who may bring what an order delivers, and whom the last months would have shut out."""
+
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.config.addresses import addresses_of
+from pipeline.errors import StorestowError
+from pipeline.ledger import FILE_NAME, Ledger
+from pipeline.ledger.senders import instances
+from pipeline.line.senders import Sender, Senders, senders_of
+from pipeline.site.settings import Settings
+
+DAYS = 90
+MOST = 20  # peers that are named
+WEAKER = (
+    "the receiver {receiver} knows no addresses, so the calling AE title alone says that the PACS has sent "
+    'something, which is weaker: anybody can claim one; mode = "association" lets the address decide'
+)
+
+Found = tuple[Literal["ok", "note", "unreachable"], str]
+
+
+def looked_at(settings: Settings) -> Iterator[Found]:
+    """Yield what was found, how it is and in words; there must be a [pacs]."""
+    senders = senders_of(settings)
+    if not senders.address_decides:
+        yield "note", WEAKER.format(receiver=senders.pacs.receiver)
+    else:
+        yield _addresses(senders)
+    for sender, count in _unknown(settings, senders)[:MOST]:
+        came = f"in the last {DAYS} days {count} instances came to {senders.pacs.receiver} from {sender}"
+        line = senders.line_with(sender)
+        yield (
+            "note",
+            f"{came}, whom [pacs] does not name, so they count for no order; if that is the PACS, write: {line}",
+        )
+
+
+def _addresses(senders: Senders) -> Found:
+    hosts = [senders.pacs.host, *(one.address for one in senders.pacs.senders if one.address)]
+    for host in hosts:
+        if not addresses_of(host):
+            return "unreachable", f"{host} has no address at present, so nothing that comes from there counts"
+    found = sorted({address for host in hosts for address in addresses_of(host)})
+    return "ok", f"what comes from {', '.join(found)} counts for orders"
+
+
+def _unknown(settings: Settings, senders: Senders) -> list[tuple[Sender, int]]:
+    """Return who has sent to the receiver of orders and is not named, the busiest first."""
+    path = settings.site.spool / FILE_NAME
+    if not path.exists():
+        return []
+    ledger = Ledger(path)  # of whatever release: these columns have always been there
+    try:
+        with ledger.reading() as look:
+            counted = instances(look, senders.pacs.receiver, time.time() - DAYS * 86400)
+    except (StorestowError, SQLAlchemyError):  # it is told elsewhere what is wrong with the ledger
+        return []
+    finally:
+        ledger.close()
+    found = {Sender(*who): count for who, count in counted.items()}
+    if senders.address_decides:  # what was fetched by C-GET, or came in study mode, has no address
+        found = {sender: count for sender, count in found.items() if sender.address is not None}
+    unknown = {sender: count for sender, count in found.items() if not senders.include(sender)}
+    return sorted(unknown.items(), key=lambda one: -one[1])

@@ -1,0 +1,81 @@
+"""Who brings what an order delivers: the PACS alone, as [pacs] names it.
+
+Whoever reaches the receiver of orders may send there what he likes, under any UIDs. In association mode the
+address of the peer decides, which nobody can make up who wants an answer: that of `host`, or of one of the
+`senders`, with its AE title where the entry has one. Otherwise the address is not known, and the calling AE title
+has to do, which storescp writes into each file (0002,0016): anybody can claim one.
+"""
+
+import json
+from dataclasses import dataclass
+
+from pipeline.config.addresses import addresses_of
+from pipeline.config.order_tables import PacsTable, SenderTable
+from pipeline.line.intake import Envelope, Found
+from pipeline.site.settings import Settings
+
+AE_TITLE_LENGTH = 16  # PS3.5 table 6.2-1
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A peer that sent something; `address` is numeric, None where it is not known."""
+
+    ae_title: str
+    address: str | None
+
+    def __str__(self) -> str:
+        """Return the peer in words."""
+        name = self.ae_title or "a peer without an AE title"
+        return name if self.address is None else f"{name} at {self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class Senders:
+    """Those whose instances count for orders."""
+
+    pacs: PacsTable
+    address_decides: bool
+
+    def include(self, sender: Sender) -> bool:
+        """Tell whether this is the PACS, as far as the configuration says."""
+        if not self.address_decides:
+            titles = {self.pacs.ae_title, *(one.ae_title for one in self.pacs.senders)}
+            return bool(sender.ae_title) and sender.ae_title in titles
+        if sender.address is None:
+            return False
+        if sender.address in addresses_of(self.pacs.host):
+            return True
+        return any(_is(sender, one) for one in self.pacs.senders)
+
+    def line_with(self, other: Sender) -> str:
+        """Return the line of [pacs] that names a peer besides, ready to be pasted."""
+        entries = [_entry(one.address, one.ae_title) for one in self.pacs.senders]
+        entries.append(_entry(other.address if self.address_decides else None, other.ae_title))
+        return f"senders = [{', '.join(entries)}]"
+
+
+def _is(sender: Sender, entry: SenderTable) -> bool:
+    if entry.address is None or (entry.ae_title is not None and entry.ae_title != sender.ae_title):
+        return False
+    return sender.address in addresses_of(entry.address)
+
+
+def _entry(address: str | None, ae_title: str | None) -> str:
+    """Return an entry as TOML writes it, whose strings are escaped as those of JSON are."""
+    keys = {"address": address, "ae_title": ae_title}
+    return f"{{ {', '.join(f'{key} = {json.dumps(value)}' for key, value in keys.items() if value)} }}"
+
+
+def sender_of(found: Found, envelope: Envelope | None) -> Sender:
+    """Return who sent a file: whom the envelope names, else the AE title storescp has written into the file."""
+    if envelope is None:
+        return Sender(found.source_ae_title[:AE_TITLE_LENGTH], None)
+    return Sender((envelope.calling_ae_title or found.source_ae_title)[:AE_TITLE_LENGTH], envelope.peer)
+
+
+def senders_of(settings: Settings) -> Senders:
+    """Return who may send to the receiver of orders; there must be a [pacs]."""
+    pacs = settings.pacs
+    assert pacs is not None
+    return Senders(pacs, settings.receiver_named(pacs.receiver).mode == "association")
