@@ -52,7 +52,11 @@ def description() -> dict[str, Any]:
 def _link(path: str, verb: Verb) -> dict[str, Any]:
     parameters = [_accessions(), *_choices(verb)]
     if verb.makes_a_file:
-        answers: dict[str, Any] = {"200": _file("The image"), "206": _file("The part Range asked for")}
+        answers: dict[str, Any] = {
+            "200": _file("The image"),
+            "206": _file("The part Range asked for"),
+            "304": {"description": "If-None-Match names the image there is"},
+        }
     else:
         answers = {"200": _json("Every instance has been taken", "Sent")}
     return {

@@ -116,6 +116,14 @@ def test_a_proxy_that_asks_in_absolute_form_is_answered(shim, url):
     assert answer.endswith(b"\r\n\r\nan image")
 
 
+def test_a_link_with_bytes_that_no_address_may_hold_reaches_its_order(shim, url):
+    shim.orders.plan = DONE
+    answer = raw(url, f"GET {PRINT}&nama=JOS\xc9 HTTP/1.1", "Host: his.example.org")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    refused = raw(url, f"GET {PRINT}\xc9 HTTP/1.1", "Host: his.example.org")
+    assert b"invalid accession_number" in refused
+
+
 def raw(url, *lines):
     """Send a request as it stands, and return all that comes until the connection is closed."""
     host, port = url.removeprefix("http://").split(":")
