@@ -241,7 +241,7 @@ def accept(
     if as_json:
         print_json({"deliveries": numbers, "instances": count})
     else:
-        print(f"{count} instances are accepted")  # noqa: T201
+        print("1 instance is accepted" if count == 1 else f"{count} instances are accepted")  # noqa: T201
 
 
 @app.command()

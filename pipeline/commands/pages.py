@@ -49,8 +49,8 @@ def show_status(answer: dict[str, Any]) -> None:
     for one in answer["not_compared"]:
         study, destination = _plain(one["study_instance_uid"]), _plain(one["destination"])
         _console.print(
-            f"{one['instances']} instances of study {study} were at {destination} before and could not be "
-            f"compared: look at them there, then "
+            f"{destination} has {one['instances']} of study {study} from somebody else, and nobody could compare: "
+            f"look at the study there, then "
             f"`storestow accept {study} --destination {destination} --reason WORDS`",
             soft_wrap=True,
         )

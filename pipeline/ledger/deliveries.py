@@ -133,7 +133,7 @@ def accept(
         select(receipt.c.delivery, receipt.c.instance, receipt.c.message)
         .join(delivery, delivery.c.id == receipt.c.delivery)
         .join(instance, instance.c.id == receipt.c.instance)
-        .where(named, is_not_compared(), delivery.c.state == DeliveryState.DELIVERED)
+        .where(named, is_not_compared())
     )
     if destination_name is not None:
         wanted = wanted.where(delivery.c.destination == destination_name)

@@ -148,7 +148,8 @@ def test_a_duplicate_that_was_not_listed_before_is_compared_too(archive, tmp_pat
     held(archive, item, item.path.read_bytes() if is_same else content(item.path, InstanceNumber="77"))
     archive.next_queries.append(Answer(204))
     archive.failing[item.key.sop_instance_uid] = 0x0111
-    [receipt], _ = delivered(archive, [item])
+    [receipt], done = delivered(archive, [item])
+    assert not [one for one in done.receipts if one.state is ReceiptState.DUPLICATE and one.verified], "too early"
     wanted = (ReceiptState.PRESENT, True) if is_same else (ReceiptState.REFUSED, False)
     assert (receipt.state, receipt.verified) == wanted
 
@@ -226,6 +227,25 @@ def test_the_original_of_what_could_not_be_compared_stays_until_a_person_accepts
         assert not kept(site, name)
         with pytest.raises(Usage):
             accept(site.spool, site.ledger, study, None, "once more")
+
+
+def test_a_person_may_accept_it_although_another_instance_was_refused_or_waits(archive, tmp_path):
+    archive.wado_status = 404
+    files = [instance(tmp_path, str(n), StudyInstanceUID="1.2.826.0.1.3680043.9.9999.3") for n in range(3)]
+    study = archived_by_another(archive, files[0], files[0].read_bytes())
+    refused, waits = (str(pydicom.dcmread(file).SOPInstanceUID) for file in files[1:])
+    archive.failing = {refused: 0xC409, waits: 0xA77A}
+    with working(settings_for(tmp_path, destinations=[table(archive)])) as (site, worker):
+        arrive(site.spool, *files)
+        rounds(worker, until=lambda: states(site, "deliveries") == {"deferred": 1})
+        assert accept(site.spool, site.ledger, study, None, "looked at both") == ([1], 1)
+        archive.failing = {refused: 0xC409}
+        with site.ledger.transaction() as change:
+            deliveries.make_due(change, "archive", time.time())
+        rounds(worker, until=all_settled(site))
+        assert states(site, "deliveries") == {"refused": 1}
+        answers = sorted((answer["state"], answer["verified"]) for answer in receipts_of(site, study))
+        assert answers == [("present", True), ("refused", False), ("stored", True)]
 
 
 def test_what_was_not_compared_survives_a_lost_ledger(archive, tmp_path):

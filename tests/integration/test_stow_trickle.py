@@ -5,6 +5,7 @@ import time
 from io import BytesIO
 
 import pytest
+from certificate_authority import Authority
 from fake_dcm4chee import FakeDcm4chee, Trickle
 from line_site import arrive, instance, rounds, settings_for, states, working
 from small_studies import make_study
@@ -33,6 +34,21 @@ def test_a_list_that_trickles_makes_the_archive_unavailable(archive, tmp_path, p
     assert "answer_timeout" in str(done.error)
     assert time.monotonic() - began < 5
     assert archive.stores == []
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_list_that_trickles_within_tls_ends_too(tmp_path, part):
+    authority = Authority(tmp_path / "authority")
+    shown = authority.identity("archive")
+    with FakeDcm4chee(certificate=(shown.cert, shown.key)) as archive:
+        destination = stow(archive.url, answer_timeout="1.5s", ca_bundle=str(authority.cert))
+        assert list(destination.problems()) == []
+        archive.every_query = Trickle(part)
+        began = time.monotonic()
+        done = Collected(destination, make_study(tmp_path, 2))
+        assert isinstance(done.error, PeerUnavailable)
+        assert "answer_timeout" in str(done.error)
+        assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("part", PARTS)
