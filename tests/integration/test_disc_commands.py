@@ -341,7 +341,9 @@ def shown(folder: Path, named, version: str = "") -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("named", "version"), [(str.lower, ""), (str, ";1"), (str, ".;1"), (str.lower, ";1")])
+@pytest.mark.parametrize(
+    ("named", "version"), [(str.lower, ""), (str, ";1"), (str, ".;1"), (str, "."), (str.lower, ";1")]
+)
 def test_a_mounted_disc_without_long_names_is_taken_for_what_it_is(named, version, taken):
     """Linux shows the names of ISO 9660 in small letters, and with `map=off` as they are, version and all."""
     found = inspect(shown(taken, named, version))

@@ -138,8 +138,8 @@ class FolderContents:
 
 
 def _on_the_disc(path: str) -> str:
-    """Return a path as ISO 9660 has it where it is shown as `dicomdir` or `DICOMDIR.;1`; long names stay."""
-    parts = (re.sub(r"\.?;\d+$", "", part) for part in path.split("/"))
+    """Return a path as ISO 9660 has it, shown as `dicomdir`, `DICOMDIR.` or `DICOMDIR.;1`; long names stay."""
+    parts = (re.sub(r"\.?(;\d+)?$", "", part) for part in path.split("/"))
     return "/".join(part.upper() if SHORT_NAME.fullmatch(part.upper()) else part for part in parts)
 
 
