@@ -15,7 +15,7 @@ _ORDER = re.compile(r"DcmItem: Dataset not in ascending tag order")
 _KEPT = re.compile(
     r"DcmItem: (?:Dataset not in ascending tag order|Invalid Element|Group Length with VR other than UL found"
     r"|Group length of group|Non-standard VR 'OX' is known to be wrongly used for PixelData)"
-    r"|Dcm\w+: Length of (?:item|element) .* is odd"
+    r"|Dcm\w+: Length of (?:item|element) .* is (?:odd|not a multiple of)"  # an undefined length is odd, too
     r"|DcmObject: Length of element .* changing VR to"
     r"|Found element .* with VR UN and undefined length, reading a sequence with .* \(CP-246\)"
     r"|Dcm(?:ByteString|CharString|UniqueIdentifier|SpecificCharacterSet|FileFormat|MetaInfo):"

@@ -162,7 +162,8 @@ def snapshot(spool: Path) -> dict[str, bytes]:
     files = [
         path for room in ("incoming", "arrivals", "settled", "quarantine") for path in (spool / room).rglob("*")
     ]
-    return {str(path.relative_to(spool)): path.read_bytes() for path in files if path.is_file()}
+    received = [path for path in files if path.is_file() and not path.name.startswith(".")]
+    return {str(path.relative_to(spool)): path.read_bytes() for path in received}
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ def no_vr(letters: str, code: str, tag: str = "(0009,1001)") -> str:
         [],
         [ORDER],
         ["DcmItem: Length of element (0008,1030) is odd"],
+        ["DcmItem: Length of element (7fe0,0010) is not a multiple of 2 (VR=OW)"],
         ["DcmItem: Group Length with VR other than UL found, corrected"],
         ["DcmItem: Invalid Element (0002,0010) found in data set"],
         ["DcmUniqueIdentifier: Element SOPClassUID (0008,0016) contains one or more space characters, ..."],
