@@ -251,7 +251,8 @@ def test_a_file_nobody_meant_and_one_that_is_missing_are_found(good):
         (b"SE000001\\IM000002", b"SE000001\\IM000001", "two records of the DICOMDIR name the same file"),
         (b"SE000001\\IM000002", b"SE000001\\IM000009", "the DICOMDIR lists"),
         (b"LO\x02\x00P1", b"LO\x02\x00P2", "Patient ID"),
-        (b"PN\x08\x00Doe^Jane", b"PN\x08\x00Roe^Jane", "Patient's Name"),
+        (b"PN\x08\x00Doe^Jane", b"PN\x08\x00Roe^Jane", "a Patient's Name that no object below it has"),
+        (b"PN\x08\x00Doe^Jane", b"PN\x08\x00Roe^John", "disagree in Patient's Name"),
     ],
 )
 def test_a_record_that_does_not_agree_with_its_object_is_found(good, old, new, complaint):

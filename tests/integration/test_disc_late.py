@@ -138,7 +138,7 @@ def test_a_study_refused_for_two_patients_makes_no_disc_of_what_comes_later_and_
     folder, files, tmp_path
 ):
     study = pydicom.dcmread(files[0]).StudyInstanceUID
-    other = instance(tmp_path, "other", StudyInstanceUID=study, PatientID="P2")
+    other = instance(tmp_path, "other", StudyInstanceUID=study, PatientID="P1", PatientName="Other^Person")
     with working(settings(folder)) as (site, worker):
         arrive(site.spool, files[0], other)
         rounds(worker, until=lambda: states(site, "deliveries") == {"refused": 1})

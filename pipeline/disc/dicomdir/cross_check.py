@@ -1,13 +1,14 @@
 """Hold a record of the DICOMDIR against the file it points to: no validator does (docs/adr/0006-disc.md)."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from pipeline.dicom.patient import Patient
 from pipeline.dicom.same_patient import PLACEHOLDERS, compare
 from pipeline.disc.dicomdir.vr_rules import right
 from pipeline.disc.formats.claims import Claims
-from pipeline.disc.formats.directory import Above, Listed
+from pipeline.disc.formats.directory import Above, Directory, Listed
 from pipeline.disc.objects import records
 from pipeline.disc.objects.guards import UNKNOWN_PATIENT_ID, WORDS
 
@@ -38,6 +39,22 @@ def patient_of(told: Claims | Above) -> Patient:
     """Return whose an object says it is, or a record: the same may be in Latin-1 here and in UTF-8 there."""
     character_set = told.character_set.decode("latin-1")
     return Patient.read(told.patient_id, told.issuer, told.birth_date, told.patient_name, character_set)
+
+
+def names_of_nobody(directory: Directory, claims: Mapping[str, Claims]) -> list[str]:
+    """Return a file below each PATIENT record that has a name which no object below it has.
+
+    The objects of one patient may bear several names, and the record has one of them.
+    """
+    told: dict[Above, set[str]] = defaultdict(set)
+    files: dict[Above, str] = {}
+    for listed in directory.listed:
+        patient = replace(listed.above, study_instance_uid=b"", series_instance_uid=b"")
+        found = patient_of(claims[listed.path])
+        told[patient] |= {found.name, _as_recorded(found).name}
+        files.setdefault(patient, listed.path)
+    said = {patient: patient_of(patient).name for patient in told}
+    return [files[patient] for patient, name in said.items() if name and name not in told[patient]]
 
 
 def _of_the_patient(listed: Listed, claims: Claims, placeholders: tuple[str, ...]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from pipeline.dicom.same_patient import PLACEHOLDERS
-from pipeline.disc.dicomdir.cross_check import mismatches
+from pipeline.disc.dicomdir.cross_check import mismatches, names_of_nobody
 from pipeline.disc.errors import NotAsWritten
 from pipeline.disc.formats.claims import Claims
 from pipeline.disc.formats.contents import Contents, Damaged, IsoContents, ZipContents, read_all
@@ -174,3 +174,5 @@ def _check_records(directory: Directory, claims: Mapping[str, Claims], placehold
         found = claims[listed.path]
         if wrong := list(mismatches(listed, found, placeholders)):
             raise NotAsWritten(f"the record of {listed.path} and the object disagree in {', '.join(wrong)}")
+    if files := names_of_nobody(directory, claims):
+        raise NotAsWritten(f"the PATIENT record above {files[0]} has a Patient's Name that no object below it has")
