@@ -54,6 +54,16 @@ class Move:
         association.release()
         return taken
 
+    def freeze(self, datasets: Sequence[Dataset], seconds: float) -> None:
+        """Send instances, then keep the association open and do nothing at all."""
+        scu = AE(ae_title=self.pacs.ae_title)
+        scu.add_requested_context(CTImageStorage)
+        association = scu.associate("127.0.0.1", self.pacs.destination_port, ae_title=OUR_AE_TITLE)
+        for one in datasets:
+            association.send_c_store(one)
+        time.sleep(seconds)
+        association.abort()
+
     def respond(
         self, status: int, *, remaining: int | None = None, completed: int = 0, failed: int = 0, warned: int = 0
     ) -> None:

@@ -68,7 +68,8 @@ def _weigh(order: Any, site: Site) -> bool:
         _enter(order, OrderStage.PREPARING, site)
         return True
     error, detail = gravest(short)
-    end(order.id, OrderState.PARTIAL if received else OrderState.FAILED, site, error, detail)
+    has_come = received or any(study.move.arrived for study in studies)  # an open association may still hold it
+    end(order.id, OrderState.PARTIAL if has_come else OrderState.FAILED, site, error, detail)
     return False
 
 

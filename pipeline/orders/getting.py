@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from pipeline.line.intake import ENVELOPE
+from pipeline.orders.incoming import end_writers
 from pipeline.receiving import sweep
 from pipeline.site.site import Site
 from pipeline.spool.spool import write_durably
@@ -54,13 +53,5 @@ def take_leftovers(site: Site) -> None:
     if pacs is None:
         return
     for folder in sorted(site.spool.incoming_of(pacs.receiver).glob(f"{WRITING}*")):
-        _end_writers(folder)
+        end_writers(folder)
         _hand_over(folder)
-
-
-def _end_writers(folder: Path) -> None:
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if str(folder) in process.cmdline():
-                process.kill()
-                process.wait(5)

@@ -5,14 +5,20 @@ so that a look costs one small reading a folder whatever the study's size. What 
 progress and keeps nobody waiting, as far as the sender is known while he sends.
 """
 
+import contextlib
+import math
 import os
 from itertools import islice
 from pathlib import Path
+
+import psutil
 
 from pipeline.dicom.reading import values_of
 from pipeline.line.intake import envelope_of
 from pipeline.line.senders import Sender, Senders
 
+OF_AN_ASSOCIATION = "A_"
+END_SECONDS = 5.0
 FOLDERS = ("S_", "A_", "G_")  # of a study, of an association, of a getscu
 STUDY_INSTANCE_UID = 0x0020000D
 TRIES = 3  # the newest file may not be written as far as its Study Instance UID
@@ -42,6 +48,36 @@ class Incoming:
 def holds(folder: Path, study: str, senders: Senders) -> bool:
     """Tell whether something of a study lies in a receiver's incoming folder and is not admitted yet."""
     return any(_study_of_newest(_files(one)) == study for one in _folders(folder, senders))
+
+
+def end_silent(incoming: Path, study: str, senders: Senders, before: float) -> None:
+    """End the associations by which a study comes and that have brought no instance since `before` (epoch).
+
+    What they brought is then admitted as at any other end of an association. In study mode storescp alone knows
+    when one ends.
+    """
+    for folder in _folders(incoming, senders):
+        files = _files(folder) if folder.name.startswith(OF_AN_ASSOCIATION) else []
+        if _study_of_newest(files) == study and _moment_of(folder) < before:
+            end_writers(folder)
+
+
+def end_writers(folder: Path) -> None:
+    """End the programs that receive into a folder."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(folder) in process.cmdline():
+                process.terminate()
+                process.wait(END_SECONDS)
+
+
+def _moment_of(folder: Path) -> float:
+    """Return when something last came into a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return max((one.stat().st_mtime for one in entries), default=0.0)
+    except FileNotFoundError:
+        return math.inf
 
 
 def _folders(incoming: Path, senders: Senders) -> list[Path]:

@@ -20,6 +20,7 @@ from pipeline.waypoints import reached
 MOST_ATTEMPTS = 2  # of a C-MOVE that broke off; one with a final response is the PACS's last word
 MOST_SENDERS = 5  # that are named in words
 SUCCESS, WARNING = 0x0000, 0xB000  # PS3.4 table C.4-2
+ADMISSION_SECONDS = 5.0  # for an association that we have ended
 DESTINATION_UNKNOWN = 0xA801
 
 Verdict = tuple[RetrievalState, OrderError | None, str | None]
@@ -86,14 +87,22 @@ def _is_final(row: Any) -> bool:
 
 
 def _is_quiet(row: Any, site: Site, now: float, seconds: float) -> bool:
-    """Tell whether nothing of the study has come for so long, nor is coming, as far as anybody can know."""
+    """Tell whether nothing of the study has come for so long, nor is coming, as far as anybody can know.
+
+    A PACS that froze keeps its association open; what it brought is not waited for longer than `move_timeout`.
+    """
     pacs = site.settings.pacs
     assert pacs is not None
-    if 0 <= now - max(row.finished_at or 0.0, row.last_progress_at) < seconds:
+    silent = now - max(row.finished_at or 0.0, row.last_progress_at)
+    if 0 <= silent < seconds:
         return False
-    senders = senders_of(site.settings)
-    if incoming.holds(site.spool.incoming_of(pacs.receiver), row.study_instance_uid, senders):
-        return False
+    where = site.spool.incoming_of(pacs.receiver), row.study_instance_uid, senders_of(site.settings)
+    if incoming.holds(*where):
+        if row.error_kind != OrderError.MOVE_TIMED_OUT:
+            return False
+        incoming.end_silent(*where, now - site.settings.shim.move_timeout.total_seconds())
+        if 0 <= silent < seconds + ADMISSION_SECONDS:
+            return False
     with site.ledger.reading() as look:
         return not retrievals.is_being_taken_in(look, pacs.receiver) and not _unknown(look, pacs, site)
 
