@@ -238,6 +238,31 @@ def test_what_stands_in_for_a_patient_id_is_noted_and_no_wrong_name(tmp_path):
     assert not [one for one in errors(found) if "wrong name" in one]
 
 
+def test_without_a_patient_id_one_study_is_one_patient_s_and_several_need_the_same_name_and_birth_date(tmp_path):
+    def of(number: int, **values: str):
+        study = f"1.2.3.{number}"
+        about = {
+            "PatientID": "",
+            "PatientName": "DOE^ANN",
+            "StudyInstanceUID": study,
+            "SeriesInstanceUID": f"{study}.1",
+        }
+        return an_object(tmp_path / f"in-{number}", **{**about, **values})
+
+    def said(*paths):
+        folder = tmp_path / f"disc-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        return inspect(a_disc(folder, *paths, allow_no_patient_id=True, allow_several_patients=True).path)
+
+    one = said(of(1))
+    assert [note for note in notes(one) if "no Patient ID; name and birth date are of one patient" in note]
+    assert errors(one) == []
+    same = said(of(2, PatientBirthDate="19700101"), of(3, PatientBirthDate="19700101"))
+    assert errors(same) == []
+    undated = said(of(4, PatientBirthDate=""), of(5, PatientBirthDate=""))
+    assert [error for error in errors(undated) if "nobody can say of whom" in error]
+
+
 # --- large headers -----------------------------------------------------------------------------------------
 
 

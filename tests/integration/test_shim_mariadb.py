@@ -77,8 +77,11 @@ def test_two_databases_of_a_real_mariadb_say_together_who_it_is(mariadb, monkeyp
     patients = from_table(PatientsTable.model_validate({"kind": "sql", "timeout": "5s", "query": tables}))
     person = patients.find(AccessionNumber("A1"), ())
     assert (person.patient_name, person.medrec_id, person.reg_id) == ("NÚÑEZ JOSÉ", "4711", "12")
+    assert (
+        patients.find(AccessionNumber("a1"), ()) == person
+    )  # the database finds it, and no other spelling is there
     with pytest.raises(PatientUnknown):
-        patients.find(AccessionNumber("a1"), ())
+        patients.find(AccessionNumber("A2"), ())
     process.kill()
     process.wait()
     with pytest.raises(PatientsUnavailable):

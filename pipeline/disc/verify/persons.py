@@ -17,8 +17,14 @@ def inspect_persons(objects: Mapping[str, Claims], found: Inspection) -> None:
     by_id = _grouped((one.identifier, path) for path, one in identities.items())
     found.patients = len(by_id)
     if nameless := by_id.pop("", []):
-        have = counted(len(nameless), "object has", "objects have")
-        found.error(f"{have} no Patient ID: nobody can say of whom: {some(sorted(nameless))}")
+        have = f"{counted(len(nameless), 'object has', 'objects have')} no Patient ID"
+        said = [
+            (claims.study_instance_uid.decode("latin-1"), identities[path]) for path, claims in objects.items()
+        ]
+        if judge(said).is_one:
+            found.note(f"{have}; name and birth date are of one patient: {some(sorted(nameless))}")
+        else:
+            found.error(f"{have}: nobody can say of whom: {some(sorted(nameless))}")
     if len(by_id) > 1:
         found.error(f"it holds objects of {len(by_id)} patients (by Patient ID)")
     _inspect_shared_ids(by_id, identities, found)
