@@ -19,15 +19,10 @@ def of_studies(look: Connection, scope: str, studies: Collection[str]) -> list[A
 
 
 def of_arrival(look: Connection, arrival: str) -> list[dict[str, Any]]:
-    """Return what is known of the patients of an arrival's studies, for its account."""
-    is_of_it = exists(
-        select(instance.c.id).where(
-            instance.c.arrival == arrival,
-            instance.c.scope == study_patient.c.scope,
-            instance.c.study_instance_uid == study_patient.c.study_instance_uid,
-        )
-    )
-    return [dict(row._mapping) for row in look.execute(select(study_patient).where(is_of_it))]  # noqa: SLF001  # public
+    """Return what is known by an arrival of the patients of its studies, for its account."""
+    of_it = select(study_patient).where(study_patient.c.arrival == arrival)
+    in_order = of_it.order_by(study_patient.c.at, study_patient.c.identifier)
+    return [dict(row._mapping) for row in look.execute(in_order)]  # noqa: SLF001  # SQLAlchemy's public mapping
 
 
 def enter(change: Connection, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -105,6 +105,7 @@ study_patient = Table(
     Column("name", String, nullable=False),
     Column("birth_date", String, nullable=False),
     Column("is_first", Boolean, nullable=False),
+    Column("arrival", String, nullable=False),  # by which it is known, and in whose account it stands
     Column("reason", Text),  # a person's, for letting it be of this study too
     Column("at", Float, nullable=False),
     Index(

@@ -60,7 +60,7 @@ def take_in(name: str, site: Site) -> None:
     contents = with_objections(read, folder, require_patient=table is not None and table.require_patient)
     reached("intake-read")
     claim = claims(name, receiver, contents, site)
-    patients = StudyPatients(_studies_of_the_line(contents, claim), site)
+    patients = StudyPatients(name, _studies_of_the_line(contents, claim), site)
     rows = list(_instances(name, contents, claim, patients, site))
     belongings = {found.file: claim(found).retrievals for found in contents.found}
     entry = _Entry(name, contents, tuple(rows), belongings, patients)

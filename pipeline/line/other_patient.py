@@ -77,12 +77,13 @@ def _accept(  # noqa: PLR0913, PLR0917  # one decision, and where it is written 
     ledger: Ledger,
 ) -> None:
     """Write down whose the study is from now on, too, before anything of it goes on."""
-    scopes = {row.id: row.scope for row in rows}
+    by_id = {row.id: row for row in rows}
     with ledger.transaction() as change:
         for identity, found in ready.items():
             if marks := marks_of(study, found.patient, placeholders, spool):
-                row = row_of(scopes[identity], study, marks, is_first=False, reason=reason)
-                study_patients.enter_missing(change, [row])
+                row = by_id[identity]
+                accepted = row_of(row.scope, study, marks, row.arrival, reason)
+                study_patients.enter_missing(change, [accepted])
     reached("other-patient-accepted")
 
 

@@ -18,6 +18,7 @@ from pipeline.ledger import accounts, arrivals, deliveries
 from pipeline.line.admission import parse_arrival_name
 from pipeline.line.custody import UNREADABLE, drop_outputs, remark_of, renew_account
 from pipeline.line.intake import ACCOUNT
+from pipeline.line.study_patient import drop_unfinished_key
 from pipeline.model import ArrivalState
 from pipeline.site.site import Site
 from pipeline.spool.spool import rename_durably
@@ -43,6 +44,7 @@ def reconcile(site: Site, alive: Callable[[], None] = lambda: None) -> None:
     _renew_accounts(site, alive)
     _drop_outputs(site, alive)
     _drop_copies(site)
+    drop_unfinished_key(site.spool)
     reached("reconciled")
     with site.ledger.transaction() as change:
         deliveries.resume(change, deliveries.sending(change), time.time())

@@ -61,11 +61,18 @@ def marks_of(study: str, patient: Patient | None, placeholders: tuple[str, ...],
     )
 
 
+def drop_unfinished_key(spool: Spool) -> None:
+    """Delete what a worker has left behind that was killed while it made the key; none is at work now."""
+    for unfinished in spool.root.glob(f".{KEY_FILE}.*.part"):
+        unfinished.unlink(missing_ok=True)
+
+
 class StudyPatients:
     """Whose the studies of one arrival are: what was known before, and what it brings."""
 
-    def __init__(self, scopes: Mapping[str, Iterable[str]], site: Site) -> None:
-        """Read what is known of these studies, by the scope they are in."""
+    def __init__(self, arrival: str, scopes: Mapping[str, Iterable[str]], site: Site) -> None:
+        """Read what is known of the arrival's studies, by the scope they are in."""
+        self._arrival = arrival
         self._site = site
         self._accepted: dict[tuple[str, str], list[Marks]] = {}
         self.new: list[dict[str, Any]] = []
@@ -86,7 +93,7 @@ class StudyPatients:
         accepted = self._accepted.setdefault((scope, study), [])
         if not accepted:
             accepted.append(marks)
-            self.new.append(row_of(scope, study, marks, is_first=True))
+            self.new.append({**row_of(scope, study, marks, self._arrival), "is_first": True})
         same = [one for one in accepted if one.is_same(marks)]
         if same:
             self._note(study, marks, same[0])
@@ -98,13 +105,7 @@ class StudyPatients:
             self.noted.setdefault(study, set()).update(f"patient_{what}" for what in differs)
 
 
-def row_of(scope: str, study: str, marks: Marks, *, is_first: bool, reason: str | None = None) -> dict[str, Any]:
-    """Return the row that says that a study is this patient's, too."""
-    about = {
-        "scope": scope,
-        "study_instance_uid": study,
-        "is_first": is_first,
-        "reason": reason,
-        "at": time.time(),
-    }
-    return {**about, **asdict(marks)}
+def row_of(scope: str, study: str, marks: Marks, arrival: str, reason: str | None = None) -> dict[str, Any]:
+    """Return the row that says that a study is this patient's, too, as is known by an arrival."""
+    about = {"scope": scope, "study_instance_uid": study, "is_first": False, "reason": reason, "at": time.time()}
+    return {**about, **asdict(marks), "arrival": arrival}

@@ -38,12 +38,12 @@ class Unseen:
         before: set[str] = set()
         for name in sorted(names):
             studies = self._studies.get(name)
-            if studies is None:
+            if studies is None and name not in unusable:
                 return
-            if before.isdisjoint(studies):
+            if before.isdisjoint(studies or ()):
                 yield name
             if name not in unusable:
-                before |= studies
+                before |= studies or frozenset()
 
 
 def studies_in(folder: Path) -> frozenset[str]:

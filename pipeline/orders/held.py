@@ -6,6 +6,7 @@ name: an archive corrects names and numbers under the same UIDs.
 """
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.dicom.part10 import Malformed
@@ -16,6 +17,7 @@ from pipeline.ledger import retrievals
 from pipeline.ledger.arrivals import OF_A_RETRIEVAL
 from pipeline.ledger.completeness import Key
 from pipeline.line.senders import Sender, Senders, senders_of
+from pipeline.processes.limits import to_read
 from pipeline.site.site import Site
 
 
@@ -53,11 +55,19 @@ def _is_of(patient: Patient, row: Any, site: Site) -> bool:
     path = site.spool.find(row.arrival, row.file)
     if path is None:
         return False
-    try:
-        with data_set_of(path, site.spool.run) as (data, layout):
-            found = patient_in(data, layout)
-    except (Malformed, OSError):
+    ((_, found),) = site.aside.each(_patient_of, [(path, site.spool.run)], lambda task: to_read(task[0]))
+    if not isinstance(found, Patient):
         return False
     placeholders = site.settings.site.placeholder_ids
     compared = compare(found, patient, placeholders, is_same_study=True, ignores_case=True)
     return found.is_known and patient.is_known and not compared.differs
+
+
+def _patient_of(task: tuple[Path, Path]) -> Patient:
+    """Return whose a file is, of nobody where it cannot be read; runs in a process of the workshop."""
+    path, scratch = task
+    try:
+        with data_set_of(path, scratch) as (data, layout):
+            return patient_in(data, layout)
+    except Malformed:
+        return Patient()

@@ -20,7 +20,7 @@ from pipeline.processes.limits import Limits, be_the_first_to_go
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
-SLOW_SECONDS = 2.0  # on the clock; nearly every instance takes less than a tenth of it
+SLOW_SECONDS = 1.0  # on the clock; nearly every instance takes less than a tenth of it
 
 _ENVIRONMENT = {
     "LANG": "C.UTF-8",

@@ -16,6 +16,7 @@ TIMES_TO_READ = 2  # its size: mapped, and perhaps inflated or held once
 # To prepare it, pydicom makes objects of the header: of a million elements in 17 MiB, which enhanced MR of 3,400
 # frames has, 600 MiB in 17 s. Pixels are mapped, copied, encoded, encapsulated, written and decoded again.
 TIMES_THE_SECONDS, TIMES_THE_MEMORY, TIMES_TO_ENCODE = 3, 2, 6
+LARGE = 64 << 20  # bytes of a file
 TIMES_ON_THE_CLOCK = 10  # the processor time allowed: longer is the machine's fault, or its disk's
 
 
@@ -25,6 +26,7 @@ class Limits:
 
     cpu_seconds: float
     memory: int
+    is_large: bool = False  # it will take long, so that it gives way from the start
 
     @property
     def clock_seconds(self) -> float:
@@ -41,14 +43,18 @@ class Limits:
 def to_read(*files: Path) -> Limits:
     """Return what reading these files as DICOM may cost."""
     size = _size_of(files)
-    return Limits(SECONDS + SECONDS_A_MEBIBYTE * size / (1 << 20), MEMORY + TIMES_TO_READ * size)
+    return Limits(_seconds(size), MEMORY + TIMES_TO_READ * size, size > LARGE)
 
 
 def to_encode(*files: Path) -> Limits:
     """Return what preparing, encoding, decoding or comparing these files may cost."""
     size = _size_of(files)
-    seconds = TIMES_THE_SECONDS * (SECONDS + SECONDS_A_MEBIBYTE * size / (1 << 20))
-    return Limits(seconds, TIMES_THE_MEMORY * MEMORY + TIMES_TO_ENCODE * size)
+    memory = TIMES_THE_MEMORY * MEMORY + TIMES_TO_ENCODE * size
+    return Limits(TIMES_THE_SECONDS * _seconds(size), memory, size > LARGE)
+
+
+def _seconds(size: int) -> float:
+    return SECONDS + SECONDS_A_MEBIBYTE * size / (1 << 20)
 
 
 def _size_of(files: tuple[Path, ...]) -> int:

@@ -107,7 +107,7 @@ class Workshop:
     def _submit(
         self, function: Callable[[Task], Answer], task: Task, limits: Limits, owner: object
     ) -> "Future[Answer]":
-        job = _Job(function, task, limits, owner)
+        job = _Job(function, task, limits, owner, is_slow=limits.is_large)
         with self._lock:
             if self._is_closed:
                 job.future.set_exception(WorkshopClosed())
@@ -136,7 +136,7 @@ class Workshop:
             return min(fresh, key=lambda job: shares[job.owner])  # of equal ones the first
         if slow and len(in_places) < self.size:
             return slow[0]
-        if slow and has_room:
+        if slow and has_room and any(not job.is_slow for job in in_places):  # which might go on for ever
             slow[0].is_beside = True
             return slow[0]
         return None

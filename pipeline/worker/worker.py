@@ -58,6 +58,7 @@ class Worker:
         self._tidying = Tidying(site, self._clock)
         self._before: set[Hashable] = set()
         self._unseen = Unseen()
+        self._glances = ThreadPoolExecutor(1, thread_name_prefix="glance")
         self._intake = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="intake")
         self._stages = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="stage")
         self._slots = {
@@ -104,7 +105,8 @@ class Worker:
                 self._wake.wait(self._agenda.seconds(time.time(), at_most))
             self._desk.close()
             slots = self._slots.values()
-            for executor in (self._intake, self._intake_of_orders, self._stages, self._upkeep, *slots):
+            intake = (self._glances, self._intake, self._intake_of_orders)
+            for executor in (*intake, self._stages, self._upkeep, *slots):
                 executor.shutdown(wait=False, cancel_futures=True)
 
     def round(self) -> None:
@@ -143,20 +145,18 @@ class Worker:
         with site.ledger.reading() as look:
             known = arrivals.states(look)
         folders = {entry.name for entry in site.spool.arrivals.iterdir() if entry.is_dir()}
-        for name in sorted(folders - known.keys()):
-            self.start(self._intake_for(name), ("admit", name), self._enter, name)
+        new = folders - known.keys()
+        for name in sorted(new):
+            self.start(self._intake_for(name), ("admit", name), admission.admit, name)
         with site.ledger.reading() as look:
             admitted = arrivals.names(look, ArrivalState.ADMITTED) & folders
         self._unseen.keep(folders)
-        for name in sorted(admitted):
-            if self._unseen.studies_of(name) is None:  # admitted before this start
-                self.start(self._intake_for(name), ("glance", name), self._unseen.look, name)
-        for name in self._unseen.in_order(admitted, self._unusable()):
-            self.start(self._intake_for(name), ("take in", name), admission.take_in, name)
-
-    def _enter(self, name: str, site: Site) -> None:
-        admission.admit(name, site)
-        self._unseen.look(name, site)
+        for name in sorted(new | admitted):
+            if self._unseen.studies_of(name) is None:
+                self.start(self._glances, ("glance", name), self._unseen.look, name)
+        for name in self._unseen.in_order(new | admitted, self._unusable()):
+            if name in admitted:
+                self.start(self._intake_for(name), ("take in", name), admission.take_in, name)
 
     def _unusable(self) -> list[str]:
         """Return the arrivals that could not be admitted or taken in just now."""

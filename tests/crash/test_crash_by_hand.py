@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pydicom
 import pytest
 from crash_scene import Scene, make_scene
 from crash_site import CrashSite, crash_site
 from fingerprints import sha256
+from line_site import instance as instance_file
 
 from pipeline.ledger.tables import arrival, instance, receipt
 
@@ -121,6 +123,29 @@ def test_a_released_instance_of_an_old_arrival_is_sent_before_it_can_age_out(sce
     assert site.killed("quarantine", "release", f"{name}/{file}", point="released")
     site.work()
     site.assert_all_is_accounted_for()
+
+
+@pytest.mark.parametrize("point", ["other-patient-accepted", "release-reopened", "released"])
+def test_the_release_of_another_patients_images_is_done_or_can_be_asked_for_again(point, scene, site, tmp_path):
+    site.archive.failing.clear()
+    site.run("retry", "--all")
+    study = str(pydicom.dcmread(scene.first[0]).StudyInstanceUID)
+    site.arrive(instance_file(tmp_path, "other-patient", StudyInstanceUID=study, PatientID="B-999"))
+    site.work()
+    assert codes(site) == {"other-patient"}
+    words = ("quarantine", "release", "--study", study, "--reason", "a person knows")
+    assert site.killed(*words, point=point)
+    site.work()
+    if codes(site):
+        assert point != "released"
+        site.run(*words)
+        site.work()
+    assert codes(site) == set()
+    site.assert_all_is_accounted_for()
+
+
+def codes(site: CrashSite) -> set[str]:
+    return {row["code"] for row in site.rows(instance) if row["code"]}
 
 
 # --- discard ---------------------------------------------------------------------------------------------

@@ -1,13 +1,15 @@
 """Whatever comes in by one receiver, an ordinary study at another one is delivered as if it were alone."""
 
+import struct
 import time
 from pathlib import Path
 
-from hostile_files import hostile
+import pytest
+from hostile_files import UNDEFINED, element, hostile, image, numeric, part10
 from line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 from pydicom.uid import generate_uid
+from receiving import ROOT
 
-from pipeline.dicom import deflation
 from pipeline.ledger import reports
 from pipeline.line.quarantine import listed
 from pipeline.model import DeliveryState
@@ -49,21 +51,54 @@ def seconds_to_deliver(site: Site, worker: Worker, folder: Path, limit: float) -
     return time.monotonic() - began
 
 
-def test_an_ordinary_study_takes_no_longer_beside_whatever_is_hostile(tmp_path, monkeypatch, record_property):
-    monkeypatch.setattr(deflation, "MAX_INFLATED", 256 << 20)  # in this process; what reads them has the real one
-    files = hostile(tmp_path / "hostile")
-    with working(settings_for(tmp_path, destinations=WAYS, receivers=RECEIVERS, workers=2)) as (site, worker):
-        seconds_to_deliver(site, worker, tmp_path / "first", 60)  # what is imported once
-        usual = seconds_to_deliver(site, worker, tmp_path / "alone", 60)
+def times_beside(folder: Path, files: dict[str, Path], seconds: float) -> str:
+    """Return how long an ordinary study takes alone and beside each of these files; twice as long is too long."""
+    with working(settings_for(folder, destinations=WAYS, receivers=RECEIVERS, workers=2)) as (site, worker):
+        seconds_to_deliver(site, worker, folder / "first", 60)  # what is imported once
+        usual = seconds_to_deliver(site, worker, folder / "alone", 60)
         table = [f"{usual:.1f} s  alone"]
         for number, (name, file) in enumerate(files.items()):
             arrive(site.spool, file, age=0)
-            beside = seconds_to_deliver(site, worker, tmp_path / f"beside-{number}", 60)
+            beside = seconds_to_deliver(site, worker, folder / f"beside-{number}", 60)
             table.append(f"{beside:.1f} s  beside {name}")
-            assert beside < 2 * usual, name
-        record_property("table: an ordinary study at another receiver is delivered after", "\n".join(table))
-        rounds(worker, until=all_settled(site), seconds=120)
+            assert beside < 2 * usual, table
+        rounds(worker, until=all_settled(site), seconds=seconds)
         assert states(site, "deliveries").keys() == {"delivered"}
+        return "\n".join(table)
+
+
+TABLE = "table: an ordinary study at another receiver is delivered after"
+
+
+def test_an_ordinary_study_takes_no_longer_beside_whatever_is_hostile(tmp_path, record_property):
+    record_property(TABLE, times_beside(tmp_path, hostile(tmp_path / "hostile"), 120))
+
+
+def huge(folder: Path) -> dict[str, Path]:
+    """Write objects that are no attack, only large."""
+    folder.mkdir()
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, UNDEFINED)
+    end = struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+    text = element(0x00080104, b"LO", b"meaning ")
+    frames = (item + text * 300 + end) * 40_000
+    groups = element(0x52009230, b"SQ", frames + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0), length=UNDEFINED)
+    sides = {"rows": numeric(b"US", struct.pack("<H", 16384)), "columns": numeric(b"US", struct.pack("<H", 32768))}
+    pixels = element(0x7FE00010, b"OB", bytes(1 << 29))
+    contents = {
+        "a native image of 512 MiB": image(f"{ROOT}.77.0", **sides, pixels=pixels),
+        "a header of 180 MiB": image(f"{ROOT}.77.1", before_pixels=groups),
+        "a document of 300 MiB": image(f"{ROOT}.77.2", before_pixels=element(0x00420011, b"OB", bytes(300 << 20))),
+    }
+    made = {}
+    for number, (name, content) in enumerate(contents.items()):
+        made[name] = folder / f"{number}"
+        made[name].write_bytes(part10(content, f"{ROOT}.77.{number}"))
+    return made
+
+
+@pytest.mark.long
+def test_an_ordinary_study_takes_no_longer_beside_what_is_huge(tmp_path, record_property):
+    record_property(TABLE, times_beside(tmp_path, huge(tmp_path / "huge"), 900))
 
 
 def test_an_object_that_takes_too_much_of_the_processor_is_set_aside_alone_with_a_code(tmp_path, monkeypatch):

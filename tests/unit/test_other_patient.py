@@ -9,7 +9,7 @@ from line_site import NULL, RECEIVER, all_settled, arrive, instance, rounds, set
 from pydicom.uid import generate_uid
 
 from pipeline.errors import Permanent, Usage
-from pipeline.ledger import accounts
+from pipeline.ledger import accounts, arrivals
 from pipeline.line import other_patient, quarantine
 from pipeline.line.reconcile import reconcile
 from pipeline.line.study_patient import KEY_FILE
@@ -135,6 +135,18 @@ def test_the_ledger_holds_no_patient_id_and_the_key_is_the_owners_alone(tmp_path
     assert not re.search(rb"(?i)qq-777|zz-888", kept)
 
 
+def test_a_key_that_was_being_made_when_the_worker_was_killed_is_made_anew(site_and_worker, come):
+    site, _ = site_and_worker
+    unfinished = site.spool.root / f".{KEY_FILE}.123-abcd.part"
+    unfinished.write_bytes(b"half a key")
+    reconcile(site)
+    assert not unfinished.exists()
+    assert come("A-111", "B-999") == {"passed": 1, "quarantined": 1}
+    key = (site.spool.root / KEY_FILE).read_bytes()
+    reconcile(site)
+    assert (site.spool.root / KEY_FILE).read_bytes() == key
+
+
 def test_what_a_person_releases_is_delivered_and_so_is_what_follows_of_that_patient(site_and_worker, come, caplog):
     site, worker = site_and_worker
     come("A-111", "B-999")
@@ -145,9 +157,9 @@ def test_what_a_person_releases_is_delivered_and_so_is_what_follows_of_that_pati
     assert come("B-999") == {"passed": 4}
     assert come("C-1") == {"passed": 4, "quarantined": 1}
     with site.ledger.reading() as look:
-        arrival = quarantine.listed(site.ledger)["quarantined"][0]["arrival"]
-        patients = accounts.account_of(look, arrival, 0.0)["patients"]
-    assert sorted(str(one["reason"]) for one in patients) == ["None", REASON]
+        names = sorted(arrivals.states(look))
+        patients = [one for name in names for one in accounts.account_of(look, name, 0.0)["patients"]]
+    assert [(one["is_first"], one["reason"]) for one in patients] == [(True, None), (False, REASON)]
 
 
 def test_a_released_instance_that_was_sent_twice_goes_once(tmp_path, site_and_worker):

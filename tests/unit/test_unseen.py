@@ -1,12 +1,15 @@
 """What is read for long holds up nobody, and of one study the arrivals are taken in in the order admitted."""
 
+import time
 from pathlib import Path
 
 import pytest
+from dicom_programs import wait_until
 from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 from pydicom.uid import generate_uid
 
 from pipeline.errors import Transient
+from pipeline.ledger import reports
 from pipeline.line import admission
 from pipeline.line.unseen import Unseen, studies_in
 from pipeline.processes.workshop import Workshop
@@ -32,6 +35,34 @@ def test_what_cannot_be_taken_in_now_holds_up_nobody():
 
 def test_nothing_passes_an_arrival_nobody_has_glanced_at():
     assert list(glanced(a="1", c="3").in_order("abc", ())) == ["a"]
+    assert list(glanced(a="1", c="3").in_order("abc", ["b"])) == ["a", "b", "c"]
+
+
+def test_of_a_study_the_first_is_taken_in_first_although_it_is_admitted_last(tmp_path, monkeypatch):
+    one, other = (
+        instance(tmp_path, name, StudyInstanceUID="1.2.3", SOPInstanceUID="1.2.9", PatientComments=name)
+        for name in ("one", "other")
+    )
+    real, held = admission.admit, set[str]()
+
+    def admit(name: str, site) -> None:
+        wait_until(lambda: name not in held)
+        real(name, site)
+
+    monkeypatch.setattr(admission, "admit", admit)
+    with working(settings_for(tmp_path)) as (site, walker):
+        first = arrive(site.spool, one)
+        held.add(first)
+        second = arrive(site.spool, other)
+        for _ in range(40):
+            walker.round()
+            time.sleep(0.01)
+        assert states(site, "arrivals") == {"admitted": 1}
+        held.clear()
+        rounds(walker, until=all_settled(site))
+        with site.ledger.reading() as look:
+            kept = {name: [row.state for row in reports.instances_of(look, name)] for name in (first, second)}
+        assert kept == {first: ["passed"], second: ["conflict"]}
 
 
 def test_what_cannot_be_read_is_of_no_study_and_nothing_waits_for_it(tmp_path):

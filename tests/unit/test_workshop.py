@@ -118,6 +118,16 @@ def test_studies_whose_every_instance_takes_long_do_not_stop_another(impatient, 
             shop.close()
 
 
+def test_a_large_file_gives_way_at_once(monkeypatch):
+    monkeypatch.setattr(bounded_process, "SLOW_SECONDS", 60.0)
+    with closing(Workshop(1)) as shop, ThreadPoolExecutor(1) as threads:
+        large = threads.submit(list, shop.each(time.sleep, [300], lambda _: Limits(300, 1 << 30, is_large=True)))
+        wait_until(lambda: shop._running)
+        assert seconds_of(shop, abs, range(3)) < 10
+        assert not large.done()
+        shop.close()
+
+
 def test_a_long_study_of_short_tasks_does_not_stop_another():
     with closing(Workshop(1)) as shop, ThreadPoolExecutor(1) as threads:
         seconds_of(shop, abs, range(4))
@@ -172,7 +182,7 @@ def test_a_task_gets_as_much_memory_as_its_file_warrants(workshop, tmp_path):
         assert isinstance(refused, OverLimit)
         assert given is None
     assert to_read(large) == Limits(74, (512 + 128) << 20)
-    assert to_encode(large, large) == Limits(3 * 138, (1024 + 6 * 128) << 20)
+    assert to_encode(large, large) == Limits(3 * 138, (1024 + 6 * 128) << 20, is_large=True)
     assert to_read(tmp_path / "gone") == Limits(10, 512 << 20)
 
 

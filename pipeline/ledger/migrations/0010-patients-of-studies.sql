@@ -7,6 +7,7 @@ CREATE TABLE study_patient (
     name VARCHAR NOT NULL,
     birth_date VARCHAR NOT NULL,
     is_first BOOLEAN NOT NULL,
+    arrival VARCHAR NOT NULL,
     reason TEXT,
     at FLOAT NOT NULL,
     PRIMARY KEY (scope, study_instance_uid, identifier, issuer)
