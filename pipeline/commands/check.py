@@ -170,7 +170,7 @@ def _storescp(settings: Settings) -> Iterator[Finding]:
     yield Finding("storescp", "ok", f"{path}: {version}")
     for shortcoming in programs.shortcomings(version):
         yield Finding("storescp", "note", shortcoming)
-    in_study_mode = any(receiver.mode == "study" for receiver in settings.receiver)
+    in_study_mode = any(receiver.mode != "association" for receiver in settings.receiver)
     for hole in holes(version):
         forbidden = hole.forbids_study_mode and in_study_mode
         yield Finding("storescp", "error" if forbidden else "note", hole.sentence)

@@ -62,19 +62,39 @@ def up() -> None:
 
 
 @app.command()
-def receive(name: Annotated[str, typer.Argument(help="The receiver's name.")]) -> None:
+def receive(
+    name: Annotated[str, typer.Argument(help="The receiver's name.")],
+    shown: Annotated[
+        bool, typer.Option("--print", help="Print the command line of its storescp, for somebody else to run.")
+    ] = False,
+) -> None:
     """Run one receiver in the foreground."""
+    from pipeline.receiving import external  # noqa: PLC0415
     from pipeline.receiving import receive as run  # noqa: PLC0415
+    from pipeline.site.settings import site_file  # noqa: PLC0415
 
-    raise typer.Exit(run(settings_of_site(), name))
+    settings = settings_of_site()
+    if not shown:
+        raise typer.Exit(run(settings, name))
+    receiver = settings.receiver_named(name)
+    argv = external.command_line(settings, receiver, site_file(Chosen.site))
+    external.prepare(settings, receiver)
+    print(external.as_typed(argv))  # noqa: T201
 
 
 @app.command()
-def work() -> None:
+def work(
+    until_idle: Annotated[
+        bool,
+        typer.Option("--until-idle", help="End when nothing is due within a minute, or another works."),
+    ] = False,
+) -> None:
     """Run the worker in the foreground: coerce, encode, deliver, verify, settle."""
     from pipeline.commands.work import work as run  # noqa: PLC0415
+    from pipeline.commands.work import work_until_idle  # noqa: PLC0415
 
-    run(settings_of_site())
+    settings = settings_of_site()
+    work_until_idle(settings) if until_idle else run(settings)
 
 
 @app.command()

@@ -3,8 +3,9 @@
 import ipaddress
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
 
+from pipeline.commands import external_checks
+from pipeline.commands.external_checks import Said
 from pipeline.config.certificates import certificates_of
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.dcmtk import profile
@@ -17,8 +18,6 @@ from pipeline.site.opening import mapping_of
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
-Said = tuple[Literal["ok", "note", "error"], str]
-
 SECONDS_LOOKED_BACK = 90 * 86400.0
 STUDY_MODE = (
     'mode = "study" serves one sender at a time, and refuses (0xA700) what DCMTK cannot write anew: compressed '
@@ -28,6 +27,10 @@ STUDY_MODE = (
 
 def looked_at(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[Said]:
     """Yield what was found, and what to do about it."""
+    if receiver.mode == "external":
+        yield from external_checks.looked_at(settings, receiver, spool)
+        yield from _whatever_the_mode(receiver)
+        return
     try:
         is_up = is_receiving(spool, receiver.name)
     except Configuration as error:
@@ -41,6 +44,10 @@ def looked_at(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iter
         yield from _tried(lambda: certificates_of(settings, receiver), "speaks TLS only: key and certificate fit")
     if receiver.mode == "study":
         yield from _study_mode(settings, receiver, spool)
+    yield from _whatever_the_mode(receiver)
+
+
+def _whatever_the_mode(receiver: ReceiverTable) -> Iterator[Said]:
     if not receiver.to:
         yield "note", "to is empty: what arrives is kept as unclaimed and not sent anywhere"
     if not receiver.require_patient:

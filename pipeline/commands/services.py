@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from pipeline.commands.other_services import storescp_job, storescp_unit, work_job, work_unit
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration, Usage
+from pipeline.receiving.external import command_line
 from pipeline.site.settings import Settings
 
 Manager = Literal["systemd", "launchd"]
@@ -110,14 +113,30 @@ def _systemd(settings: Settings, site: Path, program: Path) -> Plan:
             f"{', '.join(hidden)}: the services see no home and no temporary folders; move it, for example to /srv"
         )
     places = {"sysusers.conf": SYSUSERS, "tmpfiles.conf": TMPFILES}
-    files = {}
+    on_demand, folders = _works_on_demand(settings), writable(settings)[1:]
+    texts = {}
     for shipped in _shipped("systemd"):
         text = shipped.read_text(encoding="utf-8").replace(PROGRAM, str(program)).replace(SITE, str(site))
-        if shipped.name == "storestow-worker.service":
-            text = _with_folders(text, writable(settings)[1:])
-        text = text.replace(SPOOL, str(settings.site.spool))
-        files[places.get(shipped.name, UNITS / shipped.name)] = text.encode()
-    units = ["storestow-worker.service", *(f"storestow-receiver@{one.name}.service" for one in settings.receiver)]
+        texts[shipped.name] = text
+    worker = _with_folders(texts.pop("storestow-worker.service"), folders)
+    timer = texts.pop("storestow-work.timer")
+    for receiver in _external(settings):
+        text = texts["storestow-receiver@.service"]
+        text = _with_folders(text, folders) if on_demand else text  # the worker of the hook has no other rights
+        argv = command_line(settings, receiver, site)
+        texts[f"storestow-storescp-{receiver.name}.service"] = storescp_unit(text, receiver.name, argv)
+    texts |= (
+        {"storestow-work.timer": timer, "storestow-work.service": work_unit(worker)}
+        if on_demand
+        else {"storestow-worker.service": worker}
+    )
+    files = {
+        places.get(name, UNITS / name): text.replace(SPOOL, str(settings.site.spool)).encode()
+        for name, text in texts.items()
+    }
+    units = ["storestow-work.timer" if on_demand else "storestow-worker.service"]
+    units += [f"storestow-receiver@{one.name}.service" for one in _ours(settings)]
+    units += [f"storestow-storescp-{one.name}.service" for one in _external(settings)]
     units += ["storestow-shim.service"] * settings.has_shim
     return Plan(
         files,
@@ -126,9 +145,28 @@ def _systemd(settings: Settings, site: Path, program: Path) -> Plan:
             "systemd-tmpfiles --create storestow.conf",
             "systemctl daemon-reload",
             f"runuser -u storestow -- {program} --site {site} check",
+            *_prepared(settings, f"runuser -u storestow -- {program} --site {site}"),
             f"systemctl enable --now {' '.join(units)} storestow.target",
         ],
     )
+
+
+def _external(settings: Settings) -> list[ReceiverTable]:
+    return [receiver for receiver in settings.receiver if receiver.mode == "external"]
+
+
+def _ours(settings: Settings) -> list[ReceiverTable]:
+    return [receiver for receiver in settings.receiver if receiver.mode != "external"]
+
+
+def _works_on_demand(settings: Settings) -> bool:
+    """Say whether a hook starts the worker, so that none runs all the time."""
+    return any(receiver.hook == "process-study" for receiver in settings.receiver)
+
+
+def _prepared(settings: Settings, storestow: str) -> list[str]:
+    """Return what writes the files an external storescp reads, as the user who runs it."""
+    return [f"{storestow} receive {one.name} --print >/dev/null" for one in _external(settings)]
 
 
 def _with_folders(text: str, folders: Iterable[Path]) -> str:
@@ -143,19 +181,23 @@ def _is_below(path: Path, tops: Iterable[Path]) -> bool:
 
 def _launchd(settings: Settings, site: Path, program: Path) -> Plan:
     spool = settings.site.spool
-    files = {}
+    files: dict[Path, bytes] = {}
     for shipped in _shipped("launchd"):
         job = plistlib.loads(shipped.read_bytes())
         _, *words = job["ProgramArguments"]
         job["ProgramArguments"] = [str(program), *(str(site) if word == SITE else word for word in words)]
         if words[-1] == "serve" and not settings.has_shim:
             continue
-        if words[-2:-1] != ["receive"]:
-            files[DAEMONS / shipped.name] = plistlib.dumps(job)
-            continue
-        for receiver in settings.receiver:
-            own = _of_receiver(job, receiver.name)
-            files[DAEMONS / f"{own['Label']}.plist"] = plistlib.dumps(own)
+        if words[-2:-1] == ["receive"]:
+            own = [_of_receiver(job, receiver.name) for receiver in _ours(settings)]
+            made = [(str(one["Label"]), plistlib.dumps(one)) for one in own]
+            lines = [(one, command_line(settings, one, site)) for one in _external(settings)]
+            made += [storescp_job(job, one.name, argv, LOGS) for one, argv in lines]
+        elif words[-1] == "work" and _works_on_demand(settings):
+            made = [work_job(job)]
+        else:
+            made = [(shipped.stem, plistlib.dumps(job))]
+        files |= {DAEMONS / f"{label}.plist": data for label, data in made}
     user = "-fullName storestow -shell /usr/bin/false -home /var/empty -roleAccount -UID 450"
     return Plan(
         files,
@@ -163,6 +205,7 @@ def _launchd(settings: Settings, site: Path, program: Path) -> Plan:
             f"dscl . -read /Users/_storestow >/dev/null || sysadminctl -addUser _storestow {user}",
             f"install -d -o _storestow -m 750 {shlex.quote(str(spool))} && install -d -o _storestow {LOGS}",
             f"sudo -u _storestow {program} --site {site} check",
+            *_prepared(settings, f"sudo -u _storestow {program} --site {site}"),
             *(f"launchctl bootstrap system {path}" for path in files),
         ],
     )

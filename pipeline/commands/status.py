@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.destinations import Destination
 from pipeline.ledger import Ledger, orders, reports, rerouting
-from pipeline.receiving.lock import is_receiving
+from pipeline.receiving.lock import is_up
 from pipeline.site.settings import Settings
 from pipeline.site.space import Room, free_bytes, judged
 from pipeline.site.waiting import Wait, waits
@@ -31,7 +31,7 @@ def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
             "ae_title": receiver.ae_title,
             "port": receiver.port,
             "mode": receiver.mode,
-            "state": "up" if is_receiving(spool, receiver.name) else "down",
+            "state": "up" if is_up(spool, receiver) else "down",
         }
         for receiver in settings.receiver
     ]

@@ -86,7 +86,8 @@ def up(settings: Settings, site_file: Path) -> int:
     command = (sys.executable, "-I", "-m", "pipeline", "--site", str(site_file))
     listener = Listener()
     parts = [Part("worker", (*command, "work"), listener=listener)]
-    parts += [Part(f"receiver {r.name}", (*command, "receive", r.name)) for r in settings.receiver]
+    ours = [receiver.name for receiver in settings.receiver if receiver.mode != "external"]
+    parts += [Part(f"receiver {name}", (*command, "receive", name)) for name in ours]
     parts += [Part("shim", (*command, "serve"))] if settings.has_shim else []
     try:
         while not stopping.is_set():

@@ -68,7 +68,8 @@ class ReceiverTable(Table):
     name: Name
     ae_title: AETitle
     port: Port
-    mode: Literal["study", "association"] = "study"
+    mode: Literal["study", "association", "external"] = "study"
+    hook: Literal["study-complete", "process-study"] = "study-complete"  # `process-study`: no worker need run
     bind: str = "0.0.0.0"  # noqa: S104  # a modality calls from outside; storescp listens on all addresses anyway
     quiet_seconds: Annotated[int, Field(ge=1, le=3600)] = 10
     max_pdu: Annotated[int, Field(ge=4096, le=131072)] = 131072
@@ -88,6 +89,13 @@ class ReceiverTable(Table):
     @model_validator(mode="after")
     def _promises_what_its_mode_can_keep(self) -> Self:
         unfit = sorted(ONLY_IN_ASSOCIATION_MODE & self.model_fields_set)
+        if self.mode == "external" and (unfit or self.tls):
+            raise ValueError(
+                f"{', '.join(unfit) or 'tls'}: the storescp of an external receiver is run by somebody else, who "
+                'alone can say so; or write mode = "association"'
+            )
+        if self.hook == "process-study" and self.mode != "external":
+            raise ValueError('hook = "process-study" is for mode = "external"; elsewhere a worker has to run')
         if self.mode == "study" and unfit:
             raise ValueError(
                 f"{', '.join(unfit)}: storescp in study mode serves one association after the other and lets "

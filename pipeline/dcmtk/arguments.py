@@ -20,26 +20,26 @@ class NoRoomInShell(ValueError):
     """Say that a path may not stand in the command line storescp hands to a shell."""
 
 
-def hook_command(python: Path, hook: Path, incoming: Path, objects: Path, delimiter: str) -> str:
-    """Return what storescp runs at the end of a study: constants of ours, and `#p`.
+def hook_command(python: Path, hook: Path, *words: Path, delimiter: str) -> str:
+    """Return what storescp runs at the end of a study: constants of ours, and `#p` before the last of the `words`.
 
-    `objects` is the file of `log_configuration`, of which the hook gives the folder its part.
+    The hook is told the incoming folder, and last the file of `log_configuration`, of which it gives the study's
+    folder its part.
 
     storescp puts the study folder in the place of `#p`, unquoted, and up to 3.7.0 with whatever characters
     the Study Instance UID holds (CVE-2026-5663). In a quoted here-document the shell expands nothing, so the
     text reaches the hook as one argument on every version; `delimiter` ends it and must not be guessable.
     Raises NoRoomInShell naming the path.
     """
-    for path in (python, hook, incoming, objects):
+    for path in (python, hook, *words):
         if not path.is_absolute() or not SHELL_SAFE_PATH.fullmatch(str(path)):
             raise NoRoomInShell(
                 f"{path} stands in a command that storescp hands to a shell and must be absolute, "
                 "of A-Z a-z 0-9 . _ / + - only"
             )
-    return (
-        f"IFS= read -r folder <<'{delimiter}'\n#p\n{delimiter}\n"
-        f'exec {python} -I -S {hook} {incoming} "$folder" {objects}'
-    )
+    *before, objects = words
+    told = " ".join(map(str, (python, "-I", "-S", hook, *before)))
+    return f"IFS= read -r folder <<'{delimiter}'\n#p\n{delimiter}\nexec {told} \"$folder\" {objects}"
 
 
 def storescp_study_argv(

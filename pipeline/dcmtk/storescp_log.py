@@ -38,9 +38,9 @@ class StoreRequest:
 
     @property
     def study_instance_uid(self) -> str:
-        """Return the UID in the name of the study's folder, "" where storescp did not get so far (mode study)."""
+        """Return the UID in the name of the study's folder, "" where storescp did not get so far."""
         folder = self.file.rpartition("/")[0].rpartition("/")[2]
-        return folder.removeprefix("S_") if folder.startswith("S_") else ""
+        return "" if folder.startswith("A_") else folder.removeprefix("S_")
 
 
 class StorescpLog:

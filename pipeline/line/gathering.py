@@ -24,10 +24,11 @@ class AtTheDoor:
 
     def may_hold(self, study: Waiting) -> bool:
         """Tell whether something of the study may be among it."""
-        folder = f"S_{study.study_instance_uid}"  # storescp's name for it, study mode only
+        uid = study.study_instance_uid  # storescp names a study's folder by it, behind a prefix or none
+        folders = [name for receiver, name in self.open_folders if receiver == study.receiver]
         return (
             study.receiver in self.receivers
-            or (study.receiver, folder) in self.open_folders
+            or any(name == uid or name.endswith(f"_{uid}") for name in folders)
             or (study.receiver, study.study_instance_uid) in self.studies
         )
 
@@ -42,7 +43,7 @@ def at_the_door(site: Site, glanced: Unseen, unusable: Collection[str] = ()) -> 
         for room in site.spool.incoming.iterdir()
         if room.is_dir()
         for folder in room.iterdir()
-        if folder.name.startswith("S_")
+        if not folder.name.startswith((".", "A_"))
     )
     names = {folder.name for folder in site.spool.arrivals.iterdir()} - set(unusable)
     with site.ledger.reading() as look:

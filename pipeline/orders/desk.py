@@ -11,7 +11,7 @@ from pipeline.model import OrderError, RetrievalState
 from pipeline.orders import fulfil, getting, results, retrieval
 from pipeline.orders.identified import be_ready
 from pipeline.orders.moving import move
-from pipeline.receiving import is_receiving
+from pipeline.receiving import is_up
 from pipeline.site.site import Site
 
 STEPS_AT_ONCE = 4  # orders that ask the PACS or are being prepared
@@ -114,7 +114,7 @@ class Desk:
         pacs = self._site.settings.pacs
         if pacs is None:
             return False
-        return pacs.retrieve == "get" or is_receiving(self._site.spool, pacs.receiver)
+        return pacs.retrieve == "get" or is_up(self._site.spool, self._site.settings.receiver_named(pacs.receiver))
 
     def _refuse(self, row: Any) -> None:
         values = {

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.line.intake import ENVELOPE
-from pipeline.orders.incoming import end_writers
+from pipeline.orders.incoming import WRITING, end_writers
 from pipeline.receiving import sweep
 from pipeline.site.site import Site
 from pipeline.spool.spool import write_durably
-
-WRITING = "G_"
 
 
 @contextlib.contextmanager

@@ -18,8 +18,8 @@ from pipeline.line.intake import envelope_of
 from pipeline.line.senders import Sender, Senders
 
 OF_AN_ASSOCIATION = "A_"
+WRITING = ".G_"  # begins the folder of a getscu, and hides it from the sweep
 END_SECONDS = 5.0
-FOLDERS = ("S_", "A_", "G_")  # of a study, of an association, of a getscu
 STUDY_INSTANCE_UID = 0x0020000D
 TRIES = 3  # the newest file may not be written as far as its Study Instance UID
 
@@ -83,7 +83,8 @@ def _moment_of(folder: Path) -> float:
 def _folders(incoming: Path, senders: Senders) -> list[Path]:
     if not incoming.is_dir():
         return []
-    return [one for one in incoming.iterdir() if one.name.startswith(FOLDERS) and _may_count(one, senders)]
+    folders = [one for one in incoming.iterdir() if one.name.startswith(WRITING) or not one.name.startswith(".")]
+    return [one for one in folders if one.is_dir() and _may_count(one, senders)]
 
 
 def _may_count(folder: Path, senders: Senders) -> bool:

@@ -25,7 +25,7 @@ from pipeline.site.site import SEND
 from pipeline.spool.spool import Spool, admit, write_durably
 from pipeline.waypoints import reached
 
-COPYING = "C_"  # begins the name of a folder that is not complete: nobody sweeps it, nobody admits it
+COPYING = ".C_"  # begins the name of a folder that is not complete: nobody sweeps it, nobody admits it
 
 
 def send(  # noqa: PLR0913  # what may be asked for, each by its name

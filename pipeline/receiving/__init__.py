@@ -5,16 +5,17 @@ from typing import Protocol
 
 from pipeline import dcmtk
 from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.errors import Configuration
 from pipeline.receiving import sweep
 from pipeline.receiving.association import AssociationReceiver
-from pipeline.receiving.lock import held, is_receiving
+from pipeline.receiving.lock import held, is_receiving, is_up
 from pipeline.receiving.signals import Signals
 from pipeline.receiving.study import StudyReceiver
 from pipeline.receiving.sweep import sweep_abandoned
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
-__all__ = ["Receiver", "is_receiving", "receive", "sweep_abandoned"]
+__all__ = ["Receiver", "is_receiving", "is_up", "receive", "sweep_abandoned"]
 
 
 class Receiver(Protocol):
@@ -37,6 +38,11 @@ def receive(settings: Settings, name: str) -> int:
     """
     os.umask(dcmtk.UMASK)
     receiver = settings.receiver_named(name)
+    if receiver.mode == "external":
+        raise Configuration(
+            f'receiver {name} has mode = "external": somebody else runs its storescp; '
+            f"`storestow receive {name} --print` shows how"
+        )
     spool = Spool(settings.site.spool)
     spool.prepare()
     spool.prepare_receiver(name)

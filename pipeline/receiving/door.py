@@ -71,12 +71,39 @@ def listen(receiver: ReceiverTable) -> socket.socket:
 
 
 def _by_whom(port: int) -> str:
+    found = owner(port)
+    try:
+        return f" by {found.name()} (process {found.pid})" if found else ""
+    except psutil.Error:
+        return ""
+
+
+def owner(port: int) -> psutil.Process | None:
+    """Return the process that listens on the port, None where there is none or it cannot be seen."""
     try:
         listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.pid]
-        found = next(c for c in listening if c.laddr and c.laddr.port == port)
-        return f" by {psutil.Process(found.pid).name()} (process {found.pid})"
-    except (StopIteration, psutil.Error):
-        return ""
+        return next((psutil.Process(c.pid) for c in listening if c.laddr and c.laddr.port == port), None)
+    except psutil.Error:
+        return None
+
+
+def is_listened(port: int) -> bool:
+    """Say whether anybody listens on the port; nobody is connected to, which storescp would notice."""
+    if KERNEL_TABLES[0].exists():
+        return any(row[3] == LISTENING and _port_of(row) == port for row in _rows())
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
+def is_connected(port: int) -> bool:
+    """Say whether any process holds a connection on the port that was made to it."""
+    if KERNEL_TABLES[0].exists():
+        return any(_is_accepted(row, port) for row in _rows())
+    found = owner(port)
+    return found is not None and bool(accepted(found, port))
 
 
 def listens(process: psutil.Process, port: int) -> bool:
@@ -94,8 +121,7 @@ def connected_peer(process: psutil.Process, port: int) -> str | None:
 
     Linux is asked for its own table, which takes a tenth of the time: a short association is soon over.
     """
-    rows = (line.split() for file in KERNEL_TABLES for line in _lines(file))
-    found = next((row[2] for row in rows if _is_accepted(row, port)), None)
+    found = next((row[2] for row in _rows() if _is_accepted(row, port)), None)
     if found:
         return numeric(_address(found.partition(":")[0]))
     return next((numeric(c.raddr.ip) for c in accepted(process, port)), None)
@@ -103,7 +129,11 @@ def connected_peer(process: psutil.Process, port: int) -> str | None:
 
 def _is_accepted(row: list[str], port: int) -> bool:
     """Say whether a row is of a connection on the port that a process has accepted: it has an inode."""
-    return row[3] in OPEN and int(row[1].rpartition(":")[2], 16) == port and row[9] != "0"
+    return row[3] in OPEN and _port_of(row) == port and row[9] != "0"
+
+
+def _port_of(row: list[str]) -> int:
+    return int(row[1].rpartition(":")[2], 16)
 
 
 def _address(text: str) -> str:
@@ -139,7 +169,11 @@ def waiting(port: int) -> int:
 
     The kernel shows a listening socket's queue as its receive queue (proc_net_tcp(5)).
     """
-    return sum(_queue(line.split(), port) for file in KERNEL_TABLES for line in _lines(file))
+    return sum(_queue(row, port) for row in _rows())
+
+
+def _rows() -> list[list[str]]:
+    return [line.split() for file in KERNEL_TABLES for line in _lines(file)]
 
 
 def _lines(file: Path) -> list[str]:
@@ -149,7 +183,5 @@ def _lines(file: Path) -> list[str]:
         return []
 
 
-def _queue(words: list[str], port: int) -> int:
-    _, local, _, state, queues, *_ = words
-    is_ours = state == LISTENING and int(local.rpartition(":")[2], 16) == port
-    return int(queues.rpartition(":")[2], 16) if is_ours else 0
+def _queue(row: list[str], port: int) -> int:
+    return int(row[4].rpartition(":")[2], 16) if row[3] == LISTENING and _port_of(row) == port else 0

@@ -6,7 +6,6 @@ lives, even when `receive` itself has been killed.
 
 import contextlib
 import fcntl
-import itertools
 import json
 import os
 import time
@@ -17,6 +16,8 @@ import psutil
 
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
+from pipeline.receiving import door
+from pipeline.receiving.foreign import writing_below
 from pipeline.spool.spool import Spool
 
 PATIENCE_SECONDS = 20  # for orphans to die, and for a moment's look of another process to be over
@@ -41,6 +42,16 @@ def is_receiving(spool: Spool, receiver: str) -> bool:
         return False
     except PermissionError as error:
         raise Configuration(f"{path} cannot be read: ask as the user storestow runs as") from error
+
+
+def is_up(spool: Spool, receiver: ReceiverTable) -> bool:
+    """Say whether the receiver's door is open: ours, or in `external` mode anybody's on its port.
+
+    Raises Configuration as `is_receiving` does.
+    """
+    if receiver.mode == "external":
+        return door.is_listened(receiver.port)
+    return is_receiving(spool, receiver.name)
 
 
 def recorded_port(spool: Spool, receiver: str) -> int | None:
@@ -121,16 +132,6 @@ def _refuse_beside_another(path: Path, name: str) -> None:
 
 def _end_orphans(incoming: Path, *, kindly: bool) -> None:
     """End every storescp that writes below `incoming` although nobody attends to it any more."""
-    for process in psutil.process_iter():
-        if _writes_below(incoming, process):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate() if kindly else process.kill()
-
-
-def _writes_below(incoming: Path, process: psutil.Process) -> bool:
-    try:
-        words = process.cmdline()
-    except psutil.Error:
-        return False
-    folders = [Path(after) for word, after in itertools.pairwise(words) if word == "-od"]
-    return any(incoming in (folder, *folder.parents) for folder in folders)
+    for process in writing_below(incoming):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate() if kindly else process.kill()

@@ -52,21 +52,9 @@ class StudyReceiver:
         self._incoming = spool.incoming_of(receiver.name)
         self._space = SpaceWatch(spool.root, settings.site, receiver.name)
         self._environment = dcmtk.environment(settings.programs)
-        self._argv = self._arguments(settings)
+        write_files(receiver, spool)
+        self._argv = storescp_of(settings, receiver, spool, study_hook(spool, receiver.name))
         self._look_seconds = min(max(receiver.quiet_seconds / 2, 1), MARGIN_SECONDS)
-
-    def _arguments(self, settings: Settings) -> tuple[str, ...]:
-        receiver = self._receiver
-        profile, log = dcmtk.study_files(self._spool.run, receiver.name)
-        write_durably(profile, dcmtk.profile_text(dcmtk.study_sop_classes(receiver.more_sop_classes)).encode())
-        objects = self._spool.objects_log(receiver.name)
-        write_durably(log, dcmtk.log_configuration(objects=objects).encode())
-        hook = study_hook(self._spool, receiver.name)
-        storescp = dcmtk.program(settings.programs, "storescp")
-        refuse_unsafe(storescp)
-        run = self._spool.run
-        argv = dcmtk.storescp_study_argv(storescp, receiver, incoming=self._incoming, run=run, hook=hook)
-        return dcmtk.encrypted(argv, certificates_of(settings, receiver))
 
     def serve(self, signals: Signals) -> int:
         """Receive until asked to stop; raises Configuration where storescp cannot start at all."""
@@ -202,13 +190,34 @@ def _log(descriptor: int, output: Output) -> None:
         output.hear(chunk)
 
 
-def study_hook(spool: Spool, receiver: str) -> str:
-    """Return the hook's command line for this installation; raises Configuration naming an unfit path."""
+def write_files(receiver: ReceiverTable, spool: Spool) -> None:
+    """Write the files that the command line of a receiver's permanent storescp names."""
+    profile, log = dcmtk.study_files(spool.run, receiver.name)
+    write_durably(profile, dcmtk.profile_text(dcmtk.study_sop_classes(receiver.more_sop_classes)).encode())
+    write_durably(log, dcmtk.log_configuration(objects=spool.objects_log(receiver.name)).encode())
+
+
+def storescp_of(settings: Settings, receiver: ReceiverTable, spool: Spool, hook: str) -> tuple[str, ...]:
+    """Return the command line of the receiver's permanent storescp.
+
+    Raises Configuration where this build must not run so, or a certificate does not fit.
+    """
+    storescp = dcmtk.program(settings.programs, "storescp")
+    refuse_unsafe(storescp)
+    incoming = spool.incoming_of(receiver.name)
+    argv = dcmtk.storescp_study_argv(storescp, receiver, incoming=incoming, run=spool.run, hook=hook)
+    return dcmtk.encrypted(argv, certificates_of(settings, receiver))
+
+
+def study_hook(spool: Spool, receiver: str, *before: Path, hook: str = "study-complete") -> str:
+    """Return the command line of a hook for this installation; `before` are words before the incoming folder.
+
+    Raises Configuration naming an unfit path.
+    """
     incoming, objects = spool.incoming_of(receiver), spool.objects_log(receiver)
+    words = (Path(sys.executable), hook_file(hook), *before, incoming, objects)
     try:
-        return dcmtk.hook_command(
-            Path(sys.executable), hook_file(), incoming, objects, f"end-{secrets.token_hex(16)}"
-        )
+        return dcmtk.hook_command(*words, delimiter=f"end-{secrets.token_hex(16)}")
     except dcmtk.NoRoomInShell as error:
         raise Configuration(f"{error}; install or configure it elsewhere") from error
 

@@ -3,11 +3,15 @@
 import contextlib
 import logging
 import os
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm, emit
+from pipeline.receiving.foreign import may_take, writer
 from pipeline.receiving.lock import unless_receiving
 from pipeline.receiving.watch import Signature
 from pipeline.spool import spool as rooms
@@ -18,17 +22,21 @@ ENVELOPE = ".envelope.json"
 
 
 def leftovers(incoming: Path) -> list[Path]:
-    """Return the study and association folders in a receiver's incoming folder, oldest name first."""
+    """Return the folders in a receiver's incoming folder, by name; whatever is hidden is not complete."""
+    return [path for path in _visible(incoming) if path.is_dir() and not path.is_symlink()]
+
+
+def _visible(incoming: Path) -> list[Path]:
     if not incoming.is_dir():
         return []
     with os.scandir(incoming) as entries:
-        found = [e.path for e in entries if e.name.startswith(("S_", "A_")) and e.is_dir(follow_symlinks=False)]
-    return [Path(path) for path in sorted(found)]
+        return [Path(path) for path in sorted(entry.path for entry in entries if not entry.name.startswith("."))]
 
 
 def take_all(spool: Spool, receiver: str, reason: str) -> list[str]:
     """Admit every folder that holds a file; returns the arrivals' names. Nobody may be writing there."""
     incoming = spool.incoming_of(receiver)
+    _gather_loose(incoming, lambda _: True)
     try:
         _hand_over(spool.objects_log(receiver), leftovers(incoming))
     except OSError as error:
@@ -51,12 +59,49 @@ def _hand_over(objects: Path, folders: list[Path]) -> None:
     objects.unlink(missing_ok=True)
 
 
-def sweep_abandoned(spool: Spool, receiver: str) -> list[str]:
-    """Admit what a receiver that no longer runs has left; does nothing while any process may be writing."""
-    if not leftovers(spool.incoming_of(receiver)):
+def _gather_loose(incoming: Path, may_take: Callable[[Path], bool]) -> None:
+    """Put files that lie in the incoming folder itself into a folder of their own.
+
+    storescp writes one there where it sorts by nothing, or under the Study Instance UID `.` without a prefix.
+    """
+    files = [path for path in _visible(incoming) if path.is_file() and not path.is_symlink()]
+    loose = [path for path in files if path.stat().st_size and may_take(path)]
+    if loose:
+        folder = incoming / f"L_{time.time_ns()}"
+        folder.mkdir(mode=0o750)
+        for path in loose:
+            path.rename(folder / path.name)
+
+
+def sweep_abandoned(spool: Spool, name: str, receiver: ReceiverTable | None = None) -> list[str]:
+    """Admit what a receiver that no longer runs has left; `receiver` is None where it is no longer configured.
+
+    Nothing is taken while a process of ours may be writing there. Where a storescp that is not ours may be, only
+    that is taken which it will not go on with.
+    """
+    incoming = spool.incoming_of(name)
+    if not _visible(incoming):
         return []
-    with unless_receiving(spool, receiver) as nobody_writes:
-        return take_all(spool, receiver, "receiver is down") if nobody_writes else []
+    with unless_receiving(spool, name) as nobody_of_ours:
+        if not nobody_of_ours:
+            return []
+        port = receiver.port if receiver else None
+        who = writer(incoming, port)
+        if who is None and (receiver is None or receiver.mode != "external"):
+            return take_all(spool, name, "receiver is down")
+        return _take_untouched(spool, incoming, lambda path: may_take(path, who, port, time.time()))
+
+
+def _take_untouched(spool: Spool, incoming: Path, is_untouched: Callable[[Path], bool]) -> list[str]:
+    """Admit what a storescp that lives will not go on with, with a copy of what it has said so far."""
+    _gather_loose(incoming, is_untouched)
+    taken = []
+    for folder in leftovers(incoming):
+        if is_untouched(folder) or folder.name.startswith("L_"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(spool.objects_log(incoming.name), folder / f"{SAID}{time.time_ns()}")
+            taken.append(take(incoming, folder, "nobody announced it"))
+    return [arrival for arrival in taken if arrival is not None]
 
 
 def take(incoming: Path, folder: Path, reason: str | None = None) -> str | None:

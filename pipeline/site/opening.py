@@ -29,6 +29,9 @@ def opened(settings: Settings) -> Iterator[Site]:
     rules = rules_of(settings)
     spool = Spool(settings.site.spool)
     spool.prepare()
+    for receiver in settings.receiver:
+        if receiver.mode == "external":  # `storestow receive` makes those of the others
+            spool.prepare_receiver(receiver.name)
     with sole_worker(spool):
         notify(READY)
         with kept_waiting(LONGEST_OPENING_SECONDS):

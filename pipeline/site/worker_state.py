@@ -45,6 +45,10 @@ class WorkerStatus:
         return f"{'does not respond' if self.state is WorkerState.STALE else 'is not running'}{since}"
 
 
+class AnotherWorks(Configuration):
+    """Say that another worker holds the spool."""
+
+
 class WorkerNotHeard(Transient):
     """Say that no worker is there to do what is asked."""
 
@@ -70,7 +74,7 @@ def require_worker(spool: Spool, ledger: Ledger) -> None:
 def sole_worker(spool: Spool) -> Iterator[None]:
     """Hold the spool's worker lock; the kernel gives it back however this process ends.
 
-    Raises Configuration where another worker holds it.
+    Raises AnotherWorks where another worker holds it.
     """
     with (spool.run / _LOCK_NAME).open("a+b") as lock:
         for left in reversed(range(_LOCK_TRIES)):
@@ -79,7 +83,7 @@ def sole_worker(spool: Spool) -> Iterator[None]:
                 break
             except OSError as error:
                 if not left:
-                    raise Configuration(f"another worker is running on {spool.root}; stop it first") from error
+                    raise AnotherWorks(f"another worker is running on {spool.root}; stop it first") from error
                 time.sleep(_LOCK_PAUSE)
         yield
 

@@ -22,7 +22,7 @@ import psutil
 
 from pipeline.errors import Configuration, Permanent, Transient
 
-HOOK = Path("hooks") / "study-complete"
+HOOKS = Path("hooks")
 SAID = ".storescp.log"  # in a study's folder, names that begin so: what storescp said of the objects in it
 NETWORK_FILE_SYSTEMS = (
     *("nfs", "cifs", "smb", "afp", "9p", "ceph", "gluster", "lustre", "gpfs", "webdav", "davfs"),
@@ -167,16 +167,16 @@ def admit(incoming: Path, folder: Path) -> str | None:
     return arrival
 
 
-def hook_file() -> Path:
-    """Return the hook beside the package in a checkout, or where the wheel has put it.
+def hook_file(name: str = "study-complete") -> Path:
+    """Return a hook beside the package in a checkout, or where the wheel has put it.
 
     Raises Configuration where it is in neither place.
     """
-    places = (Path(__file__).parents[2] / HOOK, Path(sys.prefix) / "share" / "storestow" / HOOK)
+    places = (Path(__file__).parents[2] / HOOKS / name, Path(sys.prefix) / "share" / "storestow" / HOOKS / name)
     for place in places:
         if place.is_file():
             return place
-    raise Configuration(f"{HOOK} is missing from {' and '.join(map(str, places))}; install storestow again")
+    raise Configuration(f"{name} is missing from {' and '.join(map(str, places))}; install storestow again")
 
 
 @functools.cache

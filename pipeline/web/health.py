@@ -12,7 +12,7 @@ from pipeline.cstore.association import echo
 from pipeline.cstore.connection import Peer
 from pipeline.destinations import Destination
 from pipeline.errors import StorestowError
-from pipeline.receiving.lock import is_receiving
+from pipeline.receiving.lock import is_up
 from pipeline.site.worker_state import WorkerState, worker_status
 from pipeline.web.desk import Desk, ask
 
@@ -78,7 +78,7 @@ def _peers(desk: Desk) -> Iterator[Part]:
     if settings.pacs is None:
         yield ("pacs", False, True, "there is no [pacs] to retrieve from")
         return
-    is_listening = is_receiving(desk.spool, settings.pacs.receiver)
+    is_listening = is_up(desk.spool, settings.receiver_named(settings.pacs.receiver))
     yield ("receiver", is_listening, True, "is listening" if is_listening else "is not listening")
     names = dict.fromkeys(name for names in settings.shim.destinations.values() for name in names)
     with ThreadPoolExecutor(len(names) + 1) as at_once:

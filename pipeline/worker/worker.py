@@ -40,6 +40,7 @@ from pipeline.worker.tidying import Tidying
 Subject = TypeVar("Subject")
 
 POLL_SECONDS = 5.0
+IDLE_SECONDS = 60.0  # a worker that runs until it is idle waits for what is due within so long
 AT_ONCE = 16  # arrivals taken in, and studies in hand: the workshop's processes do the work, and share it fairly
 
 
@@ -85,8 +86,8 @@ class Worker:
         """Tell whether nothing is in hand."""
         return not self._keys_in_hand()
 
-    def run(self) -> None:
-        """Do what is due until told to stop."""
+    def run(self, *, until_idle: bool = False) -> None:
+        """Do what is due until told to stop, or until nothing is due within `IDLE_SECONDS`."""
         self._heartbeat.beat()
         reconcile(self._site, self._heartbeat.beat)
         self._desk.open()
@@ -101,6 +102,8 @@ class Worker:
             while not self._stopping.is_set():
                 self._wake.clear()
                 self.round()
+                if until_idle and self._has_nothing_to_do():
+                    break
                 at_most = ORDER_POLL_SECONDS if self._desk.is_busy else POLL_SECONDS
                 self._wake.wait(self._agenda.seconds(time.time(), at_most))
             self._desk.close()
@@ -127,6 +130,15 @@ class Worker:
             except Exception as error:  # noqa: BLE001  # a bug or a full disk must not end the worker
                 self._complain((ask.__name__.strip("_"),), error)
 
+    def _has_nothing_to_do(self) -> bool:
+        """Say whether the round that is over has found nothing that is in hand or due soon.
+
+        What has just failed is no reason to stay: it would be one for ever.
+        """
+        if self._wake.is_set() or self._keys_in_hand() or self._desk.is_busy:
+            return False
+        return self._agenda.seconds(time.time(), IDLE_SECONDS) >= IDLE_SECONDS
+
     def _watch_clock(self) -> None:
         """Say that the clock was set, and begin anew what only time ends."""
         if jump := self._clock.look(time.time(), time.monotonic()):
@@ -137,7 +149,7 @@ class Worker:
         """Take what no hook announced, from receivers that the configuration no longer knows too."""
         for incoming in sorted(self._site.spool.incoming.iterdir()):
             if incoming.is_dir():
-                sweep_abandoned(self._site.spool, incoming.name)
+                sweep_abandoned(self._site.spool, incoming.name, self._site.receiver(incoming.name))
 
     def _admit(self) -> None:
         """Enter new arrivals; take in those that are admitted."""

@@ -96,6 +96,101 @@ def test_a_property_list_of_a_receiver_is_its_own_everywhere(settings: Settings)
     assert job["StandardOutPath"].endswith("/receiver.cdrecord.log")
 
 
+EXTERNAL = """
+[[receiver]]
+name = "theirs"
+ae_title = "THEIRS"
+port = 10105
+mode = "external"
+"""
+
+
+@pytest.fixture
+def with_external(tmp_path: Path) -> Settings:
+    file = tmp_path / "external.toml"
+    file.write_text(SITE + EXTERNAL)
+    return load(file)
+
+
+@pytest.fixture
+def on_demand(tmp_path: Path) -> Settings:
+    file = tmp_path / "on-demand.toml"
+    file.write_text(SITE + EXTERNAL + 'hook = "process-study"\n')
+    return load(file)
+
+
+def test_an_external_storescp_is_a_service_of_its_own_that_leaves_a_worker_alone(with_external: Settings) -> None:
+    text = units(with_external)["storestow-storescp-theirs.service"]
+    lines = text.splitlines()
+    (started,) = [line for line in lines if line.startswith("ExecStart=")]
+    assert "storescp" in started
+    assert started.endswith('"10105"')
+    assert "\\n#p\\n" in started
+    assert '\\"$$folder\\"' in started
+    assert "KillMode=process" in lines
+    assert "KillMode=mixed" not in lines
+    *_, last = services.plan(with_external, WHERE, "systemd").commands
+    assert "storestow-storescp-theirs.service" in last
+    assert "receiver@theirs" not in last
+    assert any(
+        "receive theirs --print" in command for command in services.plan(with_external, WHERE, "systemd").commands
+    )
+
+
+def test_without_a_worker_that_runs_all_the_time_a_timer_starts_one(on_demand: Settings) -> None:
+    texts = units(on_demand)
+    assert "storestow-worker.service" not in texts
+    assert (
+        "ReadWritePaths=-/srv/discs\n" in texts["storestow-storescp-theirs.service"]
+    )  # its hook starts the worker
+    assert "OnUnitInactiveSec=5min" in texts["storestow-work.timer"]
+    work = texts["storestow-work.service"].splitlines()
+    assert "Type=oneshot" in work
+    assert "ExecStart=/opt/elsewhere/bin/storestow --site /etc/storestow/elsewhere.toml work --until-idle" in work
+    assert "WatchdogSec=60" not in work
+    assert "ReadWritePaths=-/srv/discs" in work
+    *_, last = services.plan(on_demand, WHERE, "systemd").commands
+    assert "storestow-work.timer" in last
+    assert "storestow-worker.service" not in last
+
+
+def test_the_same_for_launchd(on_demand: Settings) -> None:
+    files = services.plan(on_demand, WHERE, "launchd").files
+    jobs = {str(job["Label"]): job for job in map(plistlib.loads, files.values())}
+    assert "org.storestow.worker" not in jobs
+    assert jobs["org.storestow.work"]["StartInterval"] == 300
+    assert "KeepAlive" not in jobs["org.storestow.work"]
+    assert jobs["org.storestow.work"]["ProgramArguments"][-2:] == ["work", "--until-idle"]
+    storescp = jobs["org.storestow.storescp.theirs"]
+    assert storescp["AbandonProcessGroup"] is True
+    assert storescp["ProgramArguments"][-1] == "10105"
+    assert "process-study /opt/elsewhere/bin/storestow" in storescp["ProgramArguments"][-2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux only")
+@pytest.mark.parametrize("site", ["with_external", "on_demand"])
+def test_systemd_finds_nothing_wrong_with_what_is_made_of_the_shipped_units(
+    site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    program = tmp_path / "bin/storestow"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    settings = request.getfixturevalue(site)
+    monkeypatch.setattr(services.sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(services, "_UNSEEN", ())
+    plan = services.plan(settings, WHERE, "systemd")
+    written = services.write({tmp_path / path.name: data for path, data in plan.files.items()}, replace=False)
+    made = [path for path in written if path.name.startswith(("storestow-storescp-", "storestow-work"))]
+    assert made
+    analyze = shutil.which("systemd-analyze")
+    assert analyze
+    environment = {**os.environ, "SYSTEMD_COLORS": "0", "LC_ALL": "C.UTF-8"}
+    words = [analyze, "verify", "--man=no", *map(str, made)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux only")
 def test_systemd_finds_nothing_wrong_with_what_is_written(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -51,7 +51,7 @@ def assert_nothing_was_lost(site: CrashSite, studies: list[list[Path]], acknowle
     site.assert_the_archive_has_one_content_of_each()
     site.assert_accounts_are_valid()
     if HIT_TWICE not in reasons:  # what was made of such an arrival is kept for `release`
-        of_receivers = {"study.lock", "study.profile", "study.log.cfg", "association.lock"}
+        of_receivers = {"study.lock", "study.profile", "study.log.cfg", "study.objects.log", "association.lock"}
         site.assert_nothing_temporary_is_left(of_receivers=of_receivers)
     states = Counter(row["state"] for row in rows)
     return (

@@ -106,7 +106,7 @@ def test_whatever_stands_in_the_path_reaches_the_hook_as_one_argument(tmp_path, 
     hook = tmp_path / "show"
     hook.write_text("import sys\nprint(sys.argv[1:])\n")
     command = dcmtk.hook_command(
-        Path(sys.executable), hook, Path("/s/incoming/ct"), Path("/s/run/ct.objects.log"), "end-0123"
+        *(Path(sys.executable), hook, Path("/s/incoming/ct"), Path("/s/run/ct.objects.log")), delimiter="end-0123"
     )
     done = subprocess.run(
         ["/bin/sh", "-c", command.replace("#p", folder)], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -121,7 +121,7 @@ def test_a_path_that_may_not_stand_in_a_shell_is_refused_by_name(path, place):
     paths = [Path("/p"), Path("/h"), Path("/i"), Path("/o")]
     paths[place] = Path(path)
     with pytest.raises(dcmtk.NoRoomInShell, match="must be absolute") as caught:
-        dcmtk.hook_command(*paths, "end")
+        dcmtk.hook_command(*paths, delimiter="end")
     assert path in str(caught.value)
 
 

@@ -47,7 +47,9 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.mark.parametrize("name", ["S_1.2.3", "S_..", "S_.", "S_1.2.ABC", "S_a b;$(c)", "A_1795254632_7"])
+@pytest.mark.parametrize(
+    "name", ["S_1.2.3", "S_..", "S_.", "S_1.2.ABC", "S_a b;$(c)", "A_1795254632_7", "1.2.3", "OLD_1.2"]
+)
 def test_a_finished_folder_becomes_an_arrival_and_keeps_its_files(incoming, name):
     folder = make(incoming / name)
     inode = folder.stat().st_ino
@@ -100,8 +102,7 @@ def test_other_than_two_or_three_arguments_are_a_wrong_usage(arguments):
         "..",
         ".",
         "",
-        "X_1",
-        "1.2.3",
+        ".hidden",
         "./S_1",
         "/S_1",
     ],
@@ -109,7 +110,7 @@ def test_other_than_two_or_three_arguments_are_a_wrong_usage(arguments):
 def test_a_path_that_is_no_folder_directly_below_is_refused_and_stays(incoming, path):
     make(incoming / "S_1")
     make(incoming / "S_1" / "S_2")
-    make(incoming / "X_1")
+    make(incoming / ".hidden")
     before = sorted(incoming.parents[2].rglob("*"))
     done = run(incoming, f"{incoming}/{path}")
     assert done.returncode == 65

@@ -318,7 +318,7 @@ def test_what_a_dead_send_left_goes_too(tmp_path):
     with working(settings_with_pacs(tmp_path, keep_results="1h")) as (site, _):
         incoming = site.spool.prepare_receiver("_send")
         long_ago = (time.time() - 7200,) * 2
-        dead, copies = incoming / "C_1_1", incoming / "C_2_2"
+        dead, copies = incoming / ".C_1_1", incoming / ".C_2_2"
         for folder in (dead, copies):
             folder.mkdir()
             os.utime(shutil.copy(instance(tmp_path), folder / "00000"), long_ago)
@@ -327,7 +327,7 @@ def test_what_a_dead_send_left_goes_too(tmp_path):
             os.utime(folder, long_ago)
         assert sweep_abandoned(site.spool, "_send") == []
         results.let_go(site, time.time())
-        assert [left.name for left in incoming.iterdir()] == ["C_2_2"], "which still grows"
+        assert [left.name for left in incoming.iterdir()] == [".C_2_2"], "which still grows"
         scratch = site.spool.run / "query-left"
         scratch.mkdir()
         results.drop_scratch(site)

@@ -207,7 +207,7 @@ def test_an_empty_file_was_received_and_is_admitted(spool):
 
 
 def test_what_is_no_folder_of_storescp_is_left_where_it_is(spool, tmp_path):
-    put(spool, "lost+found", "x")
+    put(spool, ".hidden", "x")
     (spool.incoming_of("ct") / "S_file").write_bytes(b"")
     (tmp_path / "S_away").mkdir()
     (spool.incoming_of("ct") / "S_link").symlink_to(tmp_path / "S_away")

@@ -157,6 +157,7 @@ def test_admit_is_the_hook_of_the_checkout(tmp_path):
     spool.prepare()
     incoming = spool.prepare_receiver("ct")
     (incoming / "S_1").mkdir()
+    (incoming / "S_1" / "CT.1").touch()
     name = admit(incoming, incoming / "S_1")
     assert [folder.name for folder in spool.arrivals.iterdir()] == [name]
     assert admit(incoming, incoming / "S_1") is None
@@ -165,7 +166,8 @@ def test_admit_is_the_hook_of_the_checkout(tmp_path):
 def test_a_path_the_hook_refuses_is_permanent_and_a_failed_rename_transient(tmp_path):
     incoming = tmp_path / "incoming" / "ct"
     (incoming / "S_1").mkdir(parents=True)
-    with pytest.raises(Permanent, match="no study or association folder"):
+    (incoming / "S_1" / "CT.1").touch()
+    with pytest.raises(Permanent, match="no folder directly below"):
         admit(incoming, tmp_path)
     with pytest.raises(Transient, match="cannot be admitted"):
         admit(incoming, incoming / "S_1")

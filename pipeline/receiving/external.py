@@ -1,0 +1,42 @@
+"""A storescp that somebody else runs: the command line with which it does all that study mode's does."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.errors import Usage
+from pipeline.receiving.study import storescp_of, study_hook, write_files
+from pipeline.site.settings import Settings
+from pipeline.spool.spool import Spool
+
+ENVIRONMENT = {"TCP_NODELAY": "1"}  # DCMTK leaves Nagle's algorithm on unless told otherwise: some 40 ms an object
+
+
+def command_line(settings: Settings, receiver: ReceiverTable, site_file: Path) -> tuple[str, ...]:
+    """Return the permanent storescp of a receiver; `prepare` writes the files it names.
+
+    Raises Usage for a receiver in association mode, Configuration where something does not fit.
+    """
+    if receiver.mode == "association":
+        raise Usage(
+            f'receiver {receiver.name} has mode = "association": each association has a storescp of its own, on a '
+            "connection that we have accepted"
+        )
+    program = Path(sys.prefix) / "bin" / "storestow"
+    before = (program, site_file) if receiver.hook == "process-study" else ()
+    spool = Spool(settings.site.spool)
+    return storescp_of(settings, receiver, spool, study_hook(spool, receiver.name, *before, hook=receiver.hook))
+
+
+def prepare(settings: Settings, receiver: ReceiverTable) -> None:
+    """Make the folder a receiver's storescp writes to, and the files it reads, for the user who calls this."""
+    spool = Spool(settings.site.spool)
+    spool.prepare()
+    spool.prepare_receiver(receiver.name)
+    write_files(receiver, spool)
+
+
+def as_typed(argv: tuple[str, ...]) -> str:
+    """Return the command line as a person types it into a shell."""
+    return " ".join([*(f"{name}={value}" for name, value in ENVIRONMENT.items()), shlex.join(argv)])

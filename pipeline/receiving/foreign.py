@@ -1,0 +1,102 @@
+"""A storescp that is not ours: who writes into an incoming folder, and what may be renamed under it.
+
+storescp does not look again whether the folder of its open study is there. After a rename it refuses each further
+object of that study (0xA700), until another study comes or `-tos` has passed.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from pipeline.receiving import door
+
+UNTOUCHED_SECONDS = 3600.0  # by then nobody will go on with a study that no hook announced
+MARGIN_SECONDS = 2.0  # the beginning of a process is told by another clock, by whole seconds at worst
+_FOLDER_OPTIONS = {"-od", "--output-directory"}
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Somebody who may be writing; `started_at` (seconds since the epoch) is None where he cannot be seen."""
+
+    started_at: float | None
+
+
+def writer(incoming: Path, port: int | None) -> Writer | None:
+    """Return who may be writing into a receiver's incoming folder although none of our own processes is.
+
+    That is a process that was told to write there, a storescp that listens on the receiver's port, or whoever
+    listens there where the process cannot be seen, because it is another user's.
+    """
+    found = list(writing_below(incoming))
+    if port is not None:
+        owner = door.owner(port)
+        if owner is None and door.is_listened(port):
+            return Writer(None)
+        if owner is not None and _is_storescp(owner):
+            found.append(owner)
+    started = [moment for process in found if (moment := _started_at(process)) is not None]
+    return Writer(max(started)) if started else None
+
+
+def writing_below(incoming: Path) -> Iterator[psutil.Process]:
+    """Yield the processes whose command line names the folder, or one in it, as that to write to."""
+    for process in psutil.process_iter():
+        if any(incoming in (folder, *folder.parents) for folder in _folders(process)):
+            yield process
+
+
+def _folders(process: psutil.Process) -> Iterator[Path]:
+    try:
+        words = process.cmdline()
+        named = [after for word, after in itertools.pairwise(words) if word in _FOLDER_OPTIONS]
+        here = process.cwd() if any(not name.startswith("/") for name in named) else "/"
+    except psutil.Error:  # it has ended, or is another user's
+        return
+    yield from (Path(os.path.normpath(os.path.join(here, name))) for name in named)  # noqa: PTH118  # `..` too
+
+
+def words_of(process: psutil.Process) -> list[str] | None:
+    """Return the command line of a storescp, None where the process is another or cannot be seen."""
+    try:
+        return process.cmdline() if process.name() == "storescp" else None
+    except psutil.Error:
+        return None
+
+
+def _is_storescp(process: psutil.Process) -> bool:
+    try:
+        return process.name() == "storescp"
+    except psutil.Error:
+        return False
+
+
+def _started_at(process: psutil.Process) -> float | None:
+    try:
+        return float(process.create_time())
+    except psutil.Error:
+        return None
+
+
+def may_take(path: Path, who: Writer | None, port: int | None, now: float) -> bool:
+    """Say whether a folder, or a file, may be renamed at wall-clock time `now` although somebody may be writing.
+
+    It may if it is older than the process that writes, or if nothing in it changed within the hour and nobody is
+    connected. `who` is None where nobody was found but one may be there all the same.
+    """
+    changed = _changed_at(path)
+    if who and who.started_at is not None and changed < who.started_at - MARGIN_SECONDS:
+        return True
+    return now - changed >= UNTOUCHED_SECONDS and not (port is not None and door.is_connected(port))
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        statuses = [path.lstat(), *((entry.stat(follow_symlinks=False)) for entry in os.scandir(path))]
+    except NotADirectoryError:
+        statuses = [path.lstat()]
+    return max(max(status.st_mtime, status.st_ctime) for status in statuses)
