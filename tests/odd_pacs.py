@@ -131,6 +131,8 @@ class OddPacs:
             for element in identifier:
                 if element.keyword in first:
                     answer[element.tag] = first[element.tag]
+            if "NumberOfStudyRelatedSeries" in identifier and self.counts_instances:
+                answer.NumberOfStudyRelatedSeries = str(len({one.SeriesInstanceUID for one in found}))
             if self.counts_instances and level == "STUDY":
                 answer.NumberOfStudyRelatedInstances = str(len(found))
             if self.counts_instances and level == "SERIES":

@@ -90,7 +90,7 @@ def _untold(order: Any, told: Sequence[tuple[Sequence[StudyAnswer], Series]]) ->
     reasons = [
         f"of study {answers[0].study_instance_uid} {words}"
         for answers, series in told
-        if (words := series.untold(order.modalities))
+        if (words := series.untold(order.modalities, answers[0]))
     ]
     if not reasons:
         return ""

@@ -47,14 +47,15 @@ class Busy(Transient):
 class StudyAnswer:
     """A study the PACS has under one of the numbers asked for.
 
-    `accession_number` is as it was asked for; `instances` is what the PACS says it holds of the study, None where
-    it does not say.
+    `accession_number` is as it was asked for; `instances` and `series` are what the PACS says it holds of the
+    study, None where it does not say.
     """
 
     study_instance_uid: str
     accession_number: AccessionNumber
     patient: Patient
     instances: int | None
+    series: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +97,26 @@ class Series:
 
     def of(self, modalities: Collection[str]) -> list[SeriesAnswer]:
         """Return the series of these modalities."""
-        return [one for one in self.answers if one.modality in modalities]
+        return [one for one in self.answers if set(one.modality.split("\\")).intersection(modalities)]
 
-    def untold(self, modalities: Collection[str]) -> str:
+    def untold(self, modalities: Collection[str], study: StudyAnswer) -> str:
         """Return, in words, what the PACS does not tell of the series of these modalities; "" for nothing."""
-        if not self.is_whole or not (self.answers or self.nameless):
+        told = len(self.answers) + len(self.nameless)
+        if not self.is_whole or not told:
             return "it does not tell its series"
+        if study.series is not None and study.series > told and not self._hold_all(study):
+            return f"it tells {told} of {study.series} series"
         without = [one.series_instance_uid for one in self.answers if not one.modality]
         wrong = [text for text, modality in self.nameless if not modality or modality in modalities]
         return "; ".join(
             [f"series {uid} has no modality" for uid in without]
             + [f"a series has the Series Instance UID {text}, which is none" for text in wrong]
         )
+
+    def _hold_all(self, study: StudyAnswer) -> bool:
+        """Say whether the series that are told hold as many instances as the study, whatever their number."""
+        figures = [one.instances for one in self.answers]
+        return None not in figures and sum(figure or 0 for figure in figures) == study.instances
 
 
 def studies_of(accessions: Sequence[AccessionNumber], settings: Settings, scratch: Path) -> Studies:
@@ -147,7 +156,8 @@ def studies_of(accessions: Sequence[AccessionNumber], settings: Settings, scratc
 
 def _study(answer: Answer, accession: AccessionNumber) -> StudyAnswer:
     counted = _number(answer, "NumberOfStudyRelatedInstances")
-    return StudyAnswer(_uid(answer, "StudyInstanceUID"), accession, patient_in(*answer), counted)
+    series = _number(answer, "NumberOfStudyRelatedSeries")
+    return StudyAnswer(_uid(answer, "StudyInstanceUID"), accession, patient_in(*answer), counted, series)
 
 
 def _numbers(answer: Answer) -> list[str]:

@@ -214,6 +214,39 @@ def test_series_that_cannot_be_told_are_named_and_the_others_are_not_sent(site, 
     assert outcome(site.order(number)) == (OrderState.DONE, None, 6, 6, 6), "all of it was asked for"
 
 
+def test_a_list_of_series_that_ended_at_a_limit_does_not_tell_which_are_of_a_modality(site, pacs, tmp_path):
+    pacs.hold(*study(tmp_path, "WCAPPED", series=4, modalities=("CT", "MR")))
+
+    def capped(pacs: OddPacs, identifier):
+        answers = list(OddPacs.answers(pacs, identifier))
+        yield from answers[:2] if identifier.QueryRetrieveLevel == "SERIES" else answers
+
+    pacs.find = capped
+    view = site.order("WCAPPED", modalities=("CT",))
+    assert outcome(view)[:2] == (OrderState.FAILED, OrderError.MOVE_INCOMPLETE)
+    assert "it tells 2 of 4 series" in (view.detail or "")
+    pacs.move = lambda move: move.respond(SUCCESS, completed=move.send(move.wanted[:6]))
+    assert outcome(site.order("WCAPPED")) == (OrderState.PARTIAL, OrderError.MOVE_INCOMPLETE, 6, 12, 0)
+
+
+def test_a_number_of_series_that_is_too_high_keeps_no_order_back_if_all_instances_are_told(site, pacs, tmp_path):
+    pacs.hold(*study(tmp_path, "WSERIES", series=2, modalities=("CT", "MR")))
+
+    def stale(pacs: OddPacs, identifier):
+        for status, answer in OddPacs.answers(pacs, identifier):
+            if identifier.QueryRetrieveLevel == "STUDY":
+                answer.NumberOfStudyRelatedSeries = "9"
+            yield status, answer
+
+    pacs.find = stale
+    assert outcome(site.order("WSERIES", modalities=("CT",))) == (OrderState.DONE, None, 3, 3, 3)
+
+
+def test_a_series_of_two_modalities_is_of_either(site, pacs, accession):
+    pacs.find = with_series(lambda answer: setattr(answer, "Modality", ["CT", "PT"]))
+    assert outcome(site.order(accession, modalities=("PT",))) == (OrderState.DONE, None, 3, 3, 3)
+
+
 def test_a_series_without_a_valid_uid_keeps_no_other_modality_from_being_moved(site, pacs, tmp_path):
     pacs.hold(*study(tmp_path, "WOTHER", series=2, modalities=("CT", "MR")))
     pacs.find = with_series(localizer)

@@ -193,6 +193,23 @@ def test_a_sender_that_is_named_counts_as_the_pacs(tmp_path, mode, entry):
         assert (view.state == OrderState.DONE, bool(view.unclaimed_from)) == (named, not named)
 
 
+def test_more_than_the_pacs_says_it_sent_is_on_no_disc_even_from_its_own_address(tmp_path):
+    port = free_port()
+    with odd_pacs(port) as pacs, orders_site(tmp_path / "site", pacs.archive(), port, shim=SHIM) as site:
+        pacs.hold(*study(tmp_path / "true", "EXTRA"))
+        (genuine,) = pacs.holdings.values()
+        extra = forged(tmp_path / "forged", genuine)[-2:]
+
+        def move(move: Move) -> None:
+            forge(dcmsend, port, extra, calling="FORGER")
+            move.respond(SUCCESS, completed=move.send(move.wanted))
+
+        pacs.move = move
+        view = site.order("EXTRA")
+        assert (view.state, view.received, view.sent) == (OrderState.DONE, 3, 3)
+        assert not any(is_forged(pydicom.dcmread(one)) for one in site.delivered())
+
+
 def test_two_contents_of_one_instance_from_the_address_of_the_pacs_leave_neither(tmp_path):
     """Nobody can tell them apart, and it is not for whoever was first to decide."""
     port = free_port()
