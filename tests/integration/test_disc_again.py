@@ -248,6 +248,19 @@ def test_a_disc_that_was_seen_and_could_not_be_noted_is_not_offered_again(is_tak
     assert hidden(folder) == []
 
 
+@pytest.mark.parametrize("point", ["disc-offered", "disc-remembered"])
+def test_killed_again_while_it_looks_for_what_it_left_it_ends_in_one_disc(point, folder, files):
+    with working(settings(folder)) as (site, worker):
+        number = consigned(site, worker, *files)
+        for next_point in (point, "disc-looked-for"):
+            with killed_at(next_point):
+                attempted(site, number)
+            resumed(site, number)
+        assert attempted(site, number).state == "delivered"
+    assert discs(folder) == [(3, None)]
+    assert_whole(folder)
+
+
 def test_a_disc_of_another_content_under_the_name_is_not_taken_for_the_one_that_was_made(folder, files):
     with working(settings(folder)) as (site, worker):
         number = consigned(site, worker, *files)

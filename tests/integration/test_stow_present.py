@@ -6,6 +6,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from dicom_programs import orthanc
+from discs import killed_at
 from fake_dcm4chee import Answer, FakeDcm4chee, Trickle
 from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 from small_studies import make_item, make_study, pinned
@@ -365,3 +366,21 @@ def test_orthanc_gives_back_what_is_compared(tmp_path):
         wanted = [(ReceiptState.PRESENT, True), (ReceiptState.REFUSED, False), *[(ReceiptState.STORED, True)] * 4]
         found = [done.last[item.key.sop_instance_uid] for item in items]
         assert [(receipt.state, receipt.verified) for receipt in found] == wanted
+
+
+@pytest.mark.parametrize("point", ["accepting", "accepted"])
+def test_accept_killed_in_the_middle_is_done_or_can_be_asked_for_again(point, archive, tmp_path):
+    archive.wado_status = 404
+    file = instance(tmp_path)
+    study = archived_by_another(archive, file, file.read_bytes())
+    with working(settings_for(tmp_path, destinations=[table(archive)])) as (site, worker):
+        name = arrive(site.spool, file)
+        rounds(worker, until=all_settled(site))
+        with killed_at(point):
+            accept(site.spool, site.ledger, study, None, "looked at both")
+        if point == "accepting":
+            assert kept(site, name)
+            accept(site.spool, site.ledger, study, None, "looked at both")
+        reconcile(site)
+        assert "looked at both" in (site.spool.settled / name / "account.json").read_text()
+        assert not kept(site, name)

@@ -6,6 +6,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from discs import killed_at
 from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 
 from pipeline.commands import pages
@@ -18,6 +19,8 @@ from pipeline.errors import Configuration, Usage
 from pipeline.ledger import arrivals, deliveries
 from pipeline.ledger.tables import delivery
 from pipeline.line import custody
+from pipeline.line.despatch import despatch
+from pipeline.line.reconcile import reconcile
 from pipeline.site.waiting import Wait, WaitsFor, waits
 
 NOW = 1_800_000_000.0
@@ -185,6 +188,37 @@ def test_discarded_it_is_sent_nowhere_and_the_originals_stay_for_their_time_only
         custody.let_go(site, time.time() + 30 * 86400)
         assert not (site.spool.settled / kept[0]).exists()
     assert "taken down" not in caplog.text
+
+
+@pytest.mark.parametrize("point", ["rerouting", "giving-up"])
+def test_killed_in_the_middle_nothing_is_decided_and_it_can_be_asked_for_again(point, stranded):
+    with working(stranded) as (site, _):
+        with killed_at(point):
+            decide(point, stranded, site)
+        assert states(site, "deliveries") in ({"deferred": 1}, {"waiting": 1})
+        decide(point, stranded, site)
+        assert states(site, "deliveries")["refused"] == 1
+
+
+def decide(point, settings, site):
+    if point == "rerouting":
+        reroute(settings, site.ledger, "old", "new")
+    else:
+        discard(settings, site.ledger, "old", "the old PACS was taken down")
+
+
+def test_killed_after_what_was_rerouted_got_its_pin_that_very_file_is_sent(stranded, tmp_path):
+    with working(stranded) as (site, _):
+        (number,) = reroute(stranded, site.ledger, "old", "new")
+        with killed_at("pinned-first"):
+            despatch(number, stranded.destination_named("new"), site)
+        pins = {one["deliveries"][1]["sent_sha256"] for one in _instances(site)}
+    with working(stranded) as (site, worker):
+        reconcile(site)
+        rounds(worker, until=lambda: states(site, "deliveries").get("delivered"))
+        assert {one["deliveries"][1]["sent_sha256"] for one in _instances(site)} >= pins - {""}
+    assert len(pins - {""}) == 1
+    assert len(list((tmp_path / "new").rglob("*.dcm"))) == 2
 
 
 def test_nothing_is_rerouted_to_a_destination_that_is_not_there(stranded):
