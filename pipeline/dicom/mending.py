@@ -42,6 +42,7 @@ STRAY = "a delimiter behind a sequence of known length was left out"
 END_WITH_LENGTH = "its sequence delimitation item had a length and has none now"
 NO_END = "its sequence delimitation item was missing and was put there"
 ODD_FRAGMENT = "a fragment was of odd length and got a byte of padding"
+NOT_BYTES = "its VR was not OB, which compressed pixels have, and is now"
 NO_VR = "had no valid VR and got one"
 OTHER_VR = "its VR did not say how its items are encoded and does now"
 STALE_LENGTH = "the length of its group did not hold any more and was left out"
@@ -96,6 +97,17 @@ class _Mender(Walker):
         if depth == 0:
             self._top = self._tag(at)
         return super().element(at, end, depth, explicit=explicit)
+
+    def is_otherwise_encoded(self, at: int, end: int) -> bool:
+        """Tell whether all of the data set is; the first element alone may have a VR that is none."""
+        if not self.explicit:
+            return super().is_otherwise_encoded(at, end)
+        stop, tag = self.stop_of(at, end, explicit=False), self._tag(at)
+        return (
+            stop > 0
+            and self.goes_on(stop, end, tag, explicit=False)
+            and not self.goes_on(stop, end, tag, explicit=True)
+        )
 
     def padding(self, at: int, end: int) -> None:
         """Leave the zeros out, but for the one that makes the last value's length even."""
@@ -175,6 +187,10 @@ class _Mender(Walker):
             return b"SQ" if value == stop or self.looks_explicit(value, stop) else b"UN"
         return vr if vr in LONG_VRS or (vr in SHORT_VRS and stop - value <= LONGEST_SHORT) else b"UN"
 
+    def other_than_bytes(self, at: int, tag: int) -> None:
+        """Say of compressed pixels that they are bytes."""
+        self._mend(at + 4, at + 6, b"OB", NOT_BYTES, tag)
+
     def items_are_explicit(self, at: int, value: int, end: int, tag: int, vr: bytes) -> bool | None:
         """Believe the items more than the VR around them, where they can be read in one way only."""
         looks_explicit = self.looks_explicit(value, end)
@@ -226,7 +242,7 @@ class _Mender(Walker):
 
     def end_of_items(self, at: int, end: int, depth: int, opaque: bool) -> int:
         """Put a delimiter where none is or a wrong one; raises Malformed where something may be missing."""
-        if at + 8 <= end and self._delimiter(at, end) == (SEQUENCE_END, UNDEFINED):
+        if at + 8 <= end and self._tag(at) == SEQUENCE_END and self._ends_here(at, end, depth):
             self._mend(at + 4, at + 8, bytes(4), END_WITH_LENGTH)
             return at + 8
         is_padded = at == end or is_padding(self.data, at)
@@ -238,6 +254,15 @@ class _Mender(Walker):
         tag = self.tag_and_length.pack(SEQUENCE_END >> 16, SEQUENCE_END & 0xFFFF, 0)
         self._mend(at, stop, tag, NO_END)
         return stop
+
+    def _ends_here(self, at: int, end: int, depth: int) -> bool:
+        """Tell whether the delimiter at `at` has no value, whatever its length: what follows can only be next."""
+        _, length = self._delimiter(at, end)
+        if length == UNDEFINED:
+            return True
+        tag = self._top if depth == 1 else -1
+        behind = [stop for stop in {at + 8, at + 8 + length} if stop <= end]
+        return [stop for stop in behind if self.goes_on(stop, end, tag, explicit=self.explicit)] == [at + 8]
 
     def _is_every_frame_there(self, end: int) -> bool:
         """Tell whether as many fragments end with an end of image as there are frames, the last one among them."""

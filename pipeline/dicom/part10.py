@@ -21,7 +21,7 @@ EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
 EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
-_NATIVE = {
+NATIVE = {
     IMPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -44,6 +44,7 @@ SHORT_VRS = frozenset(
     | {b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
 )  # 16-bit length, PS3.5 table 7.1-2
 OPAQUE_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV"})
+VRS_OF_ITEMS = OPAQUE_VRS | {b"SQ", b"UN", b""}  # a value of undefined length is made of items (PS3.5 7.5)
 MAX_DEPTH = 48  # real objects stay below 10; deeper is an attack on whoever recurses
 MAX_HEADER = 256 << 20  # bytes of elements before Pixel Data; real enhanced MR of 3,400 frames has some 60 MiB
 MOST_GLANCED_AT = 500_000  # elements that a glance goes through, nested ones counted
@@ -108,7 +109,7 @@ class Layout:
         pixels, syntax = self.elements.get(PIXEL_DATA), self.transfer_syntax_uid
         if pixels is None or pixels.end == pixels.value:
             return None
-        if pixels.undefined_length and syntax in _NATIVE:
+        if pixels.undefined_length and syntax in NATIVE:
             return f"its pixels are compressed, and its transfer syntax, {syntax}, is one without compression"
         if not pixels.undefined_length and syntax.startswith(_COMPRESSED):
             return f"its pixels are not compressed, and its transfer syntax, {syntax}, says that they are"
@@ -270,7 +271,7 @@ class Walker:
         """Return the elements from `at` to the end of the file, which they must fill exactly."""
         end, elements = len(self.data), self.elements
         at = self.foreign(at, end)
-        if end - at >= 6 and _is_vr(bytes(self.data[at + 4 : at + 6])) != self.explicit:
+        if end - at >= 6 and self.is_otherwise_encoded(at, end):
             raise Malformed("the data set is not encoded as its transfer syntax says")
         while at < end:
             at = self._enter_usual(at, end, elements)
@@ -286,6 +287,10 @@ class Walker:
             elements[element.tag] = element
             at = element.end
         return elements
+
+    def is_otherwise_encoded(self, at: int, _end: int) -> bool:
+        """Tell whether the first element has a VR although it must not, or has none although it must."""
+        return _is_vr(bytes(self.data[at + 4 : at + 6])) != self.explicit
 
     def _last(self) -> Element | None:
         return next(reversed(self.elements.values()), None)
@@ -370,13 +375,22 @@ class Walker:
         elif vr not in SHORT_VRS:
             return self.without_vr(at, end, tag, vr, depth)
         if length == UNDEFINED:
-            opaque = vr in OPAQUE_VRS or tag == PIXEL_DATA
+            opaque = self._is_opaque(at, depth, tag, vr)
             inner = explicit if opaque or vr == b"" else self.items_are_explicit(at, value, end, tag, vr)
             stop = self.items(value, end, depth + 1, opaque, inner)
             return Element(tag, vr, at, value, stop, undefined_length=True)
         if value + length > end:
             raise Malformed(f"truncated: the element {shown(tag)} claims {length} bytes, {end - value} are there")
         return Element(tag, vr, at, value, value + length, undefined_length=False)
+
+    def _is_opaque(self, at: int, depth: int, tag: int, vr: bytes) -> bool:
+        """Tell whether a value of undefined length is made of fragments rather than of data sets."""
+        opaque = vr in OPAQUE_VRS or tag == PIXEL_DATA
+        if not opaque and vr not in VRS_OF_ITEMS:
+            raise Malformed(f"the element {shown(tag)} has no length, and a value of its VR is not made of items")
+        if opaque and depth == 0 and vr not in {b"OB", b""}:
+            self.other_than_bytes(at, tag)
+        return opaque
 
     def _long_length(self, at: int, end: int, tag: int) -> int:
         if at + 12 > end:
@@ -386,6 +400,10 @@ class Walker:
     def without_vr(self, _at: int, _end: int, tag: int, _vr: bytes, _depth: int) -> Element:
         """Return the element whose VR is none; raises Malformed where its length cannot be told."""
         raise Malformed(f"the element {shown(tag)} has no valid VR")
+
+    def other_than_bytes(self, _at: int, _tag: int) -> None:
+        """Take notice of compressed pixels whose VR is not OB (PS3.5 A.4): readers take UN for a sequence."""
+        self.is_odd = True
 
     def items_are_explicit(self, _at: int, value: int, end: int, tag: int, vr: bytes) -> bool | None:
         """Tell how the items of an element with a VR are encoded: those of UN are implicit (PS3.5 6.2.2)."""

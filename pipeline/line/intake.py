@@ -17,6 +17,7 @@ from pipeline.dicom import part10
 from pipeline.dicom.ae_title import ae_title
 from pipeline.dicom.part10 import Layout, Malformed
 from pipeline.dicom.patient import Patient, patient_in
+from pipeline.dicom.promised_pixels import lacks_pixels
 from pipeline.dicom.reading import DIRECTORY_STORAGE, UID, data_set_of, values_of
 from pipeline.model import Aside, InstanceKey
 from pipeline.processes.limits import Limits, to_read
@@ -65,6 +66,7 @@ class Found:
     source_ae_title: str = ""
     patient: Patient | None = None  # as received; never written to the ledger or a log
     absent: tuple[str, ...] = ()  # elements of the patient that are not there at all, not even empty
+    lacks_pixels: bool = False
     problem: str | None = None
     code: Aside | None = None
 
@@ -182,6 +184,7 @@ def _identified(found: Found, data: mmap.mmap, layout: Layout) -> Found:
         source_ae_title=_source_of(data, layout),
         patient=patient_in(data, layout),
         absent=tuple(name for tag, name in PATIENT.items() if tag not in layout.elements),
+        lacks_pixels=lacks_pixels(data, layout),
         problem=next(_problems(key, sop_class, part10.text_of(data, layout.meta.get(0x00020002)), layout), None),
     )
 

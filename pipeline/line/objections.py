@@ -6,11 +6,16 @@ from pathlib import Path
 
 from pipeline.dcmtk.complaints import loss
 from pipeline.dcmtk.storescp_log import StoreRequest, StorescpLog
+from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 from pipeline.line.intake import Contents, Found
 from pipeline.model import Aside
 from pipeline.spool.spool import SAID
 
 LONGEST_LINE = 4096  # bytes; storescp writes no longer ones
+CUT_OFF = (
+    "its pixels are not those that its attributes describe: storescp takes a deflated data set that is cut off "
+    "for a whole one and says nothing; in association mode it would be seen"
+)
 
 
 def with_objections(contents: Contents, folder: Path, *, require_patient: bool) -> Contents:
@@ -27,11 +32,21 @@ def with_objections(contents: Contents, folder: Path, *, require_patient: bool) 
             return found
         if request and (misread := loss(request.complaints)):
             return replace(found, problem=misread, code=Aside.MISREAD)
+        if contents.envelope is None and _may_be_cut_off(found):
+            return replace(found, problem=CUT_OFF, code=Aside.MISREAD)
         if require_patient and found.absent:
             return replace(found, problem=_without_patient(found.absent), code=Aside.NO_PATIENT)
         return found
 
     return replace(contents, found=tuple(map(objected, contents.found)))
+
+
+def _may_be_cut_off(found: Found) -> bool:
+    """Say whether storescp inflated a data set, and what it made of it is not what it should be.
+
+    It fills up a value that is cut with whatever lay in its memory, and leaves out what follows.
+    """
+    return found.lacks_pixels and found.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
 
 def _without_patient(absent: tuple[str, ...]) -> str:

@@ -147,6 +147,8 @@ def test_a_delimiter_anywhere_else_is_no_oversight(tmp_path):
 
 ENDS = {
     "a length that is none": (mark(SEQUENCE_END, UNDEFINED), b""),
+    "a length of nothing": (mark(SEQUENCE_END, 4), b""),
+    "a length, and the next element": (mark(SEQUENCE_END, 6), element(0xFFFCFFFC, b"OB", bytes(6))),
     "nothing": (b"", b""),
     "zeros": (bytes(8), b""),
     "a block of zeros": (bytes(512), b""),
@@ -165,6 +167,28 @@ def test_whole_pixels_get_the_end_they_lack(tmp_path, what, frames, frame):
     got = list(pydicom.encaps.generate_frames(data_set.PixelData, number_of_frames=frames))
     assert [one.rstrip(b"\0") for one in got] == [ODD_FRAME] * frames
     assert {words for _, words in mends} & {mending.NO_END, mending.END_WITH_LENGTH}
+
+
+def test_a_delimiter_whose_length_may_be_true_is_no_oversight(tmp_path):
+    """What follows it can be its value, and then the next element, or an element that holds that one."""
+    hidden = element(0x7FE10010, b"LO", b"ACME")
+    end = mark(SEQUENCE_END, len(hidden)) + hidden
+    content = file_of(syntax=JPEG_LS, pixels=fragments(EVEN_FRAME, end=end), last=element(0xFFFCFFFC, b"OB", b""))
+    assert "(FFFE,E0DD)" in refused(content, tmp_path)
+
+
+@pytest.mark.parametrize("vr", [b"OW", b"UN", b"UT"])
+def test_compressed_pixels_are_called_bytes_whatever_vr_they_had(tmp_path, vr):
+    pixels = fragments(EVEN_FRAME).replace(b"OB", vr, 1)
+    data_set, mends = mended(file_of(syntax=JPEG_LS, pixels=pixels), tmp_path)
+    assert mends == {(0x7FE00010, mending.NOT_BYTES)}
+    assert data_set["PixelData"].VR == "OB"
+    assert pydicom.encaps.get_frame(data_set.PixelData, 0, number_of_frames=1) == EVEN_FRAME
+
+
+@pytest.mark.parametrize("vr", [b"UT", b"UC", b"UR"])
+def test_a_text_without_a_length_is_refused(tmp_path, vr):
+    assert "(0040,A160) has no length" in refused(file_of(sequence(0x0040A160, vr, CODE, known=True)), tmp_path)
 
 
 @pytest.mark.parametrize("end", [b"", bytes(8)])
@@ -283,6 +307,14 @@ def test_an_implicit_data_set_that_is_called_explicit_is_not_made_right_element_
         element(0x00020010, b"UI", IMPLICIT.encode()), element(0x00020010, b"UI", EXPLICIT.encode())
     )
     assert "not encoded as its transfer syntax says" in refused(content, tmp_path)
+
+
+@pytest.mark.parametrize("vr", [*NO_VRS, None])
+def test_the_first_element_alone_may_have_no_vr(tmp_path, vr):
+    term = implicit(0x00080005, b"ISO_IR 100") if vr is None else with_vr(0x00080005, vr, b"ISO_IR 100")
+    data_set, mends = mended(file_of(term), tmp_path)
+    assert mends == {(0x00080005, mending.NO_VR)}
+    assert data_set.SpecificCharacterSet == "ISO_IR 100"
 
 
 def test_an_attribute_that_is_there_twice_is_never_chosen(tmp_path):
