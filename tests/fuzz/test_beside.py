@@ -1,5 +1,6 @@
 """Whatever comes in by one receiver, an ordinary study at another one is delivered as if it were alone."""
 
+import statistics
 import struct
 import time
 from pathlib import Path
@@ -52,19 +53,32 @@ def seconds_to_deliver(site: Site, worker: Worker, folder: Path, limit: float) -
 
 
 def times_beside(folder: Path, files: dict[str, Path], seconds: float) -> str:
-    """Return how long an ordinary study takes alone and beside each of these files; twice as long is too long."""
+    """Return how long an ordinary study takes alone and beside each of these files; twice as long is too long.
+
+    Where it seems to, other programs may have been at work: it is measured twice more, alone and beside, and the
+    median of the three ratios counts.
+    """
     with working(settings_for(folder, destinations=WAYS, receivers=RECEIVERS, workers=2)) as (site, worker):
         seconds_to_deliver(site, worker, folder / "first", 60)  # what is imported once
         usual = seconds_to_deliver(site, worker, folder / "alone", 60)
         table = [f"{usual:.1f} s  alone"]
         for number, (name, file) in enumerate(files.items()):
-            arrive(site.spool, file, age=0)
-            beside = seconds_to_deliver(site, worker, folder / f"beside-{number}", 60)
-            table.append(f"{beside:.1f} s  beside {name}")
-            assert beside < 2 * usual, table
+            pairs = [(usual, _beside(site, worker, file, folder / f"beside-{number}"))]
+            while pairs[0][1] >= 2 * usual and len(pairs) < 3:
+                rounds(worker, until=all_settled(site), seconds=seconds)
+                again = folder / f"{number}-{len(pairs)}"
+                alone = seconds_to_deliver(site, worker, again.with_suffix(".alone"), 60)
+                pairs.append((alone, _beside(site, worker, file, again.with_suffix(".beside"))))
+            table += [f"{beside:.1f} s  beside {name} ({alone:.1f} s alone)" for alone, beside in pairs]
+            assert statistics.median(beside / alone for alone, beside in pairs) < 2, table
         rounds(worker, until=all_settled(site), seconds=seconds)
         assert states(site, "deliveries").keys() == {"delivered"}
         return "\n".join(table)
+
+
+def _beside(site: Site, worker: Worker, file: Path, folder: Path) -> float:
+    arrive(site.spool, file, age=0)
+    return seconds_to_deliver(site, worker, folder, 60)
 
 
 TABLE = "table: an ordinary study at another receiver is delivered after"
