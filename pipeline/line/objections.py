@@ -44,7 +44,7 @@ def with_objections(contents: Contents, folder: Path, *, require_patient: bool) 
 def _may_be_cut_off(found: Found) -> bool:
     """Say whether storescp inflated a data set, and what it made of it is not what it should be.
 
-    It fills up a value that is cut with whatever lay in its memory, and leaves out what follows.
+    It fills up a value that is cut with bytes nobody sent, and leaves out what follows.
     """
     return found.lacks_pixels and found.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
