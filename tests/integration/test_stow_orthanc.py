@@ -7,6 +7,7 @@ from dicom_programs import Orthanc, orthanc
 from small_studies import STUDY, Attempts, consign, last_of, make_item, make_study, pinned, uids_of
 
 from pipeline.destinations import from_table
+from pipeline.dicom.reading import data_set_of
 from pipeline.errors import Held, StorestowError, Transient
 from pipeline.line import intake
 from pipeline.model import Item, ReceiptState
@@ -34,13 +35,19 @@ def outcome(destination, items, *, attempts=None):
 
 
 def items_in(*folders: Path) -> list[Item]:
-    """Return one item an instance, as far as intake would let it go on."""
+    """Return one item an instance, as far as intake would let it go on as it is."""
     items: dict[str, Item] = {}
     for path in sorted(path for folder in folders for path in folder.rglob("*.dcm")):
         found = intake.read(path) if path.stat().st_size else None
-        if found and found.key and not found.problem:
+        if found and found.key and not found.problem and not is_mended(path):
             items.setdefault(found.key.sop_instance_uid, pinned(path, found.key))
     return list(items.values())
+
+
+def is_mended(path: Path) -> bool:
+    """Tell whether a copy that was made right would leave instead of the file."""
+    with data_set_of(path) as (_, layout):
+        return bool(layout.mends)
 
 
 def assert_arrived(archive: Orthanc, receipts, items):
