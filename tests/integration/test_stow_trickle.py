@@ -84,7 +84,7 @@ def test_a_retrieval_that_trickles_ends(archive, part):
     archive.every_query = Trickle(part)
     began = time.monotonic()
     with stow(archive.url, answer_timeout="1.5s")._door() as door, pytest.raises(NoReply) as raised:
-        door.fetch(f"{archive.url}/1/series/2/instances/3", "*/*", BytesIO())
+        door.fetch(f"{archive.url}/1/series/2/instances/3", "*/*", BytesIO(), 1 << 20)
     assert raised.value.timed_out
     assert time.monotonic() - began < 5
 
