@@ -33,7 +33,8 @@ ARRIVES = {"encoded", "passed"}
 TEXTS = {".md", ".csv", ".txt", ".json", ".py", ".pem", ".key", ".xml", ".bin", ".rtf"}
 EXPECTED = {  # of the corpus, by mode: at least so many of each
     "study": {"encoded": 200, "passed": 190, "duplicate": 15, "conflict": 40, "quarantined": 6},
-    "association": {"encoded": 200, "passed": 190, "duplicate": 15, "conflict": 40, "quarantined": 45},
+    # what comes again in JPEG Lossless or JPEG-LS is told by its decoded pixels: a duplicate, no conflict
+    "association": {"encoded": 200, "passed": 190, "duplicate": 30, "conflict": 35, "quarantined": 45},
 }
 
 
