@@ -2,14 +2,13 @@
 
 import time
 
+from pipeline.commands.reason import reason_of
 from pipeline.errors import Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, arrivals, deliveries, reports
 from pipeline.line.custody import renew_account
 from pipeline.spool.spool import Spool
 from pipeline.waypoints import reached
-
-SHORTEST, LONGEST = 3, 200  # characters of a reason
 
 
 def accept(
@@ -22,9 +21,7 @@ def accept(
 
     Raises Usage where the reason has not 3 to 200 characters, or nothing of `subject` waits for this.
     """
-    said = " ".join(reason.split())
-    if not SHORTEST <= len(said) <= LONGEST:
-        raise Usage(f"--reason needs {SHORTEST} to {LONGEST} characters: what you looked at, and who you are")
+    said = reason_of(reason, "what you looked at, and who you are")
     with ledger.transaction() as change:
         numbers, count = deliveries.accept(change, reports.named_by(subject), destination, said, time.time())
         reached("accepting")

@@ -2,6 +2,7 @@
 
 import time
 
+from pipeline.commands.reason import reason_of
 from pipeline.errors import Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, arrivals, rerouting
@@ -10,8 +11,6 @@ from pipeline.line.custody import renew_account
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 from pipeline.waypoints import reached
-
-SHORTEST, LONGEST = 3, 200  # characters of a reason
 
 
 def reroute(settings: Settings, ledger: Ledger, old: str, new: str) -> list[int]:
@@ -44,9 +43,7 @@ def discard(settings: Settings, ledger: Ledger, destination: str, reason: str) -
 
     Returns the deliveries. Raises Usage where the reason has not 3 to 200 characters, or nothing waits for it.
     """
-    said, now = " ".join(reason.split()), time.time()
-    if not SHORTEST <= len(said) <= LONGEST:
-        raise Usage(f"--reason needs {SHORTEST} to {LONGEST} characters: why nobody needs this any more")
+    said, now = reason_of(reason, "why nobody needs this any more"), time.time()
     with ledger.transaction() as change:
         rows = rerouting.open_to(change, destination)
         rerouting.close(change, [row.id for row in rows], GIVEN_UP, f"discarded by a person: {said}", now)
