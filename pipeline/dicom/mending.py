@@ -46,7 +46,7 @@ NOT_BYTES = "its VR was not OB, which compressed pixels have, and is now"
 NO_VR = "had no valid VR and got one"
 OTHER_VR = "its VR did not say how its items are encoded and does now"
 STALE_LENGTH = "the length of its group did not hold any more and was left out"
-WITHOUT_HARM = {PADDING, STRAY, ODD_FRAGMENT}  # whoever reads the file as it is reads the same
+WITHOUT_HARM = {PADDING, STRAY, ODD_FRAGMENT, NOT_BYTES}  # whoever reads the file as it is reads the same
 
 
 def mended(data: Bytes, target: BinaryIO) -> tuple[Mend, ...]:

@@ -61,7 +61,7 @@ def assert_nothing_was_lost(site: CrashSite, studies: list[list[Path]], acknowle
 
 def kind_of(row: dict) -> str:
     """Return why a file was set aside: it was cut before it was acknowledged, or its process was hit twice."""
-    if row["reason"] == HIT_TWICE:
+    if row["reason"].startswith(HIT_TWICE):
         return HIT_TWICE
     assert "truncated" in row["reason"] or "too early" in row["reason"], row["reason"]
     return "cut"
