@@ -28,8 +28,8 @@ from dicom_programs import orthanc, program
 from process_memory import Peak
 
 from pipeline.disc.formats.image import image_argv
-from pipeline.disc.make.making import make_disc
-from pipeline.disc.model import DiscOptions, Source
+from pipeline.disc.make.make import make_disc
+from pipeline.disc.model import DiscOptions, SourceFile
 
 ROUNDS = 5
 
@@ -77,7 +77,7 @@ def ratio(seconds: list[float], base: list[float]) -> float:
     return statistics.median(one / other for one, other in zip(seconds, base, strict=True))
 
 
-def disc(sources: list[Source], target: Path) -> None:
+def disc(sources: list[SourceFile], target: Path) -> None:
     """Make the whole disc."""
     make_disc(sources, target, DiscOptions(made_at=datetime.now(UTC)))
     target.unlink()
@@ -102,8 +102,8 @@ def main() -> None:
         wanted = sys.argv[1] if len(sys.argv) > 1 else "500"
         study = synthetic(folder / "study", int(wanted)) if wanted.isdigit() else Path(wanted)
         files = sorted(path for path in study.rglob("*") if path.is_file())
-        unknown = [Source(path) for path in files]
-        known = [Source(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+        unknown = [SourceFile(path) for path in files]
+        known = [SourceFile(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
         grafts = folder / "grafts"
         names = (f"DICOM/ST000001/SE000001/IM{number:06d}" for number in range(1, len(files) + 1))
         grafts.write_text("".join(f"{name}={path.absolute()}\n" for name, path in zip(names, files, strict=True)))

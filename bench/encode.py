@@ -20,7 +20,7 @@ from imagecodecs import jpeg2k_encode
 from openjpeg.utils import decode
 from pydicom.data import get_testdata_file
 
-from pipeline.dicom.pixels.layout import Layout
+from pipeline.dicom.pixels.layout import PixelLayout
 
 ROUNDS = 5
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -31,7 +31,7 @@ WIDE = "threads inside a frame"
 class Slice:
     """One frame as it was received."""
 
-    layout: Layout
+    layout: PixelLayout
     pixels: bytes
 
     @property
@@ -76,7 +76,7 @@ def slices_of(files: Sequence[Path]) -> list[Slice]:
     found = []
     for file in files:
         dataset = pydicom.dcmread(file)
-        layout = Layout.of(dataset, "OW")
+        layout = PixelLayout.of(dataset, "OW")
         found += [Slice(layout, bytes(piece)) for piece in layout.pieces(layout.in_order(dataset.PixelData))]
     return found
 

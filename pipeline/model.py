@@ -30,7 +30,7 @@ class InstanceState(StrEnum):
     DUPLICATE = "duplicate"
 
 
-class Aside(StrEnum):
+class SetAsideCode(StrEnum):
     """Why an instance is set aside, where that is told by a code; the ledger's reason has it in words."""
 
     OTHER_PATIENT = "other-patient"  # its study began as another patient's
@@ -223,7 +223,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ContentComparison:
     """Say whether two files hold the same instance, and which attributes, by keyword, differ all the same."""
 
     is_same: bool
@@ -288,7 +288,7 @@ def _nobody_asks(_items: "Sequence[Item]") -> None:
     pass
 
 
-def _nobody_compares(_ours: Path, _theirs: Path) -> Comparison:
+def _nobody_compares(_ours: Path, _theirs: Path) -> ContentComparison:
     raise Permanent("nobody is there to compare it")
 
 
@@ -331,7 +331,7 @@ class Consignment:
     made: Callable[[Path], None] = field(default=_nobody_fetches, compare=False)
     again: bool = False  # a person has said: send it although the destination has these UIDs already
     set_aside: tuple[SetAside, ...] = ()
-    compare: Callable[[Path, Path], Comparison] = field(default=_nobody_compares, compare=False)
+    compare: Callable[[Path, Path], ContentComparison] = field(default=_nobody_compares, compare=False)
     scratch: Path | None = field(default=None, compare=False)
     earlier: EarlierDisc | None = None
     on_earlier: frozenset[InstanceKey] = frozenset()

@@ -45,7 +45,7 @@ class CrashSite:
     file: Path = Path("site.toml")
     sent: list[Path] = field(default_factory=list)
     kills: int = 0
-    in_one_room: bool = True  # spare the workshop's processes, which take longer to start than all the rest
+    in_one_room: bool = True  # spare the pool's processes, which take longer to start than all the rest
     about_archive: dict[str, Any] = field(default_factory=dict)  # other or more keys of its table
     how: dict[str, Any] = field(default_factory=dict)  # what else holds for every process (see `forking.PLAIN`)
 

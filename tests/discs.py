@@ -20,8 +20,8 @@ from pydicom.uid import generate_uid
 from small_studies import pinned
 
 from pipeline import waypoints
-from pipeline.disc.make.making import make_disc
-from pipeline.disc.model import Disc, DiscOptions, Source
+from pipeline.disc.make.make import make_disc
+from pipeline.disc.model import Disc, DiscOptions, SourceFile
 from pipeline.model import InstanceKey, Item
 
 MADE_AT = datetime(2026, 11, 4, 9, 30, tzinfo=UTC)
@@ -86,7 +86,7 @@ def options(**changed: object) -> DiscOptions:
 def a_disc(folder: Path, *paths: Path, name: str = "disc.iso", **changed: object) -> Disc:
     """Make a disc of these files."""
     container = name.rpartition(".")[2]
-    return make_disc([Source(path) for path in paths], folder / name, options(container=container, **changed))
+    return make_disc([SourceFile(path) for path in paths], folder / name, options(container=container, **changed))
 
 
 def files_below(folder: Path) -> list[Path]:

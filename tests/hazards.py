@@ -115,7 +115,7 @@ class Killer:
         """Return the living processes of a kind; none while the last one killed is not back at work."""
         if self._starts(kind) <= self._seen.get(kind, -1):
             return []
-        if kind == "workshop":
+        if kind == "pool":
             workers = [p for p in self.site.processes() if _words(p)[-1:] == ["work"]]
             return [
                 child

@@ -19,25 +19,25 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from pipeline import orders
-from pipeline.ledger import open_ledger, sharing
+from pipeline.ledger import open_ledger, order_queries
 from pipeline.model import OrderState
 from pipeline.orders import MadeFile
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
-from pipeline.web import health, order_pages, people
+from pipeline.web import health, page_endpoints, patient_names
+from pipeline.web.api_key import ApiKeys
 from pipeline.web.app import application
 from pipeline.web.byte_range import part_of
-from pipeline.web.connection import LONGEST_HEAD, Connection
-from pipeline.web.desk import reference_of
-from pipeline.web.front import REQUEST_ID
-from pipeline.web.keyring import Keyring
-from pipeline.web.links import is_prefetch
+from pipeline.web.client_connection import LONGEST_HEAD, Connection
+from pipeline.web.http_errors import CLIENT_HAS_GONE, HttpError, kinds
+from pipeline.web.middleware import REQUEST_ID
 from pipeline.web.negotiation import prefers_html
+from pipeline.web.order_endpoints import is_prefetch
+from pipeline.web.order_request import Verb, wish_of
+from pipeline.web.order_service import reference_of
 from pipeline.web.page_token import token_of
-from pipeline.web.refusal import CLIENT_HAS_GONE, Refusal, kinds
-from pipeline.web.site import opened
-from pipeline.web.wish import Verb, wish_of
-from pipeline.web.words import chosen, languages
+from pipeline.web.shim_site import opened
+from pipeline.web.translations import chosen, languages
 
 STATUSES = {200, 206, 303, *(kind.status for kind in kinds())} - {500, 502, 504}  # these would be faults of ours
 ANSWER = re.compile(rb"HTTP/1\.1 (\d{3}) ")
@@ -122,10 +122,10 @@ class Stage:
                 (orders, "place", self.orders.place),
                 (orders, "known", self.orders.known),
                 (orders, "view", self.orders.view),
-                (sharing, "files_made_for", lambda *_: 1),
+                (order_queries, "files_made_for", lambda *_: 1),
                 (health, "look_at", lambda _: [("pacs", True, True, "answers")]),
-                (people.People, "name_of", lambda *_: "DOE^JANE"),
-                (order_pages, "BODY_SECONDS", 0.01),
+                (patient_names.PatientNames, "name_of", lambda *_: "DOE^JANE"),
+                (page_endpoints, "BODY_SECONDS", 0.01),
             ):
                 stack.enter_context(mock.patch.object(where, name, what))
             yield
@@ -232,7 +232,7 @@ def parameters(content: bytes, _: Path) -> None:
     for verb in Verb:
         try:
             wish = wish_of(verb, given, settings)
-        except Refusal as refusal:
+        except HttpError as refusal:
             assert refusal.kind in set(kinds())
             json.dumps(refusal.as_json("1"), ensure_ascii=False).encode()
             continue
@@ -251,7 +251,7 @@ def headers(content: bytes, _: Path) -> None:
     size = len(content)
     try:
         part = part_of(text, size)
-    except Refusal as refusal:
+    except HttpError as refusal:
         assert refusal.kind.status == 416
     else:
         assert part is None or 0 <= part[0] < part[1] <= size
@@ -259,7 +259,7 @@ def headers(content: bytes, _: Path) -> None:
     assert prefers_html(Headers({"accept": text})) in {True, False}
     assert is_prefetch(Headers({"purpose": text})) in {True, False}
     token = text.partition(" ")[2].strip()
-    opens = Keyring(KEY).opens({"x-api-key": text, "authorization": text})
+    opens = ApiKeys(KEY).opens({"x-api-key": text, "authorization": text})
     assert opens == (text == KEY or (token == KEY and text.lower().startswith("bearer ")))
 
 

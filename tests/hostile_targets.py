@@ -12,11 +12,11 @@ import hostile_words
 
 from pipeline.dicom import part10
 from pipeline.dicom.part10 import Malformed
-from pipeline.dicom.sameness import Incomparable, are_same
+from pipeline.dicom.same_content import Incomparable, are_same
 from pipeline.dicomweb.response import parse as parse_stow
 from pipeline.errors import Configuration, Permanent, StorestowError
-from pipeline.line.intake import read
-from pipeline.line.prepare import Task, prepare
+from pipeline.line.identify import read
+from pipeline.line.prepare import PrepareTask, prepare
 from pipeline.model import Origin
 from pipeline.receiving.peek import NotAnAssociation
 from pipeline.receiving.peek import parse as parse_request
@@ -57,7 +57,7 @@ def preparation(content: bytes, folder: Path) -> None:
     if found.problem or found.key is None:
         return
     origin = Origin("r", "CT1", "STORESTOW", None, MOMENT)
-    task = Task(1, path, found.received_sha256, found.key, origin, (), ("j2k",), folder / "output", folder)
+    task = PrepareTask(1, path, found.received_sha256, found.key, origin, (), ("j2k",), folder / "output", folder)
     try:
         prepare(task)
     except Permanent:

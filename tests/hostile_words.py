@@ -19,24 +19,24 @@ from xml.etree import ElementTree as ET
 from shim_site import FOUND, NEW, settings_of
 from starlette.requests import Request
 
-from pipeline.dcmtk import Answers
+from pipeline.dcmtk import QueryAnswers
 from pipeline.dcmtk.responses import Progress, find_answers, problems
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD, AccessionNumber, InvalidAccession, parse_list
 from pipeline.dicom.same_patient import compare
-from pipeline.disc.model import ANY, DiscOptions, Patient, SeriesOnDisc, StudyOnDisc
-from pipeline.disc.pages import names as disc_names
-from pipeline.disc.pages.pages import INDEX, README, Story, pages
+from pipeline.disc.model import ANY, DiscOptions, DiscPatient, SeriesOnDisc, StudyOnDisc
+from pipeline.disc.pages import disc_names
+from pipeline.disc.pages.disc_pages import INDEX, README, PageData, pages
 from pipeline.events import escaped
 from pipeline.model import OrderError, OrderState
-from pipeline.orders import MadeFile, query
+from pipeline.orders import MadeFile, c_find
 from pipeline.orders.progress import summary
 from pipeline.patients import text_or_none
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import hook_file
-from pipeline.web.addresses import under_link
-from pipeline.web.attachment import disposition, name_of
-from pipeline.web.refusal import INVALID_PARAMETER, Refusal
-from pipeline.web.speech import json, order_page, refused
+from pipeline.web.content_disposition import disposition, name_of
+from pipeline.web.http_errors import INVALID_PARAMETER, HttpError
+from pipeline.web.http_responses import json, order_page, refused
+from pipeline.web.order_addresses import under_link
 
 HOOKS = hook_file().parent
 ASKED = AccessionNumber("A1")
@@ -61,22 +61,22 @@ def answers(content: bytes, folder: Path) -> None:
     file.write_bytes(content)
 
     @contextlib.contextmanager
-    def asked(questions: Sequence[object], *_: object) -> Iterator[list[Answers]]:
-        yield [Answers([file], "Success") for _ in questions]
+    def asked(questions: Sequence[object], *_: object) -> Iterator[list[QueryAnswers]]:
+        yield [QueryAnswers([file], "Success") for _ in questions]
 
-    with mock.patch.object(query, "_asked", asked):
-        with contextlib.suppress(query.PeerUnavailable):
-            for study in query.studies_of([ASKED], _settings(), folder).answers:
+    with mock.patch.object(c_find, "_asked", asked):
+        with contextlib.suppress(c_find.PeerUnavailable):
+            for study in c_find.studies_of([ASKED], _settings(), folder).answers:
                 _is_uid(study.study_instance_uid)
                 assert study.accession_number == ASKED
                 assert study.instances is None or 0 <= study.instances < 2**31
                 assert not compare(study.patient, study.patient, is_same_study=True).differs
-        for series in query.series_of("1.2.3", _settings(), folder).answers:
+        for series in c_find.series_of("1.2.3", _settings(), folder).answers:
             _is_uid(series.series_instance_uid)
             assert series.instances is None or 0 <= series.instances < 2**31
             assert series.modality.isprintable()
             assert len(series.modality) <= 16
-        for one in query.instances_of("1.2.3", ["1.2.3.4"], _settings(), folder) or []:
+        for one in c_find.instances_of("1.2.3", ["1.2.3.4"], _settings(), folder) or []:
             _is_uid(one[1])
 
 
@@ -168,7 +168,7 @@ def _shapes(text: str) -> list[list[tuple[str, tuple[str, ...]]]]:
     failed = dataclasses.replace(done, state=OrderState.FAILED, error_kind=OrderError.INTERNAL, detail=text)
     said = {"patient_name": text or "-", "address": text or "-", "token": "0", "has_operator": True}
     shown = [order_page(request, view, at=under_link(view), **said) for view in (done, failed)]
-    told = refused(request, Refusal(INVALID_PARAMETER, text or "-"))
+    told = refused(request, HttpError(INVALID_PARAMETER, text or "-"))
     return [_Shape(bytes(page.body).decode()).found for page in (*shown, told)]
 
 
@@ -187,8 +187,8 @@ def _in_pages(text: str) -> None:
 _NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def _patient(text: str) -> Patient:
-    return Patient(name=text, patient_id=text, issuer=text, birth_date=text, sex=text)
+def _patient(text: str) -> DiscPatient:
+    return DiscPatient(name=text, patient_id=text, issuer=text, birth_date=text, sex=text)
 
 
 def _study(text: str) -> StudyOnDisc:
@@ -199,7 +199,7 @@ def _study(text: str) -> StudyOnDisc:
 def _disc(text: str) -> tuple[list[str], int]:
     """Return the elements of a disc's page, and how many lines its README has."""
     options = DiscOptions(made_at=_NOW, only=(text,), unknown=(text,))
-    story = Story((_patient(text),), (_study(text),), (), (), {}, {}, "V", ANY, options)
+    story = PageData((_patient(text),), (_study(text),), (), (), {}, {}, "V", ANY, options)
     made = pages(story)
     tree = ET.fromstring(made[INDEX])  # that it is well-formed is the point
     return [element.tag for element in tree.iter()], made[README].count(b"\n")
@@ -321,8 +321,8 @@ def _answer_files() -> list[bytes]:
             "NumberOfSeriesRelatedInstances": "12",
         }
         folder = Path(tempfile.mkdtemp(prefix="hostile-words-"))
-        question = query._identifier("STUDY", **(values | changes))
-        (file,) = query.write_identifiers([question], folder)
+        question = c_find._identifier("STUDY", **(values | changes))
+        (file,) = c_find.write_identifiers([question], folder)
         made.append(file.read_bytes())
     return made
 

@@ -26,8 +26,8 @@ from pipeline import schedule, waypoints
 from pipeline.commands import cli, retry, work  # noqa: F401
 from pipeline.errors import StorestowError, Transient
 from pipeline.line import prepare, quarantine  # noqa: F401
-from pipeline.processes.workshop import WorkshopClosed, WorkshopProcessDied
-from pipeline.site import opening
+from pipeline.processes.process_pool import PoolClosed, PoolProcessDied
+from pipeline.site import open_site
 from pipeline.worker import worker
 
 
@@ -63,7 +63,7 @@ def follow_clock(file: Path) -> None:
 
 
 class OneRoom:
-    """A workshop without processes of its own, which take half a second each to start."""
+    """A pool without processes of its own, which take half a second each to start."""
 
     size = 1
 
@@ -77,7 +77,7 @@ class OneRoom:
 
     def _do(self, function: Callable[[Any], Any], task: Any) -> Any:
         if self._is_closed:
-            raise WorkshopClosed
+            raise PoolClosed
         try:
             with self._one_at_a_time:
                 return function(task)
@@ -86,7 +86,7 @@ class OneRoom:
         except OSError as error:
             return Transient(str(error))
         except Exception as error:
-            return WorkshopProcessDied(repr(error))
+            return PoolProcessDied(repr(error))
 
     def warm(self, *_: object) -> None:
         pass
@@ -112,7 +112,7 @@ def run(request: dict[str, Any]) -> int:
     if request["clock"]:
         follow_clock(Path(request["clock"]))
     if request["in_one_room"]:
-        opening.Workshop = OneRoom  # type: ignore[misc,assignment]
+        open_site.ProcessPool = OneRoom  # type: ignore[misc,assignment]
     sys.argv = ["storestow", *request["words"]]
     try:
         cli.main()

@@ -14,8 +14,8 @@ from pydicom.uid import generate_uid
 
 from pipeline.ledger import reports
 from pipeline.line.admission import parse_arrival_name
-from pipeline.line.intake import ENVELOPE
-from pipeline.site.opening import opened
+from pipeline.line.identify import ENVELOPE
+from pipeline.site.open_site import opened
 from pipeline.site.settings import Settings
 from pipeline.site.site import Site
 from pipeline.spool.spool import Spool, admit

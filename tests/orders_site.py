@@ -12,7 +12,7 @@ from running_site import RunningSite, running_site
 
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.ledger import FILE_NAME, Ledger
-from pipeline.orders import OrderView, Placed, place, view
+from pipeline.orders import OrderView, PlacedOrder, place, view
 from pipeline.site.settings import Settings, load
 
 NULL = {"name": "nowhere", "kind": "null"}
@@ -43,7 +43,9 @@ class OrdersSite:
         finally:
             ledger.close()
 
-    def place(self, *accessions: str, destination: str = "shelf", verb: str = "retrieve", **wish: Any) -> Placed:
+    def place(
+        self, *accessions: str, destination: str = "shelf", verb: str = "retrieve", **wish: Any
+    ) -> PlacedOrder:
         with self.ledger() as ledger:
             wanted = [AccessionNumber.parse(one) for one in accessions]
             return place(ledger, self.settings, verb=verb, accessions=wanted, destination=destination, **wish)

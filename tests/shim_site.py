@@ -21,14 +21,14 @@ from beating import beating
 from dicom_programs import free_port, wait_until
 
 from pipeline import orders
-from pipeline.ledger import open_ledger, sharing
+from pipeline.ledger import open_ledger, order_queries
 from pipeline.model import OrderStage, OrderState
-from pipeline.orders import FoundStudy, MadeFile, OrderView, Placed, TooManyOrders
+from pipeline.orders import FoundStudy, MadeFile, OrderView, PlacedOrder, TooManyOrders
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 from pipeline.web.app import application
-from pipeline.web.connection import Connection
-from pipeline.web.site import opened
+from pipeline.web.client_connection import Connection
+from pipeline.web.shim_site import opened
 
 KEY = "a-key-nobody-would-guess"
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -77,12 +77,12 @@ class FakeOrders:
 
     def place(
         self, _ledger: Any, settings: Settings, *, crowd: Any = None, again: bool = False, **wish: Any
-    ) -> Placed:
+    ) -> PlacedOrder:
         with self.lock:
             self.asked.append({**wish, "again": again, "same_link": settings.shim.same_link})
             for number, view in self.views.items():
                 if _serves(view, wish, again=again):
-                    return Placed(number, is_new=False)
+                    return PlacedOrder(number, is_new=False)
             if crowd and sum(view.state == OrderState.OPEN for view in self.views.values()) >= crowd.at_most:
                 raise TooManyOrders("as many as may be")
             number = len(self.views) + 1
@@ -90,7 +90,7 @@ class FakeOrders:
             values["identity_allowed"] = wish.get("allow_identity") is not None
             self.views[number] = dataclasses.replace(NEW, id=number, **values)
         self.change(number, **self.plan)
-        return Placed(number, is_new=True)
+        return PlacedOrder(number, is_new=True)
 
     def known(self, _look: Any, _settings: Settings, **wish: Any) -> int | None:
         with self.lock:
@@ -234,7 +234,7 @@ def running_shim(
     monkeypatch.setattr(orders, "place", fake.place)
     monkeypatch.setattr(orders, "known", fake.known)
     monkeypatch.setattr(orders, "view", fake.view)
-    monkeypatch.setattr(sharing, "files_made_for", lambda _look, _number: fake.files_made)
+    monkeypatch.setattr(order_queries, "files_made_for", lambda _look, _number: fake.files_made)
     settings = settings_of(folder, **tables)
     Spool(settings.site.spool).prepare()
     ledger, _ = open_ledger(settings.site.spool)

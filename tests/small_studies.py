@@ -9,7 +9,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from pipeline.dicom.archived_copy import compared
-from pipeline.model import Comparison, Consignment, InstanceKey, Item, Receipt
+from pipeline.model import Consignment, ContentComparison, InstanceKey, Item, Receipt
 
 STUDY = "1.2.826.0.1.3680043.9.9999.1"
 
@@ -94,7 +94,7 @@ def consign(items: Sequence[Item], attempts: Attempts | None = None, *, released
     return Consignment(1, study, tuple(items), attempt, guard_released=released, compare=_compare)
 
 
-def _compare(ours: Path, theirs: Path) -> Comparison:
+def _compare(ours: Path, theirs: Path) -> ContentComparison:
     return compared((ours, theirs))
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from pipeline.ledger import deliveries
 from pipeline.ledger.tables import delivery, receipt
-from pipeline.line.despatch import despatch
+from pipeline.line.deliver import despatch
 from pipeline.site.settings import Settings
 from pipeline.site.site import Site
 from pipeline.worker.worker import Worker

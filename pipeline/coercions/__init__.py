@@ -14,7 +14,7 @@ from typing import Protocol
 from pydicom import Dataset
 
 from pipeline.config.site_table import SiteConfiguration
-from pipeline.dicom.attributes.draft import Draft
+from pipeline.dicom.attributes.header_edit import HeaderEdit
 from pipeline.model import Change, Origin
 
 
@@ -69,7 +69,7 @@ def coerced(dataset: Dataset, origin: Origin, rules: Sequence[Rule]) -> Coerced:
     Raises:
         Permanent: this instance cannot be coerced, or must not go on; quarantine it with the reason.
     """
-    draft = Draft(dataset)
+    draft = HeaderEdit(dataset)
     for rule in rules:
         for change in tuple(rule.propose(dataset, origin)):
             draft.apply(change)

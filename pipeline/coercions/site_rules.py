@@ -11,7 +11,7 @@ from pipeline.config.site_table import SiteConfiguration
 from pipeline.dicom.attributes import proposals
 from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by, text_of
 from pipeline.dicom.attributes.elements import SPECIFIC_CHARACTER_SET
-from pipeline.dicom.attributes.widening import Unreadable, check_readable
+from pipeline.dicom.attributes.widening import UndecodableText, check_readable
 from pipeline.errors import Configuration
 from pipeline.model import Change, Origin
 
@@ -72,6 +72,6 @@ def _is_true(text: str, dataset: Dataset) -> bool:
 def _is_readable(dataset: Dataset, charset: CharacterSet) -> bool:
     try:
         check_readable(dataset, charset)
-    except Unreadable:
+    except UndecodableText:
         return False
     return True

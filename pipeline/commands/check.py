@@ -9,14 +9,14 @@ from typing import Any, Literal
 from pipeline.coercions import rules_of
 from pipeline.commands import receiver_checks, sender_checks
 from pipeline.dcmtk import programs
-from pipeline.dcmtk.holes import holes
+from pipeline.dcmtk.known_bugs import holes
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD
 from pipeline.errors import Configuration, StorestowError
 from pipeline.ledger import FILE_NAME, Ledger, rerouting
-from pipeline.orders.query import echo
-from pipeline.site.opening import mapping_of
+from pipeline.orders.c_find import echo
+from pipeline.site.disk_space import DiskLevel, free_bytes, judged
+from pipeline.site.open_site import mapping_of
 from pipeline.site.settings import Settings
-from pipeline.site.space import Room, free_bytes, judged
 from pipeline.site.worker_state import WorkerState, worker_status
 from pipeline.spool.spool import Spool, hook_file
 
@@ -31,7 +31,7 @@ _OF_WORKER: dict[WorkerState, tuple[Level, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckFinding:
     """One thing looked at: what, how it is, and in words what was found and what to do."""
 
     about: str
@@ -39,7 +39,7 @@ class Finding:
     text: str
 
 
-def findings(settings: Settings, *, peers: bool = True) -> Iterator[Finding]:
+def findings(settings: Settings, *, peers: bool = True) -> Iterator[CheckFinding]:
     """Yield a finding for everything looked at, in the order of the line; `peers` asks the destinations too.
 
     What two looks stumble over alike is told once.
@@ -51,7 +51,7 @@ def findings(settings: Settings, *, peers: bool = True) -> Iterator[Finding]:
             yield finding
 
 
-def _looked_at(settings: Settings, *, peers: bool) -> Iterator[Finding]:
+def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
     spool = Spool(settings.site.spool)
     yield from _tried("spool", spool.prepare, f"{spool.root}: local, writable, one file system")
     yield _space(settings)
@@ -61,9 +61,9 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[Finding]:
     yield from _storescp(settings)
     for receiver in settings.receiver:
         found = receiver_checks.looked_at(settings, receiver, spool)
-        yield from (Finding(f"receiver {receiver.name}", level, text) for level, text in found)
+        yield from (CheckFinding(f"receiver {receiver.name}", level, text) for level, text in found)
     if not settings.receiver:
-        yield Finding("receivers", "note", "no [[receiver]] is configured: nothing can arrive")
+        yield CheckFinding("receivers", "note", "no [[receiver]] is configured: nothing can arrive")
     yield from _pacs(settings, peers=peers)
     yield from _shim(settings)
     if peers:
@@ -73,22 +73,22 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[Finding]:
         try:
             problems = list(destination.problems())
         except Configuration as error:
-            yield Finding(about, "error", str(error))
+            yield CheckFinding(about, "error", str(error))
             continue
         for problem in problems:
-            yield Finding(about, "unreachable", problem.removeprefix(f"{about}: "))
+            yield CheckFinding(about, "unreachable", problem.removeprefix(f"{about}: "))
         if not problems:
-            yield Finding(about, "ok", f"{destination.kind}: nothing wrong found")
-            yield from (Finding(about, "note", note) for note in destination.notes())
+            yield CheckFinding(about, "ok", f"{destination.kind}: nothing wrong found")
+            yield from (CheckFinding(about, "note", note) for note in destination.notes())
 
 
-def exit_code(found: list[Finding]) -> int:
+def exit_code(found: list[CheckFinding]) -> int:
     """Return 78 for a configuration error, 69 for an unreachable peer, else 0 (sysexits.h)."""
     levels = {finding.level for finding in found}
     return 78 if "error" in levels else 69 if "unreachable" in levels else 0
 
 
-def as_json(found: list[Finding]) -> dict[str, Any]:
+def as_json(found: list[CheckFinding]) -> dict[str, Any]:
     """Return the shape of `check --json`."""
     return {"findings": [asdict(finding) for finding in found], "exit_code": exit_code(found)}
 
@@ -100,14 +100,14 @@ def refuse_what_is_wrong(settings: Settings) -> None:
         raise Configuration("\n".join(errors))
 
 
-def _tried(about: str, look: Callable[[], object], text: str) -> Iterator[Finding]:
+def _tried(about: str, look: Callable[[], object], text: str) -> Iterator[CheckFinding]:
     try:
         look()
     except StorestowError as error:
         for line in str(error).splitlines():
-            yield Finding(about, "error", line)
+            yield CheckFinding(about, "error", line)
     else:
-        yield Finding(about, "ok", text)
+        yield CheckFinding(about, "ok", text)
 
 
 def _mapping_text(settings: Settings) -> str:
@@ -115,25 +115,25 @@ def _mapping_text(settings: Settings) -> str:
     return str(settings.beside(mapping)) if mapping else "none configured: InstitutionName stays as received"
 
 
-def _space(settings: Settings) -> Finding:
+def _space(settings: Settings) -> CheckFinding:
     try:
         free = free_bytes(settings.site.spool)
     except OSError as error:
-        return Finding("free space", "note", f"unknown: {error}")
+        return CheckFinding("free space", "note", f"unknown: {error}")
     room = judged(
-        free, Room.ENOUGH, alarm_below=settings.site.alarm_below, refuse_below=settings.site.refuse_below
+        free, DiskLevel.ENOUGH, alarm_below=settings.site.alarm_below, refuse_below=settings.site.refuse_below
     )
     text = (
         f"{free / (1 << 30):.1f} GiB in the spool, refused below {settings.site.refuse_below / (1 << 30):.1f} GiB"
     )
-    return Finding("free space", "ok" if room is Room.ENOUGH else "note", text)
+    return CheckFinding("free space", "ok" if room is DiskLevel.ENOUGH else "note", text)
 
 
-def _worker(spool: Spool, configured: Collection[str]) -> Iterator[Finding]:
+def _worker(spool: Spool, configured: Collection[str]) -> Iterator[CheckFinding]:
     """Yield how the worker stands, where it was started before, and what waits for what is not `configured`."""
     ledger = Ledger(spool.root / FILE_NAME)
     if not ledger.path.exists():
-        yield Finding("worker", "note", "was never started on this spool")
+        yield CheckFinding("worker", "note", "was never started on this spool")
         return
     try:
         ledger.require_tables()
@@ -141,42 +141,42 @@ def _worker(spool: Spool, configured: Collection[str]) -> Iterator[Finding]:
         with ledger.reading() as look:
             gone = rerouting.stranded(look, configured)
     except StorestowError as error:
-        yield Finding("worker", "note", str(error))
+        yield CheckFinding("worker", "note", str(error))
         return
     finally:
         ledger.close()
     level, remedy = _OF_WORKER[status.state]
-    yield Finding("worker", level, f"{status}{remedy}")
+    yield CheckFinding("worker", level, f"{status}{remedy}")
     for name, (deliveries, _) in gone.items():
         words = f"{deliveries} deliveries wait for it, and it is no longer configured: name it again, or say "
         ways = f"`storestow reroute {name} NEW` or `storestow discard --destination {name} --reason TEXT`"
-        yield Finding(f"destination {name}", "error", words + ways)
+        yield CheckFinding(f"destination {name}", "error", words + ways)
 
 
-def _shim(settings: Settings) -> Iterator[Finding]:
+def _shim(settings: Settings) -> Iterator[CheckFinding]:
     if settings.has_shim:
-        from pipeline.web import checks  # noqa: PLC0415  # a site without [shim] need not load what serves HTTP
+        from pipeline.web import site_checks  # noqa: PLC0415  # a site without [shim] need not load what serves HTTP
 
-        yield from (Finding("shim", level, text) for level, text in checks.looked_at(settings))
+        yield from (CheckFinding("shim", level, text) for level, text in site_checks.looked_at(settings))
 
 
-def _storescp(settings: Settings) -> Iterator[Finding]:
+def _storescp(settings: Settings) -> Iterator[CheckFinding]:
     try:
         path: Path = programs.program(settings.programs, "storescp")
         version = programs.version(path, "storescp")
     except Configuration as error:
-        yield Finding("storescp", "error", str(error))
+        yield CheckFinding("storescp", "error", str(error))
         return
-    yield Finding("storescp", "ok", f"{path}: {version}")
+    yield CheckFinding("storescp", "ok", f"{path}: {version}")
     for shortcoming in programs.shortcomings(version):
-        yield Finding("storescp", "note", shortcoming)
+        yield CheckFinding("storescp", "note", shortcoming)
     in_study_mode = any(receiver.mode != "association" for receiver in settings.receiver)
     for hole in holes(version):
         forbidden = hole.forbids_study_mode and in_study_mode
-        yield Finding("storescp", "error" if forbidden else "note", hole.sentence)
+        yield CheckFinding("storescp", "error" if forbidden else "note", hole.sentence)
 
 
-def _pacs(settings: Settings, *, peers: bool) -> Iterator[Finding]:
+def _pacs(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
     """Yield what keeps orders from being fulfilled: a program that is missing, a PACS that does not answer."""
     pacs = settings.pacs
     if pacs is None:
@@ -186,7 +186,7 @@ def _pacs(settings: Settings, *, peers: bool) -> Iterator[Finding]:
         look = partial(programs.program, settings.programs, program)
         yield from _tried(program, look, f"asks {name}")
     if pacs.accession_number_length > LONGEST_OF_THE_STANDARD:
-        yield Finding(
+        yield CheckFinding(
             "accession numbers",
             "note",
             f"those of up to {pacs.accession_number_length} characters are asked for; DICOM allows "
@@ -194,8 +194,8 @@ def _pacs(settings: Settings, *, peers: bool) -> Iterator[Finding]:
             f"[pacs] accession_number_length = {LONGEST_OF_THE_STANDARD} keeps to it",
         )
     if peers:
-        yield from (Finding("senders", level, text) for level, text in sender_checks.looked_at(settings))
+        yield from (CheckFinding("senders", level, text) for level, text in sender_checks.looked_at(settings))
         problem = echo(pacs, settings.programs)
-        yield Finding(
+        yield CheckFinding(
             "pacs", "unreachable" if problem else "ok", problem or f"{name} answers {pacs.calling_ae_title}"
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.commands.chosen import Chosen, Json, ledger_of, print_json, settings_of_site
+from pipeline.commands.command_site import CommandContext, Json, ledger_of, print_json, settings_of_site
 from pipeline.commands.disc import app as disc_app
 from pipeline.commands.quarantine_commands import app as quarantine_app
 from pipeline.errors import StorestowError, Usage
@@ -18,7 +18,7 @@ from pipeline.events import log_to_stderr
 
 if TYPE_CHECKING:
     from pipeline.ledger import Ledger
-    from pipeline.orders import Placed
+    from pipeline.orders import PlacedOrder
     from pipeline.site.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -46,7 +46,7 @@ def _main(
     ] = False,
 ) -> None:
     """A hook-driven DICOM gateway: storescp in, coerced and losslessly encoded studies out."""
-    Chosen.site = site
+    CommandContext.site = site
 
 
 @app.command()
@@ -58,7 +58,7 @@ def up() -> None:
 
     settings = settings_of_site()
     refuse_what_is_wrong(settings)
-    raise typer.Exit(run(settings, site_file(Chosen.site)))
+    raise typer.Exit(run(settings, site_file(CommandContext.site)))
 
 
 @app.command()
@@ -77,7 +77,7 @@ def receive(
     if not shown:
         raise typer.Exit(run(settings, name))
     receiver = settings.receiver_named(name)
-    argv = external.command_line(settings, receiver, site_file(Chosen.site))
+    argv = external.command_line(settings, receiver, site_file(CommandContext.site))
     external.prepare(settings, receiver)
     print(external.as_typed(argv))  # noqa: T201
 
@@ -108,25 +108,25 @@ def serve() -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """Show how the site stands: what waits, where, since when and why."""
-    from pipeline.commands import pages  # noqa: PLC0415
+    from pipeline.commands import terminal  # noqa: PLC0415
     from pipeline.commands.status import status as look  # noqa: PLC0415
 
     settings = settings_of_site()
     answer = look(settings, ledger_of(settings))
-    print_json(answer) if as_json else pages.show_status(answer)
+    print_json(answer) if as_json else terminal.show_status(answer)
 
 
 @app.command()
 def trace(subject: Subject, as_json: Json = False) -> None:
     """Show what became of every instance of a study."""
-    from pipeline.commands import pages  # noqa: PLC0415
+    from pipeline.commands import terminal  # noqa: PLC0415
     from pipeline.commands.trace import trace as look  # noqa: PLC0415
 
     settings = settings_of_site()
     answer = look(subject, ledger_of(settings), [d.name for d in settings.destination])
     if not (answer["studies"] or answer["orders"]):
         raise Usage(f"nothing is known of {subject}")
-    print_json(answer) if as_json else pages.show_trace(answer)
+    print_json(answer) if as_json else terminal.show_trace(answer)
 
 
 @app.command()
@@ -205,11 +205,11 @@ def _require_worker(settings: "Settings", ledger: "Ledger") -> None:
     require_worker(Spool(settings.site.spool), ledger)
 
 
-def _follow(settings: "Settings", ledger: "Ledger", placed: "Placed", *, wait: bool, as_json: bool) -> None:
+def _follow(settings: "Settings", ledger: "Ledger", placed: "PlacedOrder", *, wait: bool, as_json: bool) -> None:
     """Look on until an order has ended, if so wished, print it, and exit as it ended."""
     from pipeline.orders import progress, retrieve  # noqa: PLC0415
 
-    with progress.Shown() as shown:
+    with progress.OrderProgress() as shown:
         if wait:
             view = retrieve.follow(ledger, placed, shown.show, lambda: _require_worker(settings, ledger))
         else:
@@ -324,13 +324,13 @@ def _set_paused(destination: str, *, paused: bool, reason: str | None) -> None:
 def check(as_json: Json = False) -> None:
     """Look at everything that can be wrong before a study arrives."""
     from pipeline.commands import check as checks  # noqa: PLC0415
-    from pipeline.commands import pages  # noqa: PLC0415
+    from pipeline.commands import terminal  # noqa: PLC0415
 
     found = []
     for finding in checks.findings(settings_of_site()):
         found.append(finding)
         if not as_json:
-            pages.show_finding(finding)
+            terminal.show_finding(finding)
     if as_json:
         print_json(checks.as_json(found))
     raise typer.Exit(checks.exit_code(found))
@@ -349,7 +349,7 @@ def install(
     from pipeline.site.settings import site_file  # noqa: PLC0415
 
     kind = services.manager_named(manager)
-    plan = services.plan(settings_of_site(), site_file(Chosen.site), kind)
+    plan = services.plan(settings_of_site(), site_file(CommandContext.site), kind)
     if dry_run:
         for path, data in plan.files.items():
             print(f"--- {path}\n{data.decode()}")  # noqa: T201
@@ -368,7 +368,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Show what would happen to a file, and why; nothing is kept or sent."""
-    from pipeline.commands import pages  # noqa: PLC0415
+    from pipeline.commands import terminal  # noqa: PLC0415
     from pipeline.commands.explain import explain as look  # noqa: PLC0415
 
     settings = settings_of_site()
@@ -376,7 +376,7 @@ def explain(
         raise Usage("no [[receiver]] is configured, so nothing would happen to it")
     table = settings.receiver_named(receiver) if receiver else settings.receiver[0]
     answer = look(file, settings, table, calling_ae_title, peer)
-    print_json(answer) if as_json else pages.show_explanation(answer)
+    print_json(answer) if as_json else terminal.show_explanation(answer)
 
 
 def main() -> None:

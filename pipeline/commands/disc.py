@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from pipeline.commands.chosen import Chosen, Json
+from pipeline.commands.command_site import CommandContext, Json
 from pipeline.errors import Permanent, Usage
-from pipeline.processes.interruption import ended_by_signals
+from pipeline.processes.signal_handling import ended_by_signals
 
 if TYPE_CHECKING:
-    from pipeline.disc.model import Container, Source
+    from pipeline.disc.model import Container, SourceFile
 
 _PASS_PHRASE = "STORESTOW_PASS_PHRASE"  # noqa: S105  # the variable's name
 
@@ -61,9 +61,9 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
 ) -> None:
     """Make a disc, read it back, and only then give it its name."""
     from pipeline.disc.errors import NoPatientID, SeveralPatients  # noqa: PLC0415
-    from pipeline.disc.make.making import make_disc  # noqa: PLC0415
+    from pipeline.disc.make.make import make_disc  # noqa: PLC0415
     from pipeline.disc.model import DiscOptions  # noqa: PLC0415
-    from pipeline.disc.verify import printing  # noqa: PLC0415
+    from pipeline.disc.verify import report  # noqa: PLC0415
 
     container = _container(output)
     if encrypt and container != "zip":
@@ -84,13 +84,13 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
         **_of_the_site(),
     )
     try:
-        with ended_by_signals(), printing.progress() as progress:
+        with ended_by_signals(), report.progress() as progress:
             disc = make_disc(_sources(paths), output.absolute(), options, progress)
     except (NoPatientID, SeveralPatients) as refused:
         if not as_json:
-            printing.show_examples(refused)
+            report.show_examples(refused)
         raise
-    printing.show_disc(disc, as_json=as_json)
+    report.show_disc(disc, as_json=as_json)
 
 
 @app.command()
@@ -105,22 +105,22 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Look at a disc, ours or anybody's, and say in words what is wrong with it."""
-    from pipeline.disc.verify import printing  # noqa: PLC0415
+    from pipeline.disc.verify import report  # noqa: PLC0415
     from pipeline.disc.verify.inspection import inspect  # noqa: PLC0415
 
     if not disc.exists():
         raise Usage(f"{disc} does not exist")
     found = inspect(disc, _pass_phrase() if encrypted else None)
-    printing.show_inspection(found, as_json=as_json)
+    report.show_inspection(found, as_json=as_json)
     if not found.is_good:
         raise typer.Exit(Permanent.exit_code)
 
 
-def _sources(paths: list[Path]) -> "list[Source]":
+def _sources(paths: list[Path]) -> "list[SourceFile]":
     from pipeline.disc.make.folders import files_of  # noqa: PLC0415
-    from pipeline.disc.model import Source  # noqa: PLC0415
+    from pipeline.disc.model import SourceFile  # noqa: PLC0415
 
-    return [Source(path.absolute()) for path in files_of(paths)]
+    return [SourceFile(path.absolute()) for path in files_of(paths)]
 
 
 def _pass_phrase(*, is_new: bool = False) -> str:
@@ -139,9 +139,9 @@ def _of_the_site() -> dict[str, Any]:
     """Return what the site says of all discs, if there is one: a disc can be made where no site is configured."""
     from pipeline.site.settings import DEFAULT_FILES, load  # noqa: PLC0415
 
-    if Chosen.site is None and not any(file.exists() for file in DEFAULT_FILES):
+    if CommandContext.site is None and not any(file.exists() for file in DEFAULT_FILES):
         return {}
-    settings = load(Chosen.site)
+    settings = load(CommandContext.site)
     return {"programs": settings.programs, "placeholders": settings.site.placeholder_ids}
 
 

@@ -9,13 +9,13 @@ from typing import Any
 from pipeline.coercions import rules_of
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Permanent, Usage
-from pipeline.line import intake
-from pipeline.line.intake import found_in
+from pipeline.line import identify
+from pipeline.line.identify import found_in
 from pipeline.line.line import limits_of
-from pipeline.line.prepare import Prepared, Task, prepare
+from pipeline.line.prepare import Prepared, PrepareTask, prepare
 from pipeline.model import Origin
-from pipeline.processes.workshop import Workshop, WorkshopProcessDied
-from pipeline.site.opening import mapping_of
+from pipeline.processes.process_pool import PoolProcessDied, ProcessPool
+from pipeline.site.open_site import mapping_of
 from pipeline.site.settings import Settings
 
 
@@ -29,8 +29,8 @@ def explain(
     """
     if not file.is_file():
         raise Usage(f"{file} is no file")
-    with closing(Workshop(1)) as workshop:
-        return _explained(file, settings, receiver, (calling, peer), workshop)
+    with closing(ProcessPool(1)) as pool:
+        return _explained(file, settings, receiver, (calling, peer), pool)
 
 
 def _explained(
@@ -38,10 +38,10 @@ def _explained(
     settings: Settings,
     receiver: ReceiverTable,
     sender: tuple[str | None, str | None],
-    workshop: Workshop,
+    pool: ProcessPool,
 ) -> dict[str, Any]:
     calling, peer = sender
-    (found,) = found_in([intake.Task(file, None)], workshop)
+    (found,) = found_in([identify.IdentifyTask(file, None)], pool)
     answer: dict[str, Any] = {
         "file": str(file),
         "receiver": receiver.name,
@@ -62,7 +62,7 @@ def _explained(
     answer["calling_ae_title"] = calling_ae_title
     answer["institution"] = mapping_of(settings).of(calling_ae_title, peer, receiver.name)
     with tempfile.TemporaryDirectory() as scratch:
-        task = Task(
+        task = PrepareTask(
             instance=0,
             source=file,
             received_sha256=found.received_sha256,
@@ -73,8 +73,8 @@ def _explained(
             target=Path(scratch) / "explained",
             scratch=Path(scratch),
         )
-        ((_, prepared),) = workshop.each(prepare, [task], limits_of)
-    if isinstance(prepared, Permanent | WorkshopProcessDied):
+        ((_, prepared),) = pool.each(prepare, [task], limits_of)
+    if isinstance(prepared, Permanent | PoolProcessDied):
         return {**answer, "outcome": "quarantined", "reason": str(prepared)}
     if isinstance(prepared, Exception):
         raise prepared

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import StorestowError
-from pipeline.receiving import door
+from pipeline.receiving import listening_port
 from pipeline.receiving.external import command_line
 from pipeline.receiving.foreign import words_of
 from pipeline.site.settings import Settings
@@ -31,7 +31,7 @@ def looked_at(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iter
         yield "error", str(error)
         return
     remedy = f"`storestow receive {receiver.name} --print` shows the whole command line"
-    if not door.is_listened(receiver.port):
+    if not listening_port.is_listened(receiver.port):
         yield "note", f"nobody listens on port {receiver.port}: start its storescp; {remedy}"
     elif (words := _words(receiver.port)) is None:
         yield "note", f"port {receiver.port} is open; by whom cannot be seen from here; {remedy}"
@@ -48,5 +48,5 @@ def looked_at(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iter
 
 
 def _words(port: int) -> list[str] | None:
-    found = door.owner(port)
+    found = listening_port.owner(port)
     return words_of(found) if found else None

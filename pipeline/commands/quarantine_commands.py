@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.chosen import Json, ledger_of, print_json, settings_of_site
+from pipeline.commands.command_site import Json, ledger_of, print_json, settings_of_site
 from pipeline.errors import Usage
 
 app = typer.Typer(no_args_is_help=True, help="What is set aside: list, show, release, discard.")
@@ -21,23 +21,23 @@ SetAside = Annotated[str, typer.Argument(help="ARRIVAL or ARRIVAL/FILE, as `quar
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List what is set aside, with the reason."""
-    from pipeline.commands import pages  # noqa: PLC0415
+    from pipeline.commands import terminal  # noqa: PLC0415
     from pipeline.line.quarantine import listed  # noqa: PLC0415
 
     answer = listed(ledger_of(settings_of_site()))
-    print_json(answer) if as_json else pages.show_quarantine(answer)
+    print_json(answer) if as_json else terminal.show_quarantine(answer)
 
 
 @app.command("show")
 def show(name: SetAside, as_json: Json = False) -> None:
     """Show one of them: where it lies, its hash, why it is there."""
-    from pipeline.commands import pages  # noqa: PLC0415
+    from pipeline.commands import terminal  # noqa: PLC0415
     from pipeline.line.quarantine import shown  # noqa: PLC0415
     from pipeline.spool.spool import Spool  # noqa: PLC0415
 
     settings = settings_of_site()
     answer = shown(name, Spool(settings.site.spool), ledger_of(settings))
-    print_json(answer) if as_json else pages.show_set_aside(answer)
+    print_json(answer) if as_json else terminal.show_set_aside(answer)
 
 
 @app.command("release")

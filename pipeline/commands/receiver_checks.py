@@ -10,11 +10,11 @@ from pipeline.config.certificates import certificates_of
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.dcmtk import profile
 from pipeline.errors import Configuration, StorestowError
-from pipeline.ledger import FILE_NAME, Ledger, senders
-from pipeline.receiving.door import require_free_port
+from pipeline.ledger import FILE_NAME, Ledger, seen_senders
+from pipeline.receiving.listening_port import require_free_port
 from pipeline.receiving.lock import is_receiving, recorded_port
-from pipeline.receiving.study import study_hook
-from pipeline.site.opening import mapping_of
+from pipeline.receiving.study_receiver import study_hook
+from pipeline.site.open_site import mapping_of
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
@@ -82,8 +82,8 @@ def _for_association_mode(settings: Settings, receiver: ReceiverTable, spool: Sp
     try:
         ledger.require_tables()
         with ledger.reading() as look:
-            titles = senders.since(look, receiver.name, time.time() - SECONDS_LOOKED_BACK)
-            misread = senders.misread(look, receiver.name, time.time() - SECONDS_LOOKED_BACK)
+            titles = seen_senders.since(look, receiver.name, time.time() - SECONDS_LOOKED_BACK)
+            misread = seen_senders.misread(look, receiver.name, time.time() - SECONDS_LOOKED_BACK)
     except StorestowError:  # told where the worker is looked at
         return
     finally:

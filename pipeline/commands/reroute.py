@@ -7,7 +7,7 @@ from pipeline.errors import Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, arrivals, rerouting
 from pipeline.ledger.rerouting import GIVEN_UP, REROUTED
-from pipeline.line.custody import renew_account
+from pipeline.line.settle import renew_account
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 from pipeline.waypoints import reached

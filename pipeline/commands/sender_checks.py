@@ -6,10 +6,10 @@ from typing import Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.config.addresses import addresses_of
+from pipeline.config.numeric_addresses import addresses_of
 from pipeline.errors import StorestowError
 from pipeline.ledger import FILE_NAME, Ledger
-from pipeline.ledger.senders import instances
+from pipeline.ledger.seen_senders import instances
 from pipeline.line.senders import Sender, Senders, senders_of
 from pipeline.site.settings import Settings
 

@@ -33,7 +33,7 @@ _UNSEEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp"))) 
 
 
 @dataclass(frozen=True)
-class Plan:
+class ServicePlan:
     """Files to write, and what is then to be run, in this order."""
 
     files: dict[Path, bytes]
@@ -49,7 +49,7 @@ def manager_named(name: str) -> Manager:
     return "launchd" if sys.platform == "darwin" else "systemd"
 
 
-def plan(settings: Settings, site: Path, manager: Manager) -> Plan:
+def plan(settings: Settings, site: Path, manager: Manager) -> ServicePlan:
     """Return what makes this site permanent; raises Configuration where a path cannot stand in a service."""
     program = Path(sys.prefix) / "bin" / "storestow"
     for path in (program, site, *writable(settings)):
@@ -106,7 +106,7 @@ def _shipped(manager: Manager) -> Iterator[Path]:
     return (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
 
 
-def _systemd(settings: Settings, site: Path, program: Path) -> Plan:
+def _systemd(settings: Settings, site: Path, program: Path) -> ServicePlan:
     hidden = [str(path) for path in (program, site, *writable(settings)) if _is_below(path, _UNSEEN)]
     if hidden:
         raise Configuration(
@@ -138,7 +138,7 @@ def _systemd(settings: Settings, site: Path, program: Path) -> Plan:
     units += [f"storestow-receiver@{one.name}.service" for one in _ours(settings)]
     units += [f"storestow-storescp-{one.name}.service" for one in _external(settings)]
     units += ["storestow-shim.service"] * settings.has_shim
-    return Plan(
+    return ServicePlan(
         files,
         [
             "systemd-sysusers",
@@ -179,7 +179,7 @@ def _is_below(path: Path, tops: Iterable[Path]) -> bool:
     return any(top in (path, *path.parents) for top in tops)
 
 
-def _launchd(settings: Settings, site: Path, program: Path) -> Plan:
+def _launchd(settings: Settings, site: Path, program: Path) -> ServicePlan:
     spool = settings.site.spool
     files: dict[Path, bytes] = {}
     for shipped in _shipped("launchd"):
@@ -199,7 +199,7 @@ def _launchd(settings: Settings, site: Path, program: Path) -> Plan:
             made = [(shipped.stem, plistlib.dumps(job))]
         files |= {DAEMONS / f"{label}.plist": data for label, data in made}
     user = "-fullName storestow -shell /usr/bin/false -home /var/empty -roleAccount -UID 450"
-    return Plan(
+    return ServicePlan(
         files,
         [
             f"dscl . -read /Users/_storestow >/dev/null || sysadminctl -addUser _storestow {user}",

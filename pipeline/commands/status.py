@@ -6,8 +6,8 @@ from typing import Any
 from pipeline.destinations import Destination
 from pipeline.ledger import Ledger, orders, reports, rerouting
 from pipeline.receiving.lock import is_up
+from pipeline.site.disk_space import DiskLevel, free_bytes, judged
 from pipeline.site.settings import Settings
-from pipeline.site.space import Room, free_bytes, judged
 from pipeline.site.waiting import Wait, waits
 from pipeline.site.worker_state import worker_status
 from pipeline.spool.spool import Spool
@@ -45,7 +45,7 @@ def _space(settings: Settings) -> dict[str, Any]:
     """Return what is free in the spool, and how it stands without regard to how it stood before."""
     free = free_bytes(settings.site.spool)
     marks = {"alarm_below": settings.site.alarm_below, "refuse_below": settings.site.refuse_below}
-    return {"free": free, **marks, "state": judged(free, Room.ENOUGH, **marks).name.lower()}
+    return {"free": free, **marks, "state": judged(free, DiskLevel.ENOUGH, **marks).name.lower()}
 
 
 def _destination(look: Any, destination: Destination) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.events import Event, alarm
+from pipeline.processes.end_on_signal import end_by
 from pipeline.processes.service_manager import ALIVE, Listener
-from pipeline.processes.signals import end_by
 from pipeline.site.settings import Settings
 
 GRACE_SECONDS = 30.0
@@ -23,7 +23,7 @@ SILENT_SECONDS = 60.0  # as WatchdogSec of the worker's systemd unit
 
 
 @dataclass
-class Part:
+class SiteProcess:
     """One process of the site, and how often it has died of late."""
 
     name: str
@@ -85,10 +85,10 @@ def up(settings: Settings, site_file: Path) -> int:
     end_by(stopping.set, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     command = (sys.executable, "-I", "-m", "pipeline", "--site", str(site_file))
     listener = Listener()
-    parts = [Part("worker", (*command, "work"), listener=listener)]
+    parts = [SiteProcess("worker", (*command, "work"), listener=listener)]
     ours = [receiver.name for receiver in settings.receiver if receiver.mode != "external"]
-    parts += [Part(f"receiver {name}", (*command, "receive", name)) for name in ours]
-    parts += [Part("shim", (*command, "serve"))] if settings.has_shim else []
+    parts += [SiteProcess(f"receiver {name}", (*command, "receive", name)) for name in ours]
+    parts += [SiteProcess("shim", (*command, "serve"))] if settings.has_shim else []
     try:
         while not stopping.is_set():
             for part in parts:
@@ -108,7 +108,7 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
 
 
-def _stop(parts: list[Part]) -> None:
+def _stop(parts: list[SiteProcess]) -> None:
     running = [part.process for part in parts if part.process is not None and part.process.poll() is None]
     for process in running:
         process.terminate()

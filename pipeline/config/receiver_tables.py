@@ -37,7 +37,7 @@ Timeout = Annotated[Duration, AfterValidator(_timeout)]
 Bound = Annotated[int, Field(ge=1, le=1000)]
 
 
-class TlsTable(Table):
+class ReceiverTlsTable(Table):
     """[[receiver]] tls: PEM files, relative to the configuration file; `ca` signs the peers' certificates."""
 
     cert: Path
@@ -84,7 +84,7 @@ class ReceiverTable(Table):
     allow_called_ae_titles: Titles | None = None
     idle_timeout: Timeout = timedelta(minutes=5)
     association_timeout: Timeout | None = None
-    tls: TlsTable | None = None
+    tls: ReceiverTlsTable | None = None
 
     @model_validator(mode="after")
     def _promises_what_its_mode_can_keep(self) -> Self:

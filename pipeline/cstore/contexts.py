@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pydicom.uid import UID
 
-from pipeline.cstore.pdu import Proposal
+from pipeline.cstore.pdu import ProposedContext
 from pipeline.model import Item
 
 MOST_CONTEXTS = 128  # odd numbers of a byte, PS3.8 table 9-13
@@ -38,7 +38,7 @@ Pair = tuple[str, str]  # abstract syntax, transfer syntax
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ChosenContext:
     """How an instance may leave: in which context, in which transfer syntax."""
 
     context: int
@@ -46,7 +46,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class NoWay:
+class NoContext:
     """Why an instance cannot leave; `for_good` where asking again is of no use."""
 
     code: str
@@ -62,9 +62,9 @@ class Group:
     items: list[Item] = field(default_factory=list)
 
     @property
-    def proposals(self) -> list[Proposal]:
+    def proposals(self) -> list[ProposedContext]:
         """Return what is proposed for them."""
-        return [Proposal(number, *pair) for pair, number in self.contexts.items()]
+        return [ProposedContext(number, *pair) for pair, number in self.contexts.items()]
 
     def takes(self, item: Item) -> bool:
         """Add the instance, if its contexts fit."""
@@ -76,7 +76,7 @@ class Group:
         self.items.append(item)
         return True
 
-    def way_of(self, item: Item, answers: Mapping[int, tuple[int, str]]) -> Way | NoWay:
+    def way_of(self, item: Item, answers: Mapping[int, tuple[int, str]]) -> ChosenContext | NoContext:
         """Return how the instance may leave: as it is before any other way."""
         pairs = pairs_of(item)
         results = []
@@ -84,7 +84,7 @@ class Group:
             number = self.contexts[pair]
             result, accepted = answers.get(number, NO_ANSWER)
             if result == ACCEPTED and accepted == pair[1]:
-                return Way(number, pair[1])
+                return ChosenContext(number, pair[1])
             results.append(NO_ANSWER[0] if result == ACCEPTED else result)
         return _no_way(item, results)
 
@@ -107,7 +107,7 @@ def pairs_of(item: Item) -> list[Pair]:
     return [(item.sop_class_uid, syntax) for syntax in dict.fromkeys(syntaxes)]
 
 
-def _no_way(item: Item, results: list[int]) -> NoWay:
+def _no_way(item: Item, results: list[int]) -> NoContext:
     first = results[0]
     why = _RESULTS.get(first, f"refused it with result {first}")
     what = f"{name_of(item.sop_class_uid)} in {name_of(item.transfer_syntax_uid)}"
@@ -115,7 +115,7 @@ def _no_way(item: Item, results: list[int]) -> NoWay:
         what += ", nor uncompressed"
     elif item.transfer_syntax_uid not in DECODABLE:
         what += ", which cannot be decoded here"
-    return NoWay(f"context result {first}", f"the peer {why}: {what}", for_good=set(results) <= _FOR_GOOD)
+    return NoContext(f"context result {first}", f"the peer {why}: {what}", for_good=set(results) <= _FOR_GOOD)
 
 
 def name_of(uid: str) -> str:

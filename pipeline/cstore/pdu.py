@@ -39,7 +39,7 @@ class NotDicom(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class ProposedContext:
     """A presentation context as proposed: odd ID, abstract syntax, one transfer syntax."""
 
     context: int
@@ -55,7 +55,7 @@ class Acceptance:
     longest_pdu: int
 
 
-def associate_rq(called: str, calling: str, proposals: Sequence[Proposal], longest_pdu: int) -> bytes:
+def associate_rq(called: str, calling: str, proposals: Sequence[ProposedContext], longest_pdu: int) -> bytes:
     """Return an A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
     user_information = (
         _item(0x51, pack(">L", longest_pdu)),  # PS3.8 D.1.1
@@ -72,7 +72,7 @@ def associate_rq(called: str, calling: str, proposals: Sequence[Proposal], longe
     return HEADER.pack(Type.ASSOCIATE_RQ, len(body)) + body
 
 
-def _syntaxes(proposal: Proposal) -> bytes:
+def _syntaxes(proposal: ProposedContext) -> bytes:
     return _item(0x30, proposal.abstract_syntax.encode()) + _item(0x40, proposal.transfer_syntax.encode())
 
 

@@ -6,15 +6,15 @@ the numbers are the same ones by whatever protocol an archive says them, its ven
 
 from pipeline.cstore.message import Response
 from pipeline.dicom import reasons
-from pipeline.dicom.reasons import Next
+from pipeline.dicom.reasons import NextStep
 from pipeline.model import Item, Receipt, ReceiptState
 
 SUCCESS = 0x0000
 WARNINGS = range(0xB000, 0xC000)  # PS3.7 C.1: the service was performed; B000, B006, B007 by PS3.4 table B.2-1
-_STATES = {Next.REFUSED: ReceiptState.REFUSED, Next.DUPLICATE: ReceiptState.DUPLICATE}
+_STATES = {NextStep.REFUSED: ReceiptState.REFUSED, NextStep.DUPLICATE: ReceiptState.DUPLICATE}
 
 
-def judged(item: Item, response: Response) -> tuple[Receipt, Next | None]:
+def judged(item: Item, response: Response) -> tuple[Receipt, NextStep | None]:
     """Return the receipt an answer means, and what comes next: None where nothing does.
 
     A duplicate is believed like a success: the peer holds an instance of that UID, and nobody can ask which.

@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.cstore.contexts import IMPLICIT
-from pipeline.cstore.outgoing import NotAsPinned, Outgoing, outgoing
+from pipeline.cstore.data_set_stream import NotAsPinned, Outgoing, outgoing
 from pipeline.errors import Permanent, StorestowError, Transient
 from pipeline.model import Item
 from pipeline.processes.limits import to_encode
-from pipeline.processes.workshop import Workshop, WorkshopProcessDied
+from pipeline.processes.process_pool import PoolProcessDied, ProcessPool
 from pipeline.spool.digest import sha256_of
 
 
@@ -20,7 +20,7 @@ class Uncompressed:
     """A process that decodes, started when first asked: no frame a peer sent may take the worker down."""
 
     def __init__(self) -> None:
-        self._workshop: Workshop | None = None
+        self._pool: ProcessPool | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -28,8 +28,8 @@ class Uncompressed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._workshop:
-            self._workshop.close()
+        if self._pool:
+            self._pool.close()
 
     @contextmanager
     def outgoing(self, item: Item, transfer_syntax: str) -> Iterator[tuple[Outgoing, bool]]:
@@ -48,20 +48,20 @@ class Uncompressed:
                 yield data, is_lossy
 
     def _decode(self, item: Item, target: Path, scratch: Path, transfer_syntax: str) -> tuple[str, bool]:
-        from pipeline.dicom.decoding import Decoded, Task, decode  # noqa: PLC0415  # the decoders' libraries come with it
+        from pipeline.dicom.decoding import Decoded, DecodingTask, decode  # noqa: PLC0415  # the decoders' libraries come with it
 
         if not _is_as_pinned(item):
             raise NotAsPinned
-        self._workshop = self._workshop or Workshop(1)
-        task = Task(item.path, target, scratch, implicit=transfer_syntax == IMPLICIT)
-        ((_, answer),) = self._workshop.each(decode, [task], lambda task: to_encode(task.source))
+        self._pool = self._pool or ProcessPool(1)
+        task = DecodingTask(item.path, target, scratch, implicit=transfer_syntax == IMPLICIT)
+        ((_, answer),) = self._pool.each(decode, [task], lambda task: to_encode(task.source))
         if isinstance(answer, Decoded):
             return answer.sha256, answer.is_lossy
         if isinstance(answer, Permanent):
             raise Permanent(f"the peer takes it uncompressed only, and {answer}")
         if isinstance(answer, StorestowError):
             raise answer
-        if isinstance(answer, WorkshopProcessDied):
+        if isinstance(answer, PoolProcessDied):
             raise Permanent(f"the peer takes it uncompressed only, and it cannot be decoded: {answer}")
         raise Transient("it could not be decoded now")
 

@@ -12,22 +12,29 @@ from pipeline.dcmtk.arguments import (
     storescp_study_argv,
     study_files,
 )
-from pipeline.dcmtk.holes import Hole, holes
+from pipeline.dcmtk.known_bugs import Hole, holes
 from pipeline.dcmtk.processes import UMASK, Finished, run, start
 from pipeline.dcmtk.profile import PROFILE, left_out, profile_text, proposed_sop_classes, study_sop_classes
 from pipeline.dcmtk.programs import Version, environment, program, shortcomings, version
-from pipeline.dcmtk.responses import Answers, Counted, Progress, find_answers, is_rejected_for_now, problems
+from pipeline.dcmtk.responses import (
+    Progress,
+    QueryAnswers,
+    SubOperations,
+    find_answers,
+    is_rejected_for_now,
+    problems,
+)
 from pipeline.dcmtk.retrieve_arguments import echoscu_argv, findscu_argv, getscu_argv, movescu_argv
 
 __all__ = [
     "PROFILE",
     "UMASK",
-    "Answers",
-    "Counted",
     "Finished",
     "Hole",
     "NoRoomInShell",
     "Progress",
+    "QueryAnswers",
+    "SubOperations",
     "Version",
     "echoscu_argv",
     "encrypted",

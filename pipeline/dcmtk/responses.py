@@ -20,7 +20,7 @@ PENDING = range(0xFF00, 0xFF02)  # PS3.7 annex C.1.6
 
 
 @dataclass
-class Answers:
+class QueryAnswers:
     """One query's answers: their files, and the words of the final status; None where none came."""
 
     files: list[Path] = field(default_factory=list)
@@ -32,12 +32,12 @@ class Answers:
         return self.status == "Success"
 
 
-def find_answers(output: str) -> list[Answers]:
+def find_answers(output: str) -> list[QueryAnswers]:
     """Return the answers to each query sent, in order."""
-    found: list[Answers] = []
+    found: list[QueryAnswers] = []
     for line in output.splitlines():
         if _REQUEST.match(line):
-            found.append(Answers())
+            found.append(QueryAnswers())
         elif found and (file := _FILE.match(line)):
             found[-1].files.append(Path(file[1]))
         elif found and (final := _FINAL_FIND.match(line)):
@@ -60,7 +60,7 @@ def _sentence(said: list[str]) -> str:
 
 
 @dataclass
-class Counted:
+class SubOperations:
     """Sub-operations as an archive counts them."""
 
     remaining: int = 0
@@ -89,8 +89,8 @@ class Progress:
         self.is_rejected_for_now = False
         self._problems: list[str] = []
         self._requests = requests
-        self._ended = Counted()
-        self._now = Counted()
+        self._ended = SubOperations()
+        self._now = SubOperations()
         self._finals: list[tuple[int, str]] = []
         self._is_response = False
 
@@ -103,7 +103,7 @@ class Progress:
         """Take one line of what the program says."""
         self.is_rejected_for_now |= is_rejected_for_now(line)
         if _RESPONSE.match(line):
-            self._is_response, self._now = True, Counted()
+            self._is_response, self._now = True, SubOperations()
         elif problem := _PROBLEM.match(line):
             self._problems.append(problem[1])
         elif _ACCEPTED.match(line):
@@ -120,14 +120,14 @@ class Progress:
             if code not in PENDING:
                 self._finals.append((code, status[2] or ""))
                 self._ended = self._sum()
-                self._now = Counted()
+                self._now = SubOperations()
 
-    def _sum(self) -> Counted:
+    def _sum(self) -> SubOperations:
         pairs = {name: getattr(self._ended, name) + getattr(self._now, name) for name in _FIELDS.values()}
-        return Counted(**pairs)
+        return SubOperations(**pairs)
 
     @property
-    def counted(self) -> Counted:
+    def counted(self) -> SubOperations:
         """Return the sub-operations of all requests so far."""
         return self._sum()
 

@@ -10,10 +10,10 @@ from pipeline.config.certificates import client_context
 from pipeline.config.keys import AETitle, Host, Port, Table
 from pipeline.config.paths import AbsolutePath
 from pipeline.config.units import parse_duration
-from pipeline.cstore.association import echo
-from pipeline.cstore.connection import Peer
-from pipeline.cstore.relay import Relay
-from pipeline.cstore.tls import Encryption
+from pipeline.cstore.pdu_connection import Peer
+from pipeline.cstore.requestor import echo
+from pipeline.cstore.send_instances import Relay
+from pipeline.cstore.tls_handshake import Encryption
 from pipeline.destinations import Destination
 from pipeline.errors import Configuration, StorestowError
 from pipeline.model import Consignment, Receipt
@@ -21,7 +21,7 @@ from pipeline.model import Consignment, Receipt
 Seconds = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
 
 
-class TlsTable(Table):
+class CStoreTlsTable(Table):
     """tls: PEM files; `ca` signs the peer's certificate, which bears `server_name`, or what `host` says."""
 
     ca: AbsolutePath
@@ -48,7 +48,7 @@ class CStoreDestination(Destination):
     associate_timeout: Seconds = timedelta(seconds=30)
     response_timeout: Seconds = timedelta(seconds=60)
     max_pdu: Annotated[int, Field(ge=4096, le=131072)] = 131072
-    tls: TlsTable | None = None
+    tls: CStoreTlsTable | None = None
 
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
         """Send every item and yield the peer's status; see `Destination.deliver` for what it raises.

@@ -10,7 +10,7 @@ from pipeline.destinations import Destination
 from pipeline.dicom.reading import values_of
 from pipeline.errors import Configuration, PeerUnavailable, Transient
 from pipeline.model import Consignment, Item, Receipt, ReceiptState
-from pipeline.spool.filing import Outcome, component, file_away
+from pipeline.spool.store_file import StoreOutcome, component, file_away
 
 PATIENT_ID = 0x00100020
 _PERSON_MUST_ACT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
@@ -69,17 +69,17 @@ def _patient_id(path: Path) -> str:
     return values_of(path, [PATIENT_ID]).get(PATIENT_ID, b"").decode("latin-1").strip(" \0")
 
 
-def _receipt(item: Item, outcome: Outcome) -> Receipt:
+def _receipt(item: Item, outcome: StoreOutcome) -> Receipt:
     match outcome:
-        case Outcome.FILED:
+        case StoreOutcome.FILED:
             return Receipt(item.key, ReceiptState.STORED, verified=True)
-        case Outcome.SAME if item.attempted:
+        case StoreOutcome.SAME if item.attempted:
             return Receipt(item.key, ReceiptState.STORED, verified=True)
-        case Outcome.SAME:
+        case StoreOutcome.SAME:
             return Receipt(item.key, ReceiptState.DUPLICATE, "", "the same bytes lay there before", verified=True)
-        case Outcome.OTHER:
+        case StoreOutcome.OTHER:
             return Receipt(item.key, ReceiptState.REFUSED, "", "other bytes lie there under this UID")
-        case Outcome.NOT_AS_PINNED:
+        case StoreOutcome.NOT_AS_PINNED:
             return Receipt(
                 item.key, ReceiptState.PENDING, "", "its file is gone or has changed since it was pinned"
             )

@@ -17,10 +17,10 @@ from pipeline.destinations import Destination
 from pipeline.disc.errors import TooLarge
 from pipeline.disc.formats.scratch import remove_abandoned
 from pipeline.disc.make import study_disc
-from pipeline.disc.make.making import make_disc
+from pipeline.disc.make.make import make_disc
 from pipeline.disc.make.viewer import autorun_of, viewer_files
-from pipeline.disc.model import Container, DiscOptions, LeftOut, Media, Source
-from pipeline.disc.pages.names import FIELDS, unknown_fields
+from pipeline.disc.model import Container, DiscOptions, LeftOut, Media, SourceFile
+from pipeline.disc.pages.disc_names import FIELDS, unknown_fields
 from pipeline.errors import Configuration, PeerUnavailable
 from pipeline.events import Event, alarm, escaped
 from pipeline.model import LEFT_OUT, Consignment, ConsignmentAbout, NewDisc, Receipt, ReceiptState
@@ -155,7 +155,7 @@ class IsoDestination(Destination):
             options = replace(options, partial=(about.received, about.expected))
         consignment.attempt(consignment.items)
         try:
-            disc = make_disc([Source(i.path, i.key, i.sha256) for i in consignment.items], target, options)
+            disc = make_disc([SourceFile(i.path, i.key, i.sha256) for i in consignment.items], target, options)
         except TooLarge as error:
             raise TooLarge(
                 f"{error}; an order is one file: container=zip has no limit",

@@ -11,11 +11,11 @@ from pipeline import guards
 from pipeline.config.paths import AbsolutePath
 from pipeline.config.units import parse_duration, parse_size
 from pipeline.destinations import Destination
-from pipeline.dicomweb import retrieve
+from pipeline.dicomweb import wado
 from pipeline.dicomweb.auth import Auth, NoAuth
-from pipeline.dicomweb.door import Door, Waits
-from pipeline.dicomweb.parcel import Parcel, carry, sorted_out
+from pipeline.dicomweb.http_client import HttpClient, HttpTimeouts
 from pipeline.dicomweb.qido import Qido
+from pipeline.dicomweb.study_upload import StudyUpload, carry, sorted_out
 from pipeline.dicomweb.upload import Pace
 from pipeline.dicomweb.urls import checked_template, is_fixed
 from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
@@ -116,7 +116,7 @@ class StowDestination(Destination):
                 held = Qido(door, self.url).any_instance()
                 if held is None:
                     return "it lists nothing yet: whether what it holds can be compared by WADO-RS is not known"
-                retrieve.gives_back(door, self.url, held)
+                wado.gives_back(door, self.url, held)
         except Permanent as reason:
             return (
                 f"what it holds already cannot be compared with what we hold ({reason}): "
@@ -126,15 +126,15 @@ class StowDestination(Destination):
             return f"whether what it holds already can be compared by WADO-RS is not known: {error}"
         return "what it holds already is compared with what we hold, by WADO-RS"
 
-    def _door(self) -> Door:
-        waits = Waits(
+    def _door(self) -> HttpClient:
+        waits = HttpTimeouts(
             self.connect_timeout.total_seconds(),
             self.read_timeout.total_seconds(),
             self.answer_timeout.total_seconds(),
         )
-        return Door(self.auth, waits, ca_bundle=self.ca_bundle)
+        return HttpClient(self.auth, waits, ca_bundle=self.ca_bundle)
 
-    def _ask_guard(self, parcels: Sequence[Parcel], door: Door) -> None:
+    def _ask_guard(self, parcels: Sequence[StudyUpload], door: HttpClient) -> None:
         """Raise Held unless every untouched parcel may go; what is at the archive in part was asked for then."""
         for parcel in parcels:
             if self.guard.is_on and parcel.is_untouched:

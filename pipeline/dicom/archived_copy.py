@@ -13,9 +13,9 @@ from pydicom.dataelem import DataElement
 
 from pipeline.dicom.attributes.character_sets import declared_by
 from pipeline.dicom.attributes.elements import bytes_of, element_of
+from pipeline.dicom.same_content import is_equal, opened, tags_of
 from pipeline.dicom.same_pixels import are_same_pixels
-from pipeline.dicom.sameness import is_equal, opened, tags_of
-from pipeline.model import Comparison
+from pipeline.model import ContentComparison
 
 IDENTITY = frozenset({0x00080016, 0x00080018, 0x0020000D, 0x0020000E})  # SOP Class, SOP Instance, Study, Series
 # PS3.3 C.7.6.3, but for what follows the encoding or the pixels; C.7.6.6; and C.11.1, for a sample without its
@@ -37,7 +37,7 @@ CORRECTED_OF_0040 = (range(0x0400), range(0x1000, 0x4000))
 PIXEL_DATA = "PixelData"
 
 
-def compared(pair: tuple[Path, Path]) -> Comparison:
+def compared(pair: tuple[Path, Path]) -> ContentComparison:
     """Return whether our file and the archive's hold the same instance, and the keywords of what differs.
 
     Raises:
@@ -49,10 +49,10 @@ def compared(pair: tuple[Path, Path]) -> Comparison:
         has_pixels = our_pixels.element is not None or their_pixels.element is not None
         decisive = {tag for tag in differing if _is_decisive(tag, has_pixels=has_pixels)}
         if decisive:
-            return Comparison(is_same=False, differing=_keywords(decisive))
+            return ContentComparison(is_same=False, differing=_keywords(decisive))
         if not are_same_pixels(our_pixels, their_pixels):
-            return Comparison(is_same=False, differing=(PIXEL_DATA,))
-        return Comparison(is_same=True, differing=_keywords(differing))
+            return ContentComparison(is_same=False, differing=(PIXEL_DATA,))
+        return ContentComparison(is_same=True, differing=_keywords(differing))
 
 
 def _differing(ours: Dataset, theirs: Dataset) -> set[int]:

@@ -1,7 +1,7 @@
 """Decode an instance to Explicit VR Little Endian, for whoever takes nothing else: a peer, a CD's profile.
 
 Pixels come back as they were before they were encoded; what was lost before stays lost, and stays marked so.
-Every other value keeps its bytes (`pipeline.dicom.pixels.transcription`). Made for the workshop's processes: what
+Every other value keeps its bytes (`pipeline.dicom.pixels.transcription`). Made for the pool's processes: what
 a peer sent must not take down more than the process that decodes it.
 """
 
@@ -26,7 +26,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from pipeline.dicom.encodings import NotEncoded
 from pipeline.dicom.header import file_meta, read_header, with_rest
-from pipeline.dicom.part10 import PIXEL_DATA, Bytes, Layout, Malformed
+from pipeline.dicom.part10 import PIXEL_DATA, Bytes, DataSetLayout, Malformed
 from pipeline.dicom.pixels import jpeg
 from pipeline.dicom.pixels.encapsulation import STALE
 from pipeline.dicom.pixels.implicit import without_vr
@@ -55,7 +55,7 @@ class NotDecoded(Permanent):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class DecodingTask:
     """What to decode, and where to: `target` is written, whatever lay there. `scratch` is for inflating.
 
     `implicit` asks for Implicit VR Little Endian instead, which every peer has to take (PS3.5 10.1).
@@ -78,7 +78,7 @@ class Decoded:
     is_lossy: bool  # Lossy Image Compression says so, or now does
 
 
-def decode(task: Task) -> Decoded:
+def decode(task: DecodingTask) -> Decoded:
     """Write `task.source` in Explicit VR Little Endian to `task.target`; the same input gives the same bytes.
 
     Holds the compressed pixels and one frame; of an instance without compressed pixels, all of it.
@@ -95,7 +95,7 @@ def decode(task: Task) -> Decoded:
         raise NotDecoded(f"it cannot be written in Explicit VR Little Endian: {reason}") from reason
 
 
-def _decoded(task: Task, data: Bytes, layout: Layout) -> Decoded:
+def _decoded(task: DecodingTask, data: Bytes, layout: DataSetLayout) -> Decoded:
     if layout.transfer_syntax_uid in NATIVE or layout.pixels is None:
         whole = _native(data, layout)
         pieces = iter((_opening(whole, implicit=task.implicit), _encoded(whole, implicit=task.implicit)))
@@ -113,7 +113,7 @@ def _decoded(task: Task, data: Bytes, layout: Layout) -> Decoded:
     return Decoded(task.target, sha256.hexdigest(), size, layout.transfer_syntax_uid, is_lossy)
 
 
-def frames_of(header: Dataset, data: Bytes, layout: Layout) -> Iterator[Samples]:
+def frames_of(header: Dataset, data: Bytes, layout: DataSetLayout) -> Iterator[Samples]:
     """Yield each frame as rows, columns and, in colour, samples: whatever syntax it is in, colours are RGB.
 
     Raises:
@@ -139,7 +139,7 @@ def frames_of(header: Dataset, data: Bytes, layout: Layout) -> Iterator[Samples]
         raise NotDecoded(f"its pixels cannot be decoded ({type(error).__name__})") from error
 
 
-def _native(data: Bytes, layout: Layout) -> Dataset:
+def _native(data: Bytes, layout: DataSetLayout) -> Dataset:
     whole = read_dataset(
         BytesIO(data[layout.data_set : layout.end]),
         is_implicit_VR=not layout.explicit,
@@ -183,7 +183,7 @@ class _Shape:
 class _Picture:
     """An instance with compressed pixels: its data set without them, and its frames, one decoded at a time."""
 
-    def __init__(self, data: Bytes, layout: Layout) -> None:
+    def __init__(self, data: Bytes, layout: DataSetLayout) -> None:
         header = read_header(data, layout)
         self._syntax = layout.transfer_syntax_uid
         self._compressed = _compressed(header, data, layout)
@@ -268,7 +268,7 @@ class _Picture:
             self.data_set.add(DataElement(keyword, dictionary_VR(keyword), value))
 
 
-def _compressed(header: Dataset, data: Bytes, layout: Layout) -> Dataset:
+def _compressed(header: Dataset, data: Bytes, layout: DataSetLayout) -> Dataset:
     """Return what pydicom needs to know of the pixels, and nothing else."""
     pixels = layout.pixels
     if pixels is None or pixels.tag != PIXEL_DATA or not pixels.undefined_length:

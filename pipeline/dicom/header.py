@@ -25,7 +25,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from pipeline import __version__
 from pipeline.dicom.attributes.elements import element_of, named, put
-from pipeline.dicom.part10 import Bytes, Layout
+from pipeline.dicom.part10 import Bytes, DataSetLayout
 from pipeline.errors import Permanent
 
 IMPLEMENTATION_CLASS_UID = "2.25.292821506352129471893264758013245187613"  # PS3.5 B.2
@@ -43,7 +43,7 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
 
 
-def read_header(data: Bytes, layout: Layout) -> Dataset:
+def read_header(data: Bytes, layout: DataSetLayout) -> Dataset:
     """Return everything before Pixel Data, with the file meta information; values are decoded on use only.
 
     Raises Permanent where pydicom reads other elements than the walk has found: what is written from the one
@@ -55,7 +55,7 @@ def read_header(data: Bytes, layout: Layout) -> Dataset:
     return header
 
 
-def with_rest(header: Dataset, data: Bytes, layout: Layout) -> Dataset:
+def with_rest(header: Dataset, data: Bytes, layout: DataSetLayout) -> Dataset:
     """Return the header together with what follows Pixel Data: padding, signatures, private groups."""
     pixels = layout.pixels
     if pixels is None or pixels.end >= layout.end:
@@ -72,7 +72,7 @@ def with_rest(header: Dataset, data: Bytes, layout: Layout) -> Dataset:
     return whole
 
 
-def unreadable_in(data: Bytes, layout: Layout) -> str | None:
+def unreadable_in(data: Bytes, layout: DataSetLayout) -> str | None:
     """Return the name of the first attribute whose value pydicom cannot read, None where it can read all.
 
     Each is read alone, and only so many of them: this is for a sentence to a person.
@@ -89,7 +89,7 @@ def unreadable_in(data: Bytes, layout: Layout) -> str | None:
     return None
 
 
-def _read(data: Bytes, layout: Layout, start: int, end: int) -> Dataset:
+def _read(data: Bytes, layout: DataSetLayout, start: int, end: int) -> Dataset:
     read = read_dataset(
         io.BytesIO(data[start:end]),
         is_implicit_VR=not layout.explicit,
@@ -101,7 +101,7 @@ def _read(data: Bytes, layout: Layout, start: int, end: int) -> Dataset:
     return read
 
 
-def _meta(data: Bytes, layout: Layout) -> FileMetaDataset:
+def _meta(data: Bytes, layout: DataSetLayout) -> FileMetaDataset:
     if not layout.meta:
         return FileMetaDataset()
     start = min(element.start for element in layout.meta.values())
@@ -112,7 +112,9 @@ def _meta(data: Bytes, layout: Layout) -> FileMetaDataset:
     return meta
 
 
-def write_instance(target: Path, data: Bytes, layout: Layout, header: Dataset, touched: frozenset[int]) -> str:
+def write_instance(
+    target: Path, data: Bytes, layout: DataSetLayout, header: Dataset, touched: frozenset[int]
+) -> str:
     """Write the instance with the attributes `touched` as they stand in `header`; return the file's SHA-256.
 
     Every other element is copied as received; so is everything from Pixel Data on. A deflated data set is
@@ -164,7 +166,9 @@ def _write_preamble(target: "_Hashing", meta: FileMetaDataset) -> None:
     target.write(b"\0" * 128 + b"DICM" + buffer.getvalue())
 
 
-def _header_pieces(data: Bytes, layout: Layout, header: Dataset, touched: frozenset[int]) -> Iterator[bytes]:
+def _header_pieces(
+    data: Bytes, layout: DataSetLayout, header: Dataset, touched: frozenset[int]
+) -> Iterator[bytes]:
     new = {tag: _encoded(layout, header, tag) for tag in sorted(touched) if tag in header}
     in_order = deque(new)
     groups = {tag >> 16 for tag in touched}
@@ -182,7 +186,7 @@ def _header_pieces(data: Bytes, layout: Layout, header: Dataset, touched: frozen
     yield from new.values()
 
 
-def _encoded(layout: Layout, header: Dataset, tag: int) -> bytes:
+def _encoded(layout: DataSetLayout, header: Dataset, tag: int) -> bytes:
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = layout.little_endian, not layout.explicit
     element = element_of(header, tag)  # raw: its bytes were made by whoever touched it

@@ -82,7 +82,7 @@ class Mend(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class DataSetLayout:
     """The top-level structure of one file. Offsets are bytes from the start of the walked bytes."""
 
     has_preamble: bool
@@ -119,7 +119,7 @@ class Layout:
 _new = tuple.__new__  # what calling the class comes to, at half the price
 
 
-def walk(data: Bytes) -> Layout:
+def walk(data: Bytes) -> DataSetLayout:
     """Return the layout of a file; a deflated data set must have been inflated (see `inflated`).
 
     Raises:
@@ -128,7 +128,7 @@ def walk(data: Bytes) -> Layout:
     return walked(data, Walker)
 
 
-def walked(data: Bytes, walker_of: "type[Walker]") -> Layout:
+def walked(data: Bytes, walker_of: "type[Walker]") -> DataSetLayout:
     """Return what a walker of this kind finds; raises Malformed."""
     has_preamble = data[128:132] == b"DICM"
     start = 132 if has_preamble else 0
@@ -148,7 +148,7 @@ def walked(data: Bytes, walker_of: "type[Walker]") -> Layout:
     pixels = next((e for tag, e in elements.items() if PIXEL_GROUP <= tag <= PIXEL_DATA), None)
     end = max(element.end for element in elements.values())
     _check_header(elements, pixels.start if pixels else end)
-    return Layout(
+    return DataSetLayout(
         *(has_preamble, bool(meta), syntax, data_set, explicit, little, meta, elements, pixels, end),
         is_odd=walker.is_odd,
         mends=tuple(walker.mends),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.dicom import part10
 from pipeline.dicom.attributes.character_sets import CharacterSet
-from pipeline.dicom.part10 import Bytes, Layout
+from pipeline.dicom.part10 import Bytes, DataSetLayout
 
 SPECIFIC_CHARACTER_SET, NAME, ID, ISSUER, BIRTH_DATE = 0x00080005, 0x00100010, 0x00100020, 0x00100021, 0x00100030
 
@@ -48,7 +48,7 @@ class Patient:
         return bool(self.identifier or self.name)
 
 
-def patient_in(data: Bytes, layout: Layout) -> Patient:
+def patient_in(data: Bytes, layout: DataSetLayout) -> Patient:
     """Return the patient an instance names, in its own character set."""
 
     def raw(tag: int) -> bytes:

@@ -1,13 +1,13 @@
 """Whether an image without compression holds the pixels that its attributes describe, told without pydicom."""
 
-from pipeline.dicom.part10 import NATIVE, PIXEL_DATA, Bytes, Layout, text_of
+from pipeline.dicom.part10 import NATIVE, PIXEL_DATA, Bytes, DataSetLayout, text_of
 
 _SAMPLES, _PHOTOMETRIC, _FRAMES = 0x00280002, 0x00280004, 0x00280008
 _ROWS, _COLUMNS, _BITS = 0x00280010, 0x00280011, 0x00280100
 _SAMPLES_OF_422 = 2  # a pixel, of three in other colours (PS3.3 C.7.6.3.1.2)
 
 
-def lacks_pixels(data: Bytes, layout: Layout) -> bool:
+def lacks_pixels(data: Bytes, layout: DataSetLayout) -> bool:
     """Tell whether native Pixel Data is missing, shorter or longer than Rows, Columns and the rest of them say.
 
     What has no Rows is no image; what is compressed, or of floating point, is not judged.

@@ -16,7 +16,7 @@ from typing import IO
 from pipeline.dicom import part10
 from pipeline.dicom.deflation import inflate, inflated_head, is_deflated
 from pipeline.dicom.mending import mended
-from pipeline.dicom.part10 import Layout, Malformed
+from pipeline.dicom.part10 import DataSetLayout, Malformed
 
 UID = re.compile(r"(0|[0-9]+)(\.[0-9]+)+")  # leading zeros are wrong (PS3.5 9.1) and common, so they pass
 DIRECTORY_STORAGE = "1.2.840.10008.1.3.10"  # a DICOMDIR: the index of a medium, not an instance
@@ -24,7 +24,7 @@ MOST_GLANCED_AT = 16 << 20  # bytes of a deflated data set that are inflated for
 
 
 @contextmanager
-def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.mmap, Layout]]:
+def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.mmap, DataSetLayout]]:
     """Map a file into memory together with its layout.
 
     A deflated one is inflated to a file in `scratch`. Of one that is written wrongly and can be read in one way
@@ -50,7 +50,7 @@ def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.
         yield data, layout or part10.walk(data)
 
 
-def _walked(data: mmap.mmap) -> Layout | None:
+def _walked(data: mmap.mmap) -> DataSetLayout | None:
     try:
         return part10.walk(data)
     except Malformed:

@@ -6,7 +6,7 @@ from enum import StrEnum
 DELETED = "0xA771"  # dcm4chee-arc: a subsequent occurrence of what was deleted or rejected there
 
 
-class Next(StrEnum):
+class NextStep(StrEnum):
     """What happens to an instance the archive reported as failed."""
 
     REFUSED = "refused"  # the same bytes will never be stored
@@ -21,51 +21,51 @@ class Reason:
     """A Failure Reason in words; `code` as it is printed everywhere."""
 
     code: str
-    next: Next
+    next: NextStep
     sentence: str
 
 
 # PS3.18 table I.2-2, PS3.4 table B.2-1, PS3.7 annex C, PS3.3 C.14.1.1; A77x and C4xx are dcm4chee-arc's own
 # (StoreService.java); 0xB00E and 0xB00F come from Microsoft's server.
-_EXACT: dict[int, tuple[Next, str]] = {
-    0x0105: (Next.REFUSED, "no such attribute"),
-    0x0106: (Next.REFUSED, "invalid attribute value"),
-    0x0107: (Next.REFUSED, "attribute list error"),
-    0x0110: (Next.AGAIN, "processing failure"),
-    0x0111: (Next.DUPLICATE, "duplicate SOP instance"),
-    0x0112: (Next.REFUSED, "no such SOP instance"),
-    0x0117: (Next.REFUSED, "invalid SOP instance"),
-    0x0119: (Next.REFUSED, "class-instance conflict"),
-    0x0120: (Next.REFUSED, "missing attribute"),
-    0x0121: (Next.REFUSED, "missing attribute value"),
-    0x0122: (Next.REFUSED, "SOP class not supported"),
-    0x0124: (Next.REFUSED, "not authorised to store this"),
-    0x0210: (Next.REFUSED, "duplicate invocation"),
-    0x0211: (Next.REFUSED, "unrecognised operation"),
-    0x0212: (Next.REFUSED, "mistyped argument"),
-    0x0213: (Next.PAUSES, "resource limitation"),
-    0xA770: (Next.REFUSED, "duplicate rejection note"),
-    0xA771: (Next.REFUSED, "deleted in the archive"),
-    0xA772: (Next.REFUSED, "rejection note refused"),
-    0xA773: (Next.REFUSED, "rejection note refused"),
-    0xA774: (Next.REFUSED, "rejection note refused"),
-    0xA775: (Next.REFUSED, "rejection note refused"),
-    0xA776: (Next.REFUSED, "rejection note refused"),
-    0xA777: (Next.REFUSED, "no Patient ID"),
-    0xA778: (Next.REFUSED, "Patient ID differs from earlier objects of the study"),
-    0xA779: (Next.REFUSED, "a patient attribute differs from earlier objects of the study"),
-    0xA77A: (Next.WAITS, "the archive is deleting this study"),
-    0xA77B: (Next.REFUSED, "the same SOP Instance UID exists in another study or series"),
-    0xB00E: (Next.DUPLICATE, "already exists"),
-    0xB00F: (Next.WAITS, "is being created already"),
-    0xC122: (Next.REFUSED, "transfer syntax refused"),  # before Cxxx
-    0xC409: (Next.REFUSED, "Study Instance UID differs from the request's"),
-    0xC499: (Next.REFUSED, "the archive cannot parse it"),
+_EXACT: dict[int, tuple[NextStep, str]] = {
+    0x0105: (NextStep.REFUSED, "no such attribute"),
+    0x0106: (NextStep.REFUSED, "invalid attribute value"),
+    0x0107: (NextStep.REFUSED, "attribute list error"),
+    0x0110: (NextStep.AGAIN, "processing failure"),
+    0x0111: (NextStep.DUPLICATE, "duplicate SOP instance"),
+    0x0112: (NextStep.REFUSED, "no such SOP instance"),
+    0x0117: (NextStep.REFUSED, "invalid SOP instance"),
+    0x0119: (NextStep.REFUSED, "class-instance conflict"),
+    0x0120: (NextStep.REFUSED, "missing attribute"),
+    0x0121: (NextStep.REFUSED, "missing attribute value"),
+    0x0122: (NextStep.REFUSED, "SOP class not supported"),
+    0x0124: (NextStep.REFUSED, "not authorised to store this"),
+    0x0210: (NextStep.REFUSED, "duplicate invocation"),
+    0x0211: (NextStep.REFUSED, "unrecognised operation"),
+    0x0212: (NextStep.REFUSED, "mistyped argument"),
+    0x0213: (NextStep.PAUSES, "resource limitation"),
+    0xA770: (NextStep.REFUSED, "duplicate rejection note"),
+    0xA771: (NextStep.REFUSED, "deleted in the archive"),
+    0xA772: (NextStep.REFUSED, "rejection note refused"),
+    0xA773: (NextStep.REFUSED, "rejection note refused"),
+    0xA774: (NextStep.REFUSED, "rejection note refused"),
+    0xA775: (NextStep.REFUSED, "rejection note refused"),
+    0xA776: (NextStep.REFUSED, "rejection note refused"),
+    0xA777: (NextStep.REFUSED, "no Patient ID"),
+    0xA778: (NextStep.REFUSED, "Patient ID differs from earlier objects of the study"),
+    0xA779: (NextStep.REFUSED, "a patient attribute differs from earlier objects of the study"),
+    0xA77A: (NextStep.WAITS, "the archive is deleting this study"),
+    0xA77B: (NextStep.REFUSED, "the same SOP Instance UID exists in another study or series"),
+    0xB00E: (NextStep.DUPLICATE, "already exists"),
+    0xB00F: (NextStep.WAITS, "is being created already"),
+    0xC122: (NextStep.REFUSED, "transfer syntax refused"),  # before Cxxx
+    0xC409: (NextStep.REFUSED, "Study Instance UID differs from the request's"),
+    0xC499: (NextStep.REFUSED, "the archive cannot parse it"),
 }
-_RANGES: tuple[tuple[range, Next, str], ...] = (
-    (range(0xA700, 0xA800), Next.PAUSES, "out of resources"),
-    (range(0xA900, 0xAA00), Next.REFUSED, "data set does not match its SOP class"),
-    (range(0xC000, 0xD000), Next.REFUSED, "the archive cannot understand it"),
+_RANGES: tuple[tuple[range, NextStep, str], ...] = (
+    (range(0xA700, 0xA800), NextStep.PAUSES, "out of resources"),
+    (range(0xA900, 0xAA00), NextStep.REFUSED, "data set does not match its SOP class"),
+    (range(0xC000, 0xD000), NextStep.REFUSED, "the archive cannot understand it"),
 )
 _WARNINGS = {  # PS3.18 table I.2-1
     0xB000: "the archive coerced elements",
@@ -77,14 +77,14 @@ _WARNINGS = {  # PS3.18 table I.2-1
 def failure(code: int | None) -> Reason:
     """Return what a Failure Reason means; an unknown one may be a mishap, an absent one too."""
     if code is None:
-        return Reason("", Next.AGAIN, "failed, no reason given")
+        return Reason("", NextStep.AGAIN, "failed, no reason given")
     word = f"0x{code:04X}"
     if code in _EXACT:
         return Reason(word, *_EXACT[code])
     for codes, then, sentence in _RANGES:
         if code in codes:
             return Reason(word, then, sentence)
-    return Reason(word, Next.AGAIN, "failed for a reason this version does not know")
+    return Reason(word, NextStep.AGAIN, "failed for a reason this version does not know")
 
 
 def warning(code: int) -> str:

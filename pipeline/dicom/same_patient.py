@@ -33,7 +33,7 @@ class Attribute(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PatientComparison:
     """What two patients differ in: `differs` makes them two persons, `noted` does not.
 
     `is_by_name` says that a Patient ID was a placeholder, so that name and birth date had to decide.
@@ -107,7 +107,7 @@ def compare(
     *,
     is_same_study: bool,
     ignores_case: bool = False,
-) -> Comparison:
+) -> PatientComparison:
     """Return what two patients differ in; the order of the two does not matter.
 
     `is_same_study`: both are said of one study. `ignores_case`: they are two sources, of which one may write
@@ -128,10 +128,10 @@ def compare(
         (noted if is_new_family_name else differs).append(Attribute.NAME)
     if _differ(one.birth_date, other.birth_date):
         differs.append(Attribute.BIRTH_DATE)
-    return Comparison(tuple(differs), tuple(noted))
+    return PatientComparison(tuple(differs), tuple(noted))
 
 
-def _by_name(one: Patient, other: Patient, *, is_same_study: bool) -> Comparison:
+def _by_name(one: Patient, other: Patient, *, is_same_study: bool) -> PatientComparison:
     """Compare where a Patient ID proves nothing; over several studies name and birth date must be equal."""
     differs = []
     if _names_differ(one, other) or not (is_same_study or names_equal(one.name, other.name)):
@@ -141,7 +141,7 @@ def _by_name(one: Patient, other: Patient, *, is_same_study: bool) -> Comparison
         differs.append(Attribute.BIRTH_DATE)
     if differs and not is_same_study:
         differs.insert(0, Attribute.PATIENT_ID)
-    return Comparison(tuple(differs), is_by_name=True)
+    return PatientComparison(tuple(differs), is_by_name=True)
 
 
 def judge(said: Iterable[tuple[str, Patient]], placeholders: tuple[str, ...] = PLACEHOLDERS) -> Judgement:

@@ -11,19 +11,19 @@ from pydicom import Dataset
 from pydicom.encaps import generate_frames
 
 from pipeline.dicom.decoding import LITTLE_NATIVE, UNDECODABLE, Samples, frames_of
-from pipeline.dicom.part10 import PIXEL_DATA, Bytes, Element, Layout
+from pipeline.dicom.part10 import PIXEL_DATA, Bytes, DataSetLayout, Element
 
 # Photometric Interpretations that become the same once the samples are RGB (PS3.3 C.7.6.3.1.2).
 COLOURS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"}
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenPixels:
     """The pixels of one instance as they lie in its file; `header` describes them."""
 
     header: Dataset
     data: Bytes
-    layout: Layout
+    layout: DataSetLayout
 
     @property
     def element(self) -> Element | None:
@@ -49,7 +49,7 @@ class Written:
         return little, self.photometric_interpretation, int(self.header.get("PlanarConfiguration") or 0)
 
 
-def are_same_pixels(one: Written, other: Written) -> bool:
+def are_same_pixels(one: WrittenPixels, other: WrittenPixels) -> bool:
     """Tell whether two instances, whose other attributes are the same, have the same pixels.
 
     Raises:
@@ -71,7 +71,7 @@ def are_same_pixels(one: Written, other: Written) -> bool:
     return all(a is not None and b is not None and _are_equal(a, b, one) for a, b in pairs)
 
 
-def _are_written_alike(one: Written, other: Written) -> bool:
+def _are_written_alike(one: WrittenPixels, other: WrittenPixels) -> bool:
     """Tell whether the bytes are the same, or those of the frames, however they lie in fragments."""
     if one.value == other.value:
         return True
@@ -85,12 +85,12 @@ def _are_written_alike(one: Written, other: Written) -> bool:
     return all(a == b for a, b in pairs)
 
 
-def _compressed(side: Written) -> Iterator[bytes]:
+def _compressed(side: WrittenPixels) -> Iterator[bytes]:
     frames = int(side.header.get("NumberOfFrames") or 1)
     return (frame.rstrip(b"\0") for frame in generate_frames(side.value, number_of_frames=frames))
 
 
-def _words(side: Written) -> bytes:
+def _words(side: WrittenPixels) -> bytes:
     """Return floating point pixels in little endian."""
     assert side.element is not None
     size = 4 if side.element.tag == 0x7FE00008 else 8  # Float and Double Float Pixel Data
@@ -98,13 +98,13 @@ def _words(side: Written) -> bytes:
     return np.frombuffer(side.value, f"{order}u{size}").astype(f"<u{size}").tobytes()
 
 
-def _are_equal(one: Samples, other: Samples, described: Written) -> bool:
+def _are_equal(one: Samples, other: Samples, described: WrittenPixels) -> bool:
     if np.array_equal(one, other):
         return True
     return one.shape == other.shape and np.array_equal(_values(one, described), _values(other, described))
 
 
-def _values(frame: Samples, described: Written) -> Samples:
+def _values(frame: Samples, described: WrittenPixels) -> Samples:
     """Return the numbers that Bits Stored hold, where nothing but their sign lies above them.
 
     Compressed samples have no more than these bits; uncompressed ones often have the sign extended.

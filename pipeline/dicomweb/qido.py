@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.dicomweb import status
-from pipeline.dicomweb.door import Door, Reply
-from pipeline.dicomweb.failure import NoReply
+from pipeline.dicomweb import http_status
+from pipeline.dicomweb.http_client import HttpClient, Reply
 from pipeline.dicomweb.response import data_sets_in, text
+from pipeline.dicomweb.transport_errors import NoReply
 from pipeline.errors import Configuration, PeerUnavailable, StorestowError, Transient
 from pipeline.model import InstanceKey, Item
 
@@ -50,7 +50,7 @@ class Qido:
     must change something first.
     """
 
-    def __init__(self, door: Door, studies_url: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, door: HttpClient, studies_url: str, clock: Callable[[], float] = time.time) -> None:
         self._door = door
         self._url = studies_url
         self._clock = clock
@@ -175,7 +175,7 @@ class Qido:
     def _page(self, url: str, parameters: dict[str, str | int]) -> Reply:
         """Return an answer to this question; a 404 is one where the archive answers others."""
         reply = self._asked(url, parameters)
-        problem = status.of_the_archive(reply, self._url, self._clock())
+        problem = http_status.of_the_archive(reply, self._url, self._clock())
         if problem and reply.status != 404:
             raise problem
         if problem and not self._has_answered and not self._refusal:
@@ -189,7 +189,7 @@ class Qido:
     def _answers_a_search(self) -> bool:
         """Ask for any study at all, because one was answered with 404; raises what is certain."""
         reply = self._asked(self._url, {"limit": 1})
-        problem = status.of_the_archive(reply, self._url, self._clock())
+        problem = http_status.of_the_archive(reply, self._url, self._clock())
         if problem and (reply.status != 404 or _is_no_service(reply)):
             raise problem
         return reply.status in {200, 204}

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from pipeline.dicomweb import status, verdict
-from pipeline.dicomweb.door import Door, Reply
-from pipeline.dicomweb.failure import NoReply
+from pipeline.dicomweb import http_status, instance_outcome
+from pipeline.dicomweb.http_client import HttpClient, Reply
+from pipeline.dicomweb.instance_outcome import InstanceOutcome, InstanceStep
 from pipeline.dicomweb.multipart import Body, is_as_pinned, new_boundary
 from pipeline.dicomweb.qido import Qido
 from pipeline.dicomweb.response import parse
-from pipeline.dicomweb.verdict import Then, Verdict
+from pipeline.dicomweb.transport_errors import NoReply
 from pipeline.errors import PeerUnavailable, StorestowError
 from pipeline.model import ARRIVED, InstanceKey, Item, Receipt, ReceiptState
 
@@ -45,7 +45,7 @@ class Upload:
 
     def __init__(
         self,
-        door: Door,
+        door: HttpClient,
         url: str,
         qido: Qido,
         attempt: Callable[[Sequence[Item]], None],
@@ -69,7 +69,7 @@ class Upload:
             if is_as_pinned(item):
                 self._fresh.append(item)
             else:
-                yield verdict.pending(item, "", "its file is gone or has changed since it was pinned")
+                yield instance_outcome.pending(item, "", "its file is gone or has changed since it was pinned")
         with ThreadPoolExecutor(self._connections, thread_name_prefix="stow") as pool:
             while True:
                 while stop is None and len(flying) < self._connections and (batch := self._next()):
@@ -112,17 +112,17 @@ class Upload:
         response = parse(reply.body) if isinstance(reply, Reply) else None
         if response is None and isinstance(reply, Reply):
             _raise_if_of_the_archive(reply, self._url)
-        verdicts = [(item, verdict.of(item, reply, response)) for item in batch]
+        verdicts = [(item, instance_outcome.of(item, reply, response)) for item in batch]
         for item, found in verdicts:
-            if found.then is not Then.ASK:
+            if found.then is not InstanceStep.ASK:
                 yield self._noted(item, found)
         for _, found in verdicts:
-            if found.then is Then.PAUSE:
+            if found.then is InstanceStep.PAUSE:
                 raise PeerUnavailable(f"{self._url}: {found.receipt.message} ({found.receipt.code})")
-        unsaid = tuple(item for item, found in verdicts if found.then is Then.ASK)
+        unsaid = tuple(item for item, found in verdicts if found.then is InstanceStep.ASK)
         there = self._qido.among(unsaid, were_sent=True) if unsaid else set()
         self._stored += len(there)
-        yield from (verdict.seen(item, ReceiptState.STORED) for item in unsaid if item.key in there)
+        yield from (instance_outcome.seen(item, ReceiptState.STORED) for item in unsaid if item.key in there)
         missing = tuple(item for item in unsaid if item.key not in there)
         if len(batch) == 1:
             yield from (self._unsaid(item, reply, is_account=response is not None) for item in missing)
@@ -130,21 +130,23 @@ class Upload:
             self._split(batch, missing, reply)
         self._count(reply, settled=len(batch) - len(missing))
 
-    def _noted(self, item: Item, found: Verdict) -> Receipt:
+    def _noted(self, item: Item, found: InstanceOutcome) -> Receipt:
         """Return the receipt, and queue the instance again where the archive failed at it."""
         self._stored += found.receipt.state in ARRIVED
-        if found.then is Then.AGAIN:
+        if found.then is InstanceStep.AGAIN:
             self._tries[item.key] += 1
             if self._tries[item.key] < _TRIES_ALONE:
                 self._alone.append(item)
             elif self._stored:  # it takes others, so it is this one
-                return verdict.refused(item, found.receipt.code, found.receipt.message)
+                return instance_outcome.refused(item, found.receipt.code, found.receipt.message)
         return found.receipt
 
     def _unsaid(self, item: Item, reply: Reply | NoReply, *, is_account: bool) -> Receipt:
         """Return the receipt of an instance sent alone and in vain, and queue it for its second try."""
         self._tries[item.key] += 1
-        final = verdict.given_up(item, reply, is_account=is_account, others_were_stored=bool(self._stored))
+        final = instance_outcome.given_up(
+            item, reply, is_account=is_account, others_were_stored=bool(self._stored)
+        )
         if final.state is ReceiptState.PENDING and self._tries[item.key] < _TRIES_UNSAID:
             self._alone.append(item)
         return final
@@ -172,5 +174,5 @@ class Upload:
 
 
 def _raise_if_of_the_archive(reply: Reply, url: str) -> None:
-    if problem := status.of_the_archive(reply, url, time.time()):
+    if problem := http_status.of_the_archive(reply, url, time.time()):
         raise problem

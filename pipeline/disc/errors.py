@@ -15,7 +15,7 @@ class NoDisc(Permanent):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PatientDifference:
     """Name one patient attribute that differs, and which accession numbers stand on each side.
 
     `values` are for the page of the person who asked, never for a log line or a message; nor is `examples`, one
@@ -35,7 +35,7 @@ class SeveralPatients(NoDisc):
 
     kind = "more than one patient"
 
-    def __init__(self, message: str, differences: Sequence[Difference] = ()) -> None:
+    def __init__(self, message: str, differences: Sequence[PatientDifference] = ()) -> None:
         super().__init__(message)
         self.differences = tuple(differences)
 

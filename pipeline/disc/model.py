@@ -44,7 +44,7 @@ MEDIA = {medium.name: medium for medium in (CD, DVD, USB, ANY)}
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceFile:
     """One file for the disc.
 
     `key` and `sha256` are what the ledger knows of it: it need not be hashed first.
@@ -119,7 +119,7 @@ class DiscOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class DiscPatient:
     """Whose disc it is, as texts for a page; never for a log line."""
 
     name: str
@@ -178,7 +178,7 @@ class Disc:
     sha256: str
     volume_id: str
     medium: Medium
-    patient: Patient
+    patient: DiscPatient
     studies: tuple[StudyOnDisc, ...]
     instances: tuple[InstanceOnDisc, ...]
     left_out: tuple[LeftOut, ...]

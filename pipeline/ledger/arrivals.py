@@ -21,7 +21,7 @@ GOOD = (*HOLDS_ITS_KEY, InstanceState.DUPLICATE)
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingStudy:
     """Instances of one study at one receiver that no delivery holds yet (docs/design.md, Gathering)."""
 
     receiver: str
@@ -76,7 +76,7 @@ def first_received(look: Connection, scope: str, keys: Iterable[InstanceKey]) ->
     return rows
 
 
-def waiting(look: Connection) -> list[Waiting]:
+def waiting(look: Connection) -> list[WaitingStudy]:
     """Return the studies that wait for a consignment, the longest waiting first."""
     wanted = (
         select(
@@ -91,7 +91,7 @@ def waiting(look: Connection) -> list[Waiting]:
         .group_by(arrival.c.receiver, instance.c.study_instance_uid)
         .order_by(func.min(arrival.c.admitted_at))
     )
-    return [Waiting(*row) for row in look.execute(wanted)]
+    return [WaitingStudy(*row) for row in look.execute(wanted)]
 
 
 def instances_waiting(look: Connection, receiver: str, study_instance_uid: str) -> list[Any]:

@@ -16,7 +16,7 @@ SUCCESS, WARNING = "0x0000", "0xB000"  # PS3.4 table C.4-2
 
 
 @dataclass(frozen=True, slots=True)
-class Final:
+class FinalResponse:
     """The final response to a C-MOVE of all that an order wishes for: its status, its counts of sub-operations."""
 
     status: str
@@ -42,7 +42,7 @@ class Final:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PacsAnswer:
     """What the PACS says of what an order wishes for of a study; None where it does not say.
 
     `counted` is Number of Study (or Series) Related Instances, `listed` the answers of an IMAGE level C-FIND.
@@ -50,11 +50,11 @@ class Told:
 
     counted: int | None = None
     listed: Collection[Key] | None = None
-    final: Final | None = None
+    final: FinalResponse | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class StudyCompleteness:
     """What has come, weighed against what the PACS says.
 
     `instances` are those that count as the study's. `expected` is how many must come, None where nobody says.
@@ -70,7 +70,7 @@ class Judged:
     is_owed: bool
 
 
-def judged(told: Told, came: Mapping[Key, int]) -> Judged:
+def judged(told: PacsAnswer, came: Mapping[Key, int]) -> StudyCompleteness:
     """Weigh what came: each distinct instance, with its Number of Frames."""
     instances = _counting(told, came)
     here = len(instances)
@@ -82,7 +82,7 @@ def judged(told: Told, came: Mapping[Key, int]) -> Judged:
         is_enough = here >= expected
     is_complete = bool(here) and is_enough and not lacks_listed
     is_known = told.listed is not None or (told.counted is not None and overruled is None)
-    return Judged(
+    return StudyCompleteness(
         instances=instances,
         expected=expected,
         is_complete=is_complete,
@@ -92,7 +92,7 @@ def judged(told: Told, came: Mapping[Key, int]) -> Judged:
     )
 
 
-def _counting(told: Told, came: Mapping[Key, int]) -> frozenset[Key]:
+def _counting(told: PacsAnswer, came: Mapping[Key, int]) -> frozenset[Key]:
     """Return what counts: where the PACS lists instances these, and more only as far as it says that it sent more.
 
     Where more came than that, nobody can tell which of it the PACS has sent, and none of it counts.
@@ -104,7 +104,7 @@ def _counting(told: Told, came: Mapping[Key, int]) -> frozenset[Key]:
     return frozenset(came) if len(came) - len(here) <= room else frozenset(here)
 
 
-def _expected(told: Told, here: int, frames: int) -> tuple[int | None, int | None]:
+def _expected(told: PacsAnswer, here: int, frames: int) -> tuple[int | None, int | None]:
     """Return how many must come, and the count that the final response overrules."""
     final, counted = told.final, told.counted
     if here and counted == frames:
@@ -117,24 +117,24 @@ def _expected(told: Told, here: int, frames: int) -> tuple[int | None, int | Non
     return max((figure for figure in figures if figure is not None), default=None), None
 
 
-def _is_good(told: Told) -> bool:
+def _is_good(told: PacsAnswer) -> bool:
     return told.final is not None and told.final.is_good
 
 
-def of_wish(link: Any, modalities: Sequence[str], move: Any, came: Mapping[Key, int]) -> Judged:
+def of_wish(link: Any, modalities: Sequence[str], move: Any, came: Mapping[Key, int]) -> StudyCompleteness:
     """Weigh what a retrieval `move` brought for one study `link` of an order, by their rows.
 
     A retrieval may bring more than an order of some modalities asked for: then its final response says nothing.
     """
     listed = None if link.listed is None else {(series, one) for series, one in link.listed}
     is_of_all = move is not None and move.modalities == "\\".join(modalities)
-    told = Told(link.counted, listed, _final(move) if is_of_all else None)
+    told = PacsAnswer(link.counted, listed, _final(move) if is_of_all else None)
     series = {uid for uid, _, _ in link.series}
     own = {key: frames for key, frames in came.items() if not modalities or key[0] in series}
     return judged(told, own)
 
 
-def _final(move: Any) -> Final | None:
+def _final(move: Any) -> FinalResponse | None:
     if move.status is None or move.announced is None:  # there was none, or it was to a move of a part
         return None
-    return Final(move.status, move.completed, move.failed, move.warned, move.remaining)
+    return FinalResponse(move.status, move.completed, move.failed, move.warned, move.remaining)

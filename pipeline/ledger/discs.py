@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, exists, func, insert, literal, select, update
 
-from pipeline.ledger import companions
+from pipeline.ledger import undelivered_instances
 from pipeline.ledger.tables import delivery, disc, on_disc, receipt
 from pipeline.model import EarlierDisc, InstanceKey, NewDisc, ReceiptState
 
@@ -31,7 +31,7 @@ def earlier_of(look: Connection, row: Any) -> EarlierDisc | None:
     wanted = (
         select(disc.c.name, disc.c.volume_id, disc.c.made_at)
         .join(delivery, delivery.c.id == disc.c.delivery)
-        .where(companions.is_of_the_study(row), disc.c.offered_at.is_not(None))
+        .where(undelivered_instances.is_of_the_study(row), disc.c.offered_at.is_not(None))
         .order_by(disc.c.number.desc())
     )
     found = look.execute(wanted).first() or look.execute(_told_by_receipts(row)).first()
@@ -42,7 +42,11 @@ def _told_by_receipts(row: Any) -> Any:
     return (
         select(literal(""), receipt.c.code, receipt.c.at)
         .join(delivery, delivery.c.id == receipt.c.delivery)
-        .where(companions.is_of_the_study(row), companions.HAS_ARRIVED, receipt.c.at.is_not(None))
+        .where(
+            undelivered_instances.is_of_the_study(row),
+            undelivered_instances.HAS_ARRIVED,
+            receipt.c.at.is_not(None),
+        )
         .order_by(receipt.c.at.desc())
     )
 
@@ -52,7 +56,7 @@ def unfinished_of(look: Connection, row: Any) -> Unfinished | None:
     wanted = (
         select(disc)
         .join(delivery, delivery.c.id == disc.c.delivery)
-        .where(companions.is_of_the_study(row), disc.c.offered_at.is_(None))
+        .where(undelivered_instances.is_of_the_study(row), disc.c.offered_at.is_(None))
     )
     found = look.execute(wanted).first()
     if found is None:
@@ -67,7 +71,7 @@ def remember(change: Connection, row: Any, new: NewDisc, rows: Rows) -> str:
     tried = select(disc.c.id).where(disc.c.delivery == row.id, disc.c.offered_at.is_(None))
     for identity in list(change.scalars(tried)):
         forget(change, identity)
-    identity, of_it = uuid.uuid4().hex, companions.is_of_the_study(row)
+    identity, of_it = uuid.uuid4().hex, undelivered_instances.is_of_the_study(row)
     before = change.scalar(
         select(func.max(disc.c.number)).join(delivery, delivery.c.id == disc.c.delivery).where(of_it)
     )
@@ -104,15 +108,17 @@ def offered(change: Connection, identity: str, now: float) -> list[int]:
         on_disc.c.instance == receipt.c.instance,
     )
     concerned = receipt.c.delivery.in_(select(on_disc.c.delivery).where(on_disc.c.disc == identity))
-    is_new = and_(concerned, ~companions.HAS_ARRIVED, exists().where(same, on_disc.c.left_out.is_(None)))
+    is_new = and_(
+        concerned, ~undelivered_instances.HAS_ARRIVED, exists().where(same, on_disc.c.left_out.is_(None))
+    )
     helped = list(change.scalars(select(receipt.c.delivery).where(is_new).distinct()))
     values = {"state": ReceiptState.STORED, "code": volume_id, "message": "", "verified": True, "at": now}
     change.execute(update(receipt).where(is_new).values(**values))
     told = select(on_disc.c.left_out).where(same, on_disc.c.left_out.is_not(None))
-    is_left_out = and_(concerned, ~companions.HAS_ARRIVED, told.exists())
+    is_left_out = and_(concerned, ~undelivered_instances.HAS_ARRIVED, told.exists())
     values = {"state": ReceiptState.REFUSED, "code": volume_id, "message": told.scalar_subquery(), "at": now}
     change.execute(update(receipt).where(is_left_out).values(**values))
-    return companions.bring_on(change, helped, now)
+    return undelivered_instances.bring_on(change, helped, now)
 
 
 def forget(change: Connection, identity: str) -> None:

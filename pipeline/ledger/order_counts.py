@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, or_, select
 
-from pipeline.ledger import retrievals, sharing
+from pipeline.ledger import order_queries, retrievals
 from pipeline.ledger.arrivals import HOLDS_ITS_KEY, OF_A_RETRIEVAL, UNCLAIMED
 from pipeline.ledger.completeness import of_wish
 from pipeline.ledger.tables import arrival, delivery, instance, order_study, receipt, retrieval, retrieved
@@ -28,7 +28,7 @@ class Study:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class OrderCounts:
     """What an order comes to, over all its studies and its delivery."""
 
     stage: OrderStage
@@ -49,7 +49,7 @@ class Counts:
     remark: str | None  # why it waits, while it does
 
 
-def counts(look: Connection, order: Any) -> Counts:
+def counts(look: Connection, order: Any) -> OrderCounts:
     """Return what the order `order` comes to by now."""
     links = look.execute(
         select(order_study).where(order_study.c.order_id == order.id).order_by(order_study.c.study_instance_uid)
@@ -59,7 +59,7 @@ def counts(look: Connection, order: Any) -> Counts:
     figures = [study.expected for study in studies]
     sent = look.execute(select(delivery).where(delivery.c.order_id == order.id)).one_or_none()
     answers = _answers(look, sent.id) if sent else {}
-    return Counts(
+    return OrderCounts(
         stage=_stage(order, list(moves.values())),
         place_in_queue=_place(look, list(moves.values())),
         studies=studies,
@@ -83,8 +83,8 @@ def _remark(look: Connection, order: Any, sent: Any) -> str | None:
     if sent:
         reason: str | None = sent.reason
         return reason
-    awaited = sharing.awaited(look, order)
-    return None if awaited is None else sharing.words_for(awaited)
+    awaited = order_queries.awaited(look, order)
+    return None if awaited is None else order_queries.words_for(awaited)
 
 
 def _retrievals(look: Connection, numbers: Sequence[int]) -> dict[int, Row[Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, exists, insert, select
 
 from pipeline.ledger.tables import instance, study_patient
-from pipeline.model import Aside, InstanceState
+from pipeline.model import InstanceState, SetAsideCode
 
 
 def of_studies(look: Connection, scope: str, studies: Collection[str]) -> list[Any]:
@@ -44,7 +44,7 @@ def set_aside(look: Connection, study: str) -> list[Any]:
     wanted = select(instance).where(
         instance.c.study_instance_uid == study,
         instance.c.state == InstanceState.QUARANTINED,
-        instance.c.code == Aside.OTHER_PATIENT,
+        instance.c.code == SetAsideCode.OTHER_PATIENT,
         instance.c.discarded_at.is_(None),
     )
     return list(look.execute(wanted.order_by(instance.c.id)))

@@ -11,20 +11,20 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from pipeline.dicom.sameness import Incomparable, are_same
+from pipeline.dicom.same_content import Incomparable, are_same
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import arrivals, orders, retrievals, study_patients
-from pipeline.line.claiming import Claim, claims
-from pipeline.line.identity import Holder, Verdict, judge
-from pipeline.line.intake import Contents, Envelope, Found, contents_of
+from pipeline.line.assign_to_order import OrderAssignment, claims
+from pipeline.line.duplicates import FileOutcome, KnownInstance, judge
+from pipeline.line.identify import ArrivalContents, Envelope, IdentifiedFile, contents_of
 from pipeline.line.objections import with_objections
-from pipeline.line.requests import open_requests
+from pipeline.line.redeliver import open_requests
 from pipeline.line.senders import sender_of
 from pipeline.line.study_patient import OTHER_PATIENT, StudyPatients
-from pipeline.model import Aside, InstanceKey, InstanceState, OrderState
+from pipeline.model import InstanceKey, InstanceState, OrderState, SetAsideCode
 from pipeline.processes.limits import to_encode
-from pipeline.processes.workshop import WorkshopProcessDied
+from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import SEND, Site
 from pipeline.spool.spool import flush_path, fsync_tree
 from pipeline.waypoints import reached
@@ -56,7 +56,7 @@ def take_in(name: str, site: Site) -> None:
     """Make an instance with a state of every file of an arrival, each judged alone."""
     _, receiver = parse_arrival_name(name)
     folder, table = site.spool.arrivals / name, site.receiver(receiver)
-    read = contents_of(folder, site.spool.run, site.workshop_of(receiver))
+    read = contents_of(folder, site.spool.run, site.pool_of(receiver))
     contents = with_objections(read, folder, require_patient=table is not None and table.require_patient)
     reached("intake-read")
     claim = claims(name, receiver, contents, site)
@@ -69,7 +69,7 @@ def take_in(name: str, site: Site) -> None:
     except IntegrityError as error:  # a person has released another instance of the same key meanwhile
         raise Transient(f"{name}: one of its instances came to be known meanwhile; judged again") from error
     for row in rows:
-        if row["code"] != Aside.OTHER_PATIENT:
+        if row["code"] != SetAsideCode.OTHER_PATIENT:
             _report(row)
     _report_other_patients(name, rows, others_before)
     for study, attributes in sorted(patients.noted.items()):
@@ -78,7 +78,9 @@ def take_in(name: str, site: Site) -> None:
     _report_strangers(rows, contents)
 
 
-def _studies_of_the_line(contents: Contents, claim: Callable[[Found], Claim]) -> dict[str, set[str]]:
+def _studies_of_the_line(
+    contents: ArrivalContents, claim: Callable[[IdentifiedFile], OrderAssignment]
+) -> dict[str, set[str]]:
     """Return, by scope, the studies of which the first patient decides: not what the PACS or a person sent."""
     studies: dict[str, set[str]] = {}
     for found in contents.found:
@@ -88,7 +90,11 @@ def _studies_of_the_line(contents: Contents, claim: Callable[[Found], Claim]) ->
 
 
 def _instances(
-    name: str, contents: Contents, claim: Callable[[Found], Claim], patients: StudyPatients, site: Site
+    name: str,
+    contents: ArrivalContents,
+    claim: Callable[[IdentifiedFile], OrderAssignment],
+    patients: StudyPatients,
+    site: Site,
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each file, judged against what the scope holds and what came before it in this arrival."""
     folder = site.spool.arrivals / name
@@ -101,7 +107,7 @@ def _instances(
         verdict = judge(found, folder, known, lambda one, other: _are_same(one, other, site))
         is_new = verdict.state == InstanceState.RECEIVED
         if is_new and wish.is_gathered and patients.is_another(wish.scope, found):
-            verdict = Verdict(InstanceState.QUARANTINED, OTHER_PATIENT, Aside.OTHER_PATIENT)
+            verdict = FileOutcome(InstanceState.QUARANTINED, OTHER_PATIENT, SetAsideCode.OTHER_PATIENT)
         row = {"arrival": name, "scope": wish.scope, **_row(found, verdict), **sender(found)}
         if verdict.state == InstanceState.RECEIVED and found.key and found.data_set_sha256:
             known[found.key] = _holder(found.data_set_sha256, name, found.file, site)
@@ -109,32 +115,32 @@ def _instances(
         yield row
 
 
-def _holders(scope: str, contents: Contents, site: Site) -> dict[InstanceKey, Holder]:
+def _holders(scope: str, contents: ArrivalContents, site: Site) -> dict[InstanceKey, KnownInstance]:
     keys = [found.key for found in contents.found if found.key and not found.problem]
     with site.ledger.reading() as look:
         known = arrivals.first_received(look, scope, keys)
     return {key: _holder(row.data_set_sha256, row.arrival, row.file, site) for key, row in known.items()}
 
 
-def _holder(data_set_sha256: str, arrival: str, file: str, site: Site) -> Holder:
-    return Holder(data_set_sha256, lambda: site.spool.find(arrival, file))
+def _holder(data_set_sha256: str, arrival: str, file: str, site: Site) -> KnownInstance:
+    return KnownInstance(data_set_sha256, lambda: site.spool.find(arrival, file))
 
 
 def _are_same(one: Path, other: Path, site: Site) -> bool:
-    """Compare in the workshop; raises Incomparable where that kills its process, Transient where it cannot now."""
-    ((_, answer),) = site.workshop.each(are_same, [(one, other)], lambda pair: to_encode(*pair))
-    if isinstance(answer, WorkshopProcessDied):  # at the second attempt; more would hold back all behind it
+    """Compare in the pool; raises Incomparable where that kills its process, Transient where it cannot now."""
+    ((_, answer),) = site.pool.each(are_same, [(one, other)], lambda pair: to_encode(*pair))
+    if isinstance(answer, PoolProcessDied):  # at the second attempt; more would hold back all behind it
         raise Incomparable(str(answer)) from answer
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
-def _sender(receiver: str, contents: Contents, site: Site) -> Callable[[Found], dict[str, Any]]:
+def _sender(receiver: str, contents: ArrivalContents, site: Site) -> Callable[[IdentifiedFile], dict[str, Any]]:
     """Return what is known of the sender of a file: the envelope's word, else the file's own (0002,0016)."""
     envelope, table = contents.envelope, site.receiver(receiver)
 
-    def of(found: Found) -> dict[str, Any]:
+    def of(found: IdentifiedFile) -> dict[str, Any]:
         sender = sender_of(found, envelope)
         return {
             "calling_ae_title": sender.ae_title,
@@ -145,7 +151,7 @@ def _sender(receiver: str, contents: Contents, site: Site) -> Callable[[Found], 
     return of
 
 
-def _row(found: Found, verdict: Verdict) -> dict[str, Any]:
+def _row(found: IdentifiedFile, verdict: FileOutcome) -> dict[str, Any]:
     key = found.key
     return {
         "file": found.file,
@@ -172,7 +178,7 @@ class _Entry:
     """What is to be entered of an arrival, in one transaction."""
 
     name: str
-    contents: Contents
+    contents: ArrivalContents
     rows: tuple[dict[str, Any], ...]
     belongings: Mapping[str, tuple[int, ...]]
     patients: StudyPatients
@@ -191,7 +197,7 @@ def _enter(entry: _Entry, site: Site) -> set[str]:
         about["called_ae_title"] = envelope.called_ae_title
         about["peer"] = envelope.peer
     with site.ledger.transaction() as change:
-        others = {row["study_instance_uid"] for row in rows if row["code"] == Aside.OTHER_PATIENT}
+        others = {row["study_instance_uid"] for row in rows if row["code"] == SetAsideCode.OTHER_PATIENT}
         before = {study for study in others if study_patients.set_aside(change, study)}
         arrivals.take_in(change, name, rows, **about)
         study_patients.enter(change, entry.patients.new)
@@ -223,10 +229,10 @@ _NOTEWORTHY = {
 
 def _report_other_patients(name: str, rows: list[dict[str, Any]], before: set[str]) -> None:
     """Say it aloud once a study, however many instances and arrivals it has."""
-    others = Counter(row["study_instance_uid"] for row in rows if row["code"] == Aside.OTHER_PATIENT)
+    others = Counter(row["study_instance_uid"] for row in rows if row["code"] == SetAsideCode.OTHER_PATIENT)
     for study, instances in sorted(others.items()):
         say = emit if study in before else alarm
-        about = {"study": study, "code": Aside.OTHER_PATIENT, "instances": instances, "arrival": name}
+        about = {"study": study, "code": SetAsideCode.OTHER_PATIENT, "instances": instances, "arrival": name}
         say(Event.QUARANTINED, **about, reason=OTHER_PATIENT)
 
 
@@ -244,7 +250,7 @@ def _report(row: dict[str, Any]) -> None:
         )
 
 
-def _report_strangers(rows: list[dict[str, Any]], contents: Contents) -> None:
+def _report_strangers(rows: list[dict[str, Any]], contents: ArrivalContents) -> None:
     """Say who has sent instances to the receiver of orders although [pacs] does not name them."""
     peer = contents.envelope.peer if contents.envelope else None
     of_strangers = [row for row in rows if row["scope"].startswith(arrivals.OF_A_STRANGER)]
@@ -254,7 +260,7 @@ def _report_strangers(rows: list[dict[str, Any]], contents: Contents) -> None:
         emit(Event.UNCLAIMED, logging.WARNING, study=study, **known)
 
 
-def _report_unknown_senders(rows: list[dict[str, Any]], contents: Contents, site: Site) -> None:
+def _report_unknown_senders(rows: list[dict[str, Any]], contents: ArrivalContents, site: Site) -> None:
     """Say once an arrival which senders the institution mapping does not know."""
     peer = contents.envelope.peer if contents.envelope else None
     for calling in sorted({row["calling_ae_title"] for row in rows if row["institution"] is None}):

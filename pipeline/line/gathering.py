@@ -4,15 +4,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from pipeline.ledger import arrivals
-from pipeline.ledger.arrivals import Waiting
+from pipeline.ledger.arrivals import WaitingStudy
 from pipeline.line.admission import parse_arrival_name
-from pipeline.line.unseen import Unseen
+from pipeline.line.unread_arrivals import UnreadArrivals
 from pipeline.model import ArrivalState
 from pipeline.site.site import Site
 
 
 @dataclass(frozen=True, slots=True)
-class AtTheDoor:
+class StudiesUnderWay:
     """Study folders storescp still fills, as (receiver, name); receivers and studies of arrivals not taken in yet.
 
     `receivers` are those of arrivals that nobody has glanced at: they may hold anything.
@@ -22,7 +22,7 @@ class AtTheDoor:
     receivers: frozenset[str]
     studies: frozenset[tuple[str, str]]
 
-    def may_hold(self, study: Waiting) -> bool:
+    def may_hold(self, study: WaitingStudy) -> bool:
         """Tell whether something of the study may be among it."""
         uid = study.study_instance_uid  # storescp names a study's folder by it, behind a prefix or none
         folders = [name for receiver, name in self.open_folders if receiver == study.receiver]
@@ -33,7 +33,7 @@ class AtTheDoor:
         )
 
 
-def at_the_door(site: Site, glanced: Unseen, unusable: Collection[str] = ()) -> AtTheDoor:
+def at_the_door(site: Site, glanced: UnreadArrivals, unusable: Collection[str] = ()) -> StudiesUnderWay:
     """Look at the rooms in the order folders take, so that nothing on its way between them is overlooked.
 
     Arrivals named `unusable` are left out: what cannot be taken in now must not hold up the others.
@@ -56,4 +56,4 @@ def at_the_door(site: Site, glanced: Unseen, unusable: Collection[str] = ()) -> 
             if held is None:
                 receivers.add(receiver)
             studies |= {(receiver, study) for study in held or ()}
-    return AtTheDoor(open_folders, frozenset(receivers), frozenset(studies))
+    return StudiesUnderWay(open_folders, frozenset(receivers), frozenset(studies))

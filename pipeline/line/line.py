@@ -17,16 +17,16 @@ from pipeline.dicom.part10 import shown
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import arrivals, deliveries
-from pipeline.ledger.arrivals import Waiting
-from pipeline.line.prepare import Output, Prepared, Task, prepare
-from pipeline.model import Aside, InstanceKey, InstanceState, Origin
-from pipeline.processes.limits import Limits, to_encode
-from pipeline.processes.workshop import OverLimit
+from pipeline.ledger.arrivals import WaitingStudy
+from pipeline.line.prepare import Prepared, PreparedFile, PrepareTask, prepare
+from pipeline.model import InstanceKey, InstanceState, Origin, SetAsideCode
+from pipeline.processes.limits import ProcessLimits, to_encode
+from pipeline.processes.process_pool import OverLimit
 from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
 
-def process(study: Waiting, site: Site) -> None:
+def process(study: WaitingStudy, site: Site) -> None:
     """Coerce and encode every gathered instance of a study, each alone, then part the ways."""
     if site.receiver(study.receiver) is None:
         raise Configuration(
@@ -62,12 +62,12 @@ def _leave_unclaimed(rows: list[Any], site: Site) -> None:
             arrivals.set_instance(change, row.id, values)
 
 
-def _prepared(rows: list[Any], study: Waiting, site: Site) -> Iterator[tuple[int, Prepared | Exception]]:
+def _prepared(rows: list[Any], study: WaitingStudy, site: Site) -> Iterator[tuple[int, Prepared | Exception]]:
     """Yield what became of each instance, and say it."""
     encodings = {destination.encode for destination in site.destinations_of(study.receiver)}
     tasks = [task_of(row, study.receiver, encodings, site) for row in rows]
     ready: list[Prepared] = []
-    for task, outcome in site.workshop.each(prepare, tasks, limits_of):
+    for task, outcome in site.pool.each(prepare, tasks, limits_of):
         if isinstance(outcome, Transient):
             alarm(Event.HELD, study=study.study_instance_uid, instance=task.key.sop_instance_uid, reason=outcome)
         elif isinstance(outcome, Exception):
@@ -84,7 +84,7 @@ def _prepared(rows: list[Any], study: Waiting, site: Site) -> Iterator[tuple[int
     _report(study, ready)
 
 
-def _report(study: Waiting, ready: list[Prepared]) -> None:
+def _report(study: WaitingStudy, ready: list[Prepared]) -> None:
     """Say what was done to a study: made right, coerced, encoded and how much smaller, or not encoded and why."""
     uid = study.study_instance_uid
     mends = Counter(words for one in ready for words in {f"{shown(m.tag)}: {m.words}" for m in one.mends})
@@ -101,12 +101,12 @@ def _report(study: Waiting, ready: list[Prepared]) -> None:
         emit(Event.NOT_ENCODED, study=uid, instances=instances, reason=reason)
 
 
-def task_of(row: Any, receiver: str, encodings: Iterable[str], site: Site) -> Task:
-    """Return what the workshop has to do for one instance, treated as `receiver` has its instances treated."""
+def task_of(row: Any, receiver: str, encodings: Iterable[str], site: Site) -> PrepareTask:
+    """Return what the pool has to do for one instance, treated as `receiver` has its instances treated."""
     source = site.spool.find(row.arrival, row.file) or site.spool.arrivals / row.arrival / row.file
     folder = site.spool.outputs / row.arrival
     folder.mkdir(mode=0o750, exist_ok=True)
-    return Task(
+    return PrepareTask(
         instance=row.id,
         source=source,
         received_sha256=row.received_sha256,
@@ -125,7 +125,7 @@ def task_of(row: Any, receiver: str, encodings: Iterable[str], site: Site) -> Ta
     )
 
 
-def limits_of(task: Task) -> Limits:
+def limits_of(task: PrepareTask) -> ProcessLimits:
     """Return what preparing an instance may cost."""
     return to_encode(task.source)
 
@@ -133,7 +133,7 @@ def limits_of(task: Task) -> Limits:
 def outcome_of(prepared: Prepared | Exception) -> dict[str, Any]:
     """Return what the ledger keeps of a prepared instance."""
     if isinstance(prepared, Exception):
-        code = Aside.OVER_LIMIT if isinstance(prepared, OverLimit) else None
+        code = SetAsideCode.OVER_LIMIT if isinstance(prepared, OverLimit) else None
         return {"state": InstanceState.QUARANTINED, "reason": str(prepared), "code": code, "consigned": True}
     encoded = [output for output in prepared.outputs if output.reason is None and output.encoding != "none"]
     reasons = [output.reason for output in prepared.outputs if output.reason]
@@ -153,7 +153,7 @@ def outcome_of(prepared: Prepared | Exception) -> dict[str, Any]:
 
 def _consign(
     change: Connection,
-    study: Waiting,
+    study: WaitingStudy,
     prepared: dict[int, Prepared | Exception],
     destination: Destination,
     site: Site,
@@ -183,7 +183,7 @@ def _consign(
     deliveries.consign(change, values, pins)
 
 
-def pin_of(output: Output, site: Site) -> dict[str, Any]:
+def pin_of(output: PreparedFile, site: Site) -> dict[str, Any]:
     """Return what the receipt says of the very file that will be sent."""
     return {
         "path": str(output.path.relative_to(site.spool.root)),

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.dcmtk.complaints import loss
+from pipeline.dcmtk.program_messages import loss
 from pipeline.dcmtk.storescp_log import StoreRequest, StorescpLog
 from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
-from pipeline.line.intake import Contents, Found
-from pipeline.model import Aside
+from pipeline.line.identify import ArrivalContents, IdentifiedFile
+from pipeline.model import SetAsideCode
 from pipeline.spool.spool import SAID
 
 LONGEST_LINE = 4096  # bytes; storescp writes no longer ones
@@ -18,7 +18,7 @@ CUT_OFF = (
 )
 
 
-def with_objections(contents: Contents, folder: Path, *, require_patient: bool) -> Contents:
+def with_objections(contents: ArrivalContents, folder: Path, *, require_patient: bool) -> ArrivalContents:
     """Return the contents of an arrival, each file with what speaks against it.
 
     `require_patient` is the receiver's: each instance has the elements Patient's Name and Patient ID, if empty
@@ -26,22 +26,22 @@ def with_objections(contents: Contents, folder: Path, *, require_patient: bool) 
     """
     said = {Path(request.file).name: request for request in _said_in(folder)}
 
-    def objected(found: Found) -> Found:
+    def objected(found: IdentifiedFile) -> IdentifiedFile:
         request = said.get(found.file)
         if found.problem:
             return found
         if request and (misread := loss(request.complaints)):
-            return replace(found, problem=misread, code=Aside.MISREAD)
+            return replace(found, problem=misread, code=SetAsideCode.MISREAD)
         if contents.envelope is None and _may_be_cut_off(found):
-            return replace(found, problem=CUT_OFF, code=Aside.MISREAD)
+            return replace(found, problem=CUT_OFF, code=SetAsideCode.MISREAD)
         if require_patient and found.absent:
-            return replace(found, problem=_without_patient(found.absent), code=Aside.NO_PATIENT)
+            return replace(found, problem=_without_patient(found.absent), code=SetAsideCode.NO_PATIENT)
         return found
 
     return replace(contents, found=tuple(map(objected, contents.found)))
 
 
-def _may_be_cut_off(found: Found) -> bool:
+def _may_be_cut_off(found: IdentifiedFile) -> bool:
     """Say whether storescp inflated a data set, and what it made of it is not what it should be.
 
     It fills up a value that is cut with bytes nobody sent, and leaves out what follows.

@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from pipeline.errors import Permanent, Usage
 from pipeline.events import Event, emit
-from pipeline.ledger import Ledger, arrivals, set_aside, study_patients
+from pipeline.ledger import Ledger, arrivals, quarantined, study_patients
 from pipeline.line import quarantine
-from pipeline.line.intake import Found
+from pipeline.line.identify import IdentifiedFile
 from pipeline.line.study_patient import marks_of, row_of
 from pipeline.model import InstanceState
 from pipeline.spool.spool import Spool, rename_durably
@@ -35,7 +35,7 @@ def release_study(study: str, reason: str, placeholders: tuple[str, ...], spool:
     aside = _set_aside(study, ledger)
     released, failures = 0, []
     for arrival, rows in aside.items():
-        ready: dict[int, Found] = {}
+        ready: dict[int, IdentifiedFile] = {}
         for row in rows:
             try:
                 ready[row.id] = quarantine.read_again(row, spool)
@@ -71,7 +71,7 @@ def _accept(  # noqa: PLR0913, PLR0917  # one decision, and where it is written 
     study: str,
     reason: str,
     rows: list[Any],
-    ready: dict[int, Found],
+    ready: dict[int, IdentifiedFile],
     placeholders: tuple[str, ...],
     spool: Spool,
     ledger: Ledger,
@@ -87,14 +87,14 @@ def _accept(  # noqa: PLR0913, PLR0917  # one decision, and where it is written 
     reached("other-patient-accepted")
 
 
-def _release(arrival: str, ready: dict[int, Found], spool: Spool, ledger: Ledger) -> int:
+def _release(arrival: str, ready: dict[int, IdentifiedFile], spool: Spool, ledger: Ledger) -> int:
     """Bring an arrival back among the open ones, and each instance before the line unless its key is taken."""
     for room in (spool.settled, spool.quarantine):
         with contextlib.suppress(FileNotFoundError):
             rename_durably(room / arrival, spool.arrivals / arrival)
     reached("release-reopened")
     with ledger.transaction() as change:
-        mine = ready.keys() & set_aside.undecided(change, arrival)
+        mine = ready.keys() & quarantined.undecided(change, arrival)
         for identity in sorted(mine):
             arrivals.set_instance(change, identity, _as_judged(change, identity, ready[identity]))
         quarantine.reopen(change, arrival)
@@ -105,7 +105,7 @@ def _release(arrival: str, ready: dict[int, Found], spool: Spool, ledger: Ledger
     return len(mine)
 
 
-def _as_judged(change: Connection, identity: int, found: Found) -> dict[str, Any]:
+def _as_judged(change: Connection, identity: int, found: IdentifiedFile) -> dict[str, Any]:
     assert found.key is not None
     scope = arrivals.instance_row(change, identity).scope
     holder = arrivals.first_received(change, scope, [found.key]).get(found.key)

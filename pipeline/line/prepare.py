@@ -1,6 +1,6 @@
 """Prepare one instance for its destinations: coerce the header, encode the pixels, prove the result.
 
-Runs in the workshop's processes. A step that fails stops this instance and says why; the original stays
+Runs in the pool's processes. A step that fails stops this instance and says why; the original stays
 where it is, untouched, and nothing unprocessed is ever handed on (docs/facts.md, What others lost data by).
 """
 
@@ -17,7 +17,7 @@ from pipeline.dicom import encodings, part10
 from pipeline.dicom.attributes.elements import named
 from pipeline.dicom.encodings import Encoded, NotEncoded
 from pipeline.dicom.header import read_header, unreadable_in, with_rest, write_data_set, write_instance
-from pipeline.dicom.part10 import Bytes, Layout, Malformed, Mend
+from pipeline.dicom.part10 import Bytes, DataSetLayout, Malformed, Mend
 from pipeline.dicom.pixels.encapsulation import attach
 from pipeline.dicom.reading import data_set_of
 from pipeline.errors import Permanent
@@ -38,7 +38,7 @@ IDENTITY = (0x0020000D, 0x0020000E, 0x00080018)
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class PrepareTask:
     """What to prepare: the received file, its identity, and the encodings its destinations ask for."""
 
     instance: int
@@ -53,7 +53,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class PreparedFile:
     """The file to send where `encoding` is asked for; `reason` says why it is not encoded, if so."""
 
     encoding: str
@@ -69,7 +69,7 @@ class Prepared:
     """An instance ready to leave."""
 
     changes: tuple[Change, ...]
-    outputs: tuple[Output, ...]
+    outputs: tuple[PreparedFile, ...]
     pixel_length: int | None = None
     pixel_md5: str | None = None
     pixel_sha256: str | None = None
@@ -93,7 +93,7 @@ def load_encodings(_: str) -> None:
         encodings.named(name)
 
 
-def prepare(task: Task) -> Prepared:
+def prepare(task: PrepareTask) -> Prepared:
     """Return the files to send for one instance, one for each encoding asked for.
 
     Raises:
@@ -112,7 +112,7 @@ def prepare(task: Task) -> Prepared:
         raise Permanent(_unreadable(task, error)) from None  # the error's own text may name people
 
 
-def _unreadable(task: Task, error: Exception) -> str:
+def _unreadable(task: PrepareTask, error: Exception) -> str:
     """Say which attribute cannot be read, in words; only where all can be, which kind of error that is."""
     with data_set_of(task.source, task.scratch) as (data, layout):
         name = unreadable_in(data, layout)
@@ -121,11 +121,11 @@ def _unreadable(task: Task, error: Exception) -> str:
     return f"its attributes cannot be read: they contradict each other or the standard ({type(error).__name__})"
 
 
-def _prepare(task: Task, data: Bytes, layout: Layout) -> Prepared:
+def _prepare(task: PrepareTask, data: Bytes, layout: DataSetLayout) -> Prepared:
     header = read_header(data, layout)
     result = coerced(header, task.origin, task.rules)
     whole = with_rest(header, data, layout)
-    encoded: list[tuple[Encoded, Output]] = []
+    encoded: list[tuple[Encoded, PreparedFile]] = []
     reasons: dict[str, str | None] = {}
     for name in task.encodings:
         try:
@@ -152,7 +152,9 @@ def _prepare(task: Task, data: Bytes, layout: Layout) -> Prepared:
     return prepared
 
 
-def _encoded(task: Task, name: str, whole: Dataset, data: Bytes, layout: Layout) -> tuple[Encoded, Output] | None:
+def _encoded(
+    task: PrepareTask, name: str, whole: Dataset, data: Bytes, layout: DataSetLayout
+) -> tuple[Encoded, PreparedFile] | None:
     """Return the instance in the encoding of this name and its file, None where that is to leave it as it is.
 
     Raises:
@@ -169,7 +171,7 @@ def _encoded(task: Task, name: str, whole: Dataset, data: Bytes, layout: Layout)
         raise NotEncoded(f"cannot be written encoded: {why}") from error
 
 
-def _pixels(name: str, header: Dataset, data: Bytes, layout: Layout) -> tuple[bytes, str]:
+def _pixels(name: str, header: Dataset, data: Bytes, layout: DataSetLayout) -> tuple[bytes, str]:
     """Return Pixel Data as it stands in the file and its VR, once the header alone gives no reason against."""
     element = layout.pixels
     if element is None:
@@ -183,16 +185,18 @@ def _pixels(name: str, header: Dataset, data: Bytes, layout: Layout) -> tuple[by
     return data[element.value : element.end], vr
 
 
-def _plain(task: Task, data: Bytes, layout: Layout, header: Dataset, touched: frozenset[int]) -> Output:
+def _plain(
+    task: PrepareTask, data: Bytes, layout: DataSetLayout, header: Dataset, touched: frozenset[int]
+) -> PreparedFile:
     """Return the instance as received but for its coerced attributes; the very file where nothing changed."""
     syntax = layout.transfer_syntax_uid
     if not (touched or layout.mends) and layout.has_preamble and _says_what_it_is(header, layout):
         _prove(task, task.source, syntax)
-        return Output("", task.source, task.received_sha256, task.source.stat().st_size, syntax)
+        return PreparedFile("", task.source, task.received_sha256, task.source.stat().st_size, syntax)
     return _made(task, "plain", syntax, lambda path: write_instance(path, data, layout, header, touched))
 
 
-def _says_what_it_is(header: Dataset, layout: Layout) -> bool:
+def _says_what_it_is(header: Dataset, layout: DataSetLayout) -> bool:
     """Tell whether the file meta information names the instance that follows it (PS3.10 table 7.1-1)."""
     meta = header.file_meta
     return bool(
@@ -202,12 +206,12 @@ def _says_what_it_is(header: Dataset, layout: Layout) -> bool:
     )
 
 
-def _encapsulated(task: Task, name: str, whole: Dataset) -> Output:
+def _encapsulated(task: PrepareTask, name: str, whole: Dataset) -> PreparedFile:
     syntax = str(whole.file_meta.TransferSyntaxUID)
     return replace(_made(task, name, syntax, lambda path: write_data_set(path, whole)), encoding=name)
 
 
-def _made(task: Task, name: str, transfer_syntax_uid: str, write: Callable[[Path], str]) -> Output:
+def _made(task: PrepareTask, name: str, transfer_syntax_uid: str, write: Callable[[Path], str]) -> PreparedFile:
     """Return what `write` wrote and told the SHA-256 of, proven, under a name no other content can have.
 
     Two deliveries may have the same file made again at the same time, and a third be sending it: what has its
@@ -221,10 +225,10 @@ def _made(task: Task, name: str, transfer_syntax_uid: str, write: Callable[[Path
         beside.rename(path)
     finally:
         beside.unlink(missing_ok=True)
-    return Output("", path, sha256, path.stat().st_size, transfer_syntax_uid)
+    return PreparedFile("", path, sha256, path.stat().st_size, transfer_syntax_uid)
 
 
-def _prove(task: Task, path: Path, transfer_syntax_uid: str) -> None:
+def _prove(task: PrepareTask, path: Path, transfer_syntax_uid: str) -> None:
     """Read back what is to be sent: well-formed, of the promised syntax, and still the same instance."""
     try:
         with data_set_of(path, task.scratch) as (data, layout):

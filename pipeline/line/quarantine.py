@@ -11,11 +11,11 @@ from sqlalchemy.exc import IntegrityError
 
 from pipeline.errors import Permanent, Usage
 from pipeline.events import Event, emit, moment
-from pipeline.ledger import Ledger, arrivals, reports, set_aside
-from pipeline.line.custody import renew_account
-from pipeline.line.intake import Found, Task, found_in
-from pipeline.model import ArrivalState, Aside, InstanceState
-from pipeline.processes.workshop import Workshop
+from pipeline.ledger import Ledger, arrivals, quarantined, reports
+from pipeline.line.identify import IdentifiedFile, IdentifyTask, found_in
+from pipeline.line.settle import renew_account
+from pipeline.model import ArrivalState, InstanceState, SetAsideCode
+from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.spool import Spool, rename_durably
 from pipeline.waypoints import reached
 
@@ -107,8 +107,8 @@ def release(name: str, spool: Spool, ledger: Ledger) -> None:
             _release_arrival(arrival, spool, ledger)
         return
     aside = [one for one in instances if one.state == InstanceState.QUARANTINED and one.discarded_at is None]
-    others = [one for one in aside if one.code == Aside.OTHER_PATIENT]
-    aside = [one for one in aside if one.code != Aside.OTHER_PATIENT]
+    others = [one for one in aside if one.code == SetAsideCode.OTHER_PATIENT]
+    aside = [one for one in aside if one.code != SetAsideCode.OTHER_PATIENT]
     if others and not aside:
         study = others[0].study_instance_uid
         raise Permanent(
@@ -124,7 +124,7 @@ def release(name: str, spool: Spool, ledger: Ledger) -> None:
 
 def _release_arrival(arrival: str, spool: Spool, ledger: Ledger) -> None:
     with ledger.transaction() as change:
-        if not set_aside.is_aside(change, arrival):
+        if not quarantined.is_aside(change, arrival):
             raise _decided_meanwhile(arrival)
         arrivals.forget_instances(change, arrival)
         arrivals.set_state(change, arrival, ArrivalState.ADMITTED, "released")
@@ -134,19 +134,19 @@ def _release_arrival(arrival: str, spool: Spool, ledger: Ledger) -> None:
     emit(Event.RELEASED, arrival=arrival)
 
 
-def read_again(row: Any, spool: Spool) -> Found:
+def read_again(row: Any, spool: Spool) -> IdentifiedFile:
     """Return what a quarantined file is now; raises Permanent if it still is none that can go on."""
     path = spool.find(row.arrival, row.file)
     if path is None:
         raise Permanent(f"{row.arrival}/{row.file}: the file is missing")
-    with closing(Workshop(1)) as workshop:
-        (found,) = found_in([Task(path, spool.run)], workshop)
+    with closing(ProcessPool(1)) as pool:
+        (found,) = found_in([IdentifyTask(path, spool.run)], pool)
     if found.problem or found.key is None:
         raise Permanent(f"{row.arrival}/{row.file}: {found.problem}")
     return found
 
 
-def _release_instances(arrival: str, released: dict[int, Found], spool: Spool, ledger: Ledger) -> None:
+def _release_instances(arrival: str, released: dict[int, IdentifiedFile], spool: Spool, ledger: Ledger) -> None:
     """Bring the arrival back among the open ones, and these instances before the line: the room says so first."""
     for room in (spool.settled, spool.quarantine):
         with contextlib.suppress(FileNotFoundError):  # perhaps somebody else has just done it
@@ -154,8 +154,8 @@ def _release_instances(arrival: str, released: dict[int, Found], spool: Spool, l
     reached("release-reopened")
     try:
         with ledger.transaction() as change:
-            mine = released.keys() & set_aside.undecided(change, arrival)
-            is_first = bool(mine) if released else set_aside.is_aside(change, arrival)
+            mine = released.keys() & quarantined.undecided(change, arrival)
+            is_first = bool(mine) if released else quarantined.is_aside(change, arrival)
             for identity in mine:
                 arrivals.set_instance(change, identity, as_received(released[identity]))
             reopen(change, arrival)
@@ -184,7 +184,7 @@ def _decided_meanwhile(name: str) -> Permanent:
     return Permanent(f"{name} has been released or discarded meanwhile, by somebody else; nothing was done")
 
 
-def as_received(found: Found) -> dict[str, Any]:
+def as_received(found: IdentifiedFile) -> dict[str, Any]:
     """Return what the row of a released instance says: as if it had just come in."""
     assert found.key is not None
     return {
@@ -239,10 +239,10 @@ def _note_discarded(arrival: str, wanted: set[int], ledger: Ledger, *, is_whole:
     now = time.time()
     with ledger.transaction() as change:
         if is_whole:
-            if not set_aside.is_aside(change, arrival):
+            if not quarantined.is_aside(change, arrival):
                 return False
             arrivals.set_gone(change, arrival, now)
-        aside = wanted & set_aside.undecided(change, arrival)
+        aside = wanted & quarantined.undecided(change, arrival)
         for identity in aside:
             arrivals.set_instance(change, identity, {"discarded_at": now})
     return is_whole or bool(aside)
@@ -252,7 +252,7 @@ def _delete(arrival: str, wanted: set[int], spool: Spool, ledger: Ledger, *, is_
     """Delete what the ledger says is discarded; while it is, nobody can release what it belongs to."""
     with ledger.transaction(flushed=False) as change:
         deleted = []
-        for identity, file in set_aside.discarded(change, arrival).items():
+        for identity, file in quarantined.discarded(change, arrival).items():
             if identity in wanted:
                 deleted.append(spool.remove(arrival, file))
                 reached("discarding")

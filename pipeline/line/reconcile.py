@@ -12,12 +12,12 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.dicomweb.anothers import SCRATCH
+from pipeline.dicomweb.foreign_copies import SCRATCH
 from pipeline.events import Event, alarm
 from pipeline.ledger import accounts, arrivals, deliveries
 from pipeline.line.admission import parse_arrival_name
-from pipeline.line.custody import UNREADABLE, drop_outputs, remark_of, renew_account
-from pipeline.line.intake import ACCOUNT
+from pipeline.line.identify import ACCOUNT
+from pipeline.line.settle import UNREADABLE, drop_outputs, remark_of, renew_account
 from pipeline.line.study_patient import drop_unfinished_key
 from pipeline.model import ArrivalState
 from pipeline.site.site import Site

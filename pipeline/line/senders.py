@@ -9,9 +9,9 @@ has to do, which storescp writes into each file (0002,0016): anybody can claim o
 import json
 from dataclasses import dataclass
 
-from pipeline.config.addresses import addresses_of
+from pipeline.config.numeric_addresses import addresses_of
 from pipeline.config.order_tables import PacsTable, SenderTable
-from pipeline.line.intake import Envelope, Found
+from pipeline.line.identify import Envelope, IdentifiedFile
 from pipeline.site.settings import Settings
 
 AE_TITLE_LENGTH = 16  # PS3.5 table 6.2-1
@@ -67,7 +67,7 @@ def _entry(address: str | None, ae_title: str | None) -> str:
     return f"{{ {', '.join(f'{key} = {json.dumps(value)}' for key, value in keys.items() if value)} }}"
 
 
-def sender_of(found: Found, envelope: Envelope | None) -> Sender:
+def sender_of(found: IdentifiedFile, envelope: Envelope | None) -> Sender:
     """Return who sent a file: whom the envelope names, else the AE title storescp has written into the file."""
     if envelope is None:
         return Sender(found.source_ae_title[:AE_TITLE_LENGTH], None)

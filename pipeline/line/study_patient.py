@@ -17,7 +17,7 @@ from pipeline.dicom.patient import Patient
 from pipeline.dicom.person_names import comparable_name
 from pipeline.dicom.same_patient import is_placeholder, normalised_identifier
 from pipeline.ledger import study_patients
-from pipeline.line.intake import Found
+from pipeline.line.identify import IdentifiedFile
 from pipeline.site.site import Site
 from pipeline.spool.key_file import key_in
 from pipeline.spool.spool import Spool
@@ -27,7 +27,7 @@ OTHER_PATIENT = "its Patient ID is another one than its study began with"
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class PatientHashes:
     """Keyed hashes of what an instance says of its patient, each empty where it says nothing."""
 
     identifier: str
@@ -35,7 +35,7 @@ class Marks:
     name: str
     birth_date: str
 
-    def is_same(self, other: "Marks") -> bool:
+    def is_same(self, other: "PatientHashes") -> bool:
         """Tell whether Patient ID and issuer contradict each other in nothing."""
         return self.identifier == other.identifier and not _differ(self.issuer, other.issuer)
 
@@ -44,7 +44,9 @@ def _differ(one: str, other: str) -> bool:
     return bool(one and other) and one != other
 
 
-def marks_of(study: str, patient: Patient | None, placeholders: tuple[str, ...], spool: Spool) -> Marks | None:
+def marks_of(
+    study: str, patient: Patient | None, placeholders: tuple[str, ...], spool: Spool
+) -> PatientHashes | None:
     """Return a patient's marks within a study, None where the Patient ID proves nothing; raises as `key_in`."""
     if patient is None or is_placeholder(patient.identifier, placeholders):
         return None
@@ -53,7 +55,7 @@ def marks_of(study: str, patient: Patient | None, placeholders: tuple[str, ...],
     def mark(what: str, value: str) -> str:
         return hmac.new(key, f"{what}\0{study}\0{value}".encode(), hashlib.sha256).hexdigest() if value else ""
 
-    return Marks(
+    return PatientHashes(
         mark("patient-id", normalised_identifier(patient.identifier)),
         mark("issuer", normalised_identifier(patient.issuer)),
         mark("name", comparable_name(patient.name)),
@@ -74,16 +76,16 @@ class StudyPatients:
         """Read what is known of the arrival's studies, by the scope they are in."""
         self._arrival = arrival
         self._site = site
-        self._accepted: dict[tuple[str, str], list[Marks]] = {}
+        self._accepted: dict[tuple[str, str], list[PatientHashes]] = {}
         self.new: list[dict[str, Any]] = []
         self.noted: dict[str, set[str]] = {}
         with site.ledger.reading() as look:
             for scope, studies in scopes.items():
                 for row in study_patients.of_studies(look, scope, sorted(set(studies))):
-                    marks = Marks(row.identifier, row.issuer, row.name, row.birth_date)
+                    marks = PatientHashes(row.identifier, row.issuer, row.name, row.birth_date)
                     self._accepted.setdefault((scope, row.study_instance_uid), []).append(marks)
 
-    def is_another(self, scope: str, found: Found) -> bool:
+    def is_another(self, scope: str, found: IdentifiedFile) -> bool:
         """Tell whether a sound file is another patient's than its study; a study's first decides from then on."""
         assert found.key is not None
         study = found.key.study_instance_uid
@@ -99,13 +101,15 @@ class StudyPatients:
             self._note(study, marks, same[0])
         return not same
 
-    def _note(self, study: str, marks: Marks, first: Marks) -> None:
+    def _note(self, study: str, marks: PatientHashes, first: PatientHashes) -> None:
         differs = {what for what in ("name", "birth_date") if _differ(getattr(marks, what), getattr(first, what))}
         if differs:
             self.noted.setdefault(study, set()).update(f"patient_{what}" for what in differs)
 
 
-def row_of(scope: str, study: str, marks: Marks, arrival: str, reason: str | None = None) -> dict[str, Any]:
+def row_of(
+    scope: str, study: str, marks: PatientHashes, arrival: str, reason: str | None = None
+) -> dict[str, Any]:
     """Return the row that says that a study is this patient's, too, as is known by an arrival."""
     about = {"scope": scope, "study_instance_uid": study, "is_first": False, "reason": reason, "at": time.time()}
     return {**about, **asdict(marks), "arrival": arrival}

@@ -17,11 +17,11 @@ from sqlalchemy import Connection
 from pipeline.dicom.accession import AccessionNumber, distinct
 from pipeline.errors import Configuration, Transient, Usage
 from pipeline.events import Event, emit
-from pipeline.ledger import Ledger, order_counts, sharing
+from pipeline.ledger import Ledger, order_counts, order_queries
 from pipeline.ledger import orders as rows
-from pipeline.ledger.order_counts import Counts
+from pipeline.ledger.order_counts import OrderCounts
 from pipeline.model import OrderError, OrderStage, OrderState
-from pipeline.orders.identity import Difference, Findings
+from pipeline.orders.compare_sources import Findings, SourceDifference
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 from pipeline.waypoints import reached
@@ -34,7 +34,7 @@ class TooManyOrders(Transient):
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
+class OrderLimit:
     """The orders that crowd each other: no new one is placed while `at_most` of these verbs are open."""
 
     verbs: tuple[str, ...]
@@ -42,7 +42,7 @@ class Crowd:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedOrder:
     """Say which order serves a request, and whether it was made for it."""
 
     order_id: int
@@ -138,8 +138,8 @@ class OrderView:
     ended_at: float | None
     already_sent: bool
     left_out: tuple[NotThere, ...] = ()
-    differing: tuple[Difference, ...] = ()
-    noted: tuple[Difference, ...] = ()
+    differing: tuple[SourceDifference, ...] = ()
+    noted: tuple[SourceDifference, ...] = ()
     accession_differs: int = 0
     his: str | None = None
     identity_allowed: bool = False
@@ -165,9 +165,9 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     incomplete_allowed: bool = False,
     again: bool = False,
     allow_identity: str | None = None,
-    crowd: Crowd | None = None,
+    crowd: OrderLimit | None = None,
     now: float | None = None,
-) -> Placed:
+) -> PlacedOrder:
     """Return the order that serves this wish: one that is open, or done within `same_link`, else a new one.
 
     The wish is verb, accession numbers, modalities, destination and container; who shares an order shares what
@@ -191,7 +191,7 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     since = None if again else now - settings.shim.same_link.total_seconds()
     with ledger.transaction() as change:
         known = rows.shared(change, key, since)
-        if known is None and crowd and sharing.count_open(change, crowd.verbs) >= crowd.at_most:
+        if known is None and crowd and order_queries.count_open(change, crowd.verbs) >= crowd.at_most:
             raise TooManyOrders(f"{crowd.at_most} orders are open, as many as may be at once")
         number = known or rows.enter(
             change,
@@ -209,7 +209,7 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
         about = {"verb": verb, "accessions": len(wanted), "destination": destination, "identity": allowed}
         emit(Event.ORDERED, order=number, **about)
         Spool(settings.site.spool).knock()
-    return Placed(number, known is None)
+    return PlacedOrder(number, known is None)
 
 
 def known(  # noqa: PLR0913  # what may be asked for, each by its name
@@ -313,7 +313,7 @@ def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView |
     )
 
 
-def _result(row: Any, counts: Counts) -> MadeFile | None:
+def _result(row: Any, counts: OrderCounts) -> MadeFile | None:
     if counts.made_path is None or row.cleared_at is not None:
         return None
     return MadeFile(counts.made_path, Path(counts.made_path).name, counts.made_size)

@@ -11,8 +11,8 @@ from pipeline.config.order_tables import PatientsTable
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicom.patient import Patient
 from pipeline.dicom.person_names import groups_of, names_agree
-from pipeline.dicom.same_patient import Attribute, Comparison, bare_identifier, is_placeholder
-from pipeline.orders.identity import Difference, Findings, Source, Witness
+from pipeline.dicom.same_patient import Attribute, PatientComparison, bare_identifier, is_placeholder
+from pipeline.orders.compare_sources import Findings, IdentitySource, SourceDifference, SourceStatement
 from pipeline.patients import MoreThanOnePatient, Person
 
 GO_ON_WITHOUT = frozenset({"download", "forward"})  # verbs whose answer names no patient: the HIS may be away
@@ -38,7 +38,7 @@ def ask(
         try:
             people[accession] = patients.found(source, accession)
         except MoreThanOnePatient:
-            findings |= Findings((Difference(accession, (Source.HIS,), (Attribute.PATIENT_ID,)),))
+            findings |= Findings((SourceDifference(accession, (IdentitySource.HIS,), (Attribute.PATIENT_ID,)),))
     return people, findings | among(people, table)
 
 
@@ -49,7 +49,9 @@ def among(people: Mapping[str, Person], table: PatientsTable) -> Findings:
         if attribute := in_what_two(one[1], other[1], table):
             for number in (one[0], other[0]):
                 differs.setdefault(number, set()).add(attribute)
-    return Findings(tuple(Difference(one, (Source.HIS,), tuple(sorted(found))) for one, found in differs.items()))
+    return Findings(
+        tuple(SourceDifference(one, (IdentitySource.HIS,), tuple(sorted(found))) for one, found in differs.items())
+    )
 
 
 def in_what_two(one: Person, other: Person, table: PatientsTable) -> Attribute | None:
@@ -64,22 +66,27 @@ def in_what_two(one: Person, other: Person, table: PatientsTable) -> Attribute |
 
 
 def his_and_pacs(
-    people: Mapping[str, Person], named: Sequence[Witness], table: PatientsTable, placeholders: tuple[str, ...]
+    people: Mapping[str, Person],
+    named: Sequence[SourceStatement],
+    table: PatientsTable,
+    placeholders: tuple[str, ...],
 ) -> Findings:
     """Compare what the HIS says of each accession number with what the PACS names for its studies."""
     differing, noted = [], []
     for one in dict.fromkeys(named):
         if one.accession_number in people:
             found = _compare(people[one.accession_number], one.patient, table, placeholders)
-            between = (Source.HIS, Source.PACS)
+            between = (IdentitySource.HIS, IdentitySource.PACS)
             if found.differs:
-                differing.append(Difference(one.accession_number, between, found.differs))
+                differing.append(SourceDifference(one.accession_number, between, found.differs))
             if found.noted:
-                noted.append(Difference(one.accession_number, between, found.noted))
+                noted.append(SourceDifference(one.accession_number, between, found.noted))
     return Findings(tuple(differing), tuple(noted))
 
 
-def _compare(person: Person, patient: Patient, table: PatientsTable, placeholders: tuple[str, ...]) -> Comparison:
+def _compare(
+    person: Person, patient: Patient, table: PatientsTable, placeholders: tuple[str, ...]
+) -> PatientComparison:
     """Compare one answer of the HIS with one of the PACS; the HIS gives no birth date, so none is asked of it.
 
     Two IDs that differ may be one person's, written otherwise or of another system, if the names agree; two names
@@ -88,10 +95,14 @@ def _compare(person: Person, patient: Patient, table: PatientsTable, placeholder
     ids = _ids(person.medrec_id or "", patient.identifier, table, placeholders)
     names = _names(person.patient_name, patient.name, table)
     if names is False and not ids:
-        return Comparison((*([Attribute.PATIENT_ID] if ids is False else []), Attribute.NAME))
+        return PatientComparison((*([Attribute.PATIENT_ID] if ids is False else []), Attribute.NAME))
     if ids is False:
-        return Comparison((Attribute.PATIENT_ID,)) if names is None else Comparison((), (Attribute.PATIENT_ID,))
-    return Comparison((), (Attribute.NAME,)) if names is False else Comparison()
+        return (
+            PatientComparison((Attribute.PATIENT_ID,))
+            if names is None
+            else PatientComparison((), (Attribute.PATIENT_ID,))
+        )
+    return PatientComparison((), (Attribute.NAME,)) if names is False else PatientComparison()
 
 
 def _ids(one: str, other: str, table: PatientsTable, placeholders: tuple[str, ...]) -> bool | None:

@@ -23,7 +23,7 @@ WORDS = {
 }
 
 
-class Shown:
+class OrderProgress:
     """Show an order while the block lasts, on standard error: what is printed for a program stays clean."""
 
     def __init__(self) -> None:

@@ -14,10 +14,10 @@ from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm
 from pipeline.ledger import orders
 from pipeline.model import SEND_VERB, OrderError, OrderState
-from pipeline.orders import his, query
-from pipeline.orders.ending import end, end_of_several_patients, say_let_through
-from pipeline.orders.identity import Findings, Source, Witness, pacs_and_images, within
-from pipeline.orders.query import StudyAnswer
+from pipeline.orders import c_find, his
+from pipeline.orders.c_find import StudyAnswer
+from pipeline.orders.compare_sources import Findings, IdentitySource, SourceStatement, pacs_and_images, within
+from pipeline.orders.finish import end, end_of_several_patients, say_let_through
 from pipeline.patients import PatientUnknown
 from pipeline.site.site import PacsPatients, Site
 
@@ -27,8 +27,8 @@ ASKED, NOT_ASKED, UNKNOWN = "asked", "not asked", "unknown"  # what came of aski
 def before_retrieval(order: Any, answers: Sequence[StudyAnswer], site: Site) -> bool:
     """Tell whether the PACS names one patient, and the HIS no other; else the order has ended."""
     placeholders, table = site.settings.site.placeholder_ids, site.settings.patients
-    named = [Witness(one.accession_number, one.study_instance_uid, one.patient) for one in answers]
-    findings = within(Source.PACS, named, placeholders)
+    named = [SourceStatement(one.accession_number, one.study_instance_uid, one.patient) for one in answers]
+    findings = within(IdentitySource.PACS, named, placeholders)
     state = None
     try:
         if his.is_asked_beforehand(table):
@@ -60,12 +60,12 @@ def before_delivery(order: Any, came: Sequence[tuple[Any, Patient]], site: Site,
     placeholders = site.settings.site.placeholder_ids
     links = _links(order, site)
     said = [
-        Witness(_number(links.get(row.study_instance_uid), row), row.study_instance_uid, patient)
+        SourceStatement(_number(links.get(row.study_instance_uid), row), row.study_instance_uid, patient)
         for row, patient in came
     ]
     findings = Findings()
     for group in _groups(said, of_each_study=order.several_patients and not makes_file):
-        findings |= within(Source.IMAGES, group, placeholders)
+        findings |= within(IdentitySource.IMAGES, group, placeholders)
     if order.verb == SEND_VERB:
         remedy = "" if makes_file or order.several_patients else "; --several-patients sends them all"
         return _decided(order, findings, {}, f"nothing was sent{remedy}", site)
@@ -116,10 +116,10 @@ def _is_of_other_number(row: Any, links: Mapping[str, str]) -> bool:
     return bool(own) and not any(spellings(one, own) for one in asked)
 
 
-def _groups(said: Sequence[Witness], *, of_each_study: bool) -> Iterable[list[Witness]]:
+def _groups(said: Sequence[SourceStatement], *, of_each_study: bool) -> Iterable[list[SourceStatement]]:
     if not of_each_study:
         return [list(said)]
-    studies: dict[str, list[Witness]] = {}
+    studies: dict[str, list[SourceStatement]] = {}
     for one in said:
         studies.setdefault(one.study_instance_uid, []).append(one)
     return studies.values()
@@ -129,7 +129,7 @@ def _named(order: Any, site: Site) -> PacsPatients:
     """Return whom the PACS names for each study: as it answered when they were found, else it is asked again."""
     if (known := site.pacs_patients.get(order.id)) is None:
         accessions = [AccessionNumber(one) for one in order.accessions if one not in order.missing]
-        known = _by_study(query.studies_of(accessions, site.settings, site.spool.run).answers)
+        known = _by_study(c_find.studies_of(accessions, site.settings, site.spool.run).answers)
         site.pacs_patients[order.id] = known
     return known
 

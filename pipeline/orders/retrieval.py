@@ -9,11 +9,11 @@ from sqlalchemy import Connection
 from pipeline.config.order_tables import PacsTable
 from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, retrievals
-from pipeline.ledger.completeness import Judged, of_wish
+from pipeline.ledger.completeness import StudyCompleteness, of_wish
 from pipeline.line.admission import parse_arrival_name
 from pipeline.line.senders import Sender, senders_of
 from pipeline.model import OrderError, RetrievalState
-from pipeline.orders import incoming
+from pipeline.orders import reception_progress
 from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
@@ -71,7 +71,7 @@ def _with_remarks(
     return state, kind, "; ".join(filter(None, [detail, *remarks])) or None
 
 
-def _most(row: Any, found: Sequence[Judged]) -> int | None:
+def _most(row: Any, found: Sequence[StudyCompleteness]) -> int | None:
     """Return how many instances the most demanding of the orders expects."""
     return max((one.expected for one in found if one.expected is not None), default=row.announced)
 
@@ -97,10 +97,10 @@ def _is_quiet(row: Any, site: Site, now: float, seconds: float) -> bool:
     if 0 <= silent < seconds:
         return False
     where = site.spool.incoming_of(pacs.receiver), row.study_instance_uid, senders_of(site.settings)
-    if incoming.holds(*where):
+    if reception_progress.holds(*where):
         if row.error_kind != OrderError.MOVE_TIMED_OUT:
             return False
-        incoming.end_silent(*where, now - site.settings.shim.move_timeout.total_seconds())
+        reception_progress.end_silent(*where, now - site.settings.shim.move_timeout.total_seconds())
         if 0 <= silent < seconds + ADMISSION_SECONDS:
             return False
     with site.ledger.reading() as look:

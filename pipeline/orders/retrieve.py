@@ -9,7 +9,7 @@ from pipeline.errors import Transient, Usage
 from pipeline.ledger import Ledger
 from pipeline.ledger.file_identity import file_at
 from pipeline.model import OrderError, OrderState
-from pipeline.orders import OrderView, Placed
+from pipeline.orders import OrderView, PlacedOrder
 from pipeline.site.settings import Settings
 
 VERB = "retrieve"
@@ -38,7 +38,7 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     incomplete: bool = False,
     again: bool = False,
     allow_identity: str | None = None,
-) -> Placed:
+) -> PlacedOrder:
     """Place the order a command line asks for; raises Usage and Configuration as `orders.place` does."""
     return orders.place(
         ledger,
@@ -66,7 +66,7 @@ def parse_modalities(text: str) -> tuple[str, ...]:
 
 def follow(
     ledger: Ledger,
-    placed: Placed,
+    placed: PlacedOrder,
     show: Callable[[OrderView], None],
     require_worker: Callable[[], None] = lambda: None,
 ) -> OrderView:
@@ -88,7 +88,7 @@ def follow(
     return view
 
 
-def look(ledger: Ledger, placed: Placed) -> OrderView:
+def look(ledger: Ledger, placed: PlacedOrder) -> OrderView:
     """Return how the order stands; raises Usage where it is gone."""
     with ledger.reading() as connection:
         view = orders.view(connection, placed.order_id, is_new=placed.is_new)

@@ -17,9 +17,9 @@ from pipeline.errors import Transient, Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, orders
 from pipeline.line.admission import parse_arrival_name
-from pipeline.line.intake import ACCOUNT, ENVELOPE
+from pipeline.line.identify import ACCOUNT, ENVELOPE
 from pipeline.model import SEND_VERB
-from pipeline.orders import Placed
+from pipeline.orders import PlacedOrder
 from pipeline.site.settings import Settings
 from pipeline.site.site import SEND
 from pipeline.spool.spool import Spool, admit, write_durably
@@ -38,7 +38,7 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
     again: bool = False,
     several_patients: bool = False,
     now: float | None = None,
-) -> Placed:
+) -> PlacedOrder:
     """Place an order that sends these files, and all below these folders; `receiver` says as whose.
 
     `again` sends also what the destination has, or had, from us; `several_patients` allows more than one, each
@@ -70,7 +70,7 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
     emit(Event.ORDERED, order=number, verb=SEND_VERB, files=len(files), destination=destination)
     _hand_in(files, number, spool)
     spool.knock()
-    return Placed(number, is_new=True)
+    return PlacedOrder(number, is_new=True)
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from pipeline.config import secret
 from pipeline.config.order_tables import PatientsTable
 from pipeline.dicom.accession import AccessionNumber, spellings
 from pipeline.dicomweb.auth import NoAuth
-from pipeline.dicomweb.door import Door, Reply, Waits
+from pipeline.dicomweb.http_client import HttpClient, HttpTimeouts, Reply
 from pipeline.errors import StorestowError
 from pipeline.patients import FIELDS, WHO, Patients, PatientsUnavailable, PatientUnknown, Person, text_or_none
 
@@ -47,7 +47,7 @@ class ApiPatients(Patients):
     def _asked(self, accession: AccessionNumber) -> Reply:
         table, seconds = self.table, self.table.timeout.total_seconds()
         answer = (table.answer_timeout or table.timeout).total_seconds()
-        with Door(NoAuth(), Waits(seconds, seconds, answer), headers=_headers(table)) as door:
+        with HttpClient(NoAuth(), HttpTimeouts(seconds, seconds, answer), headers=_headers(table)) as door:
             return door.get(f"{table.url.rstrip('/')}/patient/by-accession", {"accession_number": accession})
 
 

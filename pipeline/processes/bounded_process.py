@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import fault, silence_libraries, traced
-from pipeline.processes.limits import Limits, be_the_first_to_go
+from pipeline.processes.limits import ProcessLimits, be_the_first_to_go
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -34,21 +34,21 @@ _ENVIRONMENT = {
 FAULT = "a fault of this program ended its work on it"  # what a person reads; where, is for the log
 
 
-class WorkshopProcessDied(Exception):
+class PoolProcessDied(Exception):
     """Say that the process died over a task, twice, or ended in a bug; the text says how."""
 
 
-class OverLimit(WorkshopProcessDied):
+class OverLimit(PoolProcessDied):
     """Say that a task took more than its limits, twice, the second time in a fresh process."""
 
 
 class Killed(Exception):
     """Say how a process died; it may not have been the task's fault."""
 
-    blamed = WorkshopProcessDied  # what the task ends in when it happens again
+    blamed = PoolProcessDied  # what the task ends in when it happens again
 
     @property
-    def verdict(self) -> WorkshopProcessDied:
+    def verdict(self) -> PoolProcessDied:
         """Return what to say of the task."""
         return self.blamed(f"the process that had it in hand died twice: {self}")
 
@@ -59,7 +59,7 @@ class TooMuch(Killed):
     blamed = OverLimit
 
     @property
-    def verdict(self) -> WorkshopProcessDied:
+    def verdict(self) -> PoolProcessDied:
         """Return what to say of the task."""
         return OverLimit(f"the process that had it in hand needed more than {self}, twice")
 
@@ -89,13 +89,13 @@ class BoundedProcess:
         return self._process.poll() is None
 
     def do(
-        self, function: Callable[[Task], Answer], task: Task, limits: Limits, on_slow: Callable[[], None]
+        self, function: Callable[[Task], Answer], task: Task, limits: ProcessLimits, on_slow: Callable[[], None]
     ) -> Answer:
         """Have a task done and return its answer; calls `on_slow` once where it takes more than SLOW_SECONDS.
 
         Raises:
             Killed: the process is gone, and of no use any more.
-            WorkshopProcessDied: the task ended in a bug.
+            PoolProcessDied: the task ended in a bug.
             StorestowError: whatever the task raised.
             Transient: likewise, or it took too long on the clock, and the process is gone.
         """
@@ -118,7 +118,7 @@ class BoundedProcess:
             raise TooMuch(f"{limits.memory >> 20} MiB of memory")
         if kind == "bug":
             fault(getattr(function, "__name__", "task"), answer)
-            raise WorkshopProcessDied(f"{FAULT}; the log says where")
+            raise PoolProcessDied(f"{FAULT}; the log says where")
         result: Answer = answer
         return result
 
@@ -132,7 +132,7 @@ class BoundedProcess:
         self.end()
         self._pipe.close()
 
-    def _how(self, limits: Limits) -> Killed:
+    def _how(self, limits: ProcessLimits) -> Killed:
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:

@@ -21,7 +21,7 @@ TIMES_ON_THE_CLOCK = 10  # the processor time allowed: longer is the machine's f
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProcessLimits:
     """Processor time, and bytes of address space beyond what the process takes before it begins."""
 
     cpu_seconds: float
@@ -40,17 +40,17 @@ class Limits:
             _set_soft(resource.RLIMIT_AS, min(memory_bound(), _address_space() + self.memory))
 
 
-def to_read(*files: Path) -> Limits:
+def to_read(*files: Path) -> ProcessLimits:
     """Return what reading these files as DICOM may cost."""
     size = _size_of(files)
-    return Limits(_seconds(size), MEMORY + TIMES_TO_READ * size, size > LARGE)
+    return ProcessLimits(_seconds(size), MEMORY + TIMES_TO_READ * size, size > LARGE)
 
 
-def to_encode(*files: Path) -> Limits:
+def to_encode(*files: Path) -> ProcessLimits:
     """Return what preparing, encoding, decoding or comparing these files may cost."""
     size = _size_of(files)
     memory = TIMES_THE_MEMORY * MEMORY + TIMES_TO_ENCODE * size
-    return Limits(TIMES_THE_SECONDS * _seconds(size), memory, size > LARGE)
+    return ProcessLimits(TIMES_THE_SECONDS * _seconds(size), memory, size > LARGE)
 
 
 def _seconds(size: int) -> float:
@@ -73,9 +73,9 @@ def memory_bound() -> int:
     return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2, SMALLEST_BOUND)
 
 
-def of_the_machine() -> Limits:
+def of_the_machine() -> ProcessLimits:
     """Return the limits of a task that no one file's size speaks for."""
-    return Limits(900.0, memory_bound())
+    return ProcessLimits(900.0, memory_bound())
 
 
 def be_the_first_to_go() -> None:

@@ -7,10 +7,10 @@ from pipeline import dcmtk
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
 from pipeline.receiving import sweep
-from pipeline.receiving.association import AssociationReceiver
+from pipeline.receiving.association_receiver import AssociationReceiver
 from pipeline.receiving.lock import held, is_receiving, is_up
-from pipeline.receiving.signals import Signals
-from pipeline.receiving.study import StudyReceiver
+from pipeline.receiving.signal_socket import Signals
+from pipeline.receiving.study_receiver import StudyReceiver
 from pipeline.receiving.sweep import sweep_abandoned
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool

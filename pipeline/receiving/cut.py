@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from pipeline.receiving import door
+from pipeline.receiving import listening_port
 
 PATIENCE_SECONDS = 5.0  # for a peer to begin an association, and to close its connection after the end of one
 _PIDFD_GETFD = 438  # on every architecture; Python has no name for it
@@ -39,7 +39,7 @@ def cut_off(process: psutil.Process, port: int) -> bool:
     """
     if not hasattr(os, "pidfd_open"):
         return False
-    accepted = door.accepted(process, port)
+    accepted = listening_port.accepted(process, port)
     try:
         for connection in accepted:
             _shut_down(process.pid, connection.fd)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Usage
-from pipeline.receiving.study import storescp_of, study_hook, write_files
+from pipeline.receiving.study_receiver import storescp_of, study_hook, write_files
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.receiving import door
+from pipeline.receiving import listening_port
 
 UNTOUCHED_SECONDS = 3600.0  # by then nobody will go on with a study that no hook announced
 MARGIN_SECONDS = 2.0  # the beginning of a process is told by another clock, by whole seconds at worst
@@ -34,8 +34,8 @@ def writer(incoming: Path, port: int | None) -> Writer | None:
     """
     found = list(writing_below(incoming))
     if port is not None:
-        owner = door.owner(port)
-        if owner is None and door.is_listened(port):
+        owner = listening_port.owner(port)
+        if owner is None and listening_port.is_listened(port):
             return Writer(None)
         if owner is not None and _is_storescp(owner):
             found.append(owner)
@@ -91,7 +91,7 @@ def may_take(path: Path, who: Writer | None, port: int | None, now: float) -> bo
     changed = _changed_at(path)
     if who and who.started_at is not None and changed < who.started_at - MARGIN_SECONDS:
         return True
-    return now - changed >= UNTOUCHED_SECONDS and not (port is not None and door.is_connected(port))
+    return now - changed >= UNTOUCHED_SECONDS and not (port is not None and listening_port.is_connected(port))
 
 
 def _changed_at(path: Path) -> float:

@@ -16,7 +16,7 @@ import psutil
 
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
-from pipeline.receiving import door
+from pipeline.receiving import listening_port
 from pipeline.receiving.foreign import writing_below
 from pipeline.spool.spool import Spool
 
@@ -50,7 +50,7 @@ def is_up(spool: Spool, receiver: ReceiverTable) -> bool:
     Raises Configuration as `is_receiving` does.
     """
     if receiver.mode == "external":
-        return door.is_listened(receiver.port)
+        return listening_port.is_listened(receiver.port)
     return is_receiving(spool, receiver.name)
 
 

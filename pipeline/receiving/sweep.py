@@ -13,7 +13,7 @@ from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm, emit
 from pipeline.receiving.foreign import may_take, writer
 from pipeline.receiving.lock import unless_receiving
-from pipeline.receiving.watch import Signature
+from pipeline.receiving.stuck_folders import Signature
 from pipeline.spool import spool as rooms
 from pipeline.spool.spool import SAID, Spool
 from pipeline.waypoints import reached

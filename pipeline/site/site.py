@@ -1,4 +1,4 @@
-"""The site at work: its configuration, its rooms, its ledger and its workshop, handed from stage to stage."""
+"""The site at work: its configuration, its rooms, its ledger and its pool, handed from stage to stage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.destinations import Destination
 from pipeline.dicom.patient import Patient
 from pipeline.ledger import Ledger
-from pipeline.processes.workshop import Workshop
+from pipeline.processes.process_pool import ProcessPool
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
@@ -25,10 +25,10 @@ class Site:
     settings: Settings
     spool: Spool
     ledger: Ledger
-    workshop: Workshop
+    pool: ProcessPool
     institutions: Institutions
     rules: Sequence[Rule]
-    aside: Workshop  # one process for orders: a person waits for them, whatever the line has in hand
+    aside: ProcessPool  # one process for orders: a person waits for them, whatever the line has in hand
     rebuilt_at: float | None = None  # the ledger was lost then: what was admitted before is not sent twice
     pacs_patients: dict[int, PacsPatients] = field(default_factory=dict)  # by open order, in memory alone
 
@@ -45,9 +45,9 @@ class Site:
         """Tell whether what comes in there came for an order, which a person waits for."""
         return receiver in {SEND, self.receiver_of_orders}
 
-    def workshop_of(self, receiver: str) -> Workshop:
+    def pool_of(self, receiver: str) -> ProcessPool:
         """Return the processes that read what comes in there."""
-        return self.aside if self.is_for_orders(receiver) else self.workshop
+        return self.aside if self.is_for_orders(receiver) else self.pool
 
     def destinations_of(self, receiver: str) -> tuple[Destination, ...]:
         """Return where the instances of a receiver go."""

@@ -6,8 +6,8 @@ import secrets
 from pathlib import Path
 
 from pipeline.errors import Configuration, Transient
-from pipeline.spool.filing import give_name
 from pipeline.spool.spool import flush, flush_path
+from pipeline.spool.store_file import give_name
 
 KEY_BYTES = 32
 

@@ -12,16 +12,16 @@ from starlette.types import ASGIApp
 from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm
 from pipeline.model import OrderError
-from pipeline.web import order_pages
-from pipeline.web.by_accession import by_accession
-from pipeline.web.drawing import Drawing, asset
-from pipeline.web.front import Front, Guard
-from pipeline.web.links import LINKS
+from pipeline.web import page_endpoints
+from pipeline.web.http_errors import CLIENT_HAS_GONE, NOT_FOUND, TOO_LONG, WRONG_METHOD, HttpError, Kind, kind_of
+from pipeline.web.http_responses import json, refused
+from pipeline.web.middleware import RequestLog, RequireKey
 from pipeline.web.openapi import description
+from pipeline.web.order_endpoints import LINKS
 from pipeline.web.our_hosts import OurHosts, is_asked_as_us
-from pipeline.web.refusal import CLIENT_HAS_GONE, NOT_FOUND, TOO_LONG, WRONG_METHOD, Kind, Refusal, kind_of
-from pipeline.web.site import ShimSite, site_of
-from pipeline.web.speech import json, refused
+from pipeline.web.page_assets import PageAssets, asset
+from pipeline.web.patient_endpoint import by_accession
+from pipeline.web.shim_site import ShimSite, site_of
 
 LONGEST_BODY = 4096  # bytes; the only bodies there are come from the buttons of our pages
 _KINDS = {404: NOT_FOUND, 405: WRONG_METHOD, 413: TOO_LONG}
@@ -34,11 +34,11 @@ def application(site: ShimSite) -> ASGIApp:
         middleware=[
             Middleware(OurHosts, hosts=site.settings.shim.hosts),
             _cross_origin(site.settings.shim.allowed_origins),
-            Middleware(Drawing),
-            Middleware(Guard, site=site),
+            Middleware(PageAssets),
+            Middleware(RequireKey, site=site),
         ],
         exception_handlers={
-            Refusal: _refused,
+            HttpError: _refused,
             StorestowError: _failed,
             HTTPException: _not_served,
             ClientDisconnect: _has_gone,
@@ -48,7 +48,7 @@ def application(site: ShimSite) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.state.site = site
-    return Front(app)
+    return RequestLog(app)
 
 
 def routes() -> list[Route]:
@@ -56,13 +56,13 @@ def routes() -> list[Route]:
     return [
         Route("/api/health", health),
         Route("/api/openapi.json", openapi),
-        *(Route(path, order_pages.link_or_page(verb), methods=["GET", "POST"]) for path, verb in LINKS.items()),
+        *(Route(path, page_endpoints.link_or_page(verb), methods=["GET", "POST"]) for path, verb in LINKS.items()),
         Route("/patient/by-accession", by_accession),
         Route("/orders/assets/{name}", asset),
-        Route("/orders/{reference}", order_pages.show),
-        Route("/orders/{reference}/file", order_pages.file),
-        Route("/orders/{reference}/again", order_pages.again, methods=["POST"]),
-        Route("/", order_pages.start),
+        Route("/orders/{reference}", page_endpoints.show),
+        Route("/orders/{reference}/file", page_endpoints.file),
+        Route("/orders/{reference}/again", page_endpoints.again, methods=["POST"]),
+        Route("/", page_endpoints.start),
     ]
 
 
@@ -95,20 +95,20 @@ def _cross_origin(origins: tuple[str, ...]) -> Middleware:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)
+    assert isinstance(error, HttpError)
     return refused(request, error)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     """Answer for what was classified somewhere below and nobody expected here; the words are for the log."""
     alarm(Event.HELD, what=f"request {request.state.request_id}", reason=error)
-    return refused(request, Refusal(kind_of(OrderError.INTERNAL)))
+    return refused(request, HttpError(kind_of(OrderError.INTERNAL)))
 
 
 async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = _KINDS.get(error.status_code, Kind("invalid-parameter", error.status_code, "bad request"))
-    answer = refused(request, Refusal(kind))
+    answer = refused(request, HttpError(kind))
     answer.headers.update(error.headers or {})
     return answer
 
@@ -120,4 +120,4 @@ async def _has_gone(_request: Request, _error: Exception) -> Response:
 
 async def _bug(request: Request, _error: Exception) -> Response:
     """Answer for a bug; `Front` logs it, without its text."""
-    return refused(request, Refusal(kind_of(OrderError.INTERNAL)))
+    return refused(request, HttpError(kind_of(OrderError.INTERNAL)))

@@ -2,7 +2,7 @@
 
 import re
 
-from pipeline.web.refusal import WRONG_RANGE, Refusal
+from pipeline.web.http_errors import WRONG_RANGE, HttpError
 
 _ONE_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
@@ -23,5 +23,5 @@ def part_of(header: str | None, size: int) -> tuple[int, int] | None:
     else:
         start, end = max(0, size - int(match[2])), size
     if start >= end:
-        raise Refusal(WRONG_RANGE, f"the file has {size} bytes", size=size)
+        raise HttpError(WRONG_RANGE, f"the file has {size} bytes", size=size)
     return start, end

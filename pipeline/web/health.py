@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipeline.config.order_tables import PacsTable
-from pipeline.cstore.association import echo
-from pipeline.cstore.connection import Peer
+from pipeline.cstore.pdu_connection import Peer
+from pipeline.cstore.requestor import echo
 from pipeline.destinations import Destination
 from pipeline.errors import StorestowError
 from pipeline.receiving.lock import is_up
 from pipeline.site.worker_state import WorkerState, worker_status
-from pipeline.web.desk import Desk, ask
+from pipeline.web.order_service import OrderService, ask
 
 FRESH_SECONDS = 30.0
 
@@ -24,7 +24,7 @@ Part = tuple[str, bool, bool, str]  # name, whether it is well, whether orders n
 class Health:
     """The last look at everything an order needs."""
 
-    def __init__(self, desk: Desk, look: "Callable[[Desk], list[Part]] | None" = None) -> None:
+    def __init__(self, desk: OrderService, look: "Callable[[OrderService], list[Part]] | None" = None) -> None:
         self._desk = desk
         self._look = look or look_at
         self._lock = threading.Lock()
@@ -56,12 +56,12 @@ def status_of(parts: list[Part]) -> str:
     return "ok" if all(is_well for _, is_well, _, _ in parts) else "degraded"
 
 
-def look_at(desk: Desk) -> list[Part]:
+def look_at(desk: OrderService) -> list[Part]:
     """Look at the ledger, the worker, the receiver, the PACS, and every destination the links mean."""
     return [*_ours(desk), *_peers(desk)]
 
 
-def _ours(desk: Desk) -> Iterator[Part]:
+def _ours(desk: OrderService) -> Iterator[Part]:
     try:
         worker = worker_status(desk.spool, desk.ledger())
     except StorestowError:
@@ -72,7 +72,7 @@ def _ours(desk: Desk) -> Iterator[Part]:
     yield ("worker", worker.state is WorkerState.UP, True, str(worker))
 
 
-def _peers(desk: Desk) -> Iterator[Part]:
+def _peers(desk: OrderService) -> Iterator[Part]:
     """Ask all at once, because each may let us wait for as long as its patience goes."""
     settings = desk.settings
     if settings.pacs is None:

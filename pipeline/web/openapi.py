@@ -5,10 +5,10 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.dicom.same_patient import Attribute
-from pipeline.orders.identity import Source
-from pipeline.web.links import LINKS
-from pipeline.web.refusal import Kind, kinds
-from pipeline.web.wish import Verb
+from pipeline.orders.compare_sources import IdentitySource
+from pipeline.web.http_errors import Kind, kinds
+from pipeline.web.order_endpoints import LINKS
+from pipeline.web.order_request import Verb
 
 _SUMMARIES = {
     Verb.DOWNLOAD: "Retrieve a study and send it as a disc image named {ACCESSION}.iso",
@@ -195,7 +195,7 @@ def _differences() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "accession_number": _TEXT,
-            "between": {"type": "array", "items": _words(*Source)},
+            "between": {"type": "array", "items": _words(*IdentitySource)},
             "attributes": {"type": "array", "items": _words(*Attribute)},
         },
         "required": ["accession_number", "between", "attributes"],

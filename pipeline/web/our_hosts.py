@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.config.keys import HOST_AS_SAID
 from pipeline.config.order_tables import ShimTable
-from pipeline.web.refusal import NOT_OUR_HOST, Refusal
-from pipeline.web.speech import refused
+from pipeline.web.http_errors import NOT_OUR_HOST, HttpError
+from pipeline.web.http_responses import refused
 
 OPEN_TO_EVERY_HOST = "/api/health"  # monitors ask by whatever address they know; the details are for our own names
 _DEFAULT_PORTS = {"80", "443"}
@@ -32,7 +32,7 @@ class OurHosts:
         if scope["path"] == OPEN_TO_EVERY_HOST or is_asked_as_us(Headers(scope=scope), self.hosts):
             await self.app(scope, receive, send)
         else:
-            refusal = Refusal(NOT_OUR_HOST, "this is not the name of this gateway; [shim] hosts lists its names")
+            refusal = HttpError(NOT_OUR_HOST, "this is not the name of this gateway; [shim] hosts lists its names")
             await refused(Request(scope), refusal)(scope, receive, send)
 
 

@@ -14,10 +14,10 @@ import uvicorn
 from pipeline.errors import Configuration
 from pipeline.events import Event, bug, emit
 from pipeline.site.settings import Settings
+from pipeline.web.api_key import VARIABLE, keyring_of
 from pipeline.web.app import application
-from pipeline.web.connection import LONGEST_HEAD, MOST, Connection
-from pipeline.web.keyring import VARIABLE, keyring_of
-from pipeline.web.site import opened
+from pipeline.web.client_connection import LONGEST_HEAD, MOST, Connection
+from pipeline.web.shim_site import opened
 
 GRACE_SECONDS = 10  # for answers under way; orders go on without us
 FILES_OF_OURS = 100  # open besides those of clients: ledger, log, peers asked for their health

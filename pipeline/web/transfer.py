@@ -10,9 +10,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from pipeline.orders import MadeFile
-from pipeline.web.attachment import disposition
 from pipeline.web.byte_range import part_of
-from pipeline.web.refusal import RESULT_GONE, Refusal
+from pipeline.web.content_disposition import disposition
+from pipeline.web.http_errors import RESULT_GONE, HttpError
 
 PIECE = 1 << 18  # bytes read at once; what each client that stalls may hold of our memory, twice
 
@@ -31,11 +31,11 @@ class OpenResult:
         try:
             descriptor = os.open(result.path, os.O_RDONLY | os.O_NOFOLLOW)
         except OSError as error:
-            raise Refusal(RESULT_GONE, "the file is no longer kept; ask for it again") from error
+            raise HttpError(RESULT_GONE, "the file is no longer kept; ask for it again") from error
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             os.close(descriptor)
-            raise Refusal(RESULT_GONE, "the file is no longer kept; ask for it again")
+            raise HttpError(RESULT_GONE, "the file is no longer kept; ask for it again")
         return cls(descriptor, about.st_size, f'"{about.st_ino:x}-{about.st_size:x}-{about.st_mtime_ns:x}"')
 
     def close(self) -> None:

@@ -18,30 +18,30 @@ from pipeline.destinations import Destination
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm, bug, emit
 from pipeline.ledger import LedgerDamaged, arrivals, deliveries, orders, rerouting
-from pipeline.ledger.arrivals import Waiting
-from pipeline.line import admission, custody, line
+from pipeline.ledger.arrivals import WaitingStudy
+from pipeline.line import admission, line, settle
 from pipeline.line.breaker import Breaker
-from pipeline.line.despatch import despatch
+from pipeline.line.deliver import despatch
 from pipeline.line.gathering import at_the_door
 from pipeline.line.prepare import load_encodings
 from pipeline.line.reconcile import reconcile
-from pipeline.line.unseen import Unseen
+from pipeline.line.unread_arrivals import UnreadArrivals
 from pipeline.model import ArrivalState
-from pipeline.orders.desk import POLL_SECONDS as ORDER_POLL_SECONDS
-from pipeline.orders.desk import Desk
+from pipeline.orders.scheduler import POLL_SECONDS as ORDER_POLL_SECONDS
+from pipeline.orders.scheduler import OrderScheduler
 from pipeline.receiving.sweep import sweep_abandoned
 from pipeline.site.site import Site
+from pipeline.spool.arrival_notifier import ArrivalNotifier
 from pipeline.spool.clock import Clock
-from pipeline.spool.watch import Watch
 from pipeline.worker.agenda import Agenda
 from pipeline.worker.heartbeat import Heartbeat
-from pipeline.worker.tidying import Tidying
+from pipeline.worker.retention import Retention
 
 Subject = TypeVar("Subject")
 
 POLL_SECONDS = 5.0
 IDLE_SECONDS = 60.0  # a worker that runs until it is idle waits for what is due within so long
-AT_ONCE = 16  # arrivals taken in, and studies in hand: the workshop's processes do the work, and share it fairly
+AT_ONCE = 16  # arrivals taken in, and studies in hand: the pool's processes do the work, and share it fairly
 
 
 class Worker:
@@ -56,9 +56,9 @@ class Worker:
         self._lock = threading.Lock()
         self._clock = Clock()
         self._clock.look(time.time(), time.monotonic())
-        self._tidying = Tidying(site, self._clock)
+        self._tidying = Retention(site, self._clock)
         self._before: set[Hashable] = set()
-        self._unseen = Unseen()
+        self._unseen = UnreadArrivals()
         self._glances = ThreadPoolExecutor(1, thread_name_prefix="glance")
         self._intake = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="intake")
         self._stages = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="stage")
@@ -75,7 +75,7 @@ class Worker:
         self._heartbeat = Heartbeat(site.ledger)
         self._agenda = Agenda()
         self._stranded: set[str] = set()
-        self._desk = Desk(site, self)
+        self._desk = OrderScheduler(site, self)
 
     def stop(self) -> None:
         """Ask the worker to end; what is in hand is done again after the next start."""
@@ -91,14 +91,14 @@ class Worker:
         self._heartbeat.beat()
         reconcile(self._site, self._heartbeat.beat)
         self._desk.open()
-        emit(Event.WORKER_STARTED, spool=self._site.spool.root, workers=self._site.workshop.size)
-        self._site.workshop.warm(load_encodings)
+        emit(Event.WORKER_STARTED, spool=self._site.spool.root, workers=self._site.pool.size)
+        self._site.pool.warm(load_encodings)
         with ExitStack() as stack:
             stack.callback(emit, Event.WORKER_STOPPED)
-            stack.callback(self._site.workshop.close)
+            stack.callback(self._site.pool.close)
             stack.callback(self._site.aside.close)
             for room in (self._site.spool.arrivals, self._site.spool.run):
-                stack.enter_context(Watch(room, self._wake.set))
+                stack.enter_context(ArrivalNotifier(room, self._wake.set))
             while not self._stopping.is_set():
                 self._wake.clear()
                 self.round()
@@ -189,7 +189,7 @@ class Worker:
                 key = ("process", study.receiver, study.study_instance_uid)
                 self.start(self._stages, key, line.process, study)
 
-    def _is_due(self, study: Waiting, *, may_grow: bool) -> bool:
+    def _is_due(self, study: WaitingStudy, *, may_grow: bool) -> bool:
         receiver = self._site.receiver(study.receiver)
         if receiver is None:
             return True  # the line says aloud what is wrong with it
@@ -280,7 +280,7 @@ class Worker:
         for name in ready:
             if name not in in_use:
                 self._heartbeat.beat()
-                self._attempt(("settle", name), custody.settle, name)
+                self._attempt(("settle", name), settle.settle, name)
         if self._tidying.is_due(time.monotonic()):  # deleting much takes long, and a share may not answer
             self.start(self._upkeep, ("tidy",), self._tidying.tidy, (time.time(), time.monotonic()))
 

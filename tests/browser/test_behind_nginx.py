@@ -7,7 +7,7 @@ from nginx import nginx
 from shim_site import FOUND, KEY, running_shim
 
 from pipeline.model import OrderStage, OrderState
-from pipeline.web import people
+from pipeline.web import patient_names
 
 pytestmark = pytest.mark.programs
 
@@ -21,7 +21,7 @@ def front(tmp_path_factory):
     """A browser, nginx, and a shim behind it."""
     folder = tmp_path_factory.mktemp("front")
     with pytest.MonkeyPatch.context() as patch, running_shim(folder, patch, shim={"hosts": HOSTS}) as shim:
-        patch.setattr(people.People, "name_of", lambda *_: "DOE^JANE")
+        patch.setattr(patient_names.PatientNames, "name_of", lambda *_: "DOE^JANE")
         with (
             nginx(folder / "nginx", shim_port=int(shim.url.rpartition(":")[2]), key=KEY) as url,
             chromium(folder / "chromium") as browser,

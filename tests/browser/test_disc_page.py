@@ -4,8 +4,8 @@ import pytest
 from chromium import chromium
 from discs import MADE_AT
 
-from pipeline.disc.model import CD, DiscOptions, Patient, SeriesOnDisc, StudyOnDisc
-from pipeline.disc.pages.pages import INDEX, Story, pages
+from pipeline.disc.model import CD, DiscOptions, DiscPatient, SeriesOnDisc, StudyOnDisc
+from pipeline.disc.pages.disc_pages import INDEX, PageData, pages
 
 pytestmark = pytest.mark.programs
 
@@ -21,8 +21,8 @@ def a_page() -> bytes:
         )
     )
     study = StudyOnDisc("1.2.3", "A77421", "20240102", "CT abdomen with contrast", "Hospital", series)
-    patient = Patient("Doe^Jane", "P1", "", "19570312", "F")
-    story = Story((patient,), (study,), (), (), {}, {}, "20240102_1234567", CD, DiscOptions(MADE_AT))
+    patient = DiscPatient("Doe^Jane", "P1", "", "19570312", "F")
+    story = PageData((patient,), (study,), (), (), {}, {}, "20240102_1234567", CD, DiscOptions(MADE_AT))
     return pages(story)[INDEX]
 
 

@@ -8,7 +8,7 @@ from dicom_programs import wait_until
 from shim_site import FOUND, running_shim
 
 from pipeline.model import OrderError, OrderStage, OrderState
-from pipeline.web import people
+from pipeline.web import patient_names
 
 pytestmark = pytest.mark.programs
 
@@ -33,7 +33,7 @@ def module_shim(tmp_path_factory):
         pytest.MonkeyPatch.context() as patch,
         running_shim(tmp_path_factory.mktemp("shim"), patch, shim={"api_key": ""}) as running,
     ):
-        patch.setattr(people.People, "name_of", lambda *_: "DOE^JANE")
+        patch.setattr(patient_names.PatientNames, "name_of", lambda *_: "DOE^JANE")
         yield running
 
 
@@ -105,7 +105,7 @@ def test_a_page_outlives_a_gateway_that_does_not_answer_for_a_while(shim, browse
     tab.open(f"{shim.url}/mkiso.php?accession_number=A1")
     tab.wait_for("Asking the archive")
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.web.desk.Desk.named", lambda *_, **__: 1 / 0)
+        patch.setattr("pipeline.web.order_service.OrderService.named", lambda *_, **__: 1 / 0)
         wait_until(lambda: any("500" in one for one in browser.complaints()), what="an answer that is none")
     shim.orders.change(1, stage=OrderStage.MOVING, expected=812, received=3)
     tab.wait_for("Received: 3 of 812 images")

@@ -7,12 +7,14 @@ from shim_site import FOUND, running_shim
 
 from pipeline.dicom.same_patient import Attribute
 from pipeline.model import OrderError
-from pipeline.orders.identity import Difference, Source
+from pipeline.orders.compare_sources import IdentitySource, SourceDifference
 
 pytestmark = pytest.mark.programs
 
 OPERATOR_KEY = "operators-alone-know-it"
-DIFFERENCE = Difference("A1", (Source.PACS, Source.IMAGES), (Attribute.PATIENT_ID, Attribute.NAME))
+DIFFERENCE = SourceDifference(
+    "A1", (IdentitySource.PACS, IdentitySource.IMAGES), (Attribute.PATIENT_ID, Attribute.NAME)
+)
 TWO = {
     "error_kind": OrderError.MORE_THAN_ONE_PATIENT,
     "detail": "the PACS and the images differ in Patient ID, name (A1); nothing was made or sent",

@@ -7,7 +7,7 @@ import pytest
 from crash_scene import Scene, make_scene
 from crash_site import CrashSite, crash_site
 
-from pipeline.ledger import FILE_NAME, Ledger, requests
+from pipeline.ledger import FILE_NAME, Ledger, redeliveries
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 
 POINTS = ["intake-entering", "taken-in", "claimed", "pinned-again", "deliver-attempt", "attempted", "concluded"]
@@ -72,4 +72,4 @@ def test_so_it_is_where_the_duplicates_themselves_are_sent(point, site):
     assert all(row["sha256"] in duplicates[row["instance"]]["reason"] for row in sent)
     assert [row["state"] for row in site.rows(delivery) if row["requested"]] == ["delivered"]
     site.assert_accounts_are_valid()
-    assert requests.ONCE_IN == 24 * 3600
+    assert redeliveries.ONCE_IN == 24 * 3600

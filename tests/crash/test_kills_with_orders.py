@@ -163,10 +163,10 @@ def assert_the_line_lost_nothing(site: CrashSite, studies: list[list[Path]], ack
 
 @pytest.mark.programs
 def test_orders_and_the_line_go_on_whoever_dies(tmp_path):
-    print(killed_at_random(tmp_path, 6, 6, Counter(worker=3, receiver=2, storescp=2, workshop=3)))
+    print(killed_at_random(tmp_path, 6, 6, Counter(worker=3, receiver=2, storescp=2, pool=3)))
 
 
 @pytest.mark.programs
 @pytest.mark.long
 def test_sixty_kills_lose_nothing_of_five_senders_and_of_orders(tmp_path):
-    print(killed_at_random(tmp_path, 60, 60, Counter(worker=15, receiver=15, storescp=15, workshop=15)))
+    print(killed_at_random(tmp_path, 60, 60, Counter(worker=15, receiver=15, storescp=15, pool=15)))

@@ -75,7 +75,7 @@ def test_what_was_acknowledged_is_delivered_whoever_dies(tmp_path):
     with FakeDcm4chee() as archive:
         site = CrashSite(tmp_path / "site", archive)
         site.filed.mkdir(parents=True)
-        most = Counter(worker=2, receiver=2, storescp=3, workshop=3)  # `up` waits longer before each restart
+        most = Counter(worker=2, receiver=2, storescp=3, pool=3)  # `up` waits longer before each restart
         with running_site(site.folder, receivers=RECEIVERS, destinations=site.destinations) as up:
             modalities = senders(up, studies, tmp_path, seed)
             killer = Killer(up, random.Random(seed), most)
@@ -102,7 +102,7 @@ def test_five_hundred_kills_lose_nothing_of_five_thousand_instances(tmp_path):
         site.filed.mkdir(parents=True)
         file = write_site(site.folder, receivers=receivers, destinations=site.destinations)
         site.spool.prepare()
-        most = Counter(worker=120, receiver=110, storescp=150, workshop=140)
+        most = Counter(worker=120, receiver=110, storescp=150, pool=140)
         with nursed(site.folder, file, ports) as (up, nurse):
             killer = Killer(up, random.Random(seed), most)
             batches = [studies[at : at + 8] for at in range(0, len(studies), 8)]

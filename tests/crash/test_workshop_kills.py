@@ -1,4 +1,4 @@
-"""The workshop's processes are killed from outside, as the kernel does when memory is short."""
+"""The pool's processes are killed from outside, as the kernel does when memory is short."""
 
 import random
 import threading
@@ -28,7 +28,7 @@ def test_processes_killed_while_encoding_cost_nothing(seed, tmp_path, monkeypatc
         with working(settings_for(tmp_path, destinations=[table], workers=2)) as (site, worker):
 
             def kill_one() -> None:
-                hand = chance.choice(list(site.workshop._all))
+                hand = chance.choice(list(site.pool._all))
                 time.sleep(chance.random() / 50)
                 hand._process.kill()
                 killed.append(hand._process.pid)

@@ -29,7 +29,7 @@ from receiving import (
 
 from pipeline import dcmtk
 from pipeline.receiving import is_receiving, sweep_abandoned
-from pipeline.receiving.attendant import Attendant
+from pipeline.receiving.association_process import AssociationServer
 from pipeline.receiving.peek import NotAnAssociation, peek
 from pipeline.site.settings import load
 from pipeline.spool.spool import Spool
@@ -314,7 +314,7 @@ def attendant(tmp_path):
     spool.prepare_receiver("r")
     receiver = settings.receiver_named("r")
     with (spool.run / "r.lock").open("wb") as lock:
-        yield Attendant(
+        yield AssociationServer(
             receiver,
             spool,
             dcmtk.program(settings.programs, "storescp"),
@@ -379,13 +379,13 @@ def test_a_machine_without_a_thread_to_spare_costs_one_association(tmp_path):
 
 def test_a_bug_costs_one_association(tmp_path):
     shorten = (
-        "from pipeline.receiving import attendant\n"
-        "opened, bugs = attendant.json.dumps, iter([True])\n"
+        "from pipeline.receiving import association_process\n"
+        "opened, bugs = association_process.json.dumps, iter([True])\n"
         "def stumble_once(about):\n"
         "    if next(bugs, False):\n"
         "        raise ZeroDivisionError('a bug')\n"
         "    return opened(about)\n"
-        "attendant.json = type('json', (), {'dumps': staticmethod(stumble_once)})"
+        "association_process.json = type('json', (), {'dumps': staticmethod(stumble_once)})"
     )
     with receiving(tmp_path, "association", shorten=shorten) as r:
         assert echoscu(r.port).exit_code != 0

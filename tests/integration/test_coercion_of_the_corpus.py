@@ -13,14 +13,14 @@ from pydicom import Dataset
 from pipeline.coercions import coerced, rules_of
 from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by
 from pipeline.dicom.attributes.elements import TEXT_VRS, bytes_of, element_of, vr_of
-from pipeline.dicom.part10 import Layout, Malformed, walk
+from pipeline.dicom.part10 import DataSetLayout, Malformed, walk
 from pipeline.errors import Permanent
 
 INSTITUTIONS = ["Clínica São José", "東京病院 Łódź"]  # in Latin-1; in UTF-8 only
 
 
 @pytest.fixture(scope="module")
-def objects(corpus) -> list[tuple[str, bytes, Layout]]:
+def objects(corpus) -> list[tuple[str, bytes, DataSetLayout]]:
     """Every well-formed object with a data set; intake refuses the others before anything is coerced."""
     found = []
     for path in sorted(corpus.rglob("*")):

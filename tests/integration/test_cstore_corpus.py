@@ -6,7 +6,7 @@ import pytest
 from dicom_programs import free_port, program, running
 from storage_peer import data_set_bytes, deliver
 
-from pipeline.line.intake import read
+from pipeline.line.identify import read
 from pipeline.model import Item
 
 pytestmark = pytest.mark.programs

@@ -12,7 +12,7 @@ from line_site import arrive, instance
 from running_site import write_site
 from storage_peer import TABLE, storage_peer
 
-from pipeline.cstore.relay import MOST_AHEAD
+from pipeline.cstore.send_instances import MOST_AHEAD
 from pipeline.ledger import FILE_NAME, Ledger, reports
 from pipeline.spool.spool import Spool
 

@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from dicom_programs import ENVIRONMENT, program
 
-from pipeline.dicom.decoding import NotDecoded, Task, decode
+from pipeline.dicom.decoding import DecodingTask, NotDecoded, decode
 from pipeline.dicom.part10 import Malformed, walk
 
 pytestmark = pytest.mark.programs
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.programs
 
 @pytest.fixture(autouse=True)
 def _pydicom_may_warn():
-    """pydicom warns of what real objects get wrong; in the workshop nobody hears it."""
+    """pydicom warns of what real objects get wrong; in the pool nobody hears it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -78,6 +78,6 @@ def test_whatever_another_toolkit_decodes_is_decoded_here_to_the_same_bytes(corp
 
 
 def our_own(path: Path, folder: Path) -> bytes:
-    decode(Task(path, folder / "ours.dcm", folder))
+    decode(DecodingTask(path, folder / "ours.dcm", folder))
     pixels: bytes = pydicom.dcmread(folder / "ours.dcm").PixelData
     return pixels

@@ -17,7 +17,7 @@ from storage_classes import CLASSES, build
 from pipeline.disc.errors import NameInUse, NoPatientID, NothingForDisc, SeveralPatients, TooLarge, UnfitViewer
 from pipeline.disc.formats.contents import IsoContents
 from pipeline.disc.model import EXPLICIT, MEDIA, Disc, LeftOut, Replaced
-from pipeline.disc.pages.thumbnails import Task, thumbnail
+from pipeline.disc.pages.thumbnails import ThumbnailTask, thumbnail
 from pipeline.disc.verify.inspection import inspect
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -356,7 +356,7 @@ def test_a_name_in_use_is_left_alone(tmp_path):
 
 def test_what_does_not_fit_a_cd_is_refused_or_becomes_a_dvd(tmp_path, monkeypatch):
     small = MEDIA["cd"].__class__("cd", 400_000, MEDIA["cd"].allows)
-    monkeypatch.setattr("pipeline.disc.make.loading.CD", small)
+    monkeypatch.setattr("pipeline.disc.make.plan.CD", small)
     monkeypatch.setitem(MEDIA, "cd", small)
     path = an_object(tmp_path / "in")
     said_sizes = refused(tmp_path, TooLarge, path, media="cd")
@@ -528,7 +528,7 @@ def test_a_series_is_shown_by_a_small_picture(name, tmp_path):
     from PIL import Image
 
     picture = tmp_path / "p.jpg"
-    picture.write_bytes(thumbnail(Task(Path(get_testdata_file(name)))))
+    picture.write_bytes(thumbnail(ThumbnailTask(Path(get_testdata_file(name)))))
     with Image.open(picture) as shown:
         assert max(shown.size) <= 160
         low, high = shown.convert("L").getextrema()

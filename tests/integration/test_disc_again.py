@@ -28,7 +28,7 @@ from pipeline.commands.retry import retry
 from pipeline.disc.make.study_disc import HIDDEN, hidden_files
 from pipeline.ledger import accounts
 from pipeline.ledger.tables import arrival, delivery, disc, instance, on_disc, receipt
-from pipeline.line import custody
+from pipeline.line import settle
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -61,7 +61,7 @@ def uids_of(files) -> set[str]:
 
 def let_go(site, *, after: float) -> None:
     """Let go of originals as if so many seconds had passed."""
-    custody.let_go(site, time.time() + after)
+    settle.let_go(site, time.time() + after)
 
 
 def test_each_delivery_makes_a_disc_of_the_whole_study_that_says_which_one_it_replaces(tmp_path, folder, files):

@@ -19,12 +19,12 @@ from pipeline.disc.errors import NoPlace, NoSpace, NotAsWritten
 from pipeline.disc.formats.contents import IsoContents, read_all
 from pipeline.disc.formats.scratch import scratch_beside
 from pipeline.disc.make import writing as writing_module
-from pipeline.disc.make.making import make_disc
-from pipeline.disc.model import Source
+from pipeline.disc.make.make import make_disc
+from pipeline.disc.model import SourceFile
 from pipeline.disc.verify import read_back as read_back_module
 from pipeline.disc.verify.read_back import read_back
 from pipeline.errors import Transient
-from pipeline.processes.workshop import Workshop
+from pipeline.processes.process_pool import ProcessPool
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -123,7 +123,7 @@ def test_a_client_that_goes_calls_everything_off(stage, tmp_path, path):
     slow = {"programs": fake_xorriso(tmp_path, "head -c 50000 /dev/zero >$image; exec sleep 30")}
     chosen = slow if stage == "write" else {}
     with pytest.raises(Gone):
-        make_disc([Source(path)], tmp_path / "disc.iso", options(**chosen), progress)
+        make_disc([SourceFile(path)], tmp_path / "disc.iso", options(**chosen), progress)
     nothing_is_left(tmp_path)
     assert not [one for one in psutil.Process().children(recursive=True) if one.name() in {"xorriso", "sleep"}]
 
@@ -165,28 +165,28 @@ def test_the_folder_of_a_maker_at_work_is_left_alone(tmp_path):
 
 def test_a_place_that_is_not_there_is_a_matter_of_configuration(tmp_path, path):
     with pytest.raises(NoPlace):
-        make_disc([Source(path)], tmp_path / "nowhere" / "disc.iso", options())
+        make_disc([SourceFile(path)], tmp_path / "nowhere" / "disc.iso", options())
 
 
 def test_a_source_that_is_not_what_the_ledger_knows_is_found_out_on_the_disc(tmp_path, path):
     with pytest.raises(NotAsWritten, match="does not read back as it was"):
-        make_disc([Source(path, sha256="0" * 64)], tmp_path / "disc.iso", options())
+        make_disc([SourceFile(path, sha256="0" * 64)], tmp_path / "disc.iso", options())
     nothing_is_left(tmp_path)
 
 
 def test_a_source_to_be_decoded_that_is_not_what_the_ledger_knows_is_found_out_too(tmp_path):
     path = an_object(tmp_path / "in", source="MR_small_RLE.dcm")
     with pytest.raises(NotAsWritten, match="has changed since it was received"):
-        make_disc([Source(path, sha256="0" * 64)], tmp_path / "disc.iso", options())
+        make_disc([SourceFile(path, sha256="0" * 64)], tmp_path / "disc.iso", options())
 
 
 # --- the read-back itself: each thing it is there to find, done to a good disc --------------------------------
 
 
-@pytest.fixture(params=["here", "in the workshop"])
+@pytest.fixture(params=["here", "in the pool"])
 def good(tmp_path, request, monkeypatch):
     """A disc of three objects in two series, and what its files must hash to; large ones are read by processes."""
-    if request.param == "in the workshop":
+    if request.param == "in the pool":
         monkeypatch.setattr(read_back_module, "LARGE", 0)
     paths = [an_object(tmp_path / "in", str(n), InstanceNumber=n) for n in range(2)]
     paths.append(an_object(tmp_path / "in", "2", SeriesInstanceUID="1.2.3.4", SeriesNumber=9))
@@ -206,8 +206,8 @@ def good(tmp_path, request, monkeypatch):
 
 
 def reread(path, volume_id, expected):
-    with contextlib.closing(Workshop(1)) as workshop:
-        return read_back(path, volume_id, expected, None, workshop, lambda _: None)
+    with contextlib.closing(ProcessPool(1)) as pool:
+        return read_back(path, volume_id, expected, None, pool, lambda _: None)
 
 
 def test_a_good_disc_reads_back(good):

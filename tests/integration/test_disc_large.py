@@ -8,8 +8,8 @@ import pytest
 from discs import STUDY, an_object, assert_sound, options
 from process_memory import Peak
 
-from pipeline.disc.make.making import make_disc
-from pipeline.disc.model import Source
+from pipeline.disc.make.make import make_disc
+from pipeline.disc.model import SourceFile
 
 pytestmark = [pytest.mark.programs, pytest.mark.long, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -34,7 +34,7 @@ def small_objects(folder: Path) -> list[Path]:
 
 
 def test_ten_thousand_objects_become_a_sound_disc_in_less_than_300_mb(tmp_path, record_property):
-    sources = [Source(path) for path in small_objects(tmp_path / "in")]
+    sources = [SourceFile(path) for path in small_objects(tmp_path / "in")]
     began = time.monotonic()
     with Peak() as peak:
         disc = make_disc(sources, tmp_path / "disc.iso", options(workers=0))

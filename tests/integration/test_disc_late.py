@@ -20,9 +20,9 @@ from pipeline import schedule, waypoints
 from pipeline.commands.retry import retry
 from pipeline.disc.errors import NoSpace, TooLarge
 from pipeline.disc.formats.contents import IsoContents
-from pipeline.disc.make import loading
+from pipeline.disc.make import plan
 from pipeline.ledger import deliveries
-from pipeline.line.despatch import despatch
+from pipeline.line.deliver import despatch
 from pipeline.orders.send import send
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -61,15 +61,15 @@ class Failing:
 
 @pytest.fixture
 def full(monkeypatch):
-    step = Failing(NoSpace("the disk is full"), loading.check_space)
-    monkeypatch.setattr(loading, "check_space", step)
+    step = Failing(NoSpace("the disk is full"), plan.check_space)
+    monkeypatch.setattr(plan, "check_space", step)
     return step
 
 
 @pytest.fixture
 def too_large(monkeypatch):
-    step = Failing(TooLarge("too large", needed_bytes=2, capacity_bytes=1), loading.check_capacity)
-    monkeypatch.setattr(loading, "check_capacity", step)
+    step = Failing(TooLarge("too large", needed_bytes=2, capacity_bytes=1), plan.check_capacity)
+    monkeypatch.setattr(plan, "check_capacity", step)
     return step
 
 

@@ -161,7 +161,7 @@ def test_a_killed_attempt_leaves_nothing_that_the_next_one_trips_over(tmp_path, 
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.disc.make.making.proven", killed)
+        patch.setattr("pipeline.disc.make.make.proven", killed)
         with pytest.raises(Killed):
             asked.deliver(*items)
     assert asked.said == ["attempt"]

@@ -7,8 +7,8 @@ import pytest
 from discs import an_object, assert_sound, dciodvfy_errors, options
 
 from pipeline.disc.dicomdir.dicomdir import dicomdir
-from pipeline.disc.make.making import make_disc
-from pipeline.disc.model import Source
+from pipeline.disc.make.make import make_disc
+from pipeline.disc.model import SourceFile
 from pipeline.disc.objects import records
 from pipeline.disc.objects.arrangement import arranged
 from pipeline.disc.objects.entry import Entry
@@ -105,7 +105,7 @@ def test_a_disc_of_objects_with_wrong_values_is_sound_and_the_objects_are_as_the
         raw_value(path, 0x00100030, b"DA", b"1970-01-01")
         raw_value(path, 0x00200010, b"SH", b"A-STUDY-ID-OF-MORE-THAN-SIXTEEN-CHARACTERS")
         raw_value(path, 0x00100010, b"PN", b"Doe^Jane^^^^^")
-    disc = make_disc([Source(path) for path in paths], tmp_path / "disc.iso", options())
+    disc = make_disc([SourceFile(path) for path in paths], tmp_path / "disc.iso", options())
     root = assert_sound(disc, tmp_path / "x")
     assert sorted(file.read_bytes() for file in root.glob("DICOM/*/*/*")) == sorted(p.read_bytes() for p in paths)
     assert inspect(disc.path).findings == []

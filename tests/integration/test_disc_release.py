@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from pipeline.commands.retry import retry
 from pipeline.disc.errors import TooLarge
-from pipeline.disc.make import loading
+from pipeline.disc.make import plan
 from pipeline.disc.objects import raw as raw_module
 from pipeline.errors import Transient
 from pipeline.ledger.tables import delivery
@@ -38,7 +38,7 @@ def test_a_release_that_moves_the_folder_under_a_retried_disc_puts_it_off_and_ma
 
     with working(settings_for(tmp_path, destinations=[disc], receivers=[receiver])) as (site, worker):
         with monkeypatch.context() as patch:
-            patch.setattr(loading, "check_capacity", too_large)
+            patch.setattr(plan, "check_capacity", too_large)
             name = arrive(site.spool, *files, tmp_path / "broken")
             rounds(worker, until=all_settled(site))
         assert states(site, "deliveries") == {"refused": 1}

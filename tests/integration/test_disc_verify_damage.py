@@ -13,7 +13,7 @@ from discs import a_disc, an_object, said, taken_apart
 from pydicom import Dataset
 
 from pipeline.disc.formats.contents import FolderContents
-from pipeline.disc.verify import wholeness
+from pipeline.disc.verify import check_objects
 from pipeline.disc.verify.findings import Inspection
 from pipeline.disc.verify.inspection import inspect
 
@@ -45,7 +45,7 @@ def vendors(tmp_path):
 @pytest.fixture(params=["in memory", "in a temporary file"])
 def held(request, monkeypatch):
     if request.param != "in memory":
-        monkeypatch.setattr(wholeness, "_IN_MEMORY", 100)
+        monkeypatch.setattr(check_objects, "_IN_MEMORY", 100)
 
 
 def zeros_behind_the_header(whole: bytes) -> bytes:

@@ -19,8 +19,8 @@ from pynetdicom.sop_class import (
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import PeerUnavailable
 from pipeline.model import OrderError, OrderState
-from pipeline.orders import OrderView, query
-from pipeline.orders.query import Busy
+from pipeline.orders import OrderView, c_find
+from pipeline.orders.c_find import Busy
 
 pytestmark = pytest.mark.programs
 
@@ -304,10 +304,10 @@ def test_a_pacs_that_takes_no_association_for_now_is_asked_again(site, pacs, acc
 def test_a_pacs_that_takes_none_for_longer_is_asked_later_and_is_not_out_of_reach(
     site, pacs, accession, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("pipeline.orders.query.PAUSES_SECONDS", (0.0,))
+    monkeypatch.setattr("pipeline.orders.c_find.PAUSES_SECONDS", (0.0,))
     pacs.rejects_for_now = {StudyRootQueryRetrieveInformationModelFind: 2}
     with pytest.raises(Busy, match="takes no association for now"):
-        query.studies_of([AccessionNumber(accession)], site.settings, tmp_path)
+        c_find.studies_of([AccessionNumber(accession)], site.settings, tmp_path)
     assert not issubclass(Busy, PeerUnavailable), "which would end the order"
 
 

@@ -12,7 +12,7 @@ from nginx import nginx
 from shim_site import BROWSER, FOUND, KEY, forms_of, running_shim
 
 from pipeline.model import OrderState
-from pipeline.web import people
+from pipeline.web import patient_names
 
 pytestmark = pytest.mark.programs
 
@@ -26,7 +26,7 @@ def front(tmp_path_factory):
     """A shim, and nginx in front of it."""
     folder = tmp_path_factory.mktemp("front")
     with pytest.MonkeyPatch.context() as patch, running_shim(folder, patch, shim={"hosts": HOSTS}) as shim:
-        patch.setattr(people.People, "name_of", lambda *_: "DOE^JANE")
+        patch.setattr(patient_names.PatientNames, "name_of", lambda *_: "DOE^JANE")
         with nginx(folder / "nginx", shim_port=int(shim.url.rpartition(":")[2]), key=KEY) as url:
             yield shim, url
 

@@ -8,8 +8,8 @@ from dicom_programs import orthanc
 from small_studies import consign, last_of, make_study, pinned
 
 from pipeline.destinations import from_table
-from pipeline.dicomweb import retrieve
-from pipeline.dicomweb.door import Reply
+from pipeline.dicomweb import wado
+from pipeline.dicomweb.http_client import Reply
 from pipeline.model import InstanceKey, Receipt, ReceiptState
 
 pytestmark = pytest.mark.programs
@@ -31,7 +31,7 @@ def corrected(item):
 
 @pytest.mark.parametrize(
     ("overwrites", "state", "words"),
-    [(False, ReceiptState.REFUSED, retrieve.KEPT), (True, ReceiptState.STORED, "")],
+    [(False, ReceiptState.REFUSED, wado.KEPT), (True, ReceiptState.STORED, "")],
 )
 def test_an_archive_that_keeps_its_first_copy_is_told_from_one_that_takes_the_second(
     tmp_path, overwrites, state, words
@@ -51,10 +51,10 @@ def test_an_archive_that_gives_nothing_back_is_not_said_to_have_taken_it(tmp_pat
     [item] = make_study(tmp_path, 1)
     with orthanc(tmp_path / "orthanc") as archive:
         sent(archive, [item], again=False)
-        monkeypatch.setattr(retrieve, "_ACCEPT", "text/html")
-        monkeypatch.setattr(retrieve, "_AS_STORED", "text/html")
+        monkeypatch.setattr(wado, "_ACCEPT", "text/html")
+        monkeypatch.setattr(wado, "_AS_STORED", "text/html")
         [receipt] = sent(archive, [corrected(item)], again=True).values()
-    assert (receipt.state, receipt.message) == (ReceiptState.WARNED, retrieve.UNKNOWN)
+    assert (receipt.state, receipt.message) == (ReceiptState.WARNED, wado.UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -62,19 +62,19 @@ def test_an_archive_that_gives_nothing_back_is_not_said_to_have_taken_it(tmp_pat
     [
         ("old", "ours", False, ReceiptState.STORED, ""),
         ("ours", "ours", False, ReceiptState.STORED, ""),
-        ("old", "old", False, ReceiptState.REFUSED, retrieve.KEPT),
-        ("old", "old", True, ReceiptState.WARNED, retrieve.UNDECIDED),
-        ("old", "other", False, ReceiptState.WARNED, retrieve.REPLACED),
-        (None, "other", False, ReceiptState.WARNED, retrieve.UNKNOWN),
-        ("old", None, False, ReceiptState.WARNED, retrieve.UNKNOWN),
+        ("old", "old", False, ReceiptState.REFUSED, wado.KEPT),
+        ("old", "old", True, ReceiptState.WARNED, wado.UNDECIDED),
+        ("old", "other", False, ReceiptState.WARNED, wado.REPLACED),
+        (None, "other", False, ReceiptState.WARNED, wado.UNKNOWN),
+        ("old", None, False, ReceiptState.WARNED, wado.UNKNOWN),
     ],
 )
 def test_what_is_claimed_is_what_was_seen(tmp_path, before, after, attempted, state, words):  # noqa: PLR0917
     [item] = make_study(tmp_path, 1)
-    ours = retrieve.digest_of(item.path)
+    ours = wado.digest_of(item.path)
     seen = {"ours": ours, "old": "0", "other": "1", None: None}
     stored = Receipt(item.key, ReceiptState.STORED, "HTTP 200", verified=True)
-    receipt = retrieve.compared(replace(item, attempted=attempted), stored, seen[before], seen[after])
+    receipt = wado.compared(replace(item, attempted=attempted), stored, seen[before], seen[after])
     assert (receipt.state, receipt.message) == (state, words)
 
 
@@ -85,4 +85,4 @@ def test_what_is_no_whole_answer_is_compared_with_nothing(body):
             file.write(body)
             return Reply(200, "multipart/related", b"")
 
-    assert retrieve.digest_at(Door(), "http://archive/studies", InstanceKey("1.2", "1.3", "1.4")) is None
+    assert wado.digest_at(Door(), "http://archive/studies", InstanceKey("1.2", "1.3", "1.4")) is None

@@ -8,7 +8,7 @@ from fake_dcm4chee import LOGIN_PAGE, STACK_TRACE, STORED_NOTHING, Answer, Cut, 
 from small_studies import STUDY, Attempts, make_item, make_study, uids_of
 from stow_outcomes import Collected, assert_archived, stow
 
-from pipeline.dicomweb import door
+from pipeline.dicomweb import http_client
 from pipeline.errors import Configuration, PeerUnavailable, Transient
 from pipeline.model import InstanceKey, Item, ReceiptState
 
@@ -257,7 +257,7 @@ def test_an_archive_that_hangs_for_ever_is_unavailable(archive, tmp_path):
 
 
 def test_an_archive_that_stops_reading_is_not_waited_for_for_ever(archive, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.dicomweb.patience.SEND_SECONDS", 0.5)
+    monkeypatch.setattr("pipeline.dicomweb.send_timeout.SEND_SECONDS", 0.5)
     items = make_study(tmp_path, 3, padding=6_000_000)
     archive.next_stores.append(Stall(after_bytes=100_000))
     done = Collected(stow(archive.url, batch_bytes="20 MB"), items)
@@ -437,7 +437,7 @@ def test_requests_run_in_parallel_up_to_connections(archive, tmp_path):
 
 
 def test_an_xml_reply_is_understood(archive, tmp_path, monkeypatch):
-    monkeypatch.setitem(door._HEADERS, "Accept", "application/dicom+xml, */*")
+    monkeypatch.setitem(http_client._HEADERS, "Accept", "application/dicom+xml, */*")
     items = make_study(tmp_path, 3)
     archive.failing[items[0].key.sop_instance_uid] = 0xA771
     done = Collected(stow(archive.url), items)

@@ -139,7 +139,7 @@ def test_few_instances_of_a_large_study_do_not_cost_a_question_a_result(archive,
 
 
 def test_an_answer_that_is_too_long_is_asked_for_in_smaller_pages(archive, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.dicomweb.door._MOST_BYTES", 3000)
+    monkeypatch.setattr("pipeline.dicomweb.http_client._MOST_BYTES", 3000)
     items = make_study(tmp_path, 40)
     done = Collected(stow(archive.url, batch_bytes="3 kB"), items)
     assert done.all_verified(items)

@@ -9,7 +9,7 @@ from small_studies import STUDY, Attempts, consign, last_of, make_item, make_stu
 from pipeline.destinations import from_table
 from pipeline.dicom.reading import data_set_of
 from pipeline.errors import Held, StorestowError, Transient
-from pipeline.line import intake
+from pipeline.line import identify
 from pipeline.model import Item, ReceiptState
 
 pytestmark = pytest.mark.programs
@@ -38,7 +38,7 @@ def items_in(*folders: Path) -> list[Item]:
     """Return one item an instance, as far as intake would let it go on as it is."""
     items: dict[str, Item] = {}
     for path in sorted(path for folder in folders for path in folder.rglob("*.dcm")):
-        found = intake.read(path) if path.stat().st_size else None
+        found = identify.read(path) if path.stat().st_size else None
         if found and found.key and not found.problem and not is_mended(path):
             items.setdefault(found.key.sop_instance_uid, pinned(path, found.key))
     return list(items.values())

@@ -12,19 +12,19 @@ from line_site import all_settled, arrive, instance, rounds, settings_for, state
 from small_studies import make_item, make_study, pinned
 from stow_outcomes import Collected, stow
 
-from pipeline.commands import pages
+from pipeline.commands import terminal
 from pipeline.commands.accept import accept
 from pipeline.commands.status import status
 from pipeline.commands.trace import trace
 from pipeline.dicom.archived_copy import compared
-from pipeline.dicomweb import retrieve
-from pipeline.dicomweb.anothers import OTHER
+from pipeline.dicomweb import wado
+from pipeline.dicomweb.foreign_copies import OTHER
 from pipeline.errors import Transient, Usage
 from pipeline.ledger import deliveries
-from pipeline.line import custody
+from pipeline.line import settle
 from pipeline.line.reconcile import reconcile
 from pipeline.model import Receipt, ReceiptState
-from pipeline.processes.workshop import WorkshopProcessDied
+from pipeline.processes.process_pool import PoolProcessDied
 
 
 @pytest.fixture
@@ -105,8 +105,8 @@ def test_what_cannot_be_read_is_not_verified(archive, tmp_path, theirs):
 
 @pytest.mark.parametrize("side", ["ours", "theirs"])
 def test_what_is_too_large_is_not_compared(archive, tmp_path, monkeypatch, side):
-    monkeypatch.setattr(retrieve, "LARGEST", 20_000)
-    monkeypatch.setattr(retrieve, "_fetch", _with_limit(retrieve._fetch, 30_000))
+    monkeypatch.setattr(wado, "LARGEST", 20_000)
+    monkeypatch.setattr(wado, "_fetch", _with_limit(wado._fetch, 30_000))
     item = make_item(tmp_path, 1, padding=40_000 if side == "ours" else 0)
     larger = item.path.read_bytes() if side == "ours" else content(item.path, EncapsulatedDocument=b"x" * 50_000)
     held(archive, item, larger)
@@ -169,7 +169,7 @@ def table(archive, **keys) -> dict[str, object]:
 
 
 def kept(site, name: str) -> bool:
-    custody.let_go(site, time.time() + 30 * 86400)
+    settle.let_go(site, time.time() + 30 * 86400)
     return (site.spool.settled / name).is_dir()
 
 
@@ -289,14 +289,14 @@ def test_a_copy_that_kills_whoever_compares_it_is_not_verified(archive, tmp_path
     file = instance(tmp_path)
     study = archived_by_another(archive, file, file.read_bytes())
     with working(settings_for(tmp_path, destinations=[table(archive)])) as (site, worker):
-        each = site.workshop.each
+        each = site.pool.each
 
         def answered(function, tasks, *limits):
             if function is not compared:
                 return each(function, tasks, *limits)
-            return [(task, WorkshopProcessDied("SIGSEGV") if died else Transient("disk full")) for task in tasks]
+            return [(task, PoolProcessDied("SIGSEGV") if died else Transient("disk full")) for task in tasks]
 
-        monkeypatch.setattr(site.workshop, "each", answered)
+        monkeypatch.setattr(site.pool, "each", answered)
         arrive(site.spool, file)
         rounds(worker, until=lambda: states(site, "deliveries") == {"delivered" if died else "deferred": 1})
         (answer,) = receipts_of(site, study)
@@ -322,7 +322,7 @@ def test_status_names_what_waits_for_a_person_to_accept_it(archive, tmp_path, ca
         rounds(worker, until=all_settled(site))
         answer = status(settings, site.ledger)
     assert answer["not_compared"] == [{"study_instance_uid": study, "destination": "archive", "instances": 1}]
-    pages.show_status(answer)
+    terminal.show_status(answer)
     assert f"storestow accept {study} --destination archive --reason" in capsys.readouterr().out
 
 

@@ -12,7 +12,7 @@ from small_studies import make_study
 from stow_outcomes import Collected, stow
 
 from pipeline.dicomweb import auth
-from pipeline.dicomweb.failure import NoReply
+from pipeline.dicomweb.transport_errors import NoReply
 from pipeline.errors import PeerUnavailable
 from pipeline.ledger import reports
 

@@ -12,7 +12,7 @@ from raw_sender import Association, HungUp, Object, object_of
 from receiving import CT, ROOT, Reception, files_of, receiving, write_instance
 
 from pipeline.dicom.ae_title import ae_title
-from pipeline.line.intake import envelope_of, read
+from pipeline.line.identify import envelope_of, read
 
 pytestmark = pytest.mark.programs
 

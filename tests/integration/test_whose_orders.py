@@ -17,12 +17,12 @@ from pydicom import DataElement, Dataset
 from pipeline.dicom.same_patient import Attribute
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import OrderView
-from pipeline.orders.identity import Difference, Source
+from pipeline.orders.compare_sources import IdentitySource, SourceDifference
 
 pytestmark = pytest.mark.programs
 
 ID, _ISSUER, NAME, BIRTH = Attribute
-HIS_PACS, PACS_IMAGES = (Source.HIS, Source.PACS), (Source.PACS, Source.IMAGES)
+HIS_PACS, PACS_IMAGES = (IdentitySource.HIS, IdentitySource.PACS), (IdentitySource.PACS, IdentitySource.IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def says(**values: str):
     return find
 
 
-def refused(view: OrderView, *differing: Difference) -> bool:
+def refused(view: OrderView, *differing: SourceDifference) -> bool:
     assert (view.state, view.error_kind, view.sent) == (OrderState.FAILED, OrderError.MORE_THAN_ONE_PATIENT, 0), (
         view
     )
@@ -119,7 +119,7 @@ def test_images_of_another_patient_than_the_pacs_names_do_not_leave(stage, pacs,
     pacs.find = says(**ANN)
     for destination in ("shelf", "disc"):
         view = site.order(accession, destination=destination, again=True)
-        assert refused(view, Difference(accession, PACS_IMAGES, tuple(attributes)))
+        assert refused(view, SourceDifference(accession, PACS_IMAGES, tuple(attributes)))
     assert not [one for one in site.delivered() if pydicom.dcmread(one).AccessionNumber == accession]
     lines = [line for line in site.up.text().splitlines() if "identity-differs" in line]
     assert "ERROR" in lines[-1]
@@ -139,7 +139,7 @@ def test_one_image_of_many_is_enough_and_what_the_pacs_sends_is_asked_not_what_i
     pacs.move = swaps
     view = site.order(accession)
     assert (view.state, view.error_kind) == (OrderState.FAILED, OrderError.MORE_THAN_ONE_PATIENT)
-    assert {one.between for one in view.differing} == {(Source.IMAGES,), PACS_IMAGES}
+    assert {one.between for one in view.differing} == {(IdentitySource.IMAGES,), PACS_IMAGES}
 
 
 def test_a_placeholder_in_the_images_is_of_whom_the_pacs_names_unless_the_name_differs(site, pacs, his, tmp_path):
@@ -151,8 +151,8 @@ def test_a_placeholder_in_the_images_is_of_whom_the_pacs_names_unless_the_name_d
     assert view.result is not None
     readme = (taken_apart(Path(view.result.path), tmp_path / "x") / "README.TXT").read_text("utf-8-sig")
     assert "*** WITHOUT A PATIENT ID" in readme
-    assert view.noted == (Difference("PH1", (Source.IMAGES,), (ID,)),)
-    assert refused(site.order("PH2"), Difference("PH2", PACS_IMAGES, (NAME,)))
+    assert view.noted == (SourceDifference("PH1", (IdentitySource.IMAGES,), (ID,)),)
+    assert refused(site.order("PH2"), SourceDifference("PH2", PACS_IMAGES, (NAME,)))
 
 
 def test_a_new_family_name_is_noted(site, pacs, his, tmp_path):
@@ -160,7 +160,7 @@ def test_a_new_family_name_is_noted(site, pacs, his, tmp_path):
     pacs.find = says(**ANN)
     view = site.order("WED")
     assert view.state == OrderState.DONE
-    assert view.noted == (Difference("WED", PACS_IMAGES, (NAME,)),)
+    assert view.noted == (SourceDifference("WED", PACS_IMAGES, (NAME,)),)
     assert "SMITH" not in str(view.as_json())
 
 
@@ -197,7 +197,7 @@ def test_a_worker_that_was_killed_in_between_asks_the_pacs_once_more(site, pacs,
     number = site.place("KILL").order_id
     site.wait_for(number, lambda view: reached)
     site.up.worker().kill()
-    assert refused(site.wait(number), Difference("KILL", PACS_IMAGES, (ID, NAME, BIRTH)))
+    assert refused(site.wait(number), SourceDifference("KILL", PACS_IMAGES, (ID, NAME, BIRTH)))
 
 
 # --- the HIS --------------------------------------------------------------------------------------------------
@@ -207,12 +207,12 @@ def test_a_worker_that_was_killed_in_between_asks_the_pacs_once_more(site, pacs,
 def test_whom_the_his_names_otherwise_is_asked_before_anything_is_retrieved(site, pacs, his, tmp_path, verb):
     accession = known(his, f"H{verb}", "99", "POE BOB")
     hold(pacs, tmp_path, accession)
-    assert refused(site.order(accession, verb=verb), Difference(accession, HIS_PACS, (ID, NAME)))
+    assert refused(site.order(accession, verb=verb), SourceDifference(accession, HIS_PACS, (ID, NAME)))
     assert not pacs.moves
     known(his, accession, "99", "ROE ANN")
     view = site.order(accession, verb=verb)
     assert (view.state, view.his) == (OrderState.DONE, "asked")
-    assert view.noted == (Difference(accession, HIS_PACS, (ID,)),)
+    assert view.noted == (SourceDifference(accession, HIS_PACS, (ID,)),)
 
 
 @pytest.mark.parametrize("verb", ["retrieve", "print", "download-multiple"])
@@ -259,8 +259,8 @@ def test_a_person_lets_a_difference_between_sources_through_for_one_order(site, 
     view = site.order(accession, destination="disc", allow_identity=why)
     assert (view.state, view.identity_allowed) == (OrderState.DONE, True)
     assert view.differing == (
-        Difference(accession, HIS_PACS, (ID, NAME)),
-        Difference(accession, PACS_IMAGES, (ID,)),
+        SourceDifference(accession, HIS_PACS, (ID, NAME)),
+        SourceDifference(accession, PACS_IMAGES, (ID,)),
     )
     assert why not in site.up.text()
     lines = [line for line in site.up.text().splitlines() if f"identity-differs order={view.id} " in line]
@@ -268,7 +268,7 @@ def test_a_person_lets_a_difference_between_sources_through_for_one_order(site, 
     assert view.result is not None
     readme = (taken_apart(Path(view.result.path), tmp_path / "x") / "README.TXT").read_text("utf-8-sig")
     assert f"***   {why}" in readme
-    assert refused(site.order(accession, destination="disc"), Difference(accession, HIS_PACS, (ID, NAME)))
+    assert refused(site.order(accession, destination="disc"), SourceDifference(accession, HIS_PACS, (ID, NAME)))
 
 
 def test_nobody_lets_two_patients_through(site, pacs, his, tmp_path):
@@ -280,7 +280,7 @@ def test_nobody_lets_two_patients_through(site, pacs, his, tmp_path):
     pacs.find = says(**ANN)
     view = site.order("TWO1", "TWO2", allow_identity="because I say so")
     assert (view.error_kind, view.sent) == (OrderError.MORE_THAN_ONE_PATIENT, 0)
-    assert {one.between for one in view.differing} == {(Source.IMAGES,), PACS_IMAGES}
+    assert {one.between for one in view.differing} == {(IdentitySource.IMAGES,), PACS_IMAGES}
 
 
 # --- many at once ---------------------------------------------------------------------------------------------

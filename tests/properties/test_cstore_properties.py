@@ -12,7 +12,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 
 from pipeline.cstore import message, pdu
 from pipeline.cstore.contexts import MOST_CONTEXTS, groups_of, pairs_of
-from pipeline.cstore.pdu import NotDicom, Proposal
+from pipeline.cstore.pdu import NotDicom, ProposedContext
 from pipeline.model import InstanceKey, Item
 
 UIDS = st.from_regex(r"[1-9][0-9]{0,3}(\.[1-9][0-9]{0,5}){1,8}", fullmatch=True)
@@ -48,7 +48,7 @@ def decode_elements(data: bytes) -> dict[int, bytes]:
 
 @given(TITLES, TITLES, st.lists(st.tuples(UIDS, UIDS), min_size=1, max_size=128), st.integers(4096, 131072))
 def test_another_implementation_reads_the_request_we_write(called, calling, contexts, longest):
-    proposals = [Proposal(2 * n + 1, *pair) for n, pair in enumerate(contexts)]
+    proposals = [ProposedContext(2 * n + 1, *pair) for n, pair in enumerate(contexts)]
     read = A_ASSOCIATE_RQ()
     read.decode(pdu.associate_rq(called, calling, proposals, longest))
     assert (read.called_ae_title, read.calling_ae_title) == (called, calling)

@@ -12,7 +12,7 @@ from pipeline.dicomweb.multipart import Body, new_boundary
 from pipeline.dicomweb.response import parse
 from pipeline.dicomweb.urls import address
 from pipeline.model import InstanceKey, Item
-from pipeline.spool.filing import component
+from pipeline.spool.store_file import component
 
 
 def item_of(path: Path, calling: str = "CT1") -> Item:

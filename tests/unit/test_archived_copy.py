@@ -10,8 +10,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from pipeline.dicom.archived_copy import compared
-from pipeline.dicom.sameness import Incomparable
-from pipeline.model import Comparison
+from pipeline.dicom.same_content import Incomparable
+from pipeline.model import ContentComparison
 
 IMAGE, REPORT = "CT_small.dcm", "reportsi.dcm"
 
@@ -42,7 +42,7 @@ def saved(folder: Path, theirs: Dataset) -> Path:
 )
 def test_the_same_bytes_are_the_same(tmp_path, name):
     ours, theirs = pair(tmp_path, name)
-    assert compared((ours, saved(tmp_path, theirs))) == Comparison(is_same=True)
+    assert compared((ours, saved(tmp_path, theirs))) == ContentComparison(is_same=True)
 
 
 def test_what_archives_correct_is_noted_by_keyword_and_no_value_is_told(tmp_path):
@@ -106,7 +106,7 @@ def test_another_identity_or_meaning_of_the_pixels_is_another_instance(tmp_path,
 def test_one_other_pixel_is_another_instance(tmp_path):
     ours, theirs = pair(tmp_path)
     theirs.PixelData = b"\1\0" + theirs.PixelData[2:]
-    assert compared((ours, saved(tmp_path, theirs))) == Comparison(is_same=False, differing=("PixelData",))
+    assert compared((ours, saved(tmp_path, theirs))) == ContentComparison(is_same=False, differing=("PixelData",))
 
 
 def test_an_archive_that_compressed_with_a_loss_holds_another_instance(tmp_path):
@@ -125,7 +125,7 @@ def test_without_its_pixels_it_is_another_instance(tmp_path):
 def test_a_report_for_a_corrected_patient_or_request_is_the_same(tmp_path, keyword):
     ours, theirs = pair(tmp_path, REPORT)
     setattr(theirs, keyword, "CORRECTED")
-    assert compared((ours, saved(tmp_path, theirs))) == Comparison(is_same=True, differing=(keyword,))
+    assert compared((ours, saved(tmp_path, theirs))) == ContentComparison(is_same=True, differing=(keyword,))
 
 
 def test_another_word_in_a_report_is_another_report(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.dcmtk.complaints import loss
+from pipeline.dcmtk.program_messages import loss
 from pipeline.dcmtk.storescp_log import StorescpLog
 
 ORDER = "DcmItem: Dataset not in ascending tag order, at element (0010,0020)"

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.ledger.completeness import Final, Told, judged, of_wish
+from pipeline.ledger.completeness import FinalResponse, PacsAnswer, judged, of_wish
 
 A, B, C, D = ("1", "1.1"), ("1", "1.2"), ("2", "2.1"), ("2", "2.2")
 ALL = [A, B, C]
-SENT = Final("0x0000", completed=3)
+SENT = FinalResponse("0x0000", completed=3)
 
 
-def told(counted=None, listed=None, final=None) -> Told:
-    return Told(counted, listed, final)
+def told(counted=None, listed=None, final=None) -> PacsAnswer:
+    return PacsAnswer(counted, listed, final)
 
 
 def came(*keys, frames: int = 1) -> dict[tuple[str, str], int]:
@@ -29,12 +29,12 @@ def came(*keys, frames: int = 1) -> dict[tuple[str, str], int]:
         (told(42, ALL), 42),  # the list ended at a limit
         (told(2, ALL), 3),  # the count is old
         (told(None, ALL), 3),
-        (told(None, ALL, Final("0x0000", completed=6)), 3),  # counted twice
-        (told(None, ALL, Final("0xB000", completed=3, failed=1)), 4),  # what failed is missing, too
-        (told(None, ALL, Final("0xC000", completed=1, remaining=4)), 5),
-        (told(42, None, Final("0x0000", completed=3)), 42),  # nothing has come that could speak for the 3
-        (told(None, None, Final("0x0000", completed=7)), 7),
-        (told(None, None, Final("0x0000")), None),  # sub-operations are not counted
+        (told(None, ALL, FinalResponse("0x0000", completed=6)), 3),  # counted twice
+        (told(None, ALL, FinalResponse("0xB000", completed=3, failed=1)), 4),  # what failed is missing, too
+        (told(None, ALL, FinalResponse("0xC000", completed=1, remaining=4)), 5),
+        (told(42, None, FinalResponse("0x0000", completed=3)), 42),  # nothing has come that could speak for the 3
+        (told(None, None, FinalResponse("0x0000", completed=7)), 7),
+        (told(None, None, FinalResponse("0x0000")), None),  # sub-operations are not counted
     ],
 )
 def test_the_expected_number_before_anything_has_come(what, must):
@@ -48,23 +48,23 @@ def test_the_expected_number_before_anything_has_come(what, must):
         (told(3, ALL, SENT), came(A, B), False),
         (told(3, ALL, SENT), came(A, B, D), False),  # as many, but others
         (told(8, ALL, SENT), came(*ALL), False),  # a list that ended at a limit
-        (told(8, ALL, Final("0x0000")), came(*ALL), False),
+        (told(8, ALL, FinalResponse("0x0000")), came(*ALL), False),
         (told(60, ALL, SENT), came(*ALL, frames=20), True),  # it counts frames
         (told(60, ALL, SENT), came(*ALL, frames=19), False),
         (told(60, None, SENT), came(A, B, frames=20), False),
-        (told(3, ALL, Final("0x0000", completed=6)), came(*ALL), True),
-        (told(3, ALL, Final("0x0000", completed=3, remaining=3)), came(*ALL), True),
-        (told(3, ALL, Final("0xB000", completed=3, warned=3)), came(*ALL), True),
-        (told(3, ALL, Final("0xB000", completed=3, failed=1)), came(*ALL), False),
+        (told(3, ALL, FinalResponse("0x0000", completed=6)), came(*ALL), True),
+        (told(3, ALL, FinalResponse("0x0000", completed=3, remaining=3)), came(*ALL), True),
+        (told(3, ALL, FinalResponse("0xB000", completed=3, warned=3)), came(*ALL), True),
+        (told(3, ALL, FinalResponse("0xB000", completed=3, failed=1)), came(*ALL), False),
         (told(60, None, SENT), came(*ALL), True),
-        (told(60, None, Final("0x0000", completed=3, warned=3)), came(*ALL), True),
-        (told(60, None, Final("0x0000", warned=3)), came(*ALL), True),
-        (told(60, None, Final("0xB000", completed=3, failed=57)), came(*ALL), False),
-        (told(60, None, Final("0x0000", completed=4)), came(*ALL), False),
-        (told(60, None, Final("0x0000")), came(*ALL), False),
-        (told(3, None, Final("0x0000")), came(*ALL), True),
-        (told(None, None, Final("0x0000")), came(A), True),
-        (told(None, None, Final("0xB000")), came(A), False),  # it has not said that this was all
+        (told(60, None, FinalResponse("0x0000", completed=3, warned=3)), came(*ALL), True),
+        (told(60, None, FinalResponse("0x0000", warned=3)), came(*ALL), True),
+        (told(60, None, FinalResponse("0xB000", completed=3, failed=57)), came(*ALL), False),
+        (told(60, None, FinalResponse("0x0000", completed=4)), came(*ALL), False),
+        (told(60, None, FinalResponse("0x0000")), came(*ALL), False),
+        (told(3, None, FinalResponse("0x0000")), came(*ALL), True),
+        (told(None, None, FinalResponse("0x0000")), came(A), True),
+        (told(None, None, FinalResponse("0xB000")), came(A), False),  # it has not said that this was all
         (told(None, None, None), came(A), False),
         (told(0, [], SENT), {}, False),  # nothing is never complete
     ],
@@ -81,29 +81,29 @@ def test_a_count_that_the_final_response_overrules_is_told_and_one_of_frames_is_
 
 
 def test_more_than_is_listed_counts_as_far_as_the_pacs_says_that_it_sent_more():
-    listed = told(None, [A, B], Final("0x0000", completed=3))
+    listed = told(None, [A, B], FinalResponse("0x0000", completed=3))
     assert judged(listed, came(A, B, C)).instances == {A, B, C}
     assert judged(listed, came(A, B, C, D)).instances == {A, B}, "nobody can tell which of the two it has sent"
-    assert judged(told(None, [A, B], Final("0x0000", completed=2)), came(A, B, C)).instances == {A, B}
+    assert judged(told(None, [A, B], FinalResponse("0x0000", completed=2)), came(A, B, C)).instances == {A, B}
     assert judged(told(None, [A, B]), came(A, B, C)).instances == {A, B}
-    assert judged(told(None, [A, B], Final("0x0000", completed=2)), came(A, C)).instances == {A}, (
+    assert judged(told(None, [A, B], FinalResponse("0x0000", completed=2)), came(A, C)).instances == {A}, (
         "not in B's place"
     )
     assert judged(told(None, None, SENT), came(A, B, C, D)).instances == {A, B, C, D}
 
 
 def test_what_the_pacs_means_to_have_sent_is_owed():
-    assert judged(told(3, ALL, Final("0x0000", completed=1)), {}).is_owed
+    assert judged(told(3, ALL, FinalResponse("0x0000", completed=1)), {}).is_owed
     assert judged(told(3, ALL, SENT), came(A, B)).is_owed
-    assert judged(told(None, None, Final("0x0000")), {}).is_owed
-    assert not judged(told(3, ALL, Final("0xB000", completed=2, failed=1)), came(A, B)).is_owed
+    assert judged(told(None, None, FinalResponse("0x0000")), {}).is_owed
+    assert not judged(told(3, ALL, FinalResponse("0xB000", completed=2, failed=1)), came(A, B)).is_owed
     assert not judged(told(8, ALL, SENT), came(*ALL)).is_owed, "of what it lists everything is here"
     assert not judged(told(3, ALL, None), came(A)).is_owed
     assert not judged(told(3, ALL, SENT), came(*ALL)).is_owed
 
 
 def test_without_a_list_or_a_count_that_is_reached_there_may_be_more():
-    assert judged(told(None, None, Final("0x0000")), came(A)).may_grow
+    assert judged(told(None, None, FinalResponse("0x0000")), came(A)).may_grow
     assert judged(told(60, None, SENT), came(*ALL)).may_grow
     assert not judged(told(3, None, SENT), came(*ALL)).may_grow
     assert not judged(told(None, ALL, SENT), came(*ALL)).may_grow
@@ -112,7 +112,9 @@ def test_without_a_list_or_a_count_that_is_reached_there_may_be_more():
 @given(
     st.sets(st.tuples(st.text("12", max_size=2), st.text("12", max_size=3))),
     st.one_of(st.none(), st.integers(0, 9)),
-    st.builds(Final, st.sampled_from(["0x0000", "0xB000"]), st.integers(0, 9), st.just(0), st.integers(0, 9)),
+    st.builds(
+        FinalResponse, st.sampled_from(["0x0000", "0xB000"]), st.integers(0, 9), st.just(0), st.integers(0, 9)
+    ),
     st.data(),
 )
 def test_what_lacks_a_listed_instance_is_never_complete_whatever_is_counted(listed, counted, final, data):

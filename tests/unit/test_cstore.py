@@ -16,7 +16,7 @@ from storage_peer import (
     storage_peer,
 )
 
-from pipeline.cstore import relay
+from pipeline.cstore import send_instances
 from pipeline.destinations import from_table
 from pipeline.errors import Transient
 
@@ -64,7 +64,7 @@ def test_large_instances_are_streamed_and_small_ones_read_ahead_with_the_same_by
     items = [
         make_item(tmp_path, n, padding=padding) for n, padding in enumerate([200_000, 1_000, 200_000, 50, 60])
     ]
-    monkeypatch.setattr(relay, "LARGEST_READ_AHEAD", 100_000)
+    monkeypatch.setattr(send_instances, "LARGEST_READ_AHEAD", 100_000)
     with storage_peer() as peer:
         receipts, _, _ = deliver(peer.port, items)
     assert states(receipts) == ["stored"] * 5
@@ -124,7 +124,7 @@ def test_more_sop_classes_than_an_association_holds_go_over_several(tmp_path):
 
 @pytest.mark.parametrize("read_ahead", [0, 8 << 20])
 def test_a_file_that_is_not_what_was_pinned_never_gets_through(tmp_path, monkeypatch, read_ahead):
-    monkeypatch.setattr(relay, "LARGEST_READ_AHEAD", read_ahead)
+    monkeypatch.setattr(send_instances, "LARGEST_READ_AHEAD", read_ahead)
     items = make_study(tmp_path, 5, padding=400_000)
     changed, gone, cut = items[1], items[2], items[3]
     content = changed.path.read_bytes()

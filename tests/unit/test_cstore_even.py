@@ -6,8 +6,8 @@ import pytest
 from small_studies import make_item, pinned
 from storage_peer import data_set_bytes, deliver, states, storage_peer
 
-from pipeline.cstore import relay
-from pipeline.cstore.even import padded
+from pipeline.cstore import send_instances
+from pipeline.cstore.even_length import padded
 
 
 def odd(tmp_path, **attributes):
@@ -24,7 +24,7 @@ def odd(tmp_path, **attributes):
 
 @pytest.mark.parametrize("read_ahead", [0, 8 << 20])
 def test_a_last_value_of_odd_length_leaves_as_its_writer_should_have_written_it(tmp_path, monkeypatch, read_ahead):
-    monkeypatch.setattr(relay, "LARGEST_READ_AHEAD", read_ahead)
+    monkeypatch.setattr(send_instances, "LARGEST_READ_AHEAD", read_ahead)
     item, whole = odd(tmp_path, BitsAllocated=8, PixelData=b"abcdefghijk\0")
     first = make_item(tmp_path, 2)
     with storage_peer() as peer:

@@ -21,7 +21,7 @@ from storage_peer import (
     storage_peer,
 )
 
-from pipeline.cstore import relay
+from pipeline.cstore import send_instances
 from pipeline.errors import PeerUnavailable, Permanent, Transient
 from pipeline.model import ReceiptState
 
@@ -315,7 +315,7 @@ def test_a_worker_that_goes_away_aborts_and_what_it_announced_is_a_batch(tmp_pat
 
 
 def test_a_batch_is_bounded_in_bytes_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(relay, "MOST_BYTES_AHEAD", 25_000)
+    monkeypatch.setattr(send_instances, "MOST_BYTES_AHEAD", 25_000)
     items = make_study(tmp_path, 5, padding=10_000)
     announced = []
     with storage_peer() as peer:

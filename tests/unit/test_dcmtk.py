@@ -17,10 +17,10 @@ from pipeline.config.certificates import Certificates
 from pipeline.config.program_tables import ProgramsTable
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.dcmtk import profile, programs
-from pipeline.dcmtk.holes import HOLES
+from pipeline.dcmtk.known_bugs import HOLES
 from pipeline.dcmtk.sop_classes import SHIPPED, VERIFICATION
 from pipeline.errors import Configuration, Transient
-from pipeline.receiving.study import refuse_unsafe
+from pipeline.receiving.study_receiver import refuse_unsafe
 from pipeline.site.settings import Settings
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -12,8 +12,8 @@ from pipeline import waypoints
 from pipeline.errors import Permanent
 from pipeline.ledger.tables import delivery
 from pipeline.ledger.tables import instance as instances
-from pipeline.line import custody, quarantine
-from pipeline.line.intake import ACCOUNT
+from pipeline.line import quarantine, settle
+from pipeline.line.identify import ACCOUNT
 from pipeline.site.site import Site
 from pipeline.spool.spool import rename_durably
 from pipeline.worker.worker import Worker
@@ -34,7 +34,7 @@ class Situation:
         return quarantine.discard(f"{self.name}/{file}", self.site.spool, self.site.ledger)
 
     def settle(self) -> None:
-        custody.settle(self.name, self.site)
+        settle.settle(self.name, self.site)
 
     def go_on(self) -> None:
         rounds(self.worker, until=all_settled(self.site))
@@ -98,7 +98,7 @@ def garbage(tmp_path):
 @pytest.fixture
 def on_its_way(given):
     """An arrival that somebody has set aside as a whole."""
-    custody.set_aside(given.name, "by hand", given.site)
+    settle.set_aside(given.name, "by hand", given.site)
     return given
 
 

@@ -20,7 +20,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, RLELossless
 
 from pipeline.cstore.contexts import DECODABLE
-from pipeline.dicom.decoding import Decoded, NotDecoded, Task, decode
+from pipeline.dicom.decoding import Decoded, DecodingTask, NotDecoded, decode
 
 JPEG, JPEG_LS = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.80"
 OTHERS = {
@@ -34,14 +34,14 @@ Array = npt.NDArray[Any]
 
 @pytest.fixture(autouse=True)
 def _pydicom_may_warn():
-    """pydicom warns of what real objects get wrong; in the workshop nobody hears it."""
+    """pydicom warns of what real objects get wrong; in the pool nobody hears it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def decoded(source: Path, tmp_path: Path, *, implicit: bool = False) -> tuple[Dataset, Decoded]:
-    result = decode(Task(source, tmp_path / "decoded.dcm", tmp_path, implicit=implicit))
+    result = decode(DecodingTask(source, tmp_path / "decoded.dcm", tmp_path, implicit=implicit))
     assert result.size == result.path.stat().st_size
     return pydicom.dcmread(result.path), result
 

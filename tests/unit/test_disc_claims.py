@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from discs import an_object
 
-from pipeline.disc.formats.claims import Claims, NoClaims, claims_in
+from pipeline.disc.formats.independent_reader import NoIdentity, ObjectIdentity, claims_in
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -43,12 +43,12 @@ def test_a_series_uid_behind_a_long_header_is_found(source, tmp_path):
 def test_no_more_is_read_than_the_claims_take(tmp_path):
     data = an_object(tmp_path).read_bytes()
     pieces = iter([data, b"", b"behind"])
-    assert isinstance(claims_in(pieces), Claims)
+    assert isinstance(claims_in(pieces), ObjectIdentity)
     assert next(pieces) == b"behind"
 
 
 def test_a_header_without_end_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.disc.formats.claims._MOST_HEAD", 8 << 10)
+    monkeypatch.setattr("pipeline.disc.formats.independent_reader._MOST_HEAD", 8 << 10)
     data = an_object(tmp_path).read_bytes()
     at = data.index(b"\x10\x00\x10\x00PN")
     endless = data[:at] + b"\x09\x00\x11\x10OB\x00\x00\xf0\xff\xff\xff"
@@ -60,14 +60,14 @@ def test_a_header_without_end_is_given_up(tmp_path, monkeypatch):
             taken.append(1000)
             yield bytes(1000)
 
-    with pytest.raises(NoClaims, match="longer than"):
+    with pytest.raises(NoIdentity, match="longer than"):
         claims_in(pieces())
     assert sum(taken) < 40_000
 
 
 def test_a_deflated_object_that_is_garbled_is_no_object(tmp_path):
     data = an_object(tmp_path, source="image_dfl.dcm").read_bytes()
-    with pytest.raises(NoClaims, match="cannot be inflated"):
+    with pytest.raises(NoIdentity, match="cannot be inflated"):
         claims_in([data[:400] + b"\xff" * 500])
 
 
@@ -78,7 +78,7 @@ def test_the_processes_that_read_discs_do_without_pydicom_also_where_headers_are
     data_set.add_new(0x00091011, "OB", bytes(2 << 20))
     data_set.save_as(path)
     script = (
-        "import sys\nfrom pipeline.disc.formats.look import look\ndata = open(sys.argv[1], 'rb').read()\n"
+        "import sys\nfrom pipeline.disc.formats.hash_files import look\ndata = open(sys.argv[1], 'rb').read()\n"
         "look('DICOM/A', (data[at : at + (1 << 20)] for at in range(0, len(data), 1 << 20)))\n"
         "sys.exit('pydicom' in sys.modules)"
     )

@@ -12,8 +12,8 @@ from pydicom.uid import generate_uid
 
 from pipeline.disc.dicomdir.cross_check import mismatches
 from pipeline.disc.dicomdir.dicomdir import dicomdir
-from pipeline.disc.formats.claims import Claims, NoClaims, claims_in
 from pipeline.disc.formats.directory import NoDirectory, read_directory
+from pipeline.disc.formats.independent_reader import NoIdentity, ObjectIdentity, claims_in
 from pipeline.disc.objects.arrangement import arranged, placed
 from pipeline.disc.objects.entry import read
 from pipeline.disc.objects.records import KEYS, NoRecord, kind_of
@@ -201,7 +201,7 @@ def test_the_short_reader_and_pydicom_say_the_same_of_real_objects(name):
     data_set = pydicom.dcmread(path, force=True)
     try:
         claims = claims_in([path.read_bytes()[: 1 << 20]])
-    except NoClaims:
+    except NoIdentity:
         assert name == "ExplVR_LitEndNoMeta.dcm"
         return
     assert claims.sop_instance_uid == str(data_set.SOPInstanceUID).encode()
@@ -243,5 +243,5 @@ def test_a_record_that_leads_to_another_object_is_found_out(tmp_path, attribute,
     (listed,) = read_directory(dicomdir(tree_of(path), "D")).listed
     claims = claims_in([path.read_bytes()])
     assert list(mismatches(listed, claims)) == []
-    values = {name: getattr(claims, name) for name in Claims.__slots__}
-    assert list(mismatches(listed, Claims(**{**values, **change}))) == [attribute]
+    values = {name: getattr(claims, name) for name in ObjectIdentity.__slots__}
+    assert list(mismatches(listed, ObjectIdentity(**{**values, **change}))) == [attribute]

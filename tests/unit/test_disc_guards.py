@@ -8,7 +8,7 @@ from pipeline.dicom.person_names import comparable_name
 from pipeline.disc.errors import NoPatientID, SeveralPatients
 from pipeline.disc.objects import records
 from pipeline.disc.objects.entry import Entry
-from pipeline.disc.objects.guards import check_patient
+from pipeline.disc.objects.one_patient import check_patient
 from pipeline.model import InstanceKey
 
 

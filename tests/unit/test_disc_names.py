@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.disc.model import Patient, StudyOnDisc
-from pipeline.disc.pages.names import (
+from pipeline.disc.model import DiscPatient, StudyOnDisc
+from pipeline.disc.pages.disc_names import (
     download_name,
     download_name_of_several,
     file_stem,
@@ -20,8 +20,8 @@ from pipeline.disc.pages.names import (
 MADE_AT = datetime(2026, 11, 4, tzinfo=UTC)
 
 
-def patient(name: str) -> Patient:
-    return Patient(name, "P1", "", "", "")
+def patient(name: str) -> DiscPatient:
+    return DiscPatient(name, "P1", "", "", "")
 
 
 def study(accession: str, uid: str = "1.2.3") -> StudyOnDisc:

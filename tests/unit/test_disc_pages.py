@@ -7,20 +7,20 @@ from xml.etree import ElementTree as ET
 import pytest
 from discs import MADE_AT, options
 
-from pipeline.disc.model import ANY, CD, LeftOut, Patient, SeriesOnDisc, StudyOnDisc
-from pipeline.disc.pages.pages import INDEX, README, Story, checksums, pages
+from pipeline.disc.model import ANY, CD, DiscPatient, LeftOut, SeriesOnDisc, StudyOnDisc
+from pipeline.disc.pages.disc_pages import INDEX, README, PageData, checksums, pages
 from pipeline.disc.pages.summary import readable_date, readable_name
 
 NASTY = "<script>alert(1)</script> & \"'\x00\x08\x1b[31m\ufffe"
 
 
-def story(text: str = "Doe^Jane", **changed: object) -> Story:
+def story(text: str = "Doe^Jane", **changed: object) -> PageData:
     more = changed.pop("options", {})
     study = StudyOnDisc(
         "1.2.3", "A1", "20260914", text, "Hospital", (SeriesOnDisc("1.2.3.1", "1", "CT", text, 20),)
     )
     values: dict[str, object] = {
-        "patients": (Patient(text, text, text, "19570312", "M"),),
+        "patients": (DiscPatient(text, text, text, "19570312", "M"),),
         "studies": (study,),
         "left_out": (),
         "decoded_from": (),
@@ -31,7 +31,7 @@ def story(text: str = "Doe^Jane", **changed: object) -> Story:
         "options": options(**more),  # type: ignore[arg-type]
         **changed,
     }
-    return Story(**values)  # type: ignore[arg-type]
+    return PageData(**values)  # type: ignore[arg-type]
 
 
 def index(**changed: object) -> str:

@@ -1,4 +1,4 @@
-"""How the files of a disc are read: here or in processes of the workshop, and the same is found."""
+"""How the files of a disc are read: here or in processes of the pool, and the same is found."""
 
 import contextlib
 import errno
@@ -11,41 +11,39 @@ import pytest
 from discs import an_object, files_below
 from pydicom.data import get_testdata_file
 
-from pipeline.disc.formats.spread import spread
-from pipeline.disc.model import Source
+from pipeline.disc.formats.parallel import spread
+from pipeline.disc.model import SourceFile
 from pipeline.disc.objects import raw as raw_module
-from pipeline.disc.objects import survey as survey_module
+from pipeline.disc.objects import read_sources as survey_module
 from pipeline.disc.objects.entry import WANTED
-from pipeline.disc.objects.raw import LARGEST_FILE, Raw, raw
-from pipeline.disc.objects.survey import Survey, survey
+from pipeline.disc.objects.raw import LARGEST_FILE, RawObject, raw
+from pipeline.disc.objects.read_sources import SourceObjects, survey
 from pipeline.errors import Transient
-from pipeline.processes.workshop import Workshop
+from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.digest import sha256_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 @pytest.fixture
-def workshop():
-    with contextlib.closing(Workshop(2)) as workshop:
-        yield workshop
+def pool():
+    with contextlib.closing(ProcessPool(2)) as pool:
+        yield pool
 
 
 # --- the same, wherever it is read -------------------------------------------------------------------------
 
 
-def test_the_workshop_finds_what_is_found_here_in_every_file_of_the_corpus(
-    corpus, tmp_path, workshop, monkeypatch
-):
+def test_the_pool_finds_what_is_found_here_in_every_file_of_the_corpus(corpus, tmp_path, pool, monkeypatch):
     paths = files_below(corpus)
     again = [an_object(tmp_path, name, SOPInstanceUID="1.2.3") for name in ("one", "two", "three")]
-    sources = [Source(path) for path in (*paths, *again)]
-    sources[3] = Source(sources[3].path, sha256="0" * 64)
+    sources = [SourceFile(path) for path in (*paths, *again)]
+    sources[3] = SourceFile(sources[3].path, sha256="0" * 64)
     heard: list[int] = []
 
-    def found(many: int) -> Survey:
+    def found(many: int) -> SourceObjects:
         monkeypatch.setattr(survey_module, "MANY", many)
-        return survey(sources, tmp_path, workshop, heard.append)
+        return survey(sources, tmp_path, pool, heard.append)
 
     here, there = found(len(sources)), found(0)
     assert heard == [*range(1, len(sources) + 1)] * 2
@@ -58,20 +56,20 @@ def test_the_workshop_finds_what_is_found_here_in_every_file_of_the_corpus(
     )
 
 
-def test_few_files_start_no_process(tmp_path, workshop):
-    survey([Source(an_object(tmp_path, str(number))) for number in range(3)], tmp_path, workshop, lambda _: None)
-    assert workshop._all == set()
+def test_few_files_start_no_process(tmp_path, pool):
+    survey([SourceFile(an_object(tmp_path, str(number))) for number in range(3)], tmp_path, pool, lambda _: None)
+    assert pool._all == set()
 
 
-def test_a_file_too_large_for_a_process_with_bounded_memory_is_read_here(tmp_path, workshop, monkeypatch):
+def test_a_file_too_large_for_a_process_with_bounded_memory_is_read_here(tmp_path, pool, monkeypatch):
     monkeypatch.setattr(survey_module, "MANY", 0)
     monkeypatch.setattr(survey_module, "_LARGEST_MAPPED", 1000)
-    sources = [Source(an_object(tmp_path))]
-    assert len(survey(sources, tmp_path, workshop, lambda _: None).entries) == 1
-    assert workshop._all == set()
+    sources = [SourceFile(an_object(tmp_path))]
+    assert len(survey(sources, tmp_path, pool, lambda _: None).entries) == 1
+    assert pool._all == set()
     monkeypatch.setattr(survey_module, "_LARGEST_MAPPED", sources[0].path.stat().st_size)
-    assert len(survey(sources, tmp_path, workshop, lambda _: None).entries) == 1
-    assert workshop._all != set()
+    assert len(survey(sources, tmp_path, pool, lambda _: None).entries) == 1
+    assert pool._all != set()
 
 
 def test_what_runs_in_processes_imports_nothing_that_is_slow_to_import():
@@ -88,15 +86,15 @@ def test_what_runs_in_processes_imports_nothing_that_is_slow_to_import():
 # --- what goes wrong ---------------------------------------------------------------------------------------
 
 
-def test_answers_come_in_order_and_errors_are_raised(workshop):
-    assert list(spread(str, range(20), workshop)) == list(spread(str, range(20), None))
+def test_answers_come_in_order_and_errors_are_raised(pool):
+    assert list(spread(str, range(20), pool)) == list(spread(str, range(20), None))
     with pytest.raises(Transient, match="No such file"):
-        list(spread(os.listdir, ["/nowhere/at/all"], workshop))
+        list(spread(os.listdir, ["/nowhere/at/all"], pool))
 
 
-def test_a_process_that_dies_makes_no_disc_now(workshop):
+def test_a_process_that_dies_makes_no_disc_now(pool):
     with pytest.raises(Transient, match=r"could not be read: .*died twice.*exit code 3"):
-        list(spread(os._exit, [3], workshop))
+        list(spread(os._exit, [3], pool))
 
 
 @pytest.mark.parametrize("lacking", [errno.ENOSPC, errno.EDQUOT, errno.ENOMEM])
@@ -111,17 +109,17 @@ def test_what_this_machine_lacks_is_no_fault_of_the_file(tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("many", [0, 400], ids=["by processes", "here"])
 def test_a_file_that_is_gone_or_cannot_be_read_by_the_system_is_not_left_out_but_makes_no_disc(
-    many, tmp_path, workshop, monkeypatch
+    many, tmp_path, pool, monkeypatch
 ):
     monkeypatch.setattr(survey_module, "MANY", many)
-    sources = [Source(an_object(tmp_path)), Source(tmp_path / "gone")]
+    sources = [SourceFile(an_object(tmp_path)), SourceFile(tmp_path / "gone")]
     with pytest.raises(
         Transient, match="gone cannot be read: No such file or directory; no disc is made without it"
     ):
-        survey(sources, tmp_path, workshop, lambda _: None)
+        survey(sources, tmp_path, pool, lambda _: None)
     sources[1].path.mkdir()
     with pytest.raises(Transient, match="gone cannot be read: Is a directory"):
-        survey(sources, tmp_path, workshop, lambda _: None)
+        survey(sources, tmp_path, pool, lambda _: None)
 
 
 def test_a_deflated_file_is_hashed_as_it_is(tmp_path):
@@ -129,11 +127,11 @@ def test_a_deflated_file_is_hashed_as_it_is(tmp_path):
     assert raw(path, None, WANTED, tmp_path).sha256 == sha256_of(path)
 
 
-def test_two_files_too_large_to_be_hashed_are_not_taken_for_the_same(tmp_path, workshop, monkeypatch):
+def test_two_files_too_large_to_be_hashed_are_not_taken_for_the_same(tmp_path, pool, monkeypatch):
     monkeypatch.setattr(raw_module, "LARGEST_FILE", 1000)
     paths = [an_object(tmp_path, name, SOPInstanceUID="1.2.3", PatientComments=name) for name in ("one", "two")]
     assert LARGEST_FILE > 1000
-    found = survey([Source(path) for path in paths], tmp_path, workshop, lambda _: None)
+    found = survey([SourceFile(path) for path in paths], tmp_path, pool, lambda _: None)
     assert [one.sha256 for one in found.entries] == [""]
     assert [one.reason for one in found.left_out] == [
         "another file of the same UIDs came first and is there; this one differs from it"
@@ -151,5 +149,5 @@ def test_a_file_hashes_to_what_others_find(tmp_path, size):
 def test_what_is_no_file_of_dicom_says_so(tmp_path):
     (tmp_path / "text").write_text("x" * 200)
     (tmp_path / "empty").touch()
-    assert raw(tmp_path / "text", None, WANTED, tmp_path) == Raw(problem="not a DICOM file")
-    assert raw(tmp_path / "empty", None, WANTED, tmp_path) == Raw(problem="the file is empty")
+    assert raw(tmp_path / "text", None, WANTED, tmp_path) == RawObject(problem="not a DICOM file")
+    assert raw(tmp_path / "empty", None, WANTED, tmp_path) == RawObject(problem="the file is empty")

@@ -11,8 +11,8 @@ from pydicom.filewriter import write_dataset
 from pipeline.disc.dicomdir.cross_check import mismatches
 from pipeline.disc.dicomdir.dicomdir import dicomdir
 from pipeline.disc.dicomdir.vr_rules import right
-from pipeline.disc.formats.claims import Claims
 from pipeline.disc.formats.directory import read_directory
+from pipeline.disc.formats.independent_reader import ObjectIdentity
 from pipeline.disc.objects import records
 from pipeline.disc.objects.arrangement import arranged
 from pipeline.disc.objects.entry import Entry
@@ -253,8 +253,8 @@ def test_a_record_is_still_known_for_its_object_and_no_other(told, tmp_path):
     assert list(mismatches(listed, claims_of(claimed | told | {"patient_id": b"P2"}))) != []
 
 
-def claims_of(told: dict[str, bytes]) -> Claims:
-    return Claims(**{field: told.get(field, b"") for field in Claims.__dataclass_fields__})
+def claims_of(told: dict[str, bytes]) -> ObjectIdentity:
+    return ObjectIdentity(**{field: told.get(field, b"") for field in ObjectIdentity.__dataclass_fields__})
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

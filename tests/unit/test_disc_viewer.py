@@ -14,7 +14,7 @@ from pydicom.data import get_testdata_file
 
 from pipeline.destinations import from_table
 from pipeline.disc.errors import UnfitViewer
-from pipeline.disc.formats.recognition import HEAD, what_dicom
+from pipeline.disc.formats.sniff_dicom import HEAD, what_dicom
 from pipeline.disc.make.tree import graft_points
 from pipeline.disc.make.viewer import viewer_files
 from pipeline.disc.make.viewer_names import check_names, short_form

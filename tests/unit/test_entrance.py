@@ -7,31 +7,32 @@ import time
 import pytest
 
 from pipeline.config.receiver_tables import ReceiverTable
-from pipeline.receiving import rejection
-from pipeline.receiving.entrance import MORE_AT_THE_DOOR, Entrance, TurnedAway
-from pipeline.receiving.peek import Proposal
+from pipeline.receiving import reject_association
+from pipeline.receiving.association_limits import MORE_AT_THE_DOOR, AssociationLimits, AssociationRefused
+from pipeline.receiving.peek import AssociationRequest
 
-CT = Proposal("CT1", "STORESTOW", ())
+CT = AssociationRequest("CT1", "STORESTOW", ())
 
 
-def entrance(*, full: bool = False, **keys: object) -> Entrance:
+def entrance(*, full: bool = False, **keys: object) -> AssociationLimits:
     receiver = ReceiverTable(name="r", ae_title="STORESTOW", port=11112, mode="association", **keys)
-    return Entrance(receiver, lambda: full)
+    return AssociationLimits(receiver, lambda: full)
 
 
 def turned_away(call) -> tuple[str, tuple[int, int, int] | None]:
-    with pytest.raises(TurnedAway) as turned:
+    with pytest.raises(AssociationRefused) as turned:
         call()
     answer = turned.value.rejection
     return str(turned.value), tuple(answer) if answer else None
 
 
 def test_whoever_nothing_is_said_about_may_come_in():
-    entrance().knock("192.0.2.1").sit(Proposal("ANYBODY", "ANYTHING", ()))
+    entrance().knock("192.0.2.1").sit(AssociationRequest("ANYBODY", "ANYTHING", ()))
 
 
 @pytest.mark.parametrize(
-    ("proposal", "answer"), [(Proposal("", "STORESTOW", ()), (1, 1, 3)), (Proposal("CT1", "", ()), (1, 1, 7))]
+    ("proposal", "answer"),
+    [(AssociationRequest("", "STORESTOW", ()), (1, 1, 3)), (AssociationRequest("CT1", "", ()), (1, 1, 7))],
 )
 def test_a_blank_ae_title_is_rejected_whoever_may_come_in(proposal, answer):
     visit = entrance().knock("192.0.2.1")
@@ -147,7 +148,7 @@ def test_the_bounds_hold_when_all_come_at_once():
         try:
             visit.sit(CT)
             seated.append(visit)
-        except TurnedAway:
+        except AssociationRefused:
             visit.end()
 
     threads = [threading.Thread(target=come) for _ in range(20)]
@@ -159,8 +160,11 @@ def test_the_bounds_hold_when_all_come_at_once():
 
 
 def test_a_rejection_is_the_ten_bytes_of_the_standard():
-    assert rejection.pdu(rejection.CALLING_AE_TITLE_NOT_RECOGNIZED) == b"\x03\0\0\0\0\x04\0\x01\x01\x03"
-    assert rejection.pdu(rejection.LOCAL_LIMIT_EXCEEDED) == b"\x03\0\0\0\0\x04\0\x02\x03\x02"
+    assert (
+        reject_association.pdu(reject_association.CALLING_AE_TITLE_NOT_RECOGNIZED)
+        == b"\x03\0\0\0\0\x04\0\x01\x01\x03"
+    )
+    assert reject_association.pdu(reject_association.LOCAL_LIMIT_EXCEEDED) == b"\x03\0\0\0\0\x04\0\x02\x03\x02"
 
 
 def test_the_peer_reads_the_rejection_although_its_request_was_never_taken():
@@ -171,15 +175,15 @@ def test_the_peer_reads_the_rejection_although_its_request_was_never_taken():
             peer.sendall(b"x" * 100_000)
             closing = threading.Timer(0.2, peer.shutdown, (socket.SHUT_WR,))
             closing.start()
-            rejection.reject(connection, rejection.TEMPORARY_CONGESTION)
+            reject_association.reject(connection, reject_association.TEMPORARY_CONGESTION)
             connection.close()
-            assert peer.recv(100) == rejection.pdu(rejection.TEMPORARY_CONGESTION)
+            assert peer.recv(100) == reject_association.pdu(reject_association.TEMPORARY_CONGESTION)
 
 
 def test_a_peer_that_neither_reads_nor_closes_is_left_in_time(monkeypatch):
-    monkeypatch.setattr(rejection, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(reject_association, "PATIENCE_SECONDS", 0.2)
     ours, theirs = socket.socketpair()
     began = time.monotonic()
     with ours, theirs:
-        rejection.reject(ours, rejection.TEMPORARY_CONGESTION)
+        reject_association.reject(ours, reject_association.TEMPORARY_CONGESTION)
     assert time.monotonic() - began < 5

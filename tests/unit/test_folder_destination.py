@@ -10,7 +10,7 @@ from small_studies import Attempts, consign, last_of, make_item, make_study, pin
 from pipeline.destinations import from_table
 from pipeline.errors import Configuration, PeerUnavailable, StorestowError, Transient
 from pipeline.model import ReceiptState
-from pipeline.spool import filing
+from pipeline.spool import store_file
 from pipeline.spool.spool import alone_in
 
 
@@ -71,14 +71,14 @@ def test_other_bytes_under_the_same_uid_are_never_overwritten(shelf, tmp_path):
 
 def test_nothing_is_overwritten_even_if_it_appears_at_the_last_moment(shelf, tmp_path, monkeypatch):
     item = make_item(tmp_path, 1)
-    copied = filing._copy
+    copied = store_file._copy
 
     def somebody_else_is_quicker(source, beside, sha256):
         done = copied(source, beside, sha256)
         beside.with_name(item.key.sop_instance_uid + ".dcm").write_bytes(b"somebody else's")
         return done
 
-    monkeypatch.setattr(filing, "_copy", somebody_else_is_quicker)
+    monkeypatch.setattr(store_file, "_copy", somebody_else_is_quicker)
     [receipt] = deliver(shelf, [item])[0].values()
     assert receipt.state is ReceiptState.REFUSED
     assert [(shelf / file).read_bytes() for file in files_of(shelf)] == [b"somebody else's"]
@@ -104,10 +104,10 @@ def test_whatever_the_patient_id_says_the_file_stays_below_the_folder(shelf, tmp
 
 
 def test_patient_ids_that_look_alike_when_made_safe_are_kept_apart():
-    names = [filing.component(text) for text in ("a/b", "a_b", "a\\b", "A_B", "", "none")]
+    names = [store_file.component(text) for text in ("a/b", "a_b", "a\\b", "A_B", "", "none")]
     assert len(set(names)) == len(names)
-    assert filing.component("P-1.2_x") == "P-1.2_x"
-    assert all(len(filing.component("y" * n)) <= 64 for n in (64, 65, 5000))
+    assert store_file.component("P-1.2_x") == "P-1.2_x"
+    assert all(len(store_file.component("y" * n)) <= 64 for n in (64, 65, 5000))
 
 
 def test_a_full_disk_defers_the_rest_and_leaves_no_partial_file(shelf, tmp_path, monkeypatch):
@@ -120,7 +120,7 @@ def test_a_full_disk_defers_the_rest_and_leaves_no_partial_file(shelf, tmp_path,
             raise OSError(errno.ENOSPC, "No space left on device")
         os.fsync(descriptor)
 
-    monkeypatch.setattr(filing, "flush", full_at_the_second)
+    monkeypatch.setattr(store_file, "flush", full_at_the_second)
     receipts, error = deliver(shelf, items)
     assert isinstance(error, PeerUnavailable)
     assert [receipt.state for receipt in receipts.values()] == [ReceiptState.STORED]
@@ -140,7 +140,7 @@ def test_what_a_crash_left_half_written_is_replaced(shelf, tmp_path):
 
 def test_what_cannot_be_read_back_equal_is_not_filed(shelf, tmp_path, monkeypatch):
     item = make_item(tmp_path, 1)
-    monkeypatch.setattr(filing, "_sha256", lambda path: hashlib.sha256(b"bad disk").hexdigest())
+    monkeypatch.setattr(store_file, "_sha256", lambda path: hashlib.sha256(b"bad disk").hexdigest())
     _, error = deliver(shelf, [item])
     assert isinstance(error, PeerUnavailable)
     assert files_of(shelf) == []
@@ -190,16 +190,16 @@ def test_of_two_files_that_are_to_get_one_name_without_hard_links_one_gets_it_an
 
     def while_another_asks(self, to):
         if self == one:
-            started.append(pool.submit(filing.give_name, other, target))
+            started.append(pool.submit(store_file.give_name, other, target))
             wait(started, timeout=0.5)  # long enough for one that does not wait for us
         return rename(self, to)
 
     monkeypatch.setattr(Path, "hardlink_to", no_links)
     monkeypatch.setattr(Path, "rename", while_another_asks)
     if not has_locks:
-        monkeypatch.setattr(filing, "alone_in", no_locks)
+        monkeypatch.setattr(store_file, "alone_in", no_locks)
     with ThreadPoolExecutor(1) as pool:
-        assert filing.give_name(one, target) is True
+        assert store_file.give_name(one, target) is True
         assert started[0].result() is False
     assert (target.read_bytes(), other.read_bytes()) == (b"study one", b"study two")
 
@@ -209,7 +209,7 @@ def test_a_name_without_hard_links_is_given_while_no_other_process_looks_at_the_
     monkeypatch.setattr(Path, "hardlink_to", no_links)
     with ThreadPoolExecutor(1) as pool:
         with alone_in(tmp_path):  # a lock of its own, as another process has it
-            given = pool.submit(filing.give_name, tmp_path / "one", tmp_path / "A1.iso")
+            given = pool.submit(store_file.give_name, tmp_path / "one", tmp_path / "A1.iso")
             assert wait([given], timeout=0.3).not_done
             (tmp_path / "A1.iso").write_bytes(b"study two")
         assert given.result() is False

@@ -9,7 +9,7 @@ from pydicom.data import get_testdata_file
 
 from pipeline.errors import Permanent
 from pipeline.line.prepare import prepare
-from pipeline.orders.identified import prepare_identified
+from pipeline.orders.prepare_with_patient import prepare_identified
 
 
 @pytest.fixture

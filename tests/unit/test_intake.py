@@ -8,7 +8,7 @@ from killed_at import OneRoom
 from line_site import instance
 from pydicom.data import get_testdata_file
 
-from pipeline.line.intake import contents_of, envelope_of, read
+from pipeline.line.identify import contents_of, envelope_of, read
 
 
 def test_an_instance_is_identified_by_its_data_set_not_its_name(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.disc.formats.scratch import scratch_beside
-from pipeline.processes.interruption import ENDING, ended_by_signals, held_back
+from pipeline.processes.signal_handling import ENDING, ended_by_signals, held_back
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from pipeline.ledger import FILE_NAME, Ledger, migrations, open_ledger
 from pipeline.ledger.tables import METADATA, arrival, delivery, instance, receipt
 from pipeline.line import quarantine
 from pipeline.orders import place, view
-from pipeline.site.opening import opened
+from pipeline.site.open_site import opened
 from pipeline.worker.worker import Worker
 
 

@@ -16,8 +16,8 @@ from pipeline.commands.retry import retry
 from pipeline.commands.trace import trace
 from pipeline.errors import Configuration, Permanent
 from pipeline.ledger import FILE_NAME, reports
-from pipeline.line import custody, quarantine
-from pipeline.line.intake import ACCOUNT
+from pipeline.line import quarantine, settle
+from pipeline.line.identify import ACCOUNT
 from pipeline.line.reconcile import reconcile
 from pipeline.model import ArrivalState
 
@@ -290,9 +290,9 @@ def test_originals_go_after_their_time_and_what_is_wrong_stays(tmp_path):
         rounds(worker, until=all_settled(site))
         import time
 
-        custody.let_go(site, time.time() + 1800)
+        settle.let_go(site, time.time() + 1800)
         assert (site.spool.settled / fine).is_dir()
-        custody.let_go(site, time.time() + 7200)
+        settle.let_go(site, time.time() + 7200)
         assert not (site.spool.settled / fine).exists()
         assert (site.spool.settled / wrong).is_dir()
         reconcile(site)
@@ -359,9 +359,9 @@ def test_two_deliveries_that_end_at_once_write_the_account_one_after_the_other(t
         name = arrive(site.spool, instance(tmp_path))
         rounds(worker, until=all_settled(site))
         monkeypatch.setattr(waypoints, "observer", wait)
-        earlier = threads.submit(custody.renew_account, name, site.spool, site.ledger)
+        earlier = threads.submit(settle.renew_account, name, site.spool, site.ledger)
         assert is_written.wait(10)
-        later = threads.submit(custody.renew_account, name, site.spool, site.ledger)
+        later = threads.submit(settle.renew_account, name, site.spool, site.ledger)
         with pytest.raises(TimeoutError):
             later.result(timeout=0.3)
         may_go_on.set()

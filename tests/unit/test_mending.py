@@ -28,7 +28,7 @@ from odd_data_sets import (
 from pipeline.dicom import mending
 from pipeline.dicom.part10 import Malformed, walk
 from pipeline.dicom.reading import data_set_of
-from pipeline.line.intake import read
+from pipeline.line.identify import read
 
 
 def mended(content: bytes, folder: Path) -> tuple[pydicom.Dataset, set[tuple[int, str]]]:

@@ -15,11 +15,11 @@ from pipeline.dicom.accession import AccessionNumber, InvalidAccession
 from pipeline.errors import Configuration
 from pipeline.ledger import deliveries, orders, reports, retrievals
 from pipeline.ledger.tables import delivery
-from pipeline.line.despatch import _of_order
+from pipeline.line.deliver import _of_order
 from pipeline.model import Consignment, OrderError, OrderState
-from pipeline.orders import known, place, results
-from pipeline.orders.desk import PATIENCE_SECONDS
-from pipeline.orders.ending import end
+from pipeline.orders import cleanup, known, place
+from pipeline.orders.finish import end
+from pipeline.orders.scheduler import PATIENCE_SECONDS
 from pipeline.receiving.sweep import sweep_abandoned
 
 
@@ -265,9 +265,9 @@ def test_what_orders_brought_goes_after_its_own_time_although_nobody_took_it(tmp
         arrive(site.spool, instance(tmp_path, "pushed"))
         name = arrive_from_pacs(site, instance(tmp_path, "unasked"))
         rounds(worker, until=lambda: states(site, "arrivals") == {"settled": 2})
-        results.let_go(site, time.time() + 1800)
+        cleanup.let_go(site, time.time() + 1800)
         assert (site.spool.settled / name).is_dir()
-        results.let_go(site, time.time() + 7200)
+        cleanup.let_go(site, time.time() + 7200)
         assert [one.name for one in site.spool.settled.iterdir()] != [name]
         assert len(list(site.spool.settled.iterdir())) == 1
 
@@ -281,11 +281,11 @@ def test_what_an_open_order_needs_does_not_go(tmp_path):
         number, move = waiting_order(site, uid)
         with site.ledger.transaction() as change:
             retrievals.add(change, move, [row.id for row in retrievals.kept(change, uid)])
-        results.let_go(site, time.time() + 7200)
+        cleanup.let_go(site, time.time() + 7200)
         assert (site.spool.settled / name).is_dir()
         assert trace(uid, site.ledger)["studies"][0]["instances"][0]["reason"] is None, "claimed by now"
         end(number, OrderState.DONE, site)
-        results.let_go(site, time.time() + 7200)
+        cleanup.let_go(site, time.time() + 7200)
         assert not (site.spool.settled / name).exists()
 
 
@@ -305,12 +305,12 @@ def test_a_file_that_was_made_goes_with_its_order_unless_a_later_one_has_made_it
         assert look(site, numbers[0]).result.name == "A1.iso"
         with site.ledger.transaction() as change:
             orders.change_row(change, numbers[0], ended_at=time.time() - 7200)
-        results.let_go(site, time.time())
+        cleanup.let_go(site, time.time())
         assert made.exists()
         assert look(site, numbers[0]).result is None
         with site.ledger.transaction() as change:
             orders.change_row(change, numbers[1], ended_at=time.time() - 7200)
-        results.let_go(site, time.time())
+        cleanup.let_go(site, time.time())
         assert not made.exists()
 
 
@@ -326,11 +326,11 @@ def test_what_a_dead_send_left_goes_too(tmp_path):
         for folder in (dead, copies):
             os.utime(folder, long_ago)
         assert sweep_abandoned(site.spool, "_send") == []
-        results.let_go(site, time.time())
+        cleanup.let_go(site, time.time())
         assert [left.name for left in incoming.iterdir()] == [".C_2_2"], "which still grows"
         scratch = site.spool.run / "query-left"
         scratch.mkdir()
-        results.drop_scratch(site)
+        cleanup.drop_scratch(site)
         assert not scratch.exists()
 
 

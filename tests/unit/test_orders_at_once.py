@@ -13,7 +13,7 @@ from pipeline.ledger import deliveries, orders, retrievals
 from pipeline.ledger.tables import delivery
 from pipeline.line import admission
 from pipeline.model import OrderError, OrderStage, OrderState, RetrievalState
-from pipeline.orders import consigning, fulfil
+from pipeline.orders import open_delivery, steps
 from pipeline.orders import retrieval as judging
 
 
@@ -75,15 +75,15 @@ def weigh(site, *numbers: int) -> None:
     """Look at these orders while all has come."""
     now = time.time()
     for number in numbers:
-        assert fulfil.look_at(open_row(site, number), site, now, now)
+        assert steps.look_at(open_row(site, number), site, now, now)
 
 
 def test_what_another_order_found_unreadable_is_missing_to_this_one_too(site, worker, half_read, tmp_path):
     first, second = order_of(site, half_read, "encoded"), order_of(site, half_read, "shelf")
     weigh(site, first, second)
-    fulfil.take_long_step(first, site)
+    steps.take_long_step(first, site)
     assert look(site, first).detail == "1 of 2 instances cannot be read; nothing was sent"
-    fulfil.take_long_step(second, site)
+    steps.take_long_step(second, site)
     rounds(worker, until=lambda: look(site, second).ended_at)
     ended = look(site, second)
     assert not list((tmp_path / "shelf").rglob("*.dcm")), "an order that allows nothing incomplete"
@@ -95,7 +95,7 @@ def test_who_allows_an_incomplete_study_gets_what_can_be_read(site, worker, half
     first = order_of(site, half_read, "encoded")
     second = order_of(site, half_read, "shelf", incomplete_allowed=True)
     weigh(site, first, second)
-    fulfil.take_long_step(first, site)
+    steps.take_long_step(first, site)
     rounds(worker, until=lambda: look(site, second).ended_at)
     assert len(list((tmp_path / "shelf").rglob("*.dcm"))) == 1
     assert look(site, second).state == OrderState.PARTIAL
@@ -104,10 +104,10 @@ def test_who_allows_an_incomplete_study_gets_what_can_be_read(site, worker, half
 def test_what_another_order_found_unreadable_is_asked_for_again_where_this_one_asked_later(site, half_read):
     first, second = order_of(site, half_read, "encoded"), order_of(site, half_read, "shelf", found_at=time.time())
     weigh(site, first, second)
-    fulfil.take_long_step(first, site)
-    fulfil.take_long_step(second, site)
+    steps.take_long_step(first, site)
+    steps.take_long_step(second, site)
     row = open_row(site, second)
-    assert not fulfil.look_at(row, site, row.created_at, row.created_at)
+    assert not steps.look_at(row, site, row.created_at, row.created_at)
     with site.ledger.reading() as connection:
         assert orders.links(connection, second)[0].retrieval != half_read[1]
     assert look(site, second).state == OrderState.OPEN
@@ -117,9 +117,9 @@ def test_an_order_that_dies_over_its_end_does_not_send_the_rest(site, worker, ha
     number = order_of(site, half_read, "shelf")
     weigh(site, number)
     with monkeypatch.context() as patch:
-        patch.setattr(consigning, "end_within", _killed)
+        patch.setattr(open_delivery, "end_within", _killed)
         with pytest.raises(KeyboardInterrupt):
-            fulfil.take_long_step(number, site)
+            steps.take_long_step(number, site)
     assert states(site, "instances") == {"passed": 2}, "written down with the end of the order, or not at all"
     rounds(worker, until=lambda: look(site, number).ended_at)
     assert look(site, number).detail == "1 of 2 instances cannot be read; nothing was sent"
@@ -143,7 +143,7 @@ def test_an_order_ends_by_what_its_delivery_wrote_while_it_was_looked_at(site):
     with site.ledger.transaction() as change:
         deliveries.finish(change, 7, "refused", "1 of 5 instances were refused")
         orders.change_row(change, number, error_kind=OrderError.RELAY_INCOMPLETE)
-    fulfil.look_at(before, site, time.time(), time.time())
+    steps.look_at(before, site, time.time(), time.time())
     ended = look(site, number)
     assert (ended.state, ended.error_kind) == (OrderState.PARTIAL, OrderError.RELAY_INCOMPLETE)
 

@@ -42,7 +42,7 @@ def test_every_encoding_is_walked_to_its_end(name):
     assert layout.end == len(data)
 
 
-def judged(data: bytes, *, carefully: bool) -> part10.Layout | str:
+def judged(data: bytes, *, carefully: bool) -> part10.DataSetLayout | str:
     """What the walk says of it; `carefully`: of every element by itself."""
     with pytest.MonkeyPatch.context() as patch:
         if carefully:

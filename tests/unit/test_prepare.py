@@ -14,13 +14,13 @@ from pydicom import Dataset
 
 from pipeline.dicom import header
 from pipeline.errors import Permanent
-from pipeline.line.prepare import Prepared, Task, prepare
+from pipeline.line.prepare import Prepared, PrepareTask, prepare
 from pipeline.line.reconcile import reconcile
 from pipeline.model import Change, InstanceKey, Origin
 
 
 @pytest.fixture
-def task(tmp_path: Path) -> Task:
+def task(tmp_path: Path) -> PrepareTask:
     one = task_of(instance(tmp_path, "a"), tmp_path, "j2k")
     return replace(one, encodings=("j2k", "none"), rules=(Renaming("One"),), target=made_in(tmp_path) / "1")
 

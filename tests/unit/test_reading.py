@@ -12,7 +12,7 @@ from pipeline.dicom import deflation, reading
 from pipeline.dicom.part10 import Malformed
 from pipeline.dicom.pydicom_reading import dcmread, read_partial
 from pipeline.dicom.reading import values_of
-from pipeline.line.intake import read
+from pipeline.line.identify import read
 
 SOP, STUDY = f"{ROOT}.66.1", f"{ROOT}.1"
 STUDY_INSTANCE_UID, PATIENT_ID = 0x0020000D, 0x00100020

@@ -8,11 +8,11 @@ import pytest
 from line_site import arrive, instance, rounds, settings_for, states, working
 from pydicom.uid import RLELossless
 
-from pipeline.dicom import sameness
-from pipeline.dicom.sameness import are_same
+from pipeline.dicom import same_content
+from pipeline.dicom.same_content import are_same
 from pipeline.errors import Transient
-from pipeline.line import admission, custody, quarantine
-from pipeline.processes.workshop import WorkshopProcessDied
+from pipeline.line import admission, quarantine, settle
+from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import Site
 from pipeline.spool.spool import Spool
 
@@ -59,26 +59,26 @@ def before(monkeypatch, owner, name: str, act) -> None:
     monkeypatch.setattr(owner, name, wrapped)
 
 
-def compared_as(monkeypatch, workshop, answer) -> None:
+def compared_as(monkeypatch, pool, answer) -> None:
     """Let every comparison end in `answer`; what is only read is read."""
-    real = workshop.each
+    real = pool.each
 
     def each(function, tasks, limits):
         if function is are_same:
             return [(task, answer) for task in tasks]
         return real(function, tasks, limits)
 
-    monkeypatch.setattr(workshop, "each", each)
+    monkeypatch.setattr(pool, "each", each)
 
 
 def test_what_settles_before_it_is_compared_is_looked_for_again(given, monkeypatch):
-    before(monkeypatch, admission, "judge", lambda: custody.settle(given.first, given.site))
+    before(monkeypatch, admission, "judge", lambda: settle.settle(given.first, given.site))
     admission.take_in(given.second, given.site)
     assert states(given.site, "instances") == {"passed": 1, "duplicate": 1}
 
 
 def test_what_settles_while_it_is_compared_is_compared_again(given, monkeypatch):
-    before(monkeypatch, admission, "_are_same", lambda: custody.settle(given.first, given.site))
+    before(monkeypatch, admission, "_are_same", lambda: settle.settle(given.first, given.site))
     admission.take_in(given.second, given.site)
     assert states(given.site, "instances") == {"passed": 1, "duplicate": 1}
 
@@ -86,7 +86,7 @@ def test_what_settles_while_it_is_compared_is_compared_again(given, monkeypatch)
 def test_what_cannot_be_compared_now_is_judged_later(given, monkeypatch):
     with monkeypatch.context() as patch:
         full = Transient("No space left on device")
-        compared_as(patch, given.site.workshop, full)
+        compared_as(patch, given.site.pool, full)
         with pytest.raises(Transient, match="No space left"):
             admission.take_in(given.second, given.site)
     assert states(given.site, "instances") == {"passed": 1}, "nothing is decided"
@@ -95,8 +95,8 @@ def test_what_cannot_be_compared_now_is_judged_later(given, monkeypatch):
 
 
 def test_what_kills_whoever_compares_it_is_a_conflict_that_says_so(given, monkeypatch):
-    died = WorkshopProcessDied("the process that had it in hand died twice: SIGSEGV")
-    compared_as(monkeypatch, given.site.workshop, died)
+    died = PoolProcessDied("the process that had it in hand died twice: SIGSEGV")
+    compared_as(monkeypatch, given.site.pool, died)
     admission.take_in(given.second, given.site)
     (aside,) = quarantine.listed(given.site.ledger)["quarantined"]
     assert aside["state"] == "conflict"
@@ -104,17 +104,17 @@ def test_what_kills_whoever_compares_it_is_a_conflict_that_says_so(given, monkey
 
 
 def test_a_file_that_cannot_be_read_now_is_not_another_instance(pair, monkeypatch):
-    before(monkeypatch, sameness, "data_set_of", pair[0].unlink)
+    before(monkeypatch, same_content, "data_set_of", pair[0].unlink)
     with pytest.raises(FileNotFoundError):
-        sameness.are_same(pair)
+        same_content.are_same(pair)
 
 
 @pytest.mark.parametrize("cut", [0, 100, 200, 1000])
 def test_what_is_cut_cannot_be_told_to_be_the_same_or_another(pair, tmp_path, cut):
     part = tmp_path / "cut"
     part.write_bytes(pair[0].read_bytes()[:cut])
-    with pytest.raises(sameness.Incomparable):
-        sameness.are_same((part, pair[0]))
+    with pytest.raises(same_content.Incomparable):
+        same_content.are_same((part, pair[0]))
 
 
 def test_a_file_that_is_released_while_it_is_looked_for_is_found(tmp_path, monkeypatch):

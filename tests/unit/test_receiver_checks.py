@@ -8,7 +8,7 @@ from dicom_programs import free_port
 
 from pipeline.commands.receiver_checks import looked_at
 from pipeline.ledger import FILE_NAME, Ledger, arrivals
-from pipeline.model import Aside, InstanceState
+from pipeline.model import InstanceState, SetAsideCode
 from pipeline.site.settings import load
 from pipeline.spool.spool import Spool
 
@@ -30,7 +30,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def received(folder: Path, *titles: str, code: Aside | None = None) -> None:
+def received(folder: Path, *titles: str, code: SetAsideCode | None = None) -> None:
     """Enter an arrival of one instance from each of these calling AE titles."""
     ledger = Ledger(folder / "spool" / FILE_NAME)
     ledger.create()
@@ -59,7 +59,7 @@ def test_several_senders_want_association_mode(folder):
 
 
 def test_what_storescp_misread_wants_association_mode(folder):
-    received(folder, "CT1", code=Aside.MISREAD)
+    received(folder, "CT1", code=SetAsideCode.MISREAD)
     assert "1 instances were set aside within 90 days because storescp misread them" in said(folder)
 
 

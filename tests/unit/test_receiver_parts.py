@@ -12,10 +12,10 @@ from dicom_programs import free_port
 
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
-from pipeline.receiving import door
-from pipeline.receiving.association import open_listener, peer_of
-from pipeline.receiving.output import LONGEST_LINE, Output
-from pipeline.receiving.signals import Signals
+from pipeline.receiving import listening_port
+from pipeline.receiving.association_receiver import open_listener, peer_of
+from pipeline.receiving.program_log import LONGEST_LINE, ProgramLog
+from pipeline.receiving.signal_socket import Signals
 
 
 def receiver(port: int, **more: object) -> ReceiverTable:
@@ -29,7 +29,7 @@ def said(caplog):
 
 
 def test_every_line_is_one_event_however_it_was_cut(said):
-    output = Output("ct")
+    output = ProgramLog("ct")
     for chunk in (b"W: one\nE: t", b"", b"wo\n\nthree"):
         if chunk:
             output.hear(chunk)
@@ -43,7 +43,7 @@ def test_every_line_is_one_event_however_it_was_cut(said):
 
 
 def test_a_line_without_end_is_bounded(said):
-    output = Output("ct")
+    output = ProgramLog("ct")
     for _ in range(10):
         output.hear(b"x" * LONGEST_LINE)
     output.hear(b"")
@@ -52,7 +52,7 @@ def test_a_line_without_end_is_bounded(said):
 
 
 def test_what_a_peer_made_storescp_say_stays_on_its_line(said):
-    output = Output("ct")
+    output = ProgramLog("ct")
     output.hear(b'E: \x1b[31m\r"forged"\xff study=1.2\n')
     (message,) = said.messages
     assert message.isprintable()
@@ -60,29 +60,29 @@ def test_what_a_peer_made_storescp_say_stays_on_its_line(said):
 
 
 def test_a_free_port_is_fine_and_a_taken_one_names_its_holder(monkeypatch):
-    monkeypatch.setattr(door, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(listening_port, "PATIENCE_SECONDS", 0.1)
     port = free_port()
-    door.require_free_port(receiver(port))
+    listening_port.require_free_port(receiver(port))
     with (
         socket.create_server(("", port)),
         pytest.raises(Configuration, match=rf'receiver "ct".port = {port} is in use by .*process {os.getpid()}\)'),
     ):
-        door.require_free_port(receiver(port))
-    door.require_free_port(receiver(port))
+        listening_port.require_free_port(receiver(port))
+    listening_port.require_free_port(receiver(port))
 
 
 def test_a_port_that_becomes_free_in_time_is_fine():
     port = free_port()
     taken = socket.create_server(("", port))  # as the hook of an earlier storescp holds it for a moment
     threading.Timer(0.2, taken.close).start()
-    door.require_free_port(receiver(port))
+    listening_port.require_free_port(receiver(port))
 
 
 def test_a_port_without_the_privilege_names_the_capability(monkeypatch):
     def refuse(_self, _address):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(door.socket.socket, "bind", refuse)
+    monkeypatch.setattr(listening_port.socket.socket, "bind", refuse)
     with pytest.raises(Configuration, match=r'receiver "ct".port = 104 needs a privilege: .*CAP_NET_BIND_SERVICE'):
         open_listener(receiver(104, mode="association"))
 
@@ -90,7 +90,7 @@ def test_a_port_without_the_privilege_names_the_capability(monkeypatch):
 def test_a_port_storescp_refuses_to_all_but_root_names_the_mode_that_can(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Configuration, match=r'port = 104: storescp refuses .* use mode = "association"'):
-        door.require_free_port(receiver(104))
+        listening_port.require_free_port(receiver(104))
 
 
 def speaks_ipv6() -> bool:

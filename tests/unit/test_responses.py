@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import dcmtk
 from pipeline.config.order_tables import PacsTable
-from pipeline.dcmtk import Counted, Progress, find_answers, is_rejected_for_now, problems
+from pipeline.dcmtk import Progress, SubOperations, find_answers, is_rejected_for_now, problems
 
 FOUND = """\
 I: Requesting Association
@@ -59,7 +59,7 @@ def test_each_query_has_its_own_answers_and_its_own_end():
 def test_pending_responses_are_progress_and_no_end():
     progress = heard(ACCEPTED + response(PENDING, remaining="4", completed=2))
     assert progress.is_associated
-    assert progress.counted == Counted(remaining=4, completed=2)
+    assert progress.counted == SubOperations(remaining=4, completed=2)
     assert (progress.status, progress.has_ended) == (None, False)
 
 
@@ -67,7 +67,7 @@ def test_the_final_response_ends_it_with_its_counts():
     pending, final = response(PENDING, remaining="1", completed=5), "0xb000: Warning: Sub-operations complete"
     progress = heard(ACCEPTED + pending + response(final, completed=5, failed=1))
     assert progress.status == (0xB000, "Warning: Sub-operations complete")
-    assert (progress.counted, progress.counted.total) == (Counted(completed=5, failed=1), 6)
+    assert (progress.counted, progress.counted.total) == (SubOperations(completed=5, failed=1), 6)
 
 
 def test_several_requests_add_up_and_the_worst_status_counts():
@@ -75,7 +75,7 @@ def test_several_requests_add_up_and_the_worst_status_counts():
     assert heard(ACCEPTED + success, requests=2).status is None
     progress = heard(ACCEPTED + failure + success, requests=2)
     assert progress.status == (0xA702, "Refused: Out")
-    assert progress.counted == Counted(completed=3, failed=2)
+    assert progress.counted == SubOperations(completed=3, failed=2)
 
 
 def test_the_status_of_our_own_request_is_not_the_archives():

@@ -6,8 +6,8 @@ import pytest
 
 from pipeline.config.order_tables import PacsTable
 from pipeline.model import OrderError, RetrievalState
-from pipeline.orders.moving import identifiers
 from pipeline.orders.retrieval import verdict
+from pipeline.orders.retrieve_study import identifiers
 
 PACS = PacsTable(ae_title="ABPACS", host="10.0.0.1", port=11113, calling_ae_title="CDRECORD", receiver="cdrecord")
 COMPLETE = "0x0000"

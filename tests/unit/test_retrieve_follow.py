@@ -11,7 +11,7 @@ from pipeline.errors import Transient
 from pipeline.ledger import FILE_NAME, Ledger, open_ledger
 from pipeline.model import OrderState
 from pipeline.orders import retrieve
-from pipeline.orders.ending import end
+from pipeline.orders.finish import end
 
 
 def test_it_ends_with_the_order(tmp_path):

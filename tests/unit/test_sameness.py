@@ -16,8 +16,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-from pipeline.dicom import sameness
-from pipeline.dicom.sameness import Incomparable, are_same
+from pipeline.dicom import same_content
+from pipeline.dicom.same_content import Incomparable, are_same
 
 JPEG_LOSSLESS, JPEG_LOSSLESS_SV1 = "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"
 JPEG_LS, JPEG_LS_NEAR, JPEG_2000 = (f"1.2.840.10008.1.2.4.{number}" for number in (80, 81, 90))
@@ -146,7 +146,7 @@ def test_what_nobody_here_can_decode_is_not_called_different(tmp_path):
 def test_what_is_too_large_to_compare_is_not_called_different(tmp_path, monkeypatch):
     _, header = picture()
     pair = written(tmp_path / "one", header), written(tmp_path / "other", header)
-    monkeypatch.setattr(sameness, "LARGEST", 500)
+    monkeypatch.setattr(same_content, "LARGEST", 500)
     with pytest.raises(Incomparable, match="larger than"):
         are_same(pair)
 

@@ -16,8 +16,8 @@ from pipeline.ledger import deliveries, orders
 from pipeline.line import admission
 from pipeline.line.quarantine import listed
 from pipeline.model import OrderError, OrderStage, OrderState
-from pipeline.orders import results, view
-from pipeline.orders.consigning import consign
+from pipeline.orders import cleanup, view
+from pipeline.orders.open_delivery import consign
 from pipeline.orders.send import send
 
 
@@ -204,7 +204,7 @@ def test_of_two_sends_prepared_side_by_side_the_one_that_is_later_looks_again(
             if is_over:
                 rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 1})
 
-    monkeypatch.setattr("pipeline.orders.consigning.reached", meanwhile)
+    monkeypatch.setattr("pipeline.orders.open_delivery.reached", meanwhile)
     consign(second, site)
     assert states(site, "deliveries") in ({"waiting": 1}, {"delivered": 1}), "that of the first alone"
     assert ended(site, worker, second).sent_before == 1
@@ -243,7 +243,7 @@ def test_a_send_is_not_taken_for_abandoned_while_it_copies(site, worker, archive
         assert copies.wait(60)
         rounds(worker, until=lambda: True)
         worker.round()
-        results.let_go(site, time.time())
+        cleanup.let_go(site, time.time())
         assert not list(site.spool.arrivals.iterdir())
         may_go_on.set()
         number = placed.result(60).order_id
@@ -258,14 +258,14 @@ def test_a_send_that_slept_until_its_copies_were_deleted_does_not_hand_in_the_re
 
     def sleepy(source, target, **how):
         if target.name == "00001":
-            results.let_go(site, time.time() + 7 * 86400)
+            cleanup.let_go(site, time.time() + 7 * 86400)
         return copyfile(source, target, **how)
 
     def half(folder, **_):
         (folder / "00000").unlink(missing_ok=True)
 
     monkeypatch.setattr("pipeline.orders.send.shutil.copyfile", sleepy)
-    monkeypatch.setattr("pipeline.orders.results.shutil.rmtree", half)
+    monkeypatch.setattr("pipeline.orders.cleanup.shutil.rmtree", half)
     with pytest.raises(Transient):
         send(site.ledger, site.settings, files, "archive")
     assert not list(site.spool.arrivals.iterdir())

@@ -7,7 +7,7 @@ from pipeline import waypoints
 from pipeline.line import admission
 from pipeline.line.quarantine import listed
 from pipeline.model import OrderError, OrderState
-from pipeline.orders.ending import end
+from pipeline.orders.finish import end
 from pipeline.orders.send import send
 
 

@@ -8,8 +8,8 @@ import pytest
 from placed_orders import settings_with_pacs
 from pydantic import ValidationError
 
-from pipeline.config import addresses
-from pipeline.config.addresses import addresses_of, numeric
+from pipeline.config import numeric_addresses
+from pipeline.config.numeric_addresses import addresses_of, numeric
 from pipeline.config.order_tables import PacsTable, SenderTable
 from pipeline.line.senders import Sender, Senders
 
@@ -61,11 +61,11 @@ def test_every_address_of_a_host_counts_and_a_name_service_that_fails_takes_none
         return answer
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(addresses, "_known", {})
+    monkeypatch.setattr(numeric_addresses, "_known", {})
     both = frozenset({"10.0.0.1", "10.0.0.2"})
     assert addresses_of("pacs.example.org") == both
     assert addresses_of("pacs.example.org") == both, "asked once a minute"
-    monkeypatch.setattr(addresses, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(numeric_addresses, "KEPT_SECONDS", 0.0)
     assert addresses_of("pacs.example.org") == both
     assert addresses_of("pacs.example.org") == {"10.0.0.1"}
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shim_site import FOUND, KEY, running_shim
 
 from pipeline.model import OrderState
-from pipeline.web import health, people
+from pipeline.web import health, patient_names
 from pipeline.web.openapi import description
 
 DOCUMENT = description()
@@ -21,7 +21,7 @@ TYPES = {"string": str, "integer": int, "boolean": bool, "array": list, "object"
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, running_shim(tmp_path_factory.mktemp("shim"), patch) as running:
-        patch.setattr(people.People, "name_of", lambda *_: "DOE^JANE")
+        patch.setattr(patient_names.PatientNames, "name_of", lambda *_: "DOE^JANE")
         patch.setattr(health, "look_at", lambda _: [("pacs", True, True, "answers")])
         running.orders.plan = {"state": OrderState.DONE, "found": FOUND, "result": running.file(), "sent": 3}
         yield running

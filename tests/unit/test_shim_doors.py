@@ -11,7 +11,7 @@ from shim_site import BROWSER, FOUND, KEY, below_orders, running_shim
 from starlette.routing import Route
 
 from pipeline.model import OrderState
-from pipeline.web import health, people
+from pipeline.web import health, patient_names
 from pipeline.web.app import routes
 from pipeline.web.page_token import token_of
 
@@ -37,7 +37,7 @@ ROUTES = routes()
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, running_shim(tmp_path_factory.mktemp("shim"), patch) as running:
-        patch.setattr(people.People, "name_of", lambda *_: "DOE^JANE")
+        patch.setattr(patient_names.PatientNames, "name_of", lambda *_: "DOE^JANE")
         patch.setattr(health, "look_at", lambda _: [("pacs", False, True, "PACS at 10.0.0.1")])
         running.orders.plan = {"state": OrderState.DONE, "found": FOUND, "result": running.file(b"secret image")}
         running.page_of_one = running.page("/mkiso.php?accession_number=A1").url.removeprefix(running.url)

@@ -8,9 +8,9 @@ from shim_site import BROWSER, FOUND, KEY, running_shim, settings_of
 from starlette.datastructures import Headers
 
 from pipeline.model import OrderState
-from pipeline.web.checks import looked_at
 from pipeline.web.embedded import is_embedded
 from pipeline.web.our_hosts import is_ours
+from pipeline.web.site_checks import looked_at
 
 PRINT = "/send_rimage_multiple.php?accession_number=A1"
 DONE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "sent": 812}

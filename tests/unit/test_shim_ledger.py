@@ -12,16 +12,16 @@ from pipeline import waypoints
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import Transient
 from pipeline.ledger import FILE_NAME, open_ledger, orders
-from pipeline.web.desk import Desk
-from pipeline.web.refusal import Refusal
-from pipeline.web.wish import Verb, Wish
+from pipeline.web.http_errors import HttpError
+from pipeline.web.order_request import OrderRequest, Verb
+from pipeline.web.order_service import OrderService
 
 AT_ONCE = 7  # one less than may be open at once
 TIMES = 5
 
 
-def wish(accession: str) -> Wish:
-    return Wish(Verb.PRINT, (AccessionNumber(accession),), "publisher")
+def wish(accession: str) -> OrderRequest:
+    return OrderRequest(Verb.PRINT, (AccessionNumber(accession),), "publisher")
 
 
 def damage(spool) -> None:
@@ -43,7 +43,7 @@ def begun_anew(spool) -> None:
 
 @pytest.fixture(autouse=True)
 def _whose_worker_is_this_test(monkeypatch):
-    monkeypatch.setattr("pipeline.web.desk.require_worker", lambda *_: None)
+    monkeypatch.setattr("pipeline.web.order_service.require_worker", lambda *_: None)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def settings(tmp_path):
 
 
 def test_after_the_ledger_was_set_aside_orders_are_placed_in_the_one_the_worker_has(settings):
-    desk = Desk(settings)
+    desk = OrderService(settings)
     desk.place(wish("A1"))
     damage(settings.site.spool)
     with working(settings) as (site, _):
@@ -66,7 +66,7 @@ def test_after_the_ledger_was_set_aside_orders_are_placed_in_the_one_the_worker_
 
 
 def test_between_two_ledgers_nothing_is_placed(settings):
-    desk = Desk(settings)
+    desk = OrderService(settings)
     path = settings.site.spool / FILE_NAME
     desk.place(wish("A1"))
     path.rename(path.with_name("aside"))
@@ -78,7 +78,7 @@ def test_between_two_ledgers_nothing_is_placed(settings):
 
 
 def test_an_order_placed_while_the_ledger_is_set_aside_is_not_said_to_be_placed(settings, monkeypatch):
-    desk = Desk(settings)
+    desk = OrderService(settings)
     with desk.ledger().reading():
         pass
 
@@ -96,21 +96,21 @@ def test_an_order_placed_while_the_ledger_is_set_aside_is_not_said_to_be_placed(
 
 def test_an_order_of_the_ledger_that_was_lost_is_not_taken_for_one_of_the_same_number(settings, monkeypatch):
     monkeypatch.setattr(orders, "_first_number", lambda _: {})  # a clock that was set back can do it
-    desk = Desk(settings)
+    desk = OrderService(settings)
     lost = desk.place(wish("A1"))
     damage(settings.site.spool)
     begun_anew(settings.site.spool)
-    with pytest.raises(Refusal, match="receiver not ready"):
+    with pytest.raises(HttpError, match="receiver not ready"):
         desk.stands(lost, wish("A1"))
     other = desk.place(wish("B2"))
     assert other == lost
-    with pytest.raises(Refusal, match="receiver not ready"):
+    with pytest.raises(HttpError, match="receiver not ready"):
         desk.stands(lost, wish("A1"))
     assert desk.stands(other, wish("B2")).accessions == ("B2",)
 
 
 def test_who_asks_while_the_ledger_is_exchanged_is_answered_or_told_to_ask_again(settings):
-    desk, stop, wrong, answered = Desk(settings), threading.Event(), [], []
+    desk, stop, wrong, answered = OrderService(settings), threading.Event(), [], []
 
     def ask(number: int) -> None:
         while not stop.is_set():

@@ -12,8 +12,8 @@ from shim_site import BROWSER, FOUND, KEY, PEER, below_orders, running_shim
 
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import MadeFile
-from pipeline.web import people
-from pipeline.web.refusal import STATUSES
+from pipeline.web import patient_names
+from pipeline.web.http_errors import STATUSES
 
 PRINTED = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "sent": 812}
 A_LITTLE = {"expected": 42, "received": 37, "sent": 37}
@@ -23,7 +23,7 @@ PRINT = "/api/iso/print?accession_number=A1"
 @pytest.fixture(scope="module")
 def module_shim(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, running_shim(tmp_path_factory.mktemp("shim"), patch) as running:
-        patch.setattr(people.People, "name_of", lambda *_: "DOE^JANE")
+        patch.setattr(patient_names.PatientNames, "name_of", lambda *_: "DOE^JANE")
         yield running
 
 
@@ -219,7 +219,7 @@ def test_a_bug_answers_a_number_and_tells_nothing_else(shim, monkeypatch, caplog
     def broken(*_, **__):
         raise RuntimeError("DOE^JANE at /var/spool")
 
-    monkeypatch.setattr("pipeline.web.desk.Desk.place", broken)
+    monkeypatch.setattr("pipeline.web.order_service.OrderService.place", broken)
     answer = shim.get(PRINT, headers={"X-Request-ID": "find-me"})
     assert answer.status_code == 500
     assert answer.json() == {"error": "internal error", "request_id": "find-me"}
@@ -227,7 +227,7 @@ def test_a_bug_answers_a_number_and_tells_nothing_else(shim, monkeypatch, caplog
 
 def test_before_the_worker_has_made_a_ledger_the_receiver_is_not_ready(tmp_path, monkeypatch):
     with running_shim(tmp_path, monkeypatch) as shim:
-        monkeypatch.setattr("pipeline.web.desk.FILE_NAME", "not-there")
+        monkeypatch.setattr("pipeline.web.order_service.FILE_NAME", "not-there")
         answer = shim.get(PRINT)
     assert (answer.status_code, answer.json()["error"]) == (503, "receiver not ready")
     assert "not-there" not in answer.text

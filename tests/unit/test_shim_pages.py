@@ -13,23 +13,23 @@ from starlette.datastructures import Headers
 
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import MadeFile
-from pipeline.web import people, words
-from pipeline.web.desk import reference_of
+from pipeline.web import patient_names, translations
+from pipeline.web.http_errors import kinds
 from pipeline.web.negotiation import prefers_html
-from pipeline.web.page import page_of
-from pipeline.web.refusal import kinds
-from pipeline.web.wish import Verb
+from pipeline.web.order_page import page_of
+from pipeline.web.order_request import Verb
+from pipeline.web.order_service import reference_of
 
 LINK = "/mkiso.php?accession_number=A1"
 PRINT = "/send_rimage_multiple.php?accession_number=A1"
-ENGLISH = words.languages()["en"]
+ENGLISH = translations.languages()["en"]
 DONE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "sent": 812}
 
 
 @pytest.fixture(scope="module")
 def module_shim(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, running_shim(tmp_path_factory.mktemp("shim"), patch) as running:
-        patch.setattr(people.People, "name_of", lambda *_: "DOE^<JANE>")
+        patch.setattr(patient_names.PatientNames, "name_of", lambda *_: "DOE^<JANE>")
         yield running
 
 
@@ -441,10 +441,10 @@ def flat(table, before=""):
             yield before + key, value
 
 
-@pytest.mark.parametrize("code", sorted(words.languages()))
+@pytest.mark.parametrize("code", sorted(translations.languages()))
 def test_every_language_has_every_sentence_with_the_same_blanks_to_fill(code):
     blanks = re.compile(r"\{\w+\}")
-    theirs, ours = (dict(flat(words.languages()[one].table)) for one in (code, "en"))
+    theirs, ours = (dict(flat(translations.languages()[one].table)) for one in (code, "en"))
     assert theirs.keys() == ours.keys()
     for key, sentence in theirs.items():
         assert sorted(blanks.findall(sentence)) == sorted(blanks.findall(ours[key])), key
@@ -454,7 +454,7 @@ def test_every_language_has_every_sentence_with_the_same_blanks_to_fill(code):
 
 def test_no_sentence_of_another_language_was_left_in_english():
     english = dict(flat(ENGLISH.table))
-    for code, language in words.languages().items():
+    for code, language in translations.languages().items():
         same = [key for key, said in flat(language.table) if said == english[key] and re.search(r"\w \w", said)]
         assert code == "en" or not same
 
@@ -481,7 +481,7 @@ def test_every_refusal_has_its_words_and_its_advice():
     ],
 )
 def test_the_browser_chooses_the_language(accept_language, code):
-    assert words.chosen(accept_language).code == code
+    assert translations.chosen(accept_language).code == code
 
 
 def test_the_page_says_its_language(shim):
@@ -493,11 +493,11 @@ def test_the_page_says_its_language(shim):
 
 def test_sizes_are_written_as_people_write_them():
     assert ENGLISH.size(1_234_567_890) == "1.2 GB"
-    assert words.languages()["es"].size(650_000_000) == "650,0 MB"
+    assert translations.languages()["es"].size(650_000_000) == "650,0 MB"
     assert ENGLISH.size(12) == "1 kB"
 
 
-@pytest.mark.parametrize("language", words.languages().values(), ids=lambda one: one.code)
+@pytest.mark.parametrize("language", translations.languages().values(), ids=lambda one: one.code)
 @pytest.mark.parametrize("verb", list(Verb))
 def test_every_way_an_order_can_stand_has_a_page(language, verb):
     stands = [{"state": OrderState.OPEN, "stage": stage} for stage in OrderStage]
@@ -512,5 +512,5 @@ def test_every_way_an_order_can_stand_has_a_page(language, verb):
 
 
 def test_the_words_are_files_of_their_own():
-    for file in words.HERE.glob("*.toml"):
+    for file in translations.HERE.glob("*.toml"):
         assert tomllib.loads(file.read_text())["language"]

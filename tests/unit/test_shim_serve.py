@@ -20,13 +20,13 @@ from pipeline.model import OrderState
 from pipeline.patients import from_table
 from pipeline.site.settings import Settings
 from pipeline.web import health, serve
+from pipeline.web.api_key import VARIABLE, ApiKeys, keyring_of
 from pipeline.web.app import routes
-from pipeline.web.checks import looked_at
-from pipeline.web.keyring import VARIABLE, Keyring, keyring_of
-from pipeline.web.links import LINKS
+from pipeline.web.http_errors import kinds
 from pipeline.web.openapi import description
-from pipeline.web.refusal import kinds
+from pipeline.web.order_endpoints import LINKS
 from pipeline.web.serve import require_key_or_loopback
+from pipeline.web.site_checks import looked_at
 
 PRINT = "/api/iso/print?accession_number=A1"
 
@@ -81,16 +81,16 @@ def test_a_key_no_header_can_carry_is_a_mistake_in_the_configuration(tmp_path, k
     ],
 )
 def test_the_key_opens_and_nothing_else_does(headers, opens):
-    assert Keyring(KEY).opens(headers) == opens
+    assert ApiKeys(KEY).opens(headers) == opens
 
 
 def test_a_site_without_a_key_is_opened_by_no_empty_key():
-    assert not Keyring("").opens({"x-api-key": ""})
-    assert not Keyring("").opens({})
+    assert not ApiKeys("").opens({"x-api-key": ""})
+    assert not ApiKeys("").opens({})
 
 
 def test_a_key_is_not_printed():
-    assert KEY not in repr(Keyring(KEY))
+    assert KEY not in repr(ApiKeys(KEY))
 
 
 # --- what check says --------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_a_bug_is_a_line_without_its_text(tmp_path, monkeypatch, lines):
         raise RuntimeError("DOE^JANE")
 
     with running_shim(tmp_path, monkeypatch) as shim:
-        monkeypatch.setattr("pipeline.web.desk.Desk.place", broken)
+        monkeypatch.setattr("pipeline.web.order_service.OrderService.place", broken)
         shim.get("/mkiso.php?accession_number=A1", headers={"X-Request-ID": "his-42"})
     assert any(line.startswith('bug what="request his-42" error="RuntimeError < ') for line in lines.messages)
     assert "DOE" not in lines.text

@@ -7,15 +7,15 @@ from shim_site import BROWSER, FOUND, NEW, running_shim
 
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import MadeFile, NotThere
-from pipeline.web import words
-from pipeline.web.page import page_of
-from pipeline.web.shortfall import falls_short, shortfall
+from pipeline.web import translations
+from pipeline.web.missing_from_file import falls_short, shortfall
+from pipeline.web.order_page import page_of
 
 LINK = "/mkiso.php?accession_number=A1"
 WHOLE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "sent": 812}
 PRIVATE = NotThere("private SOP class: no reader knows what it is", 2)
 GARBLED = NotThere("its compressed pixels cannot be decoded (ValueError)", 1)
-ENGLISH, SPANISH = (words.languages()[code] for code in ("en", "es"))
+ENGLISH, SPANISH = (translations.languages()[code] for code in ("en", "es"))
 
 
 @pytest.fixture(scope="module")

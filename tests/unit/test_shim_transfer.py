@@ -11,10 +11,10 @@ from shim_site import BROWSER, KEY, NEW, running_shim
 
 from pipeline.model import OrderState
 from pipeline.orders import MadeFile
-from pipeline.web.attachment import disposition, name_of
 from pipeline.web.byte_range import part_of
-from pipeline.web.connection import Connection
-from pipeline.web.refusal import Refusal
+from pipeline.web.client_connection import Connection
+from pipeline.web.content_disposition import disposition, name_of
+from pipeline.web.http_errors import HttpError
 
 LINK = "/mkiso.php?accession_number=A1"
 CONTENT = bytes(range(256)) * 40  # 10240 bytes
@@ -61,7 +61,7 @@ def test_one_range_is_a_part_and_what_is_none_is_the_whole(header, part):
 
 @pytest.mark.parametrize("header", ["bytes=100-", "bytes=1000-2000", "bytes=-0"])
 def test_a_range_behind_the_end_is_refused(header):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(HttpError) as refused:
         part_of(header, 100)
     assert refused.value.kind.status == 416
 

@@ -6,14 +6,16 @@ from shim_site import FOUND, KEY, running_shim, settings_of
 from pipeline.dicom.same_patient import Attribute
 from pipeline.errors import Configuration
 from pipeline.model import OrderError, OrderState
-from pipeline.orders.identity import Difference, Source
-from pipeline.web.checks import looked_at
-from pipeline.web.keyring import OPERATOR_VARIABLE, keyring_of
+from pipeline.orders.compare_sources import IdentitySource, SourceDifference
+from pipeline.web.api_key import OPERATOR_VARIABLE, keyring_of
+from pipeline.web.site_checks import looked_at
 
 OPERATOR_KEY = "operators-alone-know-it"
 PRINT = "/api/iso/print?accession_number=A1"
-PACS_IMAGES = Difference("A1", (Source.PACS, Source.IMAGES), (Attribute.PATIENT_ID, Attribute.BIRTH_DATE))
-HIS_PACS = Difference("A1", (Source.HIS, Source.PACS), (Attribute.NAME,))
+PACS_IMAGES = SourceDifference(
+    "A1", (IdentitySource.PACS, IdentitySource.IMAGES), (Attribute.PATIENT_ID, Attribute.BIRTH_DATE)
+)
+HIS_PACS = SourceDifference("A1", (IdentitySource.HIS, IdentitySource.PACS), (Attribute.NAME,))
 ROW = {"accession_number": "A1", "between": ["pacs", "images"], "attributes": ["patient_id", "patient_birth_date"]}
 TWO = {"error_kind": OrderError.MORE_THAN_ONE_PATIENT, "received": 3, "expected": 3, "found": FOUND}
 DONE = {"state": OrderState.DONE, "found": FOUND, "expected": 3, "received": 3, "sent": 3}
@@ -25,7 +27,7 @@ def shim(tmp_path, monkeypatch):
         yield running
 
 
-def page_of_two(shim, *differing: Difference):
+def page_of_two(shim, *differing: SourceDifference):
     shim.orders.plan = {**TWO, "differing": differing}
     return shim.page(PRINT)
 
@@ -62,11 +64,11 @@ def test_an_answer_with_nothing_to_note_is_as_it_was(shim):
         ([PACS_IMAGES], "The archive names one patient, and its images another"),
         ([HIS_PACS], "The information system and the archive name two different patients"),
         (
-            [Difference("A1", (Source.IMAGES,), (Attribute.NAME,)), PACS_IMAGES],
+            [SourceDifference("A1", (IdentitySource.IMAGES,), (Attribute.NAME,)), PACS_IMAGES],
             "The images of this examination are not all of one patient",
         ),
         (
-            [Difference(number, (Source.PACS,), (Attribute.NAME,)) for number in ("A1", "B2")],
+            [SourceDifference(number, (IdentitySource.PACS,), (Attribute.NAME,)) for number in ("A1", "B2")],
             "These numbers belong to more than one patient",
         ),
         ([], "These numbers belong to more than one patient"),
@@ -107,7 +109,10 @@ def test_nobody_else_does(shim, key):
 def test_two_patients_in_one_source_are_nobody_s_to_let_through(shim):
     assert "let-through" in page_of_two(shim, PACS_IMAGES).text
     shim.orders.forget()
-    assert "let-through" not in page_of_two(shim, PACS_IMAGES, Difference("A1", (Source.IMAGES,), ())).text
+    assert (
+        "let-through"
+        not in page_of_two(shim, PACS_IMAGES, SourceDifference("A1", (IdentitySource.IMAGES,), ())).text
+    )
 
 
 def test_without_an_operator_key_no_page_offers_it_and_no_word_opens_it(tmp_path, monkeypatch):

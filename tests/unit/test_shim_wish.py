@@ -1,8 +1,8 @@
 import pytest
 from shim_site import settings_of
 
-from pipeline.web.refusal import Refusal
-from pipeline.web.wish import Verb, wish_of
+from pipeline.web.http_errors import HttpError
+from pipeline.web.order_request import Verb, wish_of
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def settings(tmp_path):
 
 
 def refusal(verb, parameters, settings):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(HttpError) as refused:
         wish_of(verb, parameters, settings)
     return refused.value
 

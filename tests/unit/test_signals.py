@@ -5,7 +5,7 @@ import sys
 
 PART = """
 import signal, sys, threading
-from pipeline.processes.signals import end_by
+from pipeline.processes.end_on_signal import end_by
 
 asked, woken = threading.Event(), threading.Event()
 

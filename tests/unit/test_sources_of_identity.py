@@ -5,8 +5,8 @@ import pytest
 from pipeline.config.order_tables import PatientsTable
 from pipeline.dicom.patient import Patient
 from pipeline.dicom.same_patient import PLACEHOLDERS, Attribute
+from pipeline.orders.compare_sources import IdentitySource, SourceDifference, SourceStatement, pacs_and_images
 from pipeline.orders.his import among, his_and_pacs
-from pipeline.orders.identity import Difference, Source, Witness, pacs_and_images
 from pipeline.patients import Person
 
 ID, NAME = Attribute.PATIENT_ID, Attribute.NAME
@@ -15,9 +15,9 @@ ANN = Patient("0017-A", "", "19700101", "ROE^ANN MARIE=ロー^アン")
 
 def compared(medrec_id, name, patient=ANN, **table):
     people = {"A1": Person("A1", medrec_id=medrec_id, patient_name=name)}
-    found = his_and_pacs(people, [Witness("A1", "1.2", patient)], PatientsTable(**table), PLACEHOLDERS)
+    found = his_and_pacs(people, [SourceStatement("A1", "1.2", patient)], PatientsTable(**table), PLACEHOLDERS)
     for one in (*found.differing, *found.noted):
-        assert (one.accession_number, one.between) == ("A1", (Source.HIS, Source.PACS))
+        assert (one.accession_number, one.between) == ("A1", (IdentitySource.HIS, IdentitySource.PACS))
     return (
         [attribute for one in found.differing for attribute in one.attributes],
         [attribute for one in found.noted for attribute in one.attributes],
@@ -87,7 +87,9 @@ def test_the_his_may_contradict_itself(one, other, attribute):
         f"A{number}": Person(f"A{number}", medrec_id=said[0], patient_name=said[1])
         for number, said in enumerate((one, other))
     }
-    expected = [Difference(number, (Source.HIS,), (attribute,)) for number in people] if attribute else []
+    expected = (
+        [SourceDifference(number, (IdentitySource.HIS,), (attribute,)) for number in people] if attribute else []
+    )
     found = among(people, PatientsTable())
     assert list(found.differing) == expected
     assert found.may_be_allowed is not bool(expected)
@@ -98,7 +100,7 @@ def test_the_his_may_contradict_itself(one, other, attribute):
 
 def told(*images, by_patient_id=False):
     named = {"1.2": (ANN,)}
-    came = [Witness("A1", "1.2", one) for one in images]
+    came = [SourceStatement("A1", "1.2", one) for one in images]
     found = pacs_and_images(named, came, PLACEHOLDERS, by_patient_id=by_patient_id)
     return (
         [attribute for one in found.differing for attribute in one.attributes],

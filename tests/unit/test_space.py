@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.site_table import SiteTable
-from pipeline.site.space import Room, SpaceWatch, free_bytes, judged
+from pipeline.site.disk_space import DiskLevel, SpaceWatch, free_bytes, judged
 
 GIB = 1 << 30
 
 
 def rooms(*free: float, alarm_below: int = 10 * GIB, refuse_below: int = 2 * GIB) -> list[str]:
-    room, seen = Room.ENOUGH, []
+    room, seen = DiskLevel.ENOUGH, []
     for amount in free:
         room = judged(int(amount * GIB), room, alarm_below=alarm_below, refuse_below=refuse_below)
         seen.append(room.name)

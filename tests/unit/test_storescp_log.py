@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import dcmtk
 from pipeline.dcmtk.storescp_log import MOST_COMPLAINTS, StoreRequest, StorescpLog
-from pipeline.receiving.output import Output
+from pipeline.receiving.program_log import ProgramLog
 
 ASSOCIATION = """I: Association Received
 D: Parameters:
@@ -74,7 +74,7 @@ def test_a_reader_that_has_lost_its_way_is_heard_out_within_bounds():
 
 def test_a_refusal_is_one_event_with_study_instance_and_peer(caplog):
     caplog.set_level(logging.DEBUG, "storestow")
-    output = Output("r", lambda: "192.0.2.7")
+    output = ProgramLog("r", lambda: "192.0.2.7")
     said = "\n".join((ASSOCIATION, one("1.1", f"I: storing DICOM file: {PATH}")))
     output.hear(f"{said}\nE: cannot write DICOM file: {PATH}: Pixel representation not found\n".encode())
     output.hear(b"I: Association Release\n")
@@ -87,7 +87,7 @@ def test_a_refusal_is_one_event_with_study_instance_and_peer(caplog):
 
 
 def test_what_an_association_is_aborted_over_is_told_at_once_though_nobody_else_may_ever_call(caplog):
-    output = Output("r", lambda: "192.0.2.7")
+    output = ProgramLog("r", lambda: "192.0.2.7")
     said = "E: Store SCP Failed: 0006:020d DIMSE Failed to receive message"
     output.hear(f"{ASSOCIATION}\n{one('1.1', said)}\n".encode())
     output.hear(b"E: DIMSE failure (aborting association): 0006:020d DIMSE Failed to receive message\n")
@@ -97,7 +97,7 @@ def test_what_an_association_is_aborted_over_is_told_at_once_though_nobody_else_
 
 def test_what_storescp_was_receiving_when_it_ended_is_told(caplog):
     caplog.set_level(logging.DEBUG, "storestow")
-    output = Output("r", lambda: "192.0.2.7")
+    output = ProgramLog("r", lambda: "192.0.2.7")
     output.hear(f"{ASSOCIATION}\n{one('1.1')}\n".encode())
     output.hear(b"")
     (message,) = caplog.messages

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from pipeline.dicom import reasons
-from pipeline.dicom.reasons import Next
-from pipeline.dicomweb import status
-from pipeline.dicomweb.door import Reply
+from pipeline.dicom.reasons import NextStep
+from pipeline.dicomweb import http_status
+from pipeline.dicomweb.http_client import Reply
 from pipeline.dicomweb.response import parse
 from pipeline.errors import Configuration, PeerUnavailable
 
@@ -95,31 +95,31 @@ def test_a_native_dicom_model_is_read_with_its_stray_values():
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        (0xA700, Next.PAUSES),
-        (0xA701, Next.PAUSES),
-        (0xA76F, Next.PAUSES),
-        (0xA770, Next.REFUSED),
-        (0xA771, Next.REFUSED),
-        (0xA778, Next.REFUSED),
-        (0xA779, Next.REFUSED),
-        (0xA77A, Next.WAITS),
-        (0xA77B, Next.REFUSED),
-        (0x0213, Next.PAUSES),
-        (0xA900, Next.REFUSED),
-        (0xA9FF, Next.REFUSED),
-        (0xC000, Next.REFUSED),
-        (0xC122, Next.REFUSED),
-        (0xC409, Next.REFUSED),
-        (0xC499, Next.REFUSED),
-        (0x0110, Next.AGAIN),
-        (0x0111, Next.DUPLICATE),
-        (0xB00E, Next.DUPLICATE),
-        (0xB00F, Next.WAITS),
-        (0x0122, Next.REFUSED),
-        (0x0124, Next.REFUSED),
-        (0x0001, Next.AGAIN),
-        (0xFFFF, Next.AGAIN),
-        (None, Next.AGAIN),
+        (0xA700, NextStep.PAUSES),
+        (0xA701, NextStep.PAUSES),
+        (0xA76F, NextStep.PAUSES),
+        (0xA770, NextStep.REFUSED),
+        (0xA771, NextStep.REFUSED),
+        (0xA778, NextStep.REFUSED),
+        (0xA779, NextStep.REFUSED),
+        (0xA77A, NextStep.WAITS),
+        (0xA77B, NextStep.REFUSED),
+        (0x0213, NextStep.PAUSES),
+        (0xA900, NextStep.REFUSED),
+        (0xA9FF, NextStep.REFUSED),
+        (0xC000, NextStep.REFUSED),
+        (0xC122, NextStep.REFUSED),
+        (0xC409, NextStep.REFUSED),
+        (0xC499, NextStep.REFUSED),
+        (0x0110, NextStep.AGAIN),
+        (0x0111, NextStep.DUPLICATE),
+        (0xB00E, NextStep.DUPLICATE),
+        (0xB00F, NextStep.WAITS),
+        (0x0122, NextStep.REFUSED),
+        (0x0124, NextStep.REFUSED),
+        (0x0001, NextStep.AGAIN),
+        (0xFFFF, NextStep.AGAIN),
+        (None, NextStep.AGAIN),
     ],
 )
 def test_every_failure_reason_has_its_consequence(code, expected):
@@ -144,7 +144,7 @@ def test_a_refused_transfer_syntax_is_not_taken_for_something_not_understood():
     ],
 )
 def test_retry_after_is_a_number_or_a_date(header, seconds):
-    assert status.retry_after_seconds(header, now=10.0) == seconds
+    assert http_status.retry_after_seconds(header, now=10.0) == seconds
 
 
 @pytest.mark.parametrize(
@@ -168,5 +168,5 @@ def test_retry_after_is_a_number_or_a_date(header, seconds):
     ],
 )
 def test_some_statuses_speak_of_the_archive_and_others_of_the_request(code, expected):
-    error = status.of_the_archive(Reply(code, "", b""), URL, 0.0)
+    error = http_status.of_the_archive(Reply(code, "", b""), URL, 0.0)
     assert error is None if expected is None else type(error) is expected

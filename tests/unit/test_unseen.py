@@ -11,12 +11,12 @@ from pydicom.uid import generate_uid
 from pipeline.errors import Transient
 from pipeline.ledger import reports
 from pipeline.line import admission
-from pipeline.line.unseen import Unseen, studies_in
-from pipeline.processes.workshop import Workshop
+from pipeline.line.unread_arrivals import UnreadArrivals, studies_in
+from pipeline.processes.process_pool import ProcessPool
 
 
-def glanced(**studies) -> Unseen:
-    unseen = Unseen()
+def glanced(**studies) -> UnreadArrivals:
+    unseen = UnreadArrivals()
     unseen._studies = {f"{number}": frozenset(held) for number, held in studies.items()}
     return unseen
 
@@ -81,10 +81,10 @@ def reading(monkeypatch):
     held: set[str] = set()
     real = admission.contents_of
 
-    def contents_of(folder: Path, scratch: Path, workshop: Workshop):
+    def contents_of(folder: Path, scratch: Path, pool: ProcessPool):
         if folder.name in held:
             raise Transient("the disk is slow")
-        return real(folder, scratch, workshop)
+        return real(folder, scratch, pool)
 
     monkeypatch.setattr(admission, "contents_of", contents_of)
     return held

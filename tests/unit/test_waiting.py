@@ -9,7 +9,7 @@ import pytest
 from discs import killed_at
 from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 
-from pipeline.commands import pages
+from pipeline.commands import terminal
 from pipeline.commands.check import findings
 from pipeline.commands.reroute import discard, reroute
 from pipeline.commands.retry import retry
@@ -18,8 +18,8 @@ from pipeline.commands.trace import trace
 from pipeline.errors import Configuration, Usage
 from pipeline.ledger import arrivals, deliveries
 from pipeline.ledger.tables import delivery
-from pipeline.line import custody
-from pipeline.line.despatch import despatch
+from pipeline.line import settle
+from pipeline.line.deliver import despatch
 from pipeline.line.reconcile import reconcile
 from pipeline.site.waiting import Wait, WaitsFor, waits
 
@@ -122,7 +122,7 @@ def test_what_waits_for_it_is_said_everywhere(stranded, caplog, capsys):
         assert waiting["waits_for"] == "configuration"
         assert waiting["next_attempt_at"] is None
         json.dumps(told)
-        pages.show_status(told)
+        terminal.show_status(told)
         assert "old" in capsys.readouterr().out
         (traced, _) = trace("1.2.840.77", site.ledger, ["new"])["studies"][0]["instances"]
         assert traced["deliveries"][0]["waits_for"] == "configuration"
@@ -185,7 +185,7 @@ def test_discarded_it_is_sent_nowhere_and_the_originals_stay_for_their_time_only
         assert first["deliveries"][0]["message"].endswith("the old PACS was taken down")
         with site.ledger.reading() as look:
             (kept,) = arrivals.settled_before(look, time.time() + 1)
-        custody.let_go(site, time.time() + 30 * 86400)
+        settle.let_go(site, time.time() + 30 * 86400)
         assert not (site.spool.settled / kept[0]).exists()
     assert "taken down" not in caplog.text
 

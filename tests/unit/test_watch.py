@@ -1,65 +1,79 @@
 """What a receiver does about folders that stay and peers that say nothing, decided from looks alone."""
 
 from pipeline.config.receiver_tables import ReceiverTable
-from pipeline.receiving.watch import Idleness, Limits, Signature, Step, Watch, back_off
+from pipeline.receiving.stuck_folders import (
+    AssociationTimeouts,
+    Idleness,
+    Signature,
+    StuckFolders,
+    TimeoutStep,
+    back_off,
+)
 
 ONE, TWO = Signature(1, 100, 1), Signature(2, 200, 2)
 
 
 def test_a_folder_that_changes_is_left_alone():
-    watch = Watch(patience=15)
+    watch = StuckFolders(patience=15)
     for second in range(0, 100, 5):
         folder = Signature(second, 100 * second, second)
-        assert watch.look(second, {"S_1": folder}, connected=True) is Step.WAIT
+        assert watch.look(second, {"S_1": folder}, connected=True) is TimeoutStep.WAIT
 
 
 def test_a_folder_unchanged_for_the_patience_is_flushed_once_and_then_costs_storescp_its_life():
-    watch = Watch(patience=15)
+    watch = StuckFolders(patience=15)
     steps = [watch.look(second, {"S_1": ONE}, connected=False) for second in (0, 5, 10, 14.9, 15, 20)]
-    assert steps == [Step.WAIT, Step.WAIT, Step.WAIT, Step.WAIT, Step.FLUSH, Step.RESTART]
+    assert steps == [
+        TimeoutStep.WAIT,
+        TimeoutStep.WAIT,
+        TimeoutStep.WAIT,
+        TimeoutStep.WAIT,
+        TimeoutStep.FLUSH,
+        TimeoutStep.RESTART,
+    ]
 
 
 def test_storescp_has_a_moment_to_answer_the_flush():
-    watch = Watch(patience=15, answer=1)
+    watch = StuckFolders(patience=15, answer=1)
     assert [watch.look(s, {"S_1": ONE}, connected=False) for s in (0, 15, 15.5, 16)] == [
-        Step.WAIT,
-        Step.FLUSH,
-        Step.WAIT,
-        Step.RESTART,
+        TimeoutStep.WAIT,
+        TimeoutStep.FLUSH,
+        TimeoutStep.WAIT,
+        TimeoutStep.RESTART,
     ]
 
 
 def test_storescp_lives_on_while_anybody_is_connected():
-    watch = Watch(patience=15)
+    watch = StuckFolders(patience=15)
     steps = [watch.look(second, {"S_1": ONE}, connected=True) for second in (0, 15, 20, 500)]
-    assert steps == [Step.WAIT, Step.FLUSH, Step.WAIT, Step.WAIT]
-    assert watch.look(505, {"S_1": ONE}, connected=False) is Step.RESTART
+    assert steps == [TimeoutStep.WAIT, TimeoutStep.FLUSH, TimeoutStep.WAIT, TimeoutStep.WAIT]
+    assert watch.look(505, {"S_1": ONE}, connected=False) is TimeoutStep.RESTART
 
 
 def test_a_flush_that_worked_is_forgotten():
-    watch = Watch(patience=15)
+    watch = StuckFolders(patience=15)
     watch.look(0, {"S_1": ONE}, connected=False)
-    assert watch.look(15, {"S_1": ONE}, connected=False) is Step.FLUSH
-    assert watch.look(20, {}, connected=False) is Step.WAIT
-    assert watch.look(25, {"S_1": ONE}, connected=False) is Step.WAIT
-    assert watch.look(30, {"S_1": ONE}, connected=False) is Step.WAIT
+    assert watch.look(15, {"S_1": ONE}, connected=False) is TimeoutStep.FLUSH
+    assert watch.look(20, {}, connected=False) is TimeoutStep.WAIT
+    assert watch.look(25, {"S_1": ONE}, connected=False) is TimeoutStep.WAIT
+    assert watch.look(30, {"S_1": ONE}, connected=False) is TimeoutStep.WAIT
 
 
 def test_an_instance_after_the_flush_starts_the_patience_anew():
-    watch = Watch(patience=15)
+    watch = StuckFolders(patience=15)
     watch.look(0, {"S_1": ONE}, connected=False)
     watch.look(15, {"S_1": ONE}, connected=False)
-    assert watch.look(20, {"S_1": TWO}, connected=False) is Step.WAIT
-    assert watch.look(34, {"S_1": TWO}, connected=False) is Step.WAIT
-    assert watch.look(35, {"S_1": TWO}, connected=False) is Step.FLUSH
+    assert watch.look(20, {"S_1": TWO}, connected=False) is TimeoutStep.WAIT
+    assert watch.look(34, {"S_1": TWO}, connected=False) is TimeoutStep.WAIT
+    assert watch.look(35, {"S_1": TWO}, connected=False) is TimeoutStep.FLUSH
 
 
 def test_the_strongest_step_of_all_folders_is_taken():
-    watch = Watch(patience=15)
+    watch = StuckFolders(patience=15)
     watch.look(0, {"S_1": ONE}, connected=False)
     watch.look(10, {"S_1": ONE, "S_2": ONE}, connected=False)
-    assert watch.look(15, {"S_1": ONE, "S_2": ONE}, connected=False) is Step.FLUSH
-    assert watch.look(20, {"S_1": ONE, "S_2": ONE}, connected=False) is Step.RESTART
+    assert watch.look(15, {"S_1": ONE, "S_2": ONE}, connected=False) is TimeoutStep.FLUSH
+    assert watch.look(20, {"S_1": ONE, "S_2": ONE}, connected=False) is TimeoutStep.RESTART
 
 
 def test_a_silent_peer_is_idle_after_the_limit():
@@ -107,8 +121,10 @@ def test_a_peer_that_brings_something_is_not_silent_however_many_wait():
         assert not idleness.look(second, Signature(second, second, second), 0.0, waiting=True)
 
 
-def limits(**keys: object) -> Limits:
-    return Limits(ReceiverTable(name="r", ae_title="A", port=1, mode="association", **keys), began=100.0)
+def limits(**keys: object) -> AssociationTimeouts:
+    return AssociationTimeouts(
+        ReceiverTable(name="r", ae_title="A", port=1, mode="association", **keys), began=100.0
+    )
 
 
 def test_an_association_that_brings_nothing_ends_after_its_idle_timeout_and_that_is_told_once():

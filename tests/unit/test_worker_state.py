@@ -15,7 +15,7 @@ from shim_site import running_shim, settings_of
 
 from pipeline.commands.check import findings
 from pipeline.commands.status import status
-from pipeline.commands.up import Part
+from pipeline.commands.up import SiteProcess
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import Configuration
 from pipeline.ledger import FILE_NAME, Ledger, open_ledger
@@ -211,7 +211,7 @@ SAYS_ONCE = (
 
 def test_up_starts_a_worker_again_whose_loop_stands_still(capfd):
     listener = Listener()
-    part = Part("worker", (sys.executable, "-c", SAYS_ONCE), listener=listener)
+    part = SiteProcess("worker", (sys.executable, "-c", SAYS_ONCE), listener=listener)
     try:
         part.keep_running(0.0)
         first = part.process

@@ -27,7 +27,7 @@ from pipeline.dicom.attributes.elements import (
     raw_element,
     vr_of,
 )
-from pipeline.dicom.attributes.widening import Unreadable, check_element_readable, widened
+from pipeline.dicom.attributes.widening import UndecodableText, check_element_readable, widened
 from pipeline.model import Origin
 
 ORIGINAL_ATTRIBUTES = 0x04000561
@@ -56,7 +56,7 @@ def record(dataset: Dataset, origin: Origin, previous: Previous, charset: Charac
     for tag, (vr, element) in previous.items():
         try:
             modified |= _previous(dataset, tag, vr, element, charset)
-        except Unreadable:
+        except UndecodableText:
             modified |= _previous(dataset, tag, vr, None, charset)
             nonconforming[tag] = (bytes_of(element) if element is not None else None) or b""
     if SPECIFIC_CHARACTER_SET in modified and not all(_is_plain(element) for element in modified.values()):

@@ -31,7 +31,7 @@ WIDE = CharacterSet((UTF_8,))
 Rewritten = tuple[int, Dataset, Element]  # the tag at the top level, the data set that holds the element, it
 
 
-class Unreadable(Exception):  # an outcome: the caller knows what it means
+class UndecodableText(Exception):  # an outcome: the caller knows what it means
     """Say which attribute holds bytes that are not of the character set; never the bytes themselves."""
 
 
@@ -105,13 +105,13 @@ def _text(element: Element, vr: str, dataset: Dataset, charset: CharacterSet) ->
         return  # what pydicom has decoded it will encode with the new declaration
     name = named(int(element.tag), dataset)
     if not charset.is_utf_8 and reads_as_utf_8(raw):
-        raise Unreadable(name)
+        raise UndecodableText(name)
     try:
         new = charset.decode(raw, vr).encode("utf-8")
     except UnicodeDecodeError as error:
-        raise Unreadable(name) from error
+        raise UndecodableText(name) from error
     if len(new) > 0xFFFE and vr not in {"UC", "UT"}:  # a 16-bit length, PS3.5 7.1.2
-        raise Unreadable(name)
+        raise UndecodableText(name)
     if new != raw:
         yield int(element.tag), dataset, raw_element(dataset, int(element.tag), vr, new)
 
@@ -135,7 +135,7 @@ def _item(item: Dataset, inherited: CharacterSet) -> list[Rewritten]:
         return list(_rewritten(item, inherited))
     try:
         changes = list(_rewritten(item, declared_by(item)))
-    except Unreadable:
+    except UndecodableText:
         return []  # it says itself which set it is of, so it stays as it is
     return [*changes, (SPECIFIC_CHARACTER_SET, item, _declaration(item))] if changes else []
 
@@ -164,7 +164,7 @@ def _parsed(element: RawDataElement, dataset: Dataset) -> DataElement:
     try:
         return convert_raw_data_element(element, encoding=dataset.original_character_set, ds=dataset)
     except (OSError, ValueError, NotImplementedError, BytesLengthException) as error:
-        raise Unreadable(named(int(element.tag), dataset)) from error
+        raise UndecodableText(named(int(element.tag), dataset)) from error
 
 
 def _is_plain(data: bytes) -> bool:

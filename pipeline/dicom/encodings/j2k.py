@@ -10,7 +10,7 @@ from pydicom.uid import UID, JPEG2000Lossless
 from pipeline.dicom.encodings import Encoded, NotEncoded
 from pipeline.dicom.pixels import codestream
 from pipeline.dicom.pixels.codestream import Codestream
-from pipeline.dicom.pixels.layout import Layout, Samples
+from pipeline.dicom.pixels.layout import PixelLayout, Samples
 
 MOST_BYTES = 512 * 2**20  # of Pixel Data: it is held in memory, beside what is made of it
 NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"}
@@ -61,7 +61,7 @@ def encode(header: Dataset, pixels: bytes, pixel_vr: str | None = None) -> Encod
     )
 
 
-def _layout(header: Dataset, pixel_length: int, pixel_vr: str | None) -> Layout:
+def _layout(header: Dataset, pixel_length: int, pixel_vr: str | None) -> PixelLayout:
     _check_transfer_syntax(header)
     if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
         raise NotEncoded("floating point pixels")
@@ -72,7 +72,7 @@ def _layout(header: Dataset, pixel_length: int, pixel_vr: str | None) -> Layout:
             f"Pixel Data of {pixel_length >> 20} MiB is over the {MOST_BYTES >> 20} MiB held in memory"
         )
     _check_nothing_is_tied_to_the_bytes(header)
-    layout = Layout.of(header, pixel_vr)
+    layout = PixelLayout.of(header, pixel_vr)
     _check_photometric_interpretation(layout)
     layout.check_length(pixel_length)
     return layout
@@ -95,7 +95,7 @@ def _check_nothing_is_tied_to_the_bytes(header: Dataset) -> None:
         raise NotEncoded("an overlay lies in the unused bits of the pixels")  # PS3.3 C.9.2, retired
 
 
-def _check_photometric_interpretation(layout: Layout) -> None:
+def _check_photometric_interpretation(layout: PixelLayout) -> None:
     name = layout.photometric_interpretation
     if name not in (ONE_SAMPLE if layout.samples == 1 else THREE_SAMPLES if layout.samples == 3 else ()):
         raise NotEncoded(f"{name} of {layout.samples} samples per pixel is not carried")
@@ -103,7 +103,7 @@ def _check_photometric_interpretation(layout: Layout) -> None:
         raise NotEncoded(f"signed {name}")  # PS3.5 table 8.2.4-1
 
 
-def _proven(piece: memoryview, layout: Layout) -> bytes:
+def _proven(piece: memoryview, layout: PixelLayout) -> bytes:
     array = layout.array(piece)
     frame = _encoded(array, layout)
     try:
@@ -118,7 +118,7 @@ def _proven(piece: memoryview, layout: Layout) -> bytes:
     return frame
 
 
-def _encoded(array: Samples, layout: Layout) -> bytes:
+def _encoded(array: Samples, layout: PixelLayout) -> bytes:
     try:
         return bytes(
             jpeg2k_encode(
@@ -135,7 +135,7 @@ def _encoded(array: Samples, layout: Layout) -> bytes:
         raise NotEncoded(f"the encoder refused: {error}") from error
 
 
-def _promised(layout: Layout) -> Codestream:
+def _promised(layout: PixelLayout) -> Codestream:
     return Codestream(
         rows=layout.rows,
         columns=layout.columns,
@@ -145,7 +145,7 @@ def _promised(layout: Layout) -> Codestream:
     )
 
 
-def _following(layout: Layout) -> dict[str, object]:
+def _following(layout: PixelLayout) -> dict[str, object]:
     if layout.samples == 1:
         return {}
     name = layout.photometric_interpretation

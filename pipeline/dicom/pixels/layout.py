@@ -19,7 +19,7 @@ LARGEST_ROWS = 65535  # US, PS3.5 6.2; a codestream could hold more
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PixelLayout:
     """Describe native Pixel Data (PS3.5 8.1.1, 8.2): what a byte of it means.
 
     `big_endian`: samples of 16 bits have the high byte first. `swapped`: samples of 8 bits lie in 16-bit words
@@ -39,7 +39,7 @@ class Layout:
     swapped: bool
 
     @classmethod
-    def of(cls, header: Dataset, pixel_vr: str | None) -> "Layout":
+    def of(cls, header: Dataset, pixel_vr: str | None) -> "PixelLayout":
         """Read the layout from `header`.
 
         Raises:

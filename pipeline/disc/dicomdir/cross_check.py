@@ -7,13 +7,15 @@ from dataclasses import replace
 from pipeline.dicom.patient import Patient
 from pipeline.dicom.same_patient import PLACEHOLDERS, compare
 from pipeline.disc.dicomdir.vr_rules import right
-from pipeline.disc.formats.claims import Claims
-from pipeline.disc.formats.directory import Above, Directory, Listed
+from pipeline.disc.formats.directory import Directory, Listed, ParentRecords
+from pipeline.disc.formats.independent_reader import ObjectIdentity
 from pipeline.disc.objects import records
-from pipeline.disc.objects.guards import UNKNOWN_PATIENT_ID, WORDS
+from pipeline.disc.objects.one_patient import UNKNOWN_PATIENT_ID, WORDS
 
 
-def mismatches(listed: Listed, claims: Claims, placeholders: tuple[str, ...] = PLACEHOLDERS) -> Iterator[str]:
+def mismatches(
+    listed: Listed, claims: ObjectIdentity, placeholders: tuple[str, ...] = PLACEHOLDERS
+) -> Iterator[str]:
     """Yield the name of every attribute in which the record, or one above it, and the file disagree."""
     pairs = (
         ("SOP Class UID", listed.sop_class_uid, claims.sop_class_uid),
@@ -30,24 +32,24 @@ def mismatches(listed: Listed, claims: Claims, placeholders: tuple[str, ...] = P
     yield from _of_the_patient(listed, claims, placeholders)
 
 
-def stands_in(listed: Listed, claims: Claims) -> bool:
+def stands_in(listed: Listed, claims: ObjectIdentity) -> bool:
     """Tell whether the record has our stand-in for the Patient ID that the object does not have."""
     return listed.above.patient_id == UNKNOWN_PATIENT_ID.encode() and not claims.patient_id
 
 
-def patient_of(told: Claims | Above) -> Patient:
+def patient_of(told: ObjectIdentity | ParentRecords) -> Patient:
     """Return whose an object says it is, or a record: the same may be in Latin-1 here and in UTF-8 there."""
     character_set = told.character_set.decode("latin-1")
     return Patient.read(told.patient_id, told.issuer, told.birth_date, told.patient_name, character_set)
 
 
-def names_of_nobody(directory: Directory, claims: Mapping[str, Claims]) -> list[str]:
+def names_of_nobody(directory: Directory, claims: Mapping[str, ObjectIdentity]) -> list[str]:
     """Return a file below each PATIENT record that has a name which no object below it has.
 
     The objects of one patient may bear several names, and the record has one of them.
     """
-    told: dict[Above, set[str]] = defaultdict(set)
-    files: dict[Above, str] = {}
+    told: dict[ParentRecords, set[str]] = defaultdict(set)
+    files: dict[ParentRecords, str] = {}
     for listed in directory.listed:
         patient = replace(listed.above, study_instance_uid=b"", series_instance_uid=b"")
         found = patient_of(claims[listed.path])
@@ -57,7 +59,7 @@ def names_of_nobody(directory: Directory, claims: Mapping[str, Claims]) -> list[
     return [files[patient] for patient, name in said.items() if name and name not in told[patient]]
 
 
-def _of_the_patient(listed: Listed, claims: Claims, placeholders: tuple[str, ...]) -> Iterator[str]:
+def _of_the_patient(listed: Listed, claims: ObjectIdentity, placeholders: tuple[str, ...]) -> Iterator[str]:
     """Yield in what the PATIENT record names another person than the object, by the rule for all that leaves.
 
     The record may have the values as a record may have them: a Patient ID of 70 characters stands there with 64.

@@ -15,9 +15,9 @@ from pipeline.disc.dicomdir.values import code_item, element, right_values
 from pipeline.disc.dicomdir.vr_rules import right
 from pipeline.disc.model import EXPLICIT
 from pipeline.disc.objects import records
-from pipeline.disc.objects.arrangement import PatientNode, Placed, SeriesNode, StudyNode
+from pipeline.disc.objects.arrangement import ObjectPath, PatientNode, SeriesNode, StudyNode
 from pipeline.disc.objects.entry import Entry
-from pipeline.disc.objects.guards import UNKNOWN_PATIENT_ID
+from pipeline.disc.objects.one_patient import UNKNOWN_PATIENT_ID
 from pipeline.disc.objects.records import Key
 
 UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"  # type 1 keys of objects without any date; as DCMTK does
@@ -126,7 +126,7 @@ def _series(node: SeriesNode) -> _Record:
     return _Record("SERIES", _keys(first, records.SERIES, instead), [_leaf(one) for one in node.objects])
 
 
-def _leaf(placed: Placed) -> _Record:
+def _leaf(placed: ObjectPath) -> _Record:
     entry = placed.entry
     references = b"".join(
         (

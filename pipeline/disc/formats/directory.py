@@ -51,11 +51,11 @@ class Listed:
     sop_class_uid: bytes
     sop_instance_uid: bytes
     transfer_syntax_uid: bytes
-    above: "Above"
+    above: "ParentRecords"
 
 
 @dataclass(frozen=True, slots=True)
-class Above:
+class ParentRecords:
     """What the records above one say of patient, study and series."""
 
     patient_id: bytes = b""
@@ -84,7 +84,7 @@ def read_directory(data: bytes) -> Directory:
         records = {item.seq_item_tell: item for item in dataset.get("DirectoryRecordSequence") or ()}
         walk = _Walk(records, Directory(str(dataset.get("FileSetID") or "")))
         walk.directory.problems.extend(_of_another_class(dataset))
-        walk.follow(_number(dataset, _FIRST, 0), Above(), 0)
+        walk.follow(_number(dataset, _FIRST, 0), ParentRecords(), 0)
     except _UNREADABLE as error:
         raise NoDirectory(f"the DICOMDIR cannot be read ({type(error).__name__})") from error
     if orphans := len(records) - len(walk.seen):
@@ -121,7 +121,7 @@ class _Walk:
     directory: Directory
     seen: set[int] = field(default_factory=set)
 
-    def follow(self, offset: int, above: Above, level: int) -> None:
+    def follow(self, offset: int, above: ParentRecords, level: int) -> None:
         """Visit a chain of records, each with everything below it."""
         while offset:
             if offset not in self.records or offset in self.seen or level > _MOST_LEVELS:
@@ -134,7 +134,7 @@ class _Walk:
                 self._visit(record, above, level)
             offset = _number(record, _NEXT, 0)
 
-    def _visit(self, record: Dataset, above: Above, level: int) -> None:
+    def _visit(self, record: Dataset, above: ParentRecords, level: int) -> None:
         kind = _raw(record, _KIND).decode("ascii", "replace")
         here = _extended(above, kind, record)
         self.directory.patients += kind == "PATIENT"
@@ -143,7 +143,7 @@ class _Walk:
         self.follow(_number(record, _BELOW, 0), here, level + 1)
 
 
-def _listed(kind: str, record: Dataset, above: Above) -> Listed:
+def _listed(kind: str, record: Dataset, above: ParentRecords) -> Listed:
     parts = _raw(record, _FILE_ID).decode("ascii", "replace").split("\\")
     return Listed(
         kind,
@@ -155,9 +155,9 @@ def _listed(kind: str, record: Dataset, above: Above) -> Listed:
     )
 
 
-def _extended(above: Above, kind: str, record: Dataset) -> Above:
+def _extended(above: ParentRecords, kind: str, record: Dataset) -> ParentRecords:
     if kind == "PATIENT":
-        return Above(
+        return ParentRecords(
             patient_id=_raw(record, 0x00100020),
             patient_name=_raw(record, 0x00100010),
             character_set=_raw(record, 0x00080005),

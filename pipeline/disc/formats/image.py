@@ -10,7 +10,7 @@ from pipeline import dcmtk
 from pipeline.config.program_tables import ProgramsTable
 from pipeline.disc.errors import NoSpace
 from pipeline.errors import Transient
-from pipeline.processes.interruption import held_back
+from pipeline.processes.signal_handling import held_back
 
 if TYPE_CHECKING:
     import subprocess  # for its type; processes are started in pipeline.dcmtk

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.disc.errors import NoPlace, NoSpace
-from pipeline.processes.interruption import held_back
+from pipeline.processes.signal_handling import held_back
 
 _PREFIX = ".storestow-disc-"
 _LOCK = "lock"
@@ -52,7 +52,7 @@ def _new_beside(target: Path) -> Path:
 def _remove(folder: Path) -> None:
     try:
         shutil.rmtree(folder, ignore_errors=True)
-    finally:  # the one signal that ends a command may have interrupted it (pipeline.processes.interruption)
+    finally:  # the one signal that ends a command may have interrupted it (pipeline.processes.signal_handling)
         shutil.rmtree(folder, ignore_errors=True)
 
 

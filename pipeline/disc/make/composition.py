@@ -12,15 +12,15 @@ from pipeline.disc.make.viewer import ViewerFile
 from pipeline.disc.model import VIDEO, DiscOptions, LeftOut, Medium, SeriesUIDs, StudyOnDisc
 from pipeline.disc.objects import records
 from pipeline.disc.objects.arrangement import PatientNode, placed
-from pipeline.disc.pages.names import volume_id
-from pipeline.disc.pages.pages import SUMS, Story, checksums, pages
+from pipeline.disc.pages.disc_names import volume_id
+from pipeline.disc.pages.disc_pages import SUMS, PageData, checksums, pages
 from pipeline.disc.pages.summary import patient_of, study_of
 from pipeline.disc.verify.read_back import DICOMDIR
 from pipeline.spool.digest import sha256_of
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class DiscParts:
     """What goes onto a disc."""
 
     patients: Sequence[PatientNode]
@@ -31,7 +31,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Composed:
+class ComposedDisc:
     """A tree that is ready to be written, and the SHA-256 of every file in it by its path on the disc."""
 
     tree: Mapping[str, Path]
@@ -46,7 +46,7 @@ class Composed:
         return sum(file.stat().st_size for file in self.tree.values())
 
 
-def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) -> Composed:
+def compose(folder: Path, parts: DiscParts, medium: Medium, options: DiscOptions) -> ComposedDisc:
     """Make the files of a disc that are made for it in `folder`, and return the tree of all of them."""
     patients, pictures = parts.patients, parts.pictures
     objects = list(placed(patients))
@@ -54,7 +54,7 @@ def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) ->
     named = volume_id(patients[0].studies[0].first.text(records.STUDY_DATE), hashes_of_objects)
     studies = tuple(study_of(study) for patient in patients for study in patient.studies)
     places = {uids: f"IHE_PDI/T{number:07d}.JPG" for number, uids in enumerate(pictures, 1)}
-    story = Story(
+    story = PageData(
         patients=tuple(patient_of(patient.first) for patient in patients),
         whose={
             study.first.key.study_instance_uid: patient_of(patient.first)
@@ -78,4 +78,4 @@ def compose(folder: Path, parts: Parts, medium: Medium, options: DiscOptions) ->
     files[SUMS] = checksums(hashes.items())
     hashes[SUMS] = hashlib.sha256(files[SUMS]).hexdigest()
     hashes |= {"/".join(file.place): sha256_of(file.path) for file in parts.viewer}
-    return Composed(plant(folder, objects, parts.viewer, files), hashes, named, medium, studies)
+    return ComposedDisc(plant(folder, objects, parts.viewer, files), hashes, named, medium, studies)

@@ -12,14 +12,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.disc.make.making import make_disc
-from pipeline.disc.make.offering import offer, take_back
-from pipeline.disc.model import Disc, DiscOptions, Replaced, Source
-from pipeline.disc.pages.names import file_stem
+from pipeline.disc.make.make import make_disc
+from pipeline.disc.make.publish import offer, take_back
+from pipeline.disc.model import Disc, DiscOptions, Replaced, SourceFile
+from pipeline.disc.pages.disc_names import file_stem
 from pipeline.disc.result import as_json
 from pipeline.model import Consignment, InstanceKey, NewDisc, Receipt, ReceiptState
 from pipeline.spool.digest import sha256_of
-from pipeline.spool.filing import component
+from pipeline.spool.store_file import component
 from pipeline.waypoints import reached
 
 HIDDEN = ".storestow"
@@ -67,7 +67,7 @@ class StudyDisc:
     def _made(self, consignment: Consignment, image: Path) -> Disc:
         earlier = consignment.earlier
         replaced = Replaced(earlier.name, earlier.volume_id, _readable(earlier.made_at)) if earlier else None
-        sources = [Source(item.path, item.key, item.sha256) for item in consignment.items]
+        sources = [SourceFile(item.path, item.key, item.sha256) for item in consignment.items]
         return make_disc(sources, image, replace(self.options, replaces=replaced))
 
     def _offer(self, disc: Disc, left_out: dict[InstanceKey, str], consignment: Consignment) -> None:

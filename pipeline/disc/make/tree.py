@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.disc.make.viewer import ViewerFile
-from pipeline.disc.objects.arrangement import Placed
+from pipeline.disc.objects.arrangement import ObjectPath
 
 # In a list of graft points `=` and the backslash mean something, and lines end at line breaks. A path on the disc
 # can quote the first two; the file behind it is linked under a plain name.
@@ -13,7 +13,7 @@ _PLAIN = re.compile(r"[^=\\\x00-\x1f\x7f]+")
 
 
 def plant(
-    folder: Path, objects: Iterable[Placed], viewer: Iterable[ViewerFile], files: Mapping[str, bytes]
+    folder: Path, objects: Iterable[ObjectPath], viewer: Iterable[ViewerFile], files: Mapping[str, bytes]
 ) -> dict[str, Path]:
     """Return every path on the disc, in the order of the disc, with the file behind it.
 

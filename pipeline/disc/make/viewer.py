@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.disc.errors import UnfitViewer
-from pipeline.disc.formats.recognition import HEAD, what_dicom
+from pipeline.disc.formats.sniff_dicom import HEAD, what_dicom
 from pipeline.disc.make.viewer_names import check_names
 from pipeline.events import escaped
 

@@ -8,13 +8,13 @@ from pipeline.disc.errors import NotAsWritten, TooLarge
 from pipeline.disc.formats.archive import write_archive
 from pipeline.disc.formats.image import image_size, write_image
 from pipeline.disc.formats.scratch import check_space
-from pipeline.disc.make.composition import Composed
+from pipeline.disc.make.composition import ComposedDisc
 from pipeline.disc.make.tree import graft_points
 from pipeline.disc.make.viewer import ViewerFile
 from pipeline.disc.model import CD, DVD, DiscOptions, Medium, Progress
 from pipeline.disc.objects.arrangement import Tree
 from pipeline.disc.verify.read_back import read_back
-from pipeline.processes.workshop import Workshop
+from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.spool import flush_path
 
 _IMAGE, _GRAFTS = "image", "image.grafts"
@@ -28,15 +28,15 @@ class Making:
     options: DiscOptions
     viewer: tuple[ViewerFile, ...]
     scratch: Path
-    workshop: Workshop
+    pool: ProcessPool
     progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenDisc:
     """A disc that has been written and read back, and has no name yet."""
 
-    composed: Composed
+    composed: ComposedDisc
     file: Path
     sha256: str
     patients: Tree
@@ -58,7 +58,7 @@ def _what_holds_more(medium: Medium) -> str:
     return f'of `media`, {more}"usb" has no limit, nor has a ZIP file'
 
 
-def measured(composed: Composed, making: Making) -> int:
+def measured(composed: ComposedDisc, making: Making) -> int:
     """Return how many bytes the image will have, exactly; raises TooLarge where its medium holds fewer."""
     grafts = making.scratch / _GRAFTS
     grafts.write_bytes(graft_points(composed.tree, making.scratch / "image.links"))
@@ -67,7 +67,7 @@ def measured(composed: Composed, making: Making) -> int:
     return size
 
 
-def written_image(composed: Composed, size: int, making: Making) -> Path:
+def written_image(composed: ComposedDisc, size: int, making: Making) -> Path:
     """Write the image that was measured to have `size` bytes."""
     image, grafts = making.scratch / _IMAGE, making.scratch / _GRAFTS
     check_space(making.scratch, size)
@@ -83,7 +83,7 @@ def written_image(composed: Composed, size: int, making: Making) -> Path:
     return image
 
 
-def written_archive(composed: Composed, making: Making) -> Path:
+def written_archive(composed: ComposedDisc, making: Making) -> Path:
     """Write the ZIP file."""
     size = composed.size
     check_capacity(size, composed.medium)
@@ -94,7 +94,7 @@ def written_archive(composed: Composed, making: Making) -> Path:
     return archive
 
 
-def proven(composed: Composed, written: Path, making: Making) -> str:
+def proven(composed: ComposedDisc, written: Path, making: Making) -> str:
     """Read the medium back while the system brings it to the disk; return its SHA-256."""
     total = composed.size
     with ThreadPoolExecutor(1, thread_name_prefix="flush") as beside:
@@ -104,7 +104,7 @@ def proven(composed: Composed, written: Path, making: Making) -> str:
             composed.volume_id,
             composed.expected,
             making.options.pass_phrase,
-            making.workshop,
+            making.pool,
             lambda done: making.progress("verify", done, total),
             making.options.placeholders,
         )

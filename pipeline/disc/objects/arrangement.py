@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pipeline.dicom.person_names import comparable_name
 from pipeline.disc.objects import records
 from pipeline.disc.objects.entry import Entry, number
-from pipeline.disc.objects.guards import patient_of
+from pipeline.disc.objects.one_patient import patient_of
 
 MOST = 999_999  # of each: six digits
 _OF_PATIENT = (records.PATIENT_ID, records.PATIENT_NAME, records.ISSUER, records.BIRTH_DATE, records.SEX)
@@ -19,7 +19,7 @@ _OF_STUDY = (records.STUDY_DATE, records.STUDY_TIME, records.ACCESSION, records.
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class ObjectPath:
     """An object and its place on the disc, `DICOM/ST000001/SE000001/IM000001`."""
 
     entry: Entry
@@ -36,7 +36,7 @@ class Placed:
 class SeriesNode:
     """A series: its objects in order."""
 
-    objects: tuple[Placed, ...]
+    objects: tuple[ObjectPath, ...]
     ordinal: int  # within its study
 
 
@@ -101,7 +101,7 @@ def series_of(patients: Sequence[PatientNode]) -> Iterator[SeriesNode]:
             yield from study.series
 
 
-def placed(patients: Sequence[PatientNode]) -> Iterator[Placed]:
+def placed(patients: Sequence[PatientNode]) -> Iterator[ObjectPath]:
     """Yield every object in the order of the disc."""
     for series in series_of(patients):
         yield from series.objects
@@ -146,7 +146,7 @@ def _series(entries: Sequence[Entry], ordinal: int, counters: _Counters) -> Seri
     objects = []
     for place, entry in enumerate(sorted(entries, key=_object_order), 1):
         counters.objects += 1
-        objects.append(Placed(entry, (*folder, f"IM{counters.objects:06d}"), place))
+        objects.append(ObjectPath(entry, (*folder, f"IM{counters.objects:06d}"), place))
     return SeriesNode(tuple(objects), ordinal)
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from pipeline.dicom import decoding
 from pipeline.disc.errors import NotAsWritten
 from pipeline.disc.model import EXPLICIT, LeftOut, Medium
-from pipeline.disc.objects.entry import Entry, Unreadable, read
+from pipeline.disc.objects.entry import Entry, UnreadableObject, read
 from pipeline.errors import Transient
 from pipeline.processes.limits import to_encode
-from pipeline.processes.workshop import Workshop
+from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.digest import sha256_of
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ConversionTask:
     """Which object to convert, and where to."""
 
     entry: Entry
@@ -33,7 +33,7 @@ def size_on(entry: Entry, medium: Medium) -> int:
     return entry.native_size if must_be_converted(entry, medium) else entry.size
 
 
-def convert(task: Task) -> Entry:
+def convert(task: ConversionTask) -> Entry:
     """Write an object in Explicit VR Little Endian, and read it again as what goes onto the disc.
 
     Raises:
@@ -42,10 +42,10 @@ def convert(task: Task) -> Entry:
     """
     if sha256_of(task.entry.path) != task.entry.sha256:
         raise NotAsWritten("an object's file has changed since it was received")
-    decoded = decoding.decode(decoding.Task(task.entry.path, task.target, task.scratch))
+    decoded = decoding.decode(decoding.DecodingTask(task.entry.path, task.target, task.scratch))
     try:
         made = read(decoded.path, decoded.sha256, task.scratch)
-    except Unreadable as error:
+    except UnreadableObject as error:
         raise NotAsWritten(f"what was decoded cannot be read: {error}") from error
     if (made.key, made.sop_class_uid, made.transfer_syntax_uid) != (
         task.entry.key,
@@ -63,19 +63,19 @@ def convert(task: Task) -> Entry:
 
 
 def converted(
-    entries: Sequence[Entry], medium: Medium, scratch: Path, workshop: Workshop, progress: Callable[[int], None]
+    entries: Sequence[Entry], medium: Medium, scratch: Path, pool: ProcessPool, progress: Callable[[int], None]
 ) -> tuple[list[Entry], list[LeftOut]]:
     """Return the objects as they go onto the medium, and those that cannot; raises Transient for a full disk."""
     folder = scratch / "converted"
     folder.mkdir(exist_ok=True)
     ready = [entry for entry in entries if not must_be_converted(entry, medium)]
     tasks = [
-        Task(entry, folder / f"{number:06d}", scratch)
+        ConversionTask(entry, folder / f"{number:06d}", scratch)
         for number, entry in enumerate(entries)
         if must_be_converted(entry, medium)
     ]
     left_out: list[LeftOut] = []
-    outcomes = workshop.each(convert, tasks, lambda task: to_encode(task.entry.path))
+    outcomes = pool.each(convert, tasks, lambda task: to_encode(task.entry.path))
     for number, (task, outcome) in enumerate(outcomes, 1):
         if isinstance(outcome, Transient):
             raise outcome

@@ -10,7 +10,7 @@ from pipeline.dicom.attributes.elements import TEXT_VRS
 from pipeline.dicom.reading import DIRECTORY_STORAGE, UID
 from pipeline.disc.model import EXPLICIT
 from pipeline.disc.objects import records
-from pipeline.disc.objects.raw import LARGEST_FILE, Raw, raw
+from pipeline.disc.objects.raw import LARGEST_FILE, RawObject, raw
 from pipeline.disc.objects.records import Key, NoRecord
 from pipeline.model import InstanceKey
 
@@ -70,7 +70,7 @@ class Entry:
         return self.size - self.pixel_bytes + rows * columns * max(samples, 1) * frames * bits // 8
 
 
-class Unreadable(Exception):
+class UnreadableObject(Exception):
     """Say why a file is no object that could be told apart from others."""
 
 
@@ -79,16 +79,16 @@ def read(path: Path, sha256: str, scratch: Path) -> Entry:
     return entry_of(path, raw(path, sha256, WANTED, scratch), {})
 
 
-def entry_of(path: Path, found: Raw, pool: dict[bytes, bytes]) -> Entry:
+def entry_of(path: Path, found: RawObject, pool: dict[bytes, bytes]) -> Entry:
     """Return what a disc has to know of the file at `path`; `pool` keeps equal values once.
 
     Raises:
         Unreadable: it is no DICOM object, or not a whole one, or nobody can say which one.
     """
     if found.problem is not None:
-        raise Unreadable(found.problem)
+        raise UnreadableObject(found.problem)
     if found.meta.get(0x00020002) == DIRECTORY_STORAGE:
-        raise Unreadable("a DICOMDIR is the index of a medium, not an object of a patient")
+        raise UnreadableObject("a DICOMDIR is the index of a medium, not an object of a patient")
     study, series, instance, sop_class = (
         found.values.get(tag, b"").decode("latin-1").strip(" \0")
         for tag in (records.STUDY_UID, records.SERIES_UID, records.SOP_INSTANCE, records.SOP_CLASS)
@@ -123,7 +123,7 @@ def _check_uids(key: InstanceKey, sop_class: str) -> None:
         ("SOP Instance UID", key.sop_instance_uid),
     ):
         if len(uid) > 64 or not UID.fullmatch(uid):
-            raise Unreadable(f"its {name} is {'not valid' if uid else 'missing'}")
+            raise UnreadableObject(f"its {name} is {'not valid' if uid else 'missing'}")
 
 
 def _kind(sop_class: str, values: dict[int, bytes], size: int) -> tuple[str, str | None]:
@@ -137,7 +137,7 @@ def _kind(sop_class: str, values: dict[int, bytes], size: int) -> tuple[str, str
     return kind, None
 
 
-def _is_part_10(found: Raw, sop_class: str, sop_instance: str) -> bool:
+def _is_part_10(found: RawObject, sop_class: str, sop_instance: str) -> bool:
     """Tell whether the file meta information is complete and agrees with the data set (PS3.10 7.1)."""
     meta = found.meta
     return (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.dicom import part10
 from pipeline.dicom.mending import WITHOUT_HARM
-from pipeline.dicom.part10 import Bytes, Element, Layout, Malformed, shown
+from pipeline.dicom.part10 import Bytes, DataSetLayout, Element, Malformed, shown
 from pipeline.dicom.reading import data_set_of
 from pipeline.disc.objects.sequences import is_sound
 from pipeline.errors import Transient
@@ -25,7 +25,7 @@ _NOT_THE_FILES_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ReadTask:
     """Files, each with its SHA-256 where that is known, and the attributes wanted of them, as tag and VR."""
 
     files: tuple[tuple[Path, str | None], ...]
@@ -34,7 +34,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
+class RawObject:
     """What lies in one file: `values` in little endian, without padding; `meta` is its group 0002 as text.
 
     `problem` says why it is no whole object, and nothing else is known then. `sha256` is "" where the file is too
@@ -52,7 +52,7 @@ class Raw:
     problem: str | None = None
 
 
-def raws(task: Task) -> list[Raw]:
+def raws(task: ReadTask) -> list[RawObject]:
     """Return what lies in each file; raises OSError where this machine lacks the disk or the memory for one.
 
     Raises Transient as `raw` does.
@@ -60,7 +60,7 @@ def raws(task: Task) -> list[Raw]:
     return [raw(path, sha256, task.wanted, task.scratch) for path, sha256 in task.files]
 
 
-def raw(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path) -> Raw:
+def raw(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path) -> RawObject:
     """Return what lies in a file.
 
     Raises:
@@ -76,23 +76,23 @@ def raw(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path
         raise Transient(f"{shown} cannot be read: {error.strerror}; no disc is made without it") from error
 
 
-def _read(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path) -> Raw:
+def _read(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path) -> RawObject:
     try:
         size = path.stat().st_size
         known = sha256 or ("" if size > LARGEST_FILE else sha256_of(path))
         with data_set_of(path, scratch) as (data, layout):
             if wrong := next((mend for mend in layout.mends if mend.words not in WITHOUT_HARM), None):
-                return Raw(problem=f"{shown(wrong.tag)} is not written as the standard has it")
+                return RawObject(problem=f"{shown(wrong.tag)} is not written as the standard has it")
             return _raw(data, layout, wanted, size, known)
     except Malformed as malformed:
-        return Raw(problem=str(malformed))
+        return RawObject(problem=str(malformed))
     except ValueError:  # what cannot be mapped into memory
-        return Raw(problem="the file is empty")
+        return RawObject(problem="the file is empty")
 
 
-def _raw(data: Bytes, layout: Layout, wanted: Mapping[int, str], size: int, sha256: str) -> Raw:
+def _raw(data: Bytes, layout: DataSetLayout, wanted: Mapping[int, str], size: int, sha256: str) -> RawObject:
     pixels = layout.pixels
-    return Raw(
+    return RawObject(
         size=size,
         sha256=sha256,
         has_preamble=layout.has_preamble,
@@ -108,7 +108,7 @@ def _raw(data: Bytes, layout: Layout, wanted: Mapping[int, str], size: int, sha2
     )
 
 
-def _value(data: Bytes, element: Element, layout: Layout, vr: str) -> bytes:
+def _value(data: Bytes, element: Element, layout: DataSetLayout, vr: str) -> bytes:
     end = element.end - 8 if element.undefined_length else element.end
     if end - element.value > _MOST_KEY_BYTES:
         return b""

@@ -3,15 +3,15 @@
 import re
 from collections.abc import Sequence
 
-from pipeline.disc.model import InstanceOnDisc, Patient, SeriesOnDisc, StudyOnDisc
+from pipeline.disc.model import DiscPatient, InstanceOnDisc, SeriesOnDisc, StudyOnDisc
 from pipeline.disc.objects import records
 from pipeline.disc.objects.arrangement import PatientNode, SeriesNode, StudyNode, placed
 from pipeline.disc.objects.entry import Entry
 
 
-def patient_of(entry: Entry) -> Patient:
+def patient_of(entry: Entry) -> DiscPatient:
     """Return the patient as one object tells."""
-    return Patient(
+    return DiscPatient(
         name=entry.text(records.PATIENT_NAME),
         patient_id=entry.text(records.PATIENT_ID),
         issuer=entry.text(records.ISSUER),

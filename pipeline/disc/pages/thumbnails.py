@@ -31,13 +31,13 @@ class NoPicture(Permanent):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ThumbnailTask:
     """Which object to show."""
 
     path: Path
 
 
-def thumbnail(task: Task) -> bytes:
+def thumbnail(task: ThumbnailTask) -> bytes:
     """Return a JPEG of the middle frame of an object; holds one frame.
 
     Raises:
@@ -49,7 +49,7 @@ def thumbnail(task: Task) -> bytes:
         raise NoPicture(type(error).__name__) from error
 
 
-def _thumbnail(task: Task) -> bytes:
+def _thumbnail(task: ThumbnailTask) -> bytes:
     header = dcmread(task.path, stop_before_pixels=True)
     if "Rows" not in header or "Columns" not in header:
         raise NoPicture("no rows and columns")

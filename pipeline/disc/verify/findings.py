@@ -10,7 +10,7 @@ Level = Literal["error", "note"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DiscFinding:
     """One thing that is wrong. Error: images are not found, or may be shown under a wrong name. Note: less."""
 
     level: Level
@@ -27,7 +27,7 @@ class Inspection:
     listed: int = 0  # records of the DICOMDIR that name a file
     patients: int = 0  # distinct Patient IDs of the objects
     checksums: int = 0  # files that are as the disc's own list says
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DiscFinding] = field(default_factory=list)
 
     @property
     def is_good(self) -> bool:
@@ -36,11 +36,11 @@ class Inspection:
 
     def error(self, text: str) -> None:
         """Enter an error."""
-        self.findings.append(Finding("error", text))
+        self.findings.append(DiscFinding("error", text))
 
     def note(self, text: str) -> None:
         """Enter a note."""
-        self.findings.append(Finding("note", text))
+        self.findings.append(DiscFinding("note", text))
 
 
 def counted(number: int, one: str, several: str) -> str:

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
-from pipeline.disc.formats.claims import Claims
 from pipeline.disc.formats.contents import Contents, Damaged, FolderContents, IsoContents, ZipContents, read_all
+from pipeline.disc.formats.independent_reader import ObjectIdentity
 from pipeline.disc.formats.iso9660 import SHORT_NAME, NoIso
 from pipeline.disc.make.viewer import AUTORUN
 from pipeline.disc.model import CD, EXPLICIT
-from pipeline.disc.pages.pages import INDEX, README, SUMS
+from pipeline.disc.pages.disc_pages import INDEX, README, SUMS
+from pipeline.disc.verify.check_dicomdir import inspect_listing
+from pipeline.disc.verify.check_objects import NO_PIXELS, SeenFile, seen
+from pipeline.disc.verify.check_patients import inspect_persons
 from pipeline.disc.verify.findings import Inspection, counted, some
-from pipeline.disc.verify.listing import inspect_listing
-from pipeline.disc.verify.persons import inspect_persons
 from pipeline.disc.verify.read_back import DICOMDIR
-from pipeline.disc.verify.wholeness import NO_PIXELS, Seen, seen
 
 _FILE_SET_ID = re.compile(r"[A-Z0-9_ ]{1,16}")
 _MOST_LEVELS = 8
@@ -110,7 +110,7 @@ def _inspect(contents: Contents, found: Inspection) -> None:
     _inspect_company(contents, found)
 
 
-def _inspect_wholeness(files: Sequence[Seen], found: Inspection) -> None:
+def _inspect_wholeness(files: Sequence[SeenFile], found: Inspection) -> None:
     unreadable = [f"{one.path} ({one.unreadable})" for one in files if one.unreadable]
     if unreadable:
         found.error(f"{counted(len(unreadable), 'file', 'files')} cannot be read: {some(unreadable)}")
@@ -128,7 +128,9 @@ def _inspect_wholeness(files: Sequence[Seen], found: Inspection) -> None:
         found.error(f"{counted(len(damaged), 'file is', 'files are')} damaged: {some(damaged)}")
 
 
-def _inspect_transfer_syntaxes(contents: Contents, objects: Mapping[str, Claims], found: Inspection) -> None:
+def _inspect_transfer_syntaxes(
+    contents: Contents, objects: Mapping[str, ObjectIdentity], found: Inspection
+) -> None:
     others: dict[str, int] = {}
     for claims in objects.values():
         syntax = claims.transfer_syntax_uid.decode("ascii", "replace")
@@ -142,7 +144,7 @@ def _inspect_transfer_syntaxes(contents: Contents, objects: Mapping[str, Claims]
         found.note(f"{are} in {name}: {why or 'not every viewer can open that'}")
 
 
-def _inspect_checksums(contents: Contents, files: Mapping[str, Seen], found: Inspection) -> None:
+def _inspect_checksums(contents: Contents, files: Mapping[str, SeenFile], found: Inspection) -> None:
     if SUMS not in files or files[SUMS].unreadable:
         return
     changed = []

@@ -14,17 +14,17 @@ from pathlib import Path
 from pipeline.dicom.same_patient import PLACEHOLDERS
 from pipeline.disc.dicomdir.cross_check import mismatches, names_of_nobody
 from pipeline.disc.errors import NotAsWritten
-from pipeline.disc.formats.claims import Claims
 from pipeline.disc.formats.contents import Contents, Damaged, IsoContents, ZipContents, read_all
 from pipeline.disc.formats.directory import Directory, NoDirectory, read_directory
+from pipeline.disc.formats.hash_files import FileDigest, HashTask, look, looks
+from pipeline.disc.formats.independent_reader import ObjectIdentity
 from pipeline.disc.formats.iso9660 import SHORT_NAME, File, NoIso
-from pipeline.disc.formats.look import Look, Task, look, looks
-from pipeline.disc.formats.spread import spread
-from pipeline.processes.workshop import Workshop
+from pipeline.disc.formats.parallel import spread
+from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.digest import sha256_of
 
 DICOMDIR = "DICOMDIR"
-LARGE = 256 << 20  # bytes; below, to start the processes of the workshop takes longer than to read it here
+LARGE = 256 << 20  # bytes; below, to start the processes of the pool takes longer than to read it here
 _BATCH, _MOST_FILES = 16 << 20, 64  # bytes and files that are looked at together
 _UNREADABLE = (NoIso, NoDirectory, Damaged, OSError)
 
@@ -34,7 +34,7 @@ def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium
     volume_id: str,
     expected: Mapping[str, str],
     pass_phrase: str | None,
-    workshop: Workshop,
+    pool: ProcessPool,
     progress: Callable[[int], None],
     placeholders: tuple[str, ...] = PLACEHOLDERS,
 ) -> str:
@@ -50,7 +50,7 @@ def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium
                 _check_image(contents, medium, volume_id)
             _check_paths(set(contents.files), expected)
             directory = beside.submit(_directory, _index(contents))
-            claims = _read_files(_looks(contents, medium, workshop), expected, progress)
+            claims = _read_files(_looks(contents, medium, pool), expected, progress)
             _check_directory(directory.result(), volume_id, claims, placeholders)
         return whole.result()
 
@@ -99,16 +99,16 @@ def _check_paths(found: set[str], expected: Mapping[str, str]) -> None:
         raise NotAsWritten(f"{len(more)} files were written that nobody meant, {min(more)} first")
 
 
-def _looks(contents: IsoContents | ZipContents, medium: Path, workshop: Workshop) -> Iterator[Look]:
-    """Look at every file in the order of the medium; at those of a large image in the workshop."""
+def _looks(contents: IsoContents | ZipContents, medium: Path, pool: ProcessPool) -> Iterator[FileDigest]:
+    """Look at every file in the order of the medium; at those of a large image in the pool."""
     if isinstance(contents, ZipContents):
         for path in contents.files:
             yield look(path, _pieces(contents, path))
         return
-    tasks = (Task(medium, files) for files in _batches(contents.on_image()))
+    tasks = (HashTask(medium, files) for files in _batches(contents.on_image()))
     is_large = sum(contents.files.values()) > LARGE
     with _readable():
-        yield from chain.from_iterable(spread(looks, tasks, workshop if is_large else None))
+        yield from chain.from_iterable(spread(looks, tasks, pool if is_large else None))
 
 
 def _batches(files: Iterable[File]) -> Iterator[tuple[File, ...]]:
@@ -124,10 +124,10 @@ def _batches(files: Iterable[File]) -> Iterator[tuple[File, ...]]:
 
 
 def _read_files(
-    looked: Iterable[Look], expected: Mapping[str, str], progress: Callable[[int], None]
-) -> dict[str, Claims]:
+    looked: Iterable[FileDigest], expected: Mapping[str, str], progress: Callable[[int], None]
+) -> dict[str, ObjectIdentity]:
     """Return what the objects claim, once every file hashes to what is expected."""
-    claims: dict[str, Claims] = {}
+    claims: dict[str, ObjectIdentity] = {}
     done = 0
     for one in looked:
         if one.sha256 != expected[one.path]:
@@ -155,7 +155,7 @@ def _directory(index: bytes) -> Directory:
 
 
 def _check_directory(
-    directory: Directory, volume_id: str, claims: Mapping[str, Claims], placeholders: tuple[str, ...]
+    directory: Directory, volume_id: str, claims: Mapping[str, ObjectIdentity], placeholders: tuple[str, ...]
 ) -> None:
     if directory.file_set_id != volume_id:
         raise NotAsWritten(f"the File-set ID is {directory.file_set_id}, the volume {volume_id}")
@@ -169,7 +169,9 @@ def _check_directory(
     _check_records(directory, claims, placeholders)
 
 
-def _check_records(directory: Directory, claims: Mapping[str, Claims], placeholders: tuple[str, ...]) -> None:
+def _check_records(
+    directory: Directory, claims: Mapping[str, ObjectIdentity], placeholders: tuple[str, ...]
+) -> None:
     for listed in directory.listed:
         found = claims[listed.path]
         if wrong := list(mismatches(listed, found, placeholders)):

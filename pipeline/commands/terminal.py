@@ -1,0 +1,146 @@
+"""What the commands print for a person at a terminal; nothing a peer sent reaches it unescaped."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.commands.check import CheckFinding
+from pipeline.events import escaped
+
+_console = Console(highlight=False)
+_COLOURS = {"ok": "green", "up": "green", "note": "yellow", "paused": "yellow"}
+
+
+def _plain(value: object) -> str:
+    """Return `value` with control characters and markup made harmless; "" for None."""
+    return "" if value is None else escape(escaped(value, 200).strip('"'))
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False, header_style="bold")
+
+
+def _coloured(state: str) -> str:
+    return f"[{_COLOURS.get(state, 'red')}]{_plain(state)}[/]"
+
+
+def show_status(answer: dict[str, Any]) -> None:
+    """Print receivers, destinations, counts, and everything that has not arrived with its reason."""
+    doors = _table("receiver", "AE title", "port", "mode", "state")
+    for one in answer["receivers"]:
+        doors.add_row(
+            *map(_plain, (one["name"], one["ae_title"], one["port"], one["mode"])), _coloured(one["state"])
+        )
+    _console.print(doors, "")
+    worker = answer["worker"]
+    heard = "" if worker["seconds"] is None else f", last heard of {_ago(worker['seconds'])} ago"
+    _console.print(f"worker: {_coloured(worker['state'])}{'' if worker['state'] == 'up' else heard}", "")
+    ways = _table("destination", "kind", "state", "waiting", "oldest", "reason")
+    for one in answer["destinations"]:
+        row = (one["waiting"], _ago(one["oldest_seconds"]), one["reason"])
+        ways.add_row(_plain(one["name"]), _plain(one["kind"]), _coloured(one["state"]), *map(_plain, row))
+    _console.print(ways, "")
+    for name in ("arrivals", "instances", "deliveries", "orders"):
+        counted = ", ".join(f"{count} {state}" for state, count in answer[name].items() if count)
+        _console.print(f"{name}: {counted or 'none'}")
+    for one in answer["not_compared"]:
+        study, destination = _plain(one["study_instance_uid"]), _plain(one["destination"])
+        _console.print(
+            f"{destination} has {one['instances']} of study {study} from somebody else, and nobody could compare: "
+            f"look at the study there, then "
+            f"`storestow accept {study} --destination {destination} --reason WORDS`",
+            soft_wrap=True,
+        )
+    if answer["attention"]:
+        _console.print("")
+        _console.print(_attention(answer["attention"]))
+
+
+def _attention(waiting: list[dict[str, Any]]) -> Table:
+    table = _table("study", "destination", "state", "since", "next attempt", "reason")
+    now = time.time()
+    for one in waiting:
+        due = _next_attempt(one, now)
+        row = (one["study_instance_uid"], one["destination"], one["state"], _ago(now - one["created_at"]), due)
+        table.add_row(*map(_plain, row), _plain(one["reason"]))
+    return table
+
+
+def _next_attempt(one: dict[str, Any], now: float) -> str:
+    """Say when a delivery is tried next, or whose turn it is before."""
+    if one["waits_for"] in {"retry", "resume", "configuration", "turn"} and one["next_attempt_at"] is None:
+        return {"turn": "in its turn", "configuration": "never"}.get(one["waits_for"], f"on {one['waits_for']}")
+    if one["waits_for"] == "answer":
+        return "now"
+    return "now" if one["next_attempt_at"] <= now else f"in {_ago(one['next_attempt_at'] - now)}"
+
+
+def _ago(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def show_trace(answer: dict[str, Any]) -> None:
+    """Print each instance: what was received, changed, encoded, and what each destination said of it."""
+    for study in answer["studies"]:
+        title = (
+            f"study {_plain(study['study_instance_uid'])}  accession {_plain(study['accession_number']) or '-'}"
+        )
+        _console.print(f"[bold]{title}[/]")
+        table = _table("SOP Instance UID", "modality", "state", "changed", "sent to", "reason")
+        for one in study["instances"]:
+            changed = ", ".join(change["keyword"] for change in one["changes"])
+            sent = ", ".join(
+                f"{d['destination']}: {d['state']}{' verified' if d['verified'] else ''}"
+                for d in one["deliveries"]
+            )
+            row = (one["sop_instance_uid"], one["modality"], one["state"], changed, sent, one["reason"])
+            table.add_row(*map(_plain, row))
+        _console.print(table)
+    for one in answer["orders"]:
+        ended = f"{one['state']} {_plain(one['error'])}".strip()
+        _console.print(f"order {one['id']}: {_plain(one['verb'])} to {_plain(one['destination'])}, {ended}")
+
+
+def show_quarantine(answer: dict[str, Any]) -> None:
+    """Print what is set aside, one line each."""
+    table = _table("arrival/file", "state", "since", "reason")
+    for one in answer["quarantined"]:
+        name = "/".join(filter(None, (one["arrival"], one["file"])))
+        table.add_row(*map(_plain, (name, one["state"], one["at"], one["reason"])))
+    _console.print(table if answer["quarantined"] else "nothing is set aside")
+
+
+def show_set_aside(answer: dict[str, Any]) -> None:
+    """Print one arrival and what is known of its files."""
+    _console.print(f"[bold]{_plain(answer['arrival'])}[/]  {_plain(answer['state'])}  {_plain(answer['reason'])}")
+    for one in answer["instances"]:
+        for key, value in one.items():
+            _console.print(f"  {key}: {_plain(value)}", soft_wrap=True)
+        _console.print("")
+
+
+def show_finding(finding: CheckFinding) -> None:
+    """Print one finding of `check` as it comes."""
+    _console.print(f"{_coloured(finding.level)} {_plain(finding.about)}: {escape(finding.text)}", soft_wrap=True)
+
+
+def show_explanation(answer: dict[str, Any]) -> None:
+    """Print what would happen to a file."""
+    for key, value in answer.items():
+        if key not in {"changes", "destinations"}:
+            _console.print(f"{key}: {_plain(value)}", soft_wrap=True)
+    for change in answer.get("changes", ()):
+        before, after = _plain(change["before"]) or "-", _plain(change["after"]) or "removed"
+        _console.print(f"changes {_plain(change['keyword'])}: {before} -> {after} ({_plain(change['rule'])})")
+    for way in answer.get("destinations", ()):
+        why = f", not encoded: {_plain(way['not_encoded'])}" if way["not_encoded"] else ""
+        syntax, size = _plain(way["transfer_syntax_sent"]), way["size"]
+        _console.print(f"to {_plain(way['destination'])}: transfer syntax {syntax}, {size} bytes{why}")

@@ -1,0 +1,152 @@
+"""The data set of a pinned file on its way out: the very bytes, proven before the last of them leaves."""
+
+import hashlib
+import mmap
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.cstore.even_length import padded
+from pipeline.dicom import part10
+from pipeline.dicom.part10 import LONG_VRS, Bytes, Malformed
+
+_LONGEST_META = 1 << 16  # bytes; real file meta information has some hundred
+_PIXEL_DATA = b"\xe0\x7f\x10\x00"
+_HEAD = 1 << 17  # bytes in which the header of Pixel Data mostly begins
+_ZEROS = bytes(8)
+
+
+class NotAsPinned(Exception):
+    """Say that a file is gone, cannot be read, or is not what was pinned: its last bytes have not left."""
+
+
+class Outgoing(Protocol):
+    """Bytes of one data set, in order; `is_padded` where a byte had to be added to make their number even."""
+
+    is_padded: bool
+
+    @property
+    def is_read(self) -> bool:
+        """Say whether everything has been read, and was as pinned."""
+
+    def read_into(self, room: memoryview) -> int:
+        """Put what comes next into `room` and return its length; raises NotAsPinned before the end is given."""
+
+
+class Loaded:
+    """A data set in memory, proven."""
+
+    def __init__(self, path: Path, sha256: str) -> None:
+        """Read and prove the file; raises NotAsPinned, and Permanent as `padded` does."""
+        try:
+            content = path.read_bytes()
+            start, end = bounds(content)
+        except (OSError, Malformed) as error:
+            raise NotAsPinned from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise NotAsPinned
+        self.is_padded = (end - start) % 2 == 1
+        self._left = memoryview(padded(content, start, end) if self.is_padded else content[start:end])
+
+    @property
+    def is_read(self) -> bool:
+        """Say whether everything has been read."""
+        return not self._left
+
+    def read_into(self, room: memoryview) -> int:
+        """Put what comes next into `room` and return its length."""
+        count = min(len(room), len(self._left))
+        room[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+
+class Streamed:
+    """A data set in a file, read once from front to end; its hash is known when its last byte has been read."""
+
+    is_padded = False
+
+    def __init__(self, file: FileIO, sha256: str) -> None:
+        """Find the data set; raises OSError, Malformed."""
+        self._file, self._wanted = file, sha256
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            start, end = bounds(data)
+        self._left = end - start
+        self.is_odd = self._left % 2 == 1
+        self._sha256 = hashlib.sha256(file.read(start))
+
+    @property
+    def is_read(self) -> bool:
+        """Say whether everything has been read, and was as pinned."""
+        return not self._left
+
+    def read_into(self, room: memoryview) -> int:
+        """Put what comes next into `room` and return its length; raises NotAsPinned before the end is given."""
+        try:
+            count = self._file.readinto(room[: min(len(room), self._left)])
+            self._left -= count
+            self._sha256.update(room[:count])
+            if not self._left:
+                self._sha256.update(self._file.read())  # padding behind the data set
+        except OSError as error:
+            raise NotAsPinned from error
+        if not count or (not self._left and self._sha256.hexdigest() != self._wanted):
+            raise NotAsPinned
+        return count
+
+
+@contextmanager
+def outgoing(path: Path, sha256: str) -> Iterator[Outgoing]:
+    """Open a pinned file; raises as `Loaded` does. Only a data set of odd length is held in memory as a whole."""
+    with ExitStack() as stack:
+        try:
+            data = Streamed(stack.enter_context(path.open("rb", buffering=0)), sha256)
+        except (OSError, ValueError, Malformed) as error:  # ValueError: an empty file cannot be mapped
+            raise NotAsPinned from error
+        yield Loaded(path, sha256) if data.is_odd else data
+
+
+def bounds(data: Bytes) -> tuple[int, int]:
+    """Return where the data set begins and ends in a file (PS3.10 7.1); raises Malformed.
+
+    The end is mostly the file's, but some media writers pad with zeros, which a peer would stumble over: only
+    a file that ends in zeros which are no pixels is looked into.
+    """
+    start, size = _start(data[:_LONGEST_META]), len(data)
+    if data[max(start, size - len(_ZEROS)) :] != _ZEROS:
+        return start, size
+    if _ends_with_pixels(data[start : start + _HEAD], start, size):
+        return start, size
+    try:
+        return start, part10.walk(data).end
+    except Malformed:  # a deflated data set cannot be walked; whatever it is, it leaves as it is
+        return start, size
+
+
+def _start(head: bytes) -> int:
+    at = 132 if head[128:132] == b"DICM" else 0
+    try:
+        while head[at : at + 2] == b"\x02\x00":
+            if head[at + 4 : at + 6] in LONG_VRS:
+                at += 12 + struct.unpack_from("<L", head, at + 8)[0]
+            else:
+                at += 8 + struct.unpack_from("<H", head, at + 6)[0]
+    except struct.error as error:
+        raise Malformed("the file meta information is cut") from error
+    if at >= len(head):
+        raise Malformed("no data set follows the file meta information")
+    return at
+
+
+def _ends_with_pixels(head: bytes, start: int, size: int) -> bool:
+    """Say whether Pixel Data begins in `head` and reaches the end of the file: black pixels are zeros, too."""
+    at = head.find(_PIXEL_DATA)
+    while 0 <= at <= len(head) - 12:
+        implicit, explicit = struct.unpack_from("<LL", head, at + 4)
+        if size in {start + at + 8 + implicit, start + at + 12 + explicit}:
+            return True
+        at = head.find(_PIXEL_DATA, at + 1)
+    return False

@@ -1,0 +1,253 @@
+"""One association as its requestor: opened, used for one message at a time, released or aborted (PS3.8 7)."""
+
+import contextlib
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from pipeline.cstore import message, refused_association, tls_handshake
+from pipeline.cstore.data_set_stream import NotAsPinned, Outgoing
+from pipeline.cstore.message import Response
+from pipeline.cstore.pdu import (
+    ABORT_BY_USER,
+    DATA_HEADER,
+    RELEASE_RP,
+    RELEASE_RQ,
+    Acceptance,
+    NotDicom,
+    ProposedContext,
+    Type,
+    associate_rq,
+    data_header,
+    read_acceptance,
+    read_values,
+)
+from pipeline.cstore.pdu_connection import Lost, Peer, connect, receive, send
+from pipeline.errors import PeerUnavailable, StorestowError
+
+VERIFICATION = "1.2.840.10008.1.1"
+_SHORTEST_PDU = 64  # less than a command set's fragment makes no sense
+_LAST_WORDS_SECONDS = 1.0
+_RELEASE_SECONDS = 10.0  # everything has been answered by then
+
+
+def _nothing() -> None:
+    pass
+
+
+class Association:
+    """An open association; leaving its `with` block releases it, leaving with an exception aborts it."""
+
+    def __init__(self, peer: Peer, connected: socket.socket, acceptance: Acceptance) -> None:
+        self._peer, self._socket = peer, connected
+        self.answers: Mapping[int, tuple[int, str]] = acceptance.answers
+        room = min(acceptance.longest_pdu or peer.max_pdu, peer.max_pdu) - 6  # PS3.8 D.1.1
+        self._room = room - room % 2
+        self._buffer = memoryview(bytearray(DATA_HEADER.size + self._room))
+        self._message = 0
+        self.is_open = True
+
+    @classmethod
+    def open(cls, peer: Peer, proposals: Sequence[ProposedContext]) -> Self:
+        """Call the peer and propose contexts.
+
+        Raises:
+            PeerUnavailable: it cannot be reached, or does not let us in for now, or does not speak DICOM.
+            Permanent: it rejects us for good.
+            Configuration: its TLS and ours do not fit.
+        """
+        connected = connect(peer)
+        try:
+            request = associate_rq(peer.ae_title, peer.calling_ae_title, proposals, peer.max_pdu)
+            with contextlib.suppress(Lost):  # what the peer has said of it, if anything, is what we hear next
+                send(connected, request, peer.associate_seconds)
+            kind, body = receive(connected, peer.associate_seconds)
+            return cls(peer, connected, _accepted(peer, kind, body))
+        except (Lost, NotDicom) as error:
+            connected.close()
+            raise _unopened(peer, error) from error
+        except BaseException:
+            connected.close()
+            raise
+
+    def store(
+        self,
+        context: int,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        data: Outgoing,
+        meanwhile: Callable[[], None] = _nothing,
+    ) -> Response:
+        """Send one instance and return the peer's answer to it (PS3.7 9.1.1); `meanwhile` is done while it works.
+
+        Raises:
+            NotAsPinned: the file is not what it should be; the peer has not got its last bytes, and where
+                it has got any, the association has ended.
+            Lost: nothing is known of this instance, and the association has ended.
+        """
+        count = data.read_into(self._buffer[DATA_HEADER.size :])
+        number = self._next_message()
+        self._send_command(context, message.c_store_rq(number, sop_class_uid, sop_instance_uid))
+        self._send_fragment(context, count, is_last=data.is_read)
+        while not data.is_read:
+            try:
+                count = data.read_into(self._buffer[DATA_HEADER.size :])
+            except NotAsPinned:
+                self.abort()  # or the peer would wait for the rest
+                raise
+            self._send_fragment(context, count, is_last=data.is_read)
+        meanwhile()
+        response = self._response(context, number, message.C_STORE_RSP)
+        if response.sop_instance_uid not in {"", sop_instance_uid}:
+            raise self._lost("answers for another SOP Instance than it was sent")
+        return response
+
+    def echo(self, context: int) -> Response:
+        """Ask whether the peer answers (PS3.7 9.1.5); raises Lost."""
+        number = self._next_message()
+        self._send_command(context, message.c_echo_rq(number, VERIFICATION))
+        return self._response(context, number, message.C_ECHO_RSP)
+
+    def abort(self) -> None:
+        """End at once, without asking; what is under way is void."""
+        if self.is_open:
+            self.is_open = False
+            with contextlib.suppress(Lost):
+                send(self._socket, ABORT_BY_USER, _LAST_WORDS_SECONDS)
+            tls_handshake.hang_up(self._socket)
+
+    def release(self) -> None:
+        """End in order (PS3.8 7.2). Every instance has its answer by then, so whatever goes wrong is no loss."""
+        if self.is_open:
+            self.is_open = False
+            with contextlib.suppress(Lost, NotDicom):
+                send(self._socket, RELEASE_RQ, _RELEASE_SECONDS)
+                kind, _ = receive(self._socket, _RELEASE_SECONDS)
+                if kind == Type.RELEASE_RQ:  # a collision, PS3.8 7.2.2.7
+                    send(self._socket, RELEASE_RP, _RELEASE_SECONDS)
+            tls_handshake.hang_up(self._socket)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.release()
+        else:
+            self.abort()
+
+    def _next_message(self) -> int:
+        self._message = self._message % message.MOST_MESSAGES + 1
+        return self._message
+
+    def _send_command(self, context: int, command_set: bytes) -> None:
+        for at in range(0, len(command_set), self._room):
+            piece = command_set[at : at + self._room]
+            is_last = at + self._room >= len(command_set)
+            self._send(data_header(context, len(piece), is_command=True, is_last=is_last) + piece)
+
+    def _send_fragment(self, context: int, count: int, *, is_last: bool) -> None:
+        """Send `count` bytes that lie in the buffer behind the room for the header."""
+        header = data_header(context, count, is_command=False, is_last=is_last)
+        self._buffer[: DATA_HEADER.size] = header
+        self._send(self._buffer[: DATA_HEADER.size + count])
+
+    def _send(self, data: bytes | memoryview) -> None:
+        try:
+            send(self._socket, data, self._peer.response_seconds)
+        except Lost as lost:
+            raise self._lost(self._last_words() or str(lost), timed_out=lost.timed_out) from lost
+
+    def _last_words(self) -> str:
+        """Return why a peer that takes no more has aborted, if it said so."""
+        with contextlib.suppress(Lost, NotDicom):
+            kind, body = receive(self._socket, _LAST_WORDS_SECONDS)
+            if kind == Type.ABORT and len(body) >= 4:
+                return refused_association.abort_words(body[2], body[3])
+        return ""
+
+    def _response(self, context: int, number: int, command: int) -> Response:
+        """Return the answer to message `number`, which nothing else will do for; raises Lost."""
+        try:
+            response = message.read_response(self._message_of(context, is_command=True))
+            if response.has_data_set:
+                self._message_of(context, is_command=False)
+        except NotDicom as error:
+            raise self._lost(str(error)) from error
+        except Lost as lost:
+            raise self._lost(str(lost), timed_out=lost.timed_out) from lost
+        if (response.command, response.message) != (command, number):
+            raise self._lost("answers something else than it was asked")
+        return response
+
+    def _message_of(self, context: int, *, is_command: bool) -> bytes:
+        """Return one whole command set, or data set; raises Lost, NotDicom."""
+        whole = bytearray()
+        while True:
+            kind, body = receive(self._socket, self._peer.response_seconds)
+            if kind != Type.DATA:
+                raise Lost(self._farewell(kind, body))
+            for at_context, of_command, is_last, fragment in read_values(body):
+                if at_context != context or of_command != is_command:
+                    raise NotDicom("answers in another presentation context than it was asked in")
+                whole += fragment
+                if is_last:
+                    return bytes(whole)
+
+    def _farewell(self, kind: int, body: bytes) -> str:
+        if kind == Type.ABORT and len(body) >= 4:
+            return refused_association.abort_words(body[2], body[3])
+        if kind == Type.RELEASE_RQ:
+            with contextlib.suppress(Lost):
+                send(self._socket, RELEASE_RP, _LAST_WORDS_SECONDS)
+            return "released the association instead of answering"
+        return f"answers with a PDU of type {kind}, which makes no sense here"
+
+    def _lost(self, why: str, *, timed_out: bool = False) -> Lost:
+        """End the association; what comes after an answer that cannot be trusted cannot be trusted either."""
+        self.abort()
+        return Lost(why, timed_out=timed_out)
+
+
+def _unopened(peer: Peer, error: Lost | NotDicom) -> StorestowError:
+    if isinstance(error, NotDicom) or error.timed_out:
+        return PeerUnavailable(f"{peer} does not open an association: {error}")
+    if peer.encryption:
+        return tls_handshake.error_of(str(peer), peer.encryption, error.__cause__)
+    return PeerUnavailable(f"{peer} does not open an association: {error}; it may speak TLS there")
+
+
+def _accepted(peer: Peer, kind: int, body: bytes) -> Acceptance:
+    if kind == Type.ASSOCIATE_RJ and len(body) >= 4:
+        raise refused_association.error_of(str(peer), *body[1:4])
+    if kind == Type.ABORT and len(body) >= 4:
+        raise NotDicom(refused_association.abort_words(body[2], body[3]))
+    if kind != Type.ASSOCIATE_AC:
+        raise NotDicom(f"it answers with a PDU of type {kind}")
+    acceptance = read_acceptance(body)
+    if 0 < acceptance.longest_pdu < _SHORTEST_PDU:
+        raise NotDicom(f"it takes PDUs of {acceptance.longest_pdu} bytes at most")
+    return acceptance
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """What came of a C-ECHO: the status, None where the peer opens an association but does not take C-ECHO."""
+
+    status: int | None
+
+
+def echo(peer: Peer) -> Echo:
+    """Open an association, ask for a C-ECHO, release; raises as `Association.open` does."""
+    proposal = ProposedContext(1, VERIFICATION, "1.2.840.10008.1.2")
+    with Association.open(peer, [proposal]) as association:
+        if association.answers.get(1, (2, ""))[0] != 0:
+            return Echo(None)
+        try:
+            return Echo(association.echo(1).status)
+        except Lost as lost:
+            raise PeerUnavailable(f"{peer} opens an association, but {lost}") from lost

@@ -1,0 +1,183 @@
+"""A consignment on its way to a peer by C-STORE: instance by instance, each with the peer's own word."""
+
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from pipeline.cstore.contexts import ChosenContext, Group, NoContext, groups_of, name_of
+from pipeline.cstore.data_set_stream import Loaded, NotAsPinned, Outgoing, outgoing
+from pipeline.cstore.pdu_connection import Lost, Peer
+from pipeline.cstore.requestor import Association
+from pipeline.cstore.statuses import judged
+from pipeline.cstore.uncompressed import Uncompressed
+from pipeline.dicom.reasons import NextStep
+from pipeline.errors import PeerUnavailable, Permanent, Transient
+from pipeline.model import ARRIVED, InstanceKey, Item, Receipt, ReceiptState
+
+MOST_AHEAD = 32  # instances, and bytes, announced as attempted at once: what a killed worker may send once more
+MOST_BYTES_AHEAD = 16 << 20
+TRIES = 3  # of an instance that the peer fails at while it takes others
+PATIENCE = 8  # associations lost in a row without one answer; a peer that falls silent costs its time, too
+COST_OF_SILENCE = 4
+LARGEST_READ_AHEAD = 8 << 20  # bytes of a file: it is held in memory
+FULL = 3  # answers in a row that say "out of resources": it is not about this instance
+
+_PADDED = "its data set had an odd length: padded by one byte (PS3.5 7.1)"
+
+Ready = tuple[Item, ChosenContext]
+
+
+class Relay:
+    """Send instances and yield a receipt for each; `attempt` is called before the first byte of a batch leaves.
+
+    An association that breaks costs the instance that was under way: the others go on over a new one, and that
+    one comes last. Raises as `Destination.deliver` does.
+    """
+
+    def __init__(self, peer: Peer, attempt: Callable[[Sequence[Item]], None]) -> None:
+        self._peer, self._attempt = peer, attempt
+        self._decoding = Uncompressed()
+        self._again: list[Item] = []
+        self._tries: Counter[InstanceKey] = Counter()
+        self._pending: dict[InstanceKey, str] = {}  # why, of those that cannot be finished now
+        self._ahead: tuple[InstanceKey, Loaded] | None = None
+        self._taken = 0
+        self._lost = 0
+        self._full = 0
+
+    def send(self, items: Sequence[Item]) -> Iterator[Receipt]:
+        """Send what was never attempted first: should one instance break every association, others are through."""
+        waiting = sorted(items, key=lambda item: item.attempted)
+        with self._decoding:
+            while waiting:
+                for group in groups_of(waiting):
+                    yield from self._send_group(group)
+                waiting, self._again = self._again, []
+        if self._pending:
+            self._give_up(len(items))
+
+    def _give_up(self, count: int) -> None:
+        why = next(iter(self._pending.values()))
+        if self._full and not self._taken:
+            raise PeerUnavailable(f"{self._peer}: {why}")
+        raise Transient(f"{self._peer}: {len(self._pending)} of {count} instances are not through: {why}")
+
+    def _send_group(self, group: Group) -> Iterator[Receipt]:
+        """Send instances over as many associations as it takes, one after the other."""
+        left = deque(group.items)
+        while left:
+            with Association.open(self._peer, group.proposals) as association:
+                ways = [(item, group.way_of(item, association.answers)) for item in left]
+                ready = deque((item, way) for item, way in ways if isinstance(way, ChosenContext))
+                for item, way in ways:
+                    if isinstance(way, NoContext):
+                        yield self._no_way(item, way)
+                yield from self._send_all(ready, association)
+            left = deque(item for item, _ in ready)
+
+    def _send_all(self, ready: deque[Ready], association: Association) -> Iterator[Receipt]:
+        """Send instances while the association lasts, taking each away when it has had its turn."""
+        ahead = 0
+        while ready and association.is_open:
+            if not ahead:
+                ahead = self._announce(ready)
+            ahead -= 1
+            item, way = ready.popleft()
+            yield self._send_one(item, way, association, ready[0] if ready else None)
+            self._check_patience()
+
+    def _announce(self, ready: deque[Ready]) -> int:
+        batch: list[Item] = []
+        size = 0
+        for item, _ in ready:
+            size += item.size
+            if batch and (size > MOST_BYTES_AHEAD or len(batch) == MOST_AHEAD):
+                break
+            batch.append(item)
+        self._attempt(batch)
+        return len(batch)
+
+    def _send_one(
+        self, item: Item, way: ChosenContext, association: Association, following: Ready | None
+    ) -> Receipt:
+        """Return what became of one instance; `following` is read and proven while the peer works at it."""
+        uid = item.key.sop_instance_uid
+        try:
+            with self._data_set(item, way) as (data, note):
+                response = association.store(
+                    way.context, item.sop_class_uid, uid, data, lambda: self._read_ahead(following)
+                )
+        except NotAsPinned:
+            return self._set_aside(item, "", "its file is gone or has changed since it was pinned")
+        except Permanent as error:
+            return Receipt(item.key, ReceiptState.REFUSED, "", str(error))
+        except Transient as error:
+            return self._set_aside(item, "", str(error))
+        except Lost as lost:
+            self._lost += COST_OF_SILENCE if lost.timed_out else 1
+            return self._once_more(Receipt(item.key, ReceiptState.PENDING, "", f"the peer {lost}"), item)
+        self._lost = 0
+        return self._noted(item, *judged(item, response), note)
+
+    @contextmanager
+    def _data_set(self, item: Item, way: ChosenContext) -> Iterator[tuple[Outgoing, str]]:
+        """Yield the data set as it is to leave, and a note for the receipt where that is not as it is."""
+        ahead, self._ahead = self._ahead, None
+        if way.transfer_syntax == item.transfer_syntax_uid:
+            if ahead and ahead[0] == item.key:
+                yield ahead[1], _PADDED if ahead[1].is_padded else ""
+                return
+            with outgoing(item.path, item.sha256) as data:
+                yield data, _PADDED if data.is_padded else ""
+            return
+        with self._decoding.outgoing(item, way.transfer_syntax) as (data, is_lossy):
+            sent, kept = name_of(way.transfer_syntax), name_of(item.transfer_syntax_uid)
+            marked = ", marked as lossy compressed before" if is_lossy else ""
+            yield data, f"sent in {sent}{marked}: the peer does not take {kept}"
+
+    def _read_ahead(self, following: Ready | None) -> None:
+        if following is None:
+            return
+        item, way = following
+        if item.size <= LARGEST_READ_AHEAD and way.transfer_syntax == item.transfer_syntax_uid:
+            with contextlib.suppress(NotAsPinned, Permanent):  # said when its turn comes
+                self._ahead = item.key, Loaded(item.path, item.sha256)
+
+    def _noted(self, item: Item, receipt: Receipt, then: NextStep | None, note: str) -> Receipt:
+        """Count an answer and return its receipt."""
+        self._full = self._full + 1 if then is NextStep.PAUSES else 0
+        if receipt.state in ARRIVED:
+            self._taken += 1
+        elif then is NextStep.AGAIN:
+            return self._once_more(receipt, item)
+        elif receipt.state is ReceiptState.PENDING:
+            return self._set_aside(item, receipt.code, receipt.message)
+        message = "; ".join(part for part in (receipt.message, note) if part)
+        return Receipt(item.key, receipt.state, receipt.code, message, verified=receipt.verified)
+
+    def _once_more(self, receipt: Receipt, item: Item) -> Receipt:
+        """Queue an instance the peer failed at for the end; blame it when only others ever go through."""
+        self._tries[item.key] += 1
+        if self._tries[item.key] < TRIES:
+            self._again.append(item)
+            return receipt
+        if self._taken:
+            why = f"{receipt.message}, {TRIES} times, while it takes others"
+            return Receipt(item.key, ReceiptState.REFUSED, receipt.code, why)
+        return self._set_aside(item, receipt.code, receipt.message)
+
+    def _set_aside(self, item: Item, code: str, why: str) -> Receipt:
+        self._pending[item.key] = why
+        return Receipt(item.key, ReceiptState.PENDING, code, why)
+
+    def _no_way(self, item: Item, way: NoContext) -> Receipt:
+        if way.for_good:
+            return Receipt(item.key, ReceiptState.REFUSED, way.code, way.message)
+        return self._set_aside(item, way.code, way.message)
+
+    def _check_patience(self) -> None:
+        if self._full >= FULL:
+            raise PeerUnavailable(f"{self._peer}: {next(reversed(self._pending.values()))}")
+        if self._lost >= PATIENCE:
+            raise Transient(f"{self._peer} breaks off association after association, and answers for no instance")

@@ -1,0 +1,61 @@
+"""What an archive holds from somebody else, under the UIDs of what we were to send: compared before it counts.
+
+A UID that is there proves nothing of the content, and the original that we hold may be the only copy of it.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pipeline.dicomweb import instance_outcome, wado
+from pipeline.dicomweb.http_client import HttpClient
+from pipeline.errors import Permanent, Transient
+from pipeline.model import Consignment, ContentComparison, Item, Receipt, ReceiptState
+
+SCRATCH = "copy-"  # begins the names of the folders in which what archives give back is compared
+OTHER = "the archive holds something else under this UID"
+_MOST_KEYWORDS = 20  # named in a message
+
+
+def anothers(
+    items: Iterable[Item], door: HttpClient, studies_url: str, consignment: Consignment, *, believes: bool
+) -> Iterator[Receipt]:
+    """Yield the receipt of each of `items`, which are there although we never sent them.
+
+    What cannot be compared now is left pending, and so are all after it: the archive may be slow to answer.
+    """
+    not_now = ""
+    for item in items:
+        if believes:
+            yield instance_outcome.seen(item, ReceiptState.PRESENT)
+            continue
+        try:
+            if not not_now:
+                yield _compared(item, door, studies_url, consignment)
+                continue
+        except Transient as error:
+            not_now = f"it is there, and cannot be compared now: {error}"
+        yield instance_outcome.pending(item, "WADO-RS", not_now)
+
+
+def _compared(item: Item, door: HttpClient, studies_url: str, consignment: Consignment) -> Receipt:
+    """Return whether the archive holds the same; without its copy to compare, that it has not been compared."""
+    try:
+        wado.require_comparable(item)
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=consignment.scratch) as folder:
+            copy = wado.copy_at(door, studies_url, item.key, Path(folder))
+            found = consignment.compare(item.path, copy)
+    except Permanent as reason:
+        return instance_outcome.present(
+            item, f"not compared with what the archive holds: {reason}", verified=False
+        )
+    if found.is_same:
+        return instance_outcome.present(item, _in_words("the archive's copy differs in", found), verified=True)
+    return instance_outcome.refused(item, "WADO-RS", _in_words(f"{OTHER}: it differs in", found))
+
+
+def _in_words(what: str, found: ContentComparison) -> str:
+    """Return the attributes that differ, by keyword: their values may name the patient."""
+    more = len(found.differing) - _MOST_KEYWORDS
+    named = ", ".join(found.differing[:_MOST_KEYWORDS])
+    return f"{what} {named}{f' and {more} more' if more > 0 else ''}" if named else ""

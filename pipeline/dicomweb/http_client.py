@@ -1,0 +1,214 @@
+"""The one door to HTTP: requests go out here, and what fails is classified here.
+
+No redirects (a login page would turn the POST into a GET and answer 200), no compression, and nothing from
+the environment: neither proxies nor .netrc may change where studies go or who we are.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+from urllib.parse import urlsplit
+
+import requests
+
+from pipeline import __version__
+from pipeline.dicomweb.auth import Auth
+from pipeline.dicomweb.multipart import Body
+from pipeline.dicomweb.send_timeout import AnswerLimit, SlowReaderAdapter
+from pipeline.dicomweb.transport_errors import NoReply, classified
+from pipeline.errors import Configuration, PeerUnavailable
+
+DICOM_JSON = "application/dicom+json"
+_MOST_BYTES = 16 << 20  # of a reply that is read into memory; a thousand instances are listed in one
+_HEADERS = {
+    "Accept": DICOM_JSON,
+    "Accept-Encoding": "identity",
+    "User-Agent": f"storestow/{__version__}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer over HTTP. `body` is empty where `is_too_large`: it was longer than is read."""
+
+    status: int
+    media_type: str
+    body: bytes
+    location_host: str = ""  # of a redirect; the rest of that address may hold secrets
+    retry_after: str = ""
+    is_too_large: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTimeouts:
+    """For how many seconds a peer is waited for: to be connected to, to say something, to have said everything."""
+
+    connect_seconds: float
+    read_seconds: float
+    answer_seconds: float
+
+
+class HttpClient:
+    """A connection or a few to one destination; close it, best by `with`.
+
+    Raises, from every method: PeerUnavailable where nothing was sent, NoReply where something may have been,
+    Configuration where TLS or our credentials cannot work before a person changes something.
+    """
+
+    def __init__(
+        self,
+        auth: Auth,
+        waits: HttpTimeouts,
+        *,
+        ca_bundle: Path | None = None,
+        headers: Mapping[str, str] | None = None,  # of every request, in the place of ours of the same name
+    ) -> None:
+        if ca_bundle and not ca_bundle.is_file():
+            raise Configuration(f"ca_bundle: {ca_bundle} does not exist")
+        self._auth = auth
+        self._waits = waits
+        self._ca_bundle = ca_bundle
+        self._headers = {**_HEADERS, **(headers or {})}
+        self._of_thread = threading.local()  # a requests.Session is not promised to be thread-safe
+        self._sessions: list[requests.Session] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for session in self._sessions:
+            session.close()
+
+    def get(self, url: str, parameters: Mapping[str, str | int]) -> Reply:
+        """Ask for `url`."""
+
+        def send(header: str | None) -> Reply:
+            return self._send("GET", url, header, params=dict(parameters))
+
+        return self._asked(send)
+
+    def fetch(self, url: str, accept: str, file: BinaryIO, most_bytes: int) -> Reply:
+        """Write the body of a 200 to `file` and return the rest; `is_too_large` where the body was cut off."""
+
+        def read(response: requests.Response) -> Reply:
+            pieces = response.iter_content(1 << 18) if response.status_code == HTTPStatus.OK else ()
+            left = most_bytes
+            for piece in pieces:
+                left -= len(piece)
+                if left < 0:
+                    break
+                file.write(piece)
+            return replace(_head(response), is_too_large=left < 0)
+
+        def send(header: str | None) -> Reply:
+            file.seek(0)
+            file.truncate()
+            return self._send("GET", url, header, read=read, headers={"Accept": accept})
+
+        return self._asked(send)
+
+    def post(self, url: str, body: Body, *, more_seconds: float) -> Reply:
+        """Send `body`, and wait `more_seconds` longer than usual for the reply."""
+        headers = {"Content-Type": body.content_type}
+        return self._authorized(
+            lambda header: self._send("POST", url, header, more_seconds, data=body, headers=headers)
+        )
+
+    def _post_form(self, url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
+        headers = {"Accept": "application/json"}
+        try:
+            reply = self._send("POST", url, None, data=dict(form), headers=headers)
+        except NoReply as error:
+            raise PeerUnavailable(str(error)) from error
+        return reply.status, reply.body
+
+    def _asked(self, send: Callable[[str | None], Reply]) -> Reply:
+        """Ask; once more where the connection broke, as an idle one does that the archive has closed."""
+        try:
+            return self._authorized(send)
+        except NoReply as error:
+            if error.timed_out:
+                raise
+            return self._authorized(send)
+
+    def _authorized(self, send: Callable[[str | None], Reply]) -> Reply:
+        header = self._auth.authorization(self._post_form)
+        reply = send(header)
+        if reply.status == 401 and (other := self._auth.renewed(header, self._post_form)):
+            return send(other)
+        return reply
+
+    def _send(
+        self, method: str, url: str, authorization: str | None, more_seconds: float = 0.0, **what: Any
+    ) -> Reply:
+        headers = what.pop("headers", {})
+        read = what.pop("read", _reply)
+        if authorization:
+            headers = headers | {"Authorization": authorization}
+        try:
+            session = self._session()
+            self._of_thread.limit.seconds = self._waits.answer_seconds + more_seconds
+            response = session.request(
+                method,
+                url,
+                headers=headers,
+                timeout=(self._waits.connect_seconds, self._waits.read_seconds + more_seconds),
+                allow_redirects=False,
+                stream=True,
+                **what,
+            )
+            with response:
+                taken: Reply = read(response)
+                return taken
+        except requests.RequestException as error:
+            raise classified(error, url) from error
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._of_thread, "session", None)
+        if session is None:
+            self._of_thread.limit = AnswerLimit(self._waits.answer_seconds)
+            session = self._of_thread.session = self._new_session(self._of_thread.limit)
+            self._sessions.append(session)
+        return session
+
+    def _new_session(self, limit: AnswerLimit) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = False
+        session.headers.update(self._headers)
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        session.verify = str(self._ca_bundle) if self._ca_bundle else True
+        session.cert = self._auth.certificate()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, SlowReaderAdapter(limit, pool_connections=2, pool_maxsize=1))
+        return session
+
+
+def _reply(response: requests.Response) -> Reply:
+    body = _body(response)
+    return replace(_head(response), body=body or b"", is_too_large=body is None)
+
+
+def _head(response: requests.Response) -> Reply:
+    headers = response.headers
+    return Reply(
+        response.status_code,
+        headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+        b"",
+        (urlsplit(headers.get("Location", "")).netloc.rpartition("@")[2]),
+        headers.get("Retry-After", ""),
+    )
+
+
+def _body(response: requests.Response) -> bytes | None:
+    """Return the body, None where it is larger than is read."""
+    pieces, size = [], 0
+    for piece in response.iter_content(1 << 16):
+        size += len(piece)
+        if size > _MOST_BYTES:
+            return None
+        pieces.append(piece)
+    return b"".join(pieces)

@@ -1,0 +1,113 @@
+"""How long a peer is waited for: while it takes a block, until it says something, and until all of it is said.
+
+urllib3 has one time-out for each of its waits and none for the whole. A peer that sends a byte now and then would
+be waited for without end: in the status line and the headers as well as in the body.
+"""
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPResponse
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+SEND_SECONDS = 60.0  # for one block; an archive that writes to a slow disk stops reading for a while
+
+
+@dataclass(slots=True)
+class AnswerLimit:
+    """For how many seconds an answer may go on, from the end of its request to the end of its body."""
+
+    seconds: float
+
+
+class AnswerTooSlow(TimeoutError):
+    """Say that an answer was begun and not complete in time."""
+
+
+class _Timed(io.RawIOBase):
+    """The bytes of one answer, until its deadline."""
+
+    def __init__(self, sock: Any, seconds: float) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)  # keeps the socket open, as the answer's own file would
+        self._pause: float | None = sock.gettimeout()  # between two pieces
+        self._deadline = time.monotonic() + seconds
+        self._has_begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise AnswerTooSlow
+        try:
+            self._sock.settimeout(left if self._pause is None else min(self._pause, left))
+            read: int | None = self._raw.readinto(buffer)
+        except TimeoutError as error:
+            if self._has_begun and time.monotonic() >= self._deadline:
+                raise AnswerTooSlow from error
+            raise
+        self._has_begun = True
+        return read
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _SlowReader:
+    sock: Any
+    limit: AnswerLimit
+
+    def endheaders(self, *arguments: Any, **options: Any) -> None:
+        super().endheaders(*arguments, **options)  # type: ignore[misc]  # mixed into a connection
+        self.sock.settimeout(SEND_SECONDS)
+
+    def response_class(self, sock: Any, *arguments: Any, **options: Any) -> HTTPResponse:
+        answer = HTTPResponse(sock, *arguments, **options)
+        answer.fp.close()
+        answer.fp = io.BufferedReader(_Timed(sock, self.limit.seconds))
+        return answer
+
+
+class _SlowReaderConnection(_SlowReader, HTTPConnection):  # type: ignore[misc]  # response_class is a class there
+    pass
+
+
+class _SlowReaderTlsConnection(_SlowReader, HTTPSConnection):  # type: ignore[misc]  # likewise
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _SlowReaderConnection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _SlowReaderTlsConnection
+
+
+class SlowReaderAdapter(HTTPAdapter):
+    """Make connections that give the archive time to read, and its answers no more than `limit` says by then."""
+
+    def __init__(self, limit: AnswerLimit, **options: Any) -> None:
+        self._limit = limit
+        super().__init__(**options)
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        """Make pools of patient connections."""
+        super().init_poolmanager(*arguments, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": self._of(_Pool), "https": self._of(_TlsPool)}
+
+    def _of(self, pool: type[HTTPConnectionPool]) -> Callable[..., HTTPConnectionPool]:
+        def made(*arguments: Any, **options: Any) -> HTTPConnectionPool:
+            one = pool(*arguments, **options)
+            one.ConnectionCls = type(pool.ConnectionCls.__name__, (pool.ConnectionCls,), {"limit": self._limit})
+            return one
+
+        return made

@@ -1,0 +1,140 @@
+"""A parcel: the instances of one study that go to one address. Ask, send what is missing, ask again."""
+
+import re
+from collections import Counter
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.dicomweb import instance_outcome, wado
+from pipeline.dicomweb.foreign_copies import anothers
+from pipeline.dicomweb.http_client import HttpClient
+from pipeline.dicomweb.qido import Qido
+from pipeline.dicomweb.upload import Pace, Upload
+from pipeline.dicomweb.urls import address
+from pipeline.errors import Configuration, Transient
+from pipeline.model import ARRIVED, Consignment, InstanceKey, Item, Receipt, ReceiptState
+
+# Wider than PS3.5 9.1, because archives take more; but a UID of dots alone would leave its place in a path.
+_UID_IN_A_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class StudyUpload:
+    """Instances of one study for one studies URL."""
+
+    url: str
+    study_instance_uid: str
+    items: tuple[Item, ...]
+
+    @property
+    def is_untouched(self) -> bool:
+        """Say whether nothing of it can be at the archive through us."""
+        return not any(item.attempted for item in self.items)
+
+
+def sorted_out(template: str, items: Sequence[Item]) -> tuple[list[StudyUpload], list[Receipt]]:
+    """Return the parcels, and the receipts of the instances that have no address."""
+    parcels: dict[tuple[str, str], list[Item]] = {}
+    without: list[Receipt] = []
+    for item in items:
+        if not all(map(_UID_IN_A_PATH.fullmatch, _uids(item))):
+            without.append(instance_outcome.refused(item, "", "one of its UIDs cannot stand in a url"))
+            continue
+        try:
+            where = (address(template, item), item.key.study_instance_uid)
+        except Configuration as error:
+            without.append(instance_outcome.pending(item, "", str(error)))
+            continue
+        parcels.setdefault(where, []).append(item)
+    return [StudyUpload(url, study, tuple(those)) for (url, study), those in parcels.items()], without
+
+
+def carry(
+    parcel: StudyUpload, door: HttpClient, consignment: Consignment, pace: Pace, *, believes_present: bool = False
+) -> Iterator[Receipt]:
+    """Yield receipts until every instance has its last one; raises Transient for what is left.
+
+    An instance that is there although we never tried is `present`: somebody else sent it, and archives have
+    been reported to lose the first copy over a second one. It is not sent but compared, unless the site believes
+    what it is told. `again` sends it all the same: a person has said so; then what the archive gives back before
+    and after tells whether it has taken what it was sent.
+    """
+    qido = Qido(door, parcel.url)
+    there = qido.among(parcel.items)
+    before: dict[InstanceKey, str | None] = {}
+    if consignment.again:
+        before = {key: wado.digest_at(door, parcel.url, key) for key in there}
+        there = set()
+    strangers = {item.key: item for item in parcel.items if not (item.attempted or consignment.again)}
+    for item in parcel.items:
+        if item.key in there and item.key not in strangers:
+            yield instance_outcome.seen(item, ReceiptState.STORED)
+    missing = {item.key: item for item in parcel.items if item.key not in there}
+    last: dict[InstanceKey, Receipt] = {}
+    for receipt in _sent(missing, Upload(door, parcel.url, qido, consignment.attempt, pace), qido):
+        last[receipt.key] = receipt
+        if not (receipt.verified and (receipt.key in before or _is_anothers(receipt, strangers))):
+            yield receipt
+    for key, digest in before.items():
+        if last[key].state in ARRIVED:
+            after = wado.digest_at(door, parcel.url, key)
+            last[key] = wado.compared(missing[key], last[key], digest, after)
+        yield last[key]
+    present = [item for key, item in strangers.items() if key in there or _is_anothers(last[key], strangers)]
+    for receipt in anothers(present, door, parcel.url, consignment, believes=believes_present):
+        last[receipt.key] = receipt
+        yield receipt
+    if left := [receipt for receipt in last.values() if receipt.state is ReceiptState.PENDING]:
+        raise Transient(_what_is_left(left, parcel))
+
+
+def _is_anothers(receipt: Receipt, strangers: Container[InstanceKey]) -> bool:
+    """Tell whether the archive refused an instance as a duplicate that it can have from nobody but another."""
+    return receipt.state is ReceiptState.DUPLICATE and receipt.verified and receipt.key in strangers
+
+
+def _sent(items: dict[InstanceKey, Item], upload: Upload, qido: Qido) -> Iterator[Receipt]:
+    """Yield what the archive says of each instance, and then whether it lists it."""
+    last: dict[InstanceKey, Receipt] = {}
+    for some in _portions(tuple(items.values()), qido):
+        for receipt in upload.send(some):
+            last[receipt.key] = receipt
+            yield receipt
+        for receipt in _looked_up(qido, items, last):
+            last[receipt.key] = receipt
+            yield receipt
+        if qido.doubt:
+            raise Configuration(f"{qido.doubt}: it was asked about one instance that it had been sent")
+
+
+def _portions(items: tuple[Item, ...], qido: Qido) -> list[tuple[Item, ...]]:
+    """Return what is sent at once: where nobody knows whether QIDO-RS is there, one instance before all others."""
+    if not (items and qido.doubt):
+        return [items]
+    first = min(items, key=lambda item: item.size)
+    rest = tuple(item for item in items if item is not first)
+    return [(first,), rest] if rest else [(first,)]
+
+
+def _looked_up(qido: Qido, items: dict[InstanceKey, Item], last: dict[InstanceKey, Receipt]) -> Iterator[Receipt]:
+    """Yield the receipts that QIDO-RS confirms, and take back those it does not."""
+    unverified = {key: one for key, one in last.items() if one.state in ARRIVED and not one.verified}
+    if not unverified:
+        return
+    there = qido.among((items[key] for key in unverified), were_sent=True)
+    for key, receipt in unverified.items():
+        if key in there:
+            yield replace(receipt, verified=True)
+        else:
+            yield instance_outcome.pending(
+                items[key], receipt.code, "reported as stored, but QIDO-RS does not list it"
+            )
+
+
+def _what_is_left(left: list[Receipt], parcel: StudyUpload) -> str:
+    [(reason, _)] = Counter(f"{one.message} {one.code}".strip() for one in left).most_common(1)
+    return f"{parcel.url}: {len(left)} of {len(parcel.items)} instances are not there yet: {reason}"
+
+
+def _uids(item: Item) -> tuple[str, str, str]:
+    return (item.key.study_instance_uid, item.key.series_instance_uid, item.key.sop_instance_uid)

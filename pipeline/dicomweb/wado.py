@@ -1,0 +1,161 @@
+"""WADO-RS: what an archive gives back of an instance (PS3.18 10.4), as a file or as a hash of its data set.
+
+QIDO-RS lists UIDs: it cannot tell which of two contents an archive keeps under one. That is asked where the
+archive holds what we never sent, and where a person has sent other content under a known UID.
+"""
+
+import contextlib
+import hashlib
+import mmap
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote
+
+from pipeline.cstore.data_set_stream import bounds
+from pipeline.dicom.part10 import Malformed
+from pipeline.dicomweb import http_status, instance_outcome
+from pipeline.dicomweb.http_client import HttpClient
+from pipeline.errors import Permanent, StorestowError, Transient
+from pipeline.model import InstanceKey, Item, Receipt, ReceiptState
+
+KEPT = "the archive kept its first copy: what it gives back is what it gave back before"
+REPLACED = (
+    "the archive gives back other bytes than were sent, and other ones than before: it changes what it stores"
+)
+UNDECIDED = "the archive gives back other bytes than were sent: it kept its first copy, or changes what it stores"
+UNKNOWN = "the archive lists it, but does not give it back: whether with what was sent now is not known"
+LARGEST = 1 << 29  # bytes of an instance that is compared
+_ACCEPT = 'multipart/related; type="application/dicom"'
+_AS_STORED = f"{_ACCEPT}; transfer-syntax=*"  # PS3.18 8.7.3.5.2; archives that do not know it answer 400 or 406
+_HEAD = 1 << 16  # bytes around the one part of a body
+
+
+class NotGiven(Permanent):
+    """Say why an archive gives nothing back that could be compared."""
+
+
+class _TooLarge(NotGiven):
+    """Say that there is more of it than is compared."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it is larger than {LARGEST >> 20} MiB")
+
+
+def require_comparable(item: Item) -> None:
+    """Raise NotGiven for an instance that is larger than what is compared."""
+    if item.size > LARGEST:
+        raise _TooLarge
+
+
+def copy_at(door: HttpClient, studies_url: str, key: InstanceKey, folder: Path) -> Path:
+    """Return a file in `folder` with what the archive gives back of an instance.
+
+    Raises:
+        NotGiven: it gives nothing back, or something else than an instance of at most 512 MiB.
+        Transient: there is no answer now.
+    """
+    with tempfile.TemporaryFile(dir=folder) as body:
+        _fetch(door, studies_url, key, body)
+        path = folder / f"{key.sop_instance_uid}.dcm"
+        with _part(body) as part, path.open("wb") as copy:
+            copy.write(part)
+    return path
+
+
+def gives_back(door: HttpClient, studies_url: str, key: InstanceKey) -> None:
+    """Raise what `copy_at` would raise, having read no more than a beginning."""
+    with tempfile.TemporaryFile() as body, contextlib.suppress(_TooLarge):
+        _fetch(door, studies_url, key, body, most_bytes=_HEAD)
+
+
+def digest_at(door: HttpClient, studies_url: str, key: InstanceKey) -> str | None:
+    """Return the hash of the data set the archive gives back, None where it gives none that could be compared."""
+    with tempfile.TemporaryFile() as body:
+        try:
+            _fetch(door, studies_url, key, body)
+            with _part(body) as part:
+                return _digest(part)
+        except (StorestowError, Malformed):
+            return None
+
+
+def digest_of(path: Path) -> str | None:
+    """Return the hash of the data set in a file, None where there is none."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _digest(data) if len(data) <= LARGEST else None
+    except (OSError, ValueError, Malformed):
+        return None
+
+
+def compared(item: Item, receipt: Receipt, before: str | None, after: str | None) -> Receipt:
+    """Return the receipt of an instance that was there, was sent again, and was retrieved before and after.
+
+    The same bytes as before prove that nothing was replaced, unless an earlier attempt of ours had replaced it.
+    """
+    ours = digest_of(item.path)
+    if None in {before, after, ours}:
+        return replace(receipt, state=ReceiptState.WARNED, message=UNKNOWN)
+    if after == ours:
+        return receipt
+    if after != before:
+        return replace(receipt, state=ReceiptState.WARNED, message=REPLACED)
+    if item.attempted:
+        return replace(receipt, state=ReceiptState.WARNED, message=UNDECIDED)
+    return instance_outcome.refused(item, receipt.code, KEPT)
+
+
+def _fetch(
+    door: HttpClient, studies_url: str, key: InstanceKey, body: BinaryIO, most_bytes: int = LARGEST + _HEAD
+) -> None:
+    """Write what the archive gives back to `body`, in the transfer syntax it keeps where it can say that."""
+    uids = (key.study_instance_uid, "series", key.series_instance_uid, "instances", key.sop_instance_uid)
+    url = "/".join([studies_url, *(quote(uid, safe="") for uid in uids)])
+    reply = door.fetch(url, _AS_STORED, body, most_bytes)
+    if reply.status in {400, 406}:
+        reply = door.fetch(url, _ACCEPT, body, most_bytes)
+    problem = http_status.of_the_archive(reply, url, time.time())
+    if isinstance(problem, Transient):
+        raise problem
+    if reply.status >= 500 and reply.status != 501:
+        raise Transient(f"WADO-RS was answered with HTTP {reply.status}")
+    if reply.status != 200 or problem:
+        raise NotGiven(f"the archive gives nothing back by WADO-RS (HTTP {reply.status})")
+    if reply.is_too_large:
+        raise _TooLarge
+
+
+@contextlib.contextmanager
+def _part(body: BinaryIO) -> Iterator[memoryview]:
+    """Lend the content of the first part of a body, or the body where it is no multipart (RFC 2046 5.1.1)."""
+    body.flush()
+    try:
+        data = mmap.mmap(body.fileno(), 0, access=mmap.ACCESS_READ)
+        start, end = (0, len(data)) if data[128:132] == b"DICM" else _only_part(data)
+    except ValueError as error:  # nothing, or nothing of the kind
+        raise NotGiven("what the archive gives back by WADO-RS is no whole instance") from error
+    with data, memoryview(data) as view, view[start:end] as part:
+        yield part
+
+
+def _digest(data: mmap.mmap | memoryview) -> str:
+    part = bytes(data)
+    first, last = bounds(part)
+    return hashlib.sha256(memoryview(part)[first:last]).hexdigest()
+
+
+def _only_part(data: mmap.mmap) -> tuple[int, int]:
+    """Return where the content of the first part begins and ends (RFC 2046 5.1.1); raises ValueError."""
+    boundary = data.find(b"--", 0, 4)
+    line_end = data.find(b"\r\n", boundary)
+    head_end = data.find(b"\r\n\r\n", line_end)
+    if min(boundary, line_end, head_end) < 0:
+        raise ValueError("no multipart body")
+    end = data.rfind(b"\r\n" + data[boundary:line_end])
+    if end < head_end + 4:
+        raise ValueError("the body is cut")
+    return head_end + 4, end

@@ -1,0 +1,75 @@
+"""Look at files of a finished medium: what each hashes to, and what the objects among them claim to be.
+
+Imports little, and no pydicom: it runs in processes that are to start at once.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.disc.errors import NotAsWritten
+from pipeline.disc.formats.independent_reader import NoIdentity, ObjectIdentity, claims_in
+from pipeline.disc.formats.iso9660 import File, pieces_of
+
+
+@dataclass(frozen=True, slots=True)
+class HashTask:
+    """Files of an image."""
+
+    image: Path
+    files: tuple[File, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """One file as it was found; `claims` is None where it is none of the objects, which are below DICOM/."""
+
+    path: str
+    size: int
+    sha256: str
+    claims: ObjectIdentity | None
+
+
+def looks(task: HashTask) -> list[FileDigest]:
+    """Return what each file is; raises NotAsWritten where one cannot be read."""
+    with task.image.open("rb") as image:
+        return [look(file.path, pieces_of(image, file)) for file in task.files]
+
+
+def look(path: str, pieces: Iterable[bytes]) -> FileDigest:
+    """Return what one file is, of which `pieces` are the bytes in order; raises NotAsWritten."""
+    passing = Passing(pieces)
+    claims = _claims(passing) if path.startswith("DICOM/") else None
+    return FileDigest(path, passing.size, passing.sha256(), claims)
+
+
+class Passing:
+    """The pieces of a file, hashed and counted as they go by, whoever takes them."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        piece = next(self._pieces)
+        self._digest.update(piece)
+        self.size += len(piece)
+        return piece
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the whole file, once what nobody has taken has gone by."""
+        for _ in self:
+            pass
+        return self._digest.hexdigest()
+
+
+def _claims(pieces: Iterable[bytes]) -> ObjectIdentity:
+    try:
+        return claims_in(pieces)
+    except NoIdentity as reason:
+        raise NotAsWritten(f"what was written cannot be read back: {reason}") from reason

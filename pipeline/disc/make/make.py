@@ -1,0 +1,148 @@
+"""Make a disc: look at every object, refuse what is not one patient's, write, read back, and only then name them.
+
+Whatever goes wrong, the hidden folder everything is made in is removed, and nothing is left that could be
+taken for a disc.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline.disc.errors import NameInUse, NoSpace, TooLarge
+from pipeline.disc.formats.archive import check_pass_phrase
+from pipeline.disc.formats.scratch import scratch_beside
+from pipeline.disc.make.composition import ComposedDisc, DiscParts, compose
+from pipeline.disc.make.plan import DiscPlan, fitted, loaded
+from pipeline.disc.make.viewer import ViewerFile, viewer_files
+from pipeline.disc.make.writing import Making, WrittenDisc, measured, proven, written_archive, written_image
+from pipeline.disc.model import CD, DVD, Disc, DiscOptions, LeftOut, Progress, SourceFile
+from pipeline.disc.pages.summary import instances_of, patient_of
+from pipeline.events import Event, emit
+from pipeline.processes.process_pool import ProcessPool
+from pipeline.spool.spool import flush_path
+from pipeline.spool.store_file import give_name
+
+
+def _say_nothing(_stage: str, _done: int, _total: int) -> None:
+    pass
+
+
+def make_disc(
+    sources: Sequence[SourceFile], target: Path, options: DiscOptions, progress: Progress = _say_nothing
+) -> Disc:
+    """Make a disc of `sources` as the file `target`, and return it once it has been read back.
+
+    `progress(stage, done, total)` hears of `read`, `decode` (objects), `write` and `verify` (bytes); what it
+    raises calls everything off. The sources are linked, not copied, and must not change meanwhile.
+
+    Raises:
+        NoDisc: its class and `kind` say why there can be none (more than one patient, too large, ...).
+        UnfitViewer: a person must look at the viewer's folder.
+        Transient: not now: no space, an image that could not be written or is not as it was meant.
+    """
+    if os.path.lexists(target):  # also a link that leads nowhere
+        raise NameInUse(f"{target} exists already and stays as it is")
+    if options.pass_phrase is not None:
+        check_pass_phrase(options.pass_phrase)
+    viewer = _viewer_of(options)
+    with scratch_beside(target) as scratch, _pool(options.workers) as pool, _full_disk_is_no_space():
+        making = Making(target, options, viewer, scratch, pool, progress)
+        load = loaded(sources, making)
+        written = _written(load, making)
+        _publish(written.file, target)
+        return _disc(written, load, making)
+
+
+def _viewer_of(options: DiscOptions) -> tuple[ViewerFile, ...]:
+    if options.viewer is None:
+        return ()
+    return viewer_files(options.viewer, options.viewer_at, with_autorun=options.viewer_autorun)
+
+
+def _written(load: DiscPlan, making: Making) -> WrittenDisc:
+    """Compose and write the disc; what turns out too large for a CD by a little becomes a DVD with `auto`."""
+    parts = DiscParts(load.patients, load.pictures, load.left_out, making.viewer, judgement=load.whose)
+    may_grow = making.options.media == "auto" and load.medium.name == CD.name
+    for number, candidate in enumerate((load.medium, fitted(DVD, making)) if may_grow else (load.medium,)):
+        composed = compose(making.scratch / f"files{number}", parts, candidate, making.options)
+        try:
+            if making.options.container == "zip":
+                file = written_archive(composed, making)
+            else:
+                file = written_image(composed, measured(composed, making), making)
+        except TooLarge:
+            if candidate.name == DVD.name or not may_grow:
+                raise
+        else:
+            return WrittenDisc(composed, file, proven(composed, file, making), load.patients)
+    raise AssertionError
+
+
+def _publish(written: Path, target: Path) -> None:
+    """Give the disc its name: the moment it becomes true."""
+    if not give_name(written, target):
+        raise NameInUse(f"{target} has appeared meanwhile and stays as it is")
+    flush_path(target.parent)
+
+
+def _disc(one: WrittenDisc, load: DiscPlan, making: Making) -> Disc:
+    size = making.target.stat().st_size
+    _report(one.composed, load.left_out, size)
+    return Disc(
+        path=making.target,
+        size=size,
+        sha256=one.sha256,
+        volume_id=one.composed.volume_id,
+        medium=one.composed.medium,
+        patient=patient_of(one.patients[0].first),
+        studies=one.composed.studies,
+        instances=instances_of(one.patients),
+        left_out=load.left_out,
+        duplicates=load.duplicates,
+        replaces=making.options.replaces,
+        made_at=making.options.made_at,
+    )
+
+
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[ProcessPool]:
+    """Open a pool; its processes start with the first compressed object, and not before."""
+    pool = ProcessPool(workers or os.cpu_count() or 1)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+@contextlib.contextmanager
+def _full_disk_is_no_space() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise NoSpace("the disk became full while the disc was made") from error
+        raise
+
+
+def _report(composed: ComposedDisc, left_out: Sequence[LeftOut], size: int) -> None:
+    """Write to the log what was made, and every object that is not there; a file's name may be a person's."""
+    for one in left_out:
+        emit(
+            Event.LEFT_OUT,
+            logging.WARNING,
+            volume=composed.volume_id,
+            instance=one.sop_instance_uid,
+            reason=one.reason,
+        )
+    emit(
+        Event.DISC_MADE,
+        volume=composed.volume_id,
+        studies=",".join(study.study_instance_uid for study in composed.studies),
+        instances=sum(study.instances for study in composed.studies),
+        left_out=len(left_out),
+        bytes=size,
+        medium=composed.medium.name,
+    )

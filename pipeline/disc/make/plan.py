@@ -1,0 +1,131 @@
+"""Find out what is to go onto a disc, and whether it may: read, ask whose it is, choose the medium, decode."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.dicom.same_patient import Judgement
+from pipeline.disc.errors import NothingForDisc
+from pipeline.disc.formats.scratch import check_space
+from pipeline.disc.make.writing import Making, check_capacity
+from pipeline.disc.model import ANY, CD, DVD, MEDIA, VIDEO, LeftOut, Medium, SeriesUIDs, SourceFile
+from pipeline.disc.objects.arrangement import Tree, arranged
+from pipeline.disc.objects.conversion import converted, must_be_converted, size_on
+from pipeline.disc.objects.entry import Entry
+from pipeline.disc.objects.one_patient import check_patient
+from pipeline.disc.objects.raw import LARGEST_FILE
+from pipeline.disc.objects.read_sources import survey
+from pipeline.disc.pages.pictures import pictures
+
+OVERHEAD = 1 << 20  # bytes, about: descriptors, directories and the small files of an image
+
+
+@dataclass(frozen=True, slots=True)
+class DiscPlan:
+    """What is to go onto a disc."""
+
+    patients: Tree
+    pictures: dict[SeriesUIDs, bytes]
+    left_out: tuple[LeftOut, ...]
+    duplicates: int
+    medium: Medium
+    whose: Judgement
+
+
+def loaded(sources: Sequence[SourceFile], making: Making) -> DiscPlan:
+    """Read everything, ask whose it is, and decode what must be; nothing has been written of a disc yet."""
+    options, progress = making.options, making.progress
+    found = survey(sources, making.scratch, making.pool, lambda done: progress("read", done, len(sources)))
+    whose = check_patient(
+        [*found.entries, *found.others],
+        placeholders=options.placeholders,
+        allow_several_patients=options.allow_several_patients,
+        allow_no_patient_id=options.allow_no_patient_id,
+    )
+    fit = [entry for entry in found.entries if entry.unfit is None]
+    medium = _medium(fit, making)
+    ready, not_decoded = _converted(fit, medium, making)
+    left_out = [*options.missing, *found.left_out, *map(_unfit, found.entries), *not_decoded]
+    left_out = [one for one in left_out if one.reason]
+    if not ready:
+        raise NothingForDisc(_why_nothing(left_out))
+    patients = arranged(ready, one_patient=not options.allow_several_patients)
+    shown = pictures(patients, making.pool)
+    return DiscPlan(patients, shown, tuple(left_out), found.duplicates, medium, whose)
+
+
+def _unfit(entry: Entry) -> LeftOut:
+    return LeftOut(entry.source, entry.key, entry.unfit or "")
+
+
+def _why_nothing(left_out: Sequence[LeftOut]) -> str:
+    if not left_out:
+        return "nothing was given that could be on a disc"
+    (reason, count), *_ = Counter(one.reason for one in left_out).most_common(1)
+    return f"none of {len(left_out)} files can be on a disc; {count} of them: {reason}"
+
+
+def fitted(medium: Medium, making: Making) -> Medium:
+    """Return the medium with the capacity it has here."""
+    capacity = making.options.capacity_bytes
+    is_limited = medium.capacity_bytes is not None and capacity is not None
+    return replace(medium, capacity_bytes=capacity) if is_limited else medium
+
+
+def _medium(entries: Sequence[Entry], making: Making) -> Medium:
+    """Choose the medium by what the objects will need: an ISO image with `auto` is for a CD if they fit."""
+    wanted = making.options.media
+    if wanted != "auto":
+        return fitted(MEDIA[wanted], making)
+    if making.options.container == "zip":
+        return ANY
+    small = fitted(CD, making)
+    if any(entry.transfer_syntax_uid in VIDEO for entry in entries):  # a CD cannot have it
+        return fitted(DVD, making)
+    return small if _estimate(entries, small, making) <= (small.capacity_bytes or 0) else fitted(DVD, making)
+
+
+def _estimate(entries: Sequence[Entry], medium: Medium, making: Making) -> int:
+    return sum(size_on(entry, medium) for entry in entries) + sum(file.size for file in making.viewer) + OVERHEAD
+
+
+def _converted(entries: Sequence[Entry], medium: Medium, making: Making) -> tuple[list[Entry], list[LeftOut]]:
+    """Refuse what cannot fit before an hour is spent decoding it; then decode."""
+    entries, unfit = _without_unfit(entries, medium)
+    to_convert = [entry for entry in entries if must_be_converted(entry, medium)]
+    estimate = _estimate(entries, medium, making)
+    check_capacity(estimate - OVERHEAD, medium)
+    check_space(making.scratch, sum(size_on(entry, medium) for entry in to_convert) + estimate)
+    ready, not_decoded = converted(
+        entries,
+        medium,
+        making.scratch,
+        making.pool,
+        lambda done: making.progress("decode", done, len(to_convert)),
+    )
+    return ready, [*unfit, *not_decoded]
+
+
+def _without_unfit(entries: Sequence[Entry], medium: Medium) -> tuple[list[Entry], list[LeftOut]]:
+    """Leave out what could not be on this medium: a film on a CD, and what is too large once it is decoded.
+
+    How large, its header says: one may lie for all.
+    """
+    fit, left_out = [], []
+    for entry in entries:
+        if reason := _why_unfit(entry, medium):
+            left_out.append(LeftOut(entry.source, entry.key, reason))
+        else:
+            fit.append(entry)
+    return fit, left_out
+
+
+def _why_unfit(entry: Entry, medium: Medium) -> str:
+    if not must_be_converted(entry, medium):
+        return ""
+    if entry.transfer_syntax_uid in VIDEO:
+        has_medium = entry.transfer_syntax_uid in medium.allows
+        return "" if has_medium else f"a film, which a {medium.name.upper()} cannot have; a DVD or a USB stick can"
+    if entry.native_size > LARGEST_FILE:
+        return f"by its header it would be {entry.native_size:,} bytes once decoded, too large for one file"
+    return ""

@@ -1,0 +1,176 @@
+"""What is received again is a request: the ledger's part in giving destinations back what they have lost.
+
+A *request* is a delivery of instances that were delivered before, opened when they are received again. It keeps
+what it has sent, and what was refused: where the destination still has everything, nothing of it remains.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, not_, or_, select, update
+
+from pipeline.dicom.reasons import DELETED, failure
+from pipeline.ledger import deliveries
+from pipeline.ledger.arrivals import first_received
+from pipeline.ledger.tables import delivery, instance, receipt
+from pipeline.model import ARRIVED, DeliveryState, InstanceKey, InstanceState, Item, ReceiptState
+
+ONCE_IN = 86400.0  # seconds: no instance is sent again by a request more often
+REASON = "received again: the destination is asked whether it still has it"
+
+Line = tuple[str, str, str]  # destination, receiver, Study Instance UID
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedInstance:
+    """An instance of a request that needs an answer; `asked_by` is the duplicate that was received, if known."""
+
+    identity: int
+    item: Item
+    asked_by: int | None
+
+
+def open_requests(change: Connection, arrival_name: str, destinations: Collection[str], now: float) -> None:
+    """Open a request for what an arrival holds duplicates of, at each of the destinations it was delivered to."""
+    asked = _asked_for(change, arrival_name) if destinations else {}
+    pins: dict[Line, list[dict[str, Any]]] = defaultdict(list)
+    under_way = _under_way(change, {key.study_instance_uid for key, _ in asked.values()})
+    for row in _delivered(change, asked, destinations):
+        key, asked_by = asked[row.instance]
+        if (row.destination, key) not in under_way:
+            pin = {word: row._mapping[receipt.c[word]] for word in _PIN}  # noqa: SLF001  # SQLAlchemy's public name
+            line = row.destination, row.receiver, key.study_instance_uid
+            pins[line].append({"instance": row.instance, "asked_by": asked_by, **pin})
+    for (destination, receiver, study), those in pins.items():
+        values = {
+            "destination": destination,
+            "receiver": receiver,
+            "study_instance_uid": study,
+            "created_at": now,
+            "due_at": now,
+            "reason": REASON,
+            "requested": True,
+        }
+        deliveries.consign(change, values, those)
+
+
+_PIN = ("path", "sha256", "size", "transfer_syntax_uid", "encoding")
+
+
+def _asked_for(look: Connection, arrival_name: str) -> dict[int, tuple[InstanceKey, int]]:
+    """Return, by the instance that holds its key, the key and the last duplicate of each in an arrival."""
+    wanted = (instance.c.arrival == arrival_name) & (instance.c.state == InstanceState.DUPLICATE)
+    by_scope: dict[str, dict[InstanceKey, int]] = defaultdict(dict)
+    for row in look.execute(select(instance).where(wanted).order_by(instance.c.id)):
+        by_scope[row.scope][deliveries.key_of(row)] = row.id
+    return {
+        holder.id: (key, duplicates[key])
+        for scope, duplicates in by_scope.items()
+        for key, holder in first_received(look, scope, duplicates).items()
+        if key in duplicates
+    }
+
+
+def _delivered(look: Connection, holders: Collection[int], destinations: Collection[str]) -> list[Any]:
+    """Return the last receipt of each instance at each destination that it arrived at, on the line."""
+    found: dict[tuple[int, str], Any] = {}
+    for some in deliveries.batches(list(holders)):
+        wanted = (
+            select(receipt, delivery.c.destination, delivery.c.receiver)
+            .join(delivery, delivery.c.id == receipt.c.delivery)
+            .where(
+                receipt.c.instance.in_(some),
+                receipt.c.state.in_(ARRIVED),
+                delivery.c.state.in_(
+                    (DeliveryState.DELIVERED, DeliveryState.REFUSED)
+                ),  # some of it, in the latter
+                delivery.c.order_id.is_(None),
+                delivery.c.destination.in_(destinations),
+            )
+            .order_by(delivery.c.id)
+        )
+        found |= {(row.instance, row.destination): row for row in look.execute(wanted)}
+    return list(found.values())
+
+
+def _under_way(look: Connection, studies: Collection[str]) -> set[tuple[str, InstanceKey]]:
+    """Return destination and key of what open deliveries of these studies bring already."""
+    wanted = (
+        select(delivery.c.destination, *_KEY)
+        .join(receipt, receipt.c.delivery == delivery.c.id)
+        .join(instance, instance.c.id == receipt.c.instance)
+        .where(
+            delivery.c.study_instance_uid.in_(studies),
+            delivery.c.state.not_in((DeliveryState.DELIVERED, DeliveryState.REFUSED)),
+            delivery.c.order_id.is_(None),
+        )
+    )
+    return {(row.destination, deliveries.key_of(row)) for row in look.execute(wanted)}
+
+
+_KEY = (instance.c.study_instance_uid, instance.c.series_instance_uid, instance.c.sop_instance_uid)
+
+
+def wanted_of(look: Connection, number: int, root: Any) -> list[RequestedInstance]:
+    """Return the instances of a request that need an answer."""
+    wanted = select(receipt.c.instance, receipt.c.asked_by).where(receipt.c.delivery == number)
+    asked_by: Mapping[int, int | None] = {row.instance: row.asked_by for row in look.execute(wanted)}
+    return [RequestedInstance(one, item, asked_by[one]) for one, item in deliveries.items(look, number, root)]
+
+
+def answered_since(look: Connection, destination: str, study: str, moment: float) -> set[InstanceKey]:
+    """Return what requests have sent to a destination since `moment` and have an answer to."""
+    wanted = (
+        select(*_KEY)
+        .join(receipt, receipt.c.instance == instance.c.id)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .where(
+            delivery.c.study_instance_uid == study,
+            delivery.c.destination == destination,
+            delivery.c.requested,
+            receipt.c.attempted,
+            receipt.c.at > moment,
+            or_(receipt.c.state != ReceiptState.PENDING, receipt.c.code.startswith("HTTP 2")),
+        )
+    )
+    return {deliveries.key_of(row) for row in look.execute(wanted)}
+
+
+def put_in_its_place(
+    change: Connection, number: int, one: RequestedInstance, pin: Mapping[str, Any], values: Mapping[str, Any]
+) -> None:
+    """Have a request bring the duplicate itself, pinned anew, and write `values` into the duplicate's row."""
+    old = (receipt.c.delivery == number) & (receipt.c.instance == one.identity)
+    change.execute(delete(receipt).where(old))
+    new = {"delivery": number, "instance": one.asked_by, "asked_by": one.asked_by, "state": ReceiptState.PENDING}
+    change.execute(insert(receipt).values(**new, **pin))
+    change.execute(update(instance).where(instance.c.id == one.asked_by).values(**values))
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a request has ended: how many instances it sent, and why the archive did not want them back."""
+
+    sent: int
+    unwanted: str | None = None
+
+
+def close_request(change: Connection, number: int) -> Ended:
+    """Forget what a request that has ended had nothing to do for, and the request where that is all of it.
+
+    One that is refused only because the archive has deleted what it sent says that as its reason.
+    """
+    of_it = receipt.c.delivery == number
+    sent = change.scalar(select(func.count()).where(of_it, receipt.c.attempted)) or 0
+    refused = of_it & (receipt.c.state == ReceiptState.REFUSED)
+    unwanted = None
+    if set(change.scalars(select(receipt.c.code).where(refused).distinct())) == {DELETED}:
+        unwanted = failure(int(DELETED, 16)).sentence
+        change.execute(update(delivery).where(delivery.c.id == number).values(reason=unwanted))
+    idle = not_(receipt.c.attempted) & (receipt.c.state != ReceiptState.REFUSED)
+    change.execute(delete(receipt).where(of_it, idle))
+    if change.scalar(select(func.count()).where(of_it)) == 0:
+        change.execute(delete(delivery).where(delivery.c.id == number))
+    return Ended(sent, unwanted)

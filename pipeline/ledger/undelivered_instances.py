@@ -1,0 +1,108 @@
+"""The companions of a delivery that makes a disc: all else that came of its study for the same destination.
+
+A disc of some of a study's instances is taken for the whole study. So every disc is made of all of it: of what
+earlier discs hold, and of what other deliveries were to bring and could not (a full disk, a refusal, …).
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, and_, select, update
+
+from pipeline.ledger import deliveries
+from pipeline.ledger.tables import arrival, delivery, instance, receipt
+from pipeline.model import ARRIVED, DeliveryState, InstanceKey, Item, ReceiptState
+
+_ON_A_DISC = "its instances are on the disc that another delivery of the study has made"
+HAS_ARRIVED = and_(receipt.c.state.in_(ARRIVED), receipt.c.verified)
+
+
+@dataclass(frozen=True, slots=True)
+class UndeliveredInstance:
+    """One instance by the number and the receiver of the delivery that was to bring it.
+
+    `has_arrived` says that it is on a disc that has been seen; `is_answered` that, or that one had to leave it
+    out. `is_gone` says that its original has been deleted.
+    """
+
+    delivery: int
+    receiver: str
+    identity: int
+    item: Item
+    has_arrived: bool
+    is_answered: bool
+    is_gone: bool
+
+
+def of(look: Connection, row: Any, spool: Path) -> dict[InstanceKey, UndeliveredInstance]:
+    """Return all that deliveries of the study to the destination were to bring, but for what `row` has yet to.
+
+    Of the same key the last one consigned counts, or the last one that has arrived. What a person has discarded
+    before it arrived is not among them.
+    """
+    is_waiting = and_(delivery.c.id == row.id, deliveries.needs_an_answer())
+    found: dict[InstanceKey, UndeliveredInstance] = {}
+    for one in look.execute(_of_the_study(row).where(~is_waiting)):
+        companion = _companion(one, spool)
+        before = found.get(companion.item.key)
+        if companion.is_gone and not companion.has_arrived:
+            continue
+        if before is None or companion.has_arrived or not before.has_arrived:
+            found[companion.item.key] = companion
+    return found
+
+
+def all_of(look: Connection, row: Any) -> list[int]:
+    """Return the deliveries of the study to the destination, this one among them; an order's has no others."""
+    if row.order_id is not None:
+        return [row.id]
+    return list(look.scalars(select(delivery.c.id).where(is_of_the_study(row))))
+
+
+def is_of_the_study(row: Any) -> Any:
+    """Return the condition on a delivery that it is of the study and to the destination of the delivery `row`."""
+    return and_(
+        delivery.c.destination == row.destination,
+        delivery.c.study_instance_uid == row.study_instance_uid,
+        delivery.c.order_id.is_(None),
+    )
+
+
+def _of_the_study(row: Any) -> Any:
+    return (
+        select(receipt, instance, delivery.c.receiver, arrival.c.gone_at)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .join(instance, instance.c.id == receipt.c.instance)
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(is_of_the_study(row))
+        .order_by(delivery.c.id, instance.c.id)
+    )
+
+
+def _companion(row: Any, spool: Path) -> UndeliveredInstance:
+    state = row._mapping[receipt.c.state]  # noqa: SLF001  # SQLAlchemy's public mapping has this name
+    has_arrived = state in ARRIVED and row.verified
+    return UndeliveredInstance(
+        delivery=row.delivery,
+        receiver=row.receiver,
+        identity=row.instance,
+        item=deliveries.item_of(row, spool),
+        has_arrived=has_arrived,
+        is_answered=has_arrived or (state == ReceiptState.REFUSED and row.code != ""),
+        is_gone=row.gone_at is not None or row.discarded_at is not None,
+    )
+
+
+def bring_on(change: Connection, numbers: Collection[int], now: float) -> list[int]:
+    """Have deliveries attempted again that were put off or refused; return them.
+
+    Their instances are on a disc now, so they end. One that is held waits for a person all the same.
+    """
+    kept = (DeliveryState.DEFERRED, DeliveryState.REFUSED)
+    is_to_end = and_(delivery.c.id.in_(numbers), delivery.c.state.in_(kept), delivery.c.held.is_(False))
+    found = list(change.scalars(select(delivery.c.id).where(is_to_end)))
+    values = {"state": DeliveryState.WAITING, "due_at": now, "finished_at": None, "reason": _ON_A_DISC}
+    change.execute(update(delivery).where(delivery.c.id.in_(found)).values(**values))
+    return found

@@ -1,0 +1,81 @@
+"""Decide, for each file that arrives, within which scope its UIDs identify it, and which retrieval it belongs to.
+
+The line is one scope. What the PACS sends for orders is none of its business: each retrieval is a snapshot of
+its own, so that a later one never conflicts with it nor with what a modality pushed, although the archive has
+changed the study since. What the PACS sends and no retrieval waits for is unclaimed; an order may come for it.
+What others send there is unclaimed, too, and serves no order.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.ledger import retrievals
+from pipeline.ledger.arrivals import NOBODYS, OF_A_RETRIEVAL, OF_A_STRANGER, SENT, UNCLAIMED
+from pipeline.line.identify import ArrivalContents, IdentifiedFile
+from pipeline.line.senders import sender_of, senders_of
+from pipeline.model import InstanceState
+from pipeline.site.site import SEND, Site
+
+
+@dataclass(frozen=True, slots=True)
+class OrderAssignment:
+    """Where a file belongs; `values` is what its row says of it in the place of waiting to be gathered."""
+
+    scope: str
+    retrievals: tuple[int, ...] = ()
+    state: InstanceState = InstanceState.RECEIVED
+    reason: str | None = None
+    is_gathered: bool = True  # by the line, that is
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return what the row of a sound instance says."""
+        if self.is_gathered:
+            return {}
+        return {"state": self.state, "reason": self.reason, "consigned": True}
+
+
+def claims(
+    name: str, receiver: str, contents: ArrivalContents, site: Site
+) -> Callable[[IdentifiedFile], OrderAssignment]:
+    """Return what tells where each file of an arrival belongs."""
+    pacs = site.settings.pacs
+    if receiver == SEND:
+        order = contents.envelope.order if contents.envelope else None
+        return lambda _: OrderAssignment(f"{SENT}{order}", is_gathered=False)
+    if pacs is None or receiver != pacs.receiver:
+        return lambda _: OrderAssignment(site.scope_of(receiver))
+    with site.ledger.reading() as look:
+        studies = {found.key.study_instance_uid for found in contents.found if found.key}
+        waiting = [(row, retrievals.asked_series(look, row.id)) for row in retrievals.claims(look, studies)]
+    unclaimed = OrderAssignment(f"{UNCLAIMED}{name}", (), InstanceState.PASSED, NOBODYS, is_gathered=False)
+    of_a_stranger = OrderAssignment(f"{OF_A_STRANGER}{name}", (), InstanceState.PASSED, NOBODYS, is_gathered=False)
+    senders, envelope = senders_of(site.settings), contents.envelope
+    is_of_c_get = envelope is not None and envelope.retrieval is not None
+
+    def of(found: IdentifiedFile) -> OrderAssignment:
+        if not (is_of_c_get or senders.include(sender_of(found, envelope))):
+            return of_a_stranger
+        numbers = tuple(row.id for row, series in waiting if _belongs(found, row, series))
+        if not numbers:
+            return unclaimed
+        scope = (
+            f"{OF_A_RETRIEVAL}{numbers[-1]}"  # nothing of it came before: no file of it is taken for a duplicate
+        )
+        return OrderAssignment(scope, numbers, InstanceState.PASSED, is_gathered=False)
+
+    return of
+
+
+def _belongs(found: IdentifiedFile, retrieval: Any, series: Collection[str]) -> bool:
+    """Tell whether a retrieval asked for this file; what was received before it began, it did not.
+
+    One of some modalities asked for `series`: of which modality these are, the PACS has said, and no file decides.
+    """
+    return bool(
+        found.key
+        and found.key.study_instance_uid == retrieval.study_instance_uid
+        and (not retrieval.modalities or found.key.series_instance_uid in series)
+        and found.received_at >= retrieval.started_at
+    )

@@ -1,0 +1,117 @@
+"""The burden of a delivery: the files it hands to its destination, each the very one that was pinned.
+
+A file is made of all of it or not at all: one of some instances would be taken for the whole.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.destinations import Destination
+from pipeline.errors import Permanent, StorestowError, Transient
+from pipeline.ledger import deliveries, undelivered_instances
+from pipeline.ledger.undelivered_instances import UndeliveredInstance
+from pipeline.line.pinned_files import pinned
+from pipeline.model import Consignment, InstanceKey, Item, Receipt, ReceiptState
+from pipeline.site.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryItems:
+    """What is handed over. `numbers` are the rows of the delivery's own instances, `lacking` why some are not.
+
+    `beside` is what else belongs in the same file.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    numbers: dict[InstanceKey, int] = field(default_factory=dict)
+    lacking: dict[int, Receipt] = field(default_factory=dict)
+    beside: dict[InstanceKey, UndeliveredInstance] = field(default_factory=dict)
+    waits: list[str] = field(default_factory=list)  # why instances are not handed over now, one for each
+
+    def on_earlier(self) -> frozenset[InstanceKey]:
+        """Return what is on a disc that has been seen already."""
+        return frozenset(key for key, one in self.beside.items() if one.has_arrived)
+
+    def unanswered(self) -> list[UndeliveredInstance]:
+        """Return what other deliveries were to bring, and no disc has told of yet."""
+        return [one for one in self.beside.values() if not one.is_answered]
+
+
+def burden_of(row: Any, destination: Destination, site: Site) -> DeliveryItems:
+    """Return what a delivery still has to bring; where a file is made, all that belongs in it, or raise.
+
+    Raises:
+        Transient: a file cannot be made now, because one of its instances is not at hand.
+        Permanent: it never can, because one cannot be had again.
+    """
+    waiting, beside = _wanted(row, destination, site)
+    _require_all(beside)
+    found = DeliveryItems(numbers={item.key: identity for identity, item in waiting}, beside=beside)
+    wanted = [(identity, item, row.receiver, row.id) for identity, item in waiting]
+    wanted += [(one.identity, one.item, one.receiver, one.delivery) for one in beside.values()]
+    for identity, item, receiver, delivery in wanted:
+        file = pinned(identity, item, receiver, destination, site, delivery)
+        if isinstance(file, Item):
+            found.items.append(file)
+        elif destination.makes_file:
+            raise _nothing_made(file)
+        else:
+            found.lacking[identity] = file
+    return found
+
+
+def _wanted(
+    row: Any, destination: Destination, site: Site
+) -> tuple[list[tuple[int, Item]], dict[InstanceKey, UndeliveredInstance]]:
+    """Return what is to be brought, with row numbers, and what belongs in the same file besides.
+
+    The file of an order is made anew, so it is made of everything, whatever has been answered before.
+    """
+    root = site.spool.root
+    with site.ledger.reading() as look:
+        waiting = deliveries.items(look, row.id, root)
+        if not (waiting and destination.makes_file):
+            return waiting, {}
+        if row.order_id is not None:
+            return deliveries.items(look, row.id, root, answered=True), {}
+        beside = undelivered_instances.of(look, row, root)
+    for _, item in waiting:
+        beside.pop(item.key, None)
+    return waiting, beside
+
+
+def _require_all(beside: Mapping[InstanceKey, UndeliveredInstance]) -> None:
+    """Raise Permanent where originals have aged out: a disc of the rest would be taken for the whole study."""
+    if gone := sum(one.is_gone for one in beside.values()):
+        raise Permanent(
+            f"these instances are late, and the originals of {gone} others of the study, which are on an earlier "
+            "disc, are no longer kept (keep_originals): retrieve the study from the archive for a disc of all of "
+            "it"
+        )
+
+
+def _nothing_made(lacking: Receipt) -> StorestowError:
+    said = f"nothing was made, as instance {lacking.key.sop_instance_uid} is not at hand: {lacking.message}"
+    return Permanent(said) if lacking.state is ReceiptState.REFUSED else Transient(said)
+
+
+def handed_over(consignment: Consignment, burden: DeliveryItems, destination: Destination) -> Iterator[Receipt]:
+    """Yield what the destination says of the delivery's own instances; raises what it raises.
+
+    What it refuses together with instances of others it refuses with the ways out.
+    """
+    try:
+        for answer in destination.deliver(consignment) if burden.items else ():
+            if answer.key in burden.numbers:
+                yield answer
+    except Permanent as error:
+        if not (others := len(burden.unanswered())):
+            raise
+        raise Permanent(
+            f"{error} (together with {others} other instances of this study that are on no disc yet): "
+            f"mend that and say `storestow retry {consignment.study_instance_uid}`, or make a disc of the files "
+            "that are meant with `storestow disc`"
+        ) from error
+    if burden.waits:
+        raise Transient(f"{len(burden.waits)} instances were {burden.waits[0]}")

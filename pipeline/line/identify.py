@@ -1,0 +1,236 @@
+"""Intake: every file of an arrival becomes an instance with a state, identified by its data set alone.
+
+File names mean nothing. Hidden and empty files are no instances: counted, kept, never sent. One bad file
+never holds back a good one; what is wrong with it is its reason (docs/intake.md lists the outcomes).
+"""
+
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from stat import S_ISREG
+
+from pipeline.dicom import part10
+from pipeline.dicom.ae_title import ae_title
+from pipeline.dicom.part10 import DataSetLayout, Malformed
+from pipeline.dicom.patient import Patient, patient_in
+from pipeline.dicom.promised_pixels import lacks_pixels
+from pipeline.dicom.reading import DIRECTORY_STORAGE, UID, data_set_of, values_of
+from pipeline.model import InstanceKey, SetAsideCode
+from pipeline.processes.limits import ProcessLimits, to_read
+from pipeline.processes.process_pool import OverLimit, PoolProcessDied, ProcessPool
+from pipeline.spool.spool import SAID
+
+ENVELOPE = ".envelope.json"
+ACCOUNT = "account.json"
+PATIENT = {0x00100010: "Patient's Name (0010,0010)", 0x00100020: "Patient ID (0010,0020)"}
+SOP_INSTANCE_UID = 0x00080018
+LONGEST_NUMBER, MOST_FRAMES = 12, 2**31 - 1  # PS3.5 6.2, IS
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What association mode knew of the sender when the association opened.
+
+    `order` is that of a `send`; `retrieval` is the one for which we have asked by C-GET.
+    """
+
+    calling_ae_title: str
+    called_ae_title: str
+    peer: str | None
+    order: int | None = None
+    retrieval: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifiedFile:
+    """What intake found out about one file.
+
+    `problem` says why it is no instance that can go on, `code` what kind of problem that is.
+    """
+
+    file: str
+    size: int
+    received_at: float
+    received_sha256: str
+    data_set_sha256: str | None = None
+    transfer_syntax_uid: str | None = None
+    sop_class_uid: str | None = None
+    key: InstanceKey | None = None
+    modality: str | None = None
+    accession_number: str | None = None
+    frames: int = 1
+    source_ae_title: str = ""
+    patient: Patient | None = None  # as received; never written to the ledger or a log
+    absent: tuple[str, ...] = ()  # elements of the patient that are not there at all, not even empty
+    lacks_pixels: bool = False
+    problem: str | None = None
+    code: SetAsideCode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalContents:
+    """What lies in an arrival, in the order it was received."""
+
+    found: tuple[IdentifiedFile, ...]
+    hidden_files: int
+    empty_files: int
+    envelope: Envelope | None
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifyTask:
+    """A file to read."""
+
+    path: Path
+    scratch: Path | None
+
+
+def contents_of(folder: Path, scratch: Path | None, pool: ProcessPool) -> ArrivalContents:
+    """Read every file of the arrival `folder`; never follows a link, never raises for what a file holds.
+
+    Raises Transient where the machine cannot read one now.
+    """
+    hidden, empty, files = 0, 0, []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if entry.name.startswith(".") or entry.name == ACCOUNT or not S_ISREG(status.st_mode):
+                hidden += entry.name not in {ENVELOPE, ACCOUNT} and not entry.name.startswith(SAID)
+            elif not status.st_size:
+                empty += 1
+            else:
+                files.append((status.st_mtime_ns, entry.name))
+    tasks = [IdentifyTask(folder / name, scratch) for _, name in sorted(files)]
+    return ArrivalContents(tuple(found_in(tasks, pool)), hidden, empty, envelope_of(folder))
+
+
+def found_in(tasks: Iterable[IdentifyTask], pool: ProcessPool) -> Iterator[IdentifiedFile]:
+    """Read files in the pool, each within the limits of its size; raises Transient as `contents_of` does."""
+    for task, answer in pool.each(_read, tasks, _limits):
+        if isinstance(answer, IdentifiedFile):
+            yield answer
+        elif isinstance(answer, PoolProcessDied):
+            yield _unread(
+                task.path, str(answer), SetAsideCode.OVER_LIMIT if isinstance(answer, OverLimit) else None
+            )
+        else:
+            raise answer
+
+
+def _limits(task: IdentifyTask) -> ProcessLimits:
+    return to_read(task.path)
+
+
+def _read(task: IdentifyTask) -> IdentifiedFile:
+    return read(task.path, task.scratch)
+
+
+def _unread(path: Path, problem: str, code: SetAsideCode | None = None) -> IdentifiedFile:
+    status, sha256 = path.stat(), _hashes(path, 0)[0]
+    reason = f"{problem}{_of_what(path)}"
+    return IdentifiedFile(path.name, status.st_size, status.st_mtime, sha256, problem=reason, code=code)
+
+
+def envelope_of(folder: Path) -> Envelope | None:
+    """Return the arrival's envelope, None where there is none (study mode) or it was cut by a crash."""
+    try:
+        table = json.loads((folder / ENVELOPE).read_bytes())
+        return Envelope(
+            str(table["calling_ae_title"]),
+            str(table["called_ae_title"]),
+            table.get("peer"),
+            table.get("order"),
+            table.get("retrieval"),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read(path: Path, scratch: Path | None = None) -> IdentifiedFile:
+    """Identify one file by its data set and hash it; a deflated data set is inflated, within bounds."""
+    status = path.stat()
+    size, received_at = status.st_size, status.st_mtime
+    try:
+        with data_set_of(path, scratch) as (data, layout):
+            file_sha256, data_set_sha256 = _hashes(path, layout.data_set)
+            found = IdentifiedFile(path.name, size, received_at, file_sha256, data_set_sha256)
+            return _identified(found, data, layout)
+    except Malformed as malformed:
+        return _unread(path, str(malformed))
+
+
+def _of_what(path: Path) -> str:
+    """Name the instance that a file which cannot be read seems to be, where that much can be read."""
+    uid = values_of(path, (SOP_INSTANCE_UID,)).get(SOP_INSTANCE_UID, b"").decode("latin-1").strip(" \0")
+    return f" (SOP Instance UID {uid})" if is_uid(uid) else ""
+
+
+def _identified(found: IdentifiedFile, data: mmap.mmap, layout: DataSetLayout) -> IdentifiedFile:
+    def text(tag: int) -> str:
+        return part10.text_of(data, layout.elements.get(tag))
+
+    key = InstanceKey(text(0x0020000D), text(0x0020000E), text(0x00080018))
+    sop_class = text(0x00080016)
+    return replace(
+        found,
+        transfer_syntax_uid=layout.transfer_syntax_uid,
+        sop_class_uid=sop_class,
+        key=key,
+        modality=text(0x00080060) or None,
+        accession_number=text(0x00080050) or None,
+        frames=_frames(text(0x00280008)),
+        source_ae_title=_source_of(data, layout),
+        patient=patient_in(data, layout),
+        absent=tuple(name for tag, name in PATIENT.items() if tag not in layout.elements),
+        lacks_pixels=lacks_pixels(data, layout),
+        problem=next(_problems(key, sop_class, part10.text_of(data, layout.meta.get(0x00020002)), layout), None),
+    )
+
+
+def _source_of(data: mmap.mmap, layout: DataSetLayout) -> str:
+    """Return the calling AE title storescp has written down, read as that of an association is."""
+    element = layout.meta.get(0x00020016)
+    return ae_title(bytes(data[element.value : element.end])) if element else ""
+
+
+def is_uid(text: str) -> bool:
+    """Tell whether a text is a UID (PS3.5 9.1), leading zeros in its components aside."""
+    return len(text) <= 64 and UID.fullmatch(text) is not None
+
+
+def _frames(text: str) -> int:
+    """Return Number of Frames, 1 where it is absent or no number that can be (IS, PS3.5 6.2)."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
+    return max(1, int(text)) if is_number and int(text) <= MOST_FRAMES else 1
+
+
+def _problems(key: InstanceKey, sop_class: str, media_class: str, layout: DataSetLayout) -> Iterator[str]:
+    if media_class == DIRECTORY_STORAGE:
+        yield "a DICOMDIR is the index of a medium, not an instance"
+    for name, uid in (
+        ("SOP Class UID (0008,0016)", sop_class),
+        ("Study Instance UID (0020,000D)", key.study_instance_uid),
+        ("Series Instance UID (0020,000E)", key.series_instance_uid),
+        ("SOP Instance UID (0008,0018)", key.sop_instance_uid),
+    ):
+        if not uid:
+            yield f"the {name} is missing or empty"
+        elif not is_uid(uid):
+            yield f"the {name} is not a valid UID"
+    if contradiction := layout.contradiction:
+        yield contradiction
+
+
+def _hashes(path: Path, data_set: int) -> tuple[str, str]:
+    """Return the SHA-256 of the file and of what follows the file meta information, in one reading."""
+    whole, rest = hashlib.sha256(), hashlib.sha256()
+    with path.open("rb") as file:
+        whole.update(file.read(data_set))
+        while piece := file.read(1 << 18):
+            whole.update(piece)
+            rest.update(piece)
+    return whole.hexdigest(), rest.hexdigest()

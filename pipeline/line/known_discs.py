@@ -1,0 +1,59 @@
+"""What the ledger tells a destination of the discs of a study, and what it remembers of a new one."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from pipeline.destinations import Destination
+from pipeline.events import Event, emit
+from pipeline.ledger import discs
+from pipeline.line import settle
+from pipeline.line.delivery_items import DeliveryItems
+from pipeline.model import Consignment, NewDisc
+from pipeline.site.site import Site
+from pipeline.waypoints import reached
+
+
+def end_unfinished(row: Any, destination: Destination, site: Site) -> None:
+    """End what an attempt has left that died as it offered a disc of the study: it was seen, or is forgotten."""
+    with site.ledger.reading() as look:
+        unfinished = discs.unfinished_of(look, row)
+    if unfinished is None:
+        return
+    was_seen = destination.has_been_seen(row.study_instance_uid, unfinished.new)
+    reached("disc-looked-for")
+    if was_seen:
+        _note_offered(unfinished.identity, site)
+        return
+    with site.ledger.transaction() as change:
+        discs.forget(change, unfinished.identity)
+
+
+def _note_offered(identity: str, site: Site) -> None:
+    with site.ledger.transaction() as change:
+        again = discs.offered(change, identity, time.time())
+    for number in again:
+        emit(Event.RETRIED, delivery=number)
+
+
+def of_study(consignment: Consignment, load: DeliveryItems, row: Any, site: Site) -> Consignment:
+    """Return the consignment with what was made of its study before, and a way to remember what is made now.
+
+    Once a disc has been offered, the originals of all it was made of are kept for another `keep_originals`.
+    """
+    rows = {key: (one.delivery, one.identity) for key, one in load.beside.items()}
+    rows |= {key: (row.id, identity) for key, identity in load.numbers.items()}
+    remembered: list[str] = []
+
+    def remember(new: NewDisc) -> None:
+        with site.ledger.transaction() as change:
+            remembered.append(discs.remember(change, row, new, rows))
+
+    def offered() -> None:
+        _note_offered(remembered[-1], site)
+        for number in {one.delivery for one in load.beside.values()}:
+            settle.renew_accounts(number, site)  # for late instances that come after these
+
+    with site.ledger.reading() as look:
+        earlier = discs.earlier_of(look, row)
+    return replace(consignment, earlier=earlier, on_earlier=load.on_earlier(), remember=remember, offered=offered)

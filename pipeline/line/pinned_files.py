@@ -1,0 +1,61 @@
+"""Pins: the very files that were pinned before the first attempt, found again, or made again byte for byte."""
+
+from dataclasses import replace
+
+from pipeline.destinations import Destination
+from pipeline.errors import Permanent
+from pipeline.ledger import arrivals, rerouting
+from pipeline.line.line import limits_of, pin_of, task_of
+from pipeline.line.prepare import Prepared, prepare
+from pipeline.model import Item, Receipt, ReceiptState
+from pipeline.site.site import Site
+from pipeline.spool.digest import sha256_of
+from pipeline.waypoints import reached
+
+NOT_REPRODUCIBLE = (
+    "the file pinned before the first attempt is gone, and the original no longer gives the same bytes; "
+    "`storestow send --again` sends it as it is made today"
+)
+
+
+def pinned(  # noqa: PLR0913, PLR0917  # one instance of one delivery, and where it is to go
+    identity: int, item: Item, receiver: str, destination: Destination, site: Site, delivery: int
+) -> Item | Receipt:
+    """Return `item` with the very file pinned before the first attempt, made again if it is gone, else why not.
+
+    What was rerouted to this destination has no file yet: it is made, and pinned, now.
+
+    Sending other bytes under the same UID is not ours to do (docs/facts.md, Archives). That it
+    cannot be read or made now (a full disk, a process that was killed) refuses nothing.
+    """
+    path = site.spool.present(item.path)
+    try:
+        if item.sha256 and path and sha256_of(path) == item.sha256:
+            return replace(item, path=path)
+    except OSError as error:
+        return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be read now: {error.strerror}")
+    with site.ledger.reading() as look:
+        original = arrivals.instance_row(look, identity)
+    tasks = [task_of(original, receiver, {destination.encode}, site)]
+    ((_, again),) = site.pool.each(prepare, tasks, limits_of)
+    reached("pinned-again")
+    if isinstance(again, Exception) and not isinstance(again, Permanent):
+        return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be made again now: {again}")
+    if not item.sha256:
+        return _pinned_first(identity, item, again, site, delivery)
+    outputs = again.outputs if isinstance(again, Prepared) else ()
+    same = (replace(item, path=output.path) for output in outputs if output.sha256 == item.sha256)
+    return next(same, None) or Receipt(item.key, ReceiptState.REFUSED, "", NOT_REPRODUCIBLE)
+
+
+def _pinned_first(
+    identity: int, item: Item, made: Prepared | Exception, site: Site, delivery: int
+) -> Item | Receipt:
+    if isinstance(made, Exception):
+        return Receipt(item.key, ReceiptState.REFUSED, "", str(made))
+    (output,) = made.outputs
+    with site.ledger.transaction() as change:
+        rerouting.pin(change, delivery, identity, pin_of(output, site))
+    reached("pinned-first")
+    syntax = output.transfer_syntax_uid
+    return replace(item, path=output.path, sha256=output.sha256, size=output.size, transfer_syntax_uid=syntax)

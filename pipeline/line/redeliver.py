@@ -1,0 +1,97 @@
+"""What is received again is a request: a destination that no longer has it gets it back.
+
+The modality that sends a study again is told that it was stored, as always. Where the archive has lost or deleted
+the study meanwhile, swallowing the duplicates would make that untrue. It is sent as it was: the pinned file, or a
+file made again of the kept original to the same bytes. Where neither can be had, the duplicate is pinned and sent.
+"""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from pipeline.destinations import Destination
+from pipeline.errors import Permanent
+from pipeline.ledger import arrivals, redeliveries
+from pipeline.ledger.redeliveries import RequestedInstance
+from pipeline.line.delivery_items import DeliveryItems
+from pipeline.line.line import limits_of, outcome_of, pin_of, task_of
+from pipeline.line.pinned_files import pinned
+from pipeline.line.prepare import Prepared, prepare
+from pipeline.model import Item, Receipt, ReceiptState
+from pipeline.site.site import Site
+
+TOO_SOON = "sent again less than a day ago, and not there: sent again once a day is over"
+
+
+def open_requests(change: Connection, arrival: str, receiver: str, site: Site) -> None:
+    """Have the destinations of a receiver that can be asked be asked for what an arrival holds duplicates of."""
+    names = [destination.name for destination in site.destinations_of(receiver) if destination.lists_what_it_has]
+    redeliveries.open_requests(change, arrival, names, time.time())
+
+
+def burden_of_request(row: Any, destination: Destination, site: Site) -> DeliveryItems:
+    """Return what a request has to bring: what the destination no longer has; raises what `holds` raises."""
+    since = time.time() - redeliveries.ONCE_IN
+    with site.ledger.reading() as look:
+        wanted = redeliveries.wanted_of(look, row.id, site.spool.root)
+        sent_lately = redeliveries.answered_since(look, row.destination, row.study_instance_uid, since)
+    there = destination.holds([one.item for one in wanted])
+    found = DeliveryItems(numbers={one.item.key: one.identity for one in wanted})
+    for one in wanted:
+        key = one.item.key
+        if key in there:
+            found.lacking[one.identity] = Receipt(key, ReceiptState.STORED, "QIDO-RS", verified=True)
+        elif key in sent_lately:
+            found.waits.append(TOO_SOON)
+        else:
+            _add(found, one, row, destination, site)
+    return found
+
+
+def _add(found: DeliveryItems, one: RequestedInstance, row: Any, destination: Destination, site: Site) -> None:
+    """Add what is sent of an instance, or why nothing is."""
+    identity, file = one.identity, _as_it_was(one, row, destination, site)
+    if isinstance(file, Receipt) and file.state is ReceiptState.REFUSED and one.asked_by is not None:
+        file = _as_it_is_now(one, file.message, row, destination, site)
+        if isinstance(file, Item):
+            identity = found.numbers[file.key] = one.asked_by
+    if isinstance(file, Item):
+        # "attempted": what is there in the end is ours, and what QIDO-RS does not list is asked for singly.
+        found.items.append(replace(file, attempted=True))
+    else:
+        found.lacking[identity] = file
+
+
+def _as_it_was(one: RequestedInstance, row: Any, destination: Destination, site: Site) -> Item | Receipt:
+    """Return the file that was sent before, or why there is none."""
+    with site.ledger.reading() as look:
+        original = arrivals.instance_row(look, one.identity)
+    if site.spool.present(one.item.path) is None and site.spool.find(original.arrival, original.file) is None:
+        return Receipt(one.item.key, ReceiptState.REFUSED, "", "its original is no longer kept")
+    return pinned(one.identity, one.item, row.receiver, destination, site, row.id)
+
+
+def _as_it_is_now(
+    one: RequestedInstance, why: str, row: Any, destination: Destination, site: Site
+) -> Item | Receipt:
+    """Have the duplicate brought in the place of the first, and say so in its row; else return why it cannot."""
+    assert one.asked_by is not None
+    with site.ledger.reading() as look:
+        duplicate = arrivals.instance_row(look, one.asked_by)
+    task = task_of(duplicate, row.receiver, {destination.encode}, site)
+    ((_, prepared),) = site.pool.each(prepare, [task], limits_of)
+    if not isinstance(prepared, Prepared):
+        state = ReceiptState.REFUSED if isinstance(prepared, Permanent) else ReceiptState.PENDING
+        return Receipt(one.item.key, state, "", f"{why}; what was received again cannot be made ready: {prepared}")
+    output = next(output for output in prepared.outputs if output.encoding == destination.encode)
+    said = (
+        f"{duplicate.reason}; sent again to {destination.name} as it came now (SHA-256 {output.sha256}) in the "
+        f"place of what was sent first (SHA-256 {one.item.sha256}): {why}"
+    )
+    values = {**outcome_of(prepared), "state": duplicate.state, "reason": said}
+    with site.ledger.transaction() as change:
+        redeliveries.put_in_its_place(change, row.id, one, pin_of(output, site), values)
+    syntax = output.transfer_syntax_uid
+    return replace(one.item, path=output.path, sha256=output.sha256, size=output.size, transfer_syntax_uid=syntax)

@@ -1,0 +1,155 @@
+"""Custody: settle what has come to an end, set aside what cannot go on, and let originals go in their time.
+
+The rooms are the truth about where a folder stands; `account.json` in a folder that left the line is the
+truth about what became of its instances, should the ledger ever be lost (docs/design.md). What must outlive a
+crash is done first where the next start looks for it: the room before the row, the row before a deletion.
+"""
+
+import contextlib
+import json
+import shutil
+import time
+from typing import Any
+
+from pipeline.events import Event, alarm, emit
+from pipeline.ledger import Ledger, accounts, arrivals
+from pipeline.line.admission import parse_arrival_name
+from pipeline.line.identify import ACCOUNT
+from pipeline.model import ArrivalState
+from pipeline.schedule import may_go
+from pipeline.site.site import SEND, Site
+from pipeline.spool.spool import Spool, alone_in, rename_durably, write_durably
+from pipeline.waypoints import reached
+
+UNREADABLE = "no readable instance"
+
+
+def settle(name: str, site: Site) -> None:
+    """Write the account into an arrival, move it to the room `settled`, then tell the ledger.
+
+    An arrival no file of which could be read as an instance is set aside instead.
+    """
+    with site.ledger.reading() as look:
+        is_readable = arrivals.holds_an_instance(look, name)
+    if not is_readable:
+        set_aside(name, UNREADABLE, site)
+        return
+    now, remark = time.time(), remark_of(name, site)
+    is_well = _move_to_settled(name, now, site)
+    reached("settle-renamed")
+    with site.ledger.transaction() as change:
+        if not arrivals.may_settle(change, name):  # a person has released something of it meanwhile
+            return
+        arrivals.set_state(change, name, ArrivalState.SETTLED, remark, settled_at=now)
+    reached("settled")
+    if is_well:
+        drop_outputs(name, site.spool)
+    emit(Event.SETTLED, arrival=name, kept="until-aged" if is_well else "until-decided")
+
+
+def _move_to_settled(name: str, now: float, site: Site) -> bool:
+    """Write the account into an arrival, bring it to the room `settled`, and return whether all is well with it.
+
+    It is there already where the ledger could not be told, because the disk was full, and where something of it
+    was released while it settled; its account tells of an earlier state then.
+    """
+    folder, settled = site.spool.arrivals / name, site.spool.settled / name
+    if settled.is_dir():
+        renew_account(name, site.spool, site.ledger)
+        with site.ledger.reading() as look:
+            return arrivals.all_is_well(look, name)
+    account, is_well = _account(name, now, site.ledger)
+    write_durably(folder / ACCOUNT, account)
+    reached("settle-account")
+    rename_durably(folder, settled)
+    return is_well
+
+
+def remark_of(name: str, site: Site) -> str | None:
+    """Return what is worth saying of an arrival that has settled."""
+    _, receiver = parse_arrival_name(name)
+    if receiver in {SEND, site.receiver_of_orders}:
+        with site.ledger.reading() as look:
+            return arrivals.NOBODYS if arrivals.is_unclaimed(look, name) else None
+    return None if site.destinations_of(receiver) else arrivals.NOBODYS
+
+
+def _account(name: str, settled_at: float, ledger: Ledger) -> tuple[bytes, bool]:
+    """Return the account of an arrival as JSON, and whether all is well with it."""
+    with ledger.reading() as look:
+        account = accounts.account_of(look, name, settled_at)
+        return _as_json(account), arrivals.all_is_well(look, name)
+
+
+def _as_json(account: dict[str, Any]) -> bytes:
+    return json.dumps(account, indent=1).encode()
+
+
+def set_aside(name: str, reason: str, site: Site) -> None:
+    """Move a whole arrival to the room `quarantine`: nothing of it can go on, everything of it is kept."""
+    folder, aside, now = site.spool.arrivals / name, site.spool.quarantine / name, time.time()
+    with site.ledger.reading() as look:
+        account = accounts.account_of(look, name, now, ArrivalState.QUARANTINED, reason=reason)
+    if not aside.is_dir():  # likewise
+        write_durably(folder / ACCOUNT, _as_json(account))
+        rename_durably(folder, aside)
+    reached("quarantine-renamed")
+    with site.ledger.transaction() as change:
+        arrivals.set_state(change, name, ArrivalState.QUARANTINED, reason, settled_at=now)
+    alarm(Event.QUARANTINED, arrival=name, reason=reason)
+
+
+def renew_accounts(delivery: int, site: Site) -> None:
+    """Write the accounts of settled arrivals anew that a delivery asked for by `retry` has carried some of."""
+    with site.ledger.reading() as look:
+        settled = arrivals.settled_of(look, delivery)
+    for name in settled:
+        renew_account(name, site.spool, site.ledger)
+
+
+def renew_account(name: str, spool: Spool, ledger: Ledger) -> None:
+    """Write the account of a settled arrival anew, and begin its time of keeping again.
+
+    One after the other: of two deliveries that end at once, the later would write into the earlier's file, and
+    what the earlier had read before could be what stays. One that a person has taken out of the room meanwhile, to
+    release something of it, gets its account when it settles again.
+    """
+    with contextlib.suppress(FileNotFoundError), alone_in(spool.settled / name):
+        now = time.time()
+        account, is_well = _account(name, now, ledger)
+        write_durably(spool.settled / name / ACCOUNT, account)
+        reached("account-renewed")
+        with ledger.transaction() as change:
+            arrivals.set_settled_at(change, name, now)
+        if is_well:
+            drop_outputs(name, spool)
+
+
+def drop_outputs(name: str, spool: Spool) -> None:
+    """Delete what was made of an arrival for its destinations: they have it, verified."""
+    shutil.rmtree(spool.outputs / name, ignore_errors=True)
+
+
+def let_go(site: Site, now: float) -> None:
+    """Delete originals that have been kept long enough and with which nothing is wrong.
+
+    The ledger is told first: a crash leaves a folder too many, which the next start removes, never a row
+    without its folder.
+    """
+    keep = site.settings.site.keep_originals.total_seconds()
+    with site.ledger.reading() as look:
+        settled = arrivals.settled_before(look, now - keep)
+    for name, settled_at in settled:
+        if not may_go(now, settled_at, keep):
+            continue
+        with site.ledger.transaction() as change:
+            arrivals.set_gone(change, name, now)
+        delete(name, site.spool)
+
+
+def delete(name: str, spool: Spool) -> None:
+    """Delete the files of a settled arrival of which the ledger has been told that they are gone."""
+    reached("aged-out")
+    shutil.rmtree(spool.settled / name, ignore_errors=True)
+    reached("let-go")
+    drop_outputs(name, spool)

@@ -1,0 +1,55 @@
+"""What getscu receives: a folder beside those of the associations, with an envelope, admitted by the same rename.
+
+Its name hides it from whoever sweeps the incoming folder as long as getscu writes there.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.line.identify import ENVELOPE
+from pipeline.orders.reception_progress import WRITING, end_writers
+from pipeline.receiving import sweep
+from pipeline.site.site import Site
+from pipeline.spool.spool import write_durably
+
+
+@contextlib.contextmanager
+def received_into(row: Any, site: Site) -> Iterator[Path]:
+    """Yield a folder to receive a retrieval into, and admit what is there when the block ends, however it does."""
+    pacs = site.settings.pacs
+    assert pacs is not None
+    folder = site.spool.prepare_receiver(pacs.receiver) / f"{WRITING}{time.time_ns()}_{row.id}"
+    folder.mkdir(mode=0o750)
+    envelope = {
+        "calling_ae_title": pacs.ae_title,
+        "called_ae_title": pacs.calling_ae_title,
+        "peer": None,
+        "receiver": pacs.receiver,
+        "opened_at_ns": time.time_ns(),
+        "retrieval": row.id,
+    }
+    write_durably(folder / ENVELOPE, json.dumps(envelope).encode())
+    try:
+        yield folder
+    finally:
+        _hand_over(folder)
+
+
+def _hand_over(folder: Path) -> None:
+    finished = folder.with_name(f"A_{folder.name.removeprefix(WRITING)}")
+    folder.rename(finished)
+    sweep.take(finished.parent, finished)
+
+
+def take_leftovers(site: Site) -> None:
+    """Admit what the getscu of a worker that died has received, once no such getscu writes any more."""
+    pacs = site.settings.pacs
+    if pacs is None:
+        return
+    for folder in sorted(site.spool.incoming_of(pacs.receiver).glob(f"{WRITING}*")):
+        end_writers(folder)
+        _hand_over(folder)

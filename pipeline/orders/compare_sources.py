@@ -1,0 +1,180 @@
+"""What the sources of an order say of its patient, held against each other: the HIS, the PACS, the images.
+
+Pure. What comes out names accession numbers, sources and attributes, never a value: it is for the ledger, for JSON
+and for a page that says whom to ask.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Self
+
+from pipeline.dicom.patient import Patient
+from pipeline.dicom.same_patient import Attribute, PatientComparison, compare, judge
+
+
+class IdentitySource(StrEnum):
+    """Who says whose a study is; the words stand in JSON."""
+
+    HIS = "his"
+    PACS = "pacs"
+    IMAGES = "images"
+
+
+class SourceStatement(NamedTuple):
+    """What one source says of one study, under the accession number it was asked for."""
+
+    accession_number: str
+    study_instance_uid: str
+    patient: Patient
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDifference:
+    """Say in which attributes sources differ about an accession number.
+
+    One source in `between` says that it contradicts itself: two patients were asked for, or came.
+    """
+
+    accession_number: str
+    between: tuple[IdentitySource, ...]
+    attributes: tuple[Attribute, ...]
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> Self:
+        """Return what was written into the ledger."""
+        return cls(row["accession_number"], tuple(row["between"]), tuple(row["attributes"]))
+
+    def as_row(self) -> dict[str, Any]:
+        """Return it as the ledger and JSON have it."""
+        return {
+            "accession_number": self.accession_number,
+            "between": [str(source) for source in self.between],
+            "attributes": [str(attribute) for attribute in self.attributes],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What differs so that it contradicts, and what differs and is only noted."""
+
+    differing: tuple[SourceDifference, ...] = ()
+    noted: tuple[SourceDifference, ...] = ()
+
+    def __or__(self, more: "Findings") -> "Findings":
+        """Return both, each difference once."""
+        return Findings(
+            tuple(dict.fromkeys((*self.differing, *more.differing))),
+            tuple(dict.fromkeys((*self.noted, *more.noted))),
+        )
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any] | None) -> Self:
+        """Return what the ledger has of an order, nothing where nothing was found yet."""
+        found = row or {}
+        differing, noted = (
+            tuple(map(SourceDifference.read, found.get(key, ()))) for key in ("differing", "noted")
+        )
+        return cls(differing, noted)
+
+    def as_row(self, row: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the ledger is to have: these, `more` facts, and what `row` has besides."""
+        mine = {
+            "differing": [one.as_row() for one in self.differing],
+            "noted": [one.as_row() for one in self.noted],
+        }
+        return {**(row or {}), **mine, **more}
+
+    @property
+    def may_be_allowed(self) -> bool:
+        """Say whether a person may let it through: no source contradicts itself."""
+        return all(len(one.between) > 1 for one in self.differing)
+
+
+def within(source: IdentitySource, said: Sequence[SourceStatement], placeholders: tuple[str, ...]) -> Findings:
+    """Compare what one source says of all studies, each with each."""
+    judgement = judge([(one.study_instance_uid, one.patient) for one in said], placeholders)
+    numbers: dict[Patient, dict[str, None]] = {}
+    for one in said:
+        numbers.setdefault(one.patient, {})[one.accession_number] = None
+    differs: dict[str, set[Attribute]] = {}
+    for found in judgement.contradictions:
+        for number in (*numbers[found.one], *numbers[found.other]):
+            differs.setdefault(number, set()).update(found.differs)
+    noted = {*judgement.noted, *({Attribute.PATIENT_ID} if judgement.is_by_name else ())}
+    everything = dict.fromkeys(one.accession_number for one in said) if noted else {}
+    return Findings(
+        tuple(_difference(number, (source,), attributes) for number, attributes in differs.items()),
+        tuple(_difference(number, (source,), noted) for number in everything),
+    )
+
+
+def pacs_and_images(
+    named: Mapping[str, Iterable[Patient]],
+    came: Iterable[SourceStatement],
+    placeholders: tuple[str, ...],
+    *,
+    by_patient_id: bool,
+) -> Findings:
+    """Compare every image with what the PACS names for its study, in `named`.
+
+    `by_patient_id`: the PACS corrects names and birth dates in its database alone, so only the Patient ID has to
+    agree; one that proves nothing leaves the decision to the rest.
+    """
+    differs: dict[str, set[Attribute]] = {}
+    noted: dict[str, set[Attribute]] = {}
+    for number, study, patient in dict.fromkeys(came):
+        for one in named.get(study, ()):
+            found = compare(one, patient, placeholders, is_same_study=True, ignores_case=True)
+            if by_patient_id and not found.is_by_name:
+                found = _by_patient_id(found)
+            differs.setdefault(number, set()).update(found.differs)
+            noted.setdefault(number, set()).update(found.noted)
+    between = (IdentitySource.PACS, IdentitySource.IMAGES)
+    return Findings(
+        tuple(_difference(number, between, attributes) for number, attributes in differs.items() if attributes),
+        tuple(_difference(number, between, attributes) for number, attributes in noted.items() if attributes),
+    )
+
+
+def _by_patient_id(found: PatientComparison) -> PatientComparison:
+    ids = (Attribute.PATIENT_ID, Attribute.ISSUER)
+    rest = tuple(attribute for attribute in (*found.differs, *found.noted) if attribute not in ids)
+    return PatientComparison(tuple(attribute for attribute in found.differs if attribute in ids), rest)
+
+
+def _difference(
+    number: str, between: tuple[IdentitySource, ...], attributes: Iterable[Attribute]
+) -> SourceDifference:
+    found = set(attributes)
+    return SourceDifference(number, between, tuple(attribute for attribute in Attribute if attribute in found))
+
+
+_SOURCES = {
+    IdentitySource.HIS: "the information system",
+    IdentitySource.PACS: "the PACS",
+    IdentitySource.IMAGES: "the images",
+}
+_ATTRIBUTES = {
+    Attribute.PATIENT_ID: "Patient ID",
+    Attribute.ISSUER: "issuer of the Patient ID",
+    Attribute.NAME: "name",
+    Attribute.BIRTH_DATE: "birth date",
+}
+_MOST_SENTENCES = 5
+
+
+def sentence(findings: Findings) -> str:
+    """Return the contradictions as a sentence for a log and for technical support, without values."""
+    parts = []
+    for one in findings.differing[:_MOST_SENTENCES]:
+        sources = " and ".join(_SOURCES[source] for source in one.between)
+        attributes = ", ".join(_ATTRIBUTES[attribute] for attribute in one.attributes)
+        verb = (
+            "differ"
+            if len(one.between) > 1 or one.between[0] is IdentitySource.IMAGES
+            else "names two patients, who differ"
+        )
+        parts.append(f"{sources} {verb} in {attributes} ({one.accession_number})")
+    more = len(findings.differing) - _MOST_SENTENCES
+    return "; ".join([*parts, *([f"and {more} more"] if more > 0 else [])])

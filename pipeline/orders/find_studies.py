@@ -1,0 +1,191 @@
+"""Find an order's studies at the PACS, and have those retrieved that are not held already.
+
+A retrieval is queued before the instances are listed, so that the first image does not wait for the list;
+only where something is held, the list is asked for first. Killed anywhere, it goes on where it was.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from pipeline.dicom.accession import AccessionNumber
+from pipeline.dicom.patient import Patient
+from pipeline.errors import PeerUnavailable
+from pipeline.ledger import orders, retrievals
+from pipeline.ledger.completeness import Key
+from pipeline.model import OrderError, OrderStage, OrderState, RetrievalState
+from pipeline.orders import c_find, prove, reuse
+from pipeline.orders.c_find import Series, SeriesAnswer, StudyAnswer
+from pipeline.orders.finish import end
+from pipeline.site.site import Site
+from pipeline.waypoints import reached
+
+
+def find(number: int, site: Site) -> None:
+    """Ask for the studies of an order, and queue what has to be retrieved; the order may end here.
+
+    Raises Busy where the PACS takes no association for now: it is asked again within `order_timeout`.
+    """
+    with site.ledger.transaction() as change:
+        orders.set_stage(change, number, OrderStage.FINDING)
+        order = orders.row(change, number)
+        is_known = bool(orders.links(change, number))
+    try:
+        patients = {} if is_known else _ask(order, site)
+        if patients is not None:
+            _queue(number, patients, site)
+    except PeerUnavailable as error:
+        end(number, OrderState.FAILED, site, OrderError.PACS_UNREACHABLE, str(error))
+
+
+def _ask(order: Any, site: Site) -> dict[str, Patient] | None:
+    """Enter the studies the PACS has and return whose they are; None where the order has ended over it."""
+    accessions = [AccessionNumber(text) for text in order.accessions]
+    said = c_find.studies_of(accessions, site.settings, site.spool.run)
+    answers, studies = said.answers, _by_study(said.answers)
+    missing = sorted(set(accessions) - {answer.accession_number for answer in answers})
+    with site.ledger.transaction() as change:
+        orders.change_row(change, order.id, missing=missing, detail=_unknown(missing, said.unclear))
+    if not answers or (missing and not order.missing_allowed):
+        end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, _unknown(missing, said.unclear))
+        return None
+    if not prove.before_retrieval(order, answers, site):
+        return None
+    told = [
+        (some, c_find.series_of(some[0].study_instance_uid, site.settings, site.spool.run)) for some in studies
+    ]
+    if untold := _untold(order, told):
+        end(order.id, OrderState.FAILED, site, OrderError.MOVE_INCOMPLETE, untold)
+        return None
+    rows = [row for some, series in told if (row := _link(order, some, series))]
+    if not rows:
+        nothing = f"there is no series of {', '.join(order.modalities)}"
+        end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, nothing)
+        return None
+    with site.ledger.transaction() as change:
+        orders.enter_studies(change, rows)
+    reached("order-found")
+    return {answer.study_instance_uid: answer.patient for answer in answers}
+
+
+def _unknown(missing: Sequence[AccessionNumber], unclear: Mapping[AccessionNumber, str]) -> str | None:
+    """Return what a person is told of the numbers nothing was found under, None where there are none."""
+    absent = [number for number in missing if number not in unclear]
+    words = [f"the PACS has no study under {', '.join(absent)}"] if absent else []
+    return "; ".join([*words, *(unclear[number] for number in missing if number in unclear)]) or None
+
+
+def _by_study(answers: Sequence[StudyAnswer]) -> list[list[StudyAnswer]]:
+    """Return the answers about each study: it may have been ordered under several of the numbers."""
+    studies: dict[str, list[StudyAnswer]] = {}
+    for answer in answers:
+        studies.setdefault(answer.study_instance_uid, []).append(answer)
+    return list(studies.values())
+
+
+def _untold(order: Any, told: Sequence[tuple[Sequence[StudyAnswer], Series]]) -> str:
+    """Return why it is not known which series an order of some modalities asks for, "" where it is known."""
+    if not order.modalities:
+        return ""
+    reasons = [
+        f"of study {answers[0].study_instance_uid} {words}"
+        for answers, series in told
+        if (words := series.untold(order.modalities, answers[0]))
+    ]
+    if not reasons:
+        return ""
+    asked = ", ".join(order.modalities)
+    return f"the PACS does not tell which series are {asked}: {'; '.join(reasons)}; nothing was moved"
+
+
+def _link(order: Any, answers: Sequence[StudyAnswer], told: Series) -> dict[str, Any] | None:
+    """Return the row of one study of the order, None where nothing of it is asked for."""
+    figures = [answer.instances for answer in answers if answer.instances is not None]
+    counted = max(figures, default=None)  # a PACS may count those of the number asked for alone
+    series: Sequence[SeriesAnswer] = told.all_told
+    if order.modalities:
+        series = told.of(order.modalities)
+        counted = _sum(series)
+        if not series:
+            return None
+    return {
+        "order_id": order.id,
+        "study_instance_uid": answers[0].study_instance_uid,
+        "accession_number": "\\".join(dict.fromkeys(answer.accession_number for answer in answers)),
+        "found_at": time.time(),
+        "series": [[one.series_instance_uid, one.modality, one.instances] for one in series],
+        "counted": counted if counted is not None else _sum(series),
+    }
+
+
+def _sum(series: Sequence[SeriesAnswer]) -> int | None:
+    figures = [one.instances for one in series]
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known and len(known) == len(figures) else None
+
+
+def _queue(number: int, patients: dict[str, Patient], site: Site) -> None:
+    """Have every study of the order retrieved, or served by what is held, and listed."""
+    order, links = _order_and_links(number, site)
+    for link in links:
+        if link.retrieval is None and not _is_held(link, site):
+            _attach(order, link, {}, site)
+    for link in _order_and_links(number, site)[1]:
+        listed = link.listed if link.asked else _list(link, site)
+        if link.retrieval is None:
+            keys = [(series, instance) for series, instance in listed or ()]
+            patient = patients.get(link.study_instance_uid)
+            _attach(order, link, reuse.usable(link.study_instance_uid, keys, patient, site), site)
+    with site.ledger.transaction() as change:
+        orders.set_stage(change, number, OrderStage.QUEUED)
+    reached("order-queued")
+
+
+def _order_and_links(number: int, site: Site) -> tuple[Any, list[Any]]:
+    with site.ledger.reading() as look:
+        return orders.row(look, number), orders.links(look, number)
+
+
+def _is_held(link: Any, site: Site) -> bool:
+    with site.ledger.reading() as look:
+        return bool(retrievals.kept(look, link.study_instance_uid))
+
+
+def _list(link: Any, site: Site) -> list[Key] | None:
+    """Ask which instances the study has, and write it down; a PACS that does not tell has told nothing."""
+    series = [uid for uid, _, _ in link.series]
+    try:
+        study = link.study_instance_uid
+        listed = c_find.instances_of(study, series, site.settings, site.spool.run) if series else None
+    except PeerUnavailable:
+        listed = None
+    with site.ledger.transaction() as change:
+        orders.change_link(change, link.order_id, link.study_instance_uid, asked=True, listed=listed)
+    reached("order-listed")
+    return listed
+
+
+def _attach(order: Any, link: Any, usable: dict[Key, int], site: Site) -> None:
+    """Give a study its retrieval: the one under way, else a new one for what is not `usable` already.
+
+    One whose every listed instance is usable is complete at once.
+    """
+    study, modalities, now = link.study_instance_uid, "\\".join(order.modalities), time.time()
+    with site.ledger.transaction() as change:
+        number = retrievals.open_one(change, study, modalities)
+        if number is None:
+            present = {row.id for row in retrievals.kept(change, study)}  # it may have been let go since
+            instances = sorted(present.intersection(usable.values()))
+            number = retrievals.enter(change, study, modalities, instances, now)
+            if usable and len(instances) == len(usable) == _listed(change, link):
+                values = {"state": RetrievalState.COMPLETE, "ended_at": now, "detail": "held already"}
+                retrievals.change_row(change, number, **values)
+        orders.change_link(change, order.id, study, retrieval=number)
+    reached("order-attached")
+
+
+def _listed(look: Connection, link: Any) -> int:
+    rows = [row for row in orders.links(look, link.order_id) if row.study_instance_uid == link.study_instance_uid]
+    return len({tuple(key) for key in rows[0].listed or ()})

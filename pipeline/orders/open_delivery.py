@@ -1,0 +1,209 @@
+"""Make one consignment of what was retrieved for an order, or given to `send`.
+
+What the PACS sent is not coerced. Before anything leaves, every instance is asked whose it is: an archive may
+answer a query for one patient and send another's images, and no disc or print of two patients is to be made.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from pipeline.destinations import Destination
+from pipeline.errors import Configuration, Transient
+from pipeline.events import Event, alarm
+from pipeline.ledger import arrivals, deliveries, order_queries, orders, retrievals
+from pipeline.ledger.completeness import of_wish
+from pipeline.line.line import limits_of, outcome_of, pin_of, task_of
+from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
+from pipeline.orders import prove
+from pipeline.orders.finish import end, end_within, say
+from pipeline.orders.order_completeness import lacking
+from pipeline.orders.prepare_with_patient import PreparedWithPatient, prepare_identified
+from pipeline.site.site import Site
+from pipeline.waypoints import reached
+
+
+@dataclass(frozen=True, slots=True)
+class OrderItems:
+    """What an order has to bring to its destination, by instance; `sent_before` are there already."""
+
+    rows: Sequence[Any]
+    receiver: str  # as whose instances they are treated, empty: as they are
+    sent_before: int = 0
+    other_content: int = 0  # how many are there with other content under their UIDs
+
+
+def consign(number: int, site: Site) -> None:
+    """Open the one delivery of an order, pinned file by file; the order may end here.
+
+    Raises Transient where this machine cannot prepare an instance now: it is tried again.
+    """
+    with site.ledger.reading() as look:
+        order = orders.row(look, number)
+    assert order is not None
+    try:
+        destination = site.settings.destination_named(order.destination)
+    except Configuration as error:
+        end(number, OrderState.FAILED, site, OrderError.NOT_CONFIGURED, str(error))
+        return
+    with site.ledger.reading() as look:
+        is_short = not order.incomplete_allowed and bool(lacking(look, order))
+        load = _load(look, order, destination)
+    if is_short:  # another order has found unreadable what this one counted
+        _weigh_again(number, site)
+        return
+    if load.other_content:
+        end(number, OrderState.FAILED, site, OrderError.RELAY_FAILED, _other_content(load))
+        return
+    ready = _prepared(load, destination, site)
+    came = [(row, one.patient) for row in load.rows if isinstance(one := ready[row.id], PreparedWithPatient)]
+    if not prove.before_delivery(order, came, site, makes_file=destination.makes_file):
+        return
+    reached("order-prepared")
+    _write_down(order, load, ready, destination, site)
+
+
+def _weigh_again(number: int, site: Site) -> None:
+    with site.ledger.transaction() as change:
+        orders.set_stage(change, number, OrderStage.QUEUED)
+
+
+def _write_down(
+    order: Any,
+    load: OrderItems,
+    ready: Mapping[int, PreparedWithPatient | Exception],
+    destination: Destination,
+    site: Site,
+) -> None:
+    """Write down what became of every instance, and with it open the delivery, or end an order that lacks some.
+
+    Neither where the order has run out of time meanwhile, or another delivery brings the same: the next look at
+    it decides again.
+    """
+    lost = sum(isinstance(answer, Exception) for answer in ready.values())
+    unreadable = f"{lost} of {len(ready)} instances cannot be read; nothing was sent"
+    how = (OrderState.PARTIAL, OrderError.MOVE_INCOMPLETE, unreadable)
+    is_short = bool(lost) and not order.incomplete_allowed
+    pins = [pin for identity, answer in ready.items() if (pin := _pin(identity, answer, destination, site))]
+    with site.ledger.transaction() as change:
+        if not orders.is_open(change, order.id) or not _is_still_to_go(change, order, load):
+            return
+        for identity, answer in ready.items():
+            prepared = answer.prepared if isinstance(answer, PreparedWithPatient) else answer
+            arrivals.set_instance(change, identity, outcome_of(prepared))
+        if is_short:
+            end_within(change, order.id, *how)
+        else:
+            _open_delivery(change, order, load, pins)
+        reached("order-consigning")
+    reached("order-consigned")
+    if is_short:
+        say(order.id, *how)
+
+
+def _open_delivery(change: Connection, order: Any, load: OrderItems, pins: Sequence[Mapping[str, Any]]) -> None:
+    more = {"sent_before": load.sent_before, "last_progress_at": time.time()}
+    orders.set_stage(change, order.id, OrderStage.DELIVERING, **more)
+    if pins:
+        deliveries.consign(change, _delivery(order, load), pins)
+
+
+def _is_still_to_go(look: Connection, order: Any, load: OrderItems) -> bool:
+    """Tell whether what is given to a `send` is still to be brought there, all of it, and by nobody else."""
+    if order.verb != SEND_VERB:
+        return True
+    is_as_it_was = [row.id for row in _given(look, order).rows] == [row.id for row in load.rows]
+    return is_as_it_was and order_queries.awaited(look, order) is None
+
+
+def _load(look: Connection, order: Any, destination: Destination) -> OrderItems:
+    """Return what was retrieved, but for what an earlier order of the same wish has brought already.
+
+    A file that is made is made of everything.
+    """
+    if order.verb == SEND_VERB:
+        return _given(look, order)
+    rows = _retrieved(look, order)
+    if destination.makes_file or order.again:
+        return OrderItems(rows, "")
+    brought = orders.brought_before(look, order)
+    left = [row for row in rows if _content(row) not in brought]
+    return OrderItems(left, "", len(rows) - len(left))
+
+
+def _given(look: Connection, order: Any) -> OrderItems:
+    """Return what was given to `send`, but for what it has brought there before unless it is to go again."""
+    rows, receiver = orders.sent_instances(look, order.id), order.receiver or ""
+    if order.again:
+        return OrderItems(rows, receiver)
+    there = orders.brought_by_anyone(look, order.destination, rows)
+    known = {row.id: there[key] for row in rows if (key := (row.study_instance_uid, *_content(row)[:2])) in there}
+    left = [row for row in rows if row.id not in known]
+    other = sum(row.data_set_sha256 not in known[row.id] for row in rows if row.id in known)
+    return OrderItems(left, receiver, len(known) - other, other)
+
+
+def _other_content(load: OrderItems) -> str:
+    return (
+        f"{load.other_content} instances are at the destination with other content under the same UIDs; "
+        "nothing was sent: `send --again` sends all"
+    )
+
+
+def _content(row: Any) -> tuple[str, str, str]:
+    return row.series_instance_uid, row.sop_instance_uid, row.data_set_sha256
+
+
+def _retrieved(look: Connection, order: Any) -> list[Any]:
+    """Return the instances of all studies of an order, one of each key, in the order received."""
+    found = {}
+    for link in orders.wishes(look, order.id):
+        if link.retrieval is None:
+            continue
+        held = retrievals.held(look, link.retrieval)
+        counting = of_wish(
+            link, order.modalities, retrievals.row(look, link.retrieval), retrievals.came(look, link.retrieval)
+        ).instances
+        for key in counting:
+            found[(link.study_instance_uid, *key)] = held[key]
+    return sorted(found.values(), key=lambda row: row.id)
+
+
+def _prepared(
+    load: OrderItems, destination: Destination, site: Site
+) -> dict[int, PreparedWithPatient | Exception]:
+    """Return what became of each instance; raises Transient where one cannot be prepared now."""
+    tasks = [task_of(row, load.receiver, {destination.encode}, site) for row in load.rows]
+    ready: dict[int, PreparedWithPatient | Exception] = {}
+    for task, answer in site.aside.each(prepare_identified, tasks, limits_of):
+        if isinstance(answer, Transient):
+            raise answer
+        if isinstance(answer, Exception):
+            uid = task.key.sop_instance_uid
+            alarm(Event.QUARANTINED, study=task.key.study_instance_uid, instance=uid, reason=answer)
+        ready[task.instance] = answer
+    return ready
+
+
+def _pin(
+    identity: int, answer: PreparedWithPatient | Exception, destination: Destination, site: Site
+) -> dict[str, Any] | None:
+    if isinstance(answer, Exception):
+        return None
+    output = next(one for one in answer.prepared.outputs if one.encoding == destination.encode)
+    return {"instance": identity, **pin_of(output, site)}
+
+
+def _delivery(order: Any, load: OrderItems) -> dict[str, Any]:
+    now = time.time()
+    return {
+        "destination": order.destination,
+        "receiver": load.receiver,
+        "study_instance_uid": load.rows[0].study_instance_uid,
+        "created_at": now,
+        "due_at": now,
+        "order_id": order.id,
+    }

@@ -1,0 +1,117 @@
+"""See what a receiver is receiving right now of one study: for progress and patience, never as proof.
+
+Files are counted by folder, and what is new in one is taken for whatever its newest readable file belongs to,
+so that a look costs one small reading a folder whatever the study's size. What others than the PACS send is no
+progress and keeps nobody waiting, as far as the sender is known while he sends.
+"""
+
+import contextlib
+import math
+import os
+from itertools import islice
+from pathlib import Path
+
+import psutil
+
+from pipeline.dicom.reading import values_of
+from pipeline.line.identify import envelope_of
+from pipeline.line.senders import Sender, Senders
+
+OF_AN_ASSOCIATION = "A_"
+WRITING = ".G_"  # begins the folder of a getscu, and hides it from the sweep
+END_SECONDS = 5.0
+STUDY_INSTANCE_UID = 0x0020000D
+TRIES = 3  # the newest file may not be written as far as its Study Instance UID
+
+
+class ReceptionProgress:
+    """Count the files of a study that have come into a receiver's incoming folder since this began."""
+
+    def __init__(self, folder: Path, study: str, senders: Senders) -> None:
+        self._folder = folder
+        self._study = study
+        self._senders = senders
+        self._seen = {one: len(_files(one)) for one in _folders(folder, senders)}
+        self._count = 0
+
+    def look(self) -> int:
+        """Return the number of files so far."""
+        for one in _folders(self._folder, self._senders):
+            files = _files(one)
+            new = len(files) - self._seen.get(one, 0)
+            if new > 0 and (study := _study_of_newest(files)):
+                self._seen[one] = len(files)
+                self._count += new if study == self._study else 0
+        return self._count
+
+
+def holds(folder: Path, study: str, senders: Senders) -> bool:
+    """Tell whether something of a study lies in a receiver's incoming folder and is not admitted yet."""
+    return any(_study_of_newest(_files(one)) == study for one in _folders(folder, senders))
+
+
+def end_silent(incoming: Path, study: str, senders: Senders, before: float) -> None:
+    """End the associations by which a study comes and that have brought no instance since `before` (epoch).
+
+    What they brought is then admitted as at any other end of an association. In study mode storescp alone knows
+    when one ends.
+    """
+    for folder in _folders(incoming, senders):
+        files = _files(folder) if folder.name.startswith(OF_AN_ASSOCIATION) else []
+        if _study_of_newest(files) == study and _moment_of(folder) < before:
+            end_writers(folder)
+
+
+def end_writers(folder: Path) -> None:
+    """End the programs that receive into a folder."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(folder) in process.cmdline():
+                process.terminate()
+                process.wait(END_SECONDS)
+
+
+def _moment_of(folder: Path) -> float:
+    """Return when something last came into a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return max((one.stat().st_mtime for one in entries), default=0.0)
+    except FileNotFoundError:
+        return math.inf
+
+
+def _folders(incoming: Path, senders: Senders) -> list[Path]:
+    if not incoming.is_dir():
+        return []
+    folders = [one for one in incoming.iterdir() if one.name.startswith(WRITING) or not one.name.startswith(".")]
+    return [one for one in folders if one.is_dir() and _may_count(one, senders)]
+
+
+def _may_count(folder: Path, senders: Senders) -> bool:
+    """Tell whether the PACS sends into a folder; in study mode several may, and each file names its sender."""
+    envelope = envelope_of(folder)
+    if envelope is None or envelope.retrieval is not None:
+        return True
+    return senders.include(Sender(envelope.calling_ae_title, envelope.peer))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the received files of a folder, the newest first; none once it has been admitted."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(one.stat().st_mtime_ns, one.path) for one in entries if not one.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    return [Path(path) for _, path in sorted(found, reverse=True)]
+
+
+def _study_of_newest(files: list[Path]) -> str:
+    return next(filter(None, map(_study_of, islice(files, TRIES))), "")
+
+
+def _study_of(file: Path) -> str:
+    """Return the Study Instance UID of a file that is perhaps still being written, "" where there is none yet."""
+    try:
+        return values_of(file, [STUDY_INSTANCE_UID]).get(STUDY_INSTANCE_UID, b"").decode("latin-1").strip(" \0")
+    except OSError:  # it was renamed away meanwhile
+        return ""

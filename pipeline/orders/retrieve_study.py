@@ -1,0 +1,268 @@
+"""Have one study sent by the PACS: movescu or getscu at work, followed line by line, and ended when nothing comes.
+
+What the program says is how the PACS sees it. What has come, the arrivals tell (`retrieval`).
+"""
+
+import os
+import select
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset
+
+from pipeline import dcmtk
+from pipeline.dcmtk import Progress, SubOperations
+from pipeline.errors import StorestowError
+from pipeline.events import Event, emit
+from pipeline.ledger import retrievals
+from pipeline.line.senders import senders_of
+from pipeline.model import OrderError, RetrievalState
+from pipeline.orders.c_find import SCRATCH, write_identifiers
+from pipeline.orders.c_get import received_into
+from pipeline.orders.reception_progress import ReceptionProgress
+from pipeline.site.site import Site
+from pipeline.waypoints import reached
+
+LOOK_SECONDS = 1.0
+LONGEST_PAUSE = 30.0  # seconds before a PACS that takes no association for now is asked again
+CHUNK = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalOutcome:
+    """How the PACS sees it: the final status (None where none came), its counts, and what stood in the way."""
+
+    status: tuple[int, str] | None
+    counted: SubOperations
+    error: OrderError | None = None
+    detail: str | None = None
+
+
+def move(number: int, site: Site) -> None:
+    """Have what a retrieval lacks sent, and write down how the PACS ended it."""
+    with site.ledger.transaction() as change:
+        row = _begin(change, number)
+        held = set(retrievals.held(change, number))
+        wishes = retrievals.open_links(change, number)
+    reached("retrieval-started")
+    emit(Event.RETRIEVING, study=row.study_instance_uid, retrieval=number, attempt=row.attempts)
+    questions = identifiers(row, held, wishes)
+    try:
+        outcome = _sent(row, questions, len(held), site) if questions else RetrievalOutcome(None, SubOperations())
+    except StorestowError as error:  # a program that is not installed, a machine that cannot start it
+        outcome = RetrievalOutcome(None, SubOperations(), OrderError.INTERNAL, str(error))
+    reached("retrieval-sent")
+    with site.ledger.transaction() as change:
+        is_whole = not held or any(one.QueryRetrieveLevel == "STUDY" for one in questions)
+        _finish(change, row, outcome, is_whole=is_whole)
+    reached("retrieval-finished")
+
+
+def _begin(change: Any, number: int) -> Any:
+    now = time.time()
+    row = retrievals.row(change, number)
+    values = {
+        "state": RetrievalState.MOVING,
+        "started_at": row.started_at or now,
+        "attempts": row.attempts + 1,
+        "last_progress_at": now,
+    }
+    retrievals.change_row(change, number, **values)
+    return retrievals.row(change, number)
+
+
+def _finish(change: Any, row: Any, outcome: RetrievalOutcome, *, is_whole: bool) -> None:
+    counted = outcome.counted
+    values: dict[str, Any] = {
+        "state": RetrievalState.RECEIVING,
+        "finished_at": time.time(),
+        "status": f"0x{outcome.status[0]:04X}" if outcome.status else None,
+        "completed": counted.completed,
+        "failed": counted.failed,
+        "warned": counted.warned,
+        "remaining": counted.remaining,
+        "error_kind": outcome.error,
+        "detail": outcome.detail or (outcome.status[1] if outcome.status else None),
+    }
+    if is_whole and outcome.status:
+        values["announced"] = counted.total
+    retrievals.change_row(change, row.id, **values)
+
+
+def identifiers(row: Any, held: set[tuple[str, str]], wishes: Sequence[Any]) -> list[Dataset]:
+    """Return what the PACS is to send: the study, the series of some modalities, or those that lack something.
+
+    None where nothing is lacking, or nobody waits any more.
+    """
+    if not wishes:
+        return []
+    study = row.study_instance_uid
+    if held and all(wish.listed is not None for wish in wishes):
+        missing = {series for wish in wishes for series, one in wish.listed if (series, one) not in held}
+        return [_identifier("SERIES", study, series) for series in sorted(missing)]
+    if row.modalities:
+        wanted = {series for wish in wishes for series, _, _ in wish.series}
+        return [_identifier("SERIES", study, series) for series in sorted(wanted)]
+    return [_identifier("STUDY", study)]
+
+
+def _identifier(level: str, study: str, series: str | None = None) -> Dataset:
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    identifier.StudyInstanceUID = study
+    if series:
+        identifier.SeriesInstanceUID = series
+    return identifier
+
+
+def _sent(row: Any, questions: Sequence[Dataset], held: int, site: Site) -> RetrievalOutcome:
+    pacs = site.settings.pacs
+    assert pacs is not None
+    progress = Progress(len(questions))
+    patience = _Patience(row, held, progress, site)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=site.spool.run) as scratch:
+        queries = write_identifiers(questions, Path(scratch))
+        with _commands(row, queries, patience.longest, site) as commands:
+            for argv in commands:
+                if not _take(argv, progress, patience, site):
+                    return RetrievalOutcome(None, progress.counted, OrderError.MOVE_TIMED_OUT, patience.reason)
+    if not progress.is_associated:
+        return RetrievalOutcome(None, progress.counted, OrderError.PACS_UNREACHABLE, progress.complaint)
+    return RetrievalOutcome(progress.status, progress.counted, detail=progress.complaint or None)
+
+
+@contextmanager
+def _commands(row: Any, queries: Sequence[Path], longest: float, site: Site) -> Iterator[list[tuple[str, ...]]]:
+    """Yield what to run; where it is getscu, what it received is admitted at the end of the block.
+
+    getscu of 3.6.7 crashes over a second question, so each has its own.
+    """
+    settings = site.settings
+    assert settings.pacs is not None
+    if settings.pacs.retrieve == "move":
+        movescu = dcmtk.program(settings.programs, "movescu")
+        destination = settings.receiver_named(settings.pacs.receiver).ae_title
+        yield [
+            dcmtk.movescu_argv(
+                movescu, settings.pacs, destination=destination, longest_seconds=longest, queries=queries
+            )
+        ]
+        return
+    getscu = dcmtk.program(settings.programs, "getscu")
+    with received_into(row, site) as folder:
+        yield [
+            dcmtk.getscu_argv(getscu, settings.pacs, folder=folder, longest_seconds=longest, queries=[query])
+            for query in queries
+        ]
+
+
+def _take(argv: Sequence[str], progress: Progress, patience: "_Patience", site: Site) -> bool:
+    """Run a program, again and again where the PACS takes no association for now; False where time has run out."""
+    for attempt in count():
+        progress.begin_again()
+        if not _follow(argv, progress, patience, site):
+            return False
+        if not progress.is_rejected_for_now:
+            return True
+        if not patience.pauses(min(LONGEST_PAUSE, 2.0**attempt / 2)):
+            return False
+    raise AssertionError("unreachable")
+
+
+def _follow(argv: Sequence[str], progress: Progress, patience: "_Patience", site: Site) -> bool:
+    """Run a program to its end and hear what it says; False where it had to be ended."""
+    hears, tells = os.pipe()
+    with os.fdopen(hears, "rb", 0) as output:
+        with os.fdopen(tells, "wb", 0) as voice:
+            process = dcmtk.start(argv, dcmtk.environment(site.settings.programs), output=voice.fileno())
+        try:
+            return _hear(output.fileno(), progress, patience)
+        finally:
+            _end(process)
+
+
+def _hear(descriptor: int, progress: Progress, patience: "_Patience") -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    rest = b""
+    while True:
+        if poll.poll(1000 * LOOK_SECONDS):
+            chunk = os.read(descriptor, CHUNK)
+            if not chunk:
+                return True
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                progress.hear(line.decode("utf-8", "replace"))
+        if not patience.lasts():
+            return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+class _Patience:
+    """Watch that instances come, write down how many, and say when it has taken too long."""
+
+    def __init__(self, row: Any, held: int, progress: Progress, site: Site) -> None:
+        assert site.settings.pacs is not None
+        incoming = site.spool.incoming_of(site.settings.pacs.receiver)
+        self._row, self._held, self._progress, self._site = row, held, progress, site
+        self._incoming = ReceptionProgress(incoming, row.study_instance_uid, senders_of(site.settings))
+        self._without = site.settings.shim.move_timeout.total_seconds()
+        self.longest = site.settings.shim.order_timeout.total_seconds()
+        self._began = self._looked = self._progressed = time.monotonic()
+        self._last: object = None
+        self._is_unwanted = False
+        self.reason = ""
+
+    def lasts(self) -> bool:
+        """Look, at most once a second; say whether to go on waiting."""
+        now = time.monotonic()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self._look(now)
+        if self._is_unwanted:
+            self.reason = "nobody waits for it any more"
+        elif now - self._progressed >= self._without:
+            self.reason = f"no new instance for {self._without:g} s"
+        elif now - self._began >= self.longest:
+            self.reason = f"not finished within {self.longest:g} s"
+        return not self.reason
+
+    def pauses(self, seconds: float) -> bool:
+        """Wait before the PACS is asked again, which is no time without a new instance; say whether to go on."""
+        until = time.monotonic() + seconds
+        while (now := time.monotonic()) < until and not self.reason:
+            time.sleep(min(LOOK_SECONDS, until - now))
+            self._progressed = time.monotonic()
+            self.lasts()
+        return not self.reason
+
+    def _look(self, now: float) -> None:
+        with self._site.ledger.reading() as look:
+            self._is_unwanted = not retrievals.open_links(look, self._row.id)
+        counted = self._progress.counted
+        arrived = self._held + self._incoming.look()
+        if (counted, arrived) == self._last:
+            return
+        self._last, self._progressed = (counted, arrived), now
+        values = {
+            "completed": counted.completed,
+            "failed": counted.failed,
+            "warned": counted.warned,
+            "remaining": counted.remaining,
+            "arrived": arrived,
+            "last_progress_at": time.time(),
+        }
+        with self._site.ledger.transaction() as change:
+            retrievals.change_row(change, self._row.id, **values)
+        reached("retrieval-progress")

@@ -1,0 +1,233 @@
+"""The processes in which instances are opened, coerced and encoded, so that no file can take the worker down.
+
+One that dies, or exceeds its task's limits, is replaced; the task gets a second try in a fresh one, and is blamed
+if that dies, too. Whoever has tasks done gets as many processes as anybody else. What takes long gives way: it
+goes on beside the others where there is room, else it is stopped, and begun again when nothing else waits.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeVar
+
+from pipeline.errors import StorestowError
+from pipeline.processes.bounded_process import BoundedProcess, Killed, OverLimit, PoolProcessDied
+from pipeline.processes.limits import ProcessLimits, of_the_machine
+
+__all__ = ["OverLimit", "PoolClosed", "PoolProcessDied", "ProcessPool"]
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
+
+
+class PoolClosed(Exception):
+    """Say that the pool was closed under a task: nothing is known of it, it must be done again."""
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """One task of one `each`, waiting or in hand."""
+
+    function: Callable[[Any], Any]
+    task: Any
+    limits: ProcessLimits
+    owner: object
+    future: "Future[Any]" = field(default_factory=Future)
+    process: BoundedProcess | None = None
+    is_slow: bool = False
+    is_beside: bool = False  # it goes on in one of the spare processes, and nobody waits for its place
+    is_stopped: bool = False  # it had to give way
+
+
+class ProcessPool:
+    """A number of processes, each fed by a thread of its own, and half as many more while some take long."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._spare = max(1, size // 2)
+        self._lock = threading.RLock()
+        self._waiting: list[_Job] = []
+        self._running: set[_Job] = set()
+        self._free: list[BoundedProcess] = []
+        self._all: set[BoundedProcess] = set()
+        self._is_closed = False
+        self._threads = ThreadPoolExecutor(size + self._spare, thread_name_prefix="pool")
+
+    def each(
+        self,
+        function: Callable[[Task], Answer],
+        tasks: Iterable[Task],
+        limits: Callable[[Task], ProcessLimits] | None = None,
+    ) -> Iterator[tuple[Task, Answer | Exception]]:
+        """Yield every task with its answer, or with the exception it ended in, in order.
+
+        `limits` tells what a task may cost, half of the machine's memory and a quarter of an hour of the processor
+        without it. Transient answers mean that this machine could not do it now (a full disk), not that the task
+        is bad. Only a few tasks are queued ahead, so that memory does not grow with the study.
+        """
+        owner, waiting = object(), iter(tasks)
+
+        def submitted(number: int) -> list[tuple[Task, Future[Answer]]]:
+            return [
+                (task, self._submit(function, task, limits(task) if limits else of_the_machine(), owner))
+                for task in islice(waiting, number)
+            ]
+
+        under_way = submitted(2 * self.size)
+        while under_way:
+            task, future = under_way.pop(0)
+            answer: Answer | Exception
+            try:
+                answer = future.result()
+            except (StorestowError, PoolProcessDied) as error:
+                answer = error
+            under_way += submitted(1)
+            yield task, answer
+
+    def warm(self, function: Callable[[str], None]) -> None:
+        """Start every process and have it do `function`: the first study does not wait for its imports."""
+        for _ in range(self.size):
+            self._submit(function, "", of_the_machine(), self)
+
+    def close(self) -> None:
+        """Kill the processes; what they had in hand is done again by whoever comes next."""
+        with self._lock:
+            self._is_closed = True
+            waiting, self._waiting = self._waiting, []
+            processes = list(self._all)
+        for job in waiting:
+            job.future.set_exception(PoolClosed())
+        for process in processes:
+            process.end()
+        self._threads.shutdown(wait=False)
+
+    def _submit(
+        self, function: Callable[[Task], Answer], task: Task, limits: ProcessLimits, owner: object
+    ) -> "Future[Answer]":
+        job = _Job(function, task, limits, owner, is_slow=limits.is_large)
+        with self._lock:
+            if self._is_closed:
+                job.future.set_exception(PoolClosed())
+            else:
+                self._waiting.append(job)
+                self._begin()
+        return job.future
+
+    def _begin(self) -> None:
+        """Have begun what there is a process for; the lock is held."""
+        while not self._is_closed and (job := self._next()):
+            self._waiting.remove(job)
+            self._running.add(job)
+            self._threads.submit(self._run, job)
+
+    def _next(self) -> _Job | None:
+        """Return what to begin now, None where nothing waits or no process is to be had."""
+        fresh = [job for job in self._waiting if not job.is_slow]
+        slow = [job for job in self._waiting if job.is_slow]
+        in_places = [job for job in self._running if not job.is_beside]
+        has_room = len(self._running) < self.size + self._spare
+        if fresh:
+            if len(in_places) >= self.size and not self._make_room(in_places, has_room=has_room):
+                return None
+            shares = Counter(job.owner for job in (*self._running, *slow))
+            return min(fresh, key=lambda job: shares[job.owner])  # of equal ones the first
+        if slow and len(in_places) < self.size:
+            return slow[0]
+        if slow and has_room and any(not job.is_slow for job in in_places):  # which might go on for ever
+            slow[0].is_beside = True
+            return slow[0]
+        return None
+
+    def _make_room(self, in_places: list[_Job], *, has_room: bool) -> bool:
+        """Let a slow task give way to one that waits; say whether there is room already."""
+        slow = [job for job in in_places if job.is_slow]
+        if slow and has_room:
+            slow[0].is_beside = True
+            return True
+        for job in slow:
+            if job.process and not job.is_stopped:
+                job.is_stopped = True
+                job.process.end()
+                break
+        return False
+
+    def _run(self, job: _Job) -> None:
+        try:
+            answer = self._done(job)
+        except BaseException as error:  # noqa: BLE001  # whoever waits for the answer gets it
+            if self._is_closed:
+                job.future.set_exception(PoolClosed())
+            elif not job.is_stopped:
+                job.future.set_exception(error)
+        else:
+            job.is_stopped = False
+            job.future.set_result(answer)
+        with self._lock:
+            self._running.discard(job)
+            if job.is_stopped and not self._is_closed:
+                job.is_stopped = job.is_beside = False
+                self._waiting.append(job)
+            self._begin()
+
+    def _done(self, job: _Job) -> Any:
+        """Have a task done; one whose process was killed gets a second chance in a fresh one."""
+        try:
+            return self._once(job, self._taken())
+        except Killed:
+            if self._is_closed or job.is_stopped:
+                raise
+        try:
+            return self._once(job, BoundedProcess())
+        except Killed as killed:
+            if self._is_closed or job.is_stopped:
+                raise
+            raise killed.verdict from killed
+
+    def _once(self, job: _Job, process: BoundedProcess) -> Any:
+        self._note_process(job, process)
+        try:
+            return process.do(job.function, job.task, job.limits, lambda: self._note_slow(job))
+        except Killed:
+            process.end()  # what has too little memory left for this task has too little for the next
+            raise
+        finally:
+            self._give_back(job, process)
+
+    def _note_slow(self, job: _Job) -> None:
+        with self._lock:
+            job.is_slow = True
+            self._begin()
+
+    def _taken(self) -> BoundedProcess:
+        """Return a process that has nothing in hand, a new one where there is none."""
+        while True:
+            with self._lock:
+                process = self._free.pop() if self._free else None
+            if process is None:
+                return BoundedProcess()
+            if process.is_alive():
+                return process
+            self._drop(process)
+
+    def _note_process(self, job: _Job, process: BoundedProcess) -> None:
+        with self._lock:
+            self._all.add(process)
+            job.process = process
+            if self._is_closed:  # meanwhile, and `close` has not seen this one
+                process.end()
+
+    def _give_back(self, job: _Job, process: BoundedProcess) -> None:
+        with self._lock:
+            job.process = None
+            if not job.is_stopped and not self._is_closed and process.is_alive():
+                self._free.append(process)
+                return
+        self._drop(process)
+
+    def _drop(self, process: BoundedProcess) -> None:
+        with self._lock:
+            self._all.discard(process)
+        process.close()

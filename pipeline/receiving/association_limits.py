@@ -1,0 +1,200 @@
+"""Who may come in, and how many at once (association mode).
+
+A connection stands at the door until its request has been read, and has a seat from then on; each is bounded
+by itself, so that peers who connect and say nothing take no seat from those who speak. Where the door is full,
+the address with the most silent connections gives way to one with fewer, so that no few addresses shut out others.
+"""
+
+import contextlib
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from ipaddress import ip_address
+
+from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.receiving.peek import AssociationRequest
+from pipeline.receiving.reject_association import (
+    CALLED_AE_TITLE_NOT_RECOGNIZED,
+    CALLING_AE_TITLE_NOT_RECOGNIZED,
+    LOCAL_LIMIT_EXCEEDED,
+    TEMPORARY_CONGESTION,
+    Rejection,
+)
+
+MORE_AT_THE_DOOR = 16  # so many over the bounds are still told so in the standard's words
+
+
+class AssociationRefused(Exception):
+    """Say why a peer may not come in; without a `rejection` he is not even answered."""
+
+    def __init__(self, why: str, rejection: Rejection | None = None) -> None:
+        super().__init__(why)
+        self.rejection = rejection
+
+
+class _Places:
+    """So many in all, so many of one peer."""
+
+    def __init__(self, in_all: int, per_peer: int) -> None:
+        self._in_all = in_all
+        self._per_peer = per_peer
+        self._taken: Counter[str] = Counter()
+
+    def take(self, peer: str) -> None:
+        if self._taken[peer] >= self._per_peer:
+            raise AssociationRefused(
+                f"its address has {self._per_peer} connections already (max_associations_per_peer)",
+                LOCAL_LIMIT_EXCEEDED,
+            )
+        if self._taken.total() >= self._in_all:
+            raise AssociationRefused(
+                f"there are {self._in_all} connections already (max_associations)", TEMPORARY_CONGESTION
+            )
+        self._taken[peer] += 1
+
+    def give_back(self, peer: str) -> None:
+        self._taken[peer] -= 1
+        if not self._taken[peer]:
+            del self._taken[peer]
+
+
+class _Door:
+    """The connections whose request has not been read yet, the oldest first."""
+
+    def __init__(self, in_all: int, per_peer: int) -> None:
+        self._in_all = in_all
+        self._per_peer = per_peer
+        self._silent: list[AssociationSlot] = []
+
+    def add(self, visit: "AssociationSlot") -> None:
+        """Reserve a place, where need be instead of another; raises AssociationRefused where there is none."""
+        counted = Counter(other.peer for other in self._silent)
+        own = counted[visit.peer]
+        if own >= self._per_peer:
+            raise AssociationRefused(
+                f"its address has {own} connections that said nothing yet, and its request is not read"
+            )
+        if len(self._silent) >= self._in_all:
+            peer, most = counted.most_common(1)[0]
+            if most <= own:
+                raise AssociationRefused(
+                    f"{self._in_all} connections said nothing yet, and its request is not read"
+                )
+            self._give_way(next(other for other in self._silent if other.peer == peer))
+        self._silent.append(visit)
+
+    def _give_way(self, visit: "AssociationSlot") -> None:
+        self._silent.remove(visit)
+        visit.hang_up()
+
+    def remove(self, visit: "AssociationSlot") -> None:
+        """Forget a connection, which may have given way already."""
+        if visit in self._silent:
+            self._silent.remove(visit)
+
+
+class AssociationLimits:
+    """The door of one receiver; `refuses_all` says whether the disk is too full to let anybody in."""
+
+    def __init__(self, receiver: ReceiverTable, refuses_all: Callable[[], bool]) -> None:
+        self._receiver = receiver
+        self._refuses_all = refuses_all
+        self._lock = threading.Lock()
+        self._door = _Door(
+            receiver.max_associations + MORE_AT_THE_DOOR, receiver.max_associations_per_peer + MORE_AT_THE_DOOR
+        )
+        self._seats = _Places(receiver.max_associations, receiver.max_associations_per_peer)
+
+    def knock(self, peer: str, connection: socket.socket | None = None) -> "AssociationSlot":
+        """Reserve a place for a connection before anything is read of it; raises AssociationRefused without one.
+
+        An address that is not allowed learns nothing, not even that this is DICOM. The `connection` is shut
+        down where it has to give way to one of another address.
+        """
+        allowed = self._receiver.allow_peers
+        if allowed is not None and not any(ip_address(peer) in network for network in allowed):
+            raise AssociationRefused("its address is not in allow_peers")
+        visit = AssociationSlot(self, peer, connection.dup() if connection else None)
+        try:
+            with self._lock:
+                self._door.add(visit)
+        except AssociationRefused:
+            visit.close()
+            raise
+        return visit
+
+    def judge(self, proposal: AssociationRequest) -> None:
+        """Raise AssociationRefused where an association with these names, or any at all, is refused now."""
+        calling, called = self._receiver.allow_calling_ae_titles, self._receiver.allow_called_ae_titles
+        # storescp neither answers nor closes where a title is blank, which is none (PS3.8 9.3.2)
+        if not proposal.calling_ae_title:
+            raise AssociationRefused("its calling AE title is blank", CALLING_AE_TITLE_NOT_RECOGNIZED)
+        if not proposal.called_ae_title:
+            raise AssociationRefused("the AE title it calls is blank", CALLED_AE_TITLE_NOT_RECOGNIZED)
+        if not _is_among(proposal.calling_ae_title, calling):
+            raise AssociationRefused(
+                f"calling AE title {proposal.calling_ae_title} is not in allow_calling_ae_titles",
+                CALLING_AE_TITLE_NOT_RECOGNIZED,
+            )
+        if not _is_among(proposal.called_ae_title, called):
+            raise AssociationRefused(
+                f"called AE title {proposal.called_ae_title} is not in allow_called_ae_titles",
+                CALLED_AE_TITLE_NOT_RECOGNIZED,
+            )
+        if self._refuses_all():
+            raise AssociationRefused("too little space is left in the spool (refuse_below)", LOCAL_LIMIT_EXCEEDED)
+
+    def move_in(self, visit: "AssociationSlot") -> None:
+        """Exchange a place at the door for a seat; raises AssociationRefused where none is left."""
+        with self._lock:
+            self._seats.take(visit.peer)
+            self._door.remove(visit)
+
+    def leave(self, visit: "AssociationSlot", *, seated: bool) -> None:
+        """Give back the place."""
+        with self._lock:
+            if seated:
+                self._seats.give_back(visit.peer)
+            else:
+                self._door.remove(visit)
+
+
+class AssociationSlot:
+    """One connection's stay; `end` it whatever happens. `gave_way`: it was hung up on to let another in."""
+
+    def __init__(self, entrance: AssociationLimits, peer: str, connection: socket.socket | None) -> None:
+        self.peer = peer
+        self.gave_way = False
+        self._entrance = entrance
+        self._connection = connection  # our own handle of it: the other one changes hands on its way to storescp
+        self._seated = False
+
+    def sit(self, proposal: AssociationRequest) -> None:
+        """Take a seat for the association proposed; raises AssociationRefused, with the rejection to be sent."""
+        self._entrance.judge(proposal)
+        self._entrance.move_in(self)
+        self._seated = True
+        self.close()
+
+    def hang_up(self) -> None:
+        """Shut the connection down, so that whoever waits for its request stops waiting."""
+        self.gave_way = True
+        if self._connection:
+            with contextlib.suppress(OSError):  # the peer was quicker
+                self._connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close our handle, which would keep the connection open after storescp has closed it."""
+        if self._connection:
+            self._connection.close()
+
+    def end(self) -> None:
+        """Leave."""
+        self._entrance.leave(self, seated=self._seated)
+        self.close()
+
+
+def _is_among(title: str, patterns: tuple[str, ...] | None) -> bool:
+    return patterns is None or any(fnmatchcase(title, pattern) for pattern in patterns)

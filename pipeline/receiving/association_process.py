@@ -1,0 +1,164 @@
+"""One association from its proposal to its admission: a profile, a storescp, a folder, an envelope.
+
+storescp's exit code is 0 after a release, an abort and a cut connection alike, so it is not looked at: the
+end of the process is the end of the association, and a cut last file was never acknowledged.
+"""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from pipeline import dcmtk
+from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.errors import Transient
+from pipeline.events import Event, alarm
+from pipeline.receiving import listening_port, sweep
+from pipeline.receiving.peek import AssociationRequest
+from pipeline.receiving.program_log import CHUNK, ProgramLog
+from pipeline.receiving.stuck_folders import AssociationTimeouts
+from pipeline.spool.spool import Spool, write_durably
+from pipeline.waypoints import reached
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationEnvelope:
+    """What is known of an association when it opens; `peer` is a numeric address."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    peer: str
+    receiver: str
+    opened_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationServer:
+    """Serve associations of one receiver, each in the caller's thread.
+
+    `lock` is the descriptor every storescp inherits.
+    """
+
+    receiver: ReceiverTable
+    spool: Spool
+    storescp: Path
+    environment: dict[str, str]
+    lock: int
+
+    def serve(
+        self,
+        connection: socket.socket,
+        proposal: AssociationRequest,
+        peer: str,
+        name: str,
+        started: Callable[[subprocess.Popen[bytes]], None],
+    ) -> None:
+        """Serve the one association on `connection`, still unread, into a folder `name`, and admit what came.
+
+        Calls `started` with the storescp, and closes `connection`. Raises Transient where it cannot be served now.
+        """
+        incoming = self.spool.incoming_of(self.receiver.name)
+        folder = incoming / name
+        try:
+            self._open(folder, proposal, peer)
+            reached("association-opened")
+            self._receive(connection, proposal, peer, folder, started)
+            reached("association-ended")
+        finally:
+            sweep.take(incoming, folder)
+
+    def _open(self, folder: Path, proposal: AssociationRequest, peer: str) -> None:
+        envelope = AssociationEnvelope(
+            proposal.calling_ae_title, proposal.called_ae_title, peer, self.receiver.name, time.time_ns()
+        )
+        try:
+            folder.mkdir(mode=0o750)
+            write_durably(folder / sweep.ENVELOPE, json.dumps(asdict(envelope)).encode())
+        except OSError as error:
+            raise Transient(f"{folder} cannot be opened: {error}") from error
+
+    def _receive(
+        self,
+        connection: socket.socket,
+        proposal: AssociationRequest,
+        peer: str,
+        folder: Path,
+        started: Callable[[subprocess.Popen[bytes]], None],
+    ) -> None:
+        hears, tells = os.pipe()
+        with os.fdopen(hears, "rb", 0) as output:
+            with os.fdopen(tells, "wb", 0) as voice:
+                process = self._start(connection, proposal, folder, voice.fileno())
+            try:
+                connection.close()
+                started(process)
+                self._attend(process, output.fileno(), folder, peer)
+            finally:  # the folder is renamed next, which must not happen under a living storescp
+                process.kill()
+                process.wait()
+
+    def _start(
+        self, connection: socket.socket, proposal: AssociationRequest, folder: Path, tells: int
+    ) -> subprocess.Popen[bytes]:
+        profile = dcmtk.profile_text(dcmtk.proposed_sop_classes(proposal.abstract_syntaxes))
+        with (
+            self._nameless(profile) as profile_fd,
+            self._nameless(dcmtk.log_configuration(_name(tells))) as log_fd,
+        ):
+            connection.setblocking(True)
+            return dcmtk.start(
+                dcmtk.storescp_inetd_argv(
+                    self.storescp,
+                    self.receiver,
+                    folder=folder,
+                    profile=_name(profile_fd),
+                    log_configuration=_name(log_fd),
+                ),
+                self.environment,
+                stdin=connection.fileno(),
+                output=tells,
+                inherited=(self.lock, tells, profile_fd, log_fd),
+            )
+
+    @contextlib.contextmanager
+    def _nameless(self, text: str) -> Iterator[int]:
+        """Yield a descriptor of a file that has no name, so that nothing is left whoever dies."""
+        with tempfile.TemporaryFile(dir=self.spool.run) as file:
+            file.write(text.encode("ascii"))
+            file.seek(0)
+            yield file.fileno()
+
+    def _attend(self, process: subprocess.Popen[bytes], hears: int, folder: Path, peer: str) -> None:
+        """Log what storescp says until its end, and end it where nothing comes any more or its time is over."""
+        output, limits = (
+            ProgramLog(self.receiver.name, lambda: peer),
+            AssociationTimeouts(self.receiver, time.monotonic()),
+        )
+        about = psutil.Process(process.pid)
+        poll = select.poll()
+        poll.register(hears, select.POLLIN)
+        chunk = b"-"
+        while chunk:
+            if poll.poll(1000 * limits.next_look(time.monotonic())):
+                chunk = os.read(hears, CHUNK)  # empty once no process can write any more
+                output.hear(chunk)
+            reason = limits.look(
+                time.monotonic(), sweep.signature_of(folder), listening_port.processor_seconds(about)
+            )
+            if reason:
+                alarm(Event.REFUSED, receiver=self.receiver.name, folder=folder.name, reason=reason)
+                process.terminate()
+
+
+def _name(descriptor: int) -> str:
+    """Return the file name under which a child opens what it has inherited as this descriptor."""
+    return f"/dev/fd/{descriptor}"

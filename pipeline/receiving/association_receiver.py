@@ -1,0 +1,158 @@
+"""Association mode: an acceptor that gives every association a storescp of its own (docs/design.md)."""
+
+import itertools
+import logging
+import socket
+import threading
+import time
+
+from pipeline import dcmtk
+from pipeline.config.certificates import certificates_of, server_context
+from pipeline.config.numeric_addresses import numeric
+from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.errors import StorestowError
+from pipeline.events import Event, alarm, bug, emit
+from pipeline.receiving import listening_port, sweep, tls_termination
+from pipeline.receiving.association_limits import AssociationLimits, AssociationRefused, AssociationSlot
+from pipeline.receiving.association_process import AssociationServer
+from pipeline.receiving.open_associations import OpenAssociations
+from pipeline.receiving.peek import PATIENCE_SECONDS, NotAnAssociation, SaidNothing, peek
+from pipeline.receiving.reject_association import reject
+from pipeline.receiving.signal_socket import Signals
+from pipeline.site.disk_space import SpaceWatch
+from pipeline.site.settings import Settings
+from pipeline.spool.spool import Spool
+
+LOOK_SECONDS = 5.0
+LAST_SECONDS = 10.0  # for associations still open when the receiver is asked to stop
+KILL_SECONDS = 5.0
+
+
+class AssociationReceiver:
+    """Accept associations side by side, each in a thread, and admit each when it ends."""
+
+    def __init__(self, settings: Settings, receiver: ReceiverTable, spool: Spool, lock: int) -> None:
+        self._receiver = receiver
+        self._spool = spool
+        self._attendant = AssociationServer(
+            receiver,
+            spool,
+            dcmtk.program(settings.programs, "storescp"),
+            dcmtk.environment(settings.programs),
+            lock,
+        )
+        certificates = certificates_of(settings, receiver)
+        self._tls = server_context(certificates) if certificates else None
+        self._space = SpaceWatch(spool.root, settings.site, receiver.name)
+        self._entrance = AssociationLimits(receiver, lambda: self._space.refuses)
+        self._guests = OpenAssociations()
+        self._numbers = itertools.count(1)
+
+    def serve(self, signals: Signals) -> int:
+        """Receive until asked to stop; raises Configuration where the port cannot be opened."""
+        with open_listener(self._receiver) as listener:
+            emit(
+                Event.RECEIVER_STARTED,
+                receiver=self._receiver.name,
+                mode=self._receiver.mode,
+                ae_title=self._receiver.ae_title,
+                port=self._receiver.port,
+            )
+            self._space.look()
+            looked_at = time.monotonic()
+            while not signals.stop:
+                if signals.wait(LOOK_SECONDS, [listener]):
+                    self._space.look()
+                    self._accept(listener, signals)
+                if time.monotonic() - looked_at >= LOOK_SECONDS:
+                    self._space.look()
+                    self._sweep()
+                    looked_at = time.monotonic()
+        self._close()
+        emit(Event.RECEIVER_STOPPED, receiver=self._receiver.name)
+        return 0
+
+    def _accept(self, listener: socket.socket, signals: Signals) -> None:
+        try:
+            connection, address = listener.accept()
+        except OSError as error:  # the peer is gone again, or descriptors have run out
+            alarm(Event.REFUSED, receiver=self._receiver.name, reason=f"cannot accept: {error}")
+            signals.pause(0.1)
+            return
+        try:
+            visit = self._entrance.knock(peer_of(address), connection)
+        except (AssociationRefused, OSError) as turned:
+            connection.close()
+            self._refused(peer_of(address), turned)
+            return
+        name = f"A_{time.time_ns()}_{next(self._numbers)}"
+        thread = threading.Thread(target=self._attend, args=(connection, visit, name), daemon=True)
+        self._guests.add(name, thread)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the machine has no thread to spare: this peer may come again
+            self._guests.forget(name)
+            visit.end()
+            connection.close()
+            alarm(Event.REFUSED, receiver=self._receiver.name, reason=error)
+
+    def _attend(self, connection: socket.socket, visit: AssociationSlot, name: str) -> None:
+        try:
+            with connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._serve(connection, visit, name)
+        except SaidNothing:
+            if visit.gave_way:
+                self._refused(visit.peer, AssociationRefused("it said nothing, and gave way to another address"))
+        except (AssociationRefused, NotAnAssociation, StorestowError, OSError) as error:
+            self._refused(visit.peer, error)
+        except Exception as error:  # noqa: BLE001  # a bug must cost one association, not the receiver
+            alarm(Event.REFUSED, receiver=self._receiver.name, peer=visit.peer, reason="a bug, see the next line")
+            bug(f"association {name}", error)
+        finally:
+            visit.end()
+            self._guests.forget(name)
+
+    def _serve(self, connection: socket.socket, visit: AssociationSlot, name: str) -> None:
+        with tls_termination.opened(connection, self._tls, PATIENCE_SECONDS) as plain:
+            proposal = peek(plain)
+            try:
+                visit.sit(proposal)
+            except AssociationRefused as turned:
+                if turned.rejection:
+                    reject(plain, turned.rejection)
+                raise
+            self._attendant.serve(
+                plain, proposal, visit.peer, name, lambda process: self._guests.remember(name, process)
+            )
+
+    def _refused(self, peer: str, reason: Exception) -> None:
+        emit(Event.REFUSED, logging.WARNING, receiver=self._receiver.name, peer=peer, reason=reason)
+
+    def _sweep(self) -> None:
+        """Admit what an association could not admit when it ended."""
+        served = self._guests.names
+        incoming = self._spool.incoming_of(self._receiver.name)
+        for folder in sweep.leftovers(incoming):
+            if folder.name not in served:
+                sweep.take(incoming, folder, "left by an association")
+
+    def _close(self) -> None:
+        """Let running associations finish within bounds, end the others, admit everything."""
+        self._guests.join(LAST_SECONDS)
+        self._guests.end_all()
+        self._guests.join(KILL_SECONDS)
+        self._sweep()
+
+
+def open_listener(receiver: ReceiverTable) -> socket.socket:
+    """Return a socket that listens where the receiver says; raises Configuration naming the port."""
+    try:
+        return listening_port.listen(receiver)
+    except OSError as error:
+        raise listening_port.unusable(receiver, error) from error
+
+
+def peer_of(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
+    """Return a socket's address as the number people know: 192.0.2.7 rather than ::ffff:192.0.2.7."""
+    return numeric(address[0])

@@ -1,0 +1,187 @@
+"""The port a receiver answers on: whether it is free, who has it, who is connected."""
+
+import errno
+import ipaddress
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipeline.config.numeric_addresses import numeric
+from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.errors import Configuration
+
+KERNEL_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+LISTENING = "0A"
+OPEN = {"01", "08"}  # established, or closed by the peer alone
+BACKLOG = 128
+FIRST_FREE_PORT = 1024
+PATIENCE_SECONDS = 3  # a hook of an earlier storescp inherits its socket and may live a moment longer
+
+
+def require_free_port(receiver: ReceiverTable) -> None:
+    """Return when the receiver's port can be listened on; raises Configuration as `unusable` words it."""
+    if receiver.mode == "study" and receiver.port < FIRST_FREE_PORT and os.geteuid() != 0:
+        raise Configuration(
+            f'receiver "{receiver.name}".port = {receiver.port}: storescp refuses ports below {FIRST_FREE_PORT} '
+            'to anybody but root, whatever capabilities it has; use mode = "association", or a higher port'
+        )
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (error := _trial(receiver)) is not None:
+        if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+            raise unusable(receiver, error) from error
+        time.sleep(0.05)
+
+
+def unusable(receiver: ReceiverTable, error: OSError) -> Configuration:
+    """Return the error that names the receiver's port or address, who has it, and what to do."""
+    key = f'receiver "{receiver.name}".port = {receiver.port}'
+    if error.errno == errno.EADDRINUSE:
+        return Configuration(f"{key} is in use{_by_whom(receiver.port)}; stop that program or choose another port")
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return Configuration(
+            f"{key} needs a privilege: give the service CAP_NET_BIND_SERVICE, or choose a port above 1023"
+        )
+    return Configuration(
+        f'{key} on "{receiver.bind}" cannot be opened: {error}; choose an address of this machine'
+    )
+
+
+def _trial(receiver: ReceiverTable) -> OSError | None:
+    try:
+        listen(receiver).close()
+    except OSError as error:
+        return error
+    return None
+
+
+def listen(receiver: ReceiverTable) -> socket.socket:
+    """Return a socket that listens where the receiver does: on all addresses in study mode, as storescp does."""
+    address = receiver.bind if receiver.mode == "association" else ""
+    return socket.create_server(
+        (address, receiver.port),
+        family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+        backlog=BACKLOG,
+        dualstack_ipv6=address == "::" and socket.has_dualstack_ipv6(),
+    )
+
+
+def _by_whom(port: int) -> str:
+    found = owner(port)
+    try:
+        return f" by {found.name()} (process {found.pid})" if found else ""
+    except psutil.Error:
+        return ""
+
+
+def owner(port: int) -> psutil.Process | None:
+    """Return the process that listens on the port, None where there is none or it cannot be seen."""
+    try:
+        listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.pid]
+        return next((psutil.Process(c.pid) for c in listening if c.laddr and c.laddr.port == port), None)
+    except psutil.Error:
+        return None
+
+
+def is_listened(port: int) -> bool:
+    """Say whether anybody listens on the port; nobody is connected to, which storescp would notice."""
+    if KERNEL_TABLES[0].exists():
+        return any(row[3] == LISTENING and _port_of(row) == port for row in _rows())
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
+def is_connected(port: int) -> bool:
+    """Say whether any process holds a connection on the port that was made to it."""
+    if KERNEL_TABLES[0].exists():
+        return any(_is_accepted(row, port) for row in _rows())
+    found = owner(port)
+    return found is not None and bool(accepted(found, port))
+
+
+def listens(process: psutil.Process, port: int) -> bool:
+    """Say whether the process itself listens on the port."""
+    return bool(_connections(process, port, psutil.CONN_LISTEN))
+
+
+def connected_peers(process: psutil.Process, port: int) -> frozenset[tuple[str, int]]:
+    """Return address and port of the peers whose connections the process has accepted on the port."""
+    return frozenset((c.raddr.ip, c.raddr.port) for c in accepted(process, port))
+
+
+def connected_peer(process: psutil.Process, port: int) -> str | None:
+    """Return the numeric address of the peer the process talks to on the port, None where it has gone already.
+
+    Linux is asked for its own table, which takes a tenth of the time: a short association is soon over.
+    """
+    found = next((row[2] for row in _rows() if _is_accepted(row, port)), None)
+    if found:
+        return numeric(_address(found.partition(":")[0]))
+    return next((numeric(c.raddr.ip) for c in accepted(process, port)), None)
+
+
+def _is_accepted(row: list[str], port: int) -> bool:
+    """Say whether a row is of a connection on the port that a process has accepted: it has an inode."""
+    return row[3] in OPEN and _port_of(row) == port and row[9] != "0"
+
+
+def _port_of(row: list[str]) -> int:
+    return int(row[1].rpartition(":")[2], 16)
+
+
+def _address(text: str) -> str:
+    """Return the address of proc_net_tcp(5): words of four bytes, each in the order of this machine."""
+    words = [int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8)]
+    return str(ipaddress.ip_address(b"".join(words)))
+
+
+def accepted(process: psutil.Process, port: int) -> list[Any]:
+    """Return the connections the process has accepted on the port and not closed, as psutil tells them."""
+    return [c for c in _connections(process, port, psutil.CONN_ESTABLISHED) if c.raddr]
+
+
+def _connections(process: psutil.Process, port: int, status: str) -> list[Any]:
+    try:
+        connections = process.net_connections("tcp")
+    except psutil.Error:  # it has ended meanwhile
+        return []
+    return [c for c in connections if c.status == status and c.laddr and c.laddr.port == port]
+
+
+def processor_seconds(process: psutil.Process) -> float:
+    """Return the processor time the process has used, 0 once it has ended."""
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def waiting(port: int) -> int:
+    """Return how many connections nobody has accepted yet; Linux alone tells, elsewhere it is 0.
+
+    The kernel shows a listening socket's queue as its receive queue (proc_net_tcp(5)).
+    """
+    return sum(_queue(row, port) for row in _rows())
+
+
+def _rows() -> list[list[str]]:
+    return [line.split() for file in KERNEL_TABLES for line in _lines(file)]
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="ascii").splitlines()[1:]
+    except OSError:
+        return []
+
+
+def _queue(row: list[str], port: int) -> int:
+    return int(row[4].rpartition(":")[2], 16) if row[3] == LISTENING and _port_of(row) == port else 0

@@ -1,0 +1,63 @@
+"""Open the site: read everything there is to read, refuse what is wrong, and only then start."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.coercions import rules_of
+from pipeline.config import institutions
+from pipeline.config.institutions import Institutions
+from pipeline.events import Event, alarm
+from pipeline.ledger import REBUILT, Ledger, open_ledger
+from pipeline.processes.process_pool import ProcessPool
+from pipeline.processes.service_manager import READY, kept_waiting, notify
+from pipeline.site.settings import Settings
+from pipeline.site.site import Site
+from pipeline.site.worker_state import sole_worker
+from pipeline.spool.spool import Spool
+
+LONGEST_OPENING_SECONDS = 3600.0  # a ledger of many gigabytes is checked, and copied for an upgrade
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Site]:
+    """Return the site as the one worker on this spool may use it.
+
+    Raises:
+        Configuration: something is wrong, or another worker holds the spool.
+    """
+    rules = rules_of(settings)
+    spool = Spool(settings.site.spool)
+    spool.prepare()
+    for receiver in settings.receiver:
+        if receiver.mode == "external":  # `storestow receive` makes those of the others
+            spool.prepare_receiver(receiver.name)
+    with sole_worker(spool):
+        notify(READY)
+        with kept_waiting(LONGEST_OPENING_SECONDS):
+            ledger, was_lost = open_ledger(spool.root)
+        rebuilt_at = _rebuilt_at(ledger, was_lost)
+        pool, aside = ProcessPool(settings.site.workers or os.cpu_count() or 1), ProcessPool(1)
+        try:
+            yield Site(settings, spool, ledger, pool, mapping_of(settings), rules, aside, rebuilt_at)
+        finally:
+            aside.close()
+            pool.close()
+            ledger.close()
+
+
+def mapping_of(settings: Settings) -> Institutions:
+    """Return the site's institution mapping, an empty one where none is configured."""
+    mapping = settings.site.institution_mapping
+    return institutions.load(settings.beside(mapping)) if mapping else Institutions()
+
+
+def _rebuilt_at(ledger: Ledger, was_lost: bool) -> float | None:
+    if was_lost:
+        alarm(
+            Event.LEDGER_REBUILT,
+            ledger=ledger.path,
+            remedy="what waits for destinations that cannot be asked is held until `storestow retry`",
+        )
+    noted = ledger.noted(REBUILT)
+    return float(noted) if noted else None

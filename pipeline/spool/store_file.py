@@ -1,0 +1,144 @@
+"""File an instance away for good: durable, read back, and never over something else."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import threading
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline.spool.spool import alone_in, flush, flush_path
+from pipeline.waypoints import reached
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_LONGEST = 64
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_BLOCK = 1 << 20
+_RENAMING = threading.Lock()
+
+
+class StoreOutcome(StrEnum):
+    """What became of a file that was to be filed."""
+
+    FILED = "filed"
+    SAME = "same"  # the same bytes lay there already
+    OTHER = "other"  # other bytes lie there, and stay
+    NOT_AS_PINNED = "not as pinned"  # the source is gone, or not what it was
+
+
+def component(text: str) -> str:
+    """Return `text` as one path component; where it had to change, a hash keeps different ones apart."""
+    safe = _UNSAFE.sub("_", text).strip(".")[:_LONGEST]
+    if safe and safe == text:
+        return safe
+    return f"{safe[:40] or 'none'}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+def file_away(source: Path, target: Path, sha256: str, *, mark: str) -> StoreOutcome:
+    """Copy `source` to `target`, or find it there; FILED and SAME mean that the bytes have been read back.
+
+    `mark` tells simultaneous copies apart; the same one again replaces what a crash has left behind.
+    Raises OSError of the target's side, with nothing half-written under the target's name.
+    """
+    _make_folders(target.parent)
+    beside = target.with_name(f".{target.name}.{mark}.part")  # hidden: no reader takes it for an instance
+    try:
+        if target.exists():
+            return _found(target, sha256)
+        if not _copy(source, beside, sha256):
+            return StoreOutcome.NOT_AS_PINNED
+        reached("filing-copied")
+        if not give_name(beside, target):
+            return _found(target, sha256)
+        reached("filing-named")
+        flush_path(target.parent)
+        return StoreOutcome.FILED
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _found(target: Path, sha256: str) -> StoreOutcome:
+    """Return what lies there; perhaps we put it there ourselves and died before its name was on the disk."""
+    if _sha256(target) != sha256:
+        return StoreOutcome.OTHER
+    flush_path(target.parent)
+    return StoreOutcome.SAME
+
+
+def _copy(source: Path, beside: Path, sha256: str) -> bool:
+    """Copy, flush and read back; False where the source is not what was pinned."""
+    try:
+        file = source.open("rb")
+    except OSError:
+        return False
+    read = hashlib.sha256()
+    beside.unlink(missing_ok=True)
+    with file, beside.open("xb") as copy:
+        while block := _next_block(file):
+            read.update(block)
+            copy.write(block)
+        copy.flush()
+        flush(copy.fileno())
+    if read.hexdigest() != sha256:
+        return False
+    if _sha256(beside) != sha256:
+        raise OSError(errno.EIO, "what was read back is not what was written")
+    return True
+
+
+def _next_block(file: BinaryIO) -> bytes:
+    """Return what comes next, nothing where it cannot be read: the hash tells that something is missing."""
+    try:
+        return file.read(_BLOCK)
+    except OSError:
+        return b""
+
+
+def give_name(beside: Path, target: Path) -> bool:
+    """Let `beside` appear as `target`; False where something has appeared there meanwhile, which stays."""
+    try:
+        target.hardlink_to(beside)  # unlike a rename it never replaces
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _rename_unless_there(beside, target)
+    return True
+
+
+def _rename_unless_there(beside: Path, target: Path) -> bool:
+    """Rename where there are no hard links; on this machine, nobody else looks and renames at the same time.
+
+    Not every share locks folders: there, only the threads of this process wait for each other.
+    """
+    with _RENAMING, contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            stack.enter_context(alone_in(target.parent))
+        if target.exists():
+            return False
+        beside.rename(target)
+    return True
+
+
+def _make_folders(folder: Path) -> None:
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for one in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            one.mkdir(mode=0o750)
+        flush_path(one.parent)
+
+
+def _sha256(path: Path) -> str:
+    """Return the hash of what the disk holds, as far as the system lets us past its cache."""
+    with path.open("rb") as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,55 @@
+"""What the page of an order says of whose the images are: who differs, in what, whom to ask; no values. Pure."""
+
+from collections.abc import Iterable
+
+from pipeline.model import OrderError
+from pipeline.orders import OrderView
+from pipeline.orders.compare_sources import Findings, IdentitySource, SourceDifference
+from pipeline.web.translations import Translation
+
+_MOST_LINES = 10
+
+
+def key_of(view: OrderView) -> str:
+    """Return under which words of `wrong` the refusal of this order stands."""
+    between = {one.between for one in view.differing}
+    if not between:
+        return str(OrderError.MORE_THAN_ONE_PATIENT)
+    if any(len(one) == 1 for one in between):
+        several = len({one.accession_number for one in view.differing if len(one.between) == 1}) > 1
+        return str(OrderError.MORE_THAN_ONE_PATIENT) if several else "one-study-of-two"
+    return "images-of-another" if any(IdentitySource.IMAGES in one for one in between) else "named-otherwise"
+
+
+def differing(view: OrderView, words: Translation) -> tuple[str, ...]:
+    """Return one line for each difference that ended the order, or would have."""
+    return _lines(view.differing, words)
+
+
+def noted(view: OrderView, words: Translation) -> tuple[str, ...]:
+    """Return what differs and did not stop the order, and whether the information system could be asked."""
+    lines = [*_lines(view.noted, words)]
+    if view.identity_allowed and view.differing:
+        lines = [words.say("whose.let_through"), *differing(view, words), *lines]
+    if view.accession_differs:
+        lines.append(words.count("whose.other_number", view.accession_differs))
+    if view.his in {"not asked", "unknown"}:
+        lines.append(words.say(f"whose.his_{view.his.replace(' ', '_')}"))
+    return tuple(lines)
+
+
+def may_be_let_through(view: OrderView) -> bool:
+    """Say whether a person may let go on what ended this order: two sources differ, and none with itself."""
+    is_it = view.error_kind == OrderError.MORE_THAN_ONE_PATIENT and bool(view.differing)
+    return is_it and Findings(view.differing).may_be_allowed
+
+
+def _lines(differences: Iterable[SourceDifference], words: Translation) -> tuple[str, ...]:
+    found = dict.fromkeys(_line(one, words) for one in differences)
+    return tuple(found)[:_MOST_LINES]
+
+
+def _line(one: SourceDifference, words: Translation) -> str:
+    attributes = ", ".join(words.say(f"whose.{attribute}") for attribute in one.attributes)
+    between = "-".join(one.between)
+    return words.say(f"whose.{between}", accession=one.accession_number, attributes=attributes)

@@ -1,0 +1,92 @@
+"""What the shim answers when it does not do what was asked: a status, an error word that never changes, details.
+
+The words of orders that failed are `model.OrderError`'s; those that only HTTP knows stand here. Together they
+are the table of docs/shim.md.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.model import OrderError
+
+STATUSES = {
+    OrderError.NO_DATA: 404,
+    OrderError.PATIENT_UNKNOWN: 404,
+    OrderError.MORE_THAN_ONE_PATIENT: 409,
+    OrderError.DISC_FAILED: 500,
+    OrderError.INTERNAL: 500,
+    OrderError.NOT_CONFIGURED: 501,
+    OrderError.PATIENTS_UNAVAILABLE: 502,
+    OrderError.PACS_UNREACHABLE: 502,
+    OrderError.MOVE_INCOMPLETE: 502,
+    OrderError.PUBLISHER_UNREACHABLE: 502,
+    OrderError.RELAY_FAILED: 502,
+    OrderError.RELAY_INCOMPLETE: 502,
+    OrderError.RECEIVER_NOT_READY: 503,
+    OrderError.MOVE_TIMED_OUT: 504,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of refusal: its HTTP status and the words of the interface; `key` names it on pages for people."""
+
+    key: str
+    status: int
+    words: str
+    retry_after: int | None = None  # seconds
+
+
+INVALID_ACCESSION = Kind("invalid-accession", 400, "invalid accession_number")
+INVALID_DESTINATION = Kind("invalid-destination", 400, "invalid destination")
+INVALID_PARAMETER = Kind("invalid-parameter", 400, "invalid parameter")
+UNAUTHORIZED = Kind("unauthorized", 401, "unauthorized")
+NO_OPERATOR = Kind("no-operator", 403, "operator key missing or wrong")
+NOT_FROM_PAGE = Kind("not-from-page", 403, "not from a page")
+NOT_FOUND = Kind("not-found", 404, "not found")
+WRONG_METHOD = Kind("wrong-method", 405, "method not allowed")
+RESULT_GONE = Kind("result-gone", 410, "result no longer kept")
+CHANGED = Kind("changed", 412, "changed meanwhile")
+TOO_LONG = Kind("too-long", 413, "request too long")
+WRONG_RANGE = Kind("wrong-range", 416, "range not satisfiable")
+NOT_OUR_HOST = Kind("not-our-host", 421, "not our host")
+TOO_MANY = Kind("too-many", 503, "too many concurrent requests", retry_after=15)
+PREFETCH = Kind("prefetch", 503, "not for prefetching", retry_after=1)
+
+
+CLIENT_HAS_GONE = 499  # nobody reads it; it is for the log
+
+
+def kind_of(error: OrderError) -> Kind:
+    """Return the refusal that tells of an order's error."""
+    status = STATUSES[error]
+    return Kind(str(error), status, error.words, retry_after=15 if status == 503 else None)
+
+
+def kinds() -> Iterator[Kind]:
+    """Yield every kind there is, by status."""
+    ours = [kind for kind in globals().values() if isinstance(kind, Kind)]
+    yield from sorted([*ours, *map(kind_of, OrderError)], key=lambda kind: (kind.status, kind.words))
+
+
+class HttpError(Exception):
+    """Carry an answer that is not what was asked for; `more` are further keys of the JSON body."""
+
+    def __init__(self, kind: Kind, detail: str | None = None, **more: Any) -> None:
+        super().__init__(kind.words)
+        self.kind = kind
+        self.detail = detail
+        self.more = more
+
+    def as_json(self, request_id: str) -> dict[str, Any]:
+        """Return the body of the answer."""
+        body: dict[str, Any] = {"error": self.kind.words}
+        if self.detail:
+            body["detail"] = self.detail
+        return {**body, **self.more, "request_id": request_id}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return what goes into the answer's head."""
+        return {"Retry-After": str(self.kind.retry_after)} if self.kind.retry_after else {}

@@ -1,0 +1,100 @@
+"""How the shim speaks: JSON to programs, pages to people, each answer with what keeps it safe in a browser."""
+
+import functools
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from pipeline.orders import OrderView
+from pipeline.web.differing_patients import may_be_let_through
+from pipeline.web.http_errors import TOO_MANY, UNAUTHORIZED, WRONG_METHOD, HttpError
+from pipeline.web.negotiation import wants_page
+from pipeline.web.order_addresses import Addresses
+from pipeline.web.order_page import page_of
+from pipeline.web.translations import Translation, chosen
+
+POLICY = (  # nothing from elsewhere, nothing inline, in nobody's frame
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_WORTH_A_RETRY = {500, 502, 503}  # elsewhere the same again would say the same again
+
+
+def request_id_of(request: Request) -> str:
+    """Return the number of a request, which is in the log, too."""
+    return str(request.state.request_id)
+
+
+def words_of(request: Request) -> Translation:
+    """Return the words of the language the asker reads."""
+    return chosen(request.headers.get("accept-language", ""))
+
+
+def refused(request: Request, refusal: HttpError) -> Response:
+    """Return the answer that tells why not, to a program or to a person."""
+    headers = refusal.headers
+    kind = refusal.kind
+    if kind is UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if kind is WRONG_METHOD:
+        headers["Allow"] = "GET, HEAD"
+    if kind.status == 416:
+        headers["Content-Range"] = f"bytes */{refusal.more['size']}"
+    if not wants_page(request):
+        return json(refusal.as_json(request_id_of(request)), kind.status, headers)
+    may_retry = request.method == "GET" and kind.status in _WORTH_A_RETRY
+    query = request.scope["query_string"].decode("latin-1")
+    return html(
+        request,
+        "refused.html",
+        kind.status,
+        headers,
+        kind=kind,
+        detail=refusal.detail or "",
+        retry=f"?{query}" if may_retry else "",  # the same path, whatever a proxy calls it
+        again_after=kind.retry_after if may_retry and kind is TOO_MANY else None,
+    )
+
+
+def json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON answer."""
+    return JSONResponse(body, status, {**(headers or {}), "Vary": "Accept"})
+
+
+def order_page(  # noqa: PLR0913  # what the page needs, each by its name
+    request: Request,
+    view: OrderView,
+    *,
+    at: Addresses,
+    patient_name: str,
+    address: str,
+    token: str,
+    has_operator: bool,
+) -> Response:
+    """Return the page of an order; `has_operator` says that the site has a key for persons who decide."""
+    lets_through = has_operator and may_be_let_through(view)
+    page = page_of(view, words_of(request), patient_name=patient_name, address=address)
+    return html(request, "order.html", page=page, number=view.id, at=at, token=token, lets_through=lets_through)
+
+
+def html(
+    request: Request, template: str, status: int = 200, headers: dict[str, str] | None = None, **values: Any
+) -> Response:
+    """Return a page; every value in it is escaped by its template."""
+    words = words_of(request)
+    text = _templates().get_template(template).render(words=words, request_id=request_id_of(request), **values)
+    more = {"Content-Security-Policy": POLICY, "Content-Language": words.code, "Vary": "Accept, Accept-Language"}
+    return HTMLResponse(text, status, {**(headers or {}), **more})
+
+
+@functools.cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("pipeline.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

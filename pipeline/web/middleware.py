@@ -1,0 +1,99 @@
+"""What every request passes first and every answer last: its number, its line in the log, what browsers need."""
+
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.events import Event, bug, emit
+from pipeline.web.http_errors import TOO_MANY, UNAUTHORIZED, HttpError
+from pipeline.web.http_responses import refused
+from pipeline.web.page_assets import ASSETS
+from pipeline.web.raw_error import ALWAYS
+from pipeline.web.request_target import bring_into_origin_form
+from pipeline.web.shim_site import ShimSite
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+OPEN = frozenset(  # without the key, each by its whole address; they tell nothing of a patient
+    {"/api/health", "/api/openapi.json", *(f"/orders/assets/{name}" for name in ASSETS)}
+)
+MOST_AT_ONCE = 500  # requests in hand, those that wait included
+_QUIET = frozenset({"/api/health", "/orders/assets/{name}"})  # asked every few seconds, as pages are
+
+
+class RequestLog:
+    """Number a request, log its answer; a bug costs one request, and its text is told to nobody."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._in_hand = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        bring_into_origin_form(scope)
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        state = scope.setdefault("state", {})
+        state |= {"request_id": request_id, "order": None, "is_quiet": False}
+        began, status = time.monotonic(), 0
+
+        async def told(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in ALWAYS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        self._in_hand += 1
+        try:
+            await self._served(scope, receive, told)
+        except Exception as error:  # noqa: BLE001  # a bug must cost one request, not the shim
+            bug(f"request {request_id}", error)
+        finally:
+            self._in_hand -= 1
+            _log(scope, status, time.monotonic() - began)
+
+    async def _served(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._in_hand > MOST_AT_ONCE:
+            await refused(Request(scope), HttpError(TOO_MANY))(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+class RequireKey:
+    """Let nothing through without the key, where there is one, but what is open to all."""
+
+    def __init__(self, app: ASGIApp, site: ShimSite) -> None:
+        self.app = app
+        self.site = site
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        is_open = scope["path"] in OPEN or not self.site.keyring.is_set
+        if is_open or self.site.keyring.opens(Headers(scope=scope)):
+            await self.app(scope, receive, send)
+        else:
+            await refused(Request(scope), HttpError(UNAUTHORIZED))(scope, receive, send)
+
+
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    """Write the line; of the address only the route, because the rest is the asker's text."""
+    route = getattr(scope.get("route"), "path", "unknown")
+    state = scope["state"]
+    if (route in _QUIET or state["is_quiet"]) and status < 400:
+        return
+    emit(
+        Event.ANSWERED,
+        request=state["request_id"],
+        method=scope["method"],
+        route=route,
+        status=status,
+        order=state["order"],
+        seconds=round(seconds, 2),
+    )

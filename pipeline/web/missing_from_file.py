@@ -1,0 +1,43 @@
+"""What the file of an order does not hold, in words: nobody is to take it for complete when it is not. Pure."""
+
+import re
+from collections import Counter
+
+from pipeline.orders import OrderView
+from pipeline.web.translations import Translation
+
+_KINDS = (  # what the disc says of an object it has to do without, and the sentence a person gets
+    ("kind", re.compile(r"SOP class")),
+    ("compressed", re.compile(r"decode")),
+    ("large", re.compile(r"4 GiB or larger")),
+    ("damaged", re.compile(r"truncated|not a DICOM file|file is empty|cannot be read|is missing|not valid")),
+)
+
+
+def falls_short(view: OrderView) -> bool:
+    """Tell whether something of what was asked for is not in the file."""
+    return bool(view.left_out or view.missing or _not_received(view))
+
+
+def shortfall(view: OrderView, words: Translation) -> tuple[str, ...]:
+    """Return a line for each kind of thing that is not in the file, with its count."""
+    lines = []
+    if count := _not_received(view):
+        lines.append(words.count("short.not_received", count))
+    if view.missing:
+        lines.append(words.say("short.missing", accessions=", ".join(view.missing)))
+    kinds: Counter[str] = Counter()
+    for one in view.left_out:
+        kinds[_kind(one.reason)] += one.instances
+    for kind, count in kinds.most_common():
+        key = f"short.left_out_{'one' if count == 1 else 'many'}"
+        lines.append(words.say(key, count=count, what=words.say(f"short.why_{kind}")))
+    return tuple(lines)
+
+
+def _not_received(view: OrderView) -> int:
+    return max(0, (view.expected or 0) - view.received)
+
+
+def _kind(reason: str) -> str:
+    return next((kind for kind, pattern in _KINDS if pattern.search(reason)), "other")

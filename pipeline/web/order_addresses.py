@@ -1,0 +1,51 @@
+"""Where the page of an order, its file and its button are: relative to the address that was asked.
+
+Under the path of the link that placed it, whatever a proxy calls that path; and under /orders/.
+"""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from pipeline.orders import OrderView
+from pipeline.web.order_request import SPELLINGS
+from pipeline.web.order_service import reference_of
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The addresses of one order, as the answer to one request names them."""
+
+    page: str
+    file: str
+    again: str
+    onwards: str  # the page again, as the answer to the button's POST names it
+    root: str = ""  # what programs find before page and file; under a link's path they are relative for them, too
+
+
+def names_an_order(request: Request) -> bool:
+    """Say whether the address of a link is that of an order's page: `?order=`, and no accession number."""
+    given = request.query_params
+    return "order" in given and not any(name in given for name in SPELLINGS)
+
+
+def reference_in(request: Request) -> str:
+    """Return the name of the order that is asked for, "" where none or several are."""
+    if "reference" in request.path_params:
+        return str(request.path_params["reference"])
+    named = request.query_params.getlist("order")
+    return named[0] if len(named) == 1 else ""
+
+
+def under_link(view: OrderView) -> Addresses:
+    """Return where an order is for those who came by a link."""
+    here = f"?order={reference_of(view)}"
+    return Addresses(here, f"{here}&file=1", here, here)
+
+
+def addresses_of(request: Request, view: OrderView) -> Addresses:
+    """Return where an order is, by the way it was asked for."""
+    if "reference" not in request.path_params:
+        return under_link(view)
+    name = reference_of(view)
+    return Addresses(name, f"{name}/file", f"{name}/again", f"../{name}", root="/orders/")

@@ -1,0 +1,192 @@
+"""The desk: where the shim places orders and looks at them. All of it may wait for the disk: call it by `ask`."""
+
+import asyncio
+import hashlib
+import hmac
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
+
+from pipeline import orders
+from pipeline.errors import Configuration, Transient, Usage
+from pipeline.events import Event, alarm
+from pipeline.ledger import FILE_NAME, Ledger, order_queries
+from pipeline.ledger.tables import instance, order_study, retrieved
+from pipeline.model import OrderError, OrderState
+from pipeline.orders import OrderLimit, OrderView, PlacedOrder, TooManyOrders
+from pipeline.site.settings import Settings
+from pipeline.site.worker_state import WorkerNotHeard, require_worker
+from pipeline.spool.spool import Spool
+from pipeline.web.current_ledger import PresentLedger
+from pipeline.web.http_errors import INVALID_PARAMETER, TOO_MANY, HttpError, kind_of
+from pipeline.web.order_request import OrderRequest, Verb
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 1.0  # seconds between two looks at an open order
+MOST_FILES = 8  # that are tried for the patient's name
+
+
+async def ask(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Have `function` called by another thread; the ledger's troubles become refusals, told in the log alone."""
+    try:
+        return await run_in_threadpool(function, *args, **kwargs)
+    except Transient as error:
+        alarm(Event.HELD, what="shim", reason=error)
+        detail = "the gateway cannot use its ledger now"
+        raise HttpError(kind_of(OrderError.RECEIVER_NOT_READY), detail) from error
+
+
+class OrderService:
+    """The orders of one site. The worker makes the ledger; until then there is nothing to place an order in."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.spool = Spool(settings.site.spool)
+        self._present = PresentLedger()
+        self._crowd = OrderLimit(tuple(map(str, Verb)), settings.shim.max_concurrent)
+
+    def ledger(self) -> Ledger:
+        """Return the ledger that is in the spool now; raises Transient before the worker has made it."""
+        return self._present.at(self.spool.root / FILE_NAME)
+
+    def place(self, wish: OrderRequest, *, for_the_rest: bool = False) -> PlacedOrder:
+        """Place an order, or find the one that serves the same wish; raises Refusal.
+
+        Who asks `for_the_rest` of a file has a part of it, and is served by any order whose file is kept.
+        """
+        ledger = self.ledger()
+        self._require_worker(ledger, "nothing was ordered")
+        try:
+            placed = orders.place(
+                ledger,
+                _remembering_longer(self.settings) if for_the_rest else self.settings,
+                verb=str(wish.verb),
+                accessions=wish.accessions,
+                destination=wish.destination,
+                modalities=wish.modalities,
+                container=wish.container,
+                missing_allowed=wish.missing_allowed,
+                incomplete_allowed=wish.incomplete_allowed,
+                again=wish.again,
+                allow_identity=wish.allow_identity,
+                crowd=self._crowd,
+            )
+        except Usage as error:
+            raise HttpError(INVALID_PARAMETER, str(error)) from error
+        except TooManyOrders as error:
+            raise HttpError(TOO_MANY, str(error)) from error
+        except Configuration as error:
+            raise HttpError(kind_of(OrderError.NOT_CONFIGURED), str(error)) from error
+        if self.ledger() is not ledger:
+            raise Transient("the ledger was set aside while an order was placed in it; it may be in neither")
+        return placed
+
+    def _require_worker(self, ledger: Ledger, effect: str) -> None:
+        try:
+            require_worker(self.spool, ledger)
+        except WorkerNotHeard as error:
+            raise HttpError(kind_of(OrderError.RECEIVER_NOT_READY), f"{error}; {effect}") from error
+
+    def known(self, wish: OrderRequest, *, for_the_rest: bool = False) -> OrderView | None:
+        """Return the order that `place` would find for a wish, None where it would place a new one."""
+        with self.ledger().reading() as look:
+            number = orders.known(
+                look,
+                _remembering_longer(self.settings) if for_the_rest else self.settings,
+                verb=str(wish.verb),
+                accessions=wish.accessions,
+                destination=wish.destination,
+                modalities=wish.modalities,
+                container=wish.container,
+            )
+            return None if number is None else orders.view(look, number, is_new=False)
+
+    def look(self, number: int, *, is_new: bool = True) -> OrderView | None:
+        """Return how an order stands."""
+        with self.ledger().reading() as look:
+            return orders.view(look, number, is_new=is_new)
+
+    def named(self, reference: str, *, is_new: bool = True) -> OrderView | None:
+        """Return the order that `reference_of` names so, None where there is none of that name."""
+        number, _, _ = reference.partition("-")
+        if not (number.isascii() and number.isdigit() and len(number) <= 15):
+            return None
+        view = self.look(int(number), is_new=is_new)
+        if view is None or view.verb not in set(Verb):
+            return None
+        return view if hmac.compare_digest(reference_of(view).encode(), reference.encode()) else None
+
+    def made_one_file(self, number: int) -> bool:
+        """Say whether only one file was ever made for the wish of this order."""
+        with self.ledger().reading() as look:
+            return order_queries.files_made_for(look, number) == 1
+
+    def files_of(self, number: int) -> Iterator[Path]:
+        """Yield files an order retrieved, as far as they are kept."""
+        wanted = (
+            select(instance.c.arrival, instance.c.file)
+            .join(retrieved, retrieved.c.instance == instance.c.id)
+            .join(order_study, order_study.c.retrieval == retrieved.c.retrieval)
+            .where(order_study.c.order_id == number)
+            .limit(MOST_FILES)
+        )
+        with self.ledger().reading() as look:
+            rows: list[Any] = list(look.execute(wanted))
+        for row in rows:
+            if path := self.spool.find(row.arrival, row.file):
+                yield path
+
+    def stands(self, placed: PlacedOrder, wish: OrderRequest) -> OrderView:
+        """Return how the order stands that was placed for a wish.
+
+        Raises Refusal where it is in the ledger no more: one that was rebuilt counts its orders from 1 again, and
+        what has the number now may be another patient's.
+        """
+        view = self.look(placed.order_id, is_new=placed.is_new)
+        if view is None or not _serves(view, wish):
+            detail = "the gateway has lost its ledger, and this order with it; ask again"
+            raise HttpError(kind_of(OrderError.RECEIVER_NOT_READY), detail)
+        if view.state == OrderState.OPEN:
+            self._require_worker(self.ledger(), "the order stays, and goes on when the worker does")
+        return view
+
+    async def ended(
+        self, placed: PlacedOrder, wish: OrderRequest, is_gone: Callable[[], Awaitable[bool]]
+    ) -> OrderView | None:
+        """Return the order once it has ended, None where the asker has gone before; no order ends by that."""
+        began = time.monotonic()
+        while not await is_gone():
+            view = await ask(self.stands, placed, wish)
+            if view.state != OrderState.OPEN:
+                return view
+            waited = time.monotonic() - began
+            await asyncio.sleep(min(LONGEST_WAIT, max(SHORTEST_WAIT, waited / 20)))
+        return None
+
+
+def _remembering_longer(settings: Settings) -> Settings:
+    longer = max(settings.shim.same_link, settings.site.keep_results)
+    return settings.model_copy(update={"shim": settings.shim.model_copy(update={"same_link": longer})})
+
+
+def _serves(view: OrderView, wish: OrderRequest) -> bool:
+    """Tell whether an order was placed for this wish, by whatever makes a wish (`orders.place`)."""
+    return (
+        view.verb == wish.verb
+        and set(view.accessions) == set(wish.accessions)
+        and set(view.modalities) == set(wish.modalities)
+        and view.destination == wish.destination
+        and view.container == wish.container
+    )
+
+
+def reference_of(view: OrderView) -> str:
+    """Return the name of an order in addresses: it says nothing, cannot be counted up, and is no other order's."""
+    about = (view.id, view.created_at, view.verb, *view.accessions)
+    return f"{view.id}-{hashlib.sha256(repr(about).encode()).hexdigest()[:16]}"

@@ -1,0 +1,46 @@
+"""What the pages are drawn with, served under every address as `?asset=NAME`.
+
+So a page finds its styles at its own address, behind any proxy and prefix; they are open to all, and say nothing.
+"""
+
+from importlib import resources
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipeline.web.http_errors import NOT_FOUND, HttpError
+
+ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_QUERIES = {f"asset={name}".encode(): name for name in ASSETS}
+
+
+class PageAssets:
+    """Answer for what pages are drawn with, and hand everything else on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        name = _QUERIES.get(scope["query_string"]) if scope["method"] in {"GET", "HEAD"} else None
+        if name is None:
+            await self.app(scope, receive, send)
+        else:
+            scope["state"]["is_quiet"] = True
+            await _drawn_with(name)(scope, receive, send)
+
+
+async def asset(request: Request) -> Response:
+    """Return a file the pages are drawn with, under the address it has had before."""
+    name = request.path_params["name"]
+    if name not in ASSETS:
+        raise HttpError(NOT_FOUND)
+    return _drawn_with(name)
+
+
+def _drawn_with(name: str) -> Response:
+    data = (resources.files("pipeline.web") / "assets" / name).read_bytes()
+    return Response(
+        data, headers={"Content-Type": f"{ASSETS[name]}; charset=utf-8", "Cache-Control": "max-age=3600"}
+    )

@@ -1,0 +1,166 @@
+"""The page of an order, its file, and the buttons that place another one."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp
+
+from pipeline.dicom.accession import AccessionNumber
+from pipeline.orders import OrderView
+from pipeline.web.http_errors import (
+    INVALID_PARAMETER,
+    NO_OPERATOR,
+    NOT_FOUND,
+    NOT_FROM_PAGE,
+    WRONG_METHOD,
+    HttpError,
+)
+from pipeline.web.http_responses import html, json, order_page, words_of
+from pipeline.web.missing_from_file import falls_short
+from pipeline.web.negotiation import wants_page
+from pipeline.web.order_addresses import Addresses, addresses_of, names_an_order, reference_in
+from pipeline.web.order_endpoints import link, result
+from pipeline.web.order_request import OrderRequest, Verb, allowances, destination_of
+from pipeline.web.order_service import ask
+from pipeline.web.page_token import FIELD, is_token_of, token_of
+from pipeline.web.result_body import address_of, served
+from pipeline.web.shim_site import ShimSite, site_of
+
+BODY_SECONDS = 10.0
+REASON, OPERATOR_KEY = "reason", "operator_key"  # fields of the form that lets a difference of identity through
+WAYS = {"download": "api/iso/download-multiple", "print": "api/iso/print", "forward": "api/iso/forward"}  # from /
+
+
+def link_or_page(verb: Verb) -> Callable[[Request], Awaitable[Response | ASGIApp]]:
+    """Return the endpoint of a link: it places orders, and with `?order=` shows the ones it has placed."""
+    place = link(verb)
+
+    async def answer(request: Request) -> Response | ASGIApp:
+        if names_an_order(request):
+            return await _under_link(request, verb)
+        if request.method == "POST":
+            raise HttpError(WRONG_METHOD)
+        return await place(request)
+
+    return answer
+
+
+async def _under_link(request: Request, verb: Verb) -> Response | ASGIApp:
+    _, view = await _named(request)
+    if view.verb != verb:  # whoever may follow this link may not follow every other
+        raise _no_such_order()
+    if request.method == "POST":
+        return await again(request)
+    return await (file(request) if "file" in request.query_params else show(request))
+
+
+async def show(request: Request) -> Response:
+    """Show how an order stands: a page, or for programs the same as JSON."""
+    request.state.is_quiet = True  # a page renews itself every second
+    site, view = await _named(request)
+    at = addresses_of(request, view)
+    if not wants_page(request):
+        return json(as_json(view, at))
+    name = ""
+    if Verb(view.verb).asks_patients and served(view):
+        name = await ask(site.people.name_of, view)
+    address = address_of(site.settings.destination_named(view.destination))
+    token = await ask(token_of, site.settings.site.spool, view.id)
+    has_operator = bool(site.keyring.operator_key)
+    return order_page(
+        request, view, at=at, patient_name=name, address=address, token=token, has_operator=has_operator
+    )
+
+
+async def file(request: Request) -> Response | ASGIApp:
+    """Send the file an order has made."""
+    _, view = await _named(request)
+    if view.ended_at is None or not Verb(view.verb).makes_a_file:
+        raise HttpError(NOT_FOUND, "there is no file of this order")
+    return await result(request, view, is_named=True)
+
+
+async def again(request: Request) -> Response:
+    """Place another order for the same, and show it: a button's POST, so that no reload repeats it."""
+    site, view = await _named(request)
+    fields = await _fields(request)
+    await ask(_require_token, site, view, fields)
+    verb = Verb(view.verb)
+    wish = OrderRequest(
+        verb=verb,
+        accessions=tuple(AccessionNumber.parse(text) for text in view.accessions),
+        destination=destination_of(verb, site.settings, view.destination),
+        modalities=view.modalities,
+        container=view.container,
+        **allowances(fields),
+        allow_identity=_reason(request, site, fields),
+    )
+    if verb.asks_patients:
+        await ask(site.people.require_one, wish.accessions)
+    placed = await ask(site.desk.place, wish)
+    request.state.order = placed.order_id
+    return RedirectResponse(addresses_of(request, await ask(site.desk.stands, placed, wish)).onwards, 303)
+
+
+async def start(request: Request) -> Response:
+    """Show a form for accession numbers, with a button for each kind of link the site has."""
+    named = site_of(request).settings.shim.destinations
+    words = words_of(request)
+    ways = [{"path": path, "text": words.say(f"button.start_{key}")} for key, path in WAYS.items() if named[key]]
+    return html(request, "start.html", ways=ways)
+
+
+def as_json(view: OrderView, at: Addresses) -> dict[str, Any]:
+    """Return an order for programs, with addresses of ours in the place of paths of the machine."""
+    body = view.as_json()
+    if view.result is not None:
+        body["result"] = {"name": view.result.name, "size": view.result.size, "address": at.root + at.file}
+    is_whole = served(view) and not falls_short(view)
+    return {**body, "served": served(view), "complete": is_whole, "page": at.root + at.page}
+
+
+def _reason(request: Request, site: ShimSite, fields: list[tuple[str, str]]) -> str | None:
+    """Return why a difference of identity is to be let through, None where it is not; raises Refusal."""
+    given = dict(fields)
+    if REASON not in given:
+        return None
+    if not site.keyring.is_operator(given.get(OPERATOR_KEY, "") or request.headers.get("x-operator-key", "")):
+        raise HttpError(NO_OPERATOR, "who lets this through has to show the operator key of this site")
+    return given[REASON]
+
+
+def _require_token(site: ShimSite, view: OrderView, fields: list[tuple[str, str]]) -> None:
+    """Raise Refusal unless a form was sent by a page of this order."""
+    shown = [value for name, value in fields if name == FIELD]
+    if len(shown) != 1 or not is_token_of(site.settings.site.spool, view.id, shown[0]):
+        raise HttpError(
+            NOT_FROM_PAGE, "the form carries no token of this order; open its page again and use the button"
+        )
+
+
+async def _named(request: Request) -> tuple[ShimSite, OrderView]:
+    site = site_of(request)
+    was_before = "before" in request.query_params  # the link that led here found it done
+    view = await ask(site.desk.named, reference_in(request), is_new=not was_before)
+    if view is None:
+        raise _no_such_order()
+    request.state.order = view.id
+    return site, view
+
+
+def _no_such_order() -> HttpError:
+    return HttpError(NOT_FOUND, "no such order; open the study again from the information system")
+
+
+async def _fields(request: Request) -> list[tuple[str, str]]:
+    """Return the fields of a form; the application has a limit to its length."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.body()
+        return parse_qsl(body.decode("ascii"), max_num_fields=10)
+    except (TimeoutError, UnicodeDecodeError, ValueError) as error:
+        raise HttpError(INVALID_PARAMETER, "the form cannot be read") from error

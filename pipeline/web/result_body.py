@@ -1,0 +1,81 @@
+"""What an order that has ended answers: a body for the HIS, or the refusal that tells why not. Pure."""
+
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.destinations import Destination
+from pipeline.model import OrderError, OrderState
+from pipeline.orders import OrderView
+from pipeline.web.http_errors import HttpError, kind_of
+
+_OF_THE_WAY_OUT = {OrderError.PUBLISHER_UNREACHABLE, OrderError.RELAY_FAILED, OrderError.RELAY_INCOMPLETE}
+_NO_RESULT = {*_OF_THE_WAY_OUT, OrderError.DISC_FAILED}
+
+
+def served(view: OrderView) -> bool:
+    """Say whether an order came to what was asked for: all of it, or as little as its asker allowed."""
+    if view.state == OrderState.DONE:
+        return True
+    was_allowed = view.incomplete_allowed or view.missing_allowed
+    something = view.result is not None or arrived(view) > 0
+    return view.state == OrderState.PARTIAL and was_allowed and something and view.error_kind not in _NO_RESULT
+
+
+def arrived(view: OrderView) -> int:
+    """Count the instances its destination has taken, by this order or an earlier one of the same wish."""
+    return view.sent + view.sent_before
+
+
+def address_of(destination: Destination) -> str:
+    """Return a destination as host:port, or by its name where it is no peer."""
+    about = destination.model_dump()
+    return f"{about['host']}:{about['port']}" if {"host", "port"} <= about.keys() else destination.name
+
+
+def sent_body(view: OrderView, destination: Destination) -> dict[str, Any]:
+    """Return the body of an order that was sent to a peer; whoever names the patient adds the name."""
+    body: dict[str, Any] = {
+        "status": "ok",
+        "accessions_sent": [one for one in view.accessions if one not in view.missing],
+        "destination": address_of(destination),
+        "files_sent": arrived(view),
+        "already_sent": view.already_sent,
+    }
+    if view.missing:
+        body["missing"] = list(view.missing)
+    if view.counted is not None:
+        body |= {"counted": view.counted, "received": view.received}
+    if view.expected is not None and view.received < view.expected:
+        body |= {"incomplete": True, "received": view.received, "expected": view.expected}
+    return body | _whose(view)
+
+
+def _whose(view: OrderView) -> dict[str, Any]:
+    """Return what is to be said of whose the images are, nothing where there is nothing to say."""
+    said: dict[str, Any] = {}
+    if view.differing:
+        said["differing"] = [one.as_row() for one in view.differing]
+    if view.noted:
+        said["noted"] = [one.as_row() for one in view.noted]
+    if view.accession_differs:
+        said["accession_differs"] = view.accession_differs
+    if view.his not in {None, "asked"}:
+        said["identity"] = "not asked"
+    return said
+
+
+def refusal_of(view: OrderView, destination: Destination) -> HttpError:
+    """Return why an order that has ended did not come to what was asked for."""
+    error = view.error_kind or OrderError.INTERNAL
+    more: dict[str, Any] = {}
+    if error in {OrderError.MOVE_INCOMPLETE, OrderError.MOVE_TIMED_OUT}:
+        more = {"received": view.received, "expected": view.expected, "failed": view.failed}
+        if view.unclaimed_from:
+            more["unclaimed_from"] = [asdict(one) for one in view.unclaimed_from]
+    if view.missing:
+        more["missing"] = list(view.missing)
+    if error in _OF_THE_WAY_OUT:
+        more |= {"destination": address_of(destination), "sent": arrived(view), "refused": view.refused}
+    if error == OrderError.MORE_THAN_ONE_PATIENT:
+        more["differing"] = [one.as_row() for one in view.differing]
+    return HttpError(kind_of(error), view.detail, **more)

@@ -1,0 +1,36 @@
+"""Everything the endpoints work with, made once when the shim starts."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+
+from pipeline import patients
+from pipeline.site.settings import Settings
+from pipeline.web.api_key import ApiKeys, keyring_of
+from pipeline.web.health import Health
+from pipeline.web.order_service import OrderService
+from pipeline.web.patient_names import PatientNames
+
+
+@dataclass(frozen=True, slots=True)
+class ShimSite:
+    """The site as the shim sees it."""
+
+    settings: Settings
+    desk: OrderService
+    keyring: ApiKeys
+    people: PatientNames
+    health: Health
+
+
+def opened(settings: Settings) -> ShimSite:
+    """Return the site; raises Configuration where a key or [patients] cannot work."""
+    desk = OrderService(settings)
+    people = PatientNames(patients.from_table(settings.patients), desk)
+    return ShimSite(settings, desk, keyring_of(settings), people, Health(desk))
+
+
+def site_of(request: Request) -> ShimSite:
+    """Return the site a request is for."""
+    return cast("ShimSite", request.app.state.site)

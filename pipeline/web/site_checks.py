@@ -1,0 +1,56 @@
+"""What `storestow check` says of [shim] and [patients]: each time, not only when it is new."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pipeline.errors import Configuration
+from pipeline.site.settings import Settings
+from pipeline.web.api_key import VARIABLE, ApiKeys
+from pipeline.web.order_request import misfit
+from pipeline.web.our_hosts import proposed
+from pipeline.web.serve import is_loopback, require_key_or_loopback
+from pipeline.web.shim_site import opened
+
+SHORTEST_KEY = 16  # characters; a shorter one can be guessed
+
+
+def looked_at(settings: Settings) -> Iterator[tuple[Literal["ok", "note", "error"], str]]:
+    """Yield what was found: how it is, and a sentence."""
+    shim = settings.shim
+    try:
+        require_key_or_loopback(settings)
+        keyring = opened(settings).keyring
+        is_local = is_loopback(shim.host)
+    except Configuration as error:
+        yield "error", str(error)
+        return
+    yield from _of_the_keys(settings, keyring, is_local=is_local)
+    if not shim.hosts:
+        yield (
+            "note",
+            (
+                "hosts is not set: a page of any site can have its name point here and read what it asks for (DNS "
+                f"rebinding); list the names users and programs write: {proposed(shim)}"
+            ),
+        )
+    if settings.pacs is None:
+        yield "note", "there is no [pacs]: every link answers 501"
+    unset = [name for name, named in shim.destinations.items() if not named]
+    if unset:
+        yield "note", f"{', '.join(unset)}: not set, so these links answer 501"
+    for key, named in shim.destinations.items():
+        for words in filter(None, (misfit(key, name, settings) for name in named)):
+            yield "error", f"{words}: this link answers 501"
+    yield "ok", f"{shim.host} port {shim.port}, patients from {settings.patients.kind}"
+
+
+def _of_the_keys(settings: Settings, keyring: ApiKeys, *, is_local: bool) -> Iterator[tuple[Literal["note"], str]]:
+    key, host, port = keyring.key, settings.shim.host, settings.shim.port
+    if not key and not is_local:
+        yield "note", f"public_without_key: whoever reaches {host} port {port} may have every study"
+    elif not key:
+        yield "note", f"no key ({VARIABLE}, api_key): every user and program of this machine may have every study"
+    for name, one in (("key", key), ("operator_key", keyring.operator_key)):
+        if 0 < len(one) < SHORTEST_KEY:
+            few = len(one)
+            yield "note", f"the {name} has {few} characters; one of {SHORTEST_KEY} or more cannot be guessed"

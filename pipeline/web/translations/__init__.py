@@ -1,0 +1,67 @@
+"""What the pages say: one file a language, all with the same keys; the file's name is the language's code.
+
+A new language is one new file here, and nothing else.
+"""
+
+import functools
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+DEFAULT = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """The words of one language; `say("now.ready")` is what stands under that key."""
+
+    code: str
+    table: dict[str, Any]
+
+    def say(self, key: str, **values: object) -> str:
+        """Return the sentence, with {braces} filled in; a key there is not is a bug and raises KeyError."""
+        found: Any = self.table
+        for step in key.split("."):
+            found = found[step]
+        return str(found).format(**values)
+
+    def count(self, key: str, count: int) -> str:
+        """Return the sentence for so many of something."""
+        return self.say(f"{key}_{'one' if count == 1 else 'many'}", count=count)
+
+    def size(self, size: int) -> str:
+        """Return so many bytes as people write them."""
+        for factor, unit in ((10**9, "GB"), (10**6, "MB")):
+            if size >= factor:
+                return f"{size / factor:.1f} {unit}".replace(".", self.say("decimal_point"))
+        return f"{max(1, size // 1000)} kB"
+
+
+@functools.cache
+def languages() -> dict[str, Translation]:
+    """Return every language there is, by its code."""
+    files = sorted(HERE.glob("*.toml"))
+    return {file.stem: Translation(file.stem, tomllib.loads(file.read_text(encoding="utf-8"))) for file in files}
+
+
+def chosen(accept_language: str) -> Translation:
+    """Return the words the browser likes best (RFC 9110, 12.5.4), else English."""
+    known = languages()
+    liked = [_weighed(part) for part in accept_language[:500].split(",")]
+    for weight, code in sorted(liked, key=lambda one: -one[0]):
+        if weight > 0 and code in known:
+            return known[code]
+    return known[DEFAULT]
+
+
+def _weighed(part: str) -> tuple[float, str]:
+    """Return the weight of one language range, and its code without region."""
+    tag, _, parameter = part.strip().partition(";")
+    name, _, value = parameter.strip().partition("=")
+    try:
+        weight = float(value) if name.strip() == "q" else 1.0
+    except ValueError:
+        weight = 0.0
+    return weight, tag.strip().lower().partition("-")[0]
