@@ -15,7 +15,7 @@ from receiving import CT, ROOT, Reception, receiving, write_instance
 pytestmark = pytest.mark.programs
 
 SENDERS, EACH = 7, 20
-SHORTER = "from pipeline.receiving import study\nstudy.IDLE_WHILE_WAITING_SECONDS = 3"
+SHORTER = "from pipeline.receiving import study_receiver\nstudy_receiver.IDLE_WHILE_WAITING_SECONDS = 3"
 IDLE = f"{ROOT}.99"
 
 
@@ -77,7 +77,7 @@ def test_study_mode_stands_still_until_the_idle_peer_is_cut_off_and_aborts_nobod
 
 
 def test_where_no_peer_can_be_cut_off_storescp_is_replaced_and_nothing_is_lost(tmp_path):
-    shorter = f"{SHORTER}\nstudy.cut_off = lambda *_: False"
+    shorter = f"{SHORTER}\nstudy_receiver.cut_off = lambda *_: False"
     with receiving(tmp_path, "study", shorten=shorter) as r, idle_peer(r, tmp_path / "idle"):
         files = [write_instance(tmp_path / "out", number, study=f"{ROOT}.4") for number in range(EACH)]
         assert send_until_taken(r, files)[2] == EACH
@@ -92,7 +92,7 @@ def test_a_silent_peer_nobody_waits_behind_is_let_be_for_longer(tmp_path):
 
 
 def test_a_replaced_storescp_is_back_at_once_however_often_it_happens(tmp_path):
-    shorter = "from pipeline.receiving import study\nstudy.IDLE_SECONDS = 1\nstudy.cut_off = lambda *_: False"
+    shorter = "from pipeline.receiving import study_receiver\nstudy_receiver.IDLE_SECONDS = 1\nstudy_receiver.cut_off = lambda *_: False"
     with receiving(tmp_path, "study", shorten=shorter) as r:
         for number in range(1, 4):
             with idle_peer(r, tmp_path / "idle"):

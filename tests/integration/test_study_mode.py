@@ -255,7 +255,7 @@ def test_the_warnings_of_storescp_are_logged_as_single_lines(tmp_path):
 
 
 def test_a_peer_that_holds_the_one_storescp_and_says_nothing_is_cut_off_and_others_go_on(tmp_path):
-    shorten = "from pipeline.receiving import study\nstudy.IDLE_SECONDS = 3"
+    shorten = "from pipeline.receiving import study_receiver\nstudy_receiver.IDLE_SECONDS = 3"
     with receiving(tmp_path, "study", shorten=shorten) as r:
         ae = AE(ae_title="IDLE")
         ae.add_requested_context(CT, "1.2.840.10008.1.2.1")
