@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 from dicom_programs import ENVIRONMENT, free_port, listens, program, running, stop, wait_until
 
-from pipeline.commands.trace import trace
 from pipeline.ledger import FILE_NAME, Ledger
+from pipeline.operate.trace import trace
 from pipeline.spool.spool import Spool
 
 NULL = {"name": "nowhere", "kind": "null"}

@@ -109,7 +109,7 @@ def serve() -> None:
 def status(as_json: Json = False) -> None:
     """Show how the site stands: what waits, where, since when and why."""
     from pipeline.commands import terminal  # noqa: PLC0415
-    from pipeline.commands.status import status as look  # noqa: PLC0415
+    from pipeline.operate.status import status as look  # noqa: PLC0415
 
     settings = settings_of_site()
     answer = look(settings, ledger_of(settings))
@@ -120,7 +120,7 @@ def status(as_json: Json = False) -> None:
 def trace(subject: Subject, as_json: Json = False) -> None:
     """Show what became of every instance of a study."""
     from pipeline.commands import terminal  # noqa: PLC0415
-    from pipeline.commands.trace import trace as look  # noqa: PLC0415
+    from pipeline.operate.trace import trace as look  # noqa: PLC0415
 
     settings = settings_of_site()
     answer = look(subject, ledger_of(settings), [d.name for d in settings.destination])
@@ -229,7 +229,7 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Try refused, deferred or held deliveries again, for the instances that did not arrive."""
-    from pipeline.commands.retry import retry as again  # noqa: PLC0415
+    from pipeline.operate.retry import retry as again  # noqa: PLC0415
 
     if subject is None and not everything:
         raise Usage("say what to retry: an accession number, a study UID, an arrival, or --all")
@@ -251,7 +251,7 @@ def accept(
     as_json: Json = False,
 ) -> None:
     """Say that what a destination held before, and could not be compared, is the same: its original may go."""
-    from pipeline.commands.accept import accept as run  # noqa: PLC0415
+    from pipeline.operate.accept import accept as run  # noqa: PLC0415
     from pipeline.spool.spool import Spool  # noqa: PLC0415
 
     settings = settings_of_site()
@@ -271,7 +271,7 @@ def reroute(
     as_json: Json = False,
 ) -> None:
     """Give what waits for one destination to another, from the originals."""
-    from pipeline.commands.reroute import reroute as give  # noqa: PLC0415
+    from pipeline.operate.reroute import reroute as give  # noqa: PLC0415
 
     settings = settings_of_site()
     numbers = give(settings, ledger_of(settings), old, new)
@@ -288,7 +288,7 @@ def discard(
     as_json: Json = False,
 ) -> None:
     """Give up what waits for a destination; `quarantine discard` is about files that were set aside."""
-    from pipeline.commands.reroute import discard as give_up  # noqa: PLC0415
+    from pipeline.operate.reroute import discard as give_up  # noqa: PLC0415
 
     settings = settings_of_site()
     numbers = give_up(settings, ledger_of(settings), destination, reason)
@@ -298,26 +298,29 @@ def discard(
         print(f"{len(numbers)} deliveries to {destination} are given up")  # noqa: T201
 
 
+By = Annotated[str | None, typer.Option(help="Your name, for the others.")]
+
+
 @app.command()
-def pause(destination: str, reason: Annotated[str, typer.Option(help="Why, for the others.")] = "") -> None:
+def pause(
+    destination: str, reason: Annotated[str, typer.Option(help="Why, for the others.")] = "", by: By = None
+) -> None:
     """Send nothing to a destination until `resume`."""
-    _set_paused(destination, paused=True, reason=reason or "paused by a person")
-
-
-@app.command()
-def resume(destination: str) -> None:
-    """Send to a paused destination again."""
-    _set_paused(destination, paused=False, reason=None)
-
-
-def _set_paused(destination: str, *, paused: bool, reason: str | None) -> None:
-    from pipeline.ledger import deliveries  # noqa: PLC0415
+    from pipeline.operate import pause as pausing  # noqa: PLC0415
 
     settings = settings_of_site()
-    settings.destination_named(destination)
-    with ledger_of(settings).transaction() as change:
-        deliveries.set_destination(change, destination, paused=paused, reason=reason)
-    print(f"{destination} is {'paused' if paused else 'resumed'}")  # noqa: T201
+    pausing.pause(settings, ledger_of(settings), destination, reason, by)
+    print(f"{destination} is paused")  # noqa: T201
+
+
+@app.command()
+def resume(destination: str, by: By = None) -> None:
+    """Send to a paused destination again."""
+    from pipeline.operate import pause as pausing  # noqa: PLC0415
+
+    settings = settings_of_site()
+    pausing.resume(settings, ledger_of(settings), destination, by)
+    print(f"{destination} is resumed")  # noqa: T201
 
 
 @app.command()

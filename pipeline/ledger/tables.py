@@ -190,6 +190,8 @@ destination = Table(
     Column("down_since", Float),
     Column("try_at", Float),  # while it is down: when one delivery tries whether it answers again
     Column("reason", Text),
+    Column("paused_by", String),  # the name a person typed
+    Column("paused_at", Float),
 )
 
 orders = Table(

@@ -18,6 +18,7 @@ FLOORS = (
     ("site",),
     ("line", "receiving"),
     ("orders",),
+    ("operate",),
     ("web", "worker"),
     ("commands",),
     ("__main__",),

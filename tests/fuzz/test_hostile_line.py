@@ -8,8 +8,8 @@ import pytest
 from hostile_files import hostile
 from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 
-from pipeline.commands.trace import trace
 from pipeline.dicom import deflation
+from pipeline.operate.trace import trace
 
 ENCODING = {"name": "nowhere", "kind": "null", "encode": "j2k"}
 HOSTILE, MALFORMED = 16, 4  # of the hostile ones; the others are odd but whole, and pass as they are

@@ -24,11 +24,11 @@ from study_discs import (
 )
 
 from pipeline import waypoints
-from pipeline.commands.retry import retry
 from pipeline.disc.make.study_disc import HIDDEN, hidden_files
 from pipeline.ledger import accounts
 from pipeline.ledger.tables import arrival, delivery, disc, instance, on_disc, receipt
 from pipeline.line import settle
+from pipeline.operate.retry import retry
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 

@@ -17,12 +17,12 @@ from pydicom.uid import generate_uid
 from study_discs import discs, pause, rows, settings
 
 from pipeline import schedule, waypoints
-from pipeline.commands.retry import retry
 from pipeline.disc.errors import NoSpace, TooLarge
 from pipeline.disc.formats.contents import IsoContents
 from pipeline.disc.make import plan
 from pipeline.ledger import deliveries
 from pipeline.line.deliver import despatch
+from pipeline.operate.retry import retry
 from pipeline.orders.send import send
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]

@@ -9,7 +9,6 @@ from line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
-from pipeline.commands.retry import retry
 from pipeline.disc.errors import TooLarge
 from pipeline.disc.make import plan
 from pipeline.disc.objects import raw as raw_module
@@ -17,6 +16,7 @@ from pipeline.errors import Transient
 from pipeline.ledger.tables import delivery
 from pipeline.ledger.tables import instance as instances
 from pipeline.line import quarantine
+from pipeline.operate.retry import retry
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 

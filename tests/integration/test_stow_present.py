@@ -13,9 +13,6 @@ from small_studies import make_item, make_study, pinned
 from stow_outcomes import Collected, stow
 
 from pipeline.commands import terminal
-from pipeline.commands.accept import accept
-from pipeline.commands.status import status
-from pipeline.commands.trace import trace
 from pipeline.dicom.archived_copy import compared
 from pipeline.dicomweb import wado
 from pipeline.dicomweb.foreign_copies import OTHER
@@ -24,6 +21,9 @@ from pipeline.ledger import deliveries
 from pipeline.line import settle
 from pipeline.line.reconcile import reconcile
 from pipeline.model import Receipt, ReceiptState
+from pipeline.operate.accept import accept
+from pipeline.operate.status import status
+from pipeline.operate.trace import trace
 from pipeline.processes.process_pool import PoolProcessDied
 
 
@@ -276,7 +276,7 @@ def test_an_account_that_a_crash_kept_from_being_told_of_it_is_told_at_the_next_
         name = arrive(site.spool, file)
         rounds(worker, until=all_settled(site))
         with monkeypatch.context() as patch:
-            patch.setattr("pipeline.commands.accept.renew_account", lambda *_: None)
+            patch.setattr("pipeline.operate.accept.renew_account", lambda *_: None)
             accept(site.spool, site.ledger, study, None, "looked at both")
         account = site.spool.settled / name / "account.json"
         assert "looked at both" not in account.read_text()

@@ -12,11 +12,11 @@ from dicom_programs import orthanc
 from fake_dcm4chee import Answer, FakeDcm4chee
 from line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 
-from pipeline.commands.status import status
-from pipeline.commands.trace import trace
 from pipeline.ledger import redeliveries
 from pipeline.ledger.tables import delivery, receipt
 from pipeline.line import settle
+from pipeline.operate.status import status
+from pipeline.operate.trace import trace
 
 STUDY = "1.2.826.0.1.3680043.9.9999.2"
 

@@ -12,14 +12,14 @@ from line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_
 from pydicom.uid import JPEG2000Lossless, generate_uid
 
 from pipeline import waypoints
-from pipeline.commands.retry import retry
-from pipeline.commands.trace import trace
 from pipeline.errors import Configuration, Permanent
 from pipeline.ledger import FILE_NAME, reports
 from pipeline.line import quarantine, settle
 from pipeline.line.identify import ACCOUNT
 from pipeline.line.reconcile import reconcile
 from pipeline.model import ArrivalState
+from pipeline.operate.retry import retry
+from pipeline.operate.trace import trace
 
 
 def archive_table(url: str, **keys) -> dict:

@@ -10,13 +10,13 @@ from archives import header, study, study_uid
 from line_site import NULL, arrive, instance, rounds, settings_for, states, working
 from placed_orders import arrive_from_pacs, look, order, retrieval, settings_with_pacs, waiting_order
 
-from pipeline.commands.trace import trace
 from pipeline.dicom.accession import AccessionNumber, InvalidAccession
 from pipeline.errors import Configuration
 from pipeline.ledger import deliveries, orders, reports, retrievals
 from pipeline.ledger.tables import delivery
 from pipeline.line.deliver import _of_order
 from pipeline.model import Consignment, OrderError, OrderState
+from pipeline.operate.trace import trace
 from pipeline.orders import cleanup, known, place
 from pipeline.orders.finish import end
 from pipeline.orders.scheduler import PATIENCE_SECONDS

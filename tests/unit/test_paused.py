@@ -4,8 +4,8 @@ import pytest
 from line_site import NULL, arrive, instance, rounds, settings_for, states, working
 
 from pipeline import waypoints
-from pipeline.commands.status import status
 from pipeline.ledger import deliveries
+from pipeline.operate.status import status
 
 DEAD = {"name": "dead", "kind": "stow", "url": "http://127.0.0.1:1/rs/studies"}
 

@@ -10,12 +10,12 @@ import pytest
 from fake_dcm4chee import FakeDcm4chee
 from line_site import NULL, RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 
-from pipeline.commands.trace import trace
 from pipeline.errors import Configuration, Transient, Usage
 from pipeline.ledger import deliveries, orders
 from pipeline.line import admission
 from pipeline.line.quarantine import listed
 from pipeline.model import OrderError, OrderStage, OrderState
+from pipeline.operate.trace import trace
 from pipeline.orders import cleanup, view
 from pipeline.orders.open_delivery import consign
 from pipeline.orders.send import send

@@ -11,16 +11,16 @@ from line_site import all_settled, arrive, instance, rounds, settings_for, state
 
 from pipeline.commands import terminal
 from pipeline.commands.check import findings
-from pipeline.commands.reroute import discard, reroute
-from pipeline.commands.retry import retry
-from pipeline.commands.status import status
-from pipeline.commands.trace import trace
 from pipeline.errors import Configuration, Usage
 from pipeline.ledger import arrivals, deliveries
 from pipeline.ledger.tables import delivery
 from pipeline.line import settle
 from pipeline.line.deliver import despatch
 from pipeline.line.reconcile import reconcile
+from pipeline.operate.reroute import discard, reroute
+from pipeline.operate.retry import retry
+from pipeline.operate.status import status
+from pipeline.operate.trace import trace
 from pipeline.site.waiting import Wait, WaitsFor, waits
 
 NOW = 1_800_000_000.0

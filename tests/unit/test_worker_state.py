@@ -14,11 +14,11 @@ from line_site import working
 from shim_site import running_shim, settings_of
 
 from pipeline.commands.check import findings
-from pipeline.commands.status import status
 from pipeline.commands.up import SiteProcess
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import Configuration
 from pipeline.ledger import FILE_NAME, Ledger, open_ledger
+from pipeline.operate.status import status
 from pipeline.orders import place, retrieve
 from pipeline.processes.service_manager import ALIVE, READY, Listener, kept_waiting, notify
 from pipeline.site import worker_state

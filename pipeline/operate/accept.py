@@ -2,11 +2,11 @@
 
 import time
 
-from pipeline.commands.reason import reason_of
 from pipeline.errors import Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, arrivals, deliveries, reports
 from pipeline.line.settle import renew_account
+from pipeline.operate.reason import reason_of
 from pipeline.spool.spool import Spool
 from pipeline.waypoints import reached
 

@@ -60,6 +60,8 @@ def _destination(look: Any, destination: Destination) -> dict[str, Any]:
         "oldest_seconds": round(time.time() - oldest, 1) if oldest else None,
         "down_since": down_since,
         "reason": row.reason if row else None,
+        "paused_by": row.paused_by if row else None,
+        "paused_at": row.paused_at if row else None,
     }
 
 
