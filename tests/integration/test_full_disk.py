@@ -23,7 +23,8 @@ GIB = 1 << 30
 def injected(gauge: Path) -> str:
     """Return what makes the receiver read its free space from a file, and look often."""
     return (
-        "from pathlib import Path\nfrom pipeline.site import disk_space\nfrom pipeline.receiving import association_receiver\n"
+        "from pathlib import Path\nfrom pipeline.site import disk_space\n"
+        "from pipeline.receiving import association_receiver\n"
         f"disk_space.free_bytes = lambda folder: int(Path({str(gauge)!r}).read_text())\n"
         "association_receiver.LOOK_SECONDS = 0.2"
     )

@@ -92,7 +92,10 @@ def test_a_silent_peer_nobody_waits_behind_is_let_be_for_longer(tmp_path):
 
 
 def test_a_replaced_storescp_is_back_at_once_however_often_it_happens(tmp_path):
-    shorter = "from pipeline.receiving import study_receiver\nstudy_receiver.IDLE_SECONDS = 1\nstudy_receiver.cut_off = lambda *_: False"
+    shorter = (
+        "from pipeline.receiving import study_receiver\n"
+        "study_receiver.IDLE_SECONDS = 1\nstudy_receiver.cut_off = lambda *_: False"
+    )
     with receiving(tmp_path, "study", shorten=shorter) as r:
         for number in range(1, 4):
             with idle_peer(r, tmp_path / "idle"):
