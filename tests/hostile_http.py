@@ -28,7 +28,7 @@ from pipeline.web import health, page_endpoints, patient_names
 from pipeline.web.api_key import ApiKeys
 from pipeline.web.app import application
 from pipeline.web.byte_range import part_of
-from pipeline.web.client_connection import LONGEST_HEAD, Connection
+from pipeline.web.client_connection import LONGEST_HEAD, ClientConnection
 from pipeline.web.http_errors import CLIENT_HAS_GONE, HttpError, kinds
 from pipeline.web.middleware import REQUEST_ID
 from pipeline.web.negotiation import prefers_html
@@ -92,7 +92,7 @@ class Stage:
         site.desk._require_worker = lambda *_: None  # there is none: the orders are in memory
         self.app = application(site)
         self.config = uvicorn.Config(
-            self.recorded, http=Connection, ws="none", lifespan="off", interface="asgi3", log_config=None,
+            self.recorded, http=ClientConnection, ws="none", lifespan="off", interface="asgi3", log_config=None,
             access_log=False, server_header=False, proxy_headers=False, h11_max_incomplete_event_size=LONGEST_HEAD,
         )  # fmt: skip
         self.config.load()
@@ -132,7 +132,7 @@ class Stage:
 
     async def exchange(self, content: bytes, *, size: int = 65536) -> bytes:
         state, wire = ServerState(), Wire()
-        connection = Connection(self.config, state, {}, _loop=self.loop)
+        connection = ClientConnection(self.config, state, {}, _loop=self.loop)
         connection.connection_made(wire)
         try:
             for at in range(0, len(content), size):

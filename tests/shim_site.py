@@ -27,7 +27,7 @@ from pipeline.orders import FoundStudy, MadeFile, OrderView, PlacedOrder, TooMan
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 from pipeline.web.app import application
-from pipeline.web.client_connection import Connection
+from pipeline.web.client_connection import ClientConnection
 from pipeline.web.shim_site import opened
 
 KEY = "a-key-nobody-would-guess"
@@ -227,7 +227,11 @@ PEER = {"kind": "cstore", "ae_title": "PEER", "host": "127.0.0.1", "calling_ae_t
 
 @contextlib.contextmanager
 def running_shim(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *, connection: type[Connection] = Connection, **tables: Any
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    connection: type[ClientConnection] = ClientConnection,
+    **tables: Any,
 ) -> Iterator[RunningShim]:
     """Run a shim below `folder` until the block ends."""
     fake = FakeOrders()
@@ -245,7 +249,7 @@ def running_shim(
 
 
 @contextlib.contextmanager
-def served(app: Any, port: int, connection: type[Connection] = Connection) -> Iterator[None]:
+def served(app: Any, port: int, connection: type[ClientConnection] = ClientConnection) -> Iterator[None]:
     """Serve an application in a thread of this process."""
     config = uvicorn.Config(
         app, port=port, http=connection, ws="none", lifespan="off", log_config=None, access_log=False,

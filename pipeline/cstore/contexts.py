@@ -55,7 +55,7 @@ class NoContext:
 
 
 @dataclass(slots=True)
-class Group:
+class AssociationGroup:
     """Instances whose contexts fit one association."""
 
     contexts: dict[Pair, int] = field(default_factory=dict)
@@ -89,12 +89,12 @@ class Group:
         return _no_way(item, results)
 
 
-def groups_of(items: Iterable[Item]) -> list[Group]:
+def groups_of(items: Iterable[Item]) -> list[AssociationGroup]:
     """Distribute instances among as few associations as their contexts need, in order within each."""
-    groups: list[Group] = []
+    groups: list[AssociationGroup] = []
     for item in items:
         if not any(group.takes(item) for group in groups):
-            groups.append(Group())
+            groups.append(AssociationGroup())
             groups[-1].takes(item)
     return groups
 

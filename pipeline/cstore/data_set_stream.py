@@ -23,7 +23,7 @@ class NotAsPinned(Exception):
     """Say that a file is gone, cannot be read, or is not what was pinned: its last bytes have not left."""
 
 
-class Outgoing(Protocol):
+class DataSetStream(Protocol):
     """Bytes of one data set, in order; `is_padded` where a byte had to be added to make their number even."""
 
     is_padded: bool
@@ -36,7 +36,7 @@ class Outgoing(Protocol):
         """Put what comes next into `room` and return its length; raises NotAsPinned before the end is given."""
 
 
-class Loaded:
+class LoadedDataSet:
     """A data set in memory, proven."""
 
     def __init__(self, path: Path, sha256: str) -> None:
@@ -64,7 +64,7 @@ class Loaded:
         return count
 
 
-class Streamed:
+class StreamedDataSet:
     """A data set in a file, read once from front to end; its hash is known when its last byte has been read."""
 
     is_padded = False
@@ -99,14 +99,14 @@ class Streamed:
 
 
 @contextmanager
-def outgoing(path: Path, sha256: str) -> Iterator[Outgoing]:
-    """Open a pinned file; raises as `Loaded` does. Only a data set of odd length is held in memory as a whole."""
+def outgoing(path: Path, sha256: str) -> Iterator[DataSetStream]:
+    """Open a pinned file; raises as `LoadedDataSet` does. A data set of odd length is held in memory whole."""
     with ExitStack() as stack:
         try:
-            data = Streamed(stack.enter_context(path.open("rb", buffering=0)), sha256)
+            data = StreamedDataSet(stack.enter_context(path.open("rb", buffering=0)), sha256)
         except (OSError, ValueError, Malformed) as error:  # ValueError: an empty file cannot be mapped
             raise NotAsPinned from error
-        yield Loaded(path, sha256) if data.is_odd else data
+        yield LoadedDataSet(path, sha256) if data.is_odd else data
 
 
 def bounds(data: Bytes) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from struct import Struct
 
-from pipeline.cstore.pdu import NotDicom
+from pipeline.cstore.pdu import NotPdu
 
 C_STORE_RQ, C_STORE_RSP, C_ECHO_RQ, C_ECHO_RSP = 0x0001, 0x8001, 0x0030, 0x8030  # PS3.7 E.1
 NO_DATA_SET = 0x0101
@@ -30,7 +30,7 @@ _AT = Struct("<HH")
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class ResponseMessage:
     """What a peer answered: `offending` are the elements it names, as `(gggg,eeee)`."""
 
     command: int
@@ -73,8 +73,8 @@ def _ui(uid: str) -> bytes:
     return uid.encode("ascii") + b"\0" * (len(uid) % 2)
 
 
-def read_response(command_set: bytes) -> Response:
-    """Read a response's command set; raises NotDicom where what a response must have is missing."""
+def read_response(command_set: bytes) -> ResponseMessage:
+    """Read a response's command set; raises NotPdu where what a response must have is missing."""
     elements = _elements(command_set)
     try:
         (command,) = _US.unpack(elements[_COMMAND_FIELD])
@@ -82,11 +82,11 @@ def read_response(command_set: bytes) -> Response:
         (status,) = _US.unpack(elements[_STATUS])
         (data_set,) = _US.unpack(elements.get(_DATA_SET_TYPE, _US.pack(NO_DATA_SET)))
     except (struct.error, KeyError) as error:
-        raise NotDicom("its answer is no response") from error
+        raise NotPdu("its answer is no response") from error
     uid = elements.get(_AFFECTED_SOP_INSTANCE_UID, b"").decode("ascii", "replace").strip(" \0")
     tags = elements.get(_OFFENDING_ELEMENT, b"")[:32]
     offending = tuple(f"({group:04X},{number:04X})" for group, number in _AT.iter_unpack(tags[: len(tags) & ~3]))
-    return Response(command, message, status, data_set != NO_DATA_SET, uid, offending)
+    return ResponseMessage(command, message, status, data_set != NO_DATA_SET, uid, offending)
 
 
 def _elements(command_set: bytes) -> Mapping[int, bytes]:
@@ -96,9 +96,9 @@ def _elements(command_set: bytes) -> Mapping[int, bytes]:
         try:
             group, number, length = _ELEMENT.unpack_from(command_set, at)
         except struct.error as error:
-            raise NotDicom("its answer is cut") from error
+            raise NotPdu("its answer is cut") from error
         at += _ELEMENT.size + length
         if group != 0 or at > len(command_set):
-            raise NotDicom("its answer is no command set")
+            raise NotPdu("its answer is no command set")
         elements[number] = command_set[at - length : at]
     return elements

@@ -17,7 +17,7 @@ _VARIABLE_ITEM = Struct(">BxH")
 _IS_COMMAND, _IS_LAST = 1, 2  # message control header, PS3.8 E.2
 
 
-class Type(IntEnum):
+class PduType(IntEnum):
     """PDU types, PS3.8 9.3.1."""
 
     ASSOCIATE_RQ = 0x01
@@ -29,12 +29,12 @@ class Type(IntEnum):
     ABORT = 0x07
 
 
-RELEASE_RQ = HEADER.pack(Type.RELEASE_RQ, 4) + bytes(4)
-RELEASE_RP = HEADER.pack(Type.RELEASE_RP, 4) + bytes(4)
-ABORT_BY_USER = HEADER.pack(Type.ABORT, 4) + bytes(4)  # source 0: the service-user, PS3.8 table 9-26
+RELEASE_RQ = HEADER.pack(PduType.RELEASE_RQ, 4) + bytes(4)
+RELEASE_RP = HEADER.pack(PduType.RELEASE_RP, 4) + bytes(4)
+ABORT_BY_USER = HEADER.pack(PduType.ABORT, 4) + bytes(4)  # source 0: the service-user, PS3.8 table 9-26
 
 
-class NotDicom(Exception):
+class NotPdu(Exception):
     """Say that what was received is no PDU that could be meant here."""
 
 
@@ -48,7 +48,7 @@ class ProposedContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Acceptance:
+class AssociateAccept:
     """An A-ASSOCIATE-AC: the answer to each context (result, transfer syntax), the longest PDU (0: any)."""
 
     answers: Mapping[int, tuple[int, str]]
@@ -69,7 +69,7 @@ def associate_rq(called: str, calling: str, proposals: Sequence[ProposedContext]
     )
     titles = f"{called:<16}{calling:<16}".encode("ascii")
     body = pack(">H2x", 1) + titles + bytes(32) + b"".join(items)
-    return HEADER.pack(Type.ASSOCIATE_RQ, len(body)) + body
+    return HEADER.pack(PduType.ASSOCIATE_RQ, len(body)) + body
 
 
 def _syntaxes(proposal: ProposedContext) -> bytes:
@@ -80,8 +80,8 @@ def _item(kind: int, content: bytes) -> bytes:
     return _VARIABLE_ITEM.pack(kind, len(content)) + content
 
 
-def read_acceptance(body: bytes) -> Acceptance:
-    """Read what follows the header of an A-ASSOCIATE-AC (PS3.8 9.3.3); raises NotDicom."""
+def read_acceptance(body: bytes) -> AssociateAccept:
+    """Read what follows the header of an A-ASSOCIATE-AC (PS3.8 9.3.3); raises NotPdu."""
     answers: dict[int, tuple[int, str]] = {}
     longest = 0
     for kind, content in _items(body, 68):
@@ -91,7 +91,7 @@ def read_acceptance(body: bytes) -> Acceptance:
         elif kind == 0x50:
             said = dict(_items(content, 0)).get(0x51, b"")
             longest = int.from_bytes(said, "big") if len(said) == 4 else 0
-    return Acceptance(answers, longest)
+    return AssociateAccept(answers, longest)
 
 
 def _items(content: bytes, at: int) -> Iterator[tuple[int, bytes]]:
@@ -100,28 +100,28 @@ def _items(content: bytes, at: int) -> Iterator[tuple[int, bytes]]:
             kind, length = _VARIABLE_ITEM.unpack_from(content, at)
             at += _VARIABLE_ITEM.size + length
             if at > len(content):
-                raise NotDicom("an item of its answer is cut")
+                raise NotPdu("an item of its answer is cut")
             yield kind, content[at - length : at]
     except struct.error as error:
-        raise NotDicom("an item of its answer is cut") from error
+        raise NotPdu("an item of its answer is cut") from error
 
 
 def data_header(context: int, length: int, *, is_command: bool, is_last: bool) -> bytes:
     """Return what stands before `length` bytes of a message in a P-DATA-TF PDU (PS3.8 9.3.5)."""
     control = _IS_COMMAND * is_command | _IS_LAST * is_last
-    return DATA_HEADER.pack(Type.DATA, length + 6, length + 2, context, control)
+    return DATA_HEADER.pack(PduType.DATA, length + 6, length + 2, context, control)
 
 
 def read_values(body: bytes) -> Iterator[tuple[int, bool, bool, bytes]]:
-    """Yield (context, is command, is last, fragment) of a P-DATA-TF PDU; raises NotDicom."""
+    """Yield (context, is command, is last, fragment) of a P-DATA-TF PDU; raises NotPdu."""
     at = 0
     while at < len(body):
         if at + 6 > len(body):
-            raise NotDicom("a presentation data value is cut")
+            raise NotPdu("a presentation data value is cut")
         (length,) = unpack_from(">L", body, at)
         end = at + 4 + length
         if length < 2 or end > len(body):
-            raise NotDicom("a presentation data value is cut")
+            raise NotPdu("a presentation data value is cut")
         control = body[at + 5]
         yield body[at + 4], bool(control & _IS_COMMAND), bool(control & _IS_LAST), body[at + 6 : end]
         at = end

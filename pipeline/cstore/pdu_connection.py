@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pipeline.cstore import tls_handshake
-from pipeline.cstore.pdu import HEADER, LONGEST_ANSWER, NotDicom
+from pipeline.cstore.pdu import HEADER, LONGEST_ANSWER, NotPdu
 from pipeline.errors import PeerUnavailable
 
 
@@ -23,13 +23,13 @@ class Peer:
     associate_seconds: float
     response_seconds: float
     max_pdu: int
-    encryption: tls_handshake.Encryption | None = None
+    encryption: tls_handshake.TlsIdentity | None = None
 
     def __str__(self) -> str:
         return f"{self.ae_title} at {self.host}:{self.port}"
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """Say that the connection is of no use any more, and why; of what was under way nothing is known."""
 
     def __init__(self, message: str, *, timed_out: bool = False) -> None:
@@ -59,13 +59,13 @@ def send(connected: socket.socket, data: bytes | memoryview, seconds: float) -> 
 
 
 def receive(connected: socket.socket, seconds: float) -> tuple[int, bytes]:
-    """Return the next PDU, its type and what follows its header; raises Lost, NotDicom."""
+    """Return the next PDU, its type and what follows its header; raises ConnectionLost, NotPdu."""
     deadline = time.monotonic() + seconds
     kind, length = HEADER.unpack(_exactly(connected, HEADER.size, deadline))
     if kind == tls_handshake.ALERT:
-        raise NotDicom("it speaks TLS on that port; write tls, or check port")
+        raise NotPdu("it speaks TLS on that port; write tls, or check port")
     if not 1 <= kind <= 7 or length > LONGEST_ANSWER:
-        raise NotDicom("it does not answer in DICOM")
+        raise NotPdu("it does not answer in DICOM")
     return kind, _exactly(connected, length, deadline)
 
 
@@ -79,7 +79,7 @@ def _exactly(connected: socket.socket, count: int, deadline: float) -> bytes:
             connected.settimeout(left)
             piece = connected.recv(count - len(data))
             if not piece:
-                raise Lost("closed the connection")
+                raise ConnectionLost("closed the connection")
             data += piece
     return bytes(data)
 
@@ -89,9 +89,9 @@ def _losses() -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise Lost("has not answered in time", timed_out=True) from error
+        raise ConnectionLost("has not answered in time", timed_out=True) from error
     except OSError as error:
-        raise Lost(f"the connection broke: {_words(error)}") from error
+        raise ConnectionLost(f"the connection broke: {_words(error)}") from error
 
 
 def _words(error: Exception) -> str:

@@ -8,23 +8,23 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.cstore import message, refused_association, tls_handshake
-from pipeline.cstore.data_set_stream import NotAsPinned, Outgoing
-from pipeline.cstore.message import Response
+from pipeline.cstore.data_set_stream import DataSetStream, NotAsPinned
+from pipeline.cstore.message import ResponseMessage
 from pipeline.cstore.pdu import (
     ABORT_BY_USER,
     DATA_HEADER,
     RELEASE_RP,
     RELEASE_RQ,
-    Acceptance,
-    NotDicom,
+    AssociateAccept,
+    NotPdu,
+    PduType,
     ProposedContext,
-    Type,
     associate_rq,
     data_header,
     read_acceptance,
     read_values,
 )
-from pipeline.cstore.pdu_connection import Lost, Peer, connect, receive, send
+from pipeline.cstore.pdu_connection import ConnectionLost, Peer, connect, receive, send
 from pipeline.errors import PeerUnavailable, StorestowError
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -40,7 +40,7 @@ def _nothing() -> None:
 class Association:
     """An open association; leaving its `with` block releases it, leaving with an exception aborts it."""
 
-    def __init__(self, peer: Peer, connected: socket.socket, acceptance: Acceptance) -> None:
+    def __init__(self, peer: Peer, connected: socket.socket, acceptance: AssociateAccept) -> None:
         self._peer, self._socket = peer, connected
         self.answers: Mapping[int, tuple[int, str]] = acceptance.answers
         room = min(acceptance.longest_pdu or peer.max_pdu, peer.max_pdu) - 6  # PS3.8 D.1.1
@@ -61,11 +61,13 @@ class Association:
         connected = connect(peer)
         try:
             request = associate_rq(peer.ae_title, peer.calling_ae_title, proposals, peer.max_pdu)
-            with contextlib.suppress(Lost):  # what the peer has said of it, if anything, is what we hear next
+            with contextlib.suppress(
+                ConnectionLost
+            ):  # what the peer has said of it, if anything, is what we hear next
                 send(connected, request, peer.associate_seconds)
             kind, body = receive(connected, peer.associate_seconds)
             return cls(peer, connected, _accepted(peer, kind, body))
-        except (Lost, NotDicom) as error:
+        except (ConnectionLost, NotPdu) as error:
             connected.close()
             raise _unopened(peer, error) from error
         except BaseException:
@@ -77,9 +79,9 @@ class Association:
         context: int,
         sop_class_uid: str,
         sop_instance_uid: str,
-        data: Outgoing,
+        data: DataSetStream,
         meanwhile: Callable[[], None] = _nothing,
-    ) -> Response:
+    ) -> ResponseMessage:
         """Send one instance and return the peer's answer to it (PS3.7 9.1.1); `meanwhile` is done while it works.
 
         Raises:
@@ -104,7 +106,7 @@ class Association:
             raise self._lost("answers for another SOP Instance than it was sent")
         return response
 
-    def echo(self, context: int) -> Response:
+    def echo(self, context: int) -> ResponseMessage:
         """Ask whether the peer answers (PS3.7 9.1.5); raises Lost."""
         number = self._next_message()
         self._send_command(context, message.c_echo_rq(number, VERIFICATION))
@@ -114,7 +116,7 @@ class Association:
         """End at once, without asking; what is under way is void."""
         if self.is_open:
             self.is_open = False
-            with contextlib.suppress(Lost):
+            with contextlib.suppress(ConnectionLost):
                 send(self._socket, ABORT_BY_USER, _LAST_WORDS_SECONDS)
             tls_handshake.hang_up(self._socket)
 
@@ -122,10 +124,10 @@ class Association:
         """End in order (PS3.8 7.2). Every instance has its answer by then, so whatever goes wrong is no loss."""
         if self.is_open:
             self.is_open = False
-            with contextlib.suppress(Lost, NotDicom):
+            with contextlib.suppress(ConnectionLost, NotPdu):
                 send(self._socket, RELEASE_RQ, _RELEASE_SECONDS)
                 kind, _ = receive(self._socket, _RELEASE_SECONDS)
-                if kind == Type.RELEASE_RQ:  # a collision, PS3.8 7.2.2.7
+                if kind == PduType.RELEASE_RQ:  # a collision, PS3.8 7.2.2.7
                     send(self._socket, RELEASE_RP, _RELEASE_SECONDS)
             tls_handshake.hang_up(self._socket)
 
@@ -159,95 +161,95 @@ class Association:
     def _send(self, data: bytes | memoryview) -> None:
         try:
             send(self._socket, data, self._peer.response_seconds)
-        except Lost as lost:
+        except ConnectionLost as lost:
             raise self._lost(self._last_words() or str(lost), timed_out=lost.timed_out) from lost
 
     def _last_words(self) -> str:
         """Return why a peer that takes no more has aborted, if it said so."""
-        with contextlib.suppress(Lost, NotDicom):
+        with contextlib.suppress(ConnectionLost, NotPdu):
             kind, body = receive(self._socket, _LAST_WORDS_SECONDS)
-            if kind == Type.ABORT and len(body) >= 4:
+            if kind == PduType.ABORT and len(body) >= 4:
                 return refused_association.abort_words(body[2], body[3])
         return ""
 
-    def _response(self, context: int, number: int, command: int) -> Response:
+    def _response(self, context: int, number: int, command: int) -> ResponseMessage:
         """Return the answer to message `number`, which nothing else will do for; raises Lost."""
         try:
             response = message.read_response(self._message_of(context, is_command=True))
             if response.has_data_set:
                 self._message_of(context, is_command=False)
-        except NotDicom as error:
+        except NotPdu as error:
             raise self._lost(str(error)) from error
-        except Lost as lost:
+        except ConnectionLost as lost:
             raise self._lost(str(lost), timed_out=lost.timed_out) from lost
         if (response.command, response.message) != (command, number):
             raise self._lost("answers something else than it was asked")
         return response
 
     def _message_of(self, context: int, *, is_command: bool) -> bytes:
-        """Return one whole command set, or data set; raises Lost, NotDicom."""
+        """Return one whole command set, or data set; raises ConnectionLost, NotPdu."""
         whole = bytearray()
         while True:
             kind, body = receive(self._socket, self._peer.response_seconds)
-            if kind != Type.DATA:
-                raise Lost(self._farewell(kind, body))
+            if kind != PduType.DATA:
+                raise ConnectionLost(self._farewell(kind, body))
             for at_context, of_command, is_last, fragment in read_values(body):
                 if at_context != context or of_command != is_command:
-                    raise NotDicom("answers in another presentation context than it was asked in")
+                    raise NotPdu("answers in another presentation context than it was asked in")
                 whole += fragment
                 if is_last:
                     return bytes(whole)
 
     def _farewell(self, kind: int, body: bytes) -> str:
-        if kind == Type.ABORT and len(body) >= 4:
+        if kind == PduType.ABORT and len(body) >= 4:
             return refused_association.abort_words(body[2], body[3])
-        if kind == Type.RELEASE_RQ:
-            with contextlib.suppress(Lost):
+        if kind == PduType.RELEASE_RQ:
+            with contextlib.suppress(ConnectionLost):
                 send(self._socket, RELEASE_RP, _LAST_WORDS_SECONDS)
             return "released the association instead of answering"
         return f"answers with a PDU of type {kind}, which makes no sense here"
 
-    def _lost(self, why: str, *, timed_out: bool = False) -> Lost:
+    def _lost(self, why: str, *, timed_out: bool = False) -> ConnectionLost:
         """End the association; what comes after an answer that cannot be trusted cannot be trusted either."""
         self.abort()
-        return Lost(why, timed_out=timed_out)
+        return ConnectionLost(why, timed_out=timed_out)
 
 
-def _unopened(peer: Peer, error: Lost | NotDicom) -> StorestowError:
-    if isinstance(error, NotDicom) or error.timed_out:
+def _unopened(peer: Peer, error: ConnectionLost | NotPdu) -> StorestowError:
+    if isinstance(error, NotPdu) or error.timed_out:
         return PeerUnavailable(f"{peer} does not open an association: {error}")
     if peer.encryption:
         return tls_handshake.error_of(str(peer), peer.encryption, error.__cause__)
     return PeerUnavailable(f"{peer} does not open an association: {error}; it may speak TLS there")
 
 
-def _accepted(peer: Peer, kind: int, body: bytes) -> Acceptance:
-    if kind == Type.ASSOCIATE_RJ and len(body) >= 4:
+def _accepted(peer: Peer, kind: int, body: bytes) -> AssociateAccept:
+    if kind == PduType.ASSOCIATE_RJ and len(body) >= 4:
         raise refused_association.error_of(str(peer), *body[1:4])
-    if kind == Type.ABORT and len(body) >= 4:
-        raise NotDicom(refused_association.abort_words(body[2], body[3]))
-    if kind != Type.ASSOCIATE_AC:
-        raise NotDicom(f"it answers with a PDU of type {kind}")
+    if kind == PduType.ABORT and len(body) >= 4:
+        raise NotPdu(refused_association.abort_words(body[2], body[3]))
+    if kind != PduType.ASSOCIATE_AC:
+        raise NotPdu(f"it answers with a PDU of type {kind}")
     acceptance = read_acceptance(body)
     if 0 < acceptance.longest_pdu < _SHORTEST_PDU:
-        raise NotDicom(f"it takes PDUs of {acceptance.longest_pdu} bytes at most")
+        raise NotPdu(f"it takes PDUs of {acceptance.longest_pdu} bytes at most")
     return acceptance
 
 
 @dataclass(frozen=True, slots=True)
-class Echo:
+class EchoResult:
     """What came of a C-ECHO: the status, None where the peer opens an association but does not take C-ECHO."""
 
     status: int | None
 
 
-def echo(peer: Peer) -> Echo:
+def echo(peer: Peer) -> EchoResult:
     """Open an association, ask for a C-ECHO, release; raises as `Association.open` does."""
     proposal = ProposedContext(1, VERIFICATION, "1.2.840.10008.1.2")
     with Association.open(peer, [proposal]) as association:
         if association.answers.get(1, (2, ""))[0] != 0:
-            return Echo(None)
+            return EchoResult(None)
         try:
-            return Echo(association.echo(1).status)
-        except Lost as lost:
+            return EchoResult(association.echo(1).status)
+        except ConnectionLost as lost:
             raise PeerUnavailable(f"{peer} opens an association, but {lost}") from lost

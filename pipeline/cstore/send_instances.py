@@ -5,12 +5,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline.cstore.contexts import ChosenContext, Group, NoContext, groups_of, name_of
-from pipeline.cstore.data_set_stream import Loaded, NotAsPinned, Outgoing, outgoing
-from pipeline.cstore.pdu_connection import Lost, Peer
+from pipeline.cstore.contexts import AssociationGroup, ChosenContext, NoContext, groups_of, name_of
+from pipeline.cstore.data_set_stream import DataSetStream, LoadedDataSet, NotAsPinned, outgoing
+from pipeline.cstore.pdu_connection import ConnectionLost, Peer
 from pipeline.cstore.requestor import Association
 from pipeline.cstore.statuses import judged
-from pipeline.cstore.uncompressed import Uncompressed
+from pipeline.cstore.uncompressed import DecodingProcess
 from pipeline.dicom.reasons import NextStep
 from pipeline.errors import PeerUnavailable, Permanent, Transient
 from pipeline.model import ARRIVED, InstanceKey, Item, Receipt, ReceiptState
@@ -28,7 +28,7 @@ _PADDED = "its data set had an odd length: padded by one byte (PS3.5 7.1)"
 Ready = tuple[Item, ChosenContext]
 
 
-class Relay:
+class StorageScu:
     """Send instances and yield a receipt for each; `attempt` is called before the first byte of a batch leaves.
 
     An association that breaks costs the instance that was under way: the others go on over a new one, and that
@@ -37,11 +37,11 @@ class Relay:
 
     def __init__(self, peer: Peer, attempt: Callable[[Sequence[Item]], None]) -> None:
         self._peer, self._attempt = peer, attempt
-        self._decoding = Uncompressed()
+        self._decoding = DecodingProcess()
         self._again: list[Item] = []
         self._tries: Counter[InstanceKey] = Counter()
         self._pending: dict[InstanceKey, str] = {}  # why, of those that cannot be finished now
-        self._ahead: tuple[InstanceKey, Loaded] | None = None
+        self._ahead: tuple[InstanceKey, LoadedDataSet] | None = None
         self._taken = 0
         self._lost = 0
         self._full = 0
@@ -63,7 +63,7 @@ class Relay:
             raise PeerUnavailable(f"{self._peer}: {why}")
         raise Transient(f"{self._peer}: {len(self._pending)} of {count} instances are not through: {why}")
 
-    def _send_group(self, group: Group) -> Iterator[Receipt]:
+    def _send_group(self, group: AssociationGroup) -> Iterator[Receipt]:
         """Send instances over as many associations as it takes, one after the other."""
         left = deque(group.items)
         while left:
@@ -114,14 +114,14 @@ class Relay:
             return Receipt(item.key, ReceiptState.REFUSED, "", str(error))
         except Transient as error:
             return self._set_aside(item, "", str(error))
-        except Lost as lost:
+        except ConnectionLost as lost:
             self._lost += COST_OF_SILENCE if lost.timed_out else 1
             return self._once_more(Receipt(item.key, ReceiptState.PENDING, "", f"the peer {lost}"), item)
         self._lost = 0
         return self._noted(item, *judged(item, response), note)
 
     @contextmanager
-    def _data_set(self, item: Item, way: ChosenContext) -> Iterator[tuple[Outgoing, str]]:
+    def _data_set(self, item: Item, way: ChosenContext) -> Iterator[tuple[DataSetStream, str]]:
         """Yield the data set as it is to leave, and a note for the receipt where that is not as it is."""
         ahead, self._ahead = self._ahead, None
         if way.transfer_syntax == item.transfer_syntax_uid:
@@ -142,7 +142,7 @@ class Relay:
         item, way = following
         if item.size <= LARGEST_READ_AHEAD and way.transfer_syntax == item.transfer_syntax_uid:
             with contextlib.suppress(NotAsPinned, Permanent):  # said when its turn comes
-                self._ahead = item.key, Loaded(item.path, item.sha256)
+                self._ahead = item.key, LoadedDataSet(item.path, item.sha256)
 
     def _noted(self, item: Item, receipt: Receipt, then: NextStep | None, note: str) -> Receipt:
         """Count an answer and return its receipt."""

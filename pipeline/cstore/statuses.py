@@ -4,7 +4,7 @@
 the numbers are the same ones by whatever protocol an archive says them, its vendor's included.
 """
 
-from pipeline.cstore.message import Response
+from pipeline.cstore.message import ResponseMessage
 from pipeline.dicom import reasons
 from pipeline.dicom.reasons import NextStep
 from pipeline.model import Item, Receipt, ReceiptState
@@ -14,7 +14,7 @@ WARNINGS = range(0xB000, 0xC000)  # PS3.7 C.1: the service was performed; B000, 
 _STATES = {NextStep.REFUSED: ReceiptState.REFUSED, NextStep.DUPLICATE: ReceiptState.DUPLICATE}
 
 
-def judged(item: Item, response: Response) -> tuple[Receipt, NextStep | None]:
+def judged(item: Item, response: ResponseMessage) -> tuple[Receipt, NextStep | None]:
     """Return the receipt an answer means, and what comes next: None where nothing does.
 
     A duplicate is believed like a success: the peer holds an instance of that UID, and nobody can ask which.
@@ -34,7 +34,7 @@ def judged(item: Item, response: Response) -> tuple[Receipt, NextStep | None]:
     return receipt, None if state is not ReceiptState.PENDING else reason.next
 
 
-def _words(sentence: str, response: Response) -> str:
+def _words(sentence: str, response: ResponseMessage) -> str:
     """Add which elements the peer names; its comment is not repeated, for it may say what a patient is called."""
     named = f": {', '.join(response.offending)}" if response.offending else ""
     return sentence.replace("the archive", "the peer") + named

@@ -26,7 +26,7 @@ _VERIFICATION = {
 
 
 @dataclass(frozen=True, slots=True)
-class Encryption:
+class TlsIdentity:
     """What to encrypt with, the name the peer's certificate must bear, and whether we can show one of ours."""
 
     context: ssl.SSLContext
@@ -34,7 +34,7 @@ class Encryption:
     has_certificate: bool
 
 
-def encrypted(connected: socket.socket, encryption: Encryption, peer: str, seconds: float) -> ssl.SSLSocket:
+def encrypted(connected: socket.socket, encryption: TlsIdentity, peer: str, seconds: float) -> ssl.SSLSocket:
     """Return the connection with TLS around it, the peer's certificate and name verified.
 
     Raises:
@@ -49,7 +49,7 @@ def encrypted(connected: socket.socket, encryption: Encryption, peer: str, secon
         raise error_of(peer, encryption, error) from error
 
 
-def error_of(peer: str, encryption: Encryption, error: BaseException | None) -> StorestowError:
+def error_of(peer: str, encryption: TlsIdentity, error: BaseException | None) -> StorestowError:
     """Return what it means that the handshake, or the first exchange behind it, failed with `error`.
 
     In TLS 1.3 a peer that does not want us says so only after our side of the handshake is over.
@@ -80,7 +80,7 @@ def hang_up(connected: socket.socket) -> None:
     connected.close()
 
 
-def _does_not_want_us(encryption: Encryption) -> str:
+def _does_not_want_us(encryption: TlsIdentity) -> str:
     if encryption.has_certificate:
         return "refuses our certificate; check cert and key, and which authority it trusts"
     return "wants a certificate of ours; write cert and key"

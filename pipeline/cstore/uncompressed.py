@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.cstore.contexts import IMPLICIT
-from pipeline.cstore.data_set_stream import NotAsPinned, Outgoing, outgoing
+from pipeline.cstore.data_set_stream import DataSetStream, NotAsPinned, outgoing
 from pipeline.errors import Permanent, StorestowError, Transient
 from pipeline.model import Item
 from pipeline.processes.limits import to_encode
@@ -16,7 +16,7 @@ from pipeline.processes.process_pool import PoolProcessDied, ProcessPool
 from pipeline.spool.digest import sha256_of
 
 
-class Uncompressed:
+class DecodingProcess:
     """A process that decodes, started when first asked: no frame a peer sent may take the worker down."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Uncompressed:
             self._pool.close()
 
     @contextmanager
-    def outgoing(self, item: Item, transfer_syntax: str) -> Iterator[tuple[Outgoing, bool]]:
+    def outgoing(self, item: Item, transfer_syntax: str) -> Iterator[tuple[DataSetStream, bool]]:
         """Yield the instance's data set in `transfer_syntax`, and whether it is marked as lossy.
 
         Raises:

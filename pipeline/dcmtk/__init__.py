@@ -12,10 +12,10 @@ from pipeline.dcmtk.arguments import (
     storescp_study_argv,
     study_files,
 )
-from pipeline.dcmtk.known_bugs import Hole, holes
-from pipeline.dcmtk.processes import UMASK, Finished, run, start
+from pipeline.dcmtk.known_bugs import KnownBug, holes
+from pipeline.dcmtk.processes import UMASK, FinishedProgram, run, start
 from pipeline.dcmtk.profile import PROFILE, left_out, profile_text, proposed_sop_classes, study_sop_classes
-from pipeline.dcmtk.programs import Version, environment, program, shortcomings, version
+from pipeline.dcmtk.programs import ProgramVersion, environment, program, shortcomings, version
 from pipeline.dcmtk.responses import (
     Progress,
     QueryAnswers,
@@ -29,13 +29,13 @@ from pipeline.dcmtk.retrieve_arguments import echoscu_argv, findscu_argv, getscu
 __all__ = [
     "PROFILE",
     "UMASK",
-    "Finished",
-    "Hole",
+    "FinishedProgram",
+    "KnownBug",
     "NoRoomInShell",
+    "ProgramVersion",
     "Progress",
     "QueryAnswers",
     "SubOperations",
-    "Version",
     "echoscu_argv",
     "encrypted",
     "environment",

@@ -7,12 +7,12 @@ it, because a version number alone tells an operator nothing.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipeline.dcmtk.programs import Version
+from pipeline.dcmtk.programs import ProgramVersion
 
 NO_RELEASE = (99, 0, 0)  # fixed in the development tree only
 
 
-class Hole(NamedTuple):
+class KnownBug(NamedTuple):
     """A flaw of every storescp before `fixed_in`, unless `fixed_by_debian`; `sentence` says what to do."""
 
     name: str
@@ -26,7 +26,7 @@ class Hole(NamedTuple):
 # (hooks/README.md): so no build is known on which a peer could make a shell run anything, with or without these
 # fixes. A folder outside of the spool is another matter: what was acknowledged into it nobody would find.
 HOLES = (
-    Hole(
+    KnownBug(
         name="CVE-2022-2119",
         fixed_in=(3, 6, 8),
         fixed_by_debian=True,
@@ -34,7 +34,7 @@ HOLES = (
         sentence="a Study Instance UID of ../.. makes it write outside the spool in study mode (CVE-2022-2119): "
         'install dcmtk 3.6.8 or newer, or write mode = "association"',
     ),
-    Hole(
+    KnownBug(
         name="CVE-2024-34508",
         fixed_in=(3, 6, 9),
         fixed_by_debian=True,
@@ -42,7 +42,7 @@ HOLES = (
         sentence="a malformed message ends it (CVE-2024-34508, -34509); in study mode all who wait are cut off, "
         "in association mode only the sender: install dcmtk 3.6.9 or newer",
     ),
-    Hole(
+    KnownBug(
         name="CVE-2026-5663",
         fixed_in=NO_RELEASE,
         fixed_by_debian=True,
@@ -50,7 +50,7 @@ HOLES = (
         sentence="it puts a peer's words into hook commands as they are (CVE-2026-5663): our hook's command reads "
         "them from a quoted here-document, where nothing is run; give this storescp no other hook",
     ),
-    Hole(
+    KnownBug(
         name="nesting",
         fixed_in=NO_RELEASE,
         fixed_by_debian=False,
@@ -58,7 +58,7 @@ HOLES = (
         sentence="an object with some ten thousand nested sequences ends it in study mode: it is started again "
         "within a second, and the log says `refused` and which object; in association mode it reads none",
     ),
-    Hole(
+    KnownBug(
         name="dot-dot",
         fixed_in=NO_RELEASE,
         fixed_by_debian=False,
@@ -68,7 +68,7 @@ HOLES = (
 )
 
 
-def holes(storescp: Version) -> Iterator[Hole]:
+def holes(storescp: ProgramVersion) -> Iterator[KnownBug]:
     """Yield every known hole of this version, the worst first."""
     for hole in HOLES:
         if storescp[:3] < hole.fixed_in and not (hole.fixed_by_debian and storescp.vendor == "Debian"):

@@ -11,7 +11,7 @@ UMASK = 0o027  # what is received is for the service's user and group alone
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedProgram:
     """What a program that has ended said, on standard output and standard error together."""
 
     exit_code: int
@@ -46,7 +46,7 @@ def start(
         raise Transient(f"{argv[0]} cannot be started: {error}") from error
 
 
-def run(argv: Sequence[str], environment: Mapping[str, str], *, timeout_seconds: float) -> Finished:
+def run(argv: Sequence[str], environment: Mapping[str, str], *, timeout_seconds: float) -> FinishedProgram:
     """Run `argv` to its end; its exit code is for the caller to doubt (0 often proves nothing).
 
     Raises Transient where it cannot be started, or has not ended in time and was killed.
@@ -62,4 +62,4 @@ def run(argv: Sequence[str], environment: Mapping[str, str], *, timeout_seconds:
         process.kill()
         process.wait()
         raise
-    return Finished(process.returncode, output.decode("utf-8", "replace"))
+    return FinishedProgram(process.returncode, output.decode("utf-8", "replace"))

@@ -20,7 +20,7 @@ USUAL_FOLDERS = ("/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin")  # l
 OLDEST = (3, 6, 7)  # what every promise here has been measured on
 
 
-class Package(NamedTuple):
+class ProgramPackage(NamedTuple):
     """Where a program comes from, and how its answer to --version begins."""
 
     debian: str
@@ -28,14 +28,14 @@ class Package(NamedTuple):
     version_line: str
 
 
-DCMTK = Package("dcmtk", "dcmtk", r"\$dcmtk: {name} v(\d+)\.(\d+)\.(\d+)")
+DCMTK = ProgramPackage("dcmtk", "dcmtk", r"\$dcmtk: {name} v(\d+)\.(\d+)\.(\d+)")
 PACKAGES = {
     **dict.fromkeys(("storescp", "findscu", "movescu", "getscu", "dcmsend", "echoscu", "dcmmkdir"), DCMTK),
-    "xorriso": Package("xorriso", "xorriso", r"(?s).*?{name} (\d+)\.(\d+)\.(\d+)"),
+    "xorriso": ProgramPackage("xorriso", "xorriso", r"(?s).*?{name} (\d+)\.(\d+)\.(\d+)"),
 }
 
 
-class Version(NamedTuple):
+class ProgramVersion(NamedTuple):
     """A program's version; `vendor` is what --version calls the host type (`Debian` there)."""
 
     major: int
@@ -105,7 +105,7 @@ def environment(programs: ProgramsTable) -> dict[str, str]:
 
 
 @functools.cache
-def version(path: Path, name: str) -> Version:
+def version(path: Path, name: str) -> ProgramVersion:
     """Return the version of the program at `path`; raises Configuration where it is not `name` of its package."""
     pattern = PACKAGES[name].version_line.format(name=name)
     try:
@@ -116,10 +116,10 @@ def version(path: Path, name: str) -> Version:
     if not found:
         raise Configuration(f"{path} is not {name} of {PACKAGES[name].debian}; name that one in [programs] {name}")
     vendor = re.search(r"^Host type: (.*)$", answer, re.MULTILINE)
-    return Version(int(found[1]), int(found[2]), int(found[3]), vendor[1].strip() if vendor else "")
+    return ProgramVersion(int(found[1]), int(found[2]), int(found[3]), vendor[1].strip() if vendor else "")
 
 
-def shortcomings(storescp: Version) -> Iterator[str]:
+def shortcomings(storescp: ProgramVersion) -> Iterator[str]:
     """Yield a sentence for each thing an operator should know about this version of storescp."""
     if storescp[:3] < OLDEST:
         yield f"storescp {storescp} is older than 3.6.7, the oldest that has been tried: install a newer dcmtk"

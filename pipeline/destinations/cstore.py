@@ -12,8 +12,8 @@ from pipeline.config.paths import AbsolutePath
 from pipeline.config.units import parse_duration
 from pipeline.cstore.pdu_connection import Peer
 from pipeline.cstore.requestor import echo
-from pipeline.cstore.send_instances import Relay
-from pipeline.cstore.tls_handshake import Encryption
+from pipeline.cstore.send_instances import StorageScu
+from pipeline.cstore.tls_handshake import TlsIdentity
 from pipeline.destinations import Destination
 from pipeline.errors import Configuration, StorestowError
 from pipeline.model import Consignment, Receipt
@@ -55,7 +55,7 @@ class CStoreDestination(Destination):
 
         What was attempted before without an answer is sent again, the same bytes: a C-STORE peer cannot be asked.
         """
-        yield from Relay(self._peer(), consignment.attempt).send(consignment.items)
+        yield from StorageScu(self._peer(), consignment.attempt).send(consignment.items)
 
     def problems(self) -> Iterator[str]:
         """Ask for a C-ECHO, inside TLS where it is configured, and yield what is in the way."""
@@ -82,13 +82,13 @@ class CStoreDestination(Destination):
             encryption=self._encryption(),
         )
 
-    def _encryption(self) -> Encryption | None:
+    def _encryption(self) -> TlsIdentity | None:
         """Read the files anew for every delivery, so that a renewed certificate needs no restart."""
         if self.tls is None:
             return None
         own = (self.tls.cert, self.tls.key) if self.tls.cert and self.tls.key else None
         context = client_context("tls", self.tls.ca, own)
-        return Encryption(context, self.tls.server_name or self.host, own is not None)
+        return TlsIdentity(context, self.tls.server_name or self.host, own is not None)
 
 
 DESTINATION = CStoreDestination

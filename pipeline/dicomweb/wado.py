@@ -38,7 +38,7 @@ class NotGiven(Permanent):
     """Say why an archive gives nothing back that could be compared."""
 
 
-class _TooLarge(NotGiven):
+class _AnswerTooLarge(NotGiven):
     """Say that there is more of it than is compared."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class _TooLarge(NotGiven):
 def require_comparable(item: Item) -> None:
     """Raise NotGiven for an instance that is larger than what is compared."""
     if item.size > LARGEST:
-        raise _TooLarge
+        raise _AnswerTooLarge
 
 
 def copy_at(door: HttpClient, studies_url: str, key: InstanceKey, folder: Path) -> Path:
@@ -68,7 +68,7 @@ def copy_at(door: HttpClient, studies_url: str, key: InstanceKey, folder: Path) 
 
 def gives_back(door: HttpClient, studies_url: str, key: InstanceKey) -> None:
     """Raise what `copy_at` would raise, having read no more than a beginning."""
-    with tempfile.TemporaryFile() as body, contextlib.suppress(_TooLarge):
+    with tempfile.TemporaryFile() as body, contextlib.suppress(_AnswerTooLarge):
         _fetch(door, studies_url, key, body, most_bytes=_HEAD)
 
 
@@ -126,7 +126,7 @@ def _fetch(
     if reply.status != 200 or problem:
         raise NotGiven(f"the archive gives nothing back by WADO-RS (HTTP {reply.status})")
     if reply.is_too_large:
-        raise _TooLarge
+        raise _AnswerTooLarge
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Replaced:
+class ReplacedDisc:
     """The earlier disc that a new one takes the place of."""
 
     name: str
@@ -104,7 +104,7 @@ class DiscOptions:
     unknown: tuple[str, ...] = ()
     identity_allowed: str | None = None
     missing: tuple[LeftOut, ...] = ()
-    replaces: Replaced | None = None
+    replaces: ReplacedDisc | None = None
     contact: str = ""
     allow_several_patients: bool = False
     allow_no_patient_id: bool = False
@@ -183,5 +183,5 @@ class Disc:
     instances: tuple[InstanceOnDisc, ...]
     left_out: tuple[LeftOut, ...]
     duplicates: int  # the same object again, byte for byte; it is on the disc once
-    replaces: Replaced | None
+    replaces: ReplacedDisc | None
     made_at: datetime

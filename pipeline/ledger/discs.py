@@ -16,7 +16,7 @@ Rows = Mapping[InstanceKey, tuple[int, int]]  # of each instance the delivery an
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
+class UnfinishedDisc:
     """A disc that an attempt remembered and did not note as seen."""
 
     identity: str
@@ -51,7 +51,7 @@ def _told_by_receipts(row: Any) -> Any:
     )
 
 
-def unfinished_of(look: Connection, row: Any) -> Unfinished | None:
+def unfinished_of(look: Connection, row: Any) -> UnfinishedDisc | None:
     """Return the disc of the study that was remembered, and not noted as seen before its attempt ended."""
     wanted = (
         select(disc)
@@ -63,7 +63,7 @@ def unfinished_of(look: Connection, row: Any) -> Unfinished | None:
         return None
     made_at = datetime.fromtimestamp(found.made_at, UTC)
     new = NewDisc(found.name, found.volume_id, found.size, found.sha256, made_at, (), {})
-    return Unfinished(found.id, new)
+    return UnfinishedDisc(found.id, new)
 
 
 def remember(change: Connection, row: Any, new: NewDisc, rows: Rows) -> str:

@@ -15,7 +15,7 @@ from pipeline.model import ARRIVED, LEFT_OUT, OrderStage, ReceiptState, Retrieva
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class CountedStudy:
     """A study of an order as it stands; `series` are (Series Instance UID, Modality, instances or None)."""
 
     study_instance_uid: str
@@ -33,7 +33,7 @@ class OrderCounts:
 
     stage: OrderStage
     place_in_queue: int | None
-    studies: tuple[Study, ...]
+    studies: tuple[CountedStudy, ...]
     expected: int | None
     received: int
     counted: int | None  # by the PACS, where that is more than is expected
@@ -91,7 +91,7 @@ def _retrievals(look: Connection, numbers: Sequence[int]) -> dict[int, Row[Any]]
     return {row.id: row for row in look.execute(select(retrieval).where(retrieval.c.id.in_(numbers)))}
 
 
-def _study(look: Connection, link: Any, move: Any, order: Any) -> Study:
+def _study(look: Connection, link: Any, move: Any, order: Any) -> CountedStudy:
     series = tuple((uid, modality, number) for uid, modality, number in link.series)
     came = retrievals.came(look, move.id) if move else {}
     found = of_wish(link, order.modalities, move, came)
@@ -99,12 +99,12 @@ def _study(look: Connection, link: Any, move: Any, order: Any) -> Study:
     if move is not None and order.ended_at is None and move.modalities == "\\".join(order.modalities):
         received = max(received, min(move.arrived, found.expected or move.arrived))
     numbers = tuple(link.accession_number.split("\\"))
-    return Study(
+    return CountedStudy(
         link.study_instance_uid, numbers, series, link.retrieval, found.expected, received, found.overruled
     )
 
 
-def _counted(studies: Sequence[Study]) -> int | None:
+def _counted(studies: Sequence[CountedStudy]) -> int | None:
     """Return what the PACS counts of all studies, None where that is what is expected."""
     if all(study.overruled is None for study in studies):
         return None

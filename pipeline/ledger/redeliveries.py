@@ -150,14 +150,14 @@ def put_in_its_place(
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class EndedRequest:
     """How a request has ended: how many instances it sent, and why the archive did not want them back."""
 
     sent: int
     unwanted: str | None = None
 
 
-def close_request(change: Connection, number: int) -> Ended:
+def close_request(change: Connection, number: int) -> EndedRequest:
     """Forget what a request that has ended had nothing to do for, and the request where that is all of it.
 
     One that is refused only because the archive has deleted what it sent says that as its reason.
@@ -173,4 +173,4 @@ def close_request(change: Connection, number: int) -> Ended:
     change.execute(delete(receipt).where(of_it, idle))
     if change.scalar(select(func.count()).where(of_it)) == 0:
         change.execute(delete(delivery).where(delivery.c.id == number))
-    return Ended(sent, unwanted)
+    return EndedRequest(sent, unwanted)

@@ -63,7 +63,7 @@ def take_in(name: str, site: Site) -> None:
     patients = StudyPatients(name, _studies_of_the_line(contents, claim), site)
     rows = list(_instances(name, contents, claim, patients, site))
     belongings = {found.file: claim(found).retrievals for found in contents.found}
-    entry = _Entry(name, contents, tuple(rows), belongings, patients)
+    entry = _ArrivalEntry(name, contents, tuple(rows), belongings, patients)
     try:
         others_before = _enter(entry, site)
     except IntegrityError as error:  # a person has released another instance of the same key meanwhile
@@ -174,7 +174,7 @@ def _row(found: IdentifiedFile, verdict: FileOutcome) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _ArrivalEntry:
     """What is to be entered of an arrival, in one transaction."""
 
     name: str
@@ -184,7 +184,7 @@ class _Entry:
     patients: StudyPatients
 
 
-def _enter(entry: _Entry, site: Site) -> set[str]:
+def _enter(entry: _ArrivalEntry, site: Site) -> set[str]:
     """Enter the rows; return the studies of which another patient's instances were aside before."""
     name, contents, rows = entry.name, entry.contents, entry.rows
     envelope = contents.envelope

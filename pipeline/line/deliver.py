@@ -187,12 +187,12 @@ def _conclude(row: Any, error: StorestowError | None, destination: Destination, 
         _say(row, state, unwanted or reason, counts, is_expected=bool(unwanted))
 
 
-def _say_of_request(row: Any, request: redeliveries.Ended) -> None:
+def _say_of_request(row: Any, request: redeliveries.EndedRequest) -> None:
     about = {"study": row.study_instance_uid, "destination": row.destination, "delivery": row.id}
     emit(Event.ASKED_AGAIN, **about, sent=request.sent)
 
 
-def _ended(change: Connection, row: Any, state: DeliveryState) -> redeliveries.Ended | None:
+def _ended(change: Connection, row: Any, state: DeliveryState) -> redeliveries.EndedRequest | None:
     """End a request where it has come to an end; what it had nothing to do for is forgotten."""
     if state not in {DeliveryState.DELIVERED, DeliveryState.REFUSED}:
         return None

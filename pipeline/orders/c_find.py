@@ -39,7 +39,7 @@ SCRATCH = "query-"
 Answer = tuple[bytes, DataSetLayout]  # one of the files findscu wrote, and where what lies in it
 
 
-class Busy(Transient):
+class PacsBusy(Transient):
     """Say that the archive takes no association for now: the same question is asked again later."""
 
 
@@ -301,7 +301,7 @@ def _said(argv: Sequence[str], limit: float, settings: Settings) -> str:
             return said
         if pause is not None:
             time.sleep(pause)
-    raise Busy(f"{_name(settings)} takes no association for now ({dcmtk.problems(said)}); it is asked again")
+    raise PacsBusy(f"{_name(settings)} takes no association for now ({dcmtk.problems(said)}); it is asked again")
 
 
 def _require_whole(answers: QueryAnswers, settings: Settings) -> None:

@@ -14,13 +14,13 @@ from fnmatch import fnmatchcase
 from ipaddress import ip_address
 
 from pipeline.config.receiver_tables import ReceiverTable
-from pipeline.receiving.peek import AssociationRequest
+from pipeline.receiving.peek import AssociateRequest
 from pipeline.receiving.reject_association import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
     CALLING_AE_TITLE_NOT_RECOGNIZED,
     LOCAL_LIMIT_EXCEEDED,
     TEMPORARY_CONGESTION,
-    Rejection,
+    AssociateReject,
 )
 
 MORE_AT_THE_DOOR = 16  # so many over the bounds are still told so in the standard's words
@@ -29,12 +29,12 @@ MORE_AT_THE_DOOR = 16  # so many over the bounds are still told so in the standa
 class AssociationRefused(Exception):
     """Say why a peer may not come in; without a `rejection` he is not even answered."""
 
-    def __init__(self, why: str, rejection: Rejection | None = None) -> None:
+    def __init__(self, why: str, rejection: AssociateReject | None = None) -> None:
         super().__init__(why)
         self.rejection = rejection
 
 
-class _Places:
+class _Slots:
     """So many in all, so many of one peer."""
 
     def __init__(self, in_all: int, per_peer: int) -> None:
@@ -60,7 +60,7 @@ class _Places:
             del self._taken[peer]
 
 
-class _Door:
+class _UnreadRequests:
     """The connections whose request has not been read yet, the oldest first."""
 
     def __init__(self, in_all: int, per_peer: int) -> None:
@@ -102,10 +102,10 @@ class AssociationLimits:
         self._receiver = receiver
         self._refuses_all = refuses_all
         self._lock = threading.Lock()
-        self._door = _Door(
+        self._door = _UnreadRequests(
             receiver.max_associations + MORE_AT_THE_DOOR, receiver.max_associations_per_peer + MORE_AT_THE_DOOR
         )
-        self._seats = _Places(receiver.max_associations, receiver.max_associations_per_peer)
+        self._seats = _Slots(receiver.max_associations, receiver.max_associations_per_peer)
 
     def knock(self, peer: str, connection: socket.socket | None = None) -> "AssociationSlot":
         """Reserve a place for a connection before anything is read of it; raises AssociationRefused without one.
@@ -125,7 +125,7 @@ class AssociationLimits:
             raise
         return visit
 
-    def judge(self, proposal: AssociationRequest) -> None:
+    def judge(self, proposal: AssociateRequest) -> None:
         """Raise AssociationRefused where an association with these names, or any at all, is refused now."""
         calling, called = self._receiver.allow_calling_ae_titles, self._receiver.allow_called_ae_titles
         # storescp neither answers nor closes where a title is blank, which is none (PS3.8 9.3.2)
@@ -171,7 +171,7 @@ class AssociationSlot:
         self._connection = connection  # our own handle of it: the other one changes hands on its way to storescp
         self._seated = False
 
-    def sit(self, proposal: AssociationRequest) -> None:
+    def sit(self, proposal: AssociateRequest) -> None:
         """Take a seat for the association proposed; raises AssociationRefused, with the rejection to be sent."""
         self._entrance.judge(proposal)
         self._entrance.move_in(self)

@@ -23,7 +23,7 @@ from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm
 from pipeline.receiving import listening_port, sweep
-from pipeline.receiving.peek import AssociationRequest
+from pipeline.receiving.peek import AssociateRequest
 from pipeline.receiving.program_log import CHUNK, ProgramLog
 from pipeline.receiving.stuck_folders import AssociationTimeouts
 from pipeline.spool.spool import Spool, write_durably
@@ -57,7 +57,7 @@ class AssociationServer:
     def serve(
         self,
         connection: socket.socket,
-        proposal: AssociationRequest,
+        proposal: AssociateRequest,
         peer: str,
         name: str,
         started: Callable[[subprocess.Popen[bytes]], None],
@@ -76,7 +76,7 @@ class AssociationServer:
         finally:
             sweep.take(incoming, folder)
 
-    def _open(self, folder: Path, proposal: AssociationRequest, peer: str) -> None:
+    def _open(self, folder: Path, proposal: AssociateRequest, peer: str) -> None:
         envelope = AssociationEnvelope(
             proposal.calling_ae_title, proposal.called_ae_title, peer, self.receiver.name, time.time_ns()
         )
@@ -89,7 +89,7 @@ class AssociationServer:
     def _receive(
         self,
         connection: socket.socket,
-        proposal: AssociationRequest,
+        proposal: AssociateRequest,
         peer: str,
         folder: Path,
         started: Callable[[subprocess.Popen[bytes]], None],
@@ -107,7 +107,7 @@ class AssociationServer:
                 process.wait()
 
     def _start(
-        self, connection: socket.socket, proposal: AssociationRequest, folder: Path, tells: int
+        self, connection: socket.socket, proposal: AssociateRequest, folder: Path, tells: int
     ) -> subprocess.Popen[bytes]:
         profile = dcmtk.profile_text(dcmtk.proposed_sop_classes(proposal.abstract_syntaxes))
         with (

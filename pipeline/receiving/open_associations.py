@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class _Guest:
+class _OpenAssociation:
     """An association being served; `process` is its storescp once there is one."""
 
     thread: threading.Thread
@@ -18,14 +18,14 @@ class OpenAssociations:
     """Know every association by its folder's name; a folder of none of these is a leftover."""
 
     def __init__(self) -> None:
-        self._guests: dict[str, _Guest] = {}
+        self._guests: dict[str, _OpenAssociation] = {}
         self._lock = threading.Lock()
         self._closing = False
 
     def add(self, name: str, thread: threading.Thread) -> None:
         """Remember an association whose thread is about to start."""
         with self._lock:
-            self._guests[name] = _Guest(thread)
+            self._guests[name] = _OpenAssociation(thread)
 
     def forget(self, name: str) -> None:
         """Forget an association that has ended."""

@@ -34,7 +34,7 @@ class SaidNothing(NotAnAssociation):
 
 
 @dataclass(frozen=True, slots=True)
-class AssociationRequest:
+class AssociateRequest:
     """What a peer asks for: AE titles as `ae_title` reads them, UIDs of digits and dots only."""
 
     calling_ae_title: str
@@ -42,7 +42,7 @@ class AssociationRequest:
     abstract_syntaxes: tuple[str, ...]
 
 
-def peek(connection: socket.socket, *, patience: float = PATIENCE_SECONDS) -> AssociationRequest:
+def peek(connection: socket.socket, *, patience: float = PATIENCE_SECONDS) -> AssociateRequest:
     """Return what the peer proposes, every byte of it still unread.
 
     Raises NotAnAssociation where it is no request, too long, or not complete within `patience` seconds.
@@ -96,7 +96,7 @@ def body_length(head: bytes) -> int:
     return int(length)
 
 
-def parse(pdu: bytes) -> AssociationRequest:
+def parse(pdu: bytes) -> AssociateRequest:
     """Return what a whole A-ASSOCIATE-RQ proposes; raises NotAnAssociation, and nothing else, on anything."""
     if body_length(pdu[: _HEADER.size]) != len(pdu) - _HEADER.size:
         raise NotAnAssociation("the request is not as long as it says")
@@ -110,7 +110,7 @@ def parse(pdu: bytes) -> AssociationRequest:
         if _UID.fullmatch(uid)
     ]
     unique = tuple(dict.fromkeys(uid.decode("ascii") for uid in syntaxes))
-    return AssociationRequest(ae_title(calling), ae_title(called), unique)
+    return AssociateRequest(ae_title(calling), ae_title(called), unique)
 
 
 def _items(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -15,7 +15,7 @@ _HEADER = struct.Struct(">BxI")  # PDU type, reserved, length of what follows
 _BODY = struct.Struct(">xBBB")  # reserved, result, source, reason
 
 
-class Rejection(NamedTuple):
+class AssociateReject(NamedTuple):
     """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
 
     result: int
@@ -23,18 +23,18 @@ class Rejection(NamedTuple):
     reason: int
 
 
-CALLING_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 3)
-CALLED_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 7)
-TEMPORARY_CONGESTION = Rejection(2, 3, 1)
-LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2)
+CALLING_AE_TITLE_NOT_RECOGNIZED = AssociateReject(1, 1, 3)
+CALLED_AE_TITLE_NOT_RECOGNIZED = AssociateReject(1, 1, 7)
+TEMPORARY_CONGESTION = AssociateReject(2, 3, 1)
+LOCAL_LIMIT_EXCEEDED = AssociateReject(2, 3, 2)
 
 
-def pdu(rejection: Rejection) -> bytes:
+def pdu(rejection: AssociateReject) -> bytes:
     """Return the whole A-ASSOCIATE-RJ."""
     return _HEADER.pack(_ASSOCIATE_RJ, _BODY.size) + _BODY.pack(*rejection)
 
 
-def reject(connection: socket.socket, rejection: Rejection) -> None:
+def reject(connection: socket.socket, rejection: AssociateReject) -> None:
     """Answer a request that has been peeked at, and return once the peer has closed, or should have.
 
     What is left unread when a socket is closed makes the kernel reset the connection, and the peer may then

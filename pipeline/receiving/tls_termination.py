@@ -30,7 +30,7 @@ def opened(connection: socket.socket, context: ssl.SSLContext | None, patience: 
         return
     with _handshaken(connection, context, patience) as encrypted:
         ours, theirs = _pair()
-        relay = _Relay(encrypted, ours)
+        relay = _TwoWayCopy(encrypted, ours)
         carrier = threading.Thread(target=relay.run, daemon=True)
         with ours:
             try:
@@ -65,7 +65,7 @@ def _pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-class _Relay:
+class _TwoWayCopy:
     """Two buffers of one chunk each; one thread, because a TLS connection may be used by one at a time."""
 
     def __init__(self, encrypted: ssl.SSLSocket, plain: socket.socket) -> None:

@@ -13,7 +13,15 @@ from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm
 from pipeline.model import OrderError
 from pipeline.web import page_endpoints
-from pipeline.web.http_errors import CLIENT_HAS_GONE, NOT_FOUND, TOO_LONG, WRONG_METHOD, HttpError, Kind, kind_of
+from pipeline.web.http_errors import (
+    CLIENT_HAS_GONE,
+    NOT_FOUND,
+    TOO_LONG,
+    WRONG_METHOD,
+    ErrorKind,
+    HttpError,
+    kind_of,
+)
 from pipeline.web.http_responses import json, refused
 from pipeline.web.middleware import RequestLog, RequireKey
 from pipeline.web.openapi import description
@@ -107,7 +115,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    kind = _KINDS.get(error.status_code, Kind("invalid-parameter", error.status_code, "bad request"))
+    kind = _KINDS.get(error.status_code, ErrorKind("invalid-parameter", error.status_code, "bad request"))
     answer = refused(request, HttpError(kind))
     answer.headers.update(error.headers or {})
     return answer

@@ -17,7 +17,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pipeline.web.http_errors import INVALID_PARAMETER, TOO_LONG, TOO_MANY, Kind
+from pipeline.web.http_errors import INVALID_PARAMETER, TOO_LONG, TOO_MANY, ErrorKind
 from pipeline.web.raw_error import rejection
 from pipeline.web.request_target import plain_line
 
@@ -26,7 +26,7 @@ LONGEST_HEAD = 16384  # bytes of a request's first line and headers
 SO_NWRITE = 0x1024  # sys/socket.h of macOS: bytes in the send buffer
 
 
-class Connection(H11Protocol):
+class ClientConnection(H11Protocol):
     """A connection that looks after itself every `look_seconds`."""
 
     look_seconds = 5.0
@@ -69,7 +69,7 @@ class Connection(H11Protocol):
 
     def _make_room(self) -> None:
         """Drop the connection nothing has been asked on for longest; where all are being served, this one."""
-        others = [one for one in self.connections if isinstance(one, Connection) and one is not self]
+        others = [one for one in self.connections if isinstance(one, ClientConnection) and one is not self]
         silent = [one for one in others if not one._is_served and not one.transport.is_closing()]  # noqa: SLF001
         if silent:
             min(silent, key=lambda one: one._silent_since)._drop()  # noqa: SLF001
@@ -89,7 +89,7 @@ class Connection(H11Protocol):
         else:
             self._reject(INVALID_PARAMETER, "this is no HTTP request")
 
-    def _reject(self, kind: Kind, detail: str) -> None:
+    def _reject(self, kind: ErrorKind, detail: str) -> None:
         self.transport.write(rejection(kind, detail))
         self.transport.close()
 

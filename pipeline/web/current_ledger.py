@@ -8,7 +8,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.file_identity import FileIdentity, file_at
 
 
-class PresentLedger:
+class CurrentLedger:
     """One open ledger for all threads; who still uses an earlier one may end what it began there."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ STATUSES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ErrorKind:
     """A kind of refusal: its HTTP status and the words of the interface; `key` names it on pages for people."""
 
     key: str
@@ -38,42 +38,42 @@ class Kind:
     retry_after: int | None = None  # seconds
 
 
-INVALID_ACCESSION = Kind("invalid-accession", 400, "invalid accession_number")
-INVALID_DESTINATION = Kind("invalid-destination", 400, "invalid destination")
-INVALID_PARAMETER = Kind("invalid-parameter", 400, "invalid parameter")
-UNAUTHORIZED = Kind("unauthorized", 401, "unauthorized")
-NO_OPERATOR = Kind("no-operator", 403, "operator key missing or wrong")
-NOT_FROM_PAGE = Kind("not-from-page", 403, "not from a page")
-NOT_FOUND = Kind("not-found", 404, "not found")
-WRONG_METHOD = Kind("wrong-method", 405, "method not allowed")
-RESULT_GONE = Kind("result-gone", 410, "result no longer kept")
-CHANGED = Kind("changed", 412, "changed meanwhile")
-TOO_LONG = Kind("too-long", 413, "request too long")
-WRONG_RANGE = Kind("wrong-range", 416, "range not satisfiable")
-NOT_OUR_HOST = Kind("not-our-host", 421, "not our host")
-TOO_MANY = Kind("too-many", 503, "too many concurrent requests", retry_after=15)
-PREFETCH = Kind("prefetch", 503, "not for prefetching", retry_after=1)
+INVALID_ACCESSION = ErrorKind("invalid-accession", 400, "invalid accession_number")
+INVALID_DESTINATION = ErrorKind("invalid-destination", 400, "invalid destination")
+INVALID_PARAMETER = ErrorKind("invalid-parameter", 400, "invalid parameter")
+UNAUTHORIZED = ErrorKind("unauthorized", 401, "unauthorized")
+NO_OPERATOR = ErrorKind("no-operator", 403, "operator key missing or wrong")
+NOT_FROM_PAGE = ErrorKind("not-from-page", 403, "not from a page")
+NOT_FOUND = ErrorKind("not-found", 404, "not found")
+WRONG_METHOD = ErrorKind("wrong-method", 405, "method not allowed")
+RESULT_GONE = ErrorKind("result-gone", 410, "result no longer kept")
+CHANGED = ErrorKind("changed", 412, "changed meanwhile")
+TOO_LONG = ErrorKind("too-long", 413, "request too long")
+WRONG_RANGE = ErrorKind("wrong-range", 416, "range not satisfiable")
+NOT_OUR_HOST = ErrorKind("not-our-host", 421, "not our host")
+TOO_MANY = ErrorKind("too-many", 503, "too many concurrent requests", retry_after=15)
+PREFETCH = ErrorKind("prefetch", 503, "not for prefetching", retry_after=1)
 
 
 CLIENT_HAS_GONE = 499  # nobody reads it; it is for the log
 
 
-def kind_of(error: OrderError) -> Kind:
+def kind_of(error: OrderError) -> ErrorKind:
     """Return the refusal that tells of an order's error."""
     status = STATUSES[error]
-    return Kind(str(error), status, error.words, retry_after=15 if status == 503 else None)
+    return ErrorKind(str(error), status, error.words, retry_after=15 if status == 503 else None)
 
 
-def kinds() -> Iterator[Kind]:
+def kinds() -> Iterator[ErrorKind]:
     """Yield every kind there is, by status."""
-    ours = [kind for kind in globals().values() if isinstance(kind, Kind)]
+    ours = [kind for kind in globals().values() if isinstance(kind, ErrorKind)]
     yield from sorted([*ours, *map(kind_of, OrderError)], key=lambda kind: (kind.status, kind.words))
 
 
 class HttpError(Exception):
     """Carry an answer that is not what was asked for; `more` are further keys of the JSON body."""
 
-    def __init__(self, kind: Kind, detail: str | None = None, **more: Any) -> None:
+    def __init__(self, kind: ErrorKind, detail: str | None = None, **more: Any) -> None:
         super().__init__(kind.words)
         self.kind = kind
         self.detail = detail

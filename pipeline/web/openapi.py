@@ -6,7 +6,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.dicom.same_patient import Attribute
 from pipeline.orders.compare_sources import IdentitySource
-from pipeline.web.http_errors import Kind, kinds
+from pipeline.web.http_errors import ErrorKind, kinds
 from pipeline.web.order_endpoints import LINKS
 from pipeline.web.order_request import Verb
 
@@ -101,7 +101,7 @@ def _words(*words: str) -> dict[str, Any]:
 
 
 def _errors() -> dict[str, Any]:
-    by_status: dict[int, list[Kind]] = defaultdict(list)
+    by_status: dict[int, list[ErrorKind]] = defaultdict(list)
     for kind in kinds():
         if kind.status != 405:
             by_status[kind.status].append(kind)

@@ -21,7 +21,7 @@ from pipeline.orders import OrderLimit, OrderView, PlacedOrder, TooManyOrders
 from pipeline.site.settings import Settings
 from pipeline.site.worker_state import WorkerNotHeard, require_worker
 from pipeline.spool.spool import Spool
-from pipeline.web.current_ledger import PresentLedger
+from pipeline.web.current_ledger import CurrentLedger
 from pipeline.web.http_errors import INVALID_PARAMETER, TOO_MANY, HttpError, kind_of
 from pipeline.web.order_request import OrderRequest, Verb
 
@@ -48,7 +48,7 @@ class OrderService:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.spool = Spool(settings.site.spool)
-        self._present = PresentLedger()
+        self._present = CurrentLedger()
         self._crowd = OrderLimit(tuple(map(str, Verb)), settings.shim.max_concurrent)
 
     def ledger(self) -> Ledger:

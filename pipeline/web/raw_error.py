@@ -6,7 +6,7 @@ import uuid
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES
 
 from pipeline.events import Event, emit
-from pipeline.web.http_errors import HttpError, Kind
+from pipeline.web.http_errors import ErrorKind, HttpError
 
 ALWAYS = {  # of every answer
     "Cache-Control": "no-store",
@@ -16,7 +16,7 @@ ALWAYS = {  # of every answer
 }
 
 
-def rejection(kind: Kind, detail: str) -> bytes:
+def rejection(kind: ErrorKind, detail: str) -> bytes:
     """Return a whole answer that ends its connection; it has a number and a line in the log like every other."""
     request_id = uuid.uuid4().hex
     emit(Event.ANSWERED, request=request_id, route="none", status=kind.status)

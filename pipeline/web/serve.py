@@ -16,7 +16,7 @@ from pipeline.events import Event, bug, emit
 from pipeline.site.settings import Settings
 from pipeline.web.api_key import VARIABLE, keyring_of
 from pipeline.web.app import application
-from pipeline.web.client_connection import LONGEST_HEAD, MOST, Connection
+from pipeline.web.client_connection import LONGEST_HEAD, MOST, ClientConnection
 from pipeline.web.shim_site import opened
 
 GRACE_SECONDS = 10  # for answers under way; orders go on without us
@@ -28,11 +28,11 @@ def serve(settings: Settings) -> None:
     require_key_or_loopback(settings)
     site = opened(settings)
     listening = _listen(settings.shim.host, settings.shim.port)
-    Connection.most = _connections_there_may_be()
+    ClientConnection.most = _connections_there_may_be()
     server = uvicorn.Server(
         uvicorn.Config(
             application(site),
-            http=Connection,
+            http=ClientConnection,
             ws="none",
             lifespan="off",
             interface="asgi3",

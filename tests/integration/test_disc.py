@@ -16,7 +16,7 @@ from storage_classes import CLASSES, build
 
 from pipeline.disc.errors import NameInUse, NoPatientID, NothingForDisc, SeveralPatients, TooLarge, UnfitViewer
 from pipeline.disc.formats.contents import IsoContents
-from pipeline.disc.model import EXPLICIT, MEDIA, Disc, LeftOut, Replaced
+from pipeline.disc.model import EXPLICIT, MEDIA, Disc, LeftOut, ReplacedDisc
 from pipeline.disc.pages.thumbnails import ThumbnailTask, thumbnail
 from pipeline.disc.verify.inspection import inspect
 
@@ -473,7 +473,9 @@ def test_a_disc_of_a_partial_order_says_so_in_numbers(tmp_path):
 
 
 def test_a_disc_says_which_one_it_replaces(tmp_path):
-    disc = a_disc(tmp_path, an_object(tmp_path / "in"), replaces=Replaced("A1.iso", "OLD_1", "2026-11-03 10:00"))
+    disc = a_disc(
+        tmp_path, an_object(tmp_path / "in"), replaces=ReplacedDisc("A1.iso", "OLD_1", "2026-11-03 10:00")
+    )
     root = taken_apart(disc.path, tmp_path / "x")
     assert "replaces the earlier A1.iso (volume OLD_1)" in (root / "README.TXT").read_text("utf-8-sig")
     assert "A1.iso" in (root / "INDEX.HTM").read_text("utf-8")

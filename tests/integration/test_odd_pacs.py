@@ -20,7 +20,7 @@ from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import PeerUnavailable
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import OrderView, c_find
-from pipeline.orders.c_find import Busy
+from pipeline.orders.c_find import PacsBusy
 
 pytestmark = pytest.mark.programs
 
@@ -306,9 +306,9 @@ def test_a_pacs_that_takes_none_for_longer_is_asked_later_and_is_not_out_of_reac
 ):
     monkeypatch.setattr("pipeline.orders.c_find.PAUSES_SECONDS", (0.0,))
     pacs.rejects_for_now = {StudyRootQueryRetrieveInformationModelFind: 2}
-    with pytest.raises(Busy, match="takes no association for now"):
+    with pytest.raises(PacsBusy, match="takes no association for now"):
         c_find.studies_of([AccessionNumber(accession)], site.settings, tmp_path)
-    assert not issubclass(Busy, PeerUnavailable), "which would end the order"
+    assert not issubclass(PacsBusy, PeerUnavailable), "which would end the order"
 
 
 def test_two_patients_under_the_numbers_asked_for_are_refused_and_nothing_is_moved(

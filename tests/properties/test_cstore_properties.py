@@ -12,7 +12,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 
 from pipeline.cstore import message, pdu
 from pipeline.cstore.contexts import MOST_CONTEXTS, groups_of, pairs_of
-from pipeline.cstore.pdu import NotDicom, ProposedContext
+from pipeline.cstore.pdu import NotPdu, ProposedContext
 from pipeline.model import InstanceKey, Item
 
 UIDS = st.from_regex(r"[1-9][0-9]{0,3}(\.[1-9][0-9]{0,5}){1,8}", fullmatch=True)
@@ -22,7 +22,7 @@ TITLES = st.from_regex(r"[A-Z0-9]([A-Z0-9_ ]{0,14}[A-Z0-9])?", fullmatch=True)
 @given(st.binary(max_size=400))
 def test_no_bytes_whatsoever_are_more_than_no_dicom(data):
     for read in (pdu.read_acceptance, message.read_response, lambda body: list(pdu.read_values(body))):
-        with suppress(NotDicom):
+        with suppress(NotPdu):
             read(data)
 
 
@@ -30,7 +30,7 @@ def test_no_bytes_whatsoever_are_more_than_no_dicom(data):
 def test_a_command_set_without_status_or_message_is_no_response(rest):
     try:
         response = message.read_response(rest)
-    except NotDicom:
+    except NotPdu:
         return
     elements = decode_elements(rest)
     assert response.status == struct.unpack("<H", elements[0x0900])[0]

@@ -6,7 +6,7 @@ from association_requests import context, item, request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.receiving.peek import AssociationRequest, NotAnAssociation, parse
+from pipeline.receiving.peek import AssociateRequest, NotAnAssociation, parse
 
 titles = st.binary(max_size=16)
 uids = st.one_of(st.binary(max_size=70), st.from_regex(rb"[0-9.]{1,64}", fullmatch=True))
@@ -15,12 +15,12 @@ items = st.one_of(contexts, st.builds(item, st.integers(0, 255), st.binary(max_s
 requests = st.builds(lambda a, b, parts: request(a, b, *parts), titles, titles, st.lists(items, max_size=6))
 
 
-def is_clean(proposal: AssociationRequest) -> bool:
+def is_clean(proposal: AssociateRequest) -> bool:
     titles = proposal.calling_ae_title + proposal.called_ae_title
     return all(re.fullmatch(r"[0-9.]{1,64}", uid) for uid in proposal.abstract_syntaxes) and titles.isprintable()
 
 
-def answer(data: bytes) -> AssociationRequest | None:
+def answer(data: bytes) -> AssociateRequest | None:
     try:
         return parse(data)
     except NotAnAssociation:

@@ -272,7 +272,7 @@ def test_a_configured_program_may_be_a_script_that_answers_as_dcmtk_does(tmp_pat
     ],
 )
 def test_the_shortcomings_of_a_version_are_told(version, words):
-    told = list(dcmtk.shortcomings(dcmtk.Version(*version)))
+    told = list(dcmtk.shortcomings(dcmtk.ProgramVersion(*version)))
     assert len(told) == len(words)
     assert all(word in sentence for word, sentence in zip(words, told, strict=True))
 
@@ -322,7 +322,7 @@ def test_a_child_inherits_what_is_named_and_nothing_else(tmp_path):
     ],
 )
 def test_the_holes_of_a_version_are_known(version, names):
-    assert [hole.name for hole in dcmtk.holes(dcmtk.Version(*version))] == names
+    assert [hole.name for hole in dcmtk.holes(dcmtk.ProgramVersion(*version))] == names
 
 
 def test_only_a_storescp_that_writes_outside_the_spool_must_not_run_in_study_mode():

@@ -9,9 +9,9 @@ import pytest
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.receiving import reject_association
 from pipeline.receiving.association_limits import MORE_AT_THE_DOOR, AssociationLimits, AssociationRefused
-from pipeline.receiving.peek import AssociationRequest
+from pipeline.receiving.peek import AssociateRequest
 
-CT = AssociationRequest("CT1", "STORESTOW", ())
+CT = AssociateRequest("CT1", "STORESTOW", ())
 
 
 def entrance(*, full: bool = False, **keys: object) -> AssociationLimits:
@@ -27,12 +27,12 @@ def turned_away(call) -> tuple[str, tuple[int, int, int] | None]:
 
 
 def test_whoever_nothing_is_said_about_may_come_in():
-    entrance().knock("192.0.2.1").sit(AssociationRequest("ANYBODY", "ANYTHING", ()))
+    entrance().knock("192.0.2.1").sit(AssociateRequest("ANYBODY", "ANYTHING", ()))
 
 
 @pytest.mark.parametrize(
     ("proposal", "answer"),
-    [(AssociationRequest("", "STORESTOW", ()), (1, 1, 3)), (AssociationRequest("CT1", "", ()), (1, 1, 7))],
+    [(AssociateRequest("", "STORESTOW", ()), (1, 1, 3)), (AssociateRequest("CT1", "", ()), (1, 1, 7))],
 )
 def test_a_blank_ae_title_is_rejected_whoever_may_come_in(proposal, answer):
     visit = entrance().knock("192.0.2.1")

@@ -11,7 +11,7 @@ from association_requests import context, item, request
 from pipeline.receiving.peek import (
     HUNG_UP,
     LONGEST,
-    AssociationRequest,
+    AssociateRequest,
     NotAnAssociation,
     SaidNothing,
     parse,
@@ -23,7 +23,7 @@ CT = b"1.2.840.10008.5.1.4.1.1.2"
 
 def test_titles_and_abstract_syntaxes_are_read_in_order_and_once():
     pdu = request(b"MODALITY", b"STORESTOW", context(1, CT), context(3, b"1.2.3"), context(5, CT))
-    assert parse(pdu) == AssociationRequest("MODALITY", "STORESTOW", (CT.decode(), "1.2.3"))
+    assert parse(pdu) == AssociateRequest("MODALITY", "STORESTOW", (CT.decode(), "1.2.3"))
 
 
 def test_a_request_of_pynetdicom_is_read():
@@ -41,7 +41,7 @@ def test_a_request_of_pynetdicom_is_read():
     primitive.user_information = []
     pdu = A_ASSOCIATE_RQ()
     pdu.from_primitive(primitive)
-    assert parse(pdu.encode()) == AssociationRequest("PYNET", "STORESTOW", (CT.decode(), "1.2.840.10008.1.1"))
+    assert parse(pdu.encode()) == AssociateRequest("PYNET", "STORESTOW", (CT.decode(), "1.2.840.10008.1.1"))
 
 
 @pytest.mark.parametrize("uid", [b"", b"1.2\n[x]", b"1.2\\Any", b"1.2;x", b"1" * 65, b"1.2.\xc3\xbc"])

@@ -12,7 +12,7 @@ from shim_site import BROWSER, KEY, NEW, running_shim
 from pipeline.model import OrderState
 from pipeline.orders import MadeFile
 from pipeline.web.byte_range import part_of
-from pipeline.web.client_connection import Connection
+from pipeline.web.client_connection import ClientConnection
 from pipeline.web.content_disposition import disposition, name_of
 from pipeline.web.http_errors import HttpError
 
@@ -254,7 +254,7 @@ def test_the_suffix_is_that_of_the_file_that_was_made(made, suffix):
 # --- clients that stall -----------------------------------------------------------------------------------
 
 
-class Impatient(Connection):
+class Impatient(ClientConnection):
     look_seconds = 0.05
     patience_seconds = 0.4
     saying_seconds = 0.4

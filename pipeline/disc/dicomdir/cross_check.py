@@ -7,14 +7,14 @@ from dataclasses import replace
 from pipeline.dicom.patient import Patient
 from pipeline.dicom.same_patient import PLACEHOLDERS, compare
 from pipeline.disc.dicomdir.vr_rules import right
-from pipeline.disc.formats.directory import Directory, Listed, ParentRecords
+from pipeline.disc.formats.directory import Directory, ListedRecord, ParentRecords
 from pipeline.disc.formats.independent_reader import ObjectIdentity
 from pipeline.disc.objects import records
 from pipeline.disc.objects.one_patient import UNKNOWN_PATIENT_ID, WORDS
 
 
 def mismatches(
-    listed: Listed, claims: ObjectIdentity, placeholders: tuple[str, ...] = PLACEHOLDERS
+    listed: ListedRecord, claims: ObjectIdentity, placeholders: tuple[str, ...] = PLACEHOLDERS
 ) -> Iterator[str]:
     """Yield the name of every attribute in which the record, or one above it, and the file disagree."""
     pairs = (
@@ -32,7 +32,7 @@ def mismatches(
     yield from _of_the_patient(listed, claims, placeholders)
 
 
-def stands_in(listed: Listed, claims: ObjectIdentity) -> bool:
+def stands_in(listed: ListedRecord, claims: ObjectIdentity) -> bool:
     """Tell whether the record has our stand-in for the Patient ID that the object does not have."""
     return listed.above.patient_id == UNKNOWN_PATIENT_ID.encode() and not claims.patient_id
 
@@ -59,7 +59,7 @@ def names_of_nobody(directory: Directory, claims: Mapping[str, ObjectIdentity]) 
     return [files[patient] for patient, name in said.items() if name and name not in told[patient]]
 
 
-def _of_the_patient(listed: Listed, claims: ObjectIdentity, placeholders: tuple[str, ...]) -> Iterator[str]:
+def _of_the_patient(listed: ListedRecord, claims: ObjectIdentity, placeholders: tuple[str, ...]) -> Iterator[str]:
     """Yield in what the PATIENT record names another person than the object, by the rule for all that leaves.
 
     The record may have the values as a record may have them: a Patient ID of 70 characters stands there with 64.

@@ -18,7 +18,7 @@ from pipeline.disc.objects import records
 from pipeline.disc.objects.arrangement import ObjectPath, PatientNode, SeriesNode, StudyNode
 from pipeline.disc.objects.entry import Entry
 from pipeline.disc.objects.one_patient import UNKNOWN_PATIENT_ID
-from pipeline.disc.objects.records import Key
+from pipeline.disc.objects.records import RecordKey
 
 UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"  # type 1 keys of objects without any date; as DCMTK does
 _ANY_BYTES = "application/octet-stream"
@@ -145,7 +145,7 @@ def _leaf(placed: ObjectPath) -> _Record:
     return _Record(entry.kind, references + _keys(entry, keys, instead))
 
 
-def _keys(entry: Entry, keys: Sequence[Key], instead: dict[str, str]) -> bytes:
+def _keys(entry: Entry, keys: Sequence[RecordKey], instead: dict[str, str]) -> bytes:
     values = right_values(entry.values, keys)
     written = []
     for key in keys:
@@ -156,7 +156,7 @@ def _keys(entry: Entry, keys: Sequence[Key], instead: dict[str, str]) -> bytes:
     return b"".join(written)
 
 
-def _substitute(key: Key, entry: Entry, instead: dict[str, str]) -> bytes:
+def _substitute(key: RecordKey, entry: Entry, instead: dict[str, str]) -> bytes:
     """Return what stands in a key the object has no value for; another date or time of its own comes first."""
     if key.otherwise in {"date", "time"}:
         tags, unknown = (records.DATES, UNKNOWN_DATE) if key.otherwise == "date" else (records.TIMES, UNKNOWN_TIME)

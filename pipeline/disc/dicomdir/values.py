@@ -12,7 +12,7 @@ from pipeline.dicom.attributes.elements import ONE_TEXT_VRS, SPECIFIC_CHARACTER_
 from pipeline.dicom.part10 import LONG_VRS
 from pipeline.disc.dicomdir.vr_rules import right
 from pipeline.disc.objects import records
-from pipeline.disc.objects.records import Key
+from pipeline.disc.objects.records import RecordKey
 from pipeline.disc.objects.sequences import Item, Value, items_of
 
 _NUMBERS = {"US": 2, "UL": 4}  # bytes
@@ -22,7 +22,7 @@ _CODE_VALUES = (0x00080100, 0x00080119, 0x00080120)  # Code Value, Long Code Val
 _CODE_MEANING = 0x00080104
 
 
-def right_values(values: Mapping[int, bytes], keys: Sequence[Key]) -> dict[int, bytes]:
+def right_values(values: Mapping[int, bytes], keys: Sequence[RecordKey]) -> dict[int, bytes]:
     """Return the value of each key that has one, and of Specific Character Set where the record needs it."""
     declared = CharacterSet.of(values.get(SPECIFIC_CHARACTER_SET, b"").decode("latin-1"))
     try:
@@ -32,7 +32,7 @@ def right_values(values: Mapping[int, bytes], keys: Sequence[Key]) -> dict[int, 
 
 
 def _right_values(
-    values: Mapping[int, bytes], keys: Sequence[Key], declared: CharacterSet, written: CharacterSet
+    values: Mapping[int, bytes], keys: Sequence[RecordKey], declared: CharacterSet, written: CharacterSet
 ) -> dict[int, bytes]:
     """Raises UnicodeEncodeError where `written` cannot hold a text."""
     found = {}
@@ -53,7 +53,7 @@ def _right_values(
 
 
 def _right(
-    key: Key, raw: bytes, declared: CharacterSet, written: CharacterSet, *, is_several: bool = False
+    key: RecordKey, raw: bytes, declared: CharacterSet, written: CharacterSet, *, is_several: bool = False
 ) -> bytes:
     """Return one value, or several; the very bytes where nothing is wrong with them."""
     if size := _NUMBERS.get(key.vr):
@@ -104,7 +104,7 @@ def _right_item(item: Item, inherited: CharacterSet, written: CharacterSet) -> I
             found.append((tag, vr, [_right_item(one, declared, written) for one in value]))
         else:
             plain = value.rstrip(b" \0") if vr in STRING_VRS else value
-            if changed := _right(Key(tag, vr), plain, declared, written, is_several=True):
+            if changed := _right(RecordKey(tag, vr), plain, declared, written, is_several=True):
                 found.append((tag, vr, changed))
     return found
 

@@ -9,13 +9,13 @@ from typing import Protocol
 
 import pyzipper
 
-from pipeline.disc.formats.iso9660 import SHORT_NAME, File, Volume, pieces_of, read_volume
+from pipeline.disc.formats.iso9660 import SHORT_NAME, IsoFile, IsoVolume, pieces_of, read_volume
 
 PIECE = 1 << 20
 _IS_ENCRYPTED = 1  # bit of the general purpose flag
 
 
-class Damaged(Exception):
+class DamagedZip(Exception):
     """Say why a ZIP file, or a file in it, cannot be read."""
 
 
@@ -39,7 +39,7 @@ def _read() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise Damaged(str(error).strip() or type(error).__name__) from error
+        raise DamagedZip(str(error).strip() or type(error).__name__) from error
 
 
 def read_all(contents: Contents, path: str) -> bytes:
@@ -54,7 +54,7 @@ class IsoContents:
     """
 
     def __init__(self, path: Path, *, by_long_names: bool = False) -> None:
-        self.volume: Volume = read_volume(path)
+        self.volume: IsoVolume = read_volume(path)
         self._image = path.open("rb")
         joliet = self.volume.joliet if by_long_names else None
         self._tree = joliet or self.volume.primary
@@ -66,7 +66,7 @@ class IsoContents:
         """Yield the bytes of a file; fewer than its length where the image is cut."""
         yield from pieces_of(self._image, self._tree.files[path])
 
-    def on_image(self) -> list[File]:
+    def on_image(self) -> list[IsoFile]:
         """Return the files with the places where they lie, in the order of the image."""
         return list(self._tree.files.values())
 
@@ -104,7 +104,7 @@ class ZipContents:
 
 def _refuse_encrypted(archive: zipfile.ZipFile) -> None:
     if any(one.flag_bits & _IS_ENCRYPTED for one in archive.infolist()):
-        raise Damaged("it is encrypted: with --encrypted its pass phrase is asked for")
+        raise DamagedZip("it is encrypted: with --encrypted its pass phrase is asked for")
 
 
 class FolderContents:

@@ -43,7 +43,7 @@ class NoDirectory(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedRecord:
     """A record that names a file, with what its parents say; values as bytes without padding."""
 
     kind: str
@@ -72,7 +72,7 @@ class Directory:
     """A DICOMDIR as read: its File-set ID, what it lists, and in words what is wrong with its structure."""
 
     file_set_id: str = ""
-    listed: list[Listed] = field(default_factory=list)
+    listed: list[ListedRecord] = field(default_factory=list)
     patients: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -82,7 +82,7 @@ def read_directory(data: bytes) -> Directory:
     try:
         dataset = dcmread(BytesIO(data))
         records = {item.seq_item_tell: item for item in dataset.get("DirectoryRecordSequence") or ()}
-        walk = _Walk(records, Directory(str(dataset.get("FileSetID") or "")))
+        walk = _RecordWalk(records, Directory(str(dataset.get("FileSetID") or "")))
         walk.directory.problems.extend(_of_another_class(dataset))
         walk.follow(_number(dataset, _FIRST, 0), ParentRecords(), 0)
     except _UNREADABLE as error:
@@ -114,7 +114,7 @@ def _of_unknown_types(records: Iterable[Dataset]) -> Iterator[str]:
 
 
 @dataclass
-class _Walk:
+class _RecordWalk:
     """One walk through the records, by offset."""
 
     records: dict[int, Dataset]
@@ -143,9 +143,9 @@ class _Walk:
         self.follow(_number(record, _BELOW, 0), here, level + 1)
 
 
-def _listed(kind: str, record: Dataset, above: ParentRecords) -> Listed:
+def _listed(kind: str, record: Dataset, above: ParentRecords) -> ListedRecord:
     parts = _raw(record, _FILE_ID).decode("ascii", "replace").split("\\")
-    return Listed(
+    return ListedRecord(
         kind,
         "/".join(part.strip(" \0") for part in parts),
         _raw(record, 0x00041510),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.disc.errors import NotAsWritten
 from pipeline.disc.formats.independent_reader import NoIdentity, ObjectIdentity, claims_in
-from pipeline.disc.formats.iso9660 import File, pieces_of
+from pipeline.disc.formats.iso9660 import IsoFile, pieces_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class HashTask:
     """Files of an image."""
 
     image: Path
-    files: tuple[File, ...]
+    files: tuple[IsoFile, ...]
 
 
 @dataclass(frozen=True, slots=True)

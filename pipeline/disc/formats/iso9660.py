@@ -28,7 +28,7 @@ class NoIso(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class IsoFile:
     """A file of the image: its extents as (offset, length) in bytes."""
 
     path: str
@@ -41,24 +41,24 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class IsoTree:
     """One directory tree of an image, the primary or Joliet's: files by path, in the order of the image."""
 
     volume_id: str
     volume_size: int  # bytes, as the descriptor says
-    files: dict[str, File]
+    files: dict[str, IsoFile]
     folders: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class IsoVolume:
     """Both trees of an image; `joliet` is None where there is none."""
 
-    primary: Tree
-    joliet: Tree | None
+    primary: IsoTree
+    joliet: IsoTree | None
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path) -> IsoVolume:
     """Return the directory trees of the image at `path`; raises NoIso."""
     with path.open("rb") as file:
         size = path.stat().st_size
@@ -70,10 +70,10 @@ def read_volume(path: Path) -> Volume:
                 joliet = _tree(file, descriptor, size, joliet=True)
         if primary is None:
             raise NoIso("it has no ISO 9660 volume descriptor: it is no image of a CD or DVD, or in UDF only")
-        return Volume(primary, joliet)
+        return IsoVolume(primary, joliet)
 
 
-def pieces_of(image: BinaryIO, file: File) -> Iterator[bytes]:
+def pieces_of(image: BinaryIO, file: IsoFile) -> Iterator[bytes]:
     """Yield the bytes of a file in pieces; fewer than its length where the image is cut."""
     for offset, length in file.extents:
         image.seek(offset)
@@ -92,7 +92,7 @@ def _descriptors(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         yield descriptor[0], descriptor
 
 
-def _tree(file: BinaryIO, descriptor: bytes, size: int, *, joliet: bool) -> Tree:
+def _tree(file: BinaryIO, descriptor: bytes, size: int, *, joliet: bool) -> IsoTree:
     codec = "utf-16-be" if joliet else "latin-1"
     (block,) = unpack_from("<H", descriptor, 128)
     (blocks,) = unpack_from("<L", descriptor, 80)
@@ -118,8 +118,8 @@ def _tree(file: BinaryIO, descriptor: bytes, size: int, *, joliet: bool) -> Tree
             if len(files) + len(folders) > _MOST_ENTRIES or path.count("/") > _MOST_LEVELS:
                 raise NoIso("it holds more files or levels than any real disc")
     ordered = sorted(files.items(), key=lambda item: item[1][0])
-    found = {path: File(path, tuple(extents)) for path, extents in ordered}
-    return Tree(volume_id, blocks * SECTOR, found, frozenset(folders))
+    found = {path: IsoFile(path, tuple(extents)) for path, extents in ordered}
+    return IsoTree(volume_id, blocks * SECTOR, found, frozenset(folders))
 
 
 def _records(file: BinaryIO, offset: int, length: int, size: int) -> Iterator[tuple[bytes, int, int, int]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.disc.make.make import make_disc
 from pipeline.disc.make.publish import offer, take_back
-from pipeline.disc.model import Disc, DiscOptions, Replaced, SourceFile
+from pipeline.disc.model import Disc, DiscOptions, ReplacedDisc, SourceFile
 from pipeline.disc.pages.disc_names import file_stem
 from pipeline.disc.result import as_json
 from pipeline.model import Consignment, InstanceKey, NewDisc, Receipt, ReceiptState
@@ -66,7 +66,7 @@ class StudyDisc:
 
     def _made(self, consignment: Consignment, image: Path) -> Disc:
         earlier = consignment.earlier
-        replaced = Replaced(earlier.name, earlier.volume_id, _readable(earlier.made_at)) if earlier else None
+        replaced = ReplacedDisc(earlier.name, earlier.volume_id, _readable(earlier.made_at)) if earlier else None
         sources = [SourceFile(item.path, item.key, item.sha256) for item in consignment.items]
         return make_disc(sources, image, replace(self.options, replaces=replaced))
 

@@ -11,7 +11,7 @@ from pipeline.dicom.reading import DIRECTORY_STORAGE, UID
 from pipeline.disc.model import EXPLICIT
 from pipeline.disc.objects import records
 from pipeline.disc.objects.raw import LARGEST_FILE, RawObject, raw
-from pipeline.disc.objects.records import Key, NoRecord
+from pipeline.disc.objects.records import NoRecord, RecordKey
 from pipeline.model import InstanceKey
 
 _SAMPLES, _FRAMES, _BITS_ALLOCATED = 0x00280002, 0x00280008, 0x00280100
@@ -51,7 +51,7 @@ class Entry:
     unfit: str | None = None
     decoded_from: str | None = None
 
-    def text(self, key: Key | int) -> str:
+    def text(self, key: RecordKey | int) -> str:
         """Return a value as text, "" where it is absent; never raises."""
         tag = key if isinstance(key, int) else key.tag
         raw = self.values.get(tag, b"")

@@ -12,7 +12,7 @@ Otherwise = Literal[
 ]
 
 
-class Key(NamedTuple):
+class RecordKey(NamedTuple):
     """An attribute of a record: what takes its place where the object has no value that its VR allows.
 
     `date`, `time`: another date or time of the object; `number`: its place in order; `title`: what a document of
@@ -26,7 +26,7 @@ class Key(NamedTuple):
     stand_in: str = ""
 
 
-CHARACTER_SET = Key(0x00080005, "CS")
+CHARACTER_SET = RecordKey(0x00080005, "CS")
 PATIENT_NAME = 0x00100010
 PATIENT_ID = 0x00100020
 ISSUER = 0x00100021
@@ -51,82 +51,87 @@ TIMES = (0x00080030, 0x00080031, 0x00080032, 0x00080033, 0x00080013)
 
 PATIENT = (
     CHARACTER_SET,
-    Key(PATIENT_NAME, "PN", "empty"),
-    Key(PATIENT_ID, "LO", "patient id"),
-    Key(ISSUER, "LO"),
-    Key(BIRTH_DATE, "DA"),
-    Key(SEX, "CS"),
+    RecordKey(PATIENT_NAME, "PN", "empty"),
+    RecordKey(PATIENT_ID, "LO", "patient id"),
+    RecordKey(ISSUER, "LO"),
+    RecordKey(BIRTH_DATE, "DA"),
+    RecordKey(SEX, "CS"),
 )
 STUDY = (
     CHARACTER_SET,
-    Key(STUDY_DATE, "DA", "date"),
-    Key(STUDY_TIME, "TM", "time"),
-    Key(ACCESSION, "SH", "empty"),
-    Key(STUDY_DESCRIPTION, "LO", "empty"),
-    Key(STUDY_UID, "UI"),
-    Key(STUDY_ID, "SH", "study id"),
+    RecordKey(STUDY_DATE, "DA", "date"),
+    RecordKey(STUDY_TIME, "TM", "time"),
+    RecordKey(ACCESSION, "SH", "empty"),
+    RecordKey(STUDY_DESCRIPTION, "LO", "empty"),
+    RecordKey(STUDY_UID, "UI"),
+    RecordKey(STUDY_ID, "SH", "study id"),
 )
 SERIES = (
     CHARACTER_SET,
-    Key(MODALITY, "CS", "stand-in", "OT"),
-    Key(INSTITUTION, "LO"),
-    Key(SERIES_DESCRIPTION, "LO"),
-    Key(SERIES_UID, "UI"),
-    Key(SERIES_NUMBER, "IS", "number"),
+    RecordKey(MODALITY, "CS", "stand-in", "OT"),
+    RecordKey(INSTITUTION, "LO"),
+    RecordKey(SERIES_DESCRIPTION, "LO"),
+    RecordKey(SERIES_UID, "UI"),
+    RecordKey(SERIES_NUMBER, "IS", "number"),
 )
 
-_NUMBER = Key(INSTANCE_NUMBER, "IS", "number")
-_CONTENT_DATE, _CONTENT_TIME = Key(0x00080023, "DA", "date"), Key(0x00080033, "TM", "time")
+_NUMBER = RecordKey(INSTANCE_NUMBER, "IS", "number")
+_CONTENT_DATE, _CONTENT_TIME = RecordKey(0x00080023, "DA", "date"), RecordKey(0x00080033, "TM", "time")
 _CONTENT = (CHARACTER_SET, _CONTENT_DATE, _CONTENT_TIME, _NUMBER)
 _LABELLED = (
     *_CONTENT,
-    Key(0x00700080, "CS", "stand-in", "UNNAMED"),  # Content Label
-    Key(0x00700081, "LO", "empty"),  # Content Description
-    Key(0x00700084, "PN", "empty"),  # Content Creator's Name
+    RecordKey(0x00700080, "CS", "stand-in", "UNNAMED"),  # Content Label
+    RecordKey(0x00700081, "LO", "empty"),  # Content Description
+    RecordKey(0x00700084, "PN", "empty"),  # Content Creator's Name
 )
 IMAGE_TYPE = 0x00080008
-_IMAGE_TYPE, _FRAMES = Key(IMAGE_TYPE, "CS"), Key(0x00280008, "IS")
-_ROWS, _COLUMNS = Key(ROWS, "US"), Key(COLUMNS, "US")
-_REFERENCED_IMAGES = Key(0x00089092, "SQ")  # Referenced Image Evidence Sequence
-_CONCEPT_NAME, _CONTENT_SEQUENCE = Key(0x0040A043, "SQ", "title"), Key(0x0040A730, "SQ")
-VERIFIED_AT, _VERIFICATION_FLAG = 0x0040A030, Key(0x0040A493, "CS", "stand-in", "UNVERIFIED")
+_IMAGE_TYPE, _FRAMES = RecordKey(IMAGE_TYPE, "CS"), RecordKey(0x00280008, "IS")
+_ROWS, _COLUMNS = RecordKey(ROWS, "US"), RecordKey(COLUMNS, "US")
+_REFERENCED_IMAGES = RecordKey(0x00089092, "SQ")  # Referenced Image Evidence Sequence
+_CONCEPT_NAME, _CONTENT_SEQUENCE = RecordKey(0x0040A043, "SQ", "title"), RecordKey(0x0040A730, "SQ")
+VERIFIED_AT, _VERIFICATION_FLAG = 0x0040A030, RecordKey(0x0040A493, "CS", "stand-in", "UNVERIFIED")
 VERIFICATION_FLAG = _VERIFICATION_FLAG.tag
 HL7_INSTANCE = 0x0040E001
 CONCEPT_NAME, CONTENT_SEQUENCE = _CONCEPT_NAME.tag, _CONTENT_SEQUENCE.tag
 
-KEYS: dict[str, tuple[Key, ...]] = {
+KEYS: dict[str, tuple[RecordKey, ...]] = {
     "IMAGE": (CHARACTER_SET, _IMAGE_TYPE, _NUMBER),
-    "RT DOSE": (CHARACTER_SET, _NUMBER, Key(0x30040006, "LO"), Key(0x3004000A, "CS", "stand-in", "PLAN")),
+    "RT DOSE": (
+        CHARACTER_SET,
+        _NUMBER,
+        RecordKey(0x30040006, "LO"),
+        RecordKey(0x3004000A, "CS", "stand-in", "PLAN"),
+    ),
     "RT STRUCTURE SET": (
         CHARACTER_SET,
         _NUMBER,
-        Key(0x30060002, "SH", "stand-in", "UNNAMED"),
-        Key(0x30060008, "DA", "empty"),
-        Key(0x30060009, "TM", "empty"),
+        RecordKey(0x30060002, "SH", "stand-in", "UNNAMED"),
+        RecordKey(0x30060008, "DA", "empty"),
+        RecordKey(0x30060009, "TM", "empty"),
     ),
     "RT PLAN": (
         CHARACTER_SET,
         _NUMBER,
-        Key(0x300A0002, "SH", "stand-in", "UNNAMED"),
-        Key(0x300A0006, "DA", "empty"),
-        Key(0x300A0007, "TM", "empty"),
+        RecordKey(0x300A0002, "SH", "stand-in", "UNNAMED"),
+        RecordKey(0x300A0006, "DA", "empty"),
+        RecordKey(0x300A0007, "TM", "empty"),
     ),
     "RT TREAT RECORD": (
         CHARACTER_SET,
         _NUMBER,
-        Key(0x30080250, "DA", "empty"),
-        Key(0x30080251, "TM", "empty"),
+        RecordKey(0x30080250, "DA", "empty"),
+        RecordKey(0x30080251, "TM", "empty"),
     ),
     "PRESENTATION": (
         CHARACTER_SET,
-        Key(0x00081115, "SQ"),  # Referenced Series Sequence
+        RecordKey(0x00081115, "SQ"),  # Referenced Series Sequence
         _NUMBER,
-        Key(0x00700080, "CS", "stand-in", "UNNAMED"),
-        Key(0x00700081, "LO", "empty"),
-        Key(0x00700082, "DA", "date"),  # Presentation Creation Date
-        Key(0x00700083, "TM", "time"),
-        Key(0x00700084, "PN", "empty"),
-        Key(0x00700402, "SQ"),  # Blending Sequence
+        RecordKey(0x00700080, "CS", "stand-in", "UNNAMED"),
+        RecordKey(0x00700081, "LO", "empty"),
+        RecordKey(0x00700082, "DA", "date"),  # Presentation Creation Date
+        RecordKey(0x00700083, "TM", "time"),
+        RecordKey(0x00700084, "PN", "empty"),
+        RecordKey(0x00700402, "SQ"),  # Blending Sequence
     ),
     "WAVEFORM": _CONTENT,
     "RAW DATA": _CONTENT,
@@ -135,9 +140,9 @@ KEYS: dict[str, tuple[Key, ...]] = {
         _CONTENT_DATE,
         _CONTENT_TIME,
         _NUMBER,
-        Key(VERIFIED_AT, "DT"),
+        RecordKey(VERIFIED_AT, "DT"),
         _CONCEPT_NAME,
-        Key(0x0040A491, "CS", "stand-in", "PARTIAL"),  # Completion Flag
+        RecordKey(0x0040A491, "CS", "stand-in", "PARTIAL"),  # Completion Flag
         _VERIFICATION_FLAG,
         _CONTENT_SEQUENCE,
     ),
@@ -159,18 +164,18 @@ KEYS: dict[str, tuple[Key, ...]] = {
         _FRAMES._replace(otherwise="stand-in", stand_in="1"),
         _ROWS,
         _COLUMNS,
-        Key(0x00289001, "UL"),  # Data Point Rows
-        Key(0x00289002, "UL"),
+        RecordKey(0x00289001, "UL"),  # Data Point Rows
+        RecordKey(0x00289002, "UL"),
     ),
     "ENCAP DOC": (
         CHARACTER_SET,
-        Key(0x00080023, "DA", "empty"),
-        Key(0x00080033, "TM", "empty"),
+        RecordKey(0x00080023, "DA", "empty"),
+        RecordKey(0x00080033, "TM", "empty"),
         _NUMBER,
-        Key(0x0040A043, "SQ", "empty"),
-        Key(HL7_INSTANCE, "ST"),
-        Key(0x00420010, "ST", "empty"),  # Document Title
-        Key(0x00420012, "LO", "mime"),  # MIME Type of Encapsulated Document
+        RecordKey(0x0040A043, "SQ", "empty"),
+        RecordKey(HL7_INSTANCE, "ST"),
+        RecordKey(0x00420010, "ST", "empty"),  # Document Title
+        RecordKey(0x00420012, "LO", "mime"),  # MIME Type of Encapsulated Document
     ),
     **dict.fromkeys(("REGISTRATION", "FIDUCIAL", "VALUE MAP", "MEASUREMENT", "SURFACE", "TRACT"), _LABELLED),
     "STEREOMETRIC": (CHARACTER_SET, _NUMBER, *_LABELLED[-3:]),
@@ -179,17 +184,17 @@ KEYS: dict[str, tuple[Key, ...]] = {
     "ANNOTATION": _LABELLED,
     "ASSESSMENT": (
         CHARACTER_SET,
-        Key(0x00080012, "DA", "date"),
-        Key(0x00080013, "TM", "empty"),
+        RecordKey(0x00080012, "DA", "date"),
+        RecordKey(0x00080013, "TM", "empty"),
         _NUMBER,
     ),
     "RADIOTHERAPY": (
         CHARACTER_SET,
         _NUMBER,
-        Key(0x00700081, "LO", "empty"),
-        Key(0x00700084, "PN", "empty"),
-        Key(0x30100033, "SH"),  # User Content Label
-        Key(0x30100034, "LO"),
+        RecordKey(0x00700081, "LO", "empty"),
+        RecordKey(0x00700084, "PN", "empty"),
+        RecordKey(0x30100033, "SH"),  # User Content Label
+        RecordKey(0x30100034, "LO"),
     ),
 }
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from pipeline.disc.dicomdir.cross_check import mismatches, stands_in
-from pipeline.disc.formats.contents import Contents, Damaged, read_all
+from pipeline.disc.formats.contents import Contents, DamagedZip, read_all
 from pipeline.disc.formats.directory import Directory, NoDirectory, read_directory
 from pipeline.disc.formats.independent_reader import ObjectIdentity
 from pipeline.disc.formats.iso9660 import NoIso
@@ -42,7 +42,7 @@ def _directory(contents: Contents, found: Inspection) -> Directory | None:
         return read_directory(read_all(contents, DICOMDIR))
     except NoDirectory as reason:
         found.error(str(reason))
-    except (NoIso, Damaged, OSError):
+    except (NoIso, DamagedZip, OSError):
         pass  # said already, as of every file that cannot be read
     return None
 

@@ -13,7 +13,7 @@ from itertools import chain
 from pipeline.dicom.deflation import inflate
 from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Bytes, DataSetLayout, Malformed, walk
 from pipeline.dicom.reading import DIRECTORY_STORAGE
-from pipeline.disc.formats.contents import PIECE, Contents, Damaged
+from pipeline.disc.formats.contents import PIECE, Contents, DamagedZip
 from pipeline.disc.formats.hash_files import Passing
 from pipeline.disc.formats.independent_reader import NoIdentity, ObjectIdentity, claims_in
 
@@ -48,7 +48,7 @@ def seen(contents: Contents) -> Iterator[SeenFile]:
     for path, size in contents.files.items():
         try:
             yield _seen(path, size, Passing(contents.pieces(path)))
-        except (Damaged, OSError) as error:
+        except (DamagedZip, OSError) as error:
             yield SeenFile(path, unreadable=str(error))
 
 

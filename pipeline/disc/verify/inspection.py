@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
-from pipeline.disc.formats.contents import Contents, Damaged, FolderContents, IsoContents, ZipContents, read_all
+from pipeline.disc.formats.contents import Contents, DamagedZip, FolderContents, IsoContents, ZipContents, read_all
 from pipeline.disc.formats.independent_reader import ObjectIdentity
 from pipeline.disc.formats.iso9660 import SHORT_NAME, NoIso
 from pipeline.disc.make.viewer import AUTORUN
@@ -22,7 +22,7 @@ from pipeline.disc.verify.read_back import DICOMDIR
 
 _FILE_SET_ID = re.compile(r"[A-Z0-9_ ]{1,16}")
 _MOST_LEVELS = 8
-_UNREADABLE = (NoIso, Damaged, OSError)
+_UNREADABLE = (NoIso, DamagedZip, OSError)
 
 
 def inspect(path: Path, pass_phrase: str | None = None) -> Inspection:

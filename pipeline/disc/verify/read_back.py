@@ -14,11 +14,11 @@ from pathlib import Path
 from pipeline.dicom.same_patient import PLACEHOLDERS
 from pipeline.disc.dicomdir.cross_check import mismatches, names_of_nobody
 from pipeline.disc.errors import NotAsWritten
-from pipeline.disc.formats.contents import Contents, Damaged, IsoContents, ZipContents, read_all
+from pipeline.disc.formats.contents import Contents, DamagedZip, IsoContents, ZipContents, read_all
 from pipeline.disc.formats.directory import Directory, NoDirectory, read_directory
 from pipeline.disc.formats.hash_files import FileDigest, HashTask, look, looks
 from pipeline.disc.formats.independent_reader import ObjectIdentity
-from pipeline.disc.formats.iso9660 import SHORT_NAME, File, NoIso
+from pipeline.disc.formats.iso9660 import SHORT_NAME, IsoFile, NoIso
 from pipeline.disc.formats.parallel import spread
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.digest import sha256_of
@@ -26,7 +26,7 @@ from pipeline.spool.digest import sha256_of
 DICOMDIR = "DICOMDIR"
 LARGE = 256 << 20  # bytes; below, to start the processes of the pool takes longer than to read it here
 _BATCH, _MOST_FILES = 16 << 20, 64  # bytes and files that are looked at together
-_UNREADABLE = (NoIso, NoDirectory, Damaged, OSError)
+_UNREADABLE = (NoIso, NoDirectory, DamagedZip, OSError)
 
 
 def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium must bear out
@@ -81,7 +81,7 @@ def _check_image(image: IsoContents, medium: Path, volume_id: str) -> None:
     _check_names(image.volume.primary.files, image.volume.joliet.files)
 
 
-def _check_names(primary: Mapping[str, File], joliet: Mapping[str, File]) -> None:
+def _check_names(primary: Mapping[str, IsoFile], joliet: Mapping[str, IsoFile]) -> None:
     """Both trees must lead to the same places, under the same names wherever a name is short enough."""
     short = {path: file.extents for path, file in primary.items()}
     long = {path: file.extents for path, file in joliet.items()}
@@ -111,9 +111,9 @@ def _looks(contents: IsoContents | ZipContents, medium: Path, pool: ProcessPool)
         yield from chain.from_iterable(spread(looks, tasks, pool if is_large else None))
 
 
-def _batches(files: Iterable[File]) -> Iterator[tuple[File, ...]]:
+def _batches(files: Iterable[IsoFile]) -> Iterator[tuple[IsoFile, ...]]:
     """Yield files together until they are of some size, so that asking for them costs little."""
-    batch: list[File] = []
+    batch: list[IsoFile] = []
     for file in files:
         batch.append(file)
         if sum(one.size for one in batch) >= _BATCH or len(batch) >= _MOST_FILES:
