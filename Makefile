@@ -5,7 +5,7 @@ PYTEST := $(VENV_PYTHON) -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run style check test test-long bench
+.PHONY: help install run style check test test-long bench reference
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,7 @@ style: install
 	$(VENV_PYTHON) -m ruff check --quiet .
 	$(VENV_PYTHON) -m mypy
 	$(VENV_PYTHON) -m mypy demo/*.py
+	$(VENV_PYTHON) -m mypy docs/*.py
 
 check: style ## formatting, lint, types, and the tests that take under a minute
 	$(PYTEST) -q -n auto --maxprocesses 2 -m 'not long' $(wildcard tests/unit tests/contract tests/properties)
@@ -35,3 +36,6 @@ test-long: install ## the tests that take hours
 
 bench: install ## measure side by side; prints ratios
 	@set -e; for script in $(sort $(wildcard bench/*.py)); do echo "== $$script"; $(VENV_PYTHON) $$script; done
+
+reference: install ## write docs/configuration.md and docs/site.schema.json anew from the models of site.toml
+	$(VENV_PYTHON) docs/configuration_reference.py

@@ -32,12 +32,20 @@ class CoercionTable(Table):
     """[[coercion]]: one rule of the site, applied after the shipped ones (docs/design.md)."""
 
     set: dict[str, str] = Field(default_factory=dict)
+    """Attributes by keyword, each with the text it gets. Example: `{ ReferringPhysicianName = "-^-^-^-" }`"""
     remove: tuple[str, ...] = ()
+    """Attributes to remove: keyword, ggggeeee, or "gggg,CREATOR,ee".
+    Example: `["RequestingServiceCodeSequence"]`"""
     when: Literal["empty", "always"] = "always"
-    calling_ae_title: str | None = None  # conditions are shell patterns (fnmatch), matched case-sensitively
+    """Whether `set` replaces any value, or only one that is absent or empty."""
+    calling_ae_title: str | None = None
+    """Only what this AE title sent: a shell pattern, upper and lower case differ. Example: `"CT*"`"""
     peer: str | None = None
+    """Only what came from this address: a shell pattern; study mode knows no addresses. Example: `"10.1.2.*"`"""
     receiver: str | None = None
+    """Only what came in by the receiver of this name: a shell pattern. Example: `"modalities"`"""
     modality: str | None = None
+    """Only instances of this Modality (0008,0060): a shell pattern. Example: `"CT"`"""
 
 
 def mistakes_in(tables: Sequence[CoercionTable]) -> list[str]:

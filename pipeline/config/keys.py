@@ -4,9 +4,9 @@ import re
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from pipeline.config.units import parse_duration
+from pipeline.config.units import DURATION, SIZE, parse_duration, parse_size
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 HOST = re.compile(r"[A-Za-z0-9.:_][A-Za-z0-9.:_-]{0,252}")
@@ -52,10 +52,22 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 Host = Annotated[str, AfterValidator(_host)]  # it stands in the command lines of other programs
 HostAsSaid = Annotated[str, AfterValidator(_host_as_said)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "format": "duration", "pattern": f"^{DURATION.pattern}$"}),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({"type": ["string", "integer"], "format": "size", "pattern": f"^{SIZE.pattern}$"}),
+]
 
 
 class Table(BaseModel):
-    """A TOML table: frozen, and an unknown key is an error."""
+    """A TOML table: frozen, and an unknown key is an error.
+
+    The text below each key documents it: docs/configuration.md and docs/site.schema.json are made of these texts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

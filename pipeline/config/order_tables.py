@@ -20,7 +20,9 @@ class SenderTable(Table):
     """[pacs] senders: another address, or AE title, that what the PACS sends comes from."""
 
     address: Host | None = None
+    """Host name or address. Example: `"10.0.0.9"`"""
     ae_title: AETitle | None = None
+    """Calling AE title. Example: `"PACS2"`"""
 
     @model_validator(mode="after")
     def _names_somebody(self) -> Self:
@@ -33,39 +35,68 @@ class PacsTable(Table):
     """[pacs]: the archive that is asked by accession number; `receiver` is where it sends to."""
 
     ae_title: AETitle
+    """AE title of the PACS. Example: `"ABPACS"`"""
     host: Host
+    """Its host name or address. Example: `"pacs.example.org"`"""
     port: Port
+    """Its TCP port. Example: `11112`"""
     calling_ae_title: AETitle
+    """The AE title we call it with, which the PACS must know. Example: `"CDRECORD"`"""
     receiver: Name
+    """Name of the receiver it sends to; that receiver's `ae_title` is the move destination.
+    Example: `"cdrecord"`"""
     retrieve: Literal["move", "get"] = "move"
-    moves_at_once: Annotated[int, Field(ge=1, le=16)] = (
-        2  # 1 where the receiver is in study mode, whatever is said
-    )
+    """C-MOVE, for which the PACS must know our AE title, host and port; or C-GET over our own association."""
+    moves_at_once: Annotated[int, Field(ge=1, le=16)] = 2
+    """Retrievals at once; always 1 where the receiver is in study mode."""
     connect_timeout: Duration = timedelta(seconds=10)
-    answer_timeout: Duration = timedelta(seconds=60)  # for each answer to a query
-    senders: tuple[SenderTable, ...] = ()  # from where it sends besides `host`
-    identity: Literal["strict", "patient-id"] = "strict"  # what of the images must agree with the PACS's answers
+    """How long to wait for a connection."""
+    answer_timeout: Duration = timedelta(seconds=60)
+    """How long to wait for each answer to a query."""
+    senders: tuple[SenderTable, ...] = ()
+    """Addresses or AE titles the PACS sends from, besides `host`.
+    Example: `[{ address = "10.0.0.9", ae_title = "PACS2" }]`"""
+    identity: Literal["strict", "patient-id"] = "strict"
+    """Which patient attributes of the images must agree with the PACS's answers; see orders.md."""
     accession_number_length: Annotated[int, Field(ge=LONGEST_OF_THE_STANDARD, le=LONGEST)] = LONGEST
+    """Most characters of an accession number we ask for; DICOM allows 16."""
 
 
 class ShimTable(Table):
     """[shim]: HTTP for the HIS and the pages for people; the limits hold for orders of every origin."""
 
     host: Host = "127.0.0.1"
+    """Address to listen at; another than the loopback one needs `api_key`."""
     port: Port = 8090
+    """TCP port."""
     api_key: str = ""
-    operator_key: str = ""  # of the persons who may decide; proxies add api_key for everybody, so it is another
+    """Key of the links; empty is allowed at a loopback address only. The environment variable STORESTOW_API_KEY
+    wins over it. Example: `"4f1c..."`"""
+    operator_key: str = ""
+    """Key of the persons who may decide; it must differ from `api_key`, which a proxy adds for everybody.
+    Example: `"a93e..."`"""
     public_without_key: bool = False
-    download: Name | None = None  # which destination each kind of link means
+    """Whether anybody who reaches the port may order, although there is no key."""
+    download: Name | None = None
+    """Destination of download links; the only "iso" destination where it is not written. Example: `"disc"`"""
     print: Name | None = None
+    """Destination of print links; the only "cstore" destination where it is not written. Example: `"publisher"`"""
     forward: tuple[Name, ...] = ()
+    """Destinations a forward link may name; the first one where it names none. Example: `["second_pacs"]`"""
     max_concurrent: Annotated[int, Field(ge=1, le=1000)] = 8
-    move_timeout: Duration = timedelta(seconds=300)  # without a new instance
+    """Orders that may be open at once; one more is answered 503."""
+    move_timeout: Duration = timedelta(seconds=300)
+    """How long a retrieval may go on without a new instance."""
     order_timeout: Duration = timedelta(hours=1)
+    """How long an order may take in all."""
     same_link: Duration = timedelta(minutes=10)
+    """How long after its end an order serves the same link again."""
     max_accessions: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Accession numbers in one order."""
     allowed_origins: tuple[str, ...] = ()
-    hosts: tuple[HostAsSaid, ...] = ()  # the names we are asked by; empty: Host is not looked at
+    """Origins whose pages may call us from a browser (CORS). Example: `["https://his.example.org"]`"""
+    hosts: tuple[HostAsSaid, ...] = ()
+    """Names we are asked by; where it is empty the header Host is not looked at. Example: `["his.example.org"]`"""
 
     @property
     def destinations(self) -> dict[str, tuple[str, ...]]:
@@ -80,29 +111,44 @@ class PatientQueryTable(Table):
     Columns are named as the answer names them; what an earlier query returned may be bound by later ones.
     """
 
-    url: str  # SQLAlchemy's, without a password
+    url: str
+    """SQLAlchemy's address of the database, without a password. Example: `"mysql+pymysql://reader@his/ris"`"""
     select: str
+    """The statement. Example: `"SELECT name AS patient_name FROM patient WHERE acc = :accession_number"`"""
     password_env: str | None = None
+    """Environment variable that holds the password. Example: `"HIS_PASSWORD"`"""
     password_file: AbsolutePath | None = None
+    """File that holds the password, readable by its owner alone. Example: `"/etc/storestow/his.password"`"""
 
 
 class PatientsTable(Table):
     """[patients]: who knows what a patient is called: the retrieved study, an API of the HIS, or databases."""
 
     kind: Literal["dicom", "api", "sql"] = "dicom"
+    """Who is asked: nobody but the retrieved study, an API of the HIS, or databases."""
     url: str = ""
+    """Address of the API, for "api". Example: `"https://his.example.org"`"""
     timeout: Duration = timedelta(seconds=10)
-    answer_timeout: Duration | None = None  # for all of an answer; where it is not set, `timeout`
-    slow_after: Duration = timedelta(seconds=3)  # then a warning is logged
+    """How long to wait for a connection, and for the next bytes of an answer."""
+    answer_timeout: Duration | None = None
+    """How long a whole answer may take; `timeout` where it is not written. Example: `"20s"`"""
+    slow_after: Duration = timedelta(seconds=3)
+    """How long an answer may take before a warning is logged."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
-    key_env: str | None = None  # the environment variable, or the file, that holds the key of the API
+    """How many more times to ask when there is no answer."""
+    key_env: str | None = None
+    """Environment variable that holds the key of the API. Example: `"HIS_KEY"`"""
     key_file: AbsolutePath | None = None
-    key_header: Literal["Authorization", "X-API-Key"] = "Authorization"  # Authorization: Bearer <key>
+    """File that holds the key of the API, readable by its owner alone. Example: `"/etc/storestow/his.key"`"""
+    key_header: Literal["Authorization", "X-API-Key"] = "Authorization"
+    """Header that carries the key; "Authorization" says `Bearer` before it."""
     query: tuple[PatientQueryTable, ...] = ()
-    patient_id: Literal["same", "other"] = (
-        "same"  # "other": medrec_id is no Patient ID, and the name alone decides
-    )
-    titles: tuple[str, ...] = TITLES  # words of a name that count as not written, in any case
+    """Statements for "sql", one after the other; see the table below.
+    Example: `[{ url = "sqlite:////srv/ris.db", select = "SELECT n FROM p WHERE a = :accession_number" }]`"""
+    patient_id: Literal["same", "other"] = "same"
+    """Whether the HIS's medrec_id is the Patient ID of the images; with "other" the name alone decides."""
+    titles: tuple[str, ...] = TITLES
+    """Words of a name that count as not written, in any case."""
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:

@@ -5,7 +5,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from pipeline.config.keys import AETitle, Duration, Name, Port, Table, Uid
 
@@ -31,7 +31,12 @@ def _timeout(duration: timedelta) -> timedelta:
     return duration
 
 
-Peers = Annotated[tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...], Field(min_length=1)]
+Network = Annotated[
+    IPv4Network | IPv6Network,
+    BeforeValidator(_network),
+    WithJsonSchema({"type": "string", "format": "address or network"}),
+]
+Peers = Annotated[tuple[Network, ...], Field(min_length=1)]
 Titles = Annotated[tuple[Annotated[str, AfterValidator(_ae_title_pattern)], ...], Field(min_length=1)]
 Timeout = Annotated[Duration, AfterValidator(_timeout)]
 Bound = Annotated[int, Field(ge=1, le=1000)]
@@ -41,9 +46,13 @@ class ReceiverTlsTable(Table):
     """[[receiver]] tls: PEM files, relative to the configuration file; `ca` signs the peers' certificates."""
 
     cert: Path
+    """Our certificate, with the chain up to its authority. Example: `"receiver.crt"`"""
     key: Path
+    """Its private key, without a passphrase, readable by its owner alone. Example: `"receiver.key"`"""
     ca: Path | None = None
+    """Certificates of the authority that signs those of the peers. Example: `"modalities-ca.crt"`"""
     require_client_certificate: bool = True
+    """Whether a peer has to show a certificate; then `ca` is needed."""
 
     @model_validator(mode="after")
     def _knows_whose_certificates_to_trust(self) -> Self:
@@ -66,25 +75,51 @@ class ReceiverTable(Table):
     """[[receiver]]: one storescp door. An allow-list that is not there allows everybody."""
 
     name: Name
+    """What this receiver is called here: a-z 0-9 _ - up to 32. Example: `"modalities"`"""
     ae_title: AETitle
+    """The AE title under which modalities know it. Example: `"STORESTOW"`"""
     port: Port
+    """TCP port; one below 1024 needs `mode = "association"`. Example: `11112`"""
     mode: Literal["study", "association", "external"] = "study"
-    hook: Literal["study-complete", "process-study"] = "study-complete"  # `process-study`: no worker need run
+    """One permanent storescp, one for each association, or one that somebody else runs; see modes.md."""
+    hook: Literal["study-complete", "process-study"] = "study-complete"
+    """Which hook an external storescp calls; "process-study" needs no worker that runs all the time."""
     bind: str = "0.0.0.0"  # noqa: S104  # a modality calls from outside; storescp listens on all addresses anyway
+    """Address to listen at; in association mode only."""
     quiet_seconds: Annotated[int, Field(ge=1, le=3600)] = 10
+    """Seconds without a new instance after which a study counts as complete."""
     max_pdu: Annotated[int, Field(ge=4096, le=131072)] = 131072
+    """Largest PDU we receive, in bytes."""
     coerce: bool = True
-    require_patient: bool = True  # an instance without Patient's Name or Patient ID is set aside
+    """Whether rules may change what arrives here. False for the receiver of orders."""
+    require_patient: bool = True
+    """Whether an instance without Patient's Name or Patient ID is set aside."""
     more_sop_classes: Annotated[tuple[Uid, ...], Field(max_length=127)] = ()  # and Verification make 128 contexts
+    """Storage SOP Classes accepted in study mode besides the shipped list; association mode takes all.
+    Example: `["1.2.840.10008.5.1.4.1.1.481.23"]`"""
     to: tuple[Name, ...] = ()
+    """Names of the destinations. Where it is empty, what arrives is kept and sent nowhere.
+    Example: `["archive"]`"""
     max_associations: Bound = 64
+    """Associations at once, from all peers; in association mode only."""
     max_associations_per_peer: Bound = 32
+    """Associations at once from one address; in association mode only."""
     allow_peers: Peers | None = None
-    allow_calling_ae_titles: Titles | None = None  # shell patterns (fnmatch), matched case-sensitively
+    """Addresses or networks that may call; everybody where it is not written; in association mode only.
+    Example: `["10.1.2.0/24", "192.0.2.17"]`"""
+    allow_calling_ae_titles: Titles | None = None
+    """AE titles that may call: shell patterns, upper and lower case differ; in association mode only.
+    Example: `["CT*", "MR1"]`"""
     allow_called_ae_titles: Titles | None = None
+    """AE titles by which we may be called, besides no other; in association mode only. Example: `["STORESTOW"]`"""
     idle_timeout: Timeout = timedelta(minutes=5)
+    """How long a peer may say nothing before its association is ended; 1s to 24h; in association mode only."""
     association_timeout: Timeout | None = None
+    """The longest an association may take; without end where it is not written; in association mode only.
+    Example: `"4h"`"""
     tls: ReceiverTlsTable | None = None
+    """Certificates; with them only TLS is spoken at this port.
+    Example: `{ cert = "receiver.crt", key = "receiver.key", ca = "modalities-ca.crt" }`"""
 
     @model_validator(mode="after")
     def _promises_what_its_mode_can_keep(self) -> Self:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from pipeline.config.coercion_tables import CoercionTable
 from pipeline.config.keys import Duration, Table
@@ -19,24 +19,40 @@ def _space(text: Any) -> int:
     return 0 if str(text) == "0" else parse_size(text)
 
 
-Space = Annotated[int, BeforeValidator(_space)]
+Space = Annotated[int, BeforeValidator(_space), WithJsonSchema({"type": ["string", "integer"], "format": "size"})]
 
 
 class SiteTable(Table):
     """[site]: what holds for the whole site."""
 
     spool: Path
+    """Folder where everything lies until it is delivered: absolute, on a local disk, and its path holds only
+    A-Z a-z 0-9 . _ / + - because storescp hands it to a shell. Example: `"/var/spool/storestow"`"""
     keep_originals: Duration = timedelta(days=7)
+    """How long received files stay after their study is settled. What was refused, quarantined or is in conflict
+    stays until a person decides."""
     keep_results: Duration = timedelta(hours=24)
+    """How long discs made for orders, and the studies retrieved for them, stay."""
     workers: Annotated[int, Field(ge=0, le=256)] = 0
+    """Processes that coerce and encode; 0 takes one for each core."""
     give_up_after: Duration = timedelta(days=7)
+    """How long a delivery that fails for a passing reason is tried again before it is refused."""
     gather_at_most: Duration = timedelta(minutes=15)
+    """The longest time a study waits for more of its instances, counted from its first one."""
     institution_mapping: Path | None = None
+    """File that says which Institution Name belongs to which sender: JSON, or opendicom's .plist; a relative path
+    starts beside site.toml. Without it Institution Name stays as received.
+    Example: `"institution_mapping.json"`"""
     unknown_institution: Literal["keep", "quarantine"] = "keep"
+    """What becomes of instances whose sender the mapping does not know, at receivers that coerce."""
     default_coercions: Literal["empty", "always", "off"] = "empty"
-    alarm_below: Space = 5 << 30  # bytes free in the spool; 0 = never
+    """Whether the shipped rules fill empty attributes, replace any value, or are off; see coercion.md."""
+    alarm_below: Space = 5 << 30
+    """Free bytes of the spool's disk below which an alarm is logged; 0 means never."""
     refuse_below: Space = 1 << 30
-    placeholder_ids: tuple[str, ...] = PLACEHOLDERS  # Patient IDs that prove nothing; 0 stands for zeros only
+    """Free bytes of the spool's disk below which receivers accept nothing more; 0 means never."""
+    placeholder_ids: tuple[str, ...] = PLACEHOLDERS
+    """Patient IDs that do not tell persons apart; "0" stands for every ID of zeros only."""
 
     @field_validator("spool")
     @classmethod

@@ -26,9 +26,13 @@ class Destination(BaseModel):
     makes_file: ClassVar[bool] = False  # makes one file of everything: an order leaves out nothing sent before
 
     name: str
+    """What this destination is called here. Example: `"archive"`"""
     kind: str
+    """Which kind of destination this is."""
     encode: str = "none"
-    slots: int = 1  # deliveries at once
+    """How pixels are encoded before they are sent, losslessly: "none", or a codec as "j2k". Example: `"j2k"`"""
+    slots: int = 1
+    """Deliveries at once."""
 
     _programs: ProgramsTable | None = PrivateAttr(default=None)
     _placeholders: tuple[str, ...] = PrivateAttr(default=PLACEHOLDERS)

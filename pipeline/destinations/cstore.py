@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.config.certificates import client_context
-from pipeline.config.keys import AETitle, Host, Port, Table
+from pipeline.config.keys import AETitle, Duration, Host, Port, Table
 from pipeline.config.paths import AbsolutePath
-from pipeline.config.units import parse_duration
 from pipeline.cstore.pdu_connection import Peer
 from pipeline.cstore.requestor import echo
 from pipeline.cstore.send_instances import StorageScu
@@ -18,16 +17,20 @@ from pipeline.destinations import Destination
 from pipeline.errors import Configuration, StorestowError
 from pipeline.model import Consignment, Receipt
 
-Seconds = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
+Seconds = Annotated[Duration, Field(gt=timedelta(0))]
 
 
 class CStoreTlsTable(Table):
     """tls: PEM files; `ca` signs the peer's certificate, which bears `server_name`, or what `host` says."""
 
     ca: AbsolutePath
+    """Certificates of the authority that signs the peer's. Example: `"/etc/storestow/pacs-ca.crt"`"""
     cert: AbsolutePath | None = None
+    """Our certificate, where the peer wants one. Example: `"/etc/storestow/storestow.crt"`"""
     key: AbsolutePath | None = None
+    """Its private key, readable by its owner alone. Example: `"/etc/storestow/storestow.key"`"""
     server_name: Host | None = None
+    """The name in the peer's certificate; `host` where it is not written. Example: `"pacs.example.org"`"""
 
     @model_validator(mode="after")
     def _has_both_or_neither(self) -> Self:
@@ -41,14 +44,23 @@ class CStoreDestination(Destination):
 
     kind: Literal["cstore"]
     ae_title: AETitle
+    """AE title of the peer. Example: `"ANY-SCP"`"""
     host: Host
+    """Its host name or address. Example: `"publisher.example.org"`"""
     port: Port
+    """Its TCP port. Example: `104`"""
     calling_ae_title: AETitle
+    """The AE title we call it with. Example: `"CDRECORD"`"""
     connect_timeout: Seconds = timedelta(seconds=10)
+    """How long to wait for a connection."""
     associate_timeout: Seconds = timedelta(seconds=30)
+    """How long to wait for the answer to our association request."""
     response_timeout: Seconds = timedelta(seconds=60)
+    """How long to wait for the answer to each instance."""
     max_pdu: Annotated[int, Field(ge=4096, le=131072)] = 131072
+    """Largest PDU we send, in bytes, where the peer takes so much."""
     tls: CStoreTlsTable | None = None
+    """Certificates; with them only TLS is spoken. Example: `{ ca = "/etc/storestow/pacs-ca.crt" }`"""
 
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
         """Send every item and yield the peer's status; see `Destination.deliver` for what it raises.

@@ -23,6 +23,7 @@ class FolderDestination(Destination):
 
     kind: Literal["folder"]
     folder: AbsolutePath
+    """Where to; it must exist. Example: `"/srv/studies"`"""
 
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
         """File every item and yield what lies there then; see `Destination.deliver` for what it raises."""

@@ -46,12 +46,20 @@ class IsoDestination(Destination):
 
     kind: Literal["iso"]
     folder: AbsolutePath
+    """Where the images are made; it must exist. Example: `"/srv/discs"`"""
     file_name: Annotated[str, AfterValidator(_pattern)] = "{accession}"
+    """Name of an image without its ending; it may hold {accession}, {patient_name}, {study_instance_uid} and
+    {date}."""
     viewer: Annotated[AbsolutePath | None, BeforeValidator(lambda text: text or None)] = None
+    """Folder of a viewer that the site is licensed to hand out. Example: `"/srv/viewer"`"""
     viewer_at: Literal["VIEWER", "root"] = "VIEWER"
-    viewer_autorun: bool = False  # the viewer's own AUTORUN.INF goes along
+    """Where on the disc the viewer goes."""
+    viewer_autorun: bool = False
+    """Whether the viewer's own AUTORUN.INF goes along; needs `viewer_at = "root"`."""
     media: Media = "auto"
-    contact: str = ""  # by which the finder of a disc finds the hospital
+    """What must hold the image, which decides the size that is allowed."""
+    contact: str = ""
+    """How the finder of a disc reaches the hospital. Example: `"Example Hospital, +1 555 0100"`"""
 
     @model_validator(mode="before")
     @classmethod

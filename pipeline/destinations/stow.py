@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 
 from pipeline import guards
+from pipeline.config.keys import Duration, Size
 from pipeline.config.paths import AbsolutePath
-from pipeline.config.units import parse_duration, parse_size
 from pipeline.destinations import Destination
 from pipeline.dicomweb import wado
 from pipeline.dicomweb.auth import Auth, NoAuth
@@ -24,8 +24,6 @@ from pipeline.guards.none import NoGuard
 from pipeline.model import Consignment, InstanceKey, Item, Receipt, ReceiptState
 from pipeline.waypoints import reached
 
-Seconds = Annotated[timedelta, BeforeValidator(parse_duration)]
-
 
 class StowDestination(Destination):
     """Send to `url`, ask there what has arrived."""
@@ -35,15 +33,29 @@ class StowDestination(Destination):
 
     kind: Literal["stow"]
     url: Annotated[str, AfterValidator(checked_template)]
-    connections: Annotated[int, Field(ge=1, le=32)] = 2  # requests at once in a delivery
-    batch_bytes: Annotated[int, BeforeValidator(parse_size)] = 8 << 20
+    """Address of the archive's studies. It may hold %@ or {calling_aet}, {called_aet} and {institution}.
+    Example: `"http://archive.example.org:8080/dcm4chee-arc/aets/DCM4CHEE/rs/studies"`"""
+    connections: Annotated[int, Field(ge=1, le=32)] = 2
+    """Requests at once in a delivery."""
+    batch_bytes: Size = 8 << 20
+    """Bytes of instances in one request, about; a larger instance goes alone."""
     auth: Auth = NoAuth()
+    """How we show who we are; see the kinds below.
+    Example: `{ kind = "basic", user = "storestow", password_file = "/etc/storestow/archive.password" }`"""
     ca_bundle: AbsolutePath | None = None
+    """Certificates of the authority that signs the archive's; the system's where it is not written.
+    Example: `"/etc/storestow/archive-ca.crt"`"""
     guard: Annotated[SerializeAsAny[Guard], BeforeValidator(guards.from_table)] = NoGuard()
-    present: Literal["compare", "believe"] = "compare"  # what the archive holds although we never sent it
-    connect_timeout: Seconds = timedelta(seconds=10)
-    read_timeout: Seconds = timedelta(seconds=60)
-    answer_timeout: Seconds = timedelta(minutes=5)  # for all of an answer
+    """Who is asked whether another institution has registered the study; see the kinds below.
+    Example: `{ kind = "qido" }`"""
+    present: Literal["compare", "believe"] = "compare"
+    """Whether what the archive holds although we never sent it is compared, or counts as delivered."""
+    connect_timeout: Duration = timedelta(seconds=10)
+    """How long to wait for a connection."""
+    read_timeout: Duration = timedelta(seconds=60)
+    """How long to wait for the next bytes of an answer."""
+    answer_timeout: Duration = timedelta(minutes=5)
+    """How long a whole answer may take."""
 
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
         """Ask, send what is missing, ask again; see `Destination.deliver` for what it raises.

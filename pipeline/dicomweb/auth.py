@@ -58,8 +58,11 @@ class Basic(_Auth):
 
     kind: Literal["basic"]
     user: str
+    """Name of the user. Example: `"storestow"`"""
     password_env: str | None = None
+    """Environment variable that holds the password. Example: `"ARCHIVE_PASSWORD"`"""
     password_file: AbsolutePath | None = None
+    """File that holds the password, readable by its owner alone. Example: `"/etc/storestow/archive.password"`"""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -76,7 +79,9 @@ class Bearer(_Auth):
 
     kind: Literal["bearer"]
     token_env: str | None = None
+    """Environment variable that holds the token. Example: `"ARCHIVE_TOKEN"`"""
     token_file: AbsolutePath | None = None
+    """File that holds the token, readable by its owner alone. Example: `"/etc/storestow/archive.token"`"""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -92,10 +97,17 @@ class OAuth2(_Auth):
 
     kind: Literal["oauth2"]
     token_url: str
+    """Address of the token endpoint.
+    Example: `"https://sso.example.org/realms/dcm4che/protocol/openid-connect/token"`"""
     client_id: str
+    """Our name there. Example: `"storestow"`"""
     client_secret_env: str | None = None
+    """Environment variable that holds the client's secret. Example: `"ARCHIVE_SECRET"`"""
     client_secret_file: AbsolutePath | None = None
+    """File that holds the client's secret, readable by its owner alone.
+    Example: `"/etc/storestow/archive.secret"`"""
     scope: str = ""
+    """Scope to ask for, where the endpoint wants one. Example: `"dicomweb"`"""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -135,7 +147,9 @@ class MutualTls(_Auth):
 
     kind: Literal["mtls"]
     cert: AbsolutePath
+    """Our certificate. Example: `"/etc/storestow/storestow.crt"`"""
     key: AbsolutePath
+    """Its private key, readable by its owner alone. Example: `"/etc/storestow/storestow.key"`"""
 
     def certificate(self) -> tuple[str, str]:
         """Return our certificate and its key; raises Configuration if others can read the key."""

@@ -38,9 +38,14 @@ class SqlGuard(Guard):
 
     kind: Literal["sql"]
     url: str
+    """SQLAlchemy's address of the database, without a password. Example: `"postgresql+psycopg://reader@db/ris"`"""
     query: str
+    """The statement; it returns one column of Institution Names.
+    Example: `"SELECT institution FROM study WHERE uid = :study_instance_uid"`"""
     password_env: str | None = None
+    """Environment variable that holds the password. Example: `"GUARD_PASSWORD"`"""
     password_file: AbsolutePath | None = None
+    """File that holds the password, readable by its owner alone. Example: `"/etc/storestow/guard.password"`"""
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
