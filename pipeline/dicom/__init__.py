@@ -1,1 +1,1 @@
-"""Data sets: reading, comparing, changing and encoding them; nothing here knows a study's way."""
+"""Read, compare, change and encode DICOM data sets. This room knows no spool, no ledger and no destination."""

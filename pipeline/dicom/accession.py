@@ -1,11 +1,11 @@
-"""Accession Numbers as people and the HIS write them, parsed once into what may be asked of a PACS."""
+"""Accession Numbers as people and the HIS type them, parsed once into a value that is safe in a C-FIND query."""
 
 from collections.abc import Iterable, Sequence
 from typing import Self
 
 from pipeline.errors import Usage
 
-LONGEST = 64  # as archives and information systems have them, whatever the standard says
+LONGEST = 64  # Archives and information systems store up to 64 characters, although the standard allows 16.
 LONGEST_OF_THE_STANDARD = 16  # PS3.5 table 6.2-1, SH
 
 
@@ -14,24 +14,26 @@ class InvalidAccession(Usage):
 
 
 class AccessionNumber(str):
-    """A number of 1 to 64 characters that matches itself alone: no wildcard, backslash or control character.
+    """An Accession Number of 1 to 64 characters without wildcard, backslash or control character.
 
-    It goes into an SH, which may have 16 (PS3.5 table 6.2-1); archives store and match longer ones all the same.
+    The attribute's VR is SH, at most 16 characters (PS3.5 table 6.2-1); archives store and match longer ones too.
     """
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the accession number `text` is; raises InvalidAccession saying what it must be."""
+        """Return the accession number in `text`; raises InvalidAccession, which says what a number must be."""
         plain = text.strip(" ")
         if not plain:
-            raise InvalidAccession("an accession number is missing or empty")  # it would ask for all studies
+            # An empty key in a C-FIND would match all studies.
+            raise InvalidAccession("an accession number is missing or empty")
         if len(plain) > LONGEST:
             raise InvalidAccession(f"an accession number has at most {LONGEST} characters")
         if any(character in plain for character in "*?\\"):
             raise InvalidAccession("an accession number holds no * ? or backslash")
-        if not (plain.isascii() and plain.isprintable()):  # how a PACS spells others, its query would have to say
+        # A query would need the character set of the PACS to ask for other characters.
+        if not (plain.isascii() and plain.isprintable()):
             raise InvalidAccession("an accession number is of printable ASCII, without control characters")
         return cls(plain)
 
@@ -47,7 +49,7 @@ def parse_list(text: str, *, at_most: int, longest: int = LONGEST) -> tuple[Acce
 def distinct(
     accessions: Sequence[AccessionNumber], *, at_most: int, longest: int = LONGEST
 ) -> tuple[AccessionNumber, ...]:
-    """Return each once; raises InvalidAccession for none, more than `at_most`, one longer than `longest`."""
+    """Return each number once; raises InvalidAccession for none, for more than `at_most`, for a longer one."""
     once = tuple(dict.fromkeys(accessions))
     if not once:
         raise InvalidAccession("an accession number is missing or empty")
@@ -61,10 +63,10 @@ def distinct(
 
 
 def spellings(asked: str, answered: Iterable[str]) -> list[str]:
-    """Return under which of the numbers `answered` the one that was asked for is known.
+    """Return the numbers in `answered` that are the number `asked`, as the PACS spells it.
 
-    Itself alone where it is among them, else all that differ in case or padding only: with one of these it is the
-    same number otherwise spelled, with several nobody can tell which is meant.
+    If `asked` itself is among the answers, return it alone. Otherwise return all that differ only in case or
+    padding: one such number is the same number spelled differently; of several, nobody can tell which is meant.
     """
     there = sorted(set(answered))
     if asked in there:

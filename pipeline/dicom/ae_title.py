@@ -1,4 +1,4 @@
-"""An AE title as it stands in bytes: one reading of it, whoever received it and by whatever way it came."""
+"""Read an AE title from bytes in one way, wherever the bytes came from."""
 
 import re
 

@@ -1,8 +1,8 @@
-"""Compare what we hold with what an archive gives back under the same UID: is it the same instance?
+"""Compare an instance we hold with the archive's copy under the same UID: do both hold the same instance?
 
-Archives correct patients, requests and texts, and write pixels in another way. Which instance it is, the UIDs say;
-what is seen in it, its pixels and the attributes that say how to read them. An object without pixels is what all
-its attributes say, but for those that archives correct. Whatever else differs is noted.
+Archives correct patients, requests and texts, and may write pixels in another transfer syntax. The UIDs name the
+instance; its content is the pixels and the attributes that say how to read the pixels. For an object without
+pixels the content is all attributes except those that archives correct. Other differences are noted.
 """
 
 from pathlib import Path
@@ -18,8 +18,8 @@ from pipeline.dicom.same_pixels import are_same_pixels
 from pipeline.model import ContentComparison
 
 IDENTITY = frozenset({0x00080016, 0x00080018, 0x0020000D, 0x0020000E})  # SOP Class, SOP Instance, Study, Series
-# PS3.3 C.7.6.3, but for what follows the encoding or the pixels; C.7.6.6; and C.11.1, for a sample without its
-# rescale is another number. How the samples are written is judged together with them.
+# PS3.3 C.7.6.3 except attributes that follow from the encoding or the pixels; C.7.6.6; and C.11.1, because a
+# sample without its rescale is another number. `same_pixels` judges how the samples are written.
 OF_PIXELS = frozenset(
     {
         *(0x00280002, 0x00280008, 0x00280010, 0x00280011, 0x00280034),
@@ -31,8 +31,9 @@ OF_PIXELS = frozenset(
 )
 CORRECTED_GROUPS = frozenset(
     {0x0002, 0x0008, 0x0010, 0x0032, 0x0038, 0x0400}
-)  # identification, patient, visit ...
-# ... and of group 0040 scheduled and performed steps, requests and confidentiality, not the content of reports.
+)  # Groups of identification, patient, visit and similar.
+# In group 0040: scheduled and performed steps, requests, confidentiality; the content of reports is not in this
+# list.
 CORRECTED_OF_0040 = (range(0x0400), range(0x1000, 0x4000))
 PIXEL_DATA = "PixelData"
 
@@ -56,7 +57,7 @@ def compared(pair: tuple[Path, Path]) -> ContentComparison:
 
 
 def _differing(ours: Dataset, theirs: Dataset) -> set[int]:
-    """Return the tags that only one of the two has, with a value, or that say something else in each."""
+    """Return the tags that have a value in only one of the two data sets, or different values."""
     one, other = _tags_with_a_value(ours), _tags_with_a_value(theirs)
     sides = (ours, declared_by(ours)), (theirs, declared_by(theirs))
     return (one ^ other) | {tag for tag in one & other if not is_equal(tag, *sides)}

@@ -1,8 +1,8 @@
-"""Decode an instance to Explicit VR Little Endian, for whoever takes nothing else: a peer, a CD's profile.
+"""Decode an instance to Explicit VR Little Endian, for a peer or a disc that accepts no other syntax.
 
-Pixels come back as they were before they were encoded; what was lost before stays lost, and stays marked so.
-Every other value keeps its bytes (`pipeline.dicom.pixels.transcription`). Made for the pool's processes: what
-a peer sent must not take down more than the process that decodes it.
+Pixels come back as they were before encoding; what lossy compression removed stays lost, and stays marked as
+lost. Every other value keeps its bytes (`pipeline.dicom.pixels.transcription`). This code runs in the pool's
+processes, so that a malformed frame ends only the process that decodes it.
 """
 
 import hashlib
@@ -38,7 +38,8 @@ Samples = npt.NDArray[np.generic]
 
 LITTLE_NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"}
 NATIVE = LITTLE_NATIVE | {"1.2.840.10008.1.2.2"}
-LONGEST = 2**32 - 2  # bytes of Pixel Data: its length has 32 bits, and all ones mean "undefined" (PS3.5 7.1.1)
+# Largest Pixel Data in bytes: its length has 32 bits, and all ones mean "undefined" (PS3.5 7.1.1).
+LONGEST = 2**32 - 2
 METHODS = {
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",
     "1.2.840.10008.1.2.4.51": "ISO_10918_1",
@@ -46,19 +47,19 @@ METHODS = {
     "1.2.840.10008.1.2.4.91": "ISO_15444_1",
     "1.2.840.10008.1.2.4.203": "ISO_15444_15",
 }  # PS3.3 C.7.6.1.1.5.1
-# What pydicom and the decoders raise for frames that make no sense, or that they do not know.
+# pydicom and the decoders raise these for malformed or unknown frames.
 UNDECODABLE = (ValueError, TypeError, RuntimeError, AttributeError, LookupError, ArithmeticError)
 
 
 class NotDecoded(Permanent):
-    """Say why an instance cannot be had in Explicit VR Little Endian."""
+    """Say why an instance cannot be converted to Explicit VR Little Endian."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingTask:
-    """What to decode, and where to: `target` is written, whatever lay there. `scratch` is for inflating.
+    """Which file to decode and where to: `target` is overwritten; `scratch` is a folder for inflated data sets.
 
-    `implicit` asks for Implicit VR Little Endian instead, which every peer has to take (PS3.5 10.1).
+    `implicit` asks for Implicit VR Little Endian instead, which every peer must accept (PS3.5 10.1).
     """
 
     source: Path
@@ -69,22 +70,22 @@ class DecodingTask:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A whole Part 10 file in Explicit VR Little Endian: `size` in bytes, hash of the file."""
+    """A complete Part 10 file in Explicit VR Little Endian: `size` in bytes, SHA-256 of the file."""
 
     path: Path
     sha256: str
     size: int
     transfer_syntax_before: str
-    is_lossy: bool  # Lossy Image Compression says so, or now does
+    is_lossy: bool  # Lossy Image Compression says so, before or after decoding.
 
 
 def decode(task: DecodingTask) -> Decoded:
     """Write `task.source` in Explicit VR Little Endian to `task.target`; the same input gives the same bytes.
 
-    Holds the compressed pixels and one frame; of an instance without compressed pixels, all of it.
+    Memory: the compressed pixels and one frame; for an instance without compressed pixels, the whole data set.
 
     Raises:
-        NotDecoded: nobody here can, or the frames are not what the data set says. `target` is then of no use.
+        NotDecoded: no decoder here reads the frames, or they contradict the data set. Discard `target`.
     """
     try:
         with data_set_of(task.source, task.scratch) as (data, layout):
@@ -114,10 +115,10 @@ def _decoded(task: DecodingTask, data: Bytes, layout: DataSetLayout) -> Decoded:
 
 
 def frames_of(header: Dataset, data: Bytes, layout: DataSetLayout) -> Iterator[Samples]:
-    """Yield each frame as rows, columns and, in colour, samples: whatever syntax it is in, colours are RGB.
+    """Yield each frame as (rows, columns) or, in colour, (rows, columns, samples), with colours as RGB.
 
     Raises:
-        NotDecoded: nobody here can, or the frames are not what the data set says.
+        NotDecoded: no decoder here reads the frames, or they contradict the data set.
     """
     syntax = layout.transfer_syntax_uid
     pixels = layout.pixels
@@ -129,7 +130,7 @@ def frames_of(header: Dataset, data: Bytes, layout: DataSetLayout) -> Iterator[S
     try:
         for array, _ in _decoder(syntax).iter_array(
             source,
-            raw=syntax in jpeg.JPEG_LOSSY,  # which become RGB where they are decoded
+            raw=syntax in jpeg.JPEG_LOSSY,  # The decoder turns these into RGB.
             decoding_plugin="" if syntax in NATIVE else jpeg.plugin_for(syntax),
             correct_unused_bits=False,
             apply_jls_sign_correction=False,
@@ -152,10 +153,10 @@ def _native(data: Bytes, layout: DataSetLayout) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What the data set promises of its pixels."""
+    """What the data set promises about its pixels."""
 
     frames: int
-    frame_length: int  # bytes when decoded
+    frame_length: int  # Length of a decoded frame in bytes.
     bits_allocated: int
     bits_stored: int
 
@@ -166,7 +167,7 @@ class _Shape:
 
     @classmethod
     def of(cls, header: Dataset) -> "_Shape":
-        """Read it, or raise NotDecoded."""
+        """Read the shape from `header`, or raise NotDecoded."""
         try:
             bits, stored = int(header.BitsAllocated), int(header.BitsStored)
             frames = int(header.get("NumberOfFrames") or 1)
@@ -181,7 +182,7 @@ class _Shape:
 
 
 class _Picture:
-    """An instance with compressed pixels: its data set without them, and its frames, one decoded at a time."""
+    """An instance with compressed pixels: its data set without them, and its frames, decoded one at a time."""
 
     def __init__(self, data: Bytes, layout: DataSetLayout) -> None:
         header = read_header(data, layout)
@@ -196,7 +197,7 @@ class _Picture:
         self._follow(said["samples_per_pixel"])
 
     def pieces(self, *, implicit: bool) -> Iterator[bytes]:
-        """Yield the file, little endian, in explicit or implicit VR."""
+        """Yield the file in little endian, explicit or implicit VR, piece by piece."""
         yield _opening(self.data_set, implicit=implicit)
         yield _encoded(self.data_set[:PIXEL_DATA], implicit=implicit)
         length = self._shape.length
@@ -209,15 +210,15 @@ class _Picture:
         yield _encoded(self.data_set[PIXEL_DATA + 1 :], implicit=implicit)
 
     def _decoded_frames(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        """Yield each frame's bytes with what the decoder says of them; as many as promised, each as long."""
+        """Yield each frame's bytes and the decoder's description; check their number and lengths."""
         left = self._shape.frames
         try:
             for array, said in _decoder(self._syntax).iter_array(
                 self._compressed,
                 raw=True,
                 decoding_plugin=jpeg.plugin_for(self._syntax),
-                correct_unused_bits=False,  # what lies there was encoded, too: an overlay, perhaps
-                apply_jls_sign_correction=False,  # likewise
+                correct_unused_bits=False,  # The unused bits were encoded too; they may hold an overlay.
+                apply_jls_sign_correction=False,  # Keep the samples as encoded here, too.
             ):
                 left -= 1
                 frame = self._in_words(array)
@@ -230,7 +231,7 @@ class _Picture:
             raise NotDecoded("its compressed pixels are not the frames that its attributes describe")
 
     def _in_words(self, array: Samples) -> bytes:
-        """Return samples in words of Bits Allocated; what a lossy process threw out of range is put into it."""
+        """Return samples in words of Bits Allocated; clip values that a lossy process put out of range."""
         bits, stored = self._shape.bits_allocated, self._shape.bits_stored
         words = np.dtype(f"<{array.dtype.kind}{bits // 8}")
         if self._has_lost and 0 < stored < bits:
@@ -239,14 +240,18 @@ class _Picture:
         return array.astype(words, casting="safe").tobytes()
 
     def _colours(self) -> str:
-        """Return what the samples of a colour instance are once decoded (PS3.3 C.7.6.3.1.2)."""
+        """Return the Photometric Interpretation of a colour instance once it is decoded (PS3.3 C.7.6.3.1.2)."""
         before = str(self.data_set.get("PhotometricInterpretation", ""))
         if self._syntax in jpeg.JPEG_LOSSY or before in {"YBR_ICT", "YBR_RCT"}:
             return "RGB"
-        return "YBR_FULL" if before == "YBR_FULL_422" else before  # a decoder gives every sample its colours
+        # A decoder gives every sample its own colour values.
+        return "YBR_FULL" if before == "YBR_FULL_422" else before
 
     def _says_it_lost(self) -> bool:
-        """Tell by the first frame; PS3.3 C.7.6.1.1.5 asks for the mark, and not every sender sets it."""
+        """Tell from the first frame whether compression was lossy; senders may omit the mark.
+
+        The mark is Lossy Image Compression (PS3.3 C.7.6.1.1.5).
+        """
         try:
             first = next(generate_frames(self._compressed.PixelData, number_of_frames=self._shape.frames))
             return jpeg.is_lossy(first, self._syntax)
@@ -254,7 +259,7 @@ class _Picture:
             raise NotDecoded("its compressed pixels cannot be told apart into frames") from error
 
     def _follow(self, samples: int) -> None:
-        """Change the attributes that must follow the pixels, and mark what was lost."""
+        """Change the attributes that depend on the pixels, and mark lossy compression."""
         for keyword in STALE:
             if keyword in self.data_set:
                 del self.data_set[keyword]
@@ -269,12 +274,13 @@ class _Picture:
 
 
 def _compressed(header: Dataset, data: Bytes, layout: DataSetLayout) -> Dataset:
-    """Return what pydicom needs to know of the pixels, and nothing else."""
+    """Return a data set with the attributes pydicom needs to decode the pixels, and no others."""
     pixels = layout.pixels
     if pixels is None or pixels.tag != PIXEL_DATA or not pixels.undefined_length:
         raise NotDecoded("its pixels are not compressed as its transfer syntax says")
     source = _described(header, data[pixels.value : pixels.end], "OB")
-    if "PlanarConfiguration" in source:  # of what was compressed; a codestream holds no planes (PS3.5 8.2.4)
+    # Planar Configuration described the encoder's input; a codestream holds no planes (PS3.5 8.2.4).
+    if "PlanarConfiguration" in source:
         source.add(DataElement("PlanarConfiguration", "US", 0))
     return source
 

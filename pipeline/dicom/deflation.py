@@ -1,4 +1,4 @@
-"""Data sets that were deflated (PS3.5 A.5): the one place where anything is inflated, and always within bounds."""
+"""Inflate deflated data sets (PS3.5 A.5), always within bounds. No other module inflates."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Bytes, Malformed, text_of, walk_meta
 
-MAX_INFLATED = 1 << 30  # bytes a deflated data set may inflate to
-PIECE = 1 << 22  # bytes inflated at once
+MAX_INFLATED = 1 << 30  # A deflated data set may inflate to this many bytes.
+PIECE = 1 << 22  # Bytes inflated at once.
 
 
 def is_deflated(data: Bytes) -> bool:
@@ -20,12 +20,12 @@ def is_deflated(data: Bytes) -> bool:
 
 
 def inflate(data: Bytes, target: BinaryIO) -> None:
-    """Write a file with its data set inflated to `target`, piece by piece, at most MAX_INFLATED bytes of it.
+    """Write a file to `target` with its data set inflated, piece by piece, at most MAX_INFLATED bytes of it.
 
-    What follows the end of the stream, padding mostly, is left out.
+    Bytes after the end of the stream, mostly padding, are left out.
 
     Raises:
-        Malformed: the stream is broken or inflates to more (a decompression bomb).
+        Malformed: the stream is broken, or inflates to more (a decompression bomb).
     """
     _, offset = walk_meta(data, 132 if data[128:132] == b"DICM" else 0)
     target.write(data[:offset])
@@ -33,7 +33,7 @@ def inflate(data: Bytes, target: BinaryIO) -> None:
 
 
 def inflated_head(deflated: bytes, most: int) -> bytes:
-    """Return the first `most` bytes that a stream inflates to, fewer where it ends or is cut before.
+    """Return the first `most` bytes that a stream inflates to, fewer if the stream ends or is cut earlier.
 
     Raises:
         Malformed: the stream is broken.
@@ -45,15 +45,15 @@ def inflated_head(deflated: bytes, most: int) -> bytes:
 
 
 def bound_inflation(library: object) -> None:
-    """Have a library's module inflate within our bounds, where it calls `zlib.decompress` on all there is.
+    """Replace the unbounded `zlib.decompress` in a library's module by our bounded inflation.
 
-    Only pydicom's reader does, for a deflated data set, and it takes no bound.
+    pydicom's reader calls it for a deflated data set, and offers no limit.
     """
     vars(library)["zlib"] = _Zlib
 
 
 class _Zlib:
-    """What pydicom's reader uses of the module zlib."""
+    """The part of the module zlib that pydicom's reader uses."""
 
     MAX_WBITS = zlib.MAX_WBITS
     error = zlib.error
@@ -67,7 +67,7 @@ def _inflated(data: Bytes, offset: int) -> Iterator[bytes]:
         while offset < len(data) and not inflator.eof:
             rest = data[offset : offset + (1 << 20)]
             offset += len(rest)
-            while rest and not inflator.eof:  # what follows the end of the stream stays "unconsumed" for ever
+            while rest and not inflator.eof:  # Bytes after the end of the stream stay "unconsumed" for ever.
                 piece = inflator.decompress(rest, PIECE)
                 rest = inflator.unconsumed_tail
                 written += len(piece)
@@ -75,7 +75,7 @@ def _inflated(data: Bytes, offset: int) -> Iterator[bytes]:
                     raise Malformed(f"the deflated data set inflates to more than {MAX_INFLATED >> 20} MiB")
                 yield piece
         if not inflator.eof:
-            yield inflator.decompress(b"", PIECE)  # what the last piece had no room for
+            yield inflator.decompress(b"", PIECE)  # Output that did not fit into the last piece.
     except zlib.error as error:
         raise Malformed(f"the deflated data set cannot be inflated: {error}") from error
     if not inflator.eof:

@@ -1,7 +1,7 @@
 """Read an instance's header as a pydicom data set, and write a file from a header and the bytes after it.
 
-What no rule touched is copied byte by byte and never passes through an encoder: nothing can be silently
-changed on the way (docs/facts.md, Speed, has what it costs to do otherwise).
+Bytes that no rule touched are copied, and never pass through an encoder: nothing can change silently
+(docs/facts.md, Speed, has the cost of the alternative).
 """
 
 import hashlib
@@ -31,14 +31,14 @@ from pipeline.errors import Permanent
 IMPLEMENTATION_CLASS_UID = "2.25.292821506352129471893264758013245187613"  # PS3.5 B.2
 IMPLEMENTATION_VERSION_NAME = f"STORESTOW_{__version__.replace('.', '')}"[:16]
 PIECE = 1 << 20
-MOST_TRIED = 20_000  # elements
-# What pydicom raises for a value that makes no sense, at the moment somebody looks at it.
+MOST_TRIED = 20_000  # Elements looked at for an error message.
+# pydicom raises these when a malformed value is read.
 UNREADABLE = (
     *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError),
     *(BytesLengthException, EOFError, OSError),
 )
 
-# What a modality sends is not ours to judge by value; what we write ourselves is validated where it is made.
+# The values of a modality are not ours to judge; values we write are validated where they are made.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
 
@@ -46,12 +46,13 @@ pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
 def read_header(data: Bytes, layout: DataSetLayout) -> Dataset:
     """Return everything before Pixel Data, with the file meta information; values are decoded on use only.
 
-    Raises Permanent where pydicom reads other elements than the walk has found: what is written from the one
-    reading would then silently lack what the other saw.
+    Raises Permanent if pydicom reads other elements than the walk found: a file written from one reading would
+    silently lack what the other saw.
     """
     header = _read(data, layout, layout.data_set, layout.header_end)
     header.file_meta = _meta(data, layout)
-    header.file_meta.TransferSyntaxUID = UID(layout.transfer_syntax_uid)  # known even where the meta is missing
+    # The walk knows the transfer syntax even if the file meta information is missing.
+    header.file_meta.TransferSyntaxUID = UID(layout.transfer_syntax_uid)
     return header
 
 
@@ -73,9 +74,9 @@ def with_rest(header: Dataset, data: Bytes, layout: DataSetLayout) -> Dataset:
 
 
 def unreadable_in(data: Bytes, layout: DataSetLayout) -> str | None:
-    """Return the name of the first attribute whose value pydicom cannot read, None where it can read all.
+    """Return the name of the first attribute whose value pydicom cannot read, None if it can read all.
 
-    Each is read alone, and only so many of them: this is for a sentence to a person.
+    Each element is read alone, up to a limit: the result is for an error message.
     """
     for tag, element in islice(layout.elements.items(), MOST_TRIED):
         if element is layout.pixels:
@@ -115,10 +116,10 @@ def _meta(data: Bytes, layout: DataSetLayout) -> FileMetaDataset:
 def write_instance(
     target: Path, data: Bytes, layout: DataSetLayout, header: Dataset, touched: frozenset[int]
 ) -> str:
-    """Write the instance with the attributes `touched` as they stand in `header`; return the file's SHA-256.
+    """Write the instance with the attributes `touched` taken from `header`; return the file's SHA-256.
 
-    Every other element is copied as received; so is everything from Pixel Data on. A deflated data set is
-    deflated again.
+    Every other element, and everything from Pixel Data on, is copied as received. A deflated data set is deflated
+    again.
     """
     meta = file_meta(header, layout.transfer_syntax_uid)
     with target.open("wb") as file:
@@ -135,7 +136,7 @@ def write_instance(
 
 
 def write_data_set(target: Path, data_set: Dataset) -> str:
-    """Write a complete data set in the transfer syntax its file meta names; return the file's SHA-256."""
+    """Write a complete data set in the transfer syntax of its file meta information; return the file's SHA-256."""
     meta = file_meta(data_set, str(data_set.file_meta.TransferSyntaxUID))
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
@@ -178,7 +179,8 @@ def _header_pieces(
             break
         while in_order and in_order[0] < tag:
             yield new.pop(in_order.popleft(), b"")
-        is_stale_length = tag & 0xFFFF == 0 and tag >> 16 in groups  # (gggg,0000) counts what we change
+        # (gggg,0000) counts the bytes of a group that we change.
+        is_stale_length = tag & 0xFFFF == 0 and tag >> 16 in groups
         if tag not in touched and not is_stale_length:
             yield data[element.start : element.end]
         elif tag in new:
@@ -189,7 +191,7 @@ def _header_pieces(
 def _encoded(layout: DataSetLayout, header: Dataset, tag: int) -> bytes:
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = layout.little_endian, not layout.explicit
-    element = element_of(header, tag)  # raw: its bytes were made by whoever touched it
+    element = element_of(header, tag)  # The element is raw: whoever touched it made its bytes.
     assert element is not None
     write_data_element(buffer, element)
     return buffer.getvalue()
@@ -209,14 +211,14 @@ class _Hashing:
         self.file.write(piece)
 
     def finish(self) -> None:
-        """Do nothing: only a deflated data set has an end of its own."""
+        """Do nothing; only a deflated data set needs an end."""
 
     def hexdigest(self) -> str:
         return self._sha256.hexdigest()
 
 
 class _Deflating:
-    """Deflate what is written (PS3.5 A.5); the level is fixed, so the same input gives the same bytes."""
+    """Deflate written bytes (PS3.5 A.5); the level is fixed, so the same input gives the same bytes."""
 
     def __init__(self, target: _Hashing) -> None:
         self._target = target

@@ -1,7 +1,7 @@
-"""Make right what is written wrongly and can be read in one way only: other readers stumble over it.
+"""Correct encoding faults that can be read in one way only, because other readers fail on them.
 
-Nothing is guessed: where two readings are possible, or something may be missing, the file is malformed. What is
-made right is a copy; the file that was received stays as it is.
+Nothing is guessed: if two readings are possible, or something may be missing, the file is malformed. The corrected
+file is a copy; the received file stays unchanged.
 """
 
 from collections.abc import Iterator
@@ -27,11 +27,11 @@ from pipeline.dicom.part10 import (
 )
 
 PIECE = 1 << 20
-MOST_MENDS = 10_000  # of one file
-LONGEST_SHORT = 0xFFFE  # bytes of a value whose length has 16 bits
-END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000; nothing that is encoded contains it
+MOST_MENDS = 10_000  # Most corrections in one file.
+LONGEST_SHORT = 0xFFFE  # Longest value, in bytes, whose length has 16 bits.
+END_OF_IMAGE = b"\xff\xd9"  # The end marker of JPEG, JPEG-LS and JPEG 2000; encoded data never contain it.
 _JPEG = "1.2.840.10008.1.2.4."
-_OTHER_CODECS = ("10", "11")  # .100 to .112: MPEG, HEVC, JPEG XL
+_OTHER_CODECS = ("10", "11")  # Transfer syntaxes .100 to .112: MPEG, HEVC, JPEG XL.
 _NUMBER_OF_FRAMES = 0x00280008
 _EXTENDED_OFFSET_TABLE = 0x7FE00001
 
@@ -46,14 +46,14 @@ NOT_BYTES = "its VR was not OB, which compressed pixels have, and is now"
 NO_VR = "had no valid VR and got one"
 OTHER_VR = "its VR did not say how its items are encoded and does now"
 STALE_LENGTH = "the length of its group did not hold any more and was left out"
-WITHOUT_HARM = {PADDING, STRAY, ODD_FRAGMENT, NOT_BYTES}  # whoever reads the file as it is reads the same
+WITHOUT_HARM = {PADDING, STRAY, ODD_FRAGMENT, NOT_BYTES}  # Every reader reads the uncorrected file alike.
 
 
 def mended(data: Bytes, target: BinaryIO) -> tuple[Mend, ...]:
-    """Write a copy of `data` that is well-formed, and return what was made right in it.
+    """Write a well-formed copy of `data`, and return what was corrected in it.
 
     Raises:
-        Malformed: it cannot be read, or in more than one way.
+        Malformed: the file cannot be read, or can be read in more than one way.
     """
     layout = walked(data, _Mender)
     mends = sorted((*layout.mends, *_stale_lengths(layout.mends, layout.elements)), key=lambda mend: mend.start)
@@ -71,18 +71,18 @@ def _copy(data: Bytes, start: int, stop: int, target: BinaryIO) -> None:
 
 
 def _stale_lengths(mends: tuple[Mend, ...], elements: dict[int, Element]) -> list[Mend]:
-    """Leave out the lengths of groups in which anything is longer or shorter now (PS3.5 7.2)."""
+    """Leave out the lengths of groups in which an element changed its length (PS3.5 7.2)."""
     groups = {mend.tag & 0xFFFF0000 for mend in mends if len(mend.put) != mend.stop - mend.start}
     lengths = [elements[group] for group in groups if group in elements]
     return [Mend(one.start, one.end, b"", one.tag, STALE_LENGTH) for one in lengths]
 
 
 class _Mender(Walker):
-    """A walk that goes on where the meaning is certain, and notes what has to stand there instead."""
+    """A walk that continues where the meaning is certain, and notes the bytes that must change."""
 
-    _top = 0  # the element at the top level in which the walk is
-    _fragments = 0  # where those begin in which it is
-    _odd: tuple[int, int] | None = None  # where the latest fragment of odd length lies, and its length
+    _top = 0  # The top-level element the walk is in.
+    _fragments = 0  # Where the fragments of the current value begin.
+    _odd: tuple[int, int] | None = None  # Position and length of the latest fragment of odd length.
 
     def _mend(self, start: int, stop: int, put: bytes, words: str, tag: int | None = None) -> None:
         self.mends.append(Mend(start, stop, put, self._top if tag is None else tag, words))
@@ -99,7 +99,7 @@ class _Mender(Walker):
         return super().element(at, end, depth, explicit=explicit)
 
     def is_otherwise_encoded(self, at: int, end: int) -> bool:
-        """Tell whether all of the data set is; the first element alone may have a VR that is none."""
+        """Tell whether the whole data set is; the first element alone may have an invalid VR."""
         if not self.explicit:
             return super().is_otherwise_encoded(at, end)
         stop, tag = self.stop_of(at, end, explicit=False), self._tag(at)
@@ -110,7 +110,7 @@ class _Mender(Walker):
         )
 
     def padding(self, at: int, end: int) -> None:
-        """Leave the zeros out, but for the one that makes the last value's length even."""
+        """Leave the zeros out, except one that makes the last value's length even."""
         last = self._last()
         assert last is not None
         length = last.end - last.value
@@ -137,17 +137,17 @@ class _Mender(Walker):
         return any(self.goes_on(at, end, -1, explicit=way) for way in ways)
 
     def stray(self, at: int, end: int, last: Element | None) -> int:
-        """Leave out a delimiter that is too much."""
+        """Leave out a superfluous delimiter."""
         length = super().stray(at, end, last)
         if length:
             self._mend(at, at + length, b"", STRAY)
         return length
 
     def without_vr(self, at: int, end: int, tag: int, vr: bytes, _depth: int) -> Element:
-        """Give the element the VR of the dictionary, else UN, where its length can be one only."""
+        """Give the element its VR from the dictionary, or UN, if its length can be read in one way only."""
         readings = set(self._readings(at, end))
         known = [(value, stop) for value, stop in readings if self.goes_on(stop, end, tag, explicit=True)]
-        if not known:  # perhaps the next one is as this one is
+        if not known:  # The next element may have the same fault.
             known = [(value, stop) for value, stop in readings if self._is_alike(stop, end, tag, vr)]
         if len(known) != 1:
             raise Malformed(f"the element {shown(tag)} has no valid VR, and nothing tells its length")
@@ -161,7 +161,11 @@ class _Mender(Walker):
         return Element(tag, new, at, value, stop, undefined_length=False)
 
     def _readings(self, at: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yield where the value may lie: after a length of 16 bits, of 32 behind two zeros, of 32 and no VR."""
+        """Yield possible positions of the value.
+
+        The value may lie after a 16-bit length, after two zeros and a 32-bit length, or after a 32-bit length
+        without VR.
+        """
         _, _, _, short = self.short_header.unpack_from(self.data, at)
         (implicit,) = self.long_length.unpack_from(self.data, at + 4)
         lengths = [(at + 8, short), (at + 8, implicit)]
@@ -188,11 +192,11 @@ class _Mender(Walker):
         return vr if vr in LONG_VRS or (vr in SHORT_VRS and stop - value <= LONGEST_SHORT) else b"UN"
 
     def other_than_bytes(self, at: int, tag: int) -> None:
-        """Say of compressed pixels that they are bytes."""
+        """Correct the VR of compressed pixels to OB."""
         self._mend(at + 4, at + 6, b"OB", NOT_BYTES, tag)
 
     def items_are_explicit(self, at: int, value: int, end: int, tag: int, vr: bytes) -> bool | None:
-        """Believe the items more than the VR around them, where they can be read in one way only."""
+        """Return how the items are encoded, whatever the VR says, if they can be read in one way only."""
         looks_explicit = self.looks_explicit(value, end)
         if vr == b"UN" and looks_explicit:
             self._mend(at + 4, at + 6, b"SQ", OTHER_VR)
@@ -203,7 +207,7 @@ class _Mender(Walker):
         return super().items_are_explicit(at, value, end, tag, vr)
 
     def items(self, at: int, end: int, depth: int, opaque: bool, explicit: bool | None) -> int:
-        """Return where a value of undefined length ends; raises Malformed."""
+        """Return where a value of undefined length ends; raises Malformed if it cannot be told."""
         if not opaque:
             return super().items(at, end, depth, opaque, explicit)
         self._fragments, self._odd, before = at, None, len(self.mends)
@@ -212,7 +216,7 @@ class _Mender(Walker):
             at, length = self._odd
             behind = at + 8 + length
             if behind + 8 > end or self._tag(behind) != ITEM:
-                self._pad(at, length, before)  # before a delimiter that is put there
+                self._pad(at, length, before)  # Pad the fragment before the inserted delimiter.
         return stop
 
     def _pad(self, at: int, length: int, place: int) -> None:
@@ -223,7 +227,7 @@ class _Mender(Walker):
         ]
 
     def odd_fragment(self, at: int, length: int, end: int) -> int:
-        """Have padding that is not counted counted; give a byte to what ends a frame, and to the last one.
+        """Count uncounted padding; add a byte to a fragment that ends a frame, and to the last one.
 
         Where an offset table says where each frame lies, only the last fragment can become longer.
         """
@@ -241,7 +245,7 @@ class _Mender(Walker):
         return 0
 
     def end_of_items(self, at: int, end: int, depth: int, opaque: bool) -> int:
-        """Put a delimiter where none is or a wrong one; raises Malformed where something may be missing."""
+        """Insert a missing delimiter or replace a wrong one; raises Malformed if data may be missing."""
         if at + 8 <= end and self._tag(at) == SEQUENCE_END and self._ends_here(at, end, depth):
             self._mend(at + 4, at + 8, bytes(4), END_WITH_LENGTH)
             return at + 8
@@ -256,7 +260,10 @@ class _Mender(Walker):
         return stop
 
     def _ends_here(self, at: int, end: int, depth: int) -> bool:
-        """Tell whether the delimiter at `at` has no value, whatever its length: what follows can only be next."""
+        """Tell whether the delimiter at `at` has no value, whatever its length says.
+
+        Only the next element can follow it.
+        """
         _, length = self._delimiter(at, end)
         if length == UNDEFINED:
             return True
@@ -265,7 +272,7 @@ class _Mender(Walker):
         return [stop for stop in behind if self.goes_on(stop, end, tag, explicit=self.explicit)] == [at + 8]
 
     def _is_every_frame_there(self, end: int) -> bool:
-        """Tell whether as many fragments end with an end of image as there are frames, the last one among them."""
+        """Tell whether the last fragment, and as many as there are frames, end with an end-of-image marker."""
         number = self.syntax.removeprefix(_JPEG)
         if number == self.syntax or number.startswith(_OTHER_CODECS):
             return False
@@ -277,5 +284,5 @@ class _Mender(Walker):
         return bool(ends) and ends[-1] and sum(ends[1:]) == int(text if text.isdecimal() else 1)
 
     def _ends_image(self, at: int) -> bool:
-        """Tell whether the fragment that ends at `at` ends an image, with or without a byte of padding."""
+        """Tell whether the fragment that ends at `at` ends an image, with or without a padding byte."""
         return self.data[at - 2 : at] == END_OF_IMAGE or self.data[at - 3 : at] == END_OF_IMAGE + b"\0"

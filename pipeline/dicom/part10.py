@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 Bytes = bytes | mmap.mmap
 
-# Not from pydicom, whose import takes longer than many files: processes that only look at files do without it.
+# pydicom takes longer to import than many files take to read; processes that only look at files do without it.
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
@@ -27,44 +27,45 @@ NATIVE = {
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
 }
-_COMPRESSED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG and all its kin, video; RLE (PS3.5 10)
+_COMPRESSED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG and its relatives, video; RLE (PS3.5 10).
 
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD  # PS3.5 7.5
 PIXEL_DATA = 0x7FE00010
-# Groups 0000, 0002 and FFFE in either byte order, zeros, and the end.
+# Groups 0000, 0002 and FFFE in either byte order, zeros, and the end of the file.
 _STARTS_OF_NO_ELEMENT = {b"", b"\0", b"\0\0", b"\2\0", b"\0\2", b"\xfe\xff", b"\xff\xfe"}
-FOREIGN_GROUPS = {0x0000, 0x0002}  # of commands (PS3.7 E) and of file meta information (PS3.10 7.1)
+FOREIGN_GROUPS = {0x0000, 0x0002}  # Groups of commands (PS3.7 E) and of file meta information (PS3.10 7.1).
 PIXEL_GROUP = 0x7FE00008  # Float, Double Float and Pixel Data stand from here on (PS3.6)
 LONG_VRS = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
-)  # 32-bit length, PS3.5 table 7.1-1
+)  # VRs with a 32-bit length, PS3.5 table 7.1-1.
 SHORT_VRS = frozenset(
     {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL"}
     | {b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
-)  # 16-bit length, PS3.5 table 7.1-2
+)  # VRs with a 16-bit length, PS3.5 table 7.1-2.
 OPAQUE_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV"})
-VRS_OF_ITEMS = OPAQUE_VRS | {b"SQ", b"UN", b""}  # a value of undefined length is made of items (PS3.5 7.5)
-MAX_DEPTH = 48  # real objects stay below 10; deeper is an attack on whoever recurses
-MAX_HEADER = 256 << 20  # bytes of elements before Pixel Data; real enhanced MR of 3,400 frames has some 60 MiB
-MOST_GLANCED_AT = 500_000  # elements that a glance goes through, nested ones counted
-MOST_OF_A_VALUE = 1 << 16  # bytes that it takes of one
-BULK_VRS = OPAQUE_VRS | {b"UN", b"UC", b"UR", b"UT", b""}  # a value may be nearly all of its object, as a PDF is
+VRS_OF_ITEMS = OPAQUE_VRS | {b"SQ", b"UN", b""}  # A value of undefined length consists of items (PS3.5 7.5).
+MAX_DEPTH = 48  # Real objects stay below 10 levels; more is an attack on recursive readers.
+MAX_HEADER = 256 << 20  # Bytes of elements before Pixel Data; an enhanced MR of 3,400 frames has some 60 MiB.
+MOST_GLANCED_AT = 500_000  # Elements that a glance walks through, nested ones included.
+MOST_OF_A_VALUE = 1 << 16  # Bytes of one value that a glance reads.
+# A value may be nearly the whole object, as in an encapsulated PDF.
+BULK_VRS = OPAQUE_VRS | {b"UN", b"UC", b"UR", b"UT", b""}
 _ZEROS = bytes(1 << 20)
 
 
 class Malformed(ValueError):
-    """Say in which way a file is no well-formed DICOM file; the text goes into the quarantine's reason."""
+    """Say why a file is no well-formed DICOM file; the text becomes the reason for quarantine."""
 
 
 class Element(NamedTuple):
-    """Where a top-level element lies in the file: tag, header, value; `end` is one past its last byte.
+    """Position of a top-level element in the file: tag, header, value; `end` is one past its last byte.
 
-    A tuple, because 2,000 slices have half a million of them.
+    This is a tuple, because 2,000 slices have half a million elements.
     """
 
     tag: int
-    vr: bytes  # b"" where the encoding is implicit
+    vr: bytes  # b"" in implicit VR.
     start: int
     value: int
     end: int
@@ -72,7 +73,7 @@ class Element(NamedTuple):
 
 
 class Mend(NamedTuple):
-    """Say that `put` stands in the place of the bytes `start` to `stop`, because of what was wrong there."""
+    """Say that `put` replaces the bytes `start` to `stop`, and which fault it corrects."""
 
     start: int
     stop: int
@@ -93,10 +94,10 @@ class DataSetLayout:
     little_endian: bool
     meta: dict[int, Element]
     elements: dict[int, Element]
-    pixels: Element | None  # Pixel Data, of any of the three kinds
-    end: int  # of the last element
-    is_odd: bool = False  # something has no meaning, and other readers may stumble over it: see `mending`
-    mends: "tuple[Mend, ...]" = ()  # what was made right in the file that these bytes are a copy of
+    pixels: Element | None  # Pixel Data, Float or Double Float Pixel Data.
+    end: int  # End of the last element.
+    is_odd: bool = False  # A part has no meaning, and other readers may fail on it: see `mending`.
+    mends: "tuple[Mend, ...]" = ()  # Corrections made in the copy these bytes come from.
 
     @property
     def header_end(self) -> int:
@@ -105,7 +106,7 @@ class DataSetLayout:
 
     @property
     def contradiction(self) -> str | None:
-        """Say in which way Pixel Data is not what the transfer syntax promises (PS3.5 A.4), None if it is."""
+        """Say how Pixel Data contradicts the transfer syntax (PS3.5 A.4), None if it does not."""
         pixels, syntax = self.elements.get(PIXEL_DATA), self.transfer_syntax_uid
         if pixels is None or pixels.end == pixels.value:
             return None
@@ -116,24 +117,25 @@ class DataSetLayout:
         return None
 
 
-_new = tuple.__new__  # what calling the class comes to, at half the price
+_new = tuple.__new__  # The same result as calling the class, in half the time.
 
 
 def walk(data: Bytes) -> DataSetLayout:
-    """Return the layout of a file; a deflated data set must have been inflated (see `inflated`).
+    """Return the layout of a file; a deflated data set must have been inflated before (see `deflation.inflate`).
 
     Raises:
-        Malformed: the file is truncated, garbled, nested too deep, or not what its transfer syntax says.
+        Malformed: the file is truncated, garbled, nested too deep, or contradicts its transfer syntax.
     """
     return walked(data, Walker)
 
 
 def walked(data: Bytes, walker_of: "type[Walker]") -> DataSetLayout:
-    """Return what a walker of this kind finds; raises Malformed."""
+    """Return the layout that a walker of this class finds; raises Malformed."""
     has_preamble = data[128:132] == b"DICM"
     start = 132 if has_preamble else 0
     if not has_preamble and data[:2] not in {b"\x02\0", b"\x08\0"}:
-        raise Malformed("not a DICOM file")  # what has no header of its own begins with group 0008 (PS3.10 7.1)
+        # A data set without file meta information begins with group 0008 (PS3.10 7.1).
+        raise Malformed("not a DICOM file")
     meta, data_set = walk_meta(data, start)
     syntax = text_of(data, meta.get(0x00020010))
     explicit, little = _encoding_of(syntax) if syntax else _guessed_encoding(data, data_set)
@@ -156,7 +158,7 @@ def walked(data: Bytes, walker_of: "type[Walker]") -> DataSetLayout:
 
 
 def first_values(data: Bytes, tags: Iterable[int]) -> dict[int, bytes]:
-    """Return the values of those of `tags` that stand before whatever cannot be read, and before much else.
+    """Return values of those `tags` that stand before the first unreadable element, within a glance.
 
     Raises:
         Malformed: not even the file meta information can be read.
@@ -179,7 +181,7 @@ def first_values(data: Bytes, tags: Iterable[int]) -> dict[int, bytes]:
 
 
 def _check_header(elements: dict[int, Element], end: int) -> None:
-    """Refuse a header that nobody could hold as objects; a large value without structure is no matter."""
+    """Refuse a header too large to hold as objects; a large value without structure is allowed."""
     if end - next(iter(elements.values())).start <= MAX_HEADER:
         return
     header = (e for e in elements.values() if e.start < end and (e.undefined_length or e.vr not in BULK_VRS))
@@ -188,7 +190,7 @@ def _check_header(elements: dict[int, Element], end: int) -> None:
 
 
 def text_of(data: Bytes, element: Element | None) -> str:
-    """Return an element's value as text without padding, "" where it is absent; never raises."""
+    """Return an element's value as text without padding, "" if it is absent; never raises."""
     if element is None:
         return ""
     return bytes(data[element.value : element.end]).decode("latin-1").strip(" \0")
@@ -201,17 +203,20 @@ _SYNTAXES = {
 
 
 def _encoding_of(transfer_syntax_uid: str) -> tuple[bool, bool]:
-    """Return (explicit VR, little endian); every other syntax is Explicit VR LE (PS3.5 A.4)."""
+    """Return (explicit VR, little endian).
+
+    Every other transfer syntax is Explicit VR Little Endian (PS3.5 A.4).
+    """
     return _SYNTAXES.get(transfer_syntax_uid, (True, True))
 
 
 def _guessed_encoding(data: Bytes, at: int) -> tuple[bool, bool]:
-    """Guess from the first element where no file meta information names a transfer syntax."""
+    """Guess the encoding from the first element, if no file meta information names a transfer syntax."""
     return _is_vr(bytes(data[at + 4 : at + 6])), True
 
 
 def is_padding(data: Bytes, at: int) -> bool:
-    """Tell whether zeros alone follow, in pieces: of a file of gigabytes they may be nearly all."""
+    """Tell whether only zeros follow; read in pieces, because they may fill gigabytes."""
     while piece := data[at : at + len(_ZEROS)]:
         if piece != _ZEROS[: len(piece)]:
             return False
@@ -224,10 +229,10 @@ def _is_vr(two: bytes) -> bool:
 
 
 def walk_meta(data: Bytes, start: int) -> tuple[dict[int, Element], int]:
-    """Return group 0002 (always Explicit VR LE, PS3.10 7.1) and where the data set begins.
+    """Return group 0002 (always Explicit VR Little Endian, PS3.10 7.1) and where the data set begins.
 
-    A data set may begin with a group 0002 of its own, because a sender passed on that of its file. It is told by
-    the group's length, else by an element that is there already, and says nothing of this file.
+    Some senders pass on the group 0002 of their own file within the data set. The group's length, or a repeated
+    element, reveals it; it says nothing about this file.
     """
     walker = Walker(data, explicit=True, little=True, most=MOST_GLANCED_AT)
     meta: dict[int, Element] = {}
@@ -244,12 +249,12 @@ def walk_meta(data: Bytes, start: int) -> tuple[dict[int, Element], int]:
 
 
 def _is_complete(data: Bytes, meta: dict[int, Element]) -> bool:
-    """Tell whether a data set may follow: one that is deflated begins with no element that could be seen."""
+    """Tell whether a data set may follow; a deflated data set begins with no visible element."""
     return text_of(data, meta.get(0x00020010)) not in {"", DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN}
 
 
 class Walker:
-    """One walk over one file, through `most` elements where it is a glance only."""
+    """One walk over one file, limited to `most` elements for a glance."""
 
     def __init__(
         self, data: Bytes, explicit: bool, little: bool, most: int = sys.maxsize, *, syntax: str = ""
@@ -289,16 +294,16 @@ class Walker:
         return elements
 
     def is_otherwise_encoded(self, at: int, _end: int) -> bool:
-        """Tell whether the first element has a VR although it must not, or has none although it must."""
+        """Tell whether the first element has a VR in implicit VR, or lacks one in explicit VR."""
         return _is_vr(bytes(self.data[at + 4 : at + 6])) != self.explicit
 
     def _last(self) -> Element | None:
         return next(reversed(self.elements.values()), None)
 
     def _ends(self, at: int, end: int) -> bool:
-        """Tell whether nothing but padding follows: zeros up to a block, as some media writers do, or one for odd.
+        """Tell whether only padding follows: zeros up to a block, as some media writers do, or one zero.
 
-        In big endian a single zero may begin a group's number: it pads what comes last only, or an odd length.
+        In big endian a single zero may begin a group number; it is padding only at the end or after an odd length.
         """
         last = self._last()
         if last is None or self.data[at : at + 4].strip(b"\0") or not is_padding(self.data, at):
@@ -309,17 +314,17 @@ class Walker:
         return False
 
     def padding(self, _at: int, _end: int) -> None:
-        """Take notice of zeros after the last element."""
+        """Note that zeros follow the last element."""
         self.is_odd = True
 
     def foreign(self, at: int, _end: int) -> int:
-        """Return where the elements end that begin at `at` and belong into no data set: commands, file meta."""
+        """Return where the elements at `at` end that belong to no data set: commands, file meta information."""
         if self.data[at : at + 4] and self._group(at) in FOREIGN_GROUPS:
             raise Malformed(f"the element {shown(self._tag(at))} does not belong into a data set")
         return at
 
     def stray(self, at: int, end: int, last: Element | None) -> int:
-        """Return the length of a delimiter that is too much, after a sequence of known length; else 0."""
+        """Return the length of a superfluous delimiter after a sequence of known length; otherwise 0."""
         if self._tag(at) != SEQUENCE_END or at + 8 > end or last is None or last.undefined_length:
             return 0
         items = bytes(self.data[last.value : min(last.value + 4, last.end)])
@@ -339,9 +344,9 @@ class Walker:
         return self._group(at) << 16 | self._group(at + 2)
 
     def _enter_usual(self, at: int, end: int, elements: dict[int, Element]) -> int:
-        """Enter elements up to the first that is not of the usual kind, and return where that one begins.
+        """Enter elements up to the first unusual one, and return where that one begins.
 
-        `element` would make the same of them in three times the time, and most elements are such.
+        `element` would give the same result in three times the time, and most elements are usual.
         """
         if not self.explicit:
             return at
@@ -357,7 +362,7 @@ class Walker:
         return at
 
     def element(self, at: int, end: int, depth: int, *, explicit: bool | None = None) -> Element:
-        """Return the element at `at`; raises Malformed where it does not fit before `end`."""
+        """Return the element at `at`; raises Malformed if it does not fit before `end`."""
         self.left -= 1
         if self.left < 0:
             raise Malformed("there are too many elements")
@@ -384,7 +389,7 @@ class Walker:
         return Element(tag, vr, at, value, value + length, undefined_length=False)
 
     def _is_opaque(self, at: int, depth: int, tag: int, vr: bytes) -> bool:
-        """Tell whether a value of undefined length is made of fragments rather than of data sets."""
+        """Tell whether a value of undefined length consists of fragments, and not of data sets."""
         opaque = vr in OPAQUE_VRS or tag == PIXEL_DATA
         if not opaque and vr not in VRS_OF_ITEMS:
             raise Malformed(f"the element {shown(tag)} has no length, and a value of its VR is not made of items")
@@ -398,23 +403,23 @@ class Walker:
         return int(self.long_length.unpack_from(self.data, at + 8)[0])
 
     def without_vr(self, _at: int, _end: int, tag: int, _vr: bytes, _depth: int) -> Element:
-        """Return the element whose VR is none; raises Malformed where its length cannot be told."""
+        """Return the element that has no valid VR; raises Malformed if its length cannot be told."""
         raise Malformed(f"the element {shown(tag)} has no valid VR")
 
     def other_than_bytes(self, _at: int, _tag: int) -> None:
-        """Take notice of compressed pixels whose VR is not OB (PS3.5 A.4): readers take UN for a sequence."""
+        """Note compressed pixels whose VR is not OB (PS3.5 A.4): readers take UN for a sequence."""
         self.is_odd = True
 
     def items_are_explicit(self, _at: int, value: int, end: int, tag: int, vr: bytes) -> bool | None:
-        """Tell how the items of an element with a VR are encoded: those of UN are implicit (PS3.5 6.2.2)."""
+        """Tell how the items of an element with a VR are encoded: the items of UN are implicit (PS3.5 6.2.2)."""
         if vr == b"UN" and self.looks_explicit(value, end):
             raise Malformed(f"the items of {shown(tag)} have VRs, and its own VR says that they have none")
         return None if vr != b"UN" else False
 
     def looks_explicit(self, at: int, end: int) -> bool | None:
-        """Tell whether the first item's first element has a VR; None where it can be read either way, or neither.
+        """Tell whether the first item's first element has a VR; None if both readings fit, or neither.
 
-        Each reading has to lead to an element with a higher tag, or to where the item ends.
+        A reading fits if it leads to an element with a higher tag, or to the end of the item.
         """
         if at + 16 > end or self._tag(at) != ITEM:
             return None
@@ -429,7 +434,7 @@ class Walker:
         return can_be[0] if len(can_be) == 1 else None
 
     def stop_of(self, at: int, end: int, *, explicit: bool) -> int:
-        """Return where the element at `at` ends if it is read so, 0 where it cannot be; of items, their begin."""
+        """Return where the element at `at` ends in this reading, 0 if it does not fit; for items, their begin."""
         if at + 8 > end or self._group(at) == 0xFFFE:
             return 0
         _, _, vr, length = self.short_header.unpack_from(self.data, at)
@@ -446,7 +451,7 @@ class Walker:
         return value + length if value + length <= end else 0
 
     def goes_on(self, at: int, end: int, tag: int, *, explicit: bool) -> bool:
-        """Tell whether what lies at `at` can follow the element `tag`."""
+        """Tell whether the bytes at `at` can follow the element `tag`."""
         if at == end or (at > len(self.data) - 8 and is_padding(self.data, at)):
             return True
         if self._group(at) == 0xFFFE:
@@ -473,13 +478,13 @@ class Walker:
             at += 8 + length + (self.odd_fragment(at, length, end) if opaque and length % 2 else 0)
 
     def end_of_items(self, at: int, end: int, _depth: int, _opaque: bool) -> int:
-        """Return where a value of undefined length ends that has no proper delimiter; raises Malformed."""
+        """Return where a value of undefined length without a proper delimiter ends; raises Malformed."""
         if at + 8 > end:
             raise Malformed("truncated within a sequence of undefined length")
         raise Malformed(f"{shown(self._tag(at))} stands where a sequence item must begin")
 
     def odd_fragment(self, _at: int, _length: int, _end: int) -> int:
-        """Take notice of a fragment of odd length (PS3.5 A.4); return how many bytes behind it nobody counts."""
+        """Note a fragment of odd length (PS3.5 A.4); return how many uncounted bytes follow it."""
         self.is_odd = True
         return 0
 

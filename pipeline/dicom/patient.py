@@ -1,4 +1,4 @@
-"""Whose an instance, or an answer, says it is: read for comparisons, never written to the ledger or a log."""
+"""Read whose an instance, or an answer, says it is. The values serve comparisons; no ledger or log gets them."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ SPECIFIC_CHARACTER_SET, NAME, ID, ISSUER, BIRTH_DATE = 0x00080005, 0x00100010, 0
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Patient:
-    """What identifies a patient, each part as it is written but for padding, empty where it is not told.
+    """What identifies a patient: each text without padding, empty if it is not told.
 
-    A birth date has no separators, and is empty where it is nothing but zeros. Whether two are one person is
-    `same_patient`'s to say.
+    A birth date has no separators, and is empty if it consists of zeros. `same_patient` decides whether two
+    patients are one person.
     """
 
     identifier: str = ""
@@ -25,15 +25,16 @@ class Patient:
 
     @classmethod
     def of(cls, identifier: str, issuer: str, birth_date: str, name: str) -> "Patient":
-        """Return a patient of these texts, which may be padded and written as machines write them."""
-        date = birth_date.strip(" \0").replace(".", "").replace("-", "")  # as before DICOM 3.0, or as ISO 8601
+        """Return a patient from texts that may have padding and machine spellings."""
+        # DICOM before 3.0 and ISO 8601 use these separators.
+        date = birth_date.strip(" \0").replace(".", "").replace("-", "")
         return cls(_plain(identifier), _plain(issuer), date if date.strip("0") else "", _plain(name).strip("^= "))
 
     @classmethod
     def read(
         cls, identifier: bytes, issuer: bytes, birth_date: bytes, name: bytes, character_set: str
     ) -> "Patient":
-        """Return the patient of these raw values; `character_set` is Specific Character Set as it is declared."""
+        """Return the patient from raw values; `character_set` is the declared Specific Character Set."""
         declared = CharacterSet.of(character_set)
         return cls.of(
             declared.decode_anyhow(identifier, "LO"),

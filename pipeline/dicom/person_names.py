@@ -1,8 +1,8 @@
-"""Person names as two machines write the name of one person: which spellings agree (PS3.5 6.2.1).
+"""Compare the spellings that two machines use for the name of one person (PS3.5 6.2.1).
 
-Machines differ in case, in accents and how they are transcribed (MÜLLER, MUELLER, MULLER), in titles, in second
-first names, and in which component groups they send: letters, ideographs, phonetic. What is folded away here is
-folded on both sides, so that no spelling is preferred.
+Machines differ in case, in accents and their transcription (MÜLLER, MUELLER, MULLER), in titles, in second first
+names, and in the component groups they send: letters, ideographs, phonetic. Both names are folded in the same way,
+so that no spelling is preferred.
 """
 
 import functools
@@ -10,10 +10,11 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-_MARKS = re.compile("([A-Za-z\u0370-\u03ff])[\u0300-\u036f]+")  # behind Latin and Greek letters: an accent
-_YO = "\u0435\u0308"  # the Russian letter that most people write without its two points
+# Behind Latin and Greek letters these marks are accents.
+_MARKS = re.compile("([A-Za-z\u0370-\u03ff])[\u0300-\u036f]+")
+_YO = "\u0435\u0308"  # The Russian letter that is mostly written without its two dots.
 _LETTERS = str.maketrans(
-    {  # letters that no Unicode normalisation takes apart, as passports transcribe them (ICAO 9303-3, section 6)
+    {  # Letters that no Unicode normalisation separates, as passports transcribe them (ICAO 9303-3, section 6).
         "ø": "o",
         "œ": "oe",
         "æ": "ae",
@@ -29,14 +30,14 @@ _LETTERS = str.maketrans(
         "ə": "e",
     }
 )
-_TRANSCRIBED = re.compile("(?:a+e*)+|([ou])e+")  # Ä, Ö, Ü, Æ, Ø and Å where a machine had no such letter
-_WITHIN_WORDS = re.compile("['`\u00b4\u2018\u2019\u02bc]")  # the apostrophe in any of its forms: O'NEIL
+_TRANSCRIBED = re.compile("(?:a+e*)+|([ou])e+")  # Ä, Ö, Ü, Æ, Ø and Å, written by a machine without these letters.
+_WITHIN_WORDS = re.compile("['`\u00b4\u2018\u2019\u02bc]")  # All forms of the apostrophe, as in O'NEIL.
 
-Group = tuple[str, ...]  # the words of one component group, folded
+Group = tuple[str, ...]  # The folded words of one component group.
 
 
 def folded(text: str) -> str:
-    """Return a text without case, accents and transcriptions; the result is for comparisons only."""
+    """Return a text without case, accents and transcriptions, for comparisons only."""
     plain = unicodedata.normalize("NFKD", text).casefold()
     plain = unicodedata.normalize("NFKD", plain).translate(_LETTERS).replace(_YO, _YO[0])
     return _TRANSCRIBED.sub(lambda found: found[1] or "a", _MARKS.sub(r"\1", plain))
@@ -44,7 +45,7 @@ def folded(text: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def groups_of(name: str) -> tuple[Group, ...]:
-    """Return the words of each component group that has any, folded."""
+    """Return the folded words of each component group that has any."""
     return tuple(filter(None, map(_words, name.split("="))))
 
 
@@ -57,9 +58,9 @@ def _words(text: str) -> Group:
 
 
 def comparable_name(name: str) -> str:
-    """Return the first component group so that spellings of the same name are equal texts; "" where none says any.
+    """Return the first component group, so that spellings of one name are equal texts; "" if the name is empty.
 
-    For lists and indexes. Whether two names may be one person's, `names_agree` says.
+    This is for lists and indexes. Use `names_agree` to decide whether two names may be one person's.
     """
     return " ".join(next(iter(groups_of(name)), ()))
 
@@ -67,9 +68,9 @@ def comparable_name(name: str) -> str:
 def names_agree(one: str, other: str, titles: Iterable[str] = ()) -> bool:
     """Tell whether any component group of one name agrees with any of the other, words in any order.
 
-    Two groups agree where the words of one are among the words of the other, or where both are the same letters
-    otherwise spaced (DE LA CRUZ, DELACRUZ). `titles` are words that count as not written. A name without any word
-    agrees with nothing: the caller decides what a missing name means.
+    Two groups agree if the words of one are among the words of the other, or if both have the same letters with
+    other spaces (DE LA CRUZ, DELACRUZ). `titles` are words to ignore. A name without words agrees with no name:
+    the caller decides what a missing name means.
     """
     left_out = frozenset(word for title in titles for word in _words(title))
     return any(_agree(a, b, left_out) for a in groups_of(one) for b in groups_of(other))
@@ -81,7 +82,7 @@ def _agree(one: Group, other: Group, titles: frozenset[str]) -> bool:
 
 
 def names_equal(one: str, other: str) -> bool:
-    """Tell whether a component group of both has the same words, none to spare on either side."""
+    """Tell whether a component group of both names has exactly the same words."""
     return any(frozenset(a) == frozenset(b) for a in groups_of(one) for b in groups_of(other))
 
 

@@ -1,16 +1,16 @@
-"""Whether an image without compression holds the pixels that its attributes describe, told without pydicom."""
+"""Tell, without pydicom, whether an uncompressed image holds as many pixels as its attributes describe."""
 
 from pipeline.dicom.part10 import NATIVE, PIXEL_DATA, Bytes, DataSetLayout, text_of
 
 _SAMPLES, _PHOTOMETRIC, _FRAMES = 0x00280002, 0x00280004, 0x00280008
 _ROWS, _COLUMNS, _BITS = 0x00280010, 0x00280011, 0x00280100
-_SAMPLES_OF_422 = 2  # a pixel, of three in other colours (PS3.3 C.7.6.3.1.2)
+_SAMPLES_OF_422 = 2  # Samples a pixel; in other colour spaces there are three (PS3.3 C.7.6.3.1.2).
 
 
 def lacks_pixels(data: Bytes, layout: DataSetLayout) -> bool:
-    """Tell whether native Pixel Data is missing, shorter or longer than Rows, Columns and the rest of them say.
+    """Tell whether native Pixel Data is missing, or shorter or longer than Rows, Columns and the others say.
 
-    What has no Rows is no image; what is compressed, or of floating point, is not judged.
+    An object without Rows is no image; compressed and floating point pixels are not judged.
     """
 
     def number(tag: int, otherwise: int) -> int:

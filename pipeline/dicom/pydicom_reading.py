@@ -1,4 +1,4 @@
-"""pydicom's ways to read a file, which inflate within our bounds."""
+"""pydicom's functions to read a file, with our bounds on inflation."""
 
 import pydicom.filereader
 from pydicom.filereader import dcmread, read_partial

@@ -1,6 +1,7 @@
-"""Two ways a file is read as DICOM: mapped with its layout, or by a glance at its beginning.
+"""Read a file as DICOM in two ways: mapped with its layout, or by a glance at its beginning.
 
-Without pydicom (see `pydicom_reading`), so that processes which look at many files start in a tenth of a second.
+This module does without pydicom (see `pydicom_reading`), so that processes which look at many files start in a
+tenth of a second.
 """
 
 import mmap
@@ -20,15 +21,15 @@ from pipeline.dicom.part10 import DataSetLayout, Malformed
 
 UID = re.compile(r"(0|[0-9]+)(\.[0-9]+)+")  # leading zeros are wrong (PS3.5 9.1) and common, so they pass
 DIRECTORY_STORAGE = "1.2.840.10008.1.3.10"  # a DICOMDIR: the index of a medium, not an instance
-MOST_GLANCED_AT = 16 << 20  # bytes of a deflated data set that are inflated for a glance
+MOST_GLANCED_AT = 16 << 20  # Bytes of a deflated data set that a glance inflates.
 
 
 @contextmanager
 def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.mmap, DataSetLayout]]:
     """Map a file into memory together with its layout.
 
-    A deflated one is inflated to a file in `scratch`. Of one that is written wrongly and can be read in one way
-    only, a copy there is well-formed; the layout's `mends` say what was made right in it.
+    A deflated data set is inflated to a file in `scratch`. A file with encoding faults that can be read in one way
+    only is copied there in well-formed encoding; the layout's `mends` say what was corrected.
 
     Raises:
         Malformed: see `part10.walk`.
@@ -62,10 +63,10 @@ def _mapped(file: IO[bytes]) -> mmap.mmap:
 
 
 def values_of(path: Path, tags: Iterable[int]) -> dict[int, bytes]:
-    """Return the values of those of `tags` that stand before whatever cannot be read, as they lie in the file.
+    """Return the values of those `tags` that stand before the first unreadable element, as bytes of the file.
 
-    Takes little time and memory whatever the file holds, and it may still be being written: for a glance, never as
-    proof. Raises OSError where the file cannot be opened.
+    Needs little time and memory for any file, even one still being written: use it for a glance, never as proof.
+    Raises OSError if the file cannot be opened.
     """
     with path.open("rb") as file:
         if not file.seek(0, os.SEEK_END):

@@ -1,24 +1,24 @@
-"""Failure Reason (0008,1197) and Warning Reason (0008,1196): what each number means for what happens next."""
+"""Failure Reason (0008,1197) and Warning Reason (0008,1196): which action follows from each code."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-DELETED = "0xA771"  # dcm4chee-arc: a subsequent occurrence of what was deleted or rejected there
+DELETED = "0xA771"  # dcm4chee-arc uses this code if the instance was deleted or rejected there.
 
 
 class NextStep(StrEnum):
-    """What happens to an instance the archive reported as failed."""
+    """The action that follows from a failed instance."""
 
-    REFUSED = "refused"  # the same bytes will never be stored
-    WAITS = "waits"  # this study cannot be stored now
-    PAUSES = "pauses"  # nothing can be stored there now
-    AGAIN = "again"  # perhaps a mishap: a few times more, then judged by whether others were stored
-    DUPLICATE = "duplicate"  # already there
+    REFUSED = "refused"  # The archive will never store these bytes.
+    WAITS = "waits"  # The archive cannot store this study now.
+    PAUSES = "pauses"  # The archive can store nothing now.
+    AGAIN = "again"  # Perhaps an accident: try a few times more, then judge by whether others were stored.
+    DUPLICATE = "duplicate"  # The archive already has it.
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A Failure Reason in words; `code` as it is printed everywhere."""
+    """A Failure Reason in words; `code` is its printed form."""
 
     code: str
     next: NextStep
@@ -58,7 +58,7 @@ _EXACT: dict[int, tuple[NextStep, str]] = {
     0xA77B: (NextStep.REFUSED, "the same SOP Instance UID exists in another study or series"),
     0xB00E: (NextStep.DUPLICATE, "already exists"),
     0xB00F: (NextStep.WAITS, "is being created already"),
-    0xC122: (NextStep.REFUSED, "transfer syntax refused"),  # before Cxxx
+    0xC122: (NextStep.REFUSED, "transfer syntax refused"),  # This exact code is looked up before the range Cxxx.
     0xC409: (NextStep.REFUSED, "Study Instance UID differs from the request's"),
     0xC499: (NextStep.REFUSED, "the archive cannot parse it"),
 }
@@ -75,7 +75,7 @@ _WARNINGS = {  # PS3.18 table I.2-1
 
 
 def failure(code: int | None) -> Reason:
-    """Return what a Failure Reason means; an unknown one may be a mishap, an absent one too."""
+    """Return the meaning of a Failure Reason; an unknown or absent one may be an accident."""
     if code is None:
         return Reason("", NextStep.AGAIN, "failed, no reason given")
     word = f"0x{code:04X}"

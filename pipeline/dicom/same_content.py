@@ -1,4 +1,4 @@
-"""Compare two files as a radiologist would mean it: the same attributes and, decoded, the same pixels."""
+"""Compare two files as a radiologist would: the same attributes and, decoded, the same pixels."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,17 +29,17 @@ from pipeline.dicom.reading import data_set_of
 from pipeline.dicom.same_pixels import WrittenPixels, are_same_pixels
 from pipeline.errors import Permanent
 
-LARGEST = 512 << 20  # bytes of a file that is compared
-# What pydicom raises for attributes that make no sense.
+LARGEST = 512 << 20  # Largest compared file in bytes.
+# pydicom raises these for malformed attributes.
 UNREADABLE = (
     *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError),
     *(BytesLengthException, EOFError, MemoryError),
 )
-# Elements that say how the rest is written and nothing of the instance. Each is judged by what it is about: an
-# offset table by the fragments, a character set by the texts, the meaning of the samples together with them.
+# These elements describe the encoding and not the instance. Each is judged together with what it describes: an
+# offset table with the fragments, a character set with the texts, the meaning of samples with the samples.
 OF_THE_ENCODING = frozenset(
     {
-        0x00080001,  # Length to End, as every group length (PS3.5 7.2)
+        0x00080001,  # Length to End, a length like every group length (PS3.5 7.2)
         SPECIFIC_CHARACTER_SET,
         0x00280004,  # Photometric Interpretation
         0x00280006,  # Planar Configuration
@@ -55,15 +55,15 @@ Opened = tuple[Dataset, WrittenPixels]
 
 
 class Incomparable(Permanent):
-    """Say why nobody here can tell whether two files hold the same instance."""
+    """Say why this program cannot tell whether two files hold the same instance."""
 
 
 def are_same(pair: tuple[Path, Path]) -> bool:
-    """Tell whether two files hold the same instance, whatever transfer syntax each is in.
+    """Tell whether two files hold the same instance, whatever their transfer syntaxes.
 
     Raises:
         Incomparable: one of the two cannot be read or decoded here. Keep both; a person decides.
-        OSError: a file is not there, or the disk cannot be read now: that says nothing of the instance.
+        OSError: a file is missing, or the disk cannot be read now. This says nothing about the instance.
     """
     with opened(pair) as ((one, first), (other, second)):
         return _are_same(one, other, declared_by(one), declared_by(other)) and are_same_pixels(first, second)
@@ -71,7 +71,10 @@ def are_same(pair: tuple[Path, Path]) -> bool:
 
 @contextmanager
 def opened(pair: tuple[Path, Path]) -> Iterator[tuple[Opened, Opened]]:
-    """Lend two files, each as its data set without pixels and its pixels; raises as `are_same`, within as well."""
+    """Open two files, each as its data set without pixels and its pixels.
+
+    Raises as `are_same`, in the block too.
+    """
     if any(path.stat().st_size > LARGEST for path in pair):
         raise Incomparable(f"one of them is larger than {LARGEST >> 20} MiB")
     try:
@@ -81,13 +84,14 @@ def opened(pair: tuple[Path, Path]) -> Iterator[tuple[Opened, Opened]]:
     except (Malformed, NotDecoded, NotEncoded, Permanent) as error:
         raise Incomparable(str(error)) from error
     except (*UNREADABLE, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the system's word; without a number pydicom's
+        # The system sets a number; an OSError without a number comes from pydicom.
+        if isinstance(error, OSError) and error.errno is not None:
             raise
         raise Incomparable("the attributes of one of them make no sense") from error
 
 
 def _read(data: Bytes, layout: DataSetLayout) -> Opened:
-    """Return everything but the pixels, in little endian and otherwise as received; and the pixels."""
+    """Return the data set without pixels, in little endian and otherwise as received, and the pixels."""
     header = read_header(data, layout)
     return transcribed(with_rest(header, data, layout)), WrittenPixels(header, data, layout)
 
@@ -100,7 +104,7 @@ def _are_same(one: Dataset, other: Dataset, charset: CharacterSet, other_charset
 
 
 def tags_of(data_set: Dataset) -> set[int]:
-    """Return the tags of all that says something of the instance."""
+    """Return the tags of the elements that describe the instance."""
     return {
         int(tag)
         for tag in data_set.keys()  # noqa: SIM118  # iterating over the data set would decode its elements
@@ -109,7 +113,7 @@ def tags_of(data_set: Dataset) -> set[int]:
 
 
 def is_equal(tag: int, one: tuple[Dataset, CharacterSet], other: tuple[Dataset, CharacterSet]) -> bool:
-    """Tell whether an attribute, which both have, says the same in both."""
+    """Tell whether an attribute that both have says the same in both."""
     (a, charset), (b, other_charset) = one, other
     first, second = element_of(a, tag), element_of(b, tag)
     assert first is not None
@@ -129,7 +133,7 @@ def is_equal(tag: int, one: tuple[Dataset, CharacterSet], other: tuple[Dataset, 
     if vrs <= STRING_VRS:
         vr = min(vrs)
         return _text(text_in(first, a, charset), vr) == _text(text_in(second, b, other_charset), vr)
-    if raw is None or raw_other is None:  # looked at before: a number
+    if raw is None or raw_other is None:  # A decoded value is a number, compared above.
         return bool(a[tag].value == b[tag].value)
     return _without_padding(raw, vrs) == _without_padding(raw_other, vrs)
 
@@ -144,7 +148,7 @@ def _items(tag: int, element: Element, data_set: Dataset) -> list[Dataset]:
 
 
 def _text(text: str, vr: str) -> object:
-    """Return what a text says: numbers as numbers, names without the delimiters of empty components."""
+    """Return the meaning of a text: numbers as numbers, names without delimiters of empty components."""
     if vr == "PN":
         names = (name.split("=") for name in text.split("\\"))
         return ["=".join(group.rstrip("^ ") for group in groups).rstrip("= ") for groups in names]
@@ -158,7 +162,7 @@ def _text(text: str, vr: str) -> object:
 
 
 def _without_padding(value: bytes, vrs: set[str]) -> bytes:
-    """Return a value without what makes its length even; in implicit VR nobody knows a private text from UN."""
+    """Return a value without padding; in implicit VR a private text cannot be told from UN."""
     if vrs & STRING_VRS:
         return value.rstrip(b" \0")
     return value if len(value) % 2 else value.removesuffix(b"\0")

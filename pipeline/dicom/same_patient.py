@@ -1,7 +1,7 @@
-"""The one rule for whether two sources speak of one patient: docs/orders.md has it as a table.
+"""The one rule for whether two sources speak of one patient; docs/orders.md has it as a table.
 
-It is asked by every way out (disc, print, forward, send), and across the sources: the HIS, the answers of the
-PACS, and the images themselves. Pure: it knows no ledger, no peer and no order.
+Every way out asks it (disc, print, forward, send), and it compares the sources: the HIS, the answers of the PACS,
+and the images. It is pure: it knows no ledger, no peer and no order.
 """
 
 import functools
@@ -16,15 +16,15 @@ from itertools import combinations
 from pipeline.dicom.patient import Patient
 from pipeline.dicom.person_names import groups_of, names_agree, names_equal, share_first_name
 
-PLACEHOLDERS = (  # 0 stands for zeros only, however many; the empty Patient ID is always one
+PLACEHOLDERS = (  # "0" stands for any number of zeros; an empty Patient ID is always a placeholder.
     *("0", "W/I", "UNKNOWN", "UNKNOWN ID", "NONE", "NULL", "NA", "N/A", "NO ID", "NOID", "ANON", "ANONYMOUS"),
     *("-", "."),
 )
-MOST_WAYS = 500  # in which one patient may be written within one order or disc; more than that is refused
+MOST_WAYS = 500  # Most spellings of one patient within one order or disc; more are refused.
 
 
 class Attribute(StrEnum):
-    """What two sources can differ in; the words stand in JSON."""
+    """The attributes in which two sources can differ; the values stand in JSON."""
 
     PATIENT_ID = "patient_id"
     ISSUER = "issuer_of_patient_id"
@@ -46,7 +46,7 @@ class PatientComparison:
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """Two patients that cannot be one, or one patient twice: a placeholder over several studies."""
+    """Two patients that cannot be one person, or one patient whose placeholder ID covers several studies."""
 
     one: Patient
     other: Patient
@@ -55,7 +55,7 @@ class Contradiction:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the patients of several studies are together: one, unless there are contradictions."""
+    """The verdict on the patients of several studies: one patient, unless there are contradictions."""
 
     contradictions: tuple[Contradiction, ...] = ()
     noted: tuple[Attribute, ...] = ()
@@ -63,7 +63,7 @@ class Judgement:
 
     @property
     def is_one(self) -> bool:
-        """Say whether nothing speaks against one patient."""
+        """Say whether no contradiction was found."""
         return not self.contradictions
 
     @property
@@ -72,24 +72,24 @@ class Judgement:
         return _ordered(attribute for one in self.contradictions for attribute in one.differs)
 
 
-UNDISPUTED = Judgement()  # what is said of one patient where there is nothing to say
+UNDISPUTED = Judgement()  # The verdict on a single patient.
 
 
 def normalised_identifier(identifier: str) -> str:
-    """Return a Patient ID without padding and case, in one form of Unicode: the same ID is the same text."""
+    """Return a Patient ID without padding and case, in one Unicode form: equal IDs become equal texts."""
     return unicodedata.normalize("NFC", identifier).strip(" \0\t\r\n").casefold()
 
 
 def bare_identifier(identifier: str) -> str:
-    """Return a Patient ID without case, blanks, separators and leading zeros: as other systems may write it."""
+    """Return a Patient ID without case, blanks, separators and leading zeros, as other systems may write it."""
     plain = re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", identifier).casefold())
     return plain.lstrip("0")
 
 
 def is_placeholder(identifier: str, placeholders: tuple[str, ...] = PLACEHOLDERS) -> bool:
-    """Tell whether a Patient ID proves nothing: it is empty, or, as a whole and in any case, one of these.
+    """Tell whether a Patient ID proves nothing: it is empty, or equals a placeholder in any case.
 
-    A placeholder of `0` stands for zeros only, however many.
+    The placeholder `0` stands for any number of zeros.
     """
     plain, known = normalised_identifier(identifier), _normalised(placeholders)
     return not plain or plain in known or (not plain.strip("0") and "0" in known)
@@ -110,8 +110,8 @@ def compare(
 ) -> PatientComparison:
     """Return what two patients differ in; the order of the two does not matter.
 
-    `is_same_study`: both are said of one study. `ignores_case`: they are two sources, of which one may write
-    Patient IDs in another case; within one source they count as they are written (LO, PS3.5 6.2).
+    `is_same_study`: both are said of one study. `ignores_case`: the two are different sources, and one may write
+    Patient IDs in another case; within one source case counts (LO, PS3.5 6.2).
     """
     if is_placeholder(one.identifier, placeholders) or is_placeholder(other.identifier, placeholders):
         return _by_name(one, other, is_same_study=is_same_study)
@@ -132,7 +132,7 @@ def compare(
 
 
 def _by_name(one: Patient, other: Patient, *, is_same_study: bool) -> PatientComparison:
-    """Compare where a Patient ID proves nothing; over several studies name and birth date must be equal."""
+    """Compare by name and birth date if a Patient ID proves nothing; over several studies both must be equal."""
     differs = []
     if _names_differ(one, other) or not (is_same_study or names_equal(one.name, other.name)):
         differs.append(Attribute.NAME)
@@ -145,10 +145,10 @@ def _by_name(one: Patient, other: Patient, *, is_same_study: bool) -> PatientCom
 
 
 def judge(said: Iterable[tuple[str, Patient]], placeholders: tuple[str, ...] = PLACEHOLDERS) -> Judgement:
-    """Return whether all these patients are one; each comes with the Study Instance UID it is said of.
+    """Return whether all these patients are one person; each comes with its Study Instance UID.
 
-    What bears a placeholder is of its study's patient where something of that study bears a Patient ID: then it
-    must not contradict. Else it must be proven to be of the same patient as every other study.
+    A patient with a placeholder belongs to its study's patient if another instance of that study has a Patient ID,
+    and must not contradict it. Otherwise it must be proven equal to the patient of every other study.
     """
     studies: dict[Patient, set[str]] = defaultdict(set)
     for study, patient in said:

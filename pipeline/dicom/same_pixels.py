@@ -1,4 +1,4 @@
-"""Compare the pixels of two instances: as they are written where that decides, otherwise decoded."""
+"""Compare the pixels of two instances: the bytes as written if they suffice, otherwise the decoded frames."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pydicom.encaps import generate_frames
 from pipeline.dicom.decoding import LITTLE_NATIVE, UNDECODABLE, Samples, frames_of
 from pipeline.dicom.part10 import PIXEL_DATA, Bytes, DataSetLayout, Element
 
-# Photometric Interpretations that become the same once the samples are RGB (PS3.3 C.7.6.3.1.2).
+# Photometric Interpretations of which the decoder makes RGB (PS3.3 C.7.6.3.1.2).
 COLOURS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"}
 
 
@@ -27,7 +27,7 @@ class WrittenPixels:
 
     @property
     def element(self) -> Element | None:
-        """Return where they lie, None where there are none."""
+        """Return where the pixels lie, None if there are none."""
         return self.layout.pixels
 
     @property
@@ -38,12 +38,12 @@ class WrittenPixels:
 
     @property
     def photometric_interpretation(self) -> str:
-        """Return what the samples mean."""
+        """Return Photometric Interpretation."""
         return str(self.header.get("PhotometricInterpretation", "")).strip()
 
     @property
     def manner(self) -> tuple[str, str, int]:
-        """Return all that decides what the bytes mean, besides the attributes that are compared by themselves."""
+        """Return what decides the meaning of the bytes, except attributes that are compared separately."""
         syntax = self.layout.transfer_syntax_uid
         little = "little endian" if syntax in LITTLE_NATIVE else syntax
         return little, self.photometric_interpretation, int(self.header.get("PlanarConfiguration") or 0)
@@ -53,7 +53,7 @@ def are_same_pixels(one: WrittenPixels, other: WrittenPixels) -> bool:
     """Tell whether two instances, whose other attributes are the same, have the same pixels.
 
     Raises:
-        NotDecoded: the pixels of one of them cannot be decoded here, and are not written as the other's.
+        NotDecoded: the pixels of one cannot be decoded here, and the two are written differently.
     """
     if one.element is None or other.element is None:
         return one.element is other.element
@@ -72,7 +72,7 @@ def are_same_pixels(one: WrittenPixels, other: WrittenPixels) -> bool:
 
 
 def _are_written_alike(one: WrittenPixels, other: WrittenPixels) -> bool:
-    """Tell whether the bytes are the same, or those of the frames, however they lie in fragments."""
+    """Tell whether the bytes are the same, or the bytes of the frames, however fragments divide them."""
     if one.value == other.value:
         return True
     assert one.element is not None
@@ -91,7 +91,7 @@ def _compressed(side: WrittenPixels) -> Iterator[bytes]:
 
 
 def _words(side: WrittenPixels) -> bytes:
-    """Return floating point pixels in little endian."""
+    """Return floating-point pixels in little endian."""
     assert side.element is not None
     size = 4 if side.element.tag == 0x7FE00008 else 8  # Float and Double Float Pixel Data
     order = "<" if side.layout.little_endian else ">"
@@ -105,9 +105,9 @@ def _are_equal(one: Samples, other: Samples, described: WrittenPixels) -> bool:
 
 
 def _values(frame: Samples, described: WrittenPixels) -> Samples:
-    """Return the numbers that Bits Stored hold, where nothing but their sign lies above them.
+    """Return the numbers in Bits Stored, if only their sign lies above them.
 
-    Compressed samples have no more than these bits; uncompressed ones often have the sign extended.
+    Compressed samples have no more than these bits; uncompressed samples often have an extended sign.
     """
     header = described.header
     stored = int(header.BitsStored)

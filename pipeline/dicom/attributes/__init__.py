@@ -1,1 +1,1 @@
-"""A data set's attributes as bytes and text: what coercion reads, writes and records, guessing nothing."""
+"""Attributes of a data set as bytes and as text: what coercion reads, writes and records, without guessing."""

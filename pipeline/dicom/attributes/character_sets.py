@@ -1,7 +1,7 @@
 """Specific Character Set (0008,0005): what a data set declares, read and written strictly.
 
-pydicom replaces what it cannot decode or encode; here that is an error, because the caller must then choose
-another way. What cannot be read is never re-encoded.
+pydicom replaces characters it cannot decode or encode. Here such a character is an error, because the caller must
+then choose another way. Text that cannot be read is never re-encoded.
 """
 
 import re
@@ -27,26 +27,26 @@ UTF_8 = "ISO_IR 192"
 STAND_ALONE = {UTF_8: "utf-8", "GB18030": "gb18030", "GBK": "gbk"}  # no code extensions, PS3.5 6.1.2.5.4
 _SPELLING = re.compile(r"(?:ISO)?[ _-]*(2022)?[ _-]*IR[ _-]*([0-9]+)")  # ISO-IR 100, ISO_2022_IR_6, ISO_IR192
 _OTHER_NAMES = {
-    **dict.fromkeys(("UTF8", "ISO192", "192"), UTF_8),  # proven by decoding, so there is no harm in believing them
-    **dict.fromkeys(("GB2312", "CP936"), "GBK"),  # which holds all of both
+    **dict.fromkeys(("UTF8", "ISO192", "192"), UTF_8),  # Decoding proves UTF-8, so these names may be believed.
+    **dict.fromkeys(("GB2312", "CP936"), "GBK"),  # GBK contains both sets.
     "GB18030": "GB18030",
     "GBK": "GBK",
     "USASCII": "ISO_IR 6",
     "ASCII": "ISO_IR 6",
     **{f"LATIN{part}": f"ISO_IR {number}" for part, number in ((1, 100), (2, 101), (3, 109), (4, 110), (5, 148))},
     **{
-        f"ISO8859{part}": f"ISO_IR {number}"  # the same sets by the number of their standard, PS3.3 table C.12-2
+        f"ISO8859{part}": f"ISO_IR {number}"  # The ISO 8859 part number names the same set, PS3.3 table C.12-2.
         for part, number in (
             *((1, 100), (2, 101), (3, 109), (4, 110), (5, 144)),
             *((6, 127), (7, 126), (8, 138), (9, 148), (15, 203)),
         )
     },
-}  # names without separators
+}  # Keys are names without separators.
 
 
 @dataclass(frozen=True, slots=True)
 class CharacterSet:
-    """The values of one Specific Character Set, as declared; none means ISO_IR 6."""
+    """The values of one Specific Character Set as declared; an empty attribute means ISO_IR 6."""
 
     terms: tuple[str, ...] = ()
 
@@ -58,7 +58,7 @@ class CharacterSet:
 
     @property
     def is_utf_8(self) -> bool:
-        """Tell whether the text is UTF-8, the one set whose bytes prove themselves."""
+        """Tell whether the text is UTF-8, the one character set that decoding can prove."""
         return self._stand_alone(forgiving=True) == "utf-8"
 
     @property
@@ -67,7 +67,7 @@ class CharacterSet:
         return all(term in STAND_ALONE or (_number(term) is not None) for term in self.terms if term)
 
     def corrected(self) -> "CharacterSet":
-        """Return the set by its defined terms; none where one of its values is not known."""
+        """Return the character set with its defined terms; none if one of the values is not known."""
         found = CharacterSet(tuple(map(_corrected, self.terms)))
         return found if found.is_defined else CharacterSet()
 
@@ -75,7 +75,7 @@ class CharacterSet:
         return "\\".join(self.terms) or "ISO_IR 6 (none is declared)"
 
     def decode(self, data: bytes, vr: str) -> str:
-        """Return the text of a value; raises UnicodeDecodeError where a byte is not of this set."""
+        """Return the text of a value; raises UnicodeDecodeError if a byte is not of this character set."""
         if data.isascii() and ESC not in data:
             return data.decode("ascii")
         if codec := self._stand_alone(forgiving=True):
@@ -83,16 +83,17 @@ class CharacterSet:
         return self._extensions(forgiving=True).decode(data, _delimiters(vr).encode("ascii"))
 
     def decode_anyhow(self, data: bytes, vr: str) -> str:
-        """Return the text of a value; what is not of this set is read as UTF-8 if it is that, else as Latin-1."""
+        """Return the text of a value; other bytes are read as UTF-8 if they are valid UTF-8, else as Latin-1."""
         try:
             return self.decode(data, vr)
         except UnicodeDecodeError:
             return data.decode("utf-8" if reads_as_utf_8(data) else "latin-1")
 
     def encode(self, text: str, vr: str) -> bytes:
-        """Return the bytes of `text`; raises UnicodeEncodeError where this set has not all its characters."""
+        """Return the bytes of `text`; raises UnicodeEncodeError if this set lacks one of its characters."""
         if text.isascii():
-            return text.encode("ascii")  # whatever is declared, even wrongly: all sets begin with ASCII
+            # All declared sets begin with ASCII, so ASCII text needs no correct declaration.
+            return text.encode("ascii")
         if codec := self._stand_alone():
             data = text.encode(codec)
         else:
@@ -105,11 +106,11 @@ class CharacterSet:
     def _stand_alone(self, *, forgiving: bool = False) -> str | None:
         terms = [_corrected(term) for term in self.terms] if forgiving else list(self.terms)
         if forgiving and UTF_8 in terms and not any(term for term in terms if term != UTF_8):
-            return STAND_ALONE[UTF_8]  # as another value than the first, too
+            return STAND_ALONE[UTF_8]  # UTF-8 may stand as a later value, too.
         return STAND_ALONE.get(terms[0]) if terms else None
 
     def _extensions(self, *, forgiving: bool = False) -> Extensions:
-        """Return the sets these values declare; an unknown value declares nothing but ASCII."""
+        """Return the code extensions these values declare; if `forgiving`, an unknown value declares ASCII."""
         terms = [_corrected(term) for term in self.terms] if forgiving else list(self.terms)
         if not all(_number(term) is not None for term in terms if term):
             return Extensions(ASCII, None, ())
@@ -125,7 +126,7 @@ class CharacterSet:
 
 
 def declared_by(dataset: Dataset, inherited: CharacterSet | None = None) -> CharacterSet:
-    """Return what the data set declares, else what it inherits from the data set around it (PS3.5 7.5.3)."""
+    """Return the character set the data set declares, otherwise the inherited one (PS3.5 7.5.3)."""
     element = element_of(dataset, SPECIFIC_CHARACTER_SET)
     if element is None:
         return inherited or CharacterSet()
@@ -134,9 +135,9 @@ def declared_by(dataset: Dataset, inherited: CharacterSet | None = None) -> Char
 
 
 def text_of(dataset: Dataset, tag: int) -> str | None:
-    r"""Return a value as text without padding, None where it is absent; never raises, changes nothing.
+    r"""Return a value as text without padding, None if it is absent; never raises, changes nothing.
 
-    Bytes that are not of the declared set stand as `\xNN`, so such a text equals nothing.
+    Bytes outside the declared character set stand as `\xNN`, so such a text equals no other text.
     """
     element = element_of(dataset, tag)
     return None if element is None else text_in(element, dataset, declared_by(dataset))
@@ -167,7 +168,7 @@ def reads_as_utf_8(data: bytes) -> bool:
 
 
 def _number(term: str) -> str | None:
-    """Return the ISO registration number in a defined term, None where it is none."""
+    """Return the ISO registration number in a defined term, None if it has none."""
     for prefix in ("ISO_IR ", "ISO 2022 IR "):
         number = term.removeprefix(prefix)
         if number != term and (number in SETS or number == "6"):
@@ -184,13 +185,13 @@ def _corrected(term: str) -> str:
     if found := _SPELLING.fullmatch(name):
         extends, number = found.groups()
         if f"ISO_IR {number}" == UTF_8:
-            return UTF_8  # which has no code extensions
+            return UTF_8  # UTF-8 has no code extensions.
         return f"ISO 2022 IR {number}" if extends else f"ISO_IR {number}"
     return _OTHER_NAMES.get(re.sub("[ _-]", "", name), term)
 
 
 def _g1(first: CodeElement | None) -> CodeElement | None:
-    """Return what value 1 puts into G1; multi-byte sets must be switched to by an escape sequence."""
+    """Return the code element that value 1 puts into G1; multi-byte sets need an escape sequence first."""
     return first if first is not None and first.slot == 1 and first.width == 1 else None
 
 

@@ -1,7 +1,7 @@
-"""Text that switches character sets by escape sequences (ISO 2022, PS3.5 6.1.2.5): Japanese, Korean, mixed.
+"""Read and write text that switches character sets by escape sequences (ISO 2022, PS3.5 6.1.2.5).
 
-Two code elements are active at any time: G0 for bytes below 0x80, G1 for those above. At a delimiter both
-fall back to what value 1 of Specific Character Set (0008,0005) says.
+Japanese and Korean names do. Two code elements are active at any time: G0 for bytes below 0x80, G1 for bytes
+above. At a delimiter both return to what value 1 of Specific Character Set (0008,0005) says.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class CodeElement:
     prefix: bytes = b""
 
     def encoded(self, character: str) -> bytes | None:
-        """Return the bytes of `character` in this set, None where it has none."""
+        """Return the bytes of `character` in this set, None if the set lacks it."""
         try:
             data = character.encode(self.codec)
         except UnicodeEncodeError:
@@ -49,7 +49,7 @@ class CodeElement:
 
 
 ASCII = CodeElement(b"\x1b(B", 0, "ascii")
-ROMAJI = CodeElement(b"\x1b(J", 0, "ascii")  # ISO-IR 14, ASCII but for yen and overline
+ROMAJI = CodeElement(b"\x1b(J", 0, "ascii")  # ISO-IR 14: ASCII except for yen and overline.
 # PS3.3 tables C.12-3 and C.12-4; keys are the registration numbers in the defined terms
 SETS = {
     "100": CodeElement(b"\x1b-A", 1, "iso8859_1"),
@@ -81,7 +81,7 @@ class Extensions:
     declared: tuple[CodeElement, ...]
 
     def decode(self, data: bytes, delimiters: bytes) -> str:
-        """Return the text of `data`; raises UnicodeDecodeError where a byte belongs to no declared set."""
+        """Return the text of `data`; raises UnicodeDecodeError if a byte belongs to no declared set."""
         return "".join(_text(element, run, data) for element, run in self._runs(data, delimiters))
 
     def _runs(self, data: bytes, delimiters: bytes) -> Iterator[tuple[CodeElement, bytes]]:
@@ -107,7 +107,7 @@ class Extensions:
             at += active.width
 
     def encode(self, text: str, delimiters: str) -> bytes:
-        """Return the bytes of `text`; raises UnicodeEncodeError where no declared set has a character."""
+        """Return the bytes of `text`; raises UnicodeEncodeError if no declared set has a character."""
         out, g0, g1 = bytearray(), self.g0, self.g1
         for at, character in enumerate(text):
             if character in delimiters or character in CONTROLS:

@@ -1,8 +1,8 @@
-"""Look at a data set's elements without changing what will be written.
+"""Read elements of a data set without changing what will be written.
 
-pydicom decodes an element when its value is asked for, and writes what it decoded: bytes that are not of the
-declared character set would come out as question marks. So nothing here asks for a value; what was received
-stays raw and is written as it came.
+pydicom decodes an element when its value is read, and then writes the decoded value: bytes outside the declared
+character set would become question marks. This module therefore reads raw values only, and received bytes are
+written unchanged.
 """
 
 from typing import Any
@@ -16,18 +16,19 @@ Element = RawDataElement | DataElement
 
 SPECIFIC_CHARACTER_SET = 0x00080005
 UNDEFINED = 0xFFFFFFFF
-TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # by Specific Character Set, PS3.5 6.1.2.3
+# These VRs follow Specific Character Set, PS3.5 6.1.2.3.
+TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 STRING_VRS = TEXT_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
-ONE_TEXT_VRS = frozenset({"LT", "ST", "UR", "UT"})  # a backslash is an ordinary character here, PS3.5 6.2
+ONE_TEXT_VRS = frozenset({"LT", "ST", "UR", "UT"})  # In these VRs a backslash is an ordinary character, PS3.5 6.2.
 
 
 def element_of(dataset: Dataset, tag: int) -> Element | None:
-    """Return the element as it is, raw where pydicom has not decoded it, None where it is absent."""
+    """Return the element unchanged: raw if pydicom has not decoded it, None if it is absent."""
     return dataset.get_item(BaseTag(tag), keep_deferred=True) if BaseTag(tag) in dataset else None
 
 
 def put(dataset: Dataset, element: Element) -> None:
-    """Put `element` into the data set as it is."""
+    """Put `element` into the data set unchanged."""
     # Dataset.__setitem__ would decode a raw private element, and its creator with it.
     dataset._dict[BaseTag(element.tag)] = element  # noqa: SLF001
 
@@ -39,7 +40,7 @@ def drop(dataset: Dataset, tag: int) -> None:
 
 
 def raw_element(dataset: Dataset, tag: int, vr: str, value: bytes) -> RawDataElement:
-    """Return an element that the data set's own encoding will be written with, `value` padded to even length."""
+    """Return an element in the data set's own encoding, with `value` padded to even length."""
     implicit, little = encoding_of(dataset)
     if len(value) % 2:
         value += b"\0" if vr in {"UI", "OB", "UN"} else b" "  # PS3.5 6.2
@@ -53,14 +54,14 @@ def encoding_of(dataset: Dataset) -> tuple[bool, bool]:
 
 
 def bytes_of(element: Element) -> bytes | None:
-    """Return the value as it was received, None where pydicom has decoded it."""
+    """Return the value's bytes as received, None if pydicom has decoded it."""
     if isinstance(element, RawDataElement):
         return element.value or b""
     return element.value if isinstance(element.value, bytes) else None
 
 
 def vr_of(element: Element, dataset: Dataset) -> str:
-    """Return the VR as a reader will see it: UN and implicit VR looked up, UN where nobody knows it."""
+    """Return the VR a reader will see: UN and implicit VR are looked up; UN if the dictionary has no entry."""
     if element.VR and element.VR != "UN":
         return str(element.VR)
     tag = BaseTag(element.tag)
@@ -75,12 +76,12 @@ def vr_of(element: Element, dataset: Dataset) -> str:
 
 
 def creator_of(dataset: Dataset, tag: int) -> str | None:
-    """Return the private creator that reserved the block `tag` lies in (PS3.5 7.8.1), None where none did."""
+    """Return the private creator that reserved the block of `tag` (PS3.5 7.8.1), None if no creator did."""
     return _creator_at(dataset, creator_tag(tag))
 
 
 def creator_tag(tag: int) -> int:
-    """Return where the creator of the private element `tag` stands."""
+    """Return the tag of the private creator of the private element `tag`."""
     return (tag & 0xFFFF0000) | (tag >> 8 & 0xFF)
 
 

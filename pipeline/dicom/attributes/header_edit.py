@@ -1,8 +1,7 @@
-"""One data set on its way through the rules: what they change, and what it was before.
+"""Apply the changes that rules propose to one data set, and keep the previous values.
 
-This is the one place that applies changes. Text is given its bytes at the end, when all of it is known, in
-the data set's own character set; the whole data set is widened to ISO_IR 192 only when that has not all the
-characters.
+This is the one place that applies changes. Text becomes bytes at the end, when all of it is known, in the data
+set's own character set. If that set lacks a character, the whole data set is widened to ISO_IR 192.
 """
 
 from collections.abc import Iterator
@@ -30,11 +29,11 @@ from pipeline.errors import Permanent, StorestowError
 from pipeline.model import Change, Origin
 
 PIXEL_DATA_AND_LATER = 0x7FE00000
-WIDENED = "character-set"  # the rule that stands beside a widened Specific Character Set in the ledger
+WIDENED = "character-set"  # The ledger names this rule beside a widened Specific Character Set.
 
 
 class HeaderEdit:
-    """Applies changes to a data set and remembers each attribute as it came."""
+    """Apply changes to a data set and remember each attribute as it was received."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -45,13 +44,13 @@ class HeaderEdit:
 
     @property
     def touched(self) -> frozenset[int]:
-        """Return the tags of all elements that no longer stand as received; every other one does."""
+        """Return the tags of all elements that differ from what was received."""
         if not self._proposed:
             return frozenset()
         return self._rewritten | frozenset(self._proposed) | {original_attributes.ORIGINAL_ATTRIBUTES}
 
     def apply(self, change: Change) -> None:
-        """Apply one proposal, so that later rules see it; raises StorestowError for one no rule may make."""
+        """Apply one proposal, so that later rules see it; raises StorestowError if no rule may make it."""
         tag = change.tag
         if not 0x00080000 <= tag < PIXEL_DATA_AND_LATER or tag == original_attributes.ORIGINAL_ATTRIBUTES:
             raise StorestowError(f"the rule {change.rule} may not change {named(tag)}")
@@ -63,10 +62,10 @@ class HeaderEdit:
             put(self.dataset, DataElement(tag, dictionary_VR(tag), change.value, already_converted=True))
 
     def settle(self, origin: Origin) -> tuple[Change, ...]:
-        """Write the texts, record the previous values and return what changed in the end, by tag.
+        """Write the texts, record the previous values and return the final changes in order of tag.
 
         Raises:
-            Permanent: a text can be written only by widening, and the data set's text cannot be read.
+            Permanent: a text needs widening, and the data set's text cannot be read. The original stays as it is.
         """
         charset = declared_by(self.dataset)
         for tag in [tag for tag in self._proposed if self._is_unchanged(tag, charset)]:
@@ -89,7 +88,7 @@ class HeaderEdit:
             self._before[tag] = (vr_of(element, self.dataset), element, text)
 
     def _is_unchanged(self, tag: int, charset: CharacterSet) -> bool:
-        """Tell whether the element as received says what is proposed, read with what is declared by now."""
+        """Tell whether the received element has the proposed value, read with the declared character set."""
         (vr, element, _), value = self._before[tag], self._proposed[tag].value
         before = None if element is None else text_in(element, self.dataset, charset)
         return before == (None if value is None else significant(value, vr))

@@ -46,10 +46,10 @@ Previous = Mapping[int, tuple[str, Element | None]]
 
 
 def record(dataset: Dataset, origin: Origin, previous: Previous, charset: CharacterSet) -> None:
-    """Append one item to Original Attributes Sequence; the items that are there stay.
+    """Append one item to Original Attributes Sequence; existing items stay.
 
-    `previous` maps each changed tag to its VR and the element it had, None where it was absent; `charset` is
-    what their text is of. The item depends on these only, so the same input gives the same bytes.
+    `previous` maps each changed tag to its VR and its former element, None if it was absent; `charset` is the
+    character set of their text. The item depends on these alone, so the same input gives the same bytes.
     """
     modified: dict[int, Element] = {}
     nonconforming: dict[int, bytes] = {}
@@ -60,7 +60,8 @@ def record(dataset: Dataset, origin: Origin, previous: Previous, charset: Charac
             modified |= _previous(dataset, tag, vr, None, charset)
             nonconforming[tag] = (bytes_of(element) if element is not None else None) or b""
     if SPECIFIC_CHARACTER_SET in modified and not all(_is_plain(element) for element in modified.values()):
-        del modified[SPECIFIC_CHARACTER_SET]  # it would govern the texts beside it (PS3.5 7.5.3)
+        # A Specific Character Set in this item would govern the texts beside it (PS3.5 7.5.3).
+        del modified[SPECIFIC_CHARACTER_SET]
     item = _item(dataset, _original_attributes(dataset, origin, modified, nonconforming))
     put(dataset, raw_element(dataset, ORIGINAL_ATTRIBUTES, "SQ", _present(dataset) + item))
 
@@ -68,7 +69,7 @@ def record(dataset: Dataset, origin: Origin, previous: Previous, charset: Charac
 def _previous(
     dataset: Dataset, tag: int, vr: str, element: Element | None, charset: CharacterSet
 ) -> dict[int, Element]:
-    """Return a previous value, of zero length where there was none, with the creator of a private one."""
+    """Return a previous value, with zero length if it was absent, and with the creator of a private element."""
     creator = element_of(dataset, creator_tag(tag)) if BaseTag(tag).is_private else None
     found = {} if creator is None else {creator_tag(tag): creator}
     if element is None or _breaks_the_encoding(element, dataset):
@@ -82,7 +83,7 @@ def _is_plain(element: Element) -> bool:
 
 
 def _as_written(element: Element, vr: str, dataset: Dataset, charset: CharacterSet) -> Element:
-    """Return a previous value as it stands in the item: byte for byte, or in UTF-8 where all of it is."""
+    """Return a previous value as it stands in the item: unchanged, or in UTF-8 if the data set is in UTF-8."""
     if isinstance(element, RawDataElement):
         element = element._replace(VR=element.VR or vr, value=element.value or b"")
     if declared_by(dataset) == charset:
@@ -108,7 +109,7 @@ def _original_attributes(
 
 
 def _nonconforming(dataset: Dataset, tag: int, value: bytes) -> list[Element]:
-    """Return the item that keeps a value which is not of its character set, byte for byte."""
+    """Return the item that keeps, byte for byte, a value outside its character set."""
     order = "<" if encoding_of(dataset)[1] else ">"
     return [
         raw_element(dataset, SELECTOR_ATTRIBUTE, "AT", pack(order + "HH", tag >> 16, tag & 0xFFFF)),
@@ -151,7 +152,7 @@ def _item_breaks_the_encoding(item: Dataset) -> bool:
 
 
 def _holds_fragments(data: bytes) -> bool:
-    """Tell whether Pixel Data of undefined length seems to begin somewhere within; doubt counts as yes."""
+    """Tell whether Pixel Data of undefined length seems to begin somewhere in `data`; if in doubt, yes."""
     return any(
         mark in data
         for mark in (
@@ -165,7 +166,7 @@ def _holds_fragments(data: bytes) -> bool:
 
 
 def _present(dataset: Dataset) -> bytes:
-    """Return the items that are there, byte for byte where pydicom has not parsed them."""
+    """Return the existing items, byte for byte if pydicom has not parsed them."""
     element = element_of(dataset, ORIGINAL_ATTRIBUTES)
     if element is None:
         return b""
@@ -185,5 +186,5 @@ def _buffer(dataset: Dataset) -> DicomBytesIO:
 
 
 def _plain(ae_title: str) -> str:
-    """Return an AE title as one ASCII value: a peer may call itself anything."""
+    """Return an AE title as one ASCII value, because a peer may choose any characters."""
     return "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in ae_title.strip())[:64]

@@ -1,4 +1,4 @@
-"""What a rule says: this attribute gets this value, or goes."""
+"""Constructors for the changes that coercion rules propose: set a value, or remove an element."""
 
 import unicodedata
 
@@ -11,20 +11,20 @@ from pipeline.model import Change
 
 
 def value(keyword: str, text: str, rule: str) -> Change:
-    """Propose that the attribute gets `text`, several values joined by backslashes."""
+    """Propose that the attribute gets `text`; backslashes separate several values."""
     return Change(tag_of(keyword), keyword, text, None, text, rule)
 
 
 def removal(tag: int, dataset: Dataset, rule: str) -> Change:
-    """Propose that the element goes."""
+    """Propose to remove the element."""
     return Change(tag, named(tag, dataset), None, None, None, rule)
 
 
 def is_empty(dataset: Dataset, tag: int) -> bool:
-    r"""Tell whether the attribute is absent, of zero length, or says nothing.
+    r"""Tell whether the attribute is absent, of zero length, or without meaning.
 
-    Blanks, control characters and the delimiters `^`, `=` and `\` say nothing (PS3.5 6.2.1), nor do two quotes,
-    by which HL7 asks for a value to be deleted and which some modalities copy from the order.
+    Blanks, control characters and the delimiters `^`, `=` and `\` have no meaning (PS3.5 6.2.1). Two quotes have
+    none either: HL7 uses them to ask for deletion, and some modalities copy them from the order.
     """
     element = element_of(dataset, tag)
     if element is None or not (bytes_of(element) or (not element.is_raw and element.value)):
@@ -38,7 +38,7 @@ def _is_blank(character: str) -> bool:
 
 
 def tag_of(keyword: str) -> int:
-    """Return the tag of a keyword of the dictionary; raises KeyError where there is none."""
+    """Return the tag of a keyword in the data dictionary; raises KeyError if there is none."""
     tag = tag_for_keyword(keyword)
     if tag is None:
         raise KeyError(keyword)

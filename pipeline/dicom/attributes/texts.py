@@ -1,4 +1,4 @@
-"""What a value may be by its VR (PS3.5 6.2), asked when a configuration is read, never of what a peer sent."""
+"""Check values in a configuration against their VR (PS3.5 6.2); received values are not checked here."""
 
 import re
 from datetime import date
@@ -8,14 +8,14 @@ from pydicom.valuerep import validate_value
 
 from pipeline.dicom.attributes.elements import ONE_TEXT_VRS, STRING_VRS, TEXT_VRS
 
-_LENGTHS = {"LT": 10240, "ST": 1024}  # characters; pydicom's validation knows the shorter ones
+_LENGTHS = {"LT": 10240, "ST": 1024}  # Lengths in characters; pydicom's validation knows the shorter VRs.
 _ALLOWED_CONTROLS = dict.fromkeys(("LT", "ST", "UT"), "\t\n\x0c\r")
 
 
 def mistake(vr: str, text: str, vm: str) -> str | None:
-    """Return what is wrong with `text` as the value of an attribute, None where nothing is.
+    """Return what is wrong with `text` as the value of an attribute, None if it is valid.
 
-    `vm` is the Value Multiplicity of the dictionary, `1`, `1-n`, `2-2n`; values are joined by backslashes.
+    `vm` is the Value Multiplicity of the dictionary: `1`, `1-n`, `2-2n`. Backslashes separate values.
     """
     if vr not in STRING_VRS:
         return f"its VR is {vr}, which is no text"

@@ -1,4 +1,4 @@
-"""Rewrite a data set's text in UTF-8, when a value must be written that its own character set has not.
+"""Rewrite a data set's text in UTF-8, if a new value needs characters outside its own character set.
 
 Either every text is read without doubt, or nothing is rewritten: a patient's name is never guessed.
 """
@@ -28,22 +28,23 @@ from pipeline.dicom.attributes.elements import (
 )
 
 WIDE = CharacterSet((UTF_8,))
-Rewritten = tuple[int, Dataset, Element]  # the tag at the top level, the data set that holds the element, it
+# The tag at the top level, the data set that holds the element, and the element.
+Rewritten = tuple[int, Dataset, Element]
 
 
-class UndecodableText(Exception):  # an outcome: the caller knows what it means
-    """Say which attribute holds bytes that are not of the character set; never the bytes themselves."""
+class UndecodableText(Exception):  # This is an outcome, which the caller handles.
+    """Say which attribute holds bytes outside the character set; the text never contains the bytes."""
 
 
 def widen(dataset: Dataset, charset: CharacterSet) -> frozenset[int]:
-    """Rewrite every text in UTF-8, declare ISO_IR 192, and return the tags rewritten.
+    """Rewrite every text in UTF-8, declare ISO_IR 192, and return the tags of rewritten elements.
 
-    What is decoded already, as the texts that rules propose, is left to the caller. Items with a Specific
-    Character Set of their own (PS3.5 7.5.3) are read with that, and widened too where they can be: some
-    readers, DCMTK among them, convert an item with the set of the whole data set.
+    Elements that are decoded already, such as texts that rules propose, are left to the caller. Items with their
+    own Specific Character Set (PS3.5 7.5.3) are read with it, and widened if possible, because some readers, such
+    as DCMTK, convert an item with the character set of the whole data set.
 
     Raises:
-        Unreadable: some text is not of `charset`; the data set is unchanged.
+        UndecodableText: some text is not of `charset`; the data set is unchanged.
     """
     rewritten = list(_rewritten(dataset, charset))
     _put(rewritten)
@@ -53,10 +54,10 @@ def widen(dataset: Dataset, charset: CharacterSet) -> frozenset[int]:
 
 
 def widened(element: Element, dataset: Dataset, charset: CharacterSet) -> Element:
-    """Return an element that is not in the data set any more, its text rewritten in UTF-8.
+    """Return a detached element with its text rewritten in UTF-8.
 
     Raises:
-        Unreadable: some of its text is not of `charset`.
+        UndecodableText: some of its text is not of `charset`.
     """
     alone = _alone(element, dataset)
     _put(list(_rewritten(alone, charset)))
@@ -64,22 +65,22 @@ def widened(element: Element, dataset: Dataset, charset: CharacterSet) -> Elemen
 
 
 def check_readable(dataset: Dataset, charset: CharacterSet) -> None:
-    """Check that every text the data set's own declaration governs can be read with `charset`.
+    """Check that every text under the data set's own declaration can be read with `charset`.
 
     Raises:
-        Unreadable: naming the first attribute that cannot.
+        UndecodableText: names the first attribute that cannot be read.
     """
     for _ in _rewritten(dataset, charset):
         pass
 
 
 def check_element_readable(element: Element, dataset: Dataset, charset: CharacterSet) -> None:
-    """Check one element that is not in the data set any more, as `check_readable` does."""
+    """Check one detached element as `check_readable` does."""
     check_readable(_alone(element, dataset), charset)
 
 
 def declare(dataset: Dataset, charset: CharacterSet) -> None:
-    """Tell pydicom that the raw elements are of `charset`, so that it neither decodes nor rewrites them."""
+    """Tell pydicom that the raw elements are in `charset`, so that it neither decodes nor rewrites them."""
     encodings = convert_encodings(list(charset.terms))
     implicit, little = dataset.original_encoding
     dataset.set_original_encoding(implicit, little, encodings)
@@ -87,7 +88,7 @@ def declare(dataset: Dataset, charset: CharacterSet) -> None:
 
 
 def _rewritten(dataset: Dataset, charset: CharacterSet) -> Iterator[Rewritten]:
-    """Yield each element that changes and where it belongs; nothing is changed yet."""
+    """Yield each element that will change and the data set it belongs to; nothing is changed yet."""
     for tag in sorted(dataset.keys()):
         element = element_of(dataset, tag)
         if element is None or tag == SPECIFIC_CHARACTER_SET:
@@ -102,7 +103,7 @@ def _rewritten(dataset: Dataset, charset: CharacterSet) -> Iterator[Rewritten]:
 def _text(element: Element, vr: str, dataset: Dataset, charset: CharacterSet) -> Iterator[Rewritten]:
     raw = bytes_of(element)
     if raw is None or _is_plain(raw):
-        return  # what pydicom has decoded it will encode with the new declaration
+        return  # pydicom encodes a decoded value with the new declaration.
     name = named(int(element.tag), dataset)
     if not charset.is_utf_8 and reads_as_utf_8(raw):
         raise UndecodableText(name)
@@ -110,7 +111,7 @@ def _text(element: Element, vr: str, dataset: Dataset, charset: CharacterSet) ->
         new = charset.decode(raw, vr).encode("utf-8")
     except UnicodeDecodeError as error:
         raise UndecodableText(name) from error
-    if len(new) > 0xFFFE and vr not in {"UC", "UT"}:  # a 16-bit length, PS3.5 7.1.2
+    if len(new) > 0xFFFE and vr not in {"UC", "UT"}:  # The length has 16 bits, PS3.5 7.1.2.
         raise UndecodableText(name)
     if new != raw:
         yield int(element.tag), dataset, raw_element(dataset, int(element.tag), vr, new)
@@ -119,7 +120,7 @@ def _text(element: Element, vr: str, dataset: Dataset, charset: CharacterSet) ->
 def _sequence(element: Element, dataset: Dataset, charset: CharacterSet) -> Iterator[Rewritten]:
     if isinstance(element, RawDataElement):
         if _is_plain(element.value or b""):
-            return  # it is not even parsed, and stays byte for byte
+            return  # An unparsed sequence stays byte for byte.
         parsed = _parsed(element, dataset)
     else:
         parsed = element
@@ -136,7 +137,7 @@ def _item(item: Dataset, inherited: CharacterSet) -> list[Rewritten]:
     try:
         changes = list(_rewritten(item, declared_by(item)))
     except UndecodableText:
-        return []  # it says itself which set it is of, so it stays as it is
+        return []  # The item declares its own character set, so it stays unchanged.
     return [*changes, (SPECIFIC_CHARACTER_SET, item, _declaration(item))] if changes else []
 
 

@@ -1,8 +1,8 @@
 """The encodings a destination may ask for: one file a codec, its name the word in `encode = "..."`.
 
-An encoding is a module with `encode` and `why_not`, or, for `none`, without them: nothing is
-encoded. Whoever writes one proves it by decoding: what does not come back equal is never sent.
-`pipeline.dicom.pixels.encapsulation.attach` puts what comes of it into the data set.
+An encoding is a module with `encode` and `why_not`; `none` has neither, because it encodes nothing. Every encoder
+decodes its own result again: frames that do not come back equal are never sent.
+`pipeline.dicom.pixels.encapsulation.attach` puts the frames into the data set.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from typing import Protocol
 from pydicom import Dataset
 
 
-class NotEncoded(Exception):  # an outcome, not an error: the instance passes through unchanged
+class NotEncoded(Exception):  # This is an outcome and no error: the instance passes through unchanged.
     """Say why an instance keeps the transfer syntax it came in; the text is the reason in the ledger."""
 
 
@@ -21,9 +21,9 @@ class NotEncoded(Exception):  # an outcome, not an error: the instance passes th
 class Encoded:
     """The frames that replace Pixel Data, proven equal to it by decoding them again.
 
-    `frames` are the compressed frames in order, one fragment each; `attributes` maps keywords to the values
-    that must follow the pixels (None removes); lengths in bytes; hashes are of Pixel Data as received,
-    without the padding byte (docs/private-block.md). `pixel_vr` is the VR it had there, None if not told.
+    `frames` are the compressed frames in order, one fragment each; `attributes` maps keywords to the values that
+    must follow the pixels (None removes); lengths in bytes; hashes are of Pixel Data as received, without the
+    padding byte (docs/private-block.md). `pixel_vr` is the VR Pixel Data had, None if unknown.
     """
 
     transfer_syntax_uid: str
@@ -36,14 +36,14 @@ class Encoded:
 
 
 class Encode(Protocol):
-    """Encode Pixel Data, or raise NotEncoded; `pixel_vr` is the VR it was received in (big endian needs it)."""
+    """Encode Pixel Data, or raise NotEncoded; `pixel_vr` is the VR as received (needed for big endian)."""
 
     def __call__(self, header: Dataset, pixels: bytes, pixel_vr: str | None = None) -> Encoded:
         """Return the frames, proven by decoding them."""
 
 
 def names() -> list[str]:
-    """Return the encodings there are: the modules of this room."""
+    """Return the names of the encodings: the modules of this room."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
@@ -55,9 +55,9 @@ def named(name: str) -> Encode | None:
 
 
 def why_not(name: str, header: Dataset, pixel_length: int, pixel_vr: str | None) -> str | None:
-    """Tell from the header alone why `name` leaves this instance unchanged, or None where it may try.
+    """Tell from the header alone why `name` leaves this instance unchanged, or None if encoding may be tried.
 
-    A cheap call that spares reading Pixel Data, `pixel_length` bytes in VR `pixel_vr`.
+    This cheap call avoids reading Pixel Data, which has `pixel_length` bytes and the VR `pixel_vr`.
     """
     reason: str | None = importlib.import_module(f"{__name__}.{name}").why_not(header, pixel_length, pixel_vr)
     return reason

@@ -12,16 +12,16 @@ from pipeline.dicom.pixels import codestream
 from pipeline.dicom.pixels.codestream import Codestream
 from pipeline.dicom.pixels.layout import PixelLayout, Samples
 
-MOST_BYTES = 512 * 2**20  # of Pixel Data: it is held in memory, beside what is made of it
+MOST_BYTES = 512 * 2**20  # Largest Pixel Data in bytes: it is held in memory together with the frames.
 NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"}
 ONE_SAMPLE = {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"}  # PS3.5 table 8.2.4-1
 THREE_SAMPLES = {"RGB", "YBR_FULL"}
 COLOUR_TRANSFORMED = {"RGB": "YBR_RCT"}  # PS3.3 C.7.6.3.1.2
-MOST_OFFSET = 2**32 - 1  # Basic Offset Table, PS3.5 A.4
+MOST_OFFSET = 2**32 - 1  # Largest offset in the Basic Offset Table, PS3.5 A.4.
 
 
 def why_not(header: Dataset, pixel_length: int, pixel_vr: str | None = None) -> str | None:
-    """Tell from the header alone why this instance passes through unchanged, or None where `encode` may try."""
+    """Tell from the header alone why this instance passes through unchanged, or None if `encode` may try."""
     try:
         _layout(header, pixel_length, pixel_vr)
     except NotEncoded as reason:
@@ -30,10 +30,10 @@ def why_not(header: Dataset, pixel_length: int, pixel_vr: str | None = None) -> 
 
 
 def encode(header: Dataset, pixels: bytes, pixel_vr: str | None = None) -> Encoded:
-    """Encode Pixel Data reversibly, and prove it.
+    """Encode Pixel Data reversibly, and prove it by decoding.
 
     `pixels` is the value as it stands in the file of `header`'s transfer syntax, `pixel_vr` the VR it has there
-    (needed in big endian only). Holds `pixels`, the encoded frames and one decoded frame.
+    (needed for big endian only). Memory: `pixels`, the encoded frames and one decoded frame.
 
     Raises:
         NotEncoded: the instance passes through unchanged, for this reason. "not reversible:" is the alarm among

@@ -1,1 +1,1 @@
-"""Pixel Data: how native pixels lie, what a codestream says, and how encoded frames take their place."""
+"""Pixel Data: the layout of native pixels, the header of a codestream, and how frames replace pixels."""

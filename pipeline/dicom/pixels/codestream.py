@@ -1,4 +1,4 @@
-"""The main header of a JPEG 2000 codestream, as far as a viewer relies on it (ISO/IEC 15444-1 Annex A)."""
+"""Read the main header of a JPEG 2000 codestream, as far as viewers rely on it (ISO/IEC 15444-1 Annex A)."""
 
 import struct
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ REVERSIBLE_5_3 = 1  # table A.20
 
 @dataclass(frozen=True, slots=True)
 class Codestream:
-    """Say what a codestream says of itself; `components` are (bits, signed) each."""
+    """What the main header says; `components` are (bits, signed) each."""
 
     rows: int
     columns: int
@@ -25,7 +25,7 @@ def read(data: bytes) -> Codestream:
 
     Raises:
         ValueError: it is cut, is not one image of one origin without subsampling, or holds a marker that
-            changes what the others say.
+            changes the meaning of the others.
     """
     if data[-2:] != EOC.to_bytes(2):
         raise ValueError("the codestream does not end")

@@ -1,4 +1,4 @@
-"""Put encoded frames in the place of Pixel Data, and say so in the data set (PS3.5 A.4)."""
+"""Replace Pixel Data by encoded frames, and the attributes that describe it (PS3.5 A.4)."""
 
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VR
@@ -13,11 +13,11 @@ STALE = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "EncapsulatedPixel
 
 
 def attach(dataset: Dataset, encoded: Encoded) -> Dataset:
-    """Return what `dataset` becomes with `encoded` for its Pixel Data, ready for `dcmwrite`.
+    """Return a copy of `dataset` with `encoded` as its Pixel Data, ready for `dcmwrite`.
 
-    One fragment a frame, Basic Offset Table filled. `dataset` is the one `encoded` was made from, with
-    everything that follows Pixel Data in it; it stays as it is. Nothing else changes: private elements, Lossy
-    Image Compression and the profile of colours stay.
+    One fragment a frame; the Basic Offset Table is filled. `dataset` is the data set `encoded` was made from,
+    including everything after Pixel Data; it stays unchanged. Other attributes stay: private elements, Lossy Image
+    Compression, ICC Profile.
 
     Raises:
         NotEncoded: the data set cannot be written in Explicit VR Little Endian without risk to a value.
@@ -28,7 +28,8 @@ def attach(dataset: Dataset, encoded: Encoded) -> Dataset:
             del result[keyword]
     for keyword, value in encoded.attributes.items():
         if value is not None:
-            result.add(DataElement(keyword, dictionary_VR(keyword), value))  # the old element is `dataset`'s too
+            # The old element belongs to `dataset`, too.
+            result.add(DataElement(keyword, dictionary_VR(keyword), value))
         elif keyword in result:
             del result[keyword]
     private_block.write(result, _account(dataset, encoded))

@@ -1,4 +1,4 @@
-"""JPEG and JPEG-LS frames for pydicom's decoders, by imagecodecs: byte for byte what DCMTK makes of them."""
+"""Decode JPEG and JPEG-LS frames for pydicom by imagecodecs, to the same bytes as DCMTK."""
 
 from collections.abc import Iterator, Mapping
 
@@ -32,16 +32,16 @@ _YBR = {"YBR_FULL", "YBR_FULL_422"}
 
 
 def is_available(uid: str) -> bool:
-    """Tell pydicom which transfer syntaxes are decoded here."""
+    """Tell pydicom which transfer syntaxes this module decodes."""
     return uid in DECODER_DEPENDENCIES
 
 
 def decode_frame(frame: bytes, runner: DecodeRunner) -> bytes:
     """Return one frame, colour by pixel, in words as narrow as its samples.
 
-    Colours of the lossy processes become RGB, as most who ask for uncompressed pixels expect; it is for the
-    caller to say so, because what is set here would be taken for what the next frame is encoded in.
-    Raises ValueError where frame and data set contradict each other.
+    Frames of lossy processes become RGB, as most readers of uncompressed pixels expect. The caller must then set
+    Photometric Interpretation, because a value set here would be taken for the encoding of the next frame. Raises
+    ValueError if frame and data set contradict each other.
     """
     array = jpegls_decode(frame) if runner.transfer_syntax in JPEG_LS else _jpeg(frame, runner)
     shape = (runner.rows, runner.columns) + ((runner.samples_per_pixel,) if runner.samples_per_pixel > 1 else ())
@@ -59,7 +59,8 @@ def _jpeg(frame: bytes, runner: DecodeRunner) -> Samples:
     if runner.samples_per_pixel == 1:
         gray: Samples = jpeg8_decode(frame)
         return gray
-    said = _colours_said(frame)  # by who encoded it; Photometric Interpretation is often left as it was before
+    # The encoder wrote this; Photometric Interpretation often still describes the pixels before encoding.
+    said = _colours_said(frame)
     is_ybr = runner.photometric_interpretation in _YBR if said is None else said
     inside = "YCBCR" if is_ybr else "RGB"
     becomes_rgb = runner.transfer_syntax in JPEG_LOSSY
@@ -68,7 +69,7 @@ def _jpeg(frame: bytes, runner: DecodeRunner) -> Samples:
 
 
 def _colours_said(frame: bytes) -> bool | None:
-    """Tell whether the markers before the first scan say YCbCr (ITU-T T.871, Adobe TN 5116), None if neither."""
+    """Tell whether markers before the first scan say YCbCr (ITU-T T.871, Adobe TN 5116); None if unsaid."""
     said: bool | None = None
     for marker, segment in _segments(frame):
         if marker == _APP14 and segment.startswith(b"Adobe"):
@@ -79,9 +80,9 @@ def _colours_said(frame: bytes) -> bool | None:
 
 
 def is_lossy(frame: bytes, transfer_syntax_uid: str) -> bool:
-    """Tell whether a frame says of itself that something was lost, where its transfer syntax allows both.
+    """Tell whether a frame says that it is lossy, if its transfer syntax allows lossless and lossy.
 
-    JPEG 2000 with the reversible wavelet may have been cut short all the same: that cannot be seen.
+    A JPEG 2000 codestream with the reversible wavelet may have been truncated; no marker shows that.
     """
     if transfer_syntax_uid in JPEG_LOSSY:
         return True
@@ -93,7 +94,7 @@ def is_lossy(frame: bytes, transfer_syntax_uid: str) -> bool:
 
 
 def _segments(frame: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield marker and content of each segment up to the first scan: one syntax for all three families."""
+    """Yield marker and content of each segment up to the first scan; the three families share this syntax."""
     at = 2
     while at + 4 <= len(frame) and frame[at] == 0xFF:
         marker, length = frame[at + 1], int.from_bytes(frame[at + 2 : at + 4], "big")
@@ -104,7 +105,7 @@ def _segments(frame: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def plugin_for(transfer_syntax_uid: str) -> str:
-    """Return which of pydicom's plug-ins decodes, so that the same instance gives the same bytes everywhere."""
+    """Return which of pydicom's plug-ins decodes, so that an instance gives the same bytes on every machine."""
     if transfer_syntax_uid in DECODER_DEPENDENCIES:
         return "imagecodecs"
     return "pydicom" if transfer_syntax_uid == RLELossless else "pylibjpeg"

@@ -1,4 +1,4 @@
-"""How Pixel Data lies in its data set: read once from the header, checked against the length it really has."""
+"""Describe how Pixel Data lies in its data set, from the header, and check it against the real length."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from pipeline.dicom.encodings import NotEncoded
 
 Samples = npt.NDArray[np.generic]
 
-# What pydicom raises for a value that makes no sense in its VR.
+# pydicom raises these for a value that its VR does not allow.
 UNREADABLE = (BytesLengthException, ValueError, TypeError, OverflowError, NotImplementedError)
-LARGEST_ROWS = 65535  # US, PS3.5 6.2; a codestream could hold more
+LARGEST_ROWS = 65535  # Rows and Columns are US, PS3.5 6.2; a codestream could hold more.
 
 
 @dataclass(frozen=True, slots=True)
 class PixelLayout:
-    """Describe native Pixel Data (PS3.5 8.1.1, 8.2): what a byte of it means.
+    """The layout of native Pixel Data (PS3.5 8.1.1, 8.2).
 
     `big_endian`: samples of 16 bits have the high byte first. `swapped`: samples of 8 bits lie in 16-bit words
     with the high byte first (VR OW in big endian), so that neighbours have changed places.
@@ -43,14 +43,14 @@ class PixelLayout:
         """Read the layout from `header`.
 
         Raises:
-            NotEncoded: an attribute is missing, absurd, or asks for a layout not carried here.
+            NotEncoded: an attribute is missing or absurd, or describes a layout that is not supported.
         """
         bits_allocated = _bits_allocated(header)
         bits_stored = _bits_stored(header, bits_allocated)
         samples = _number(header, "SamplesPerPixel", at_most=3)
         big_endian = header.file_meta.get("TransferSyntaxUID") == ExplicitVRBigEndian
         if big_endian and pixel_vr not in ({"OB", "OW"} if bits_allocated == 8 else {"OW"}):
-            # Nothing says whether the bytes of an OB of 16-bit samples were swapped: both kinds exist.
+            # Nothing says whether the bytes of 16-bit samples in OB were swapped: both kinds exist.
             raise NotEncoded(
                 f"big endian Pixel Data of {bits_allocated}-bit samples in VR {pixel_vr or 'unknown'}"
             )
@@ -70,19 +70,19 @@ class PixelLayout:
 
     @property
     def frame_length(self) -> int:
-        """Tell the bytes of one frame."""
+        """Return the length of one frame in bytes."""
         return self.rows * self.columns * self.samples * self.bits_allocated // 8
 
     @property
     def length(self) -> int:
-        """Tell the bytes of all frames, without the padding byte of an odd length."""
+        """Return the length of all frames in bytes, without the padding byte of an odd length."""
         return self.frame_length * self.frames
 
     def check_length(self, pixel_length: int) -> None:
-        """Refuse a value that is not exactly the frames the header promises, and a padding byte.
+        """Refuse a value that is longer or shorter than the frames the header promises and a padding byte.
 
         Raises:
-            NotEncoded: frames are missing, or there are bytes nobody describes and encoding would drop.
+            NotEncoded: frames are missing, or encoding would drop bytes that no attribute describes.
         """
         padded = self.length + self.length % 2
         if pixel_length != padded and (self.swapped or pixel_length != self.length):
@@ -95,7 +95,7 @@ class PixelLayout:
         return pixels[:-2] + pixels[-1:] if self.swapped else pixels[: self.length]
 
     def in_order(self, pixels: bytes) -> memoryview:
-        """Return the value with swapped words put right, so that frames can be cut from it."""
+        """Return the value in natural order, with swapped words undone, so that frames can be cut from it."""
         if self.swapped:
             pixels = np.frombuffer(pixels, "<u2").byteswap().tobytes()
         return memoryview(pixels)[: self.length]
@@ -116,13 +116,16 @@ class PixelLayout:
         return np.ascontiguousarray(values, self._received_type.newbyteorder("="))
 
     def piece(self, array: Samples) -> bytes:
-        """Return the bytes one frame was received in: what `array` did, undone."""
+        """Return the bytes of one frame as received: the inverse of `array`."""
         if self.planar:
             array = np.moveaxis(array, -1, 0)
         return array.astype(self._received_type).tobytes()
 
     def fills_unused_bits(self, piece: memoryview) -> bool:
-        """Tell whether bits above Bits Stored hold more than the sign: they would be lost (PS3.5 8.1.1)."""
+        """Tell whether the bits above Bits Stored hold more than the sign.
+
+        Encoding would lose them (PS3.5 8.1.1).
+        """
         if self.bits_stored == self.bits_allocated:
             return False
         values = np.frombuffer(piece, self._received_type)

@@ -1,4 +1,4 @@
-"""Our private block: what Pixel Data was before it was encoded (docs/private-block.md)."""
+"""Our private block: a description of Pixel Data before it was encoded (docs/private-block.md)."""
 
 from collections.abc import Iterable
 
@@ -13,10 +13,10 @@ BLOCKS = range(0x10, 0x100)  # PS3.5 7.8.1
 
 
 def write(dataset: Dataset, elements: Iterable[tuple[int, str, object]]) -> None:
-    """Put `elements` (last byte of the tag, VR, value) into our block, in place of what we wrote earlier.
+    """Write `elements` (last byte of the tag, VR, value) into our block, replacing earlier ones of ours.
 
     Raises:
-        NotEncoded: others hold every block of the group.
+        NotEncoded: other creators hold every block of the group.
     """
     block = _ours(dataset)
     if block is None:
@@ -33,7 +33,7 @@ def _ours(dataset: Dataset) -> int | None:
 
 
 def _free(dataset: Dataset) -> int:
-    for block in BLOCKS:  # elements without a creator are somebody's too
+    for block in BLOCKS:  # Elements without a creator belong to somebody, too.
         if (GROUP, block) not in dataset and not _within(dataset, block):
             return block
     raise NotEncoded("no private block is free")

@@ -1,8 +1,7 @@
-"""Write a data set in Explicit VR Little Endian, as encapsulated pixels ask (PS3.5 A.4), value for value.
+"""Write a data set in Explicit VR Little Endian, as encapsulated pixels require (PS3.5 A.4), value for value.
 
-pydicom would decode and encode every value again, change what it finds wrong, and leave words of Other VRs
-in the byte order they came in. Here no value is decoded: bytes are turned where their VR says so, and an
-implicit VR is looked up.
+pydicom would decode and encode every value again, change values it finds wrong, and leave words of Other VRs in
+their former byte order. This module decodes no value: it swaps bytes if the VR says so, and looks up implicit VRs.
 """
 
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ WORDS = {
     **dict.fromkeys(("US", "SS", "OW", "AT"), 2),  # AT: two numbers of 16 bits
     **dict.fromkeys(("UL", "SL", "FL", "OL", "OF"), 4),
     **dict.fromkeys(("FD", "OD", "SV", "UV", "OV"), 8),
-}  # bytes that change places between byte orders, PS3.5 7.3; the others are bytes or texts
+}  # Bytes that byte order swaps together, PS3.5 7.3; other VRs are bytes or texts.
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +30,22 @@ class _Context:
     dataset: Dataset
     implicit: bool
     little: bool
-    signed: bool  # Pixel Representation of the data set, or of the nearest one around it that has any
+    signed: bool  # Pixel Representation of the data set, or of the nearest one around it that has it.
 
 
 def transcribed(dataset: Dataset, *, signed: bool = False) -> Dataset:
     """Return a data set that pydicom writes in Explicit VR Little Endian without touching a value.
 
-    `dataset` stays as it is; elements that need no change are shared with it.
+    `dataset` stays unchanged; unchanged elements are shared with it.
 
     Raises:
-        NotEncoded: a value cannot be turned: it is no whole number of words, or programs disagree how.
+        NotEncoded: a value cannot be swapped: it is no whole number of words, or programs disagree how.
     """
     implicit, little = dataset.original_encoding
     if implicit is None or little is None:
-        implicit, little = False, True  # made here: values, not bytes
+        implicit, little = False, True  # This element was made here: it holds values, not bytes.
     if not little and "PixelData" in dataset and _bits_allocated(dataset) > WORDS["OW"] * 8:
-        # The two words of a sample stand in the order of the words, or of the bytes: two readers, two doses.
+        # Some programs order the two words of a sample as words, others as bytes: two readings, two doses.
         raise NotEncoded("big endian pixels of more than 16 bits are read in two ways by different programs")
     context = _Context(dataset, implicit, little, _signed(dataset, signed))
     character_set = dataset.original_character_set
@@ -61,7 +60,7 @@ def _bits_allocated(dataset: Dataset) -> int:
     try:
         return int(dataset.get("BitsAllocated", 0) or 0)
     except UNREADABLE:
-        return 0  # whoever needs it says so
+        return 0  # The caller that needs a value says so.
 
 
 def _elements(context: _Context) -> Iterator[Element]:
@@ -108,9 +107,7 @@ def _vr(element: Element, context: _Context) -> str:
         return vr
     if vr == "US or SS":
         return "SS" if context.signed else "US"
-    return (
-        "OB" if _is_of_undefined_length(element) else "OW"
-    )  # PS3.5 A.1: what may be OB or OW is OW in implicit VR
+    return "OB" if _is_of_undefined_length(element) else "OW"  # PS3.5 A.1: in implicit VR, OB or OW means OW.
 
 
 def _looked_up(element: Element, context: _Context) -> str:
@@ -118,14 +115,14 @@ def _looked_up(element: Element, context: _Context) -> str:
     if tag.is_private_creator:
         return "LO"
     if tag.element == 0:
-        return "UL"  # a group length, which pydicom does not write
+        return "UL"  # A group length, which pydicom does not write.
     try:
         if not tag.is_private:
             return dictionary_VR(tag)
         vr = private_dictionary_VR(tag, _creator(context.dataset, tag.group, tag.element >> 8))
     except KeyError:
         return "UN"  # PS3.5 6.2.2
-    return "UN" if vr == "SQ" else vr  # items in implicit VR, which is what UN says of them
+    return "UN" if vr == "SQ" else vr  # UN means that the items are in implicit VR.
 
 
 def _creator(dataset: Dataset, group: int, block: int) -> str:
