@@ -1,5 +1,6 @@
-"""The Storage service class as a user: the upper layer, C-STORE and C-ECHO, and what their answers mean.
+"""The C-STORE and C-ECHO SCU: the DICOM upper layer, DIMSE messages, and the meaning of the peer's answers.
 
-`pdu` and `message` are bytes, `association` is one connection, `contexts` what is proposed and accepted,
-`rejection` and `statuses` what a peer's numbers mean, `relay` a consignment on its way (docs/adr/0007-cstore.md).
+`pdu` and `message` are bytes; `requestor` is one association; `contexts` proposes presentation contexts;
+`refused_association` and `statuses` explain a peer's codes; `send_instances` sends a consignment
+(docs/adr/0007-cstore.md).
 """

@@ -1,7 +1,7 @@
-"""Presentation contexts for exactly what a consignment holds, each with one transfer syntax (PS3.8 7.1.1.13).
+"""Choose presentation contexts for exactly what a consignment holds (PS3.8 7.1.1.13).
 
-One alone in each context, so that the peer's answer is about that one. Every SOP class is offered uncompressed as
-well, where its instances can be decoded: PS3.5 10.1 asks for it, and it spares a second association.
+Each context has one transfer syntax, so that the peer's answer concerns that syntax. Every SOP Class whose
+instances can be decoded is also offered uncompressed: PS3.5 10.1 asks for it, and it saves a second association.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from pydicom.uid import UID
 from pipeline.cstore.pdu import ProposedContext
 from pipeline.model import Item
 
-MOST_CONTEXTS = 128  # odd numbers of a byte, PS3.8 table 9-13
+MOST_CONTEXTS = 128  # Context IDs are the odd numbers of one byte, PS3.8 table 9-13.
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 DECODABLE = frozenset(
     {
@@ -23,8 +23,8 @@ DECODABLE = frozenset(
         "1.2.840.10008.1.2.5",  # RLE
         *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203)),
     }
-)  # what pipeline.dicom.decoding decodes; not imported, because the decoders' libraries come with it
-ACCEPTED = 0  # result, PS3.8 table 9-18
+)  # pipeline.dicom.decoding decodes these; importing it here would load the libraries of the decoders.
+ACCEPTED = 0  # Result of a context, PS3.8 table 9-18.
 _RESULTS = {
     1: "refused it",
     2: "refused it and gave no reason",
@@ -39,7 +39,7 @@ Pair = tuple[str, str]  # abstract syntax, transfer syntax
 
 @dataclass(frozen=True, slots=True)
 class ChosenContext:
-    """How an instance may leave: in which context, in which transfer syntax."""
+    """How an instance can be sent: the context ID and its transfer syntax."""
 
     context: int
     transfer_syntax: str
@@ -47,7 +47,7 @@ class ChosenContext:
 
 @dataclass(frozen=True, slots=True)
 class NoContext:
-    """Why an instance cannot leave; `for_good` where asking again is of no use."""
+    """Why an instance cannot be sent; `for_good` if asking again is useless."""
 
     code: str
     message: str
@@ -56,18 +56,18 @@ class NoContext:
 
 @dataclass(slots=True)
 class AssociationGroup:
-    """Instances whose contexts fit one association."""
+    """Instances whose presentation contexts fit into one association."""
 
     contexts: dict[Pair, int] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)
 
     @property
     def proposals(self) -> list[ProposedContext]:
-        """Return what is proposed for them."""
+        """Return the presentation contexts to propose for the instances."""
         return [ProposedContext(number, *pair) for pair, number in self.contexts.items()]
 
     def takes(self, item: Item) -> bool:
-        """Add the instance, if its contexts fit."""
+        """Add the instance if its contexts fit; return whether it was added."""
         new = [pair for pair in pairs_of(item) if pair not in self.contexts]
         if len(self.contexts) + len(new) > MOST_CONTEXTS:
             return False
@@ -77,7 +77,7 @@ class AssociationGroup:
         return True
 
     def way_of(self, item: Item, answers: Mapping[int, tuple[int, str]]) -> ChosenContext | NoContext:
-        """Return how the instance may leave: as it is before any other way."""
+        """Return how the instance can be sent; unchanged is preferred."""
         pairs = pairs_of(item)
         results = []
         for pair in pairs:
@@ -90,7 +90,7 @@ class AssociationGroup:
 
 
 def groups_of(items: Iterable[Item]) -> list[AssociationGroup]:
-    """Distribute instances among as few associations as their contexts need, in order within each."""
+    """Distribute instances over as few associations as their contexts need, in order within each."""
     groups: list[AssociationGroup] = []
     for item in items:
         if not any(group.takes(item) for group in groups):
@@ -100,7 +100,7 @@ def groups_of(items: Iterable[Item]) -> list[AssociationGroup]:
 
 
 def pairs_of(item: Item) -> list[Pair]:
-    """Return the contexts an instance can leave in, the best first."""
+    """Return the contexts an instance can be sent in, the best first."""
     syntaxes = [item.transfer_syntax_uid]
     if item.transfer_syntax_uid in DECODABLE:
         syntaxes += [EXPLICIT, IMPLICIT]
@@ -119,5 +119,5 @@ def _no_way(item: Item, results: list[int]) -> NoContext:
 
 
 def name_of(uid: str) -> str:
-    """Return a UID's name, itself where it has none."""
+    """Return the name of a UID, or the UID itself if it has no name."""
     return UID(uid).name

@@ -1,4 +1,4 @@
-"""The data set of a pinned file on its way out: the very bytes, proven before the last of them leaves."""
+"""Read the data set of a pinned file for sending: its hash is proven before the last byte is sent."""
 
 import hashlib
 import mmap
@@ -13,34 +13,34 @@ from pipeline.cstore.even_length import padded
 from pipeline.dicom import part10
 from pipeline.dicom.part10 import LONG_VRS, Bytes, Malformed
 
-_LONGEST_META = 1 << 16  # bytes; real file meta information has some hundred
+_LONGEST_META = 1 << 16  # Bytes; real file meta information has some hundred.
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
-_HEAD = 1 << 17  # bytes in which the header of Pixel Data mostly begins
+_HEAD = 1 << 17  # The header of Pixel Data mostly begins within these bytes.
 _ZEROS = bytes(8)
 
 
 class NotAsPinned(Exception):
-    """Say that a file is gone, cannot be read, or is not what was pinned: its last bytes have not left."""
+    """Say that a file is missing, unreadable, or differs from its pin; its last bytes have not been sent."""
 
 
 class DataSetStream(Protocol):
-    """Bytes of one data set, in order; `is_padded` where a byte had to be added to make their number even."""
+    """The bytes of one data set, in order; `is_padded` if a byte was added to make their number even."""
 
     is_padded: bool
 
     @property
     def is_read(self) -> bool:
-        """Say whether everything has been read, and was as pinned."""
+        """Say whether everything has been read, and matched the pin."""
 
     def read_into(self, room: memoryview) -> int:
-        """Put what comes next into `room` and return its length; raises NotAsPinned before the end is given."""
+        """Put the next bytes into `room` and return their number; raises NotAsPinned before it gives the end."""
 
 
 class LoadedDataSet:
-    """A data set in memory, proven."""
+    """A data set in memory whose hash is proven."""
 
     def __init__(self, path: Path, sha256: str) -> None:
-        """Read and prove the file; raises NotAsPinned, and Permanent as `padded` does."""
+        """Read the file and prove its hash; raises NotAsPinned, and Permanent as `padded` does."""
         try:
             content = path.read_bytes()
             start, end = bounds(content)
@@ -57,7 +57,7 @@ class LoadedDataSet:
         return not self._left
 
     def read_into(self, room: memoryview) -> int:
-        """Put what comes next into `room` and return its length."""
+        """Put the next bytes into `room` and return their number."""
         count = min(len(room), len(self._left))
         room[:count] = self._left[:count]
         self._left = self._left[count:]
@@ -65,12 +65,12 @@ class LoadedDataSet:
 
 
 class StreamedDataSet:
-    """A data set in a file, read once from front to end; its hash is known when its last byte has been read."""
+    """A data set in a file, read once from front to end; its hash is known after its last byte."""
 
     is_padded = False
 
     def __init__(self, file: FileIO, sha256: str) -> None:
-        """Find the data set; raises OSError, Malformed."""
+        """Find the data set; raises OSError or Malformed."""
         self._file, self._wanted = file, sha256
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             start, end = bounds(data)
@@ -80,17 +80,17 @@ class StreamedDataSet:
 
     @property
     def is_read(self) -> bool:
-        """Say whether everything has been read, and was as pinned."""
+        """Say whether everything has been read, and matched the pin."""
         return not self._left
 
     def read_into(self, room: memoryview) -> int:
-        """Put what comes next into `room` and return its length; raises NotAsPinned before the end is given."""
+        """Put the next bytes into `room` and return their number; raises NotAsPinned before it gives the end."""
         try:
             count = self._file.readinto(room[: min(len(room), self._left)])
             self._left -= count
             self._sha256.update(room[:count])
             if not self._left:
-                self._sha256.update(self._file.read())  # padding behind the data set
+                self._sha256.update(self._file.read())  # Padding behind the data set is part of the hash.
         except OSError as error:
             raise NotAsPinned from error
         if not count or (not self._left and self._sha256.hexdigest() != self._wanted):
@@ -104,7 +104,7 @@ def outgoing(path: Path, sha256: str) -> Iterator[DataSetStream]:
     with ExitStack() as stack:
         try:
             data = StreamedDataSet(stack.enter_context(path.open("rb", buffering=0)), sha256)
-        except (OSError, ValueError, Malformed) as error:  # ValueError: an empty file cannot be mapped
+        except (OSError, ValueError, Malformed) as error:  # An empty file cannot be mapped: ValueError.
             raise NotAsPinned from error
         yield LoadedDataSet(path, sha256) if data.is_odd else data
 
@@ -112,8 +112,8 @@ def outgoing(path: Path, sha256: str) -> Iterator[DataSetStream]:
 def bounds(data: Bytes) -> tuple[int, int]:
     """Return where the data set begins and ends in a file (PS3.10 7.1); raises Malformed.
 
-    The end is mostly the file's, but some media writers pad with zeros, which a peer would stumble over: only
-    a file that ends in zeros which are no pixels is looked into.
+    The data set mostly ends with the file. Some media writers pad with zeros, which a peer would reject, so a file
+    that ends in zeros outside Pixel Data is walked.
     """
     start, size = _start(data[:_LONGEST_META]), len(data)
     if data[max(start, size - len(_ZEROS)) :] != _ZEROS:
@@ -122,7 +122,7 @@ def bounds(data: Bytes) -> tuple[int, int]:
         return start, size
     try:
         return start, part10.walk(data).end
-    except Malformed:  # a deflated data set cannot be walked; whatever it is, it leaves as it is
+    except Malformed:  # A deflated data set cannot be walked; it is sent unchanged.
         return start, size
 
 
@@ -142,7 +142,7 @@ def _start(head: bytes) -> int:
 
 
 def _ends_with_pixels(head: bytes, start: int, size: int) -> bool:
-    """Say whether Pixel Data begins in `head` and reaches the end of the file: black pixels are zeros, too."""
+    """Say whether Pixel Data begins in `head` and reaches the end of the file: its zeros are black pixels."""
     at = head.find(_PIXEL_DATA)
     while 0 <= at <= len(head) - 12:
         implicit, explicit = struct.unpack_from("<LL", head, at + 4)

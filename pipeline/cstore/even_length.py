@@ -1,6 +1,6 @@
-"""Make a data set's length even: nothing else can be carried (PS3.8 E.2), and peers abort at what is not.
+"""Make the length of a data set even: a PDV carries even lengths only (PS3.8 E.2), and peers abort otherwise.
 
-A value of odd length is against PS3.5 7.1, and a deflated data set of odd length against A.5; both exist.
+A value of odd length violates PS3.5 7.1, a deflated data set of odd length PS3.5 A.5; both occur.
 """
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -14,9 +14,9 @@ _ODD = "its data set has an odd number of bytes, which cannot be carried, and no
 
 
 def padded(content: bytes, start: int, end: int) -> bytes:
-    """Return the data set at `start` with its last value one byte longer, as its writer should have written it.
+    """Return the data set at `start` with its last value padded by one byte, as its writer should have done.
 
-    Raises Permanent where that would not make it even.
+    Raises Permanent if one byte would not make the length even.
     """
     if _is_deflated(content, start):
         return content[start:end] + b"\0"

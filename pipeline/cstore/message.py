@@ -1,4 +1,4 @@
-"""Command sets (PS3.7 6.3, 9.3): what a user of C-STORE and C-ECHO says, and what it is answered."""
+"""DIMSE command sets (PS3.7 6.3, 9.3): the requests of a C-STORE and C-ECHO SCU, and their responses."""
 
 import struct
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _AT = Struct("<HH")
 
 @dataclass(frozen=True, slots=True)
 class ResponseMessage:
-    """What a peer answered: `offending` are the elements it names, as `(gggg,eeee)`."""
+    """A peer's response: `offending` are the elements it names, as `(gggg,eeee)`."""
 
     command: int
     message: int
@@ -42,7 +42,7 @@ class ResponseMessage:
 
 
 def c_store_rq(message: int, sop_class_uid: str, sop_instance_uid: str) -> bytes:
-    """Return the command set of a C-STORE-RQ (PS3.7 table 9.3-1); a data set follows."""
+    """Return the command set of a C-STORE-RQ (PS3.7 table 9.3-1); a data set must follow it."""
     return _command_set(
         (_AFFECTED_SOP_CLASS_UID, _ui(sop_class_uid)),
         (_COMMAND_FIELD, _US.pack(C_STORE_RQ)),
@@ -74,7 +74,7 @@ def _ui(uid: str) -> bytes:
 
 
 def read_response(command_set: bytes) -> ResponseMessage:
-    """Read a response's command set; raises NotPdu where what a response must have is missing."""
+    """Read the command set of a response; raises NotPdu if a mandatory element is missing."""
     elements = _elements(command_set)
     try:
         (command,) = _US.unpack(elements[_COMMAND_FIELD])

@@ -9,9 +9,9 @@ from struct import Struct, pack, unpack_from
 from pipeline.dicom.header import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
-HEADER = Struct(">BxL")  # type, length of what follows
+HEADER = Struct(">BxL")  # Type of the PDU, and length of what follows.
 DATA_HEADER = Struct(">BxLLBB")  # a P-DATA-TF PDU with one value: its header, length, context, control (PS3.8 E.2)
-LONGEST_ANSWER = 1 << 20  # bytes; what a requestor is sent is some hundred
+LONGEST_ANSWER = 1 << 20  # Bytes; a requestor normally receives some hundred.
 
 _VARIABLE_ITEM = Struct(">BxH")
 _IS_COMMAND, _IS_LAST = 1, 2  # message control header, PS3.8 E.2
@@ -35,12 +35,12 @@ ABORT_BY_USER = HEADER.pack(PduType.ABORT, 4) + bytes(4)  # source 0: the servic
 
 
 class NotPdu(Exception):
-    """Say that what was received is no PDU that could be meant here."""
+    """Say that the received bytes are no PDU that may come here."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProposedContext:
-    """A presentation context as proposed: odd ID, abstract syntax, one transfer syntax."""
+    """A proposed presentation context: odd ID, abstract syntax, one transfer syntax."""
 
     context: int
     abstract_syntax: str
@@ -49,7 +49,7 @@ class ProposedContext:
 
 @dataclass(frozen=True, slots=True)
 class AssociateAccept:
-    """An A-ASSOCIATE-AC: the answer to each context (result, transfer syntax), the longest PDU (0: any)."""
+    """An A-ASSOCIATE-AC: result and transfer syntax of each context, and the longest PDU (0 means any)."""
 
     answers: Mapping[int, tuple[int, str]]
     longest_pdu: int
@@ -81,7 +81,7 @@ def _item(kind: int, content: bytes) -> bytes:
 
 
 def read_acceptance(body: bytes) -> AssociateAccept:
-    """Read what follows the header of an A-ASSOCIATE-AC (PS3.8 9.3.3); raises NotPdu."""
+    """Read the body of an A-ASSOCIATE-AC (PS3.8 9.3.3), after the PDU header; raises NotPdu."""
     answers: dict[int, tuple[int, str]] = {}
     longest = 0
     for kind, content in _items(body, 68):
@@ -107,7 +107,7 @@ def _items(content: bytes, at: int) -> Iterator[tuple[int, bytes]]:
 
 
 def data_header(context: int, length: int, *, is_command: bool, is_last: bool) -> bytes:
-    """Return what stands before `length` bytes of a message in a P-DATA-TF PDU (PS3.8 9.3.5)."""
+    """Return the header for `length` bytes of a message in a P-DATA-TF PDU (PS3.8 9.3.5)."""
     control = _IS_COMMAND * is_command | _IS_LAST * is_last
     return DATA_HEADER.pack(PduType.DATA, length + 6, length + 2, context, control)
 

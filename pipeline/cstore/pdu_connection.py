@@ -1,4 +1,4 @@
-"""A connection to a peer, read and written in whole PDUs, each within its time."""
+"""A TCP connection to a peer, read and written in whole PDUs, each with a time-out."""
 
 import socket
 import time
@@ -13,7 +13,7 @@ from pipeline.errors import PeerUnavailable
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Whom we call, as whom, how long we wait (to be connected, let in, answered), and whether in TLS."""
+    """The called and calling AE titles, the time-outs (connect, associate, answer), and whether to use TLS."""
 
     host: str
     port: int
@@ -30,7 +30,7 @@ class Peer:
 
 
 class ConnectionLost(Exception):
-    """Say that the connection is of no use any more, and why; of what was under way nothing is known."""
+    """Say that the connection is unusable, and why; the result of the current message is unknown."""
 
     def __init__(self, message: str, *, timed_out: bool = False) -> None:
         super().__init__(message)
@@ -38,28 +38,28 @@ class ConnectionLost(Exception):
 
 
 def connect(peer: Peer) -> socket.socket:
-    """Return a connected socket, inside TLS where the peer speaks it; raises as `tls.encrypted` does."""
+    """Return a connected socket, inside TLS if the peer uses it; raises as `tls_handshake.encrypted` does."""
     try:
         connected = socket.create_connection((peer.host, peer.port), peer.connect_seconds)
-    except (OSError, UnicodeError) as error:  # the latter for a name with an impossible label
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name with an impossible label.
         raise PeerUnavailable(f"{peer} cannot be reached: {_words(error)}") from error
     # Nagle's algorithm waits for delayed acknowledgements: 40 to 90 ms an instance
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if peer.encryption is None:
         return connected
-    # a peer that serves one after the other lets us wait here, not in the queue of its port
+    # A peer that serves one association at a time lets us wait here, not in the queue of its port.
     return tls_handshake.encrypted(connected, peer.encryption, str(peer), peer.associate_seconds)
 
 
 def send(connected: socket.socket, data: bytes | memoryview, seconds: float) -> None:
-    """Send all of `data`; raises Lost."""
+    """Send all of `data`; raises ConnectionLost."""
     with _losses():
         connected.settimeout(seconds)
         connected.sendall(data)
 
 
 def receive(connected: socket.socket, seconds: float) -> tuple[int, bytes]:
-    """Return the next PDU, its type and what follows its header; raises ConnectionLost, NotPdu."""
+    """Return the type of the next PDU and its body; raises ConnectionLost or NotPdu."""
     deadline = time.monotonic() + seconds
     kind, length = HEADER.unpack(_exactly(connected, HEADER.size, deadline))
     if kind == tls_handshake.ALERT:

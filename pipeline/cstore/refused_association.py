@@ -1,8 +1,8 @@
-"""What a peer's refusal of a whole association means: A-ASSOCIATE-RJ and A-ABORT (PS3.8 9.3.4, 9.3.8)."""
+"""The meaning of A-ASSOCIATE-RJ and A-ABORT (PS3.8 9.3.4, 9.3.8): how a peer refuses a whole association."""
 
 from pipeline.errors import PeerUnavailable, Permanent, StorestowError
 
-PERMANENT, TRANSIENT = 1, 2  # result, PS3.8 table 9-21
+PERMANENT, TRANSIENT = 1, 2  # The values of result, PS3.8 table 9-21.
 _SOURCES = {1: "its application", 2: "its association service", 3: "its presentation service"}
 _REASONS = {
     (1, 1): "no reason given",
@@ -13,7 +13,7 @@ _REASONS = {
     (2, 2): "protocol version not supported",
     (3, 1): "temporary congestion",
     (3, 2): "local limit exceeded",
-}  # (source, reason), PS3.8 table 9-21
+}  # Keys are (source, reason), PS3.8 table 9-21.
 _ABORTS = {
     0: "no reason given",
     1: "unrecognized PDU",
@@ -21,11 +21,11 @@ _ABORTS = {
     4: "unrecognized PDU parameter",
     5: "unexpected PDU parameter",
     6: "invalid PDU parameter value",
-}  # by the service-provider, PS3.8 table 9-26
+}  # Reasons of the service-provider, PS3.8 table 9-26.
 
 
 def error_of(peer: str, result: int, source: int, reason: int) -> StorestowError:
-    """Return the error a rejected association is: permanent is final, transient and unknown are tried again."""
+    """Return the error for a rejected association: permanent is final, transient and unknown are tried again."""
     why = _REASONS.get((source, reason), f"reason {reason} of {_SOURCES.get(source, f'source {source}')}")
     if result == PERMANENT:
         return Permanent(f"{peer} rejects the association for good: {why}")

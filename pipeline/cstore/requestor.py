@@ -1,4 +1,4 @@
-"""One association as its requestor: opened, used for one message at a time, released or aborted (PS3.8 7)."""
+"""One association as its requestor: open, send one message at a time, release or abort (PS3.8 7)."""
 
 import contextlib
 import socket
@@ -28,9 +28,9 @@ from pipeline.cstore.pdu_connection import ConnectionLost, Peer, connect, receiv
 from pipeline.errors import PeerUnavailable, StorestowError
 
 VERIFICATION = "1.2.840.10008.1.1"
-_SHORTEST_PDU = 64  # less than a command set's fragment makes no sense
+_SHORTEST_PDU = 64  # A smaller PDU could not hold a fragment of a command set.
 _LAST_WORDS_SECONDS = 1.0
-_RELEASE_SECONDS = 10.0  # everything has been answered by then
+_RELEASE_SECONDS = 10.0  # Every instance has been answered before the release.
 
 
 def _nothing() -> None:
@@ -51,19 +51,17 @@ class Association:
 
     @classmethod
     def open(cls, peer: Peer, proposals: Sequence[ProposedContext]) -> Self:
-        """Call the peer and propose contexts.
+        """Connect to the peer and propose presentation contexts.
 
         Raises:
-            PeerUnavailable: it cannot be reached, or does not let us in for now, or does not speak DICOM.
-            Permanent: it rejects us for good.
-            Configuration: its TLS and ours do not fit.
+            PeerUnavailable: it cannot be reached, rejects us for now, or does not speak DICOM. Try later.
+            Permanent: it rejects us permanently.
+            Configuration: its TLS settings and ours do not match; a person must change one of them.
         """
         connected = connect(peer)
         try:
             request = associate_rq(peer.ae_title, peer.calling_ae_title, proposals, peer.max_pdu)
-            with contextlib.suppress(
-                ConnectionLost
-            ):  # what the peer has said of it, if anything, is what we hear next
+            with contextlib.suppress(ConnectionLost):  # The next PDU tells what the peer has said.
                 send(connected, request, peer.associate_seconds)
             kind, body = receive(connected, peer.associate_seconds)
             return cls(peer, connected, _accepted(peer, kind, body))
@@ -82,12 +80,12 @@ class Association:
         data: DataSetStream,
         meanwhile: Callable[[], None] = _nothing,
     ) -> ResponseMessage:
-        """Send one instance and return the peer's answer to it (PS3.7 9.1.1); `meanwhile` is done while it works.
+        """Send one instance and return the peer's response (PS3.7 9.1.1); call `meanwhile` while the peer works.
 
         Raises:
-            NotAsPinned: the file is not what it should be; the peer has not got its last bytes, and where
-                it has got any, the association has ended.
-            Lost: nothing is known of this instance, and the association has ended.
+            NotAsPinned: the file differs from its pin. The peer has not received its last bytes; if it received
+                any, the association has ended.
+            ConnectionLost: the result is unknown, and the association has ended. Ask or send again.
         """
         count = data.read_into(self._buffer[DATA_HEADER.size :])
         number = self._next_message()
@@ -97,7 +95,7 @@ class Association:
             try:
                 count = data.read_into(self._buffer[DATA_HEADER.size :])
             except NotAsPinned:
-                self.abort()  # or the peer would wait for the rest
+                self.abort()  # Otherwise the peer would wait for the rest.
                 raise
             self._send_fragment(context, count, is_last=data.is_read)
         meanwhile()
@@ -107,13 +105,13 @@ class Association:
         return response
 
     def echo(self, context: int) -> ResponseMessage:
-        """Ask whether the peer answers (PS3.7 9.1.5); raises Lost."""
+        """Send a C-ECHO (PS3.7 9.1.5) and return the response; raises ConnectionLost."""
         number = self._next_message()
         self._send_command(context, message.c_echo_rq(number, VERIFICATION))
         return self._response(context, number, message.C_ECHO_RSP)
 
     def abort(self) -> None:
-        """End at once, without asking; what is under way is void."""
+        """Abort at once; the current message is void."""
         if self.is_open:
             self.is_open = False
             with contextlib.suppress(ConnectionLost):
@@ -121,13 +119,13 @@ class Association:
             tls_handshake.hang_up(self._socket)
 
     def release(self) -> None:
-        """End in order (PS3.8 7.2). Every instance has its answer by then, so whatever goes wrong is no loss."""
+        """Release the association (PS3.8 7.2). Every instance has its response by then, so errors are no loss."""
         if self.is_open:
             self.is_open = False
             with contextlib.suppress(ConnectionLost, NotPdu):
                 send(self._socket, RELEASE_RQ, _RELEASE_SECONDS)
                 kind, _ = receive(self._socket, _RELEASE_SECONDS)
-                if kind == PduType.RELEASE_RQ:  # a collision, PS3.8 7.2.2.7
+                if kind == PduType.RELEASE_RQ:  # A release collision, PS3.8 7.2.2.7.
                     send(self._socket, RELEASE_RP, _RELEASE_SECONDS)
             tls_handshake.hang_up(self._socket)
 
@@ -153,7 +151,7 @@ class Association:
             self._send(data_header(context, len(piece), is_command=True, is_last=is_last) + piece)
 
     def _send_fragment(self, context: int, count: int, *, is_last: bool) -> None:
-        """Send `count` bytes that lie in the buffer behind the room for the header."""
+        """Send `count` bytes that lie in the buffer behind the space for the header."""
         header = data_header(context, count, is_command=False, is_last=is_last)
         self._buffer[: DATA_HEADER.size] = header
         self._send(self._buffer[: DATA_HEADER.size + count])
@@ -165,7 +163,7 @@ class Association:
             raise self._lost(self._last_words() or str(lost), timed_out=lost.timed_out) from lost
 
     def _last_words(self) -> str:
-        """Return why a peer that takes no more has aborted, if it said so."""
+        """Return why a peer that accepts no more bytes has aborted, if it said so."""
         with contextlib.suppress(ConnectionLost, NotPdu):
             kind, body = receive(self._socket, _LAST_WORDS_SECONDS)
             if kind == PduType.ABORT and len(body) >= 4:
@@ -173,7 +171,10 @@ class Association:
         return ""
 
     def _response(self, context: int, number: int, command: int) -> ResponseMessage:
-        """Return the answer to message `number`, which nothing else will do for; raises Lost."""
+        """Return the response to message `number`.
+
+        Any other message ends the association: raises ConnectionLost.
+        """
         try:
             response = message.read_response(self._message_of(context, is_command=True))
             if response.has_data_set:
@@ -187,7 +188,7 @@ class Association:
         return response
 
     def _message_of(self, context: int, *, is_command: bool) -> bytes:
-        """Return one whole command set, or data set; raises ConnectionLost, NotPdu."""
+        """Return one whole command set, or one whole data set; raises ConnectionLost or NotPdu."""
         whole = bytearray()
         while True:
             kind, body = receive(self._socket, self._peer.response_seconds)
@@ -210,7 +211,7 @@ class Association:
         return f"answers with a PDU of type {kind}, which makes no sense here"
 
     def _lost(self, why: str, *, timed_out: bool = False) -> ConnectionLost:
-        """End the association; what comes after an answer that cannot be trusted cannot be trusted either."""
+        """End the association: after one untrustworthy answer, later answers cannot be trusted either."""
         self.abort()
         return ConnectionLost(why, timed_out=timed_out)
 
@@ -238,13 +239,13 @@ def _accepted(peer: Peer, kind: int, body: bytes) -> AssociateAccept:
 
 @dataclass(frozen=True, slots=True)
 class EchoResult:
-    """What came of a C-ECHO: the status, None where the peer opens an association but does not take C-ECHO."""
+    """The result of a C-ECHO: the status, None if the peer accepts the association but not C-ECHO."""
 
     status: int | None
 
 
 def echo(peer: Peer) -> EchoResult:
-    """Open an association, ask for a C-ECHO, release; raises as `Association.open` does."""
+    """Open an association, send a C-ECHO, release; raises as `Association.open` does."""
     proposal = ProposedContext(1, VERIFICATION, "1.2.840.10008.1.2")
     with Association.open(peer, [proposal]) as association:
         if association.answers.get(1, (2, ""))[0] != 0:

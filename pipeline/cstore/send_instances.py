@@ -1,4 +1,4 @@
-"""A consignment on its way to a peer by C-STORE: instance by instance, each with the peer's own word."""
+"""Send a consignment by C-STORE, instance by instance, and record the peer's response to each."""
 
 import contextlib
 from collections import Counter, deque
@@ -15,13 +15,13 @@ from pipeline.dicom.reasons import NextStep
 from pipeline.errors import PeerUnavailable, Permanent, Transient
 from pipeline.model import ARRIVED, InstanceKey, Item, Receipt, ReceiptState
 
-MOST_AHEAD = 32  # instances, and bytes, announced as attempted at once: what a killed worker may send once more
+MOST_AHEAD = 32  # Instances, and bytes, marked as attempted at once: a killed worker may send these once more.
 MOST_BYTES_AHEAD = 16 << 20
-TRIES = 3  # of an instance that the peer fails at while it takes others
-PATIENCE = 8  # associations lost in a row without one answer; a peer that falls silent costs its time, too
+TRIES = 3  # Attempts for an instance that the peer fails at while it accepts others.
+PATIENCE = 8  # Associations lost in a row without one answer; a silent peer costs its time-out each.
 COST_OF_SILENCE = 4
-LARGEST_READ_AHEAD = 8 << 20  # bytes of a file: it is held in memory
-FULL = 3  # answers in a row that say "out of resources": it is not about this instance
+LARGEST_READ_AHEAD = 8 << 20  # Bytes of a file that is read ahead: it is held in memory.
+FULL = 3  # Answers in a row that say "out of resources": then the cause is not this instance.
 
 _PADDED = "its data set had an odd length: padded by one byte (PS3.5 7.1)"
 
@@ -29,10 +29,11 @@ Ready = tuple[Item, ChosenContext]
 
 
 class StorageScu:
-    """Send instances and yield a receipt for each; `attempt` is called before the first byte of a batch leaves.
+    """The C-STORE SCU: send instances and yield a receipt for each.
 
-    An association that breaks costs the instance that was under way: the others go on over a new one, and that
-    one comes last. Raises as `Destination.deliver` does.
+    `attempt` is called before the first byte of a batch is sent. A broken association affects only the current
+    instance: the others continue over a new association, and that instance comes last. Raises as
+    `Destination.deliver` does.
     """
 
     def __init__(self, peer: Peer, attempt: Callable[[Sequence[Item]], None]) -> None:
@@ -40,14 +41,14 @@ class StorageScu:
         self._decoding = DecodingProcess()
         self._again: list[Item] = []
         self._tries: Counter[InstanceKey] = Counter()
-        self._pending: dict[InstanceKey, str] = {}  # why, of those that cannot be finished now
+        self._pending: dict[InstanceKey, str] = {}  # Reasons, by instance, why it cannot be finished now.
         self._ahead: tuple[InstanceKey, LoadedDataSet] | None = None
         self._taken = 0
         self._lost = 0
         self._full = 0
 
     def send(self, items: Sequence[Item]) -> Iterator[Receipt]:
-        """Send what was never attempted first: should one instance break every association, others are through."""
+        """Send never attempted instances first: if one breaks every association, the others are through."""
         waiting = sorted(items, key=lambda item: item.attempted)
         with self._decoding:
             while waiting:
@@ -64,7 +65,7 @@ class StorageScu:
         raise Transient(f"{self._peer}: {len(self._pending)} of {count} instances are not through: {why}")
 
     def _send_group(self, group: AssociationGroup) -> Iterator[Receipt]:
-        """Send instances over as many associations as it takes, one after the other."""
+        """Send instances over as many associations as needed, one after the other."""
         left = deque(group.items)
         while left:
             with Association.open(self._peer, group.proposals) as association:
@@ -77,7 +78,7 @@ class StorageScu:
             left = deque(item for item, _ in ready)
 
     def _send_all(self, ready: deque[Ready], association: Association) -> Iterator[Receipt]:
-        """Send instances while the association lasts, taking each away when it has had its turn."""
+        """Send instances while the association lasts, removing each from `ready` after its attempt."""
         ahead = 0
         while ready and association.is_open:
             if not ahead:
@@ -101,7 +102,7 @@ class StorageScu:
     def _send_one(
         self, item: Item, way: ChosenContext, association: Association, following: Ready | None
     ) -> Receipt:
-        """Return what became of one instance; `following` is read and proven while the peer works at it."""
+        """Return the receipt of one instance; `following` is read and proven while the peer works."""
         uid = item.key.sop_instance_uid
         try:
             with self._data_set(item, way) as (data, note):
@@ -122,7 +123,7 @@ class StorageScu:
 
     @contextmanager
     def _data_set(self, item: Item, way: ChosenContext) -> Iterator[tuple[DataSetStream, str]]:
-        """Yield the data set as it is to leave, and a note for the receipt where that is not as it is."""
+        """Yield the data set to send, and a note for the receipt if it was changed for the peer."""
         ahead, self._ahead = self._ahead, None
         if way.transfer_syntax == item.transfer_syntax_uid:
             if ahead and ahead[0] == item.key:
@@ -141,11 +142,11 @@ class StorageScu:
             return
         item, way = following
         if item.size <= LARGEST_READ_AHEAD and way.transfer_syntax == item.transfer_syntax_uid:
-            with contextlib.suppress(NotAsPinned, Permanent):  # said when its turn comes
+            with contextlib.suppress(NotAsPinned, Permanent):  # The error is reported when this instance is sent.
                 self._ahead = item.key, LoadedDataSet(item.path, item.sha256)
 
     def _noted(self, item: Item, receipt: Receipt, then: NextStep | None, note: str) -> Receipt:
-        """Count an answer and return its receipt."""
+        """Count a response and return its receipt."""
         self._full = self._full + 1 if then is NextStep.PAUSES else 0
         if receipt.state in ARRIVED:
             self._taken += 1
@@ -157,7 +158,7 @@ class StorageScu:
         return Receipt(item.key, receipt.state, receipt.code, message, verified=receipt.verified)
 
     def _once_more(self, receipt: Receipt, item: Item) -> Receipt:
-        """Queue an instance the peer failed at for the end; blame it when only others ever go through."""
+        """Queue an instance the peer failed at for the end; refuse it if only other instances ever succeed."""
         self._tries[item.key] += 1
         if self._tries[item.key] < TRIES:
             self._again.append(item)

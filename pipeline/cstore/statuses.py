@@ -1,7 +1,7 @@
-"""What a C-STORE status means for an instance (PS3.4 B.2.3, PS3.7 annex C).
+"""The meaning of a C-STORE status for an instance (PS3.4 B.2.3, PS3.7 annex C).
 
-0000 and Bxxx are all that counts as stored. The failures' table is the archive's (`pipeline.dicom.reasons`):
-the numbers are the same ones by whatever protocol an archive says them, its vendor's included.
+Only 0000 and Bxxx count as stored. `pipeline.dicom.reasons` has the table of failures, because an archive uses the
+same numbers, including those of its vendor, in every protocol.
 """
 
 from pipeline.cstore.message import ResponseMessage
@@ -15,9 +15,9 @@ _STATES = {NextStep.REFUSED: ReceiptState.REFUSED, NextStep.DUPLICATE: ReceiptSt
 
 
 def judged(item: Item, response: ResponseMessage) -> tuple[Receipt, NextStep | None]:
-    """Return the receipt an answer means, and what comes next: None where nothing does.
+    """Return the receipt for a response, and the next step, None if there is none.
 
-    A duplicate is believed like a success: the peer holds an instance of that UID, and nobody can ask which.
+    A duplicate counts as success: the peer holds an instance with that UID, and C-STORE cannot ask which.
     """
     status = response.status
     code = f"0x{status:04X}"
@@ -35,6 +35,6 @@ def judged(item: Item, response: ResponseMessage) -> tuple[Receipt, NextStep | N
 
 
 def _words(sentence: str, response: ResponseMessage) -> str:
-    """Add which elements the peer names; its comment is not repeated, for it may say what a patient is called."""
+    """Add the elements the peer names; its comment is left out, because it may contain a patient's name."""
     named = f": {', '.join(response.offending)}" if response.offending else ""
     return sentence.replace("the archive", "the peer") + named

@@ -1,6 +1,7 @@
-"""The requestor's side of DICOM TLS (PS3.15 B.12): a handshake around the socket, and what it means when it fails.
+"""The requestor's side of DICOM TLS (PS3.15 B.12): the handshake, and the meaning of its failures.
 
-What a person has to mend is a configuration error; a peer that hangs up or falls silent may do better later.
+A fault that a person must correct is a configuration error; a peer that hangs up or falls silent may do better
+later.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import Configuration, PeerUnavailable, StorestowError
 
-ALERT = 0x15  # the first byte a TLS peer answers to plain DICOM with, RFC 8446 5.1
+ALERT = 0x15  # The first byte with which a TLS peer answers plain DICOM, RFC 8446 5.1.
 _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"}
 _NOTHING_IN_COMMON = {
     *("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "TLSV1_ALERT_INSUFFICIENT_SECURITY"),
@@ -22,12 +23,12 @@ _VERIFICATION = {
     62: "its certificate is not made out to {name}; if it is the right peer, write its name there as server_name",
     64: "its certificate is not made out to {name}; if it is the right peer, write its name there as server_name",
     **dict.fromkeys((18, 19, 20, 21), "its certificate is not signed by an authority of ours; check ca"),
-}  # X509_V_ERR_…, openssl/x509_vfy.h
+}  # Error codes X509_V_ERR_…, openssl/x509_vfy.h.
 
 
 @dataclass(frozen=True, slots=True)
 class TlsIdentity:
-    """What to encrypt with, the name the peer's certificate must bear, and whether we can show one of ours."""
+    """The TLS context, the name the peer's certificate must have, and whether we can present a certificate."""
 
     context: ssl.SSLContext
     server_name: str
@@ -35,24 +36,24 @@ class TlsIdentity:
 
 
 def encrypted(connected: socket.socket, encryption: TlsIdentity, peer: str, seconds: float) -> ssl.SSLSocket:
-    """Return the connection with TLS around it, the peer's certificate and name verified.
+    """Return the connection with TLS around it; the peer's certificate and name are verified.
 
     Raises:
-        Configuration: a certificate, a name or a version does not fit, which no attempt will mend.
-        PeerUnavailable: the peer does not complete the handshake.
+        Configuration: a certificate, a name or a version does not match; a person must change it.
+        PeerUnavailable: the peer does not complete the handshake. Try later.
     """
     connected.settimeout(seconds)
     try:
         return encryption.context.wrap_socket(connected, server_hostname=encryption.server_name)
-    except OSError as error:  # an SSLError is one; the socket is closed by then
+    except OSError as error:  # SSLError is an OSError; the socket is closed by then.
         connected.close()
         raise error_of(peer, encryption, error) from error
 
 
 def error_of(peer: str, encryption: TlsIdentity, error: BaseException | None) -> StorestowError:
-    """Return what it means that the handshake, or the first exchange behind it, failed with `error`.
+    """Return the error for a handshake, or first exchange after it, that failed with `error`.
 
-    In TLS 1.3 a peer that does not want us says so only after our side of the handshake is over.
+    In TLS 1.3 a peer that rejects our certificate says so only after our side of the handshake is over.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         words = _VERIFICATION.get(error.verify_code, f"its certificate is not trusted: {error.verify_message}")
@@ -72,7 +73,7 @@ def error_of(peer: str, encryption: TlsIdentity, error: BaseException | None) ->
 
 
 def hang_up(connected: socket.socket) -> None:
-    """Close the connection; inside TLS say so first (RFC 8446 6.1), without waiting to hear the same."""
+    """Close the connection; in TLS send close_notify first (RFC 8446 6.1), without waiting for the peer's."""
     if isinstance(connected, ssl.SSLSocket):
         with contextlib.suppress(OSError, ValueError):
             connected.setblocking(False)

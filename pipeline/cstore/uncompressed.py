@@ -1,4 +1,4 @@
-"""Instances decoded on the way, for a peer that takes nothing else; each is gone again when it has been sent."""
+"""Decode instances for a peer that accepts no compressed transfer syntax; each copy is deleted once it is sent."""
 
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from pipeline.spool.digest import sha256_of
 
 
 class DecodingProcess:
-    """A process that decodes, started when first asked: no frame a peer sent may take the worker down."""
+    """A process that decodes, started on first use: a malformed frame can end it, but not the worker."""
 
     def __init__(self) -> None:
         self._pool: ProcessPool | None = None
@@ -36,15 +36,15 @@ class DecodingProcess:
         """Yield the instance's data set in `transfer_syntax`, and whether it is marked as lossy.
 
         Raises:
-            Permanent: it cannot be decoded.
+            Permanent: the instance cannot be decoded.
             Transient: it cannot be decoded now.
-            NotAsPinned: the file is not what it should be, or what was decoded does not read back.
+            NotAsPinned: the file differs from its pin, or the decoded copy does not read back.
         """
         with tempfile.TemporaryDirectory(prefix="storestow-") as folder:
             target = Path(folder, "decoded.dcm")
             sha256, is_lossy = self._decode(item, target, Path(folder), transfer_syntax)
             with outgoing(target, sha256) as data:
-                target.unlink()  # whatever happens to us now, the pixels do not stay behind
+                target.unlink()  # The open file keeps the pixels; after a crash no copy stays behind.
                 yield data, is_lossy
 
     def _decode(self, item: Item, target: Path, scratch: Path, transfer_syntax: str) -> tuple[str, bool]:

@@ -1,4 +1,4 @@
-"""The one door to external programs: where they are, what they are told, how they are started. No policy.
+"""The one way to start external programs: where they are, their arguments, how they start. No policy.
 
 `programs` finds and verifies them, `profile` and `arguments` are pure, `processes` starts them.
 """

@@ -1,4 +1,4 @@
-"""Command lines as tuples: built purely here, compared in unit tests, run elsewhere."""
+"""Command lines as tuples: pure functions build them, unit tests compare them, `processes` runs them."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,27 +9,28 @@ from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.config.site_table import SHELL_SAFE_PATH
 from pipeline.dcmtk.profile import PROFILE
 
-# For a peer that connects and says nothing, whose request DCMTK finds illegal and does not answer (a blank AE
-# title), or who does not answer our abort: in study mode everybody else waits so long.
+# Time-out for a peer that connects and says nothing, sends a request that DCMTK does not answer (a blank AE
+# title), or ignores our abort. In study mode every other peer waits this long.
 ACSE_SECONDS = 5
-SOCKET_SECONDS = 60  # for a peer that falls silent in mid-message; in study mode
-LATER_SECONDS = 10  # storescp drops a silent peer without a word: our own limit, which is told, comes first
+SOCKET_SECONDS = 60  # Time-out in study mode for a peer that falls silent within a message.
+# storescp drops a silent peer without a message, so our own limit, which is logged, must come first.
+LATER_SECONDS = 10
 
 
 class NoRoomInShell(ValueError):
-    """Say that a path may not stand in the command line storescp hands to a shell."""
+    """Say that a path may not stand in the command line that storescp gives to a shell."""
 
 
 def hook_command(python: Path, hook: Path, *words: Path, delimiter: str) -> str:
-    """Return what storescp runs at the end of a study: constants of ours, and `#p` before the last of the `words`.
+    """Return the command for the end of a study: constants of ours, and `#p` before the last of the `words`.
 
-    The hook is told the incoming folder, and last the file of `log_configuration`, of which it gives the study's
-    folder its part.
+    The hook's arguments are the incoming folder and the study folder, and last the log file of
+    `log_configuration`, whose part about the study the hook moves into the study's folder.
 
-    storescp puts the study folder in the place of `#p`, unquoted, and up to 3.7.0 with whatever characters
-    the Study Instance UID holds (CVE-2026-5663). In a quoted here-document the shell expands nothing, so the
-    text reaches the hook as one argument on every version; `delimiter` ends it and must not be guessable.
-    Raises NoRoomInShell naming the path.
+    storescp replaces `#p` by the study folder, unquoted, and up to 3.7.0 with all characters of the Study Instance
+    UID (CVE-2026-5663). In a quoted here-document the shell expands nothing, so the hook receives the text as one
+    argument in every version; `delimiter` ends the document and must not be guessable. Raises NoRoomInShell, which
+    names the path.
     """
     for path in (python, hook, *words):
         if not path.is_absolute() or not SHELL_SAFE_PATH.fullmatch(str(path)):
@@ -47,8 +48,8 @@ def storescp_study_argv(
 ) -> tuple[str, ...]:
     """Return the permanent storescp of study mode; `hook` is the `hook_command`, `run` holds `study_files`.
 
-    `-xs` keeps the order of objects and hooks, the prefix `S` keeps the Study Instance UID `..` inside,
-    `+uf` never writes a file twice, `-up` takes UIDs padded with a blank.
+    `-xs` keeps the order of objects and hooks, the prefix `S` keeps a Study Instance UID `..` inside the folder,
+    `+uf` never writes a file twice, `-up` accepts UIDs padded with a blank.
     """
     profile, log = study_files(run, receiver.name)
     return (
@@ -59,17 +60,17 @@ def storescp_study_argv(
 
 
 def study_files(run: Path, receiver: str) -> tuple[Path, Path]:
-    """Return where a receiver's profile and log configuration for study mode are written."""
+    """Return the paths of a receiver's profile and log configuration for study mode."""
     return run / f"{receiver}.profile", run / f"{receiver}.log.cfg"
 
 
 def storescp_inetd_argv(
     storescp: Path, receiver: ReceiverTable, *, folder: Path, profile: str, log_configuration: str
 ) -> tuple[str, ...]:
-    """Return the storescp that serves the one association on its standard input, and keeps bytes as sent.
+    """Return the storescp that serves one association on its standard input, and keeps bytes as sent.
 
-    `profile` and `log_configuration` are file names as the child sees them: with `--inetd` storescp closes
-    its standard error, and only a log configuration makes it speak. TLS has ended before it.
+    `profile` and `log_configuration` are file names relative to the child's folder: with `--inetd` storescp closes
+    its standard error and speaks only through a log configuration. TLS ends before storescp.
     """
     return (
         *_door(storescp, receiver, math.ceil(receiver.idle_timeout.total_seconds()) + LATER_SECONDS),
@@ -78,11 +79,11 @@ def storescp_inetd_argv(
 
 
 def log_configuration(file: str | None = None, *, objects: Path | None = None) -> str:
-    """Return the text that makes storescp say which object it has in hand, and what is wrong with it.
+    """Return the log configuration that makes storescp name each object and its faults.
 
-    It says so on standard error, or, with a `file`, there: an association's storescp has no standard error.
-    Of an association's acceptance, up to 128 contexts long, nothing is said. What is about single objects goes to
-    the file `objects` too, before the object is acknowledged.
+    storescp writes to standard error or, with `file`, to that file: an association's storescp has no standard
+    error. The acceptance of an association, up to 128 contexts long, is not logged. Lines about single objects
+    also go to the file `objects` before the object is acknowledged.
     """
     kind, *options = ("FileAppender", f"File = {file}") if file else ("ConsoleAppender", "logToStdErr = true")
     lines = [
@@ -122,7 +123,7 @@ def _door(storescp: Path, receiver: ReceiverTable, silence_seconds: int) -> tupl
 
 
 def encrypted(argv: tuple[str, ...], certificates: Certificates | None) -> tuple[str, ...]:
-    """Return a command line that speaks TLS (non-downgrading BCP 195) and never asks for a password."""
+    """Return the command line with TLS (non-downgrading BCP 195) that never asks for a password."""
     if certificates is None:
         return argv
     trusted = ("+cf", str(certificates.ca)) if certificates.ca else ()

@@ -1,7 +1,7 @@
-"""What is known to be wrong with builds of DCMTK, and what of it reaches us.
+"""Known bugs of DCMTK builds, and which of them affect us.
 
-No release up to 3.7.0 has every fix, and Debian ports some of them back. Each is listed with what we do about
-it, because a version number alone tells an operator nothing.
+No release up to 3.7.0 has every fix, and Debian ports some of them back. Each bug is listed with our measure,
+because a version number alone tells an operator nothing.
 """
 
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from pipeline.dcmtk.programs import ProgramVersion
 
-NO_RELEASE = (99, 0, 0)  # fixed in the development tree only
+NO_RELEASE = (99, 0, 0)  # Fixed in the development tree only.
 
 
 class KnownBug(NamedTuple):
-    """A flaw of every storescp before `fixed_in`, unless `fixed_by_debian`; `sentence` says what to do."""
+    """A bug of every storescp before `fixed_in`, unless `fixed_by_debian`; `sentence` says what to do."""
 
     name: str
     fixed_in: tuple[int, int, int]
@@ -22,9 +22,9 @@ class KnownBug(NamedTuple):
     sentence: str
 
 
-# The hook command of study mode holds one placeholder, #p, and the shell reads it from a quoted here-document
-# (hooks/README.md): so no build is known on which a peer could make a shell run anything, with or without these
-# fixes. A folder outside of the spool is another matter: what was acknowledged into it nobody would find.
+# The hook command of study mode has one placeholder, #p, and the shell reads it from a quoted here-document
+# (hooks/README.md): with no known build can a peer make the shell run anything, with or without these fixes. A
+# folder outside the spool is different: objects acknowledged into it would be lost to us.
 HOLES = (
     KnownBug(
         name="CVE-2022-2119",
@@ -69,7 +69,7 @@ HOLES = (
 
 
 def holes(storescp: ProgramVersion) -> Iterator[KnownBug]:
-    """Yield every known hole of this version, the worst first."""
+    """Yield every known bug of this version, the worst first."""
     for hole in HOLES:
         if storescp[:3] < hole.fixed_in and not (hole.fixed_by_debian and storescp.vendor == "Debian"):
             yield hole

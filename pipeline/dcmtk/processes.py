@@ -1,4 +1,4 @@
-"""Start external programs: absolute paths, no shell, an environment of our own, nothing inherited unasked."""
+"""Start external programs: absolute paths, no shell, our own environment, and only the file descriptors given."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,12 @@ from typing import IO
 
 from pipeline.errors import Transient
 
-UMASK = 0o027  # what is received is for the service's user and group alone
+UMASK = 0o027  # Only the service's user and group may read received files.
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedProgram:
-    """What a program that has ended said, on standard output and standard error together."""
+    """The output of a program that has ended, standard output and standard error together."""
 
     exit_code: int
     output: str
@@ -28,8 +28,8 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start `argv` and return at once; standard output and standard error go to `output`.
 
-    `inherited` are the file descriptors it keeps under their numbers; all others are closed for it.
-    Raises Transient where the machine cannot start it now.
+    The child keeps the file descriptors in `inherited` under their numbers; all others are closed. Raises
+    Transient if the machine cannot start it now.
     """
     try:
         return subprocess.Popen(
@@ -47,9 +47,9 @@ def start(
 
 
 def run(argv: Sequence[str], environment: Mapping[str, str], *, timeout_seconds: float) -> FinishedProgram:
-    """Run `argv` to its end; its exit code is for the caller to doubt (0 often proves nothing).
+    """Run `argv` to its end; the caller must doubt the exit code, because 0 often proves nothing.
 
-    Raises Transient where it cannot be started, or has not ended in time and was killed.
+    Raises Transient if it cannot start, or was killed after `timeout_seconds`.
     """
     process = start(argv, environment, output=subprocess.PIPE)
     try:
@@ -58,7 +58,7 @@ def run(argv: Sequence[str], environment: Mapping[str, str], *, timeout_seconds:
         process.kill()
         process.communicate()
         raise Transient(f"{argv[0]} has not ended within {timeout_seconds:g} s") from error
-    except BaseException:  # a signal ends this command: the program must not outlive it
+    except BaseException:  # A signal ends this command; the program must not outlive it.
         process.kill()
         process.wait()
         raise

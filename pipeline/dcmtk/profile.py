@@ -1,6 +1,6 @@
-"""The association negotiation profile storescp gets by `-xf`: which SOP classes, in which transfer syntaxes.
+"""storescp's association negotiation profile (`-xf`): the accepted SOP Classes and transfer syntaxes.
 
-storescp refuses `-pm` and `+xa` beside a profile, and 3.6.7 takes 128 presentation contexts at most.
+storescp refuses `-pm` and `+xa` beside a profile, and 3.6.7 accepts at most 128 presentation contexts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,15 +24,15 @@ _LOSSY = (
     *(f"1.2.840.10008.1.2.4.{n}" for n in (*range(52, 57), *range(59, 65))),  # JPEG, retired
     *(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109)),  # MPEG2, MPEG-4, HEVC
 )
-# A sender that offers several gets the first of these it offered. HTJ2K, JPEG XL, JPIP, fragmentable MPEG
+# If a sender offers several transfer syntaxes, it gets the first of these. HTJ2K, JPEG XL, JPIP, fragmentable MPEG
 # and deflated frames are left out: storescp 3.6.7 negotiates them and then aborts the association.
 TRANSFER_SYNTAXES = (*_UNCOMPRESSED, *_LOSSLESS, *_LOSSY)
 
 
 def profile_text(sop_classes: Iterable[str]) -> str:
-    """Return the configuration file that accepts these SOP classes, each once, in order.
+    """Return the configuration file that accepts these SOP Classes, each once, in order.
 
-    Raises ValueError for more than 128 of them.
+    Raises ValueError for more than 128.
     """
     wanted = list(dict.fromkeys(sop_classes))
     if len(wanted) > MOST_CONTEXTS:
@@ -61,17 +61,17 @@ def _numbered(key: str, values: Sequence[str]) -> list[str]:
 
 
 def study_sop_classes(more: Sequence[str]) -> tuple[str, ...]:
-    """Return what a receiver in study mode accepts: C-ECHO, the site's own classes, the shipped ones that fit."""
+    """Return the SOP Classes of study mode: Verification, the site's own, the shipped ones that fit."""
     return tuple(dict.fromkeys((VERIFICATION, *more, *SHIPPED)))[:MOST_CONTEXTS]
 
 
 def proposed_sop_classes(proposed: Sequence[str]) -> tuple[str, ...]:
-    """Return what a receiver in association mode accepts of a proposal: C-ECHO and whatever can be stored.
+    """Return the accepted SOP Classes of a proposal in association mode: Verification and all storage classes.
 
-    A class nobody knows is taken for a private storage class. What is known to be no storage (queries,
-    storage commitment) is refused in the negotiation, because storescp would abort the whole association
-    when it is used. Never empty: storescp wants a profile of at least one context. Never more than an
-    association has contexts for (PS3.8 9.3.2.2), whatever a peer proposes: the rest is refused.
+    An unknown class counts as a private storage class. A known class that is no storage (queries, storage
+    commitment) is refused in the negotiation, because storescp would abort the whole association on its first use.
+    The result is never empty, because storescp needs at least one context, and never longer than the contexts of
+    an association (PS3.8 9.3.2.2).
     """
     accepted = tuple(uid for uid in dict.fromkeys(proposed) if uid == VERIFICATION or _can_be_stored(uid))
     return accepted[:MOST_CONTEXTS] or (VERIFICATION,)
@@ -83,7 +83,7 @@ def _can_be_stored(uid: str) -> bool:
 
 
 def left_out(more: Sequence[str]) -> dict[str, str]:
-    """Return, by UID, the names of the known storage classes such a receiver refuses; `check` prints them."""
+    """Return, by UID, the names of known storage classes that such a receiver refuses; `check` prints them."""
     accepted = set(study_sop_classes(more))
     return {uid: name for uid, name in _known_storage_classes(more).items() if uid not in accepted}
 

@@ -1,8 +1,7 @@
-"""What DCMTK's reader and writer complain of: which of it means that an object is no longer what was sent.
+"""Warnings of DCMTK's reader and writer: which of them mean that an object differs from what was sent?
 
-In study mode storescp reads and writes every object anew. What it complains of while it does so may be how the
-sender wrote, and is then kept; or an element that was dropped, or read as something else. Complaints nobody has
-looked at count as that.
+In study mode storescp reads and writes every object anew. A warning may concern the sender's encoding, which is
+kept, or an element that was dropped or misread. An unknown warning counts as a loss.
 """
 
 import re
@@ -15,7 +14,7 @@ _ORDER = re.compile(r"DcmItem: Dataset not in ascending tag order")
 _KEPT = re.compile(
     r"DcmItem: (?:Dataset not in ascending tag order|Invalid Element|Group Length with VR other than UL found"
     r"|Group length of group|Non-standard VR 'OX' is known to be wrongly used for PixelData)"
-    r"|Dcm\w+: Length of (?:item|element) .* is (?:odd|not a multiple of)"  # an undefined length is odd, too
+    r"|Dcm\w+: Length of (?:item|element) .* is (?:odd|not a multiple of)"  # An undefined length is odd, too.
     r"|DcmObject: Length of element .* changing VR to"
     r"|Found element .* with VR UN and undefined length, reading a sequence with .* \(CP-246\)"
     r"|Dcm(?:ByteString|CharString|UniqueIdentifier|SpecificCharacterSet|FileFormat|MetaInfo):"
@@ -24,7 +23,7 @@ _LEAST_PRINTABLE = 0x20
 
 
 def loss(complaints: Sequence[str]) -> str | None:
-    """Return in words what was dropped or misread, None where the object is what was sent."""
+    """Return in words what was dropped or misread, None if the object is what was sent."""
     for complaint in complaints:
         tag = found[0] if (found := _TAG.search(complaint)) else ""
         if _TWICE.match(complaint):
@@ -38,11 +37,11 @@ def loss(complaints: Sequence[str]) -> str | None:
 
 
 def _is_no_vr_at_all(first: int, second: int) -> bool:
-    """Say whether the two bytes are part of a length, as in Implicit VR, rather than a wrong VR."""
+    """Say whether the two bytes are part of a length, as in Implicit VR, and not a wrong VR."""
     return (first, second) != (0, 0) and min(first, second) < _LEAST_PRINTABLE
 
 
 def _have_lost_their_way(complaints: Sequence[str]) -> bool:
-    """Say whether what follows a wrong VR is so odd that its length was no length."""
+    """Say whether the warnings after a wrong VR show that its length was no length."""
     vrs = {found.groups() for complaint in complaints if (found := _NO_VR.match(complaint))}
     return len(vrs) > 1 or any(map(_ORDER.match, complaints))

@@ -1,7 +1,7 @@
-"""Find the external programs, and make sure that each is what its name says.
+"""Find the external programs, and check that each is the right program.
 
-A wheel puts a `storescp` of its own into a virtual environment, which is another program altogether; so a
-program is taken from the configuration, else from the system, and never from a Python environment.
+A Python package may put a different `storescp` into a virtual environment. A program is therefore taken from the
+configuration or from the system, and never from a Python environment.
 """
 
 import functools
@@ -16,12 +16,13 @@ from pipeline.config.program_tables import ProgramsTable
 from pipeline.dcmtk.processes import run
 from pipeline.errors import Configuration, Transient
 
-USUAL_FOLDERS = ("/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin")  # launchd's PATH lacks Homebrew's
-OLDEST = (3, 6, 7)  # what every promise here has been measured on
+# launchd's PATH lacks the folders of Homebrew.
+USUAL_FOLDERS = ("/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin")
+OLDEST = (3, 6, 7)  # Our measurements start with this version.
 
 
 class ProgramPackage(NamedTuple):
-    """Where a program comes from, and how its answer to --version begins."""
+    """The package of a program, and how its answer to --version begins."""
 
     debian: str
     homebrew: str
@@ -36,7 +37,7 @@ PACKAGES = {
 
 
 class ProgramVersion(NamedTuple):
-    """A program's version; `vendor` is what --version calls the host type (`Debian` there)."""
+    """A program's version; `vendor` is the host type of --version (`Debian` there)."""
 
     major: int
     minor: int
@@ -50,7 +51,7 @@ class ProgramVersion(NamedTuple):
 def program(programs: ProgramsTable, name: str) -> Path:
     """Return the absolute path of the program `name` of [programs].
 
-    Raises Configuration naming the key and the package where it is missing or is another program.
+    Raises Configuration, naming the key and the package, if it is missing or is another program.
     """
     configured: str = getattr(programs, name)
     path = _configured(name, configured) if configured else _of_the_system(name)
@@ -84,13 +85,13 @@ def _system_folders() -> list[str]:
 
 
 def _is_script(path: Path) -> bool:
-    """Say whether this is a script, as the programs that Python packages install are."""
+    """Say whether this is a script, as Python packages install them."""
     with path.open("rb") as file:
         return file.read(2) == b"#!"
 
 
 def environment(programs: ProgramsTable) -> dict[str, str]:
-    """Return everything a child process gets to see: an allow-list, not what this process happens to hold."""
+    """Return the whole environment of a child process: a list of allowed variables."""
     allowed = {
         "PATH": os.pathsep.join(_system_folders()),
         "LANG": "C.UTF-8",
@@ -106,7 +107,7 @@ def environment(programs: ProgramsTable) -> dict[str, str]:
 
 @functools.cache
 def version(path: Path, name: str) -> ProgramVersion:
-    """Return the version of the program at `path`; raises Configuration where it is not `name` of its package."""
+    """Return the version of the program at `path`; raises Configuration if it is not `name` of its package."""
     pattern = PACKAGES[name].version_line.format(name=name)
     try:
         answer = run((str(path), "--version"), environment(ProgramsTable()), timeout_seconds=30).output
@@ -120,6 +121,6 @@ def version(path: Path, name: str) -> ProgramVersion:
 
 
 def shortcomings(storescp: ProgramVersion) -> Iterator[str]:
-    """Yield a sentence for each thing an operator should know about this version of storescp."""
+    """Yield a sentence for each fault of this storescp version that an operator should know."""
     if storescp[:3] < OLDEST:
         yield f"storescp {storescp} is older than 3.6.7, the oldest that has been tried: install a newer dcmtk"

@@ -1,4 +1,4 @@
-"""What findscu, movescu and getscu say of an archive's responses, read line by line: no exit code is believed."""
+"""Read what findscu, movescu and getscu report of an archive's responses; no exit code is believed."""
 
 import re
 from dataclasses import dataclass, field
@@ -12,23 +12,23 @@ _COUNT = re.compile(r"D: (Remaining|Completed|Failed|Warning) Suboperations +: (
 _STATUS = re.compile(r"D: DIMSE Status +: 0x([0-9a-f]{4})(?:: (.*))?")
 _PROBLEM = re.compile(r"[FE]: (.+)")
 _ACCEPTED = re.compile(r"I: Association Accepted")
-_FOR_NOW = re.compile(r"^[FED]: Result: Rejected Transient\b", re.MULTILINE)  # PS3.8 table 9-21
+_FOR_NOW = re.compile(r"^[FED]: Result: Rejected Transient\b", re.MULTILINE)  # A-ASSOCIATE-RJ, PS3.8 table 9-21.
 _DULL = re.compile(
     r"Association (?:Request Failed|Rejected):|[0-9a-f]{4}:[0-9a-f]{4} "
-)  # what matters comes after
+)  # The important words come after these.
 PENDING = range(0xFF00, 0xFF02)  # PS3.7 annex C.1.6
 
 
 @dataclass
 class QueryAnswers:
-    """One query's answers: their files, and the words of the final status; None where none came."""
+    """The answers to one query: their files, and the words of the final status, None if none came."""
 
     files: list[Path] = field(default_factory=list)
     status: str | None = None
 
     @property
     def is_whole(self) -> bool:
-        """Say whether the archive has told all it knows."""
+        """Say whether the archive has sent its final response with success."""
         return self.status == "Success"
 
 
@@ -46,12 +46,12 @@ def find_answers(output: str) -> list[QueryAnswers]:
 
 
 def problems(output: str) -> str:
-    """Return what a program complained of, as one sentence without the lines that say nothing."""
+    """Return a program's complaints as one sentence, without meaningless lines."""
     return _sentence([found[1] for line in output.splitlines() if (found := _PROBLEM.match(line))])
 
 
 def is_rejected_for_now(output: str) -> bool:
-    """Tell whether the archive took no association for the moment: a little later it may (PS3.8 9.3.4)."""
+    """Tell whether the archive rejected the association for now: try again later (PS3.8 9.3.4)."""
     return bool(_FOR_NOW.search(output))
 
 
@@ -61,7 +61,7 @@ def _sentence(said: list[str]) -> str:
 
 @dataclass
 class SubOperations:
-    """Sub-operations as an archive counts them."""
+    """Sub-operations of a C-MOVE or C-GET as the archive counts them (PS3.7 9.1.4)."""
 
     remaining: int = 0
     completed: int = 0
@@ -70,7 +70,7 @@ class SubOperations:
 
     @property
     def total(self) -> int:
-        """Return how many there are in all."""
+        """Return the number of all sub-operations."""
         return self.remaining + self.completed + self.failed + self.warned
 
 
@@ -78,10 +78,9 @@ _FIELDS = {"Remaining": "remaining", "Completed": "completed", "Failed": "failed
 
 
 class Progress:
-    """Follow a movescu or getscu: what the archive has counted so far, and how each request ended.
+    """Follow a movescu or getscu: the archive's counts so far, and the end of each request.
 
-    Counts add up over several requests. `status` is the worst final status, None as long as a request is
-    without one.
+    Counts add up over several requests. `status` is the worst final status, None until every request has one.
     """
 
     def __init__(self, requests: int) -> None:
@@ -95,12 +94,12 @@ class Progress:
         self._is_response = False
 
     def begin_again(self) -> None:
-        """Forget the complaints of a program that got no association and is run again."""
+        """Forget the complaints of a program that got no association and runs again."""
         self.is_rejected_for_now = False
         self._problems.clear()
 
     def hear(self, line: str) -> None:
-        """Take one line of what the program says."""
+        """Read one line of the program's output."""
         self.is_rejected_for_now |= is_rejected_for_now(line)
         if _RESPONSE.match(line):
             self._is_response, self._now = True, SubOperations()
@@ -138,10 +137,10 @@ class Progress:
 
     @property
     def status(self) -> tuple[int, str] | None:
-        """Return the worst final status and its words, None unless every request has ended."""
+        """Return the worst final status and its words, None until every request has ended."""
         return max(self._finals, default=None) if self.has_ended else None
 
     @property
     def complaint(self) -> str:
-        """Return what the program itself complained of."""
+        """Return the program's own complaints."""
         return _sentence(self._problems)

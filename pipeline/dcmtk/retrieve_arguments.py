@@ -1,6 +1,6 @@
-"""Command lines of the programs that ask an archive, as tuples: the questions themselves stand in files.
+"""Command lines of findscu, movescu, getscu and echoscu as tuples; the query keys are in files.
 
-So neither an accession number nor a UID is in the list of processes for every user of the machine to see.
+No accession number or UID therefore appears in the list of processes, which every user can read.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from pipeline.config.order_tables import PacsTable
 
 
 def findscu_argv(findscu: Path, pacs: PacsTable, *, answers: Path, queries: Sequence[Path]) -> tuple[str, ...]:
-    """Return the findscu that asks all `queries` over one association, its answers as files in `answers`."""
+    """Return the findscu that sends all `queries` over one association and writes answers to `answers`."""
     return (
         *(str(findscu), "-v", *_peer(pacs), "-td", str(_seconds(pacs.answer_timeout.total_seconds()))),
         *("-X", "-od", str(answers), *_address(pacs), *map(str, queries)),
@@ -20,9 +20,9 @@ def findscu_argv(findscu: Path, pacs: PacsTable, *, answers: Path, queries: Sequ
 def movescu_argv(
     movescu: Path, pacs: PacsTable, *, destination: str, longest_seconds: float, queries: Sequence[Path]
 ) -> tuple[str, ...]:
-    """Return the movescu that has everything of `queries` sent to the AE title `destination`.
+    """Return the movescu that has all `queries` sent to the AE title `destination`.
 
-    An archive may send no response until it has finished, so `longest_seconds` is for the whole of it.
+    An archive may send no response until it has finished, so `longest_seconds` limits the whole retrieval.
     """
     return (
         *(str(movescu), "-d", *_peer(pacs), "-aem", destination, "--no-port"),
@@ -33,7 +33,7 @@ def movescu_argv(
 def getscu_argv(
     getscu: Path, pacs: PacsTable, *, folder: Path, longest_seconds: float, queries: Sequence[Path]
 ) -> tuple[str, ...]:
-    """Return the getscu that receives everything of `queries` into `folder` over its own association."""
+    """Return the getscu that receives all `queries` into `folder` over its own association."""
     return (
         *(str(getscu), "-d", *_peer(pacs), "-td", str(_seconds(longest_seconds)), "+B"),
         *("-od", str(folder), *_address(pacs), *map(str, queries)),
@@ -41,7 +41,7 @@ def getscu_argv(
 
 
 def echoscu_argv(echoscu: Path, pacs: PacsTable) -> tuple[str, ...]:
-    """Return the echoscu that asks whether the archive answers us; of this one the exit code is the answer."""
+    """Return the echoscu that asks whether the archive answers us; its exit code is the answer."""
     seconds = str(_seconds(pacs.answer_timeout.total_seconds()))
     return (str(echoscu), *_peer(pacs)[1:], "-td", seconds, *_address(pacs))
 
@@ -56,4 +56,4 @@ def _address(pacs: PacsTable) -> tuple[str, ...]:
 
 
 def _seconds(seconds: float) -> int:
-    return max(1, round(seconds))  # 0 would mean for ever
+    return max(1, round(seconds))  # 0 would mean no limit.

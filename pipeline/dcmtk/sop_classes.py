@@ -1,8 +1,8 @@
-"""The storage SOP classes a receiver in study mode accepts; PS3.4 table B.5-1, and what machines add to it.
+"""The storage SOP Classes of a receiver in study mode: PS3.4 table B.5-1, and vendors' own.
 
-A profile of storescp 3.6.7 holds 128 presentation contexts and one of them is Verification, so the list is
-a choice: the nearer the end, the sooner a class makes room for a site's `more_sop_classes`. Classes without
-a study (hanging protocols, palettes, implants) are left out: storescp sorts by study and refuses them.
+A profile of storescp 3.6.7 holds 128 presentation contexts, one of them Verification, so the list is a choice: a
+class near the end makes room first for a site's `more_sop_classes`. Classes without a study (hanging protocols,
+palettes, implants) are left out: storescp sorts by study and refuses them.
 """
 
 VERIFICATION = "1.2.840.10008.1.1"

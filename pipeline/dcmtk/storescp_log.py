@@ -1,14 +1,15 @@
-"""What storescp says of each object it is sent, read line by line (`log_configuration` makes it say that much).
+"""Read what storescp reports of each object, line by line (`log_configuration` makes it report that much).
 
-An object's lines begin at `Received Store Request` and end at the next such line or at the end of the
-association: storescp reads the data set, says where it stores it, writes it anew, answers, in this order. So what
-DCMTK's reader and writer complain of in between is about this object, and what is said of the network is not.
+An object's lines begin at `Received Store Request` and end at the next such line or at the end of the association:
+storescp reads the data set, reports its path, writes it anew, answers, in this order. A warning of DCMTK's reader
+or writer in between concerns this object; a message of the network layer does not.
 """
 
 import re
 from dataclasses import dataclass, field
 
-MOST_COMPLAINTS = 20  # of one object, each kind once: a reader that has lost its way complains of every byte
+# Warnings kept of one object, each kind once: a reader that misreads a length warns at every byte.
+MOST_COMPLAINTS = 20
 
 _BEGIN = re.compile(r"I: Received Store Request")
 _OTHER = re.compile(r"I: (?:Received Echo Request|Association )|[EF]: DIMSE failure \(aborting")
@@ -28,7 +29,7 @@ _FAILURE = re.compile(
 
 @dataclass
 class StoreRequest:
-    """One object storescp was sent. `failure` says why storescp did not take it, None where it did."""
+    """One C-STORE request to storescp. `failure` says why storescp did not store the object, None if it did."""
 
     calling_ae_title: str = ""
     sop_instance_uid: str = ""
@@ -38,15 +39,15 @@ class StoreRequest:
 
     @property
     def study_instance_uid(self) -> str:
-        """Return the UID in the name of the study's folder, "" where storescp did not get so far."""
+        """Return the UID in the name of the study's folder, "" if storescp did not get that far."""
         folder = self.file.rpartition("/")[0].rpartition("/")[2]
         return "" if folder.startswith("A_") else folder.removeprefix("S_")
 
 
 class StorescpLog:
-    """Take the lines of one storescp; each call returns the object that is thereby complete, if any.
+    """Read the lines of one storescp; each call returns an object that is now complete, if any.
 
-    `has_association` says whether one is open, `calling_ae_title` who asked for the last one.
+    `has_association` says whether one is open, `calling_ae_title` who requested the last one.
     """
 
     def __init__(self) -> None:
@@ -55,7 +56,7 @@ class StorescpLog:
         self._in_hand: StoreRequest | None = None
 
     def hear(self, line: str) -> StoreRequest | None:
-        """Take one line."""
+        """Read one line."""
         self._follow_association(line)
         if _BEGIN.match(line):
             return self._take_in_hand(StoreRequest(self.calling_ae_title))
@@ -66,7 +67,7 @@ class StorescpLog:
         return None
 
     def end(self) -> StoreRequest | None:
-        """Return the object that was in hand when storescp said its last word, if any."""
+        """Return the object that was incomplete when storescp ended, if any."""
         return self._take_in_hand(None)
 
     def _take_in_hand(self, request: StoreRequest | None) -> StoreRequest | None:
@@ -96,7 +97,7 @@ def _note(request: StoreRequest, line: str) -> None:
 
 
 def _is_news(complaint: str, others: list[str]) -> bool:
-    """Say whether nothing of the kind was said yet; paddings of zeros are read as the element (0000,0000)."""
+    """Say whether no warning of this kind is known yet; padding zeros are read as the element (0000,0000)."""
     if len(others) >= MOST_COMPLAINTS or "(0000,0000)" in complaint:
         return False
     return _TAG.sub("", complaint) not in {_TAG.sub("", other) for other in others}

@@ -1,1 +1,1 @@
-"""What is spoken with a DICOMweb archive: addresses, authentication, STOW-RS and QIDO-RS, and one door to HTTP."""
+"""The client of a DICOMweb archive: addresses, authentication, STOW-RS, QIDO-RS, WADO-RS, and one HTTP client."""

@@ -1,4 +1,4 @@
-"""Who we are to the archive: none, basic, bearer, oauth2 (client credentials) or mtls."""
+"""How we authenticate at the archive: none, basic, bearer, oauth2 (client credentials) or mtls."""
 
 import base64
 import functools
@@ -15,12 +15,12 @@ from pipeline.config import secret
 from pipeline.config.paths import AbsolutePath
 from pipeline.errors import Configuration, PeerUnavailable
 
-_EARLY_SECONDS = 30.0  # a token is renewed this long before it ends, so that it outlives the request it goes with
+_EARLY_SECONDS = 30.0  # A token is renewed this long before it expires, so that it stays valid during its request.
 
 
 _T = TypeVar("_T", bound=BaseModel)
 
-PostForm = Callable[[str, Mapping[str, str]], tuple[int, bytes]]  # (url, form) -> (status, body)
+PostForm = Callable[[str, Mapping[str, str]], tuple[int, bytes]]  # A call with (url, form) returns (status, body).
 
 
 class _Auth(BaseModel):
@@ -35,7 +35,7 @@ class _Auth(BaseModel):
         return table
 
     def certificate(self) -> tuple[str, str] | None:
-        """Return the files of our certificate and its key, if we show one."""
+        """Return the files of our certificate and its key, if we present one."""
         return None
 
     def authorization(self, post_form: PostForm) -> str | None:  # noqa: ARG002  # only oauth2 has somebody to ask
@@ -48,7 +48,7 @@ class _Auth(BaseModel):
 
 
 class NoAuth(_Auth):
-    """Show nothing."""
+    """Send no credentials."""
 
     kind: Literal["none"] = "none"
 
@@ -93,7 +93,7 @@ class Bearer(_Auth):
 
 
 class OAuth2(_Auth):
-    """Fetch tokens with client credentials (RFC 6749 4.4), as dcm4chee's Keycloak wants them."""
+    """Fetch tokens with client credentials (RFC 6749 4.4), as dcm4chee's Keycloak requires."""
 
     kind: Literal["oauth2"]
     token_url: str
@@ -116,16 +116,16 @@ class OAuth2(_Auth):
         return _exactly_one(self, "client_secret")
 
     def authorization(self, post_form: PostForm) -> str:
-        """Return the header for a token that is still good for a while."""
+        """Return the header for a token that stays valid for a while."""
         return _tokens(self).current(post_form, time.monotonic())
 
     def renewed(self, refused: str | None, post_form: PostForm) -> str | None:
-        """Return the header for another token than the refused one."""
+        """Return the header for a token other than the refused one."""
         _tokens(self).forget(refused)
         return self.authorization(post_form)
 
     def fetched(self, post_form: PostForm) -> tuple[str, float]:
-        """Ask the token endpoint once; return the header and for how many seconds it is good."""
+        """Ask the token endpoint once; return the header and its validity in seconds."""
         form = {
             "grant_type": "client_credentials",
             "client_id": self.client_id,
@@ -143,7 +143,7 @@ class OAuth2(_Auth):
 
 
 class MutualTls(_Auth):
-    """Show a certificate of our own."""
+    """Present our own certificate."""
 
     kind: Literal["mtls"]
     cert: AbsolutePath
@@ -163,7 +163,7 @@ Auth = Annotated[NoAuth | Basic | Bearer | OAuth2 | MutualTls, Field(discriminat
 
 @dataclass
 class _Tokens:
-    """The one token of a client in this process, shared by all its deliveries."""
+    """The token of one client in this process, shared by all its deliveries."""
 
     config: OAuth2
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -179,7 +179,7 @@ class _Tokens:
 
     def forget(self, refused: str | None) -> None:
         with self.lock:
-            if self.header == refused:  # else another thread has renewed it already
+            if self.header == refused:  # Otherwise another thread has renewed it already.
                 self.header = None
 
 

@@ -1,6 +1,6 @@
-"""What an archive holds from somebody else, under the UIDs of what we were to send: compared before it counts.
+"""Compare instances that somebody else stored at the archive under the UIDs we were to send.
 
-A UID that is there proves nothing of the content, and the original that we hold may be the only copy of it.
+A UID in the archive proves nothing about the content, and our original may be the only copy of it.
 """
 
 import tempfile
@@ -12,17 +12,17 @@ from pipeline.dicomweb.http_client import HttpClient
 from pipeline.errors import Permanent, Transient
 from pipeline.model import Consignment, ContentComparison, Item, Receipt, ReceiptState
 
-SCRATCH = "copy-"  # begins the names of the folders in which what archives give back is compared
+SCRATCH = "copy-"  # Prefix of the folders in which copies from the archive are compared.
 OTHER = "the archive holds something else under this UID"
-_MOST_KEYWORDS = 20  # named in a message
+_MOST_KEYWORDS = 20  # Most keywords in one message.
 
 
 def anothers(
     items: Iterable[Item], door: HttpClient, studies_url: str, consignment: Consignment, *, believes: bool
 ) -> Iterator[Receipt]:
-    """Yield the receipt of each of `items`, which are there although we never sent them.
+    """Yield the receipt of each of `items`, which the archive has although we never sent them.
 
-    What cannot be compared now is left pending, and so are all after it: the archive may be slow to answer.
+    An instance that cannot be compared now stays pending, and so do all after it, because the archive may be slow.
     """
     not_now = ""
     for item in items:
@@ -39,7 +39,7 @@ def anothers(
 
 
 def _compared(item: Item, door: HttpClient, studies_url: str, consignment: Consignment) -> Receipt:
-    """Return whether the archive holds the same; without its copy to compare, that it has not been compared."""
+    """Return whether the archive holds the same instance; if it gives no copy, say that nothing was compared."""
     try:
         wado.require_comparable(item)
         with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=consignment.scratch) as folder:
@@ -55,7 +55,7 @@ def _compared(item: Item, door: HttpClient, studies_url: str, consignment: Consi
 
 
 def _in_words(what: str, found: ContentComparison) -> str:
-    """Return the attributes that differ, by keyword: their values may name the patient."""
+    """Return the attributes that differ, by keyword, because their values may name the patient."""
     more = len(found.differing) - _MOST_KEYWORDS
     named = ", ".join(found.differing[:_MOST_KEYWORDS])
     return f"{what} {named}{f' and {more} more' if more > 0 else ''}" if named else ""

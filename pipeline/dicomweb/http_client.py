@@ -1,7 +1,7 @@
-"""The one door to HTTP: requests go out here, and what fails is classified here.
+"""The one HTTP client: every request is sent here, and every failure is classified here.
 
-No redirects (a login page would turn the POST into a GET and answer 200), no compression, and nothing from
-the environment: neither proxies nor .netrc may change where studies go or who we are.
+It follows no redirects (a login page would turn the POST into a GET and answer 200), uses no compression, and
+reads nothing from the environment: proxies and .netrc must not change the destination or our identity.
 """
 
 import threading
@@ -23,7 +23,7 @@ from pipeline.dicomweb.transport_errors import NoReply, classified
 from pipeline.errors import Configuration, PeerUnavailable
 
 DICOM_JSON = "application/dicom+json"
-_MOST_BYTES = 16 << 20  # of a reply that is read into memory; a thousand instances are listed in one
+_MOST_BYTES = 16 << 20  # Bytes of a reply that are read into memory; one reply lists a thousand instances.
 _HEADERS = {
     "Accept": DICOM_JSON,
     "Accept-Encoding": "identity",
@@ -33,19 +33,19 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer over HTTP. `body` is empty where `is_too_large`: it was longer than is read."""
+    """An HTTP reply. `is_too_large` says that `body` is empty because it was longer than the limit."""
 
     status: int
     media_type: str
     body: bytes
-    location_host: str = ""  # of a redirect; the rest of that address may hold secrets
+    location_host: str = ""  # Host of a redirect; the rest of the address may hold secrets.
     retry_after: str = ""
     is_too_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HttpTimeouts:
-    """For how many seconds a peer is waited for: to be connected to, to say something, to have said everything."""
+    """Time-outs in seconds: to connect, to wait for the first byte, to wait for the whole answer."""
 
     connect_seconds: float
     read_seconds: float
@@ -53,10 +53,10 @@ class HttpTimeouts:
 
 
 class HttpClient:
-    """A connection or a few to one destination; close it, best by `with`.
+    """A few connections to one destination; use it as a context manager, or close it.
 
-    Raises, from every method: PeerUnavailable where nothing was sent, NoReply where something may have been,
-    Configuration where TLS or our credentials cannot work before a person changes something.
+    Every method raises PeerUnavailable if nothing was sent, NoReply if something may have been sent, and
+    Configuration if TLS or our credentials need a person's correction.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class HttpClient:
         waits: HttpTimeouts,
         *,
         ca_bundle: Path | None = None,
-        headers: Mapping[str, str] | None = None,  # of every request, in the place of ours of the same name
+        headers: Mapping[str, str] | None = None,  # Headers of every request; they replace ours of the same name.
     ) -> None:
         if ca_bundle and not ca_bundle.is_file():
             raise Configuration(f"ca_bundle: {ca_bundle} does not exist")
@@ -73,7 +73,7 @@ class HttpClient:
         self._waits = waits
         self._ca_bundle = ca_bundle
         self._headers = {**_HEADERS, **(headers or {})}
-        self._of_thread = threading.local()  # a requests.Session is not promised to be thread-safe
+        self._of_thread = threading.local()  # requests does not promise that a Session is thread-safe.
         self._sessions: list[requests.Session] = []
 
     def __enter__(self) -> Self:
@@ -84,7 +84,7 @@ class HttpClient:
             session.close()
 
     def get(self, url: str, parameters: Mapping[str, str | int]) -> Reply:
-        """Ask for `url`."""
+        """Send a GET to `url` and return the reply."""
 
         def send(header: str | None) -> Reply:
             return self._send("GET", url, header, params=dict(parameters))
@@ -92,7 +92,7 @@ class HttpClient:
         return self._asked(send)
 
     def fetch(self, url: str, accept: str, file: BinaryIO, most_bytes: int) -> Reply:
-        """Write the body of a 200 to `file` and return the rest; `is_too_large` where the body was cut off."""
+        """Write the body of a 200 to `file` and return the rest; `is_too_large` if the body was cut off."""
 
         def read(response: requests.Response) -> Reply:
             pieces = response.iter_content(1 << 18) if response.status_code == HTTPStatus.OK else ()
@@ -112,7 +112,7 @@ class HttpClient:
         return self._asked(send)
 
     def post(self, url: str, body: Body, *, more_seconds: float) -> Reply:
-        """Send `body`, and wait `more_seconds` longer than usual for the reply."""
+        """Send `body` by POST, and wait `more_seconds` longer than usual for the reply."""
         headers = {"Content-Type": body.content_type}
         return self._authorized(
             lambda header: self._send("POST", url, header, more_seconds, data=body, headers=headers)
@@ -127,7 +127,7 @@ class HttpClient:
         return reply.status, reply.body
 
     def _asked(self, send: Callable[[str | None], Reply]) -> Reply:
-        """Ask; once more where the connection broke, as an idle one does that the archive has closed."""
+        """Send a request; send it once more if an idle connection turns out to be closed by the archive."""
         try:
             return self._authorized(send)
         except NoReply as error:
@@ -204,7 +204,7 @@ def _head(response: requests.Response) -> Reply:
 
 
 def _body(response: requests.Response) -> bytes | None:
-    """Return the body, None where it is larger than is read."""
+    """Return the body, None if it is longer than the limit."""
     pieces, size = [], 0
     for piece in response.iter_content(1 << 16):
         size += len(piece)

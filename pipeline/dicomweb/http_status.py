@@ -1,4 +1,4 @@
-"""HTTP statuses that concern the archive as a whole, not an instance (PS3.18 8.5)."""
+"""HTTP statuses that concern the archive as a whole and no single instance (PS3.18 8.5)."""
 
 import email.utils
 import math
@@ -22,10 +22,10 @@ _REFUSED = {
 
 
 def of_the_archive(reply: Reply, url: str, now: float) -> StorestowError | None:
-    """Return the error a status means for everything sent there, or None where it speaks of this request only.
+    """Return the error that a status means for the whole archive, None if it concerns this request only.
 
-    `now` is seconds since 1970, for a Retry-After that is a date. A 404 may also be an archive that is still
-    starting: whoever raises a Configuration error for a delivery defers it and asks again.
+    `now` is seconds since 1970, for a Retry-After that is a date. A 404 may come from an archive that is still
+    starting: a delivery with a Configuration error is deferred and tried again.
     """
     status = reply.status
     if status in _BUSY:
@@ -46,7 +46,7 @@ def of_the_archive(reply: Reply, url: str, now: float) -> StorestowError | None:
 
 
 def retry_after_seconds(header: str, now: float) -> float | None:
-    """Return Retry-After in seconds (RFC 9110 10.2.3), a number or a date; None where it is neither."""
+    """Return Retry-After in seconds (RFC 9110 10.2.3), given as number or date; None if it is neither."""
     if header.isascii() and header.isdigit():
         return float(header)
     try:

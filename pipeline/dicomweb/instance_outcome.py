@@ -1,4 +1,4 @@
-"""What a reply to STOW-RS says of each instance that was sent: pure accounting, by UID, at every status."""
+"""What a STOW-RS reply says about each instance sent: pure accounting by UID, for every HTTP status."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,24 +12,24 @@ from pipeline.model import Item, Receipt, ReceiptState
 
 
 class InstanceStep(StrEnum):
-    """What is to be done with an instance."""
+    """What to do with an instance next."""
 
-    NOTHING = "nothing"  # its receipt is all there is to say now
-    PAUSE = "pause"  # likewise, and the archive can take nothing else
-    AGAIN = "again"  # the archive failed at it: send it once more, alone
-    ASK = "ask"  # the reply does not mention it: QIDO-RS knows
+    NOTHING = "nothing"  # The receipt is complete for now.
+    PAUSE = "pause"  # The receipt is complete, and the archive can take no more instances now.
+    AGAIN = "again"  # The archive failed at it: send it once more, alone.
+    ASK = "ask"  # The reply does not mention it: ask QIDO-RS.
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceOutcome:
-    """An instance's receipt and what comes next; with AGAIN the receipt holds if nothing better comes."""
+    """An instance's receipt and next step; with AGAIN the receipt holds until a better one comes."""
 
     receipt: Receipt
     then: InstanceStep
 
 
 def of(item: Item, reply: Reply | NoReply, response: StoreResponse | None) -> InstanceOutcome:
-    """Return what is known of `item`: the status is never believed, only the account in the body."""
+    """Return what is known about `item`: the account in the body counts, the HTTP status does not."""
     uid = item.key.sop_instance_uid
     if response is not None and uid in response.stored:
         return InstanceOutcome(_stored(item, reply, response.stored[uid]), InstanceStep.NOTHING)
@@ -63,10 +63,10 @@ def _failed(item: Item, code: int | None) -> InstanceOutcome:
 
 
 def given_up(item: Item, reply: Reply | NoReply, *, is_account: bool, others_were_stored: bool) -> Receipt:
-    """Return the receipt of an instance sent alone, that is neither mentioned nor listed by QIDO-RS.
+    """Return the receipt of an instance sent alone that neither the reply nor QIDO-RS mentions.
 
-    It is refused only where the archive said so: 413, or 400 and 409 (PS3.18 table 10.5.3-1) in a store
-    response, or without one while it takes other instances; everything else may be the archive's own trouble.
+    It is refused only if the archive said so: 413, or 400 and 409 (PS3.18 table 10.5.3-1), in a store response or
+    while the archive accepts other instances. Every other failure may be the archive's own.
     """
     code = code_of(reply)
     if code == "HTTP 413":
@@ -84,7 +84,7 @@ def pending(item: Item, code: str, message: str) -> Receipt:
 
 
 def refused(item: Item, code: str, message: str) -> Receipt:
-    """Return the receipt of an instance that will not be tried again by itself."""
+    """Return the receipt of an instance that will not be tried again automatically."""
     return Receipt(item.key, ReceiptState.REFUSED, code, message)
 
 
@@ -94,10 +94,10 @@ def seen(item: Item, state: ReceiptState, message: str = "") -> Receipt:
 
 
 def present(item: Item, message: str, *, verified: bool) -> Receipt:
-    """Return the receipt of an instance that somebody else has sent there."""
+    """Return the receipt of an instance that somebody else has stored there."""
     return Receipt(item.key, ReceiptState.PRESENT, "WADO-RS", message, verified=verified)
 
 
 def code_of(reply: Reply | NoReply) -> str:
-    """Return the status as receipts print it."""
+    """Return the status as receipts show it."""
     return f"HTTP {reply.status}" if isinstance(reply, Reply) else ""

@@ -1,4 +1,4 @@
-"""The body of a STOW-RS request: streamed from the files, its length known beforehand."""
+"""The body of a STOW-RS request: streamed from the files, its length known in advance."""
 
 import secrets
 import string
@@ -8,7 +8,7 @@ from pipeline.errors import Transient
 from pipeline.model import Item
 
 _ALPHABET = string.ascii_letters + string.digits
-_BLOCK = 1 << 18  # bytes; big enough that the system calls do not show, small enough for many connections
+_BLOCK = 1 << 18  # Bytes; large enough for few system calls, small enough for many connections.
 
 
 def new_boundary() -> str:
@@ -17,11 +17,11 @@ def new_boundary() -> str:
 
 
 class Body:
-    """Iterate over the bytes of a multipart/related body (PS3.18 8.6.1.2.1), as often as it is sent.
+    """Iterate over the bytes of a multipart/related body (PS3.18 8.6.1.2.1), once per attempt.
 
-    Having a length makes requests send Content-Length: a chunked body that breaks off is stored in part by
-    some archives. Nothing follows `application/dicom` in a part's header, because Orthanc before 1.19 drops
-    that part and every later one if anything does.
+    Because the body has a length, requests sends Content-Length: some archives store a part of a chunked body that
+    breaks off. A part's header has nothing after `application/dicom`, because Orthanc before 1.19 would drop that
+    part and every later one.
     """
 
     def __init__(self, items: Sequence[Item], boundary: str) -> None:
@@ -43,7 +43,7 @@ class Body:
 
 
 def is_as_pinned(item: Item) -> bool:
-    """Say whether the file is there and has the size it was pinned with."""
+    """Say whether the file exists and has its pinned size."""
     try:
         return item.path.stat().st_size == item.size
     except OSError:
@@ -57,7 +57,7 @@ def _content(item: Item, block: memoryview) -> Iterator[memoryview]:
             while left and (count := file.readinto(block[: min(left, len(block))])):
                 left -= count
                 yield block[:count]
-    except OSError as error:  # of reading; what the socket raises never comes in here
+    except OSError as error:  # The error is one of reading; errors of the socket are not raised here.
         raise Transient(f"{item.path}: cannot be read: {error.strerror}") from error
     if left:
         raise Transient(f"{item.path}: became shorter while it was sent")

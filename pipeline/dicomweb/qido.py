@@ -1,4 +1,4 @@
-"""QIDO-RS: which instances and institutions the archive has of a study (PS3.18 10.6)."""
+"""QIDO-RS: which instances of a study the archive has, and from which institutions (PS3.18 10.6)."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,56 +19,58 @@ INSTITUTION_NAME = "00080080"
 STUDY_INSTANCE_UID = "0020000D"
 SERIES_INSTANCE_UID = "0020000E"
 
-_PAGE = 500  # results; a page is held in memory
-_MOST_PAGES = 2_000  # no study is larger; an archive that lists new results for ever must not hold us
-_FEW = 4  # instances asked for one by one rather than by listing their study
-_SERIES = 20  # results of the first page of a study's series
-NOBODYS_UID = "2.25.310270653712349170532158934017245711"  # of no study: what `check` asks about
+_PAGE = 500  # Results; a page is held in memory.
+_MOST_PAGES = 2_000  # No study has more pages; an archive that lists new results for ever must not hold us.
+_FEW = 4  # This many instances are asked for singly, more by listing their study.
+_SERIES = 20  # Results on the first page of a study's series.
+NOBODYS_UID = "2.25.310270653712349170532158934017245711"  # A UID of no study, which `check` asks about.
 
-_TOO_MANY = {400, 413}  # what archives answer to a limit they do not allow
-_NO_SUCH_PAGE = {400, 404, 413, 416}  # ... and to an offset they do not know, or behind the last result
-# How servers say that nothing at all is at this path: WildFly and dcm4chee, Orthanc.
+_TOO_MANY = {400, 413}  # Statuses for a limit that the archive does not allow.
+# Statuses for an offset that the archive does not know, or that is behind the last result.
+_NO_SUCH_PAGE = {400, 404, 413, 416}
+# Bodies of servers that have no service at this path: WildFly and dcm4chee, Orthanc.
 _NO_SERVICE = (b'"errorMessage"', b"RESTEASY", b'"HttpError"')
 
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """What an archive lists; `is_whole` only where it has shown its end by an empty page."""
+    """What an archive lists; `is_whole` only if an empty page has shown its end."""
 
     keys: set[InstanceKey]
     is_whole: bool
 
 
 class Qido:
-    """Ask one archive; what is returned is an answer.
+    """A QIDO-RS client for one archive; a returned value is always an answer of the archive.
 
-    An archive may limit how many results it lists, whatever was asked for (PS3.18 8.3.4.4), so the length of a
-    page proves nothing. A list ends where a page is empty or brings nothing new, or where all that was looked for
-    has been seen.
+    An archive may limit how many results it lists, whatever the query says (PS3.18 8.3.4.4), so the length of a
+    page proves nothing. A list ends with a page that is empty or brings nothing new, or once everything wanted has
+    been seen.
 
-    Raises Transient, PeerUnavailable mostly, for everything that is no answer, and Configuration where a person
-    must change something first.
+    Raises Transient, mostly PeerUnavailable, if there is no answer, and Configuration if a person must change
+    something first.
     """
 
     def __init__(self, door: HttpClient, studies_url: str, clock: Callable[[], float] = time.time) -> None:
         self._door = door
         self._url = studies_url
         self._clock = clock
-        self._most = _PAGE  # the largest limit the archive has not refused
-        self._refusal: StorestowError | None = None  # of every search, by 404: the archive is empty, or not there
+        self._most = _PAGE  # The largest limit the archive has not refused.
+        # Every search got this 404: the archive is empty, or has no QIDO-RS.
+        self._refusal: StorestowError | None = None
         self._has_answered = False
 
     @property
     def doubt(self) -> StorestowError | None:
-        """Return why nobody knows whether QIDO-RS is there at all, None where it has given an answer.
+        """Return why it is unknown whether QIDO-RS exists here, None if it has answered.
 
-        Some archives answer 404 where nothing matches. One that answers 404 to every search may be empty; it may
-        as well not be there: one instance is sent and looked up before any other.
+        Some archives answer 404 if nothing matches. An archive that answers 404 to every search may be empty or
+        have no QIDO-RS: one instance is then sent and looked up before any other.
         """
         return None if self._has_answered else self._refusal
 
     def is_answered(self, *, with_series: bool = False) -> None:
-        """Ask what a delivery asks, about a study nobody has, for the errors it raises."""
+        """Ask what a delivery asks, about a study nobody has, for the errors this raises."""
         key = InstanceKey(NOBODYS_UID, f"{NOBODYS_UID}.1", f"{NOBODYS_UID}.1.1")
         self._is_listed(key)
         self._listing(NOBODYS_UID, set(), self._most)
@@ -78,10 +80,10 @@ class Qido:
             self.institutions_of(NOBODYS_UID)
 
     def among(self, items: Iterable[Item], *, were_sent: bool = False) -> set[InstanceKey]:
-        """Return the keys of those of `items`, all of one study, that the archive has.
+        """Return the keys of those `items`, all of one study, that the archive has.
 
-        What is not listed is asked for singly where it was sent before (or `were_sent` says so of all), and where
-        the list may not be the whole: nothing is sent again because a list was short.
+        An instance that is not listed is asked for singly if it was sent before (`were_sent`: all were), and if
+        the list may be incomplete: a short list never causes a second sending.
         """
         wanted = {item.key: were_sent or item.attempted for item in items}
         if len(wanted) <= _FEW:
@@ -93,7 +95,7 @@ class Qido:
         return there | {key for key in doubtful if key not in there and self._is_listed(key)}
 
     def institutions_of(self, study_instance_uid: str) -> list[str]:
-        """Return the Institution Names of the study's series, as far as they have one."""
+        """Return the Institution Names of the study's series that have one."""
         parameters: dict[str, str | int] = {"includefield": INSTITUTION_NAME}
         pages = self._pages(f"{self._study(study_instance_uid)}/series", parameters, _SERIES)
         names = {name for page in pages for series in page if (name := text(series, INSTITUTION_NAME))}
@@ -102,7 +104,7 @@ class Qido:
         return sorted(names)
 
     def any_instance(self) -> InstanceKey | None:
-        """Return some instance the archive holds, None where it lists none."""
+        """Return some instance the archive holds, None if it lists none."""
         study = next((text(one, STUDY_INSTANCE_UID) for one in self._first(self._url)), "")
         instances = self._first(f"{self._study(study)}/instances") if study else []
         found = next((_key_of(one, study, "") for one in instances), None)
@@ -118,7 +120,7 @@ class Qido:
         return any(_key_of(one, key.study_instance_uid, series) == key for page in pages for one in page)
 
     def _listing(self, study: str, wanted: AbstractSet[InstanceKey], limit: int) -> _Listing:
-        """Return what is listed of the study, at least until all `wanted` have been seen."""
+        """Return what the archive lists of the study, at least until all `wanted` have been seen."""
         keys: set[InstanceKey] = set()
         for page in self._pages(f"{self._study(study)}/instances", _FIELDS, limit):
             if not page:
@@ -132,9 +134,9 @@ class Qido:
         return f"{self._url}/{quote(uid, safe='')}"
 
     def _pages(self, url: str, parameters: dict[str, str | int], limit: int) -> Iterator[list[dict[str, Any]]]:
-        """Yield the results page by page, an empty page where that ended them; none where the end is not known.
+        """Yield the results page by page; a last empty page shows that the list is complete.
 
-        The first question asks for no more than `limit`; a list that goes on is asked for in larger pages.
+        The first page has at most `limit` results; a longer list continues in larger pages.
         """
         seen: set[tuple[str, ...]] = set()
         offset = 0
@@ -146,7 +148,7 @@ class Qido:
                 return
             page = self._results(reply, url)
             uids = {_uids_of(one) for one in page}
-            if page and uids <= seen:  # the same again: offset is not understood there
+            if page and uids <= seen:  # The same results again: the archive ignores offset.
                 return
             yield page
             if not page:
@@ -159,7 +161,7 @@ class Qido:
     def _page_of_at_most(
         self, url: str, parameters: dict[str, str | int], offset: int, limit: int
     ) -> tuple[Reply, int]:
-        """Return a page and the limit it was asked for with, smaller where the archive refuses larger ones."""
+        """Return a page and its limit, which is smaller if the archive refuses larger limits."""
         limit = min(limit, self._most)
         where: dict[str, str | int] = {"offset": offset} if offset else {}
         is_refused = False
@@ -169,11 +171,11 @@ class Qido:
                 break
             limit, is_refused = limit // 2, True
         if is_refused and reply.status not in _TOO_MANY:
-            self._most = limit  # from now on
+            self._most = limit  # The limit holds from now on.
         return reply, limit
 
     def _page(self, url: str, parameters: dict[str, str | int]) -> Reply:
-        """Return an answer to this question; a 404 is one where the archive answers others."""
+        """Return the reply to a query; a 404 counts as a reply if the archive answers other queries."""
         reply = self._asked(url, parameters)
         problem = http_status.of_the_archive(reply, self._url, self._clock())
         if problem and reply.status != 404:
@@ -187,7 +189,7 @@ class Qido:
         return reply
 
     def _answers_a_search(self) -> bool:
-        """Ask for any study at all, because one was answered with 404; raises what is certain."""
+        """Ask for any study, after a 404; raises the error if it is certain."""
         reply = self._asked(self._url, {"limit": 1})
         problem = http_status.of_the_archive(reply, self._url, self._clock())
         if problem and (reply.status != 404 or _is_no_service(reply)):
@@ -201,10 +203,10 @@ class Qido:
             raise PeerUnavailable(str(error)) from error
 
     def _results(self, reply: Reply, url: str) -> list[dict[str, Any]]:
-        if reply.status in {204, 404}:  # nothing matches: dcm4chee, and those that know no such study
+        if reply.status in {204, 404}:  # Nothing matches: dcm4chee answers 204, others 404.
             return []
         if reply.status != 200:
-            kind = PeerUnavailable if reply.status >= 500 else Transient  # a 400 may speak of this study alone
+            kind = PeerUnavailable if reply.status >= 500 else Transient  # A 400 may concern this study alone.
             raise kind(f"{url}: QIDO-RS was answered with HTTP {reply.status}")
         if reply.is_too_large:
             raise Transient(f"{url}: QIDO-RS was answered with more than is read of one answer")
@@ -218,7 +220,7 @@ _FIELDS: dict[str, str | int] = {"includefield": f"{SOP_INSTANCE_UID},{SERIES_IN
 
 
 def _key_of(found: dict[str, Any], study: str, series: str) -> InstanceKey:
-    """Return which instance a result is; what it does not say is as it was asked for."""
+    """Return the key of a result; values it lacks are taken from the query."""
     return InstanceKey(
         text(found, STUDY_INSTANCE_UID) or study,
         text(found, SERIES_INSTANCE_UID) or series,
@@ -231,5 +233,5 @@ def _uids_of(found: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _is_no_service(reply: Reply) -> bool:
-    """Tell whether a 404 says that there is no such service, rather than no such study."""
+    """Tell whether a 404 says that the service is missing, and not the study."""
     return reply.media_type == "text/html" or any(mark in reply.body for mark in _NO_SERVICE)

@@ -1,4 +1,4 @@
-"""The account an archive gives of a STOW-RS request (PS3.18 10.5.3, Annex I), whatever the status."""
+"""Parse an archive's account of a STOW-RS request (PS3.18 10.5.3, Annex I), for every HTTP status."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 RETRIEVE_URL = "00081190"
 FAILED_SOP_SEQUENCE = "00081198"
 REFERENCED_SOP_SEQUENCE = "00081199"
-OTHER_FAILURES_SEQUENCE = "0008119A"  # its items name no instance: they mark a store response and nothing else
+OTHER_FAILURES_SEQUENCE = "0008119A"  # Its items name no instance; it shows that the body is a store response.
 REFERENCED_SOP_INSTANCE_UID = "00081155"
 WARNING_REASON = "00081196"
 FAILURE_REASON = "00081197"
@@ -22,7 +22,7 @@ class StoreResponse:
     """What the archive listed, by SOP Instance UID.
 
     `stored` maps to the Warning Reason or None, `failed` to the Failure Reason or None. An instance in both
-    sequences is in neither here: such an account says nothing.
+    sequences is left out, because such an account proves nothing.
     """
 
     stored: Mapping[str, int | None]
@@ -30,7 +30,7 @@ class StoreResponse:
 
 
 def parse(body: bytes) -> StoreResponse | None:
-    """Return the account in `body`, JSON or XML whatever the media type says, or None if there is none."""
+    """Return the account in `body`, JSON or XML whatever the media type says, None if it holds none."""
     data_sets = [found for found in _from_json(body) or _from_xml(body) if _MARKS & found.keys()]
     if not data_sets:
         return None
@@ -47,20 +47,20 @@ def parse(body: bytes) -> StoreResponse | None:
 
 
 def values(data_set: Mapping[str, Any], tag: str) -> list[Any]:
-    """Return the values of a DICOM JSON attribute (PS3.18 F.2); absent, empty and malformed are all []."""
+    """Return the values of a DICOM JSON attribute (PS3.18 F.2); [] if it is absent, empty or malformed."""
     attribute = data_set.get(tag)
     found = attribute.get("Value") if isinstance(attribute, dict) else None
     return found if isinstance(found, list) else []
 
 
 def text(data_set: Mapping[str, Any], tag: str) -> str:
-    """Return the first value as text without padding, "" where there is none."""
+    """Return the first value as text without padding, "" if there is none."""
     found = values(data_set, tag)
     return str(found[0]).strip(" \0") if found and isinstance(found[0], str | int) else ""
 
 
 def data_sets_in(body: bytes) -> list[dict[str, Any]] | None:
-    """Return the data sets of a DICOM JSON body, an object or an array of them; None if it is no such thing."""
+    """Return the data sets of a DICOM JSON body, an object or an array; None for any other body."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -83,7 +83,7 @@ def _listed(sequence: Any, reason_tag: str) -> Iterator[tuple[str, int | None]]:
 
 
 def _number(word: str) -> int | None:
-    """Return a US value, which some archives write as a text."""
+    """Return a US value; some archives write it as text."""
     return int(word) if word.isascii() and word.isdigit() and len(word) <= 5 else None
 
 
@@ -93,7 +93,7 @@ def _from_xml(body: bytes) -> Iterable[dict[str, Any]]:
         return []
     try:
         return [_data_set(ET.fromstring(body))]  # noqa: S314  # the way in of every XML attack is refused above
-    except (ET.ParseError, ValueError, LookupError, RecursionError):  # LookupError: an encoding nobody knows
+    except (ET.ParseError, ValueError, LookupError, RecursionError):  # LookupError: an unknown encoding.
         return []
 
 

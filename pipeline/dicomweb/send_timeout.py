@@ -1,7 +1,7 @@
-"""How long a peer is waited for: while it takes a block, until it says something, and until all of it is said.
+"""Limits on waiting for an archive: while it reads a block, until it answers, until the answer is complete.
 
-urllib3 has one time-out for each of its waits and none for the whole. A peer that sends a byte now and then would
-be waited for without end: in the status line and the headers as well as in the body.
+urllib3 has a time-out for each wait and none for the whole. A peer that sends a byte now and then could hold us
+without end, in the status line and headers as well as in the body.
 """
 
 import io
@@ -15,18 +15,18 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-SEND_SECONDS = 60.0  # for one block; an archive that writes to a slow disk stops reading for a while
+SEND_SECONDS = 60.0  # Seconds for one block; an archive with a slow disk stops reading for a while.
 
 
 @dataclass(slots=True)
 class AnswerLimit:
-    """For how many seconds an answer may go on, from the end of its request to the end of its body."""
+    """Most seconds from the end of a request to the end of its answer."""
 
     seconds: float
 
 
 class AnswerTooSlow(TimeoutError):
-    """Say that an answer was begun and not complete in time."""
+    """Say that an answer began and was not complete in time."""
 
 
 class _Timed(io.RawIOBase):
@@ -34,8 +34,9 @@ class _Timed(io.RawIOBase):
 
     def __init__(self, sock: Any, seconds: float) -> None:
         self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)  # keeps the socket open, as the answer's own file would
-        self._pause: float | None = sock.gettimeout()  # between two pieces
+        # The file keeps the socket open, as the answer's own file would.
+        self._raw = sock.makefile("rb", buffering=0)
+        self._pause: float | None = sock.gettimeout()  # Longest pause between two pieces.
         self._deadline = time.monotonic() + seconds
         self._has_begun = False
 
@@ -93,14 +94,14 @@ class _TlsPool(HTTPSConnectionPool):
 
 
 class SlowReaderAdapter(HTTPAdapter):
-    """Make connections that give the archive time to read, and its answers no more than `limit` says by then."""
+    """Give the archive time to read, and limit its answers by `limit`."""
 
     def __init__(self, limit: AnswerLimit, **options: Any) -> None:
         self._limit = limit
         super().__init__(**options)
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        """Make pools of patient connections."""
+        """Make pools of connections with these limits."""
         super().init_poolmanager(*arguments, **options)
         self.poolmanager.pool_classes_by_scheme = {"http": self._of(_Pool), "https": self._of(_TlsPool)}
 

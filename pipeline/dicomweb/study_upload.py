@@ -1,4 +1,4 @@
-"""A parcel: the instances of one study that go to one address. Ask, send what is missing, ask again."""
+"""Upload the instances of one study to one address: ask what is there, send what is missing, ask again."""
 
 import re
 from collections import Counter
@@ -14,13 +14,13 @@ from pipeline.dicomweb.urls import address
 from pipeline.errors import Configuration, Transient
 from pipeline.model import ARRIVED, Consignment, InstanceKey, Item, Receipt, ReceiptState
 
-# Wider than PS3.5 9.1, because archives take more; but a UID of dots alone would leave its place in a path.
+# Wider than PS3.5 9.1, because archives accept more; but a UID of dots alone would escape its place in a path.
 _UID_IN_A_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class StudyUpload:
-    """Instances of one study for one studies URL."""
+    """The instances of one study for one studies URL."""
 
     url: str
     study_instance_uid: str
@@ -28,12 +28,12 @@ class StudyUpload:
 
     @property
     def is_untouched(self) -> bool:
-        """Say whether nothing of it can be at the archive through us."""
+        """Say whether none of its instances can be at the archive through us."""
         return not any(item.attempted for item in self.items)
 
 
 def sorted_out(template: str, items: Sequence[Item]) -> tuple[list[StudyUpload], list[Receipt]]:
-    """Return the parcels, and the receipts of the instances that have no address."""
+    """Return the uploads, and the receipts of the instances that have no address."""
     parcels: dict[tuple[str, str], list[Item]] = {}
     without: list[Receipt] = []
     for item in items:
@@ -52,12 +52,12 @@ def sorted_out(template: str, items: Sequence[Item]) -> tuple[list[StudyUpload],
 def carry(
     parcel: StudyUpload, door: HttpClient, consignment: Consignment, pace: Pace, *, believes_present: bool = False
 ) -> Iterator[Receipt]:
-    """Yield receipts until every instance has its last one; raises Transient for what is left.
+    """Yield receipts until every instance has its last one; raises Transient for the rest.
 
-    An instance that is there although we never tried is `present`: somebody else sent it, and archives have
-    been reported to lose the first copy over a second one. It is not sent but compared, unless the site believes
-    what it is told. `again` sends it all the same: a person has said so; then what the archive gives back before
-    and after tells whether it has taken what it was sent.
+    An instance that is there although we never sent it is `present`: somebody else stored it, and some archives
+    lose the first copy when a second one comes. It is compared and not sent, unless the site believes UIDs. A
+    consignment with `again` is sent all the same, because a person decided so; the copies before and after show
+    whether the archive took it.
     """
     qido = Qido(door, parcel.url)
     there = qido.among(parcel.items)
@@ -89,12 +89,12 @@ def carry(
 
 
 def _is_anothers(receipt: Receipt, strangers: Container[InstanceKey]) -> bool:
-    """Tell whether the archive refused an instance as a duplicate that it can have from nobody but another."""
+    """Tell whether the archive refused an instance as a duplicate that only somebody else can have stored."""
     return receipt.state is ReceiptState.DUPLICATE and receipt.verified and receipt.key in strangers
 
 
 def _sent(items: dict[InstanceKey, Item], upload: Upload, qido: Qido) -> Iterator[Receipt]:
-    """Yield what the archive says of each instance, and then whether it lists it."""
+    """Yield the archive's response about each instance, and then whether QIDO-RS lists it."""
     last: dict[InstanceKey, Receipt] = {}
     for some in _portions(tuple(items.values()), qido):
         for receipt in upload.send(some):
@@ -108,7 +108,7 @@ def _sent(items: dict[InstanceKey, Item], upload: Upload, qido: Qido) -> Iterato
 
 
 def _portions(items: tuple[Item, ...], qido: Qido) -> list[tuple[Item, ...]]:
-    """Return what is sent at once: where nobody knows whether QIDO-RS is there, one instance before all others."""
+    """Return the instances of each request: the first request has one instance if QIDO-RS is in doubt."""
     if not (items and qido.doubt):
         return [items]
     first = min(items, key=lambda item: item.size)
@@ -117,7 +117,7 @@ def _portions(items: tuple[Item, ...], qido: Qido) -> list[tuple[Item, ...]]:
 
 
 def _looked_up(qido: Qido, items: dict[InstanceKey, Item], last: dict[InstanceKey, Receipt]) -> Iterator[Receipt]:
-    """Yield the receipts that QIDO-RS confirms, and take back those it does not."""
+    """Yield the receipts that QIDO-RS confirms, and withdraw those it does not."""
     unverified = {key: one for key, one in last.items() if one.state in ARRIVED and not one.verified}
     if not unverified:
         return

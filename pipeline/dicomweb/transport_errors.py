@@ -1,4 +1,4 @@
-"""What it means when a request over HTTP ends without a reply: classified once, from what the libraries raise."""
+"""Classify a request that ends without an HTTP reply, from the exceptions of the libraries."""
 
 import ssl
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from pipeline.errors import Configuration, PeerUnavailable, StorestowError, Tran
 
 
 class NoReply(Transient):
-    """Say that a request may have been received and carried out, but no reply came: ask before repeating it."""
+    """Say that a request may have been carried out, but no reply came: ask before repeating it."""
 
     def __init__(self, message: str, *, timed_out: bool) -> None:
         super().__init__(message)
@@ -20,7 +20,7 @@ class NoReply(Transient):
 
 
 def classified(error: requests.RequestException, url: str) -> StorestowError:
-    """Return what a failed request means: TLS first, then whether anything can have been sent."""
+    """Return the error for a failed request: TLS faults first, then whether anything can have been sent."""
     peer, causes = peer_of(url), list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLError) and (hint := _tls_hint(cause)):
@@ -73,6 +73,6 @@ def _in_words(causes: list[BaseException]) -> str:
 
 
 def peer_of(url: str) -> str:
-    """Return scheme, host and port: enough for a message."""
+    """Return scheme, host and port for a message."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

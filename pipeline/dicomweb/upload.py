@@ -1,4 +1,4 @@
-"""One study's missing instances on their way to one address: in batches, in parallel, each accounted for."""
+"""Send one study's missing instances to one address, in batches and in parallel, with a receipt for each."""
 
 import time
 from collections import Counter, deque
@@ -16,20 +16,20 @@ from pipeline.dicomweb.transport_errors import NoReply
 from pipeline.errors import PeerUnavailable, StorestowError
 from pipeline.model import ARRIVED, InstanceKey, Item, Receipt, ReceiptState
 
-MOST_IN_A_REQUEST = 1000  # instances; bounds the reply
-_TRIES_ALONE = 3  # of an instance the archive failed at
-_TRIES_UNSAID = 2  # of an instance sent alone of which the archive says nothing
-_FRUITLESS = 24  # requests in a row that settled nothing: enough to halve any batch down to one instance
+MOST_IN_A_REQUEST = 1000  # Instances in one request; this bounds the reply.
+_TRIES_ALONE = 3  # Attempts for an instance the archive failed at.
+_TRIES_UNSAID = 2  # Attempts for an instance sent alone that the archive does not mention.
+_FRUITLESS = 24  # Requests in a row without result: enough to halve any batch down to one instance.
 _COST_OF_A_TIMEOUT = 8
-_FEW = 8  # missing ones of a batch that was stored otherwise are sent one by one, to find the culprit
-_SECONDS_AN_INSTANCE = 1.0  # the reply comes after the last instance is in the archive's database
+_FEW = 8  # If at most this many of a batch are missing, they are sent one by one, to find the faulty one.
+_SECONDS_AN_INSTANCE = 1.0  # The reply comes after the last instance is in the archive's database.
 
 Batch = tuple[Item, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How many requests at once, and how many bytes of instances in one; a larger instance goes alone."""
+    """Most parallel requests, and most bytes of instances in one; a larger instance is sent alone."""
 
     connections: int
     batch_bytes: int
@@ -38,9 +38,9 @@ class Pace:
 class Upload:
     """Send instances and yield a receipt for each; `attempt` is called before the first byte of a batch.
 
-    A batch that fails as a whole is halved, and the smaller size kept; what is not accounted for is looked
-    up by QIDO-RS, and only what is missing is sent again. Raises as `Destination.deliver` does, after the
-    requests under way have been accounted for.
+    A batch that fails as a whole is halved, and the smaller size stays. Instances the reply does not mention are
+    looked up by QIDO-RS, and only missing ones are sent again. Raises as `Destination.deliver` does, after the
+    current requests have their receipts.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class Upload:
         self._door, self._url, self._qido, self._attempt = door, url, qido, attempt
         self._connections = pace.connections
         self._batch_bytes = pace.batch_bytes
-        self._pieces: deque[Batch] = deque()  # of batches that failed: sent next
+        self._pieces: deque[Batch] = deque()  # Halves of failed batches, which are sent next.
         self._fresh: deque[Item] = deque()
-        self._alone: deque[Item] = deque()  # sent last, when it is known whether others were stored
+        self._alone: deque[Item] = deque()  # Sent last, when it is known whether others were stored.
         self._tries: Counter[InstanceKey] = Counter()
         self._stored = 0
         self._fruitless = 0
 
     def send(self, items: Sequence[Item]) -> Iterator[Receipt]:
-        """Send `items`, all of one study; the last receipt of an instance counts."""
+        """Send `items`, all of one study, and yield receipts; the last receipt of an instance counts."""
         flying: dict[Future[Reply | NoReply], Batch] = {}
         stop: StorestowError | None = None
         for item in items:
@@ -86,7 +86,7 @@ class Upload:
             raise stop
 
     def _next(self) -> Batch:
-        """Return what is to be sent next, () when nothing is left."""
+        """Return the next batch to send, () if nothing is left."""
         if self._pieces:
             return self._pieces.popleft()
         batch: list[Item] = []
@@ -108,7 +108,7 @@ class Upload:
             return error
 
     def _account(self, batch: Batch, reply: Reply | NoReply) -> Iterator[Receipt]:
-        """Yield what is known of a batch now, and queue what has to be sent again."""
+        """Yield what is known of a batch now, and queue what must be sent again."""
         response = parse(reply.body) if isinstance(reply, Reply) else None
         if response is None and isinstance(reply, Reply):
             _raise_if_of_the_archive(reply, self._url)
@@ -131,18 +131,18 @@ class Upload:
         self._count(reply, settled=len(batch) - len(missing))
 
     def _noted(self, item: Item, found: InstanceOutcome) -> Receipt:
-        """Return the receipt, and queue the instance again where the archive failed at it."""
+        """Return the receipt, and queue the instance again if the archive failed at it."""
         self._stored += found.receipt.state in ARRIVED
         if found.then is InstanceStep.AGAIN:
             self._tries[item.key] += 1
             if self._tries[item.key] < _TRIES_ALONE:
                 self._alone.append(item)
-            elif self._stored:  # it takes others, so it is this one
+            elif self._stored:  # The archive stores others, so the fault is this instance.
                 return instance_outcome.refused(item, found.receipt.code, found.receipt.message)
         return found.receipt
 
     def _unsaid(self, item: Item, reply: Reply | NoReply, *, is_account: bool) -> Receipt:
-        """Return the receipt of an instance sent alone and in vain, and queue it for its second try."""
+        """Return the receipt of an instance sent alone without success, and queue it for its second attempt."""
         self._tries[item.key] += 1
         final = instance_outcome.given_up(
             item, reply, is_account=is_account, others_were_stored=bool(self._stored)
@@ -152,17 +152,17 @@ class Upload:
         return final
 
     def _split(self, batch: Batch, missing: Batch, reply: Reply | NoReply) -> None:
-        """Queue the missing ones in smaller requests: one by one where most were stored, else in halves."""
+        """Queue missing instances in smaller requests: one by one if most were stored, otherwise in halves."""
         if len(missing) < len(batch) and len(missing) <= _FEW:
             self._pieces.extend((item,) for item in missing)
             return
         half = (len(missing) + 1) // 2
         self._pieces.extend(piece for piece in (missing[:half], missing[half:]) if piece)
-        if isinstance(reply, NoReply) or reply.status in {413, 500}:  # perhaps too large
+        if isinstance(reply, NoReply) or reply.status in {413, 500}:  # The request may have been too large.
             self._batch_bytes = min(self._batch_bytes, sum(item.size for item in batch) // 2)
 
     def _count(self, reply: Reply | NoReply, *, settled: int) -> None:
-        """Give up on the archive after many requests in a row that settled nothing."""
+        """Give up on the archive after many requests in a row without result."""
         if settled:
             self._fruitless = 0
             return

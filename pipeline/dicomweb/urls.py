@@ -1,4 +1,4 @@
-"""The address of an instance at the archive: a template whose words are filled in per instance."""
+"""The address of an instance at the archive: a URL template whose words are filled in for each instance."""
 
 import json
 import re
@@ -13,9 +13,9 @@ _WORDS = ("calling_aet", "called_aet", "institution")
 
 
 def checked_template(url: str) -> str:
-    """Return the template without a trailing slash; raises ValueError saying what is wrong with it.
+    """Return the template without a trailing slash; raises ValueError with what is wrong.
 
-    A query would coerce attributes at a dcm4chee archive, and words in the host would send studies elsewhere.
+    A query would make a dcm4chee archive coerce attributes, and words in the host would send studies elsewhere.
     """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -45,8 +45,8 @@ def is_fixed(template: str) -> bool:
 def address(template: str, item: Item) -> str:
     """Return the studies URL for `item`, each word percent-encoded as one path segment.
 
-    Raises Configuration, with the line to paste into the mapping where that helps: a word that is empty, or
-    that a path would swallow, never makes a URL.
+    Raises Configuration, if possible with the line to paste into the mapping: a word that is empty, or that a path
+    would swallow, never becomes part of a URL.
     """
     values = {
         "calling_aet": item.calling_ae_title,
@@ -73,7 +73,7 @@ def _missing(word: str, value: str, item: Item) -> str:
 
 
 def line_to_paste(item: Item) -> str:
-    """Return the sentence that tells which line of institution_mapping.json would settle the matter."""
+    """Return the sentence that names the missing line of institution_mapping.json."""
     who = item.calling_ae_title.strip()
     key = json.dumps(who[:64]) if who else '"<IP address or receiver name>"'
     return f'add this line to institution_mapping.json and retry: {key}: "<InstitutionName>"'

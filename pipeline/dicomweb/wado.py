@@ -1,7 +1,7 @@
-"""WADO-RS: what an archive gives back of an instance (PS3.18 10.4), as a file or as a hash of its data set.
+"""WADO-RS: retrieve an instance from the archive (PS3.18 10.4), as a file or as a hash of its data set.
 
-QIDO-RS lists UIDs: it cannot tell which of two contents an archive keeps under one. That is asked where the
-archive holds what we never sent, and where a person has sent other content under a known UID.
+QIDO-RS lists UIDs, but not which of two contents an archive keeps under one UID. That question arises for an
+instance we never sent, and for one a person sends again with other content.
 """
 
 import contextlib
@@ -28,34 +28,34 @@ REPLACED = (
 )
 UNDECIDED = "the archive gives back other bytes than were sent: it kept its first copy, or changes what it stores"
 UNKNOWN = "the archive lists it, but does not give it back: whether with what was sent now is not known"
-LARGEST = 1 << 29  # bytes of an instance that is compared
+LARGEST = 1 << 29  # Bytes of the largest instance that is compared.
 _ACCEPT = 'multipart/related; type="application/dicom"'
-_AS_STORED = f"{_ACCEPT}; transfer-syntax=*"  # PS3.18 8.7.3.5.2; archives that do not know it answer 400 or 406
-_HEAD = 1 << 16  # bytes around the one part of a body
+_AS_STORED = f"{_ACCEPT}; transfer-syntax=*"  # PS3.18 8.7.3.5.2; archives that do not know it answer 400 or 406.
+_HEAD = 1 << 16  # Bytes of headers around the one part of a body.
 
 
 class NotGiven(Permanent):
-    """Say why an archive gives nothing back that could be compared."""
+    """Say why an archive gives no copy that could be compared."""
 
 
 class _AnswerTooLarge(NotGiven):
-    """Say that there is more of it than is compared."""
+    """Say that the answer is larger than the comparison allows."""
 
     def __init__(self) -> None:
         super().__init__(f"it is larger than {LARGEST >> 20} MiB")
 
 
 def require_comparable(item: Item) -> None:
-    """Raise NotGiven for an instance that is larger than what is compared."""
+    """Raise NotGiven for an instance too large to compare."""
     if item.size > LARGEST:
         raise _AnswerTooLarge
 
 
 def copy_at(door: HttpClient, studies_url: str, key: InstanceKey, folder: Path) -> Path:
-    """Return a file in `folder` with what the archive gives back of an instance.
+    """Write the archive's copy of an instance to a file in `folder`, and return its path.
 
     Raises:
-        NotGiven: it gives nothing back, or something else than an instance of at most 512 MiB.
+        NotGiven: the archive gives no copy, or no instance of at most 512 MiB.
         Transient: there is no answer now.
     """
     with tempfile.TemporaryFile(dir=folder) as body:
@@ -67,13 +67,13 @@ def copy_at(door: HttpClient, studies_url: str, key: InstanceKey, folder: Path) 
 
 
 def gives_back(door: HttpClient, studies_url: str, key: InstanceKey) -> None:
-    """Raise what `copy_at` would raise, having read no more than a beginning."""
+    """Raise what `copy_at` would raise, after reading only the beginning of the answer."""
     with tempfile.TemporaryFile() as body, contextlib.suppress(_AnswerTooLarge):
         _fetch(door, studies_url, key, body, most_bytes=_HEAD)
 
 
 def digest_at(door: HttpClient, studies_url: str, key: InstanceKey) -> str | None:
-    """Return the hash of the data set the archive gives back, None where it gives none that could be compared."""
+    """Return the hash of the data set the archive returns, None if there is none to compare."""
     with tempfile.TemporaryFile() as body:
         try:
             _fetch(door, studies_url, key, body)
@@ -84,7 +84,7 @@ def digest_at(door: HttpClient, studies_url: str, key: InstanceKey) -> str | Non
 
 
 def digest_of(path: Path) -> str | None:
-    """Return the hash of the data set in a file, None where there is none."""
+    """Return the hash of the data set in a file, None if it has none."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _digest(data) if len(data) <= LARGEST else None
@@ -93,9 +93,9 @@ def digest_of(path: Path) -> str | None:
 
 
 def compared(item: Item, receipt: Receipt, before: str | None, after: str | None) -> Receipt:
-    """Return the receipt of an instance that was there, was sent again, and was retrieved before and after.
+    """Return the receipt of an instance that was present, was sent again, and was retrieved before and after.
 
-    The same bytes as before prove that nothing was replaced, unless an earlier attempt of ours had replaced it.
+    The same bytes as before prove that nothing was replaced, unless an earlier attempt of ours replaced it.
     """
     ours = digest_of(item.path)
     if None in {before, after, ours}:
@@ -112,7 +112,7 @@ def compared(item: Item, receipt: Receipt, before: str | None, after: str | None
 def _fetch(
     door: HttpClient, studies_url: str, key: InstanceKey, body: BinaryIO, most_bytes: int = LARGEST + _HEAD
 ) -> None:
-    """Write what the archive gives back to `body`, in the transfer syntax it keeps where it can say that."""
+    """Write the archive's answer to `body`, in the archive's transfer syntax if it supports that request."""
     uids = (key.study_instance_uid, "series", key.series_instance_uid, "instances", key.sop_instance_uid)
     url = "/".join([studies_url, *(quote(uid, safe="") for uid in uids)])
     reply = door.fetch(url, _AS_STORED, body, most_bytes)
@@ -131,12 +131,12 @@ def _fetch(
 
 @contextlib.contextmanager
 def _part(body: BinaryIO) -> Iterator[memoryview]:
-    """Lend the content of the first part of a body, or the body where it is no multipart (RFC 2046 5.1.1)."""
+    """Yield the content of the first part of a body, or the body if it is not multipart (RFC 2046 5.1.1)."""
     body.flush()
     try:
         data = mmap.mmap(body.fileno(), 0, access=mmap.ACCESS_READ)
         start, end = (0, len(data)) if data[128:132] == b"DICM" else _only_part(data)
-    except ValueError as error:  # nothing, or nothing of the kind
+    except ValueError as error:  # The file is empty, or no multipart body.
         raise NotGiven("what the archive gives back by WADO-RS is no whole instance") from error
     with data, memoryview(data) as view, view[start:end] as part:
         yield part
