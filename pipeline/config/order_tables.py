@@ -75,6 +75,9 @@ class ShimTable(Table):
     operator_key: str = ""
     """Key of the persons who may decide; it must differ from `api_key`, which a proxy adds for everybody.
     Example: `"a93e..."`"""
+    metrics_key: str = ""
+    """Key that opens `/metrics` and nothing else; STORESTOW_METRICS_KEY in the environment wins over it.
+    Example: `"77b0..."`"""
     public_without_key: bool = False
     """Whether anybody who reaches the port may order, although there is no key."""
     download: Name | None = None

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, exists, func, insert, not_, or_, select, update
 
 from pipeline.dicom.reasons import DELETED
+from pipeline.ledger import tallies
 from pipeline.ledger.rerouting import DECIDED
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ARRIVED, ArrivalState, DeliveryState, InstanceKey, InstanceState
@@ -54,6 +55,7 @@ def take_in(change: Connection, name: str, rows: Sequence[Mapping[str, Any]], **
     is_new = change.execute(update(arrival).where(admitted).values(**values)).rowcount
     if rows and is_new:
         change.execute(insert(instance), list(rows))
+        tallies.taken_in(change, name, rows)
 
 
 def forget_instances(change: Connection, name: str) -> None:
@@ -123,6 +125,8 @@ def instance_row(look: Connection, identity: int) -> Any:
 def set_instance(change: Connection, identity: int, values: Mapping[str, Any]) -> None:
     """Write what a stage found out about one instance."""
     change.execute(update(instance).where(instance.c.id == identity).values(**values))
+    if values.get("state") in tallies.SET_ASIDE:
+        tallies.set_aside(change, identity, values)
 
 
 _UNFINISHED = or_(

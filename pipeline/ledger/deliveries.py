@@ -1,11 +1,13 @@
 """What the ledger does with deliveries and receipts: consign, claim, attempt, record, finish, retry."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, true, update
 
+from pipeline.ledger import tallies
 from pipeline.ledger.tables import delivery, destination, instance, receipt
 from pipeline.model import ARRIVED, DeliveryState, InstanceKey, Item, Receipt, ReceiptState
 from pipeline.schedule import LONGEST_WAIT
@@ -201,6 +203,7 @@ def finish(change: Connection, number: int, state: DeliveryState, reason: str | 
             .where(receipt.c.delivery == number, needs_an_answer())
             .values(state=ReceiptState.REFUSED, message=reason or "")
         )
+    tallies.delivery_changed(change, number, state, more.get("finished_at") or time.time())
 
 
 def made(change: Connection, number: int, path: Path, size: int) -> None:

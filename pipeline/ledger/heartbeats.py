@@ -1,5 +1,7 @@
 """When a part of the site that works on the ledger was last alive."""
 
+from typing import NamedTuple
+
 from sqlalchemy import Connection, insert, select, update
 
 from pipeline.ledger.tables import heartbeat
@@ -22,3 +24,17 @@ def seconds_since(look: Connection, name: str, now: float) -> float | None:
     """
     at = look.scalar(select(heartbeat.c.beat_at).where(heartbeat.c.name == name))
     return None if at is None else max(0.0, now - at)
+
+
+class Beat(NamedTuple):
+    """When a part began, and when it was last heard of (seconds since the epoch)."""
+
+    started_at: float
+    beat_at: float
+
+
+def row(look: Connection, name: str) -> Beat | None:
+    """Return when the part `name` began and was last heard of, None where it never was alive."""
+    wanted = select(heartbeat.c.started_at, heartbeat.c.beat_at).where(heartbeat.c.name == name)
+    found = look.execute(wanted).one_or_none()
+    return None if found is None else Beat(*found)

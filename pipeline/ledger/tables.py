@@ -277,3 +277,35 @@ retrieved = Table(
     Column("retrieval", ForeignKey("retrieval.id"), primary_key=True),
     Column("instance", ForeignKey("instance.id"), primary_key=True, index=True),
 )
+
+tally = Table(
+    "tally",  # what happened in each hour: ledger.tallies
+    METADATA,
+    Column("hour", Integer, primary_key=True, autoincrement=False),  # since the epoch; 0: before those kept apart
+    Column("kind", String, primary_key=True),
+    Column("name", String, primary_key=True),  # of a receiver or destination
+    Column("detail", String, primary_key=True),
+    Column("times", BigInteger, nullable=False),
+    Column("instances", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("last_at", Float, nullable=False),
+)
+
+sample = Table(
+    "sample",  # how things stood every few minutes: ledger.samples
+    METADATA,
+    Column("at", Float, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("value", Float, nullable=False),
+)
+
+told_alarm = Table(
+    "told_alarm",
+    METADATA,
+    Column("key", String, primary_key=True),
+    Column("since", Float, nullable=False),
+    Column("told_at", Float, nullable=False),  # 0: nobody was told yet
+    Column("ended_at", Float),
+)

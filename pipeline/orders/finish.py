@@ -6,7 +6,8 @@ import time
 from sqlalchemy import Connection
 
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import orders
+from pipeline.ledger import orders, tallies
+from pipeline.ledger.tallies import TallyKind
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
 from pipeline.orders.compare_sources import Findings, sentence
 from pipeline.site.site import Site
@@ -43,6 +44,7 @@ def end_within(
         ended_at=now,
         last_progress_at=now,
     )
+    tallies.add(change, now, TallyKind.ORDER, row.destination, str(error or state))
     if row.verb == SEND_VERB:
         orders.leave_files(change, number, now)
     return True

@@ -11,14 +11,16 @@ from pipeline.site.settings import Settings
 
 VARIABLE = "STORESTOW_API_KEY"  # wins over [shim] api_key, so that the key need not stand in a file others read
 OPERATOR_VARIABLE = "STORESTOW_OPERATOR_KEY"  # likewise over [shim] operator_key
+METRICS_VARIABLE = "STORESTOW_METRICS_KEY"  # likewise over [shim] metrics_key
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ApiKeys:
-    """The key that opens the interface, and the one a person acts with; each empty where the site has none."""
+    """The key of the interface, the one a person acts with, and the one for /metrics alone; each may be empty."""
 
     key: str
     operator_key: str = ""
+    metrics_key: str = ""
 
     @property
     def is_set(self) -> bool:
@@ -27,9 +29,11 @@ class ApiKeys:
 
     def opens(self, headers: Mapping[str, str]) -> bool:
         """Say whether the key is shown, as X-API-Key or as a bearer token; without a key of ours nothing is."""
-        shown = [headers.get("x-api-key", ""), _bearer(headers.get("authorization", ""))]
-        matches = [_are_equal(one, self.key) for one in shown]  # all of them, so that time tells nothing
-        return self.is_set and any(matches)
+        return self.is_set and _shows(headers, self.key)
+
+    def opens_metrics(self, headers: Mapping[str, str]) -> bool:
+        """Say whether the key of /metrics is shown, which opens nothing else; without one of ours nothing is."""
+        return bool(self.metrics_key) and _shows(headers, self.metrics_key)
 
     def is_operator(self, shown: str) -> bool:
         """Say whether this is the operator's key; where the site has none, nothing is."""
@@ -38,14 +42,28 @@ class ApiKeys:
 
 def keyring_of(settings: Settings) -> ApiKeys:
     """Return the site's keys; raises Configuration where no HTTP header could carry one, or both are the same."""
-    key = os.environ.get(VARIABLE, "") or settings.shim.api_key
-    operator_key = os.environ.get(OPERATOR_VARIABLE, "") or settings.shim.operator_key
-    for name, one in ((f"{VARIABLE}, api_key", key), (f"{OPERATOR_VARIABLE}, operator_key", operator_key)):
-        if not all("\x21" <= character <= "\x7e" for character in one):
-            raise Configuration(f"the key of [shim] ({name}) is not of printable ASCII without blanks")
-    if operator_key and _are_equal(key, operator_key):
+    shim = settings.shim
+    keys = {
+        "api_key": os.environ.get(VARIABLE, "") or shim.api_key,
+        "operator_key": os.environ.get(OPERATOR_VARIABLE, "") or shim.operator_key,
+        "metrics_key": os.environ.get(METRICS_VARIABLE, "") or shim.metrics_key,
+    }
+    variables = {"api_key": VARIABLE, "operator_key": OPERATOR_VARIABLE, "metrics_key": METRICS_VARIABLE}
+    for name, key in keys.items():
+        if not all("\x21" <= character <= "\x7e" for character in key):
+            named = f"{variables[name]}, {name}"
+            raise Configuration(f"the key of [shim] ({named}) is not of printable ASCII without blanks")
+    operator_key = keys["operator_key"]
+    if operator_key and _are_equal(keys["api_key"], operator_key):
         raise Configuration("[shim] operator_key is the api_key, which proxies add for everybody: choose another")
-    return ApiKeys(key, operator_key)
+    if operator_key and _are_equal(keys["metrics_key"], operator_key):
+        raise Configuration("[shim] operator_key is the metrics_key, which the monitoring knows: choose another")
+    return ApiKeys(keys["api_key"], operator_key, keys["metrics_key"])
+
+
+def _shows(headers: Mapping[str, str], key: str) -> bool:
+    shown = [headers.get("x-api-key", ""), _bearer(headers.get("authorization", ""))]
+    return any([_are_equal(text, key) for text in shown])  # noqa: C419  # all of them, so that time tells nothing
 
 
 def _bearer(authorization: str) -> str:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm
 from pipeline.model import OrderError
-from pipeline.web import page_endpoints
+from pipeline.web import metrics, page_endpoints
 from pipeline.web.http_errors import (
     CLIENT_HAS_GONE,
     NOT_FOUND,
@@ -64,6 +64,7 @@ def routes() -> list[Route]:
     return [
         Route("/api/health", health),
         Route("/api/openapi.json", openapi),
+        Route(metrics.PATH, metrics.metrics),
         *(Route(path, page_endpoints.link_or_page(verb), methods=["GET", "POST"]) for path, verb in LINKS.items()),
         Route("/patient/by-accession", by_accession),
         Route("/orders/assets/{name}", asset),

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.events import Event, bug, emit
 from pipeline.web.http_errors import TOO_MANY, UNAUTHORIZED, HttpError
 from pipeline.web.http_responses import refused
+from pipeline.web.metrics import PATH as METRICS_PATH
 from pipeline.web.page_assets import ASSETS
 from pipeline.web.raw_error import ALWAYS
 from pipeline.web.request_target import bring_into_origin_form
@@ -75,8 +76,10 @@ class RequireKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        is_open = scope["path"] in OPEN or not self.site.keyring.is_set
-        if is_open or self.site.keyring.opens(Headers(scope=scope)):
+        keyring, headers = self.site.keyring, Headers(scope=scope)
+        is_open = scope["path"] in OPEN or not keyring.is_set
+        is_metrics = scope["path"] == METRICS_PATH and keyring.opens_metrics(headers)
+        if is_open or is_metrics or keyring.opens(headers):
             await self.app(scope, receive, send)
         else:
             await refused(Request(scope), HttpError(UNAUTHORIZED))(scope, receive, send)

@@ -1,0 +1,70 @@
+"""How the site stands in numbers: read once, for metrics, alarms and the operator's page."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.ledger import Ledger, heartbeats, measurements, reports, tallies
+from pipeline.ledger.measurements import Queue
+from pipeline.ledger.tallies import Tally
+from pipeline.receiving.lock import is_up
+from pipeline.site.settings import Settings
+from pipeline.spool.spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """Numbers of one moment; times are seconds since the epoch, sizes bytes."""
+
+    at: float
+    totals: Sequence[Tally]
+    queues: Mapping[str, Queue]  # by destination, configured or not
+    destinations: Mapping[str, Any]  # what the ledger notes of each
+    set_aside: Mapping[str, int]  # instances by code
+    arrivals_set_aside: int
+    open_orders: int
+    beat_at: float | None  # of the worker
+    started_at: float | None
+    receivers_up: Mapping[str, bool]
+    destination_names: Sequence[str]  # of those that are configured
+    alarm_below: int
+    refuse_below: int
+    free: int
+    size: int  # of the spool's file system
+    ledger_size: int
+
+
+def measured(settings: Settings, ledger: Ledger, now: float) -> Measurements:
+    """Return the numbers of `now`; raises Transient where the ledger cannot be read."""
+    spool = Spool(settings.site.spool)
+    with ledger.reading() as connection:
+        worker = heartbeats.row(connection, heartbeats.WORKER)
+        queues = measurements.queues(connection)
+        totals = tallies.totals(connection)
+        noted = reports.destination_rows(connection)
+        aside, whole = measurements.set_aside(connection), measurements.arrivals_set_aside(connection)
+        orders = measurements.open_orders(connection)
+    disk = shutil.disk_usage(settings.site.spool)
+    return Measurements(
+        at=now,
+        totals=totals,
+        queues=queues,
+        destinations=noted,
+        set_aside=aside,
+        arrivals_set_aside=whole,
+        open_orders=orders,
+        beat_at=worker.beat_at if worker else None,
+        started_at=worker.started_at if worker else None,
+        receivers_up={receiver.name: is_up(spool, receiver) for receiver in settings.receiver},
+        destination_names=[destination.name for destination in settings.destination],
+        alarm_below=settings.site.alarm_below,
+        refuse_below=settings.site.refuse_below,
+        free=disk.free,
+        size=disk.total,
+        ledger_size=sum(
+            beside.stat().st_size
+            for beside in (ledger.path, ledger.path.with_name(f"{ledger.path.name}-wal"))
+            if beside.exists()
+        ),
+    )
