@@ -1,0 +1,84 @@
+"""A real Prometheus scrapes the shim with our rules loaded; what rules and dashboard ask for is there."""
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from dicom_programs import free_port, program, running, wait_until
+from shim_site import running_shim
+
+from pipeline.operate.measurements import Measurements
+from pipeline.web.metrics import families_of
+
+pytestmark = pytest.mark.programs
+
+MONITORING = Path(__file__).resolve().parents[2] / "monitoring"
+RULES, DASHBOARD = MONITORING / "alerts.yml", MONITORING / "grafana.json"
+KEY = "for-monitoring-alone"
+NAMED = re.compile(r"\bstorestow_[a-z_]+")
+
+
+def offered() -> set[str]:
+    """The names of all samples a scrape may hold."""
+    nothing = Measurements(0, [], {}, {}, {}, 0, 0, None, None, {}, [], 0, 0, 0, 0, 0)
+    names = {"storestow_ledger_readable"}
+    for family in families_of(nothing):
+        endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
+        names |= {family.name + ending for ending in endings}
+    return names
+
+
+def test_promtool_takes_the_rules() -> None:
+    done = subprocess.run(
+        [program("promtool"), "check", "rules", RULES], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "rules found" in done.stdout
+
+
+@pytest.mark.parametrize("file", [RULES, DASHBOARD], ids=lambda path: path.name)
+def test_every_metric_that_is_asked_for_is_offered(file: Path) -> None:
+    named = set(NAMED.findall(file.read_text()))
+    assert named
+    assert named <= offered()
+
+
+def test_the_dashboard_is_one() -> None:
+    board = json.loads(DASHBOARD.read_text())
+    assert {target["expr"] for panel in board["panels"] for target in panel["targets"]}
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
+def test_an_alert_fires_in_a_real_prometheus(tmp_path, monkeypatch) -> None:
+    port = free_port()
+    rules = re.sub(r"for: \w+", "for: 0s", RULES.read_text())
+    (tmp_path / "rules.yml").write_text(rules)
+    with running_shim(tmp_path, monkeypatch, shim={"metrics_key": KEY}) as shim:
+        (tmp_path / "prometheus.yml").write_text(f"""
+global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
+rule_files: [rules.yml]
+scrape_configs:
+  - job_name: storestow
+    authorization: {{credentials: {KEY}}}
+    static_configs: [{{targets: ["{shim.url.removeprefix("http://")}"]}}]
+""")
+        options = (f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/tsdb")
+        address = f"127.0.0.1:{port}"
+        argv = [program("prometheus"), *options, f"--web.listen-address={address}"]
+        with running(argv, log=tmp_path / "prometheus.log", port=port):
+
+            def firing() -> set[str]:
+                answer = requests.get(f"http://{address}/api/v1/alerts", timeout=10)
+                alerts = answer.json()["data"]["alerts"] if answer.ok else []
+                return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+            wait_until(lambda: "StorestowReceiverDown" in firing(), seconds=60, what="the alert")
+            assert "StorestowUnreachable" not in firing()
+            query = {"query": "storestow_build_info"}
+            answer = requests.get(f"http://{address}/api/v1/query", params=query, timeout=10).json()
+    assert answer["data"]["result"][0]["metric"]["job"] == "storestow"
+    assert time.time() - float(answer["data"]["result"][0]["value"][0]) < 120
