@@ -122,6 +122,7 @@ def task_of(row: Any, receiver: str, encodings: Iterable[str], site: Site) -> Pr
         encodings=tuple(sorted(encodings)),
         target=folder / str(row.id),
         scratch=site.spool.run,
+        ahead=site.spool.ahead,
     )
 
 

@@ -13,7 +13,7 @@ from pydicom import Dataset
 from pydicom.errors import BytesLengthException
 
 from pipeline.coercions import Rule, coerced
-from pipeline.dicom import encodings, part10
+from pipeline.dicom import encoded_ahead, encodings, part10
 from pipeline.dicom.attributes.elements import named
 from pipeline.dicom.encodings import Encoded, NotEncoded
 from pipeline.dicom.header import read_header, unreadable_in, with_rest, write_data_set, write_instance
@@ -50,6 +50,7 @@ class PrepareTask:
     encodings: tuple[str, ...]
     target: Path  # outputs are named after it and what they hold: <target>.<encoding>.<start of its SHA-256>.dcm
     scratch: Path
+    ahead: Path | None = None  # where `encoded_ahead` keeps what was encoded already
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +161,10 @@ def _encoded(
     Raises:
         NotEncoded: it cannot be encoded, or what was written does not read back: it is passed as it is.
     """
-    encode = encodings.named(name)
-    if encode is None:
+    if encodings.named(name) is None:
         return None
     try:
-        frames = encode(whole, *_pixels(name, whole, data, layout))
+        frames = encoded_ahead.encoded(task.ahead, name, whole, *_pixels(name, whole, data, layout))
         return frames, _encapsulated(task, name, attach(whole, frames))
     except (*UNREADABLE, EOFError, Permanent) as error:
         why = str(error) if isinstance(error, Permanent) else _unreadable(task, error)

@@ -20,6 +20,7 @@ from pipeline.processes.limits import ProcessLimits, be_the_first_to_go
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
+NICENESS = 5  # reception, which has a modality waiting, gets the processor first
 SLOW_SECONDS = 1.0  # on the clock; nearly every instance takes less than a tenth of it
 
 _ENVIRONMENT = {
@@ -144,6 +145,7 @@ class BoundedProcess:
 
 def _serve(pipe: Connection) -> None:
     """Answer requests until the worker closes the pipe, or dies, which closes it too."""
+    os.nice(NICENESS)
     while True:
         try:
             function, task, limits = pipe.recv()

@@ -56,6 +56,12 @@ class ProcessPool:
         self._is_closed = False
         self._threads = ThreadPoolExecutor(size + self._spare, thread_name_prefix="pool")
 
+    @property
+    def waiting(self) -> int:
+        """Return how many tasks wait for a process; whoever only works ahead lets them go first."""
+        with self._lock:
+            return len(self._waiting)
+
     def each(
         self,
         function: Callable[[Task], Answer],

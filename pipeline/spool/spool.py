@@ -62,6 +62,11 @@ class Spool:
         return self.root / "outputs"
 
     @property
+    def ahead(self) -> Path:
+        """Pixels that were encoded before their study was complete; they can be encoded again."""
+        return self.root / "ahead"
+
+    @property
     def run(self) -> Path:
         """Locks and generated configuration of running processes."""
         return self.root / "run"
@@ -69,7 +74,7 @@ class Spool:
     @property
     def rooms(self) -> tuple[Path, ...]:
         """Return every room."""
-        return (self.incoming, self.arrivals, self.settled, self.quarantine, self.outputs, self.run)
+        return (self.incoming, self.arrivals, self.settled, self.quarantine, self.outputs, self.ahead, self.run)
 
     @property
     def rooms_of_arrivals(self) -> tuple[Path, ...]:

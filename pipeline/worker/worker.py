@@ -34,6 +34,7 @@ from pipeline.site.site import Site
 from pipeline.spool.arrival_notifier import ArrivalNotifier
 from pipeline.spool.clock import Clock
 from pipeline.worker.agenda import Agenda
+from pipeline.worker.ahead import WorkAhead
 from pipeline.worker.heartbeat import Heartbeat
 from pipeline.worker.retention import Retention
 
@@ -99,6 +100,7 @@ class Worker:
             stack.callback(self._site.aside.close)
             for room in (self._site.spool.arrivals, self._site.spool.run):
                 stack.enter_context(ArrivalNotifier(room, self._wake.set))
+            stack.enter_context(WorkAhead(self._site, self._is_being_prepared))
             while not self._stopping.is_set():
                 self._wake.clear()
                 self.round()
@@ -188,6 +190,9 @@ class Worker:
             if self._is_due(study, may_grow=door.may_hold(study)):
                 key = ("process", study.receiver, study.study_instance_uid)
                 self.start(self._stages, key, line.process, study)
+
+    def _is_being_prepared(self, receiver: str, study_instance_uid: str) -> bool:
+        return ("process", receiver, study_instance_uid) in self.in_hand()
 
     def _is_due(self, study: WaitingStudy, *, may_grow: bool) -> bool:
         receiver = self._site.receiver(study.receiver)

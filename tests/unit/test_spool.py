@@ -26,6 +26,7 @@ def test_preparing_makes_every_room_for_the_service_and_its_group(tmp_path):
     spool = Spool(tmp_path / "a" / "spool")
     spool.prepare()
     assert sorted(p.name for p in spool.root.iterdir()) == [
+        "ahead",
         "arrivals",
         "incoming",
         "outputs",

@@ -1,0 +1,175 @@
+"""Work ahead: have pixels encoded and proved while their study still comes in, and until it is quiet.
+
+Nothing depends on it. What is made ahead is found by the pixels it was made of (`dicom/encoded_ahead.py`), so a
+study that turns out to be a duplicate costs only the work; what nobody takes is deleted after a while.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
+from typing import Self
+
+from pipeline.dicom.encoded_ahead import AheadTask, encode_ahead
+from pipeline.events import bug
+from pipeline.ledger import arrivals
+from pipeline.processes.limits import ProcessLimits, to_encode
+from pipeline.processes.process_pool import PoolClosed
+from pipeline.site.disk_space import free_bytes
+from pipeline.site.site import Site
+
+LOOK_SECONDS = 0.25
+CLOSED_SECONDS = 0.2  # storescp writes an object in one go: a file that is not written to for so long is closed
+MOST_BYTES = 2 << 30  # of what is kept ahead
+KEPT_SECONDS = 1800.0
+LARGEST = 64 << 20  # bytes of a file: larger ones would hold up what others wait for
+MOST_CPU_SECONDS = 20.0
+
+FileState = tuple[
+    int, int, int
+]  # inode, bytes and time of last change, which a rename of its folder leaves as they are
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    path: Path
+    state: FileState
+    encodings: tuple[str, ...]
+
+
+class WorkAhead:
+    """A thread that looks for received files whose pixels may be encoded, as long as the context lasts.
+
+    `in_hand` tells whether a study of a receiver is being prepared: then there is nothing to be ahead of.
+    """
+
+    def __init__(self, site: Site, in_hand: Callable[[str, str], bool]) -> None:
+        self._site = site
+        self._in_hand = in_hand
+        self._done: set[FileState] = set()
+        self._ending = threading.Event()
+        self._tidied = 0.0
+        self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+
+    def _run(self) -> None:
+        while not self._ending.wait(LOOK_SECONDS):
+            try:
+                self.look()
+            except PoolClosed:
+                return
+            except Exception as error:  # noqa: BLE001  # the line does without it
+                bug("work ahead", error)
+                self._ending.wait(60)
+
+    def look(self) -> None:
+        """Encode what can be encoded now; stop where anybody else needs the processes."""
+        self._tidy()
+        found = list(self._received())
+        self._done &= {file.state for file in found}
+        wanted = [file for file in found if file.state not in self._done]
+        pool = self._site.pool
+        if not wanted or pool.waiting or not self._has_room():
+            return
+        states = {file.path: file.state for file in wanted}
+        tasks = (
+            AheadTask(file.path, file.encodings, self._site.spool.ahead, self._site.spool.run) for file in wanted
+        )
+        for task, _ in pool.each(encode_ahead, tasks, _limits):
+            self._done.add(states[task.source])
+            if self._ending.is_set() or pool.waiting > 2 * pool.size:  # more than these tasks wait: others do
+                return
+
+    def _received(self) -> Iterator[_Received]:
+        """Yield the files of studies that still come in, and of those that wait until they are complete."""
+        encodings = {receiver.name: self._encodings_of(receiver.name) for receiver in self._site.settings.receiver}
+        for receiver, names in encodings.items():
+            for folder in _entries(self._site.spool.incoming_of(receiver)) if names else ():
+                if folder.is_dir(follow_symlinks=False):
+                    yield from _files_in(Path(folder.path), names)
+        with self._site.ledger.reading() as connection:
+            waiting = arrivals.waiting(connection)
+        for study in waiting:
+            names = encodings.get(study.receiver, ())
+            if names and not self._in_hand(study.receiver, study.study_instance_uid):
+                for path in self._files_of(study):
+                    yield from _file(path, names)
+
+    def _encodings_of(self, receiver: str) -> tuple[str, ...]:
+        """Return the encodings that the destinations of a receiver ask for; none for what comes for orders."""
+        if self._site.is_for_orders(receiver):
+            return ()
+        return tuple(
+            sorted({destination.encode for destination in self._site.destinations_of(receiver)} - {"none"})
+        )
+
+    def _files_of(self, study: arrivals.WaitingStudy) -> Iterator[Path]:
+        with self._site.ledger.reading() as connection:
+            rows = arrivals.instances_waiting(connection, study.receiver, study.study_instance_uid)
+        for row in rows:
+            yield self._site.spool.arrivals / row.arrival / row.file
+
+    def _has_room(self) -> bool:
+        least = max(self._site.settings.site.alarm_below, self._site.settings.site.refuse_below)
+        return free_bytes(self._site.spool.root) > least + MOST_BYTES
+
+    def _tidy(self) -> None:
+        """Delete now and then what nobody took, the oldest first where there is too much."""
+        now = time.monotonic()
+        if now < self._tidied + 10:
+            return
+        self._tidied = now
+        kept = sorted(
+            (status.st_mtime, status.st_size, entry.path)
+            for entry in _entries(self._site.spool.ahead)
+            if (status := _status(entry)) is not None
+        )
+        total = sum(size for _, size, _ in kept)
+        for changed, size, path in kept:
+            if total > MOST_BYTES or not 0 <= time.time() - changed <= KEPT_SECONDS:
+                Path(path).unlink(missing_ok=True)
+                total -= size
+
+
+def _limits(task: AheadTask) -> ProcessLimits:
+    limits = to_encode(task.source)
+    return ProcessLimits(min(limits.cpu_seconds, MOST_CPU_SECONDS), limits.memory)
+
+
+def _files_in(folder: Path, encodings: tuple[str, ...]) -> Iterator[_Received]:
+    for entry in _entries(folder):
+        if not entry.name.startswith("."):
+            yield from _file(Path(entry.path), encodings)
+
+
+def _file(path: Path, encodings: tuple[str, ...]) -> Iterator[_Received]:
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        is_closed = time.time() - status.st_mtime >= CLOSED_SECONDS
+        if is_closed and S_ISREG(status.st_mode) and 0 < status.st_size <= LARGEST:
+            yield _Received(path, (status.st_ino, status.st_size, status.st_mtime_ns), encodings)
+
+
+def _entries(folder: Path) -> "list[os.DirEntry[str]]":
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+
+
+def _status(entry: "os.DirEntry[str]") -> os.stat_result | None:
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
