@@ -23,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # it runs isolated
 from small_disk import make_read_only
 
 from pipeline import schedule, waypoints
-from pipeline.commands import cli, retry, work  # noqa: F401
+from pipeline.commands import cli, work  # noqa: F401
 from pipeline.errors import StorestowError, Transient
 from pipeline.line import prepare, quarantine  # noqa: F401
+from pipeline.operate import retry  # noqa: F401
 from pipeline.processes.process_pool import PoolClosed, PoolProcessDied
 from pipeline.site import open_site
 from pipeline.worker import worker
