@@ -115,6 +115,7 @@ class OrderError(StrEnum):
     RELAY_FAILED = "relay-failed"
     RELAY_INCOMPLETE = "relay-incomplete"
     NOT_CONFIGURED = "not-configured"
+    CANCELLED = "cancelled"
     INTERNAL = "internal-error"
 
     @property
@@ -137,6 +138,7 @@ _ERROR_WORDS = {
     OrderError.RELAY_FAILED: "DICOM relay failed",
     OrderError.RELAY_INCOMPLETE: "DICOM relay incomplete",
     OrderError.NOT_CONFIGURED: "not configured",
+    OrderError.CANCELLED: "cancelled",
     OrderError.INTERNAL: "internal error",
 }
 

@@ -1,6 +1,6 @@
 """`storestow check`: everything that can be wrong before a study arrives, each with its remedy."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from pipeline.spool.spool import Spool, hook_file
 Level = Literal["ok", "note", "error", "unreachable"]
 
 
+_WEIGHTS: tuple[Level, ...] = ("error", "unreachable", "note", "ok")
 _OF_WORKER: dict[WorkerState, tuple[Level, str]] = {
     WorkerState.UP: ("ok", ""),
     WorkerState.DOWN: ("note", ": start it, or see its log for why it ended"),
@@ -37,6 +38,12 @@ class CheckFinding:
     about: str
     level: Level
     text: str
+    hint: str = ""  # lines to write somewhere, longer than a finding may be
+
+
+def by_weight(found: Iterable[CheckFinding]) -> list[CheckFinding]:
+    """Return the findings, the gravest first, those of one weight as they came."""
+    return sorted(found, key=lambda finding: _WEIGHTS.index(finding.level))
 
 
 def findings(settings: Settings, *, peers: bool = True) -> Iterator[CheckFinding]:
@@ -61,7 +68,7 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
     yield from _storescp(settings)
     for receiver in settings.receiver:
         found = receiver_checks.looked_at(settings, receiver, spool)
-        yield from (CheckFinding(f"receiver {receiver.name}", level, text) for level, text in found)
+        yield from (CheckFinding(f"receiver {receiver.name}", *said) for said in found)
     if not settings.receiver:
         yield CheckFinding("receivers", "note", "no [[receiver]] is configured: nothing can arrive")
     yield from _pacs(settings, peers=peers)

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.commands.command_site import CommandContext, Json, ledger_of, print_json, settings_of_site
+from pipeline.commands.command_site import (
+    CommandContext,
+    Json,
+    Site,
+    accept_site,
+    destination_names,
+    ledger_of,
+    print_json,
+    receiver_names,
+    settings_of_site,
+)
 from pipeline.commands.disc import app as disc_app
 from pipeline.commands.quarantine_commands import app as quarantine_app
 from pipeline.errors import StorestowError, Usage
@@ -21,11 +31,12 @@ if TYPE_CHECKING:
     from pipeline.orders import PlacedOrder
     from pipeline.site.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(disc_app, name="disc")
 _OF_THE_PARSER = 2  # its exit code for wrong usage
 
+Destination = Annotated[str, typer.Argument(help="Its name.", autocompletion=destination_names)]
 Subject = Annotated[str, typer.Argument(help="Accession number, Study Instance UID or arrival.")]
 
 
@@ -37,9 +48,7 @@ def _say_version(is_asked: bool) -> None:
 
 @app.callback()
 def _main(
-    site: Annotated[
-        Path | None, typer.Option(help="Configuration; default ./site.toml, /etc/storestow/site.toml.")
-    ] = None,
+    site: Site = None,
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit."),
@@ -63,7 +72,7 @@ def up() -> None:
 
 @app.command()
 def receive(
-    name: Annotated[str, typer.Argument(help="The receiver's name.")],
+    name: Annotated[str, typer.Argument(help="The receiver's name.", autocompletion=receiver_names)],
     shown: Annotated[
         bool, typer.Option("--print", help="Print the command line of its storescp, for somebody else to run.")
     ] = False,
@@ -132,7 +141,7 @@ def trace(subject: Subject, as_json: Json = False) -> None:
 @app.command()
 def retrieve(  # noqa: PLR0913, PLR0917  # each is an option of the command
     accessions: Annotated[str, typer.Argument(help="One accession number, or several with commas.")],
-    to: Annotated[str, typer.Option(help="The destination.")],
+    to: Annotated[str, typer.Option(help="The destination.", autocompletion=destination_names)],
     modality: Annotated[str, typer.Option(help="Only series of these modalities: MR, or MR,CT.")] = "",
     missing: Annotated[bool, typer.Option(help="Go on although the PACS does not know one of several.")] = False,
     incomplete: Annotated[bool, typer.Option(help="Deliver although not everything came.")] = False,
@@ -171,7 +180,7 @@ def retrieve(  # noqa: PLR0913, PLR0917  # each is an option of the command
 @app.command()
 def send(  # noqa: PLR0913, PLR0917  # each is an option of the command
     paths: Annotated[list[Path], typer.Argument(help="Files, or folders of files.")],
-    to: Annotated[str, typer.Option(help="The destination.")],
+    to: Annotated[str, typer.Option(help="The destination.", autocompletion=destination_names)],
     as_receiver: Annotated[
         str | None,
         typer.Option("--as", help="Treat them as this receiver's; what lies in the spool knows its own."),
@@ -303,7 +312,9 @@ By = Annotated[str | None, typer.Option(help="Your name, for the others.")]
 
 @app.command()
 def pause(
-    destination: str, reason: Annotated[str, typer.Option(help="Why, for the others.")] = "", by: By = None
+    destination: Destination,
+    reason: Annotated[str, typer.Option(help="Why, for the others.")] = "",
+    by: By = None,
 ) -> None:
     """Send nothing to a destination until `resume`."""
     from pipeline.operate import pause as pausing  # noqa: PLC0415
@@ -314,7 +325,7 @@ def pause(
 
 
 @app.command()
-def resume(destination: str, by: By = None) -> None:
+def resume(destination: Destination, by: By = None) -> None:
     """Send to a paused destination again."""
     from pipeline.operate import pause as pausing  # noqa: PLC0415
 
@@ -323,19 +334,48 @@ def resume(destination: str, by: By = None) -> None:
     print(f"{destination} is resumed")  # noqa: T201
 
 
+@app.command("orders")
+def list_orders(
+    only_open: Annotated[bool, typer.Option("--open", help="Only those that have not ended.")] = False,
+    last: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the newest.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List orders by accession number and `send`s, the newest first."""
+    from pipeline.commands import terminal  # noqa: PLC0415
+    from pipeline.operate.list_orders import list_orders as listed  # noqa: PLC0415
+
+    answer = listed(ledger_of(settings_of_site()), at_most=last, only_open=only_open)
+    print_json(answer) if as_json else terminal.show_orders(answer)
+
+
 @app.command()
-def check(as_json: Json = False) -> None:
-    """Look at everything that can be wrong before a study arrives."""
+def cancel(
+    order: Annotated[int, typer.Argument(help="The order's number, as `storestow orders` lists it.")],
+    reason: Annotated[str, typer.Option(help="Why, in 3 to 200 characters; it is kept in the ledger.")],
+) -> None:
+    """End an order that nobody needs any more; what its destination has not got is not sent."""
+    from pipeline.operate.cancel import cancel as end  # noqa: PLC0415
+
+    end(ledger_of(settings_of_site()), order, reason)
+    print(f"order {order} is cancelled")  # noqa: T201
+
+
+@app.command()
+def check(
+    fix_hints: Annotated[
+        bool, typer.Option("--fix-hints", help="Say below each finding what could be written where.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Look at everything that can be wrong before a study arrives; the gravest comes first."""
     from pipeline.commands import check as checks  # noqa: PLC0415
     from pipeline.commands import terminal  # noqa: PLC0415
 
-    found = []
-    for finding in checks.findings(settings_of_site()):
-        found.append(finding)
-        if not as_json:
-            terminal.show_finding(finding)
+    found = checks.by_weight(checks.findings(settings_of_site()))
     if as_json:
         print_json(checks.as_json(found))
+    else:
+        terminal.show_findings(found, with_hints=fix_hints)
     raise typer.Exit(checks.exit_code(found))
 
 
@@ -380,6 +420,9 @@ def explain(
     table = settings.receiver_named(receiver) if receiver else settings.receiver[0]
     answer = look(file, settings, table, calling_ae_title, peer)
     print_json(answer) if as_json else terminal.show_explanation(answer)
+
+
+accept_site(app)
 
 
 def main() -> None:

@@ -1,17 +1,21 @@
 """The site a command was called for, and what every command does with it."""
 
+import functools
+import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.errors import Configuration
+from pipeline.errors import Configuration, StorestowError
 
 if TYPE_CHECKING:
     from pipeline.ledger import Ledger
     from pipeline.site.settings import Settings
 
+Site = Annotated[Path | None, typer.Option(help="Configuration; default ./site.toml, /etc/storestow/site.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -19,6 +23,49 @@ class CommandContext:
     """What stands before the command."""
 
     site: Path | None = None
+
+
+def accept_site(app: typer.Typer) -> None:
+    """Let every command of `app`, and of the groups in it, take `--site` behind its name too."""
+    for command in app.registered_commands:
+        if command.callback:
+            command.callback = _with_site(command.callback)
+    for group in app.registered_groups:
+        if group.typer_instance:
+            accept_site(group.typer_instance)
+
+
+def _with_site(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the command with the option `--site`, which typer reads from its signature."""
+
+    @functools.wraps(command)
+    def run(*args: Any, site: Path | None = None, **words: Any) -> Any:
+        CommandContext.site = site or CommandContext.site
+        return command(*args, **words)
+
+    signature = inspect.signature(command)
+    site = inspect.Parameter("site", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Site)
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), site])  # type: ignore[attr-defined]
+    run.__annotations__ = {**command.__annotations__, "site": Site}
+    return run
+
+
+def destination_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the destinations a shell may complete `incomplete` to; none where the configuration is wrong."""
+    return _names(ctx, incomplete, lambda settings: [destination.name for destination in settings.destination])
+
+
+def receiver_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the receivers a shell may complete `incomplete` to; none where the configuration is wrong."""
+    return _names(ctx, incomplete, lambda settings: [receiver.name for receiver in settings.receiver])
+
+
+def _names(ctx: typer.Context, incomplete: str, names_of: Callable[["Settings"], list[str]]) -> list[str]:
+    CommandContext.site = ctx.params.get("site") or ctx.find_root().params.get("site")
+    try:
+        return [name for name in names_of(settings_of_site()) if name.startswith(incomplete)]
+    except StorestowError:
+        return []
 
 
 def settings_of_site() -> "Settings":

@@ -12,7 +12,8 @@ from pipeline.receiving.foreign import words_of
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
-Said = tuple[Literal["ok", "note", "error"], str]
+Level = Literal["ok", "note", "error"]
+Said = tuple[Level, str] | tuple[Level, str, str]  # and lines to write somewhere, where they help
 
 _NEEDED = {  # options of storescp in both spellings, and what is missed without
     ("-xcs", "--exec-on-eostudy"): "without -xcs no hook is called: studies are found when they are an hour old",

@@ -64,8 +64,12 @@ def _study_mode(settings: Settings, receiver: ReceiverTable, spool: Spool) -> It
     yield from _tried(lambda: study_hook(spool, receiver.name), "the hook command is safe")
     left_out = profile.left_out(receiver.more_sop_classes)
     if left_out:
-        names = ", ".join(sorted(left_out.values()))
-        yield "note", f"does not accept {len(left_out)} storage classes: {names}"
+        names = [f'"{uid}",  # {name}' for uid, name in sorted(left_out.items(), key=lambda it: it[1])]
+        text = (
+            f"does not accept {len(left_out)} storage classes: write those your modalities send into "
+            'more_sop_classes, or mode = "association", which takes all; --fix-hints lists them'
+        )
+        yield "note", text, "\n".join(("more_sop_classes = [", *names, "]"))
     if receiver.bind != "0.0.0.0":  # noqa: S104  # the one value storescp can do
         yield "error", "bind is for association mode; storescp listens on all addresses"
 

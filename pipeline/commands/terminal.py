@@ -1,6 +1,7 @@
 """What the commands print for a person at a terminal; nothing a peer sent reaches it unescaped."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,12 +12,24 @@ from pipeline.commands.check import CheckFinding
 from pipeline.events import escaped
 
 _console = Console(highlight=False)
+if not _console.is_terminal:  # a program reads it, or a file keeps it: nothing may be cut or wrapped
+    _console = Console(highlight=False, width=10_000)
+_NARROW = 120  # columns; below, UIDs are shortened
+_ENDS_OF_UID = (9, 12)  # characters that stay of a shortened one: whose it is, and which
 _COLOURS = {"ok": "green", "up": "green", "note": "yellow", "paused": "yellow"}
 
 
 def _plain(value: object) -> str:
     """Return `value` with control characters and markup made harmless; "" for None."""
     return "" if value is None else escape(escaped(value, 200).strip('"'))
+
+
+def _uid(value: object) -> str:
+    """Return a UID, whole where there is room for it; at a narrow terminal its two ends."""
+    text, (first, last) = _plain(value), _ENDS_OF_UID
+    if not _console.is_terminal or _console.width >= _NARROW or len(text) <= first + last + 1:
+        return text
+    return f"{text[:first]}…{text[-last:]}"
 
 
 def _table(*columns: str) -> Table:
@@ -40,7 +53,7 @@ def show_status(answer: dict[str, Any]) -> None:
     _console.print(f"worker: {_coloured(worker['state'])}{'' if worker['state'] == 'up' else heard}", "")
     ways = _table("destination", "kind", "state", "waiting", "oldest", "reason")
     for one in answer["destinations"]:
-        row = (one["waiting"], _ago(one["oldest_seconds"]), one["reason"])
+        row = (one["waiting"], _ago(one["oldest_seconds"]), _why(one))
         ways.add_row(_plain(one["name"]), _plain(one["kind"]), _coloured(one["state"]), *map(_plain, row))
     _console.print(ways, "")
     for name in ("arrivals", "instances", "deliveries", "orders"):
@@ -59,13 +72,21 @@ def show_status(answer: dict[str, Any]) -> None:
         _console.print(_attention(answer["attention"]))
 
 
+def _why(destination: dict[str, Any]) -> str:
+    """Return why a destination does not take anything, and who has paused it and when, as far as that is known."""
+    since = destination.get("paused_at")
+    who = filter(None, (destination.get("paused_by"), since and f"{_ago(time.time() - since)} ago"))
+    paused = ", ".join(who)
+    return f"{destination['reason'] or ''}{f' ({paused})' if paused else ''}"
+
+
 def _attention(waiting: list[dict[str, Any]]) -> Table:
     table = _table("study", "destination", "state", "since", "next attempt", "reason")
     now = time.time()
     for one in waiting:
         due = _next_attempt(one, now)
-        row = (one["study_instance_uid"], one["destination"], one["state"], _ago(now - one["created_at"]), due)
-        table.add_row(*map(_plain, row), _plain(one["reason"]))
+        row = (one["destination"], one["state"], _ago(now - one["created_at"]), due, one["reason"])
+        table.add_row(_uid(one["study_instance_uid"]), *map(_plain, row))
     return table
 
 
@@ -101,12 +122,25 @@ def show_trace(answer: dict[str, Any]) -> None:
                 f"{d['destination']}: {d['state']}{' verified' if d['verified'] else ''}"
                 for d in one["deliveries"]
             )
-            row = (one["sop_instance_uid"], one["modality"], one["state"], changed, sent, one["reason"])
-            table.add_row(*map(_plain, row))
+            row = (one["modality"], one["state"], changed, sent, one["reason"])
+            table.add_row(_uid(one["sop_instance_uid"]), *map(_plain, row))
         _console.print(table)
     for one in answer["orders"]:
         ended = f"{one['state']} {_plain(one['error'])}".strip()
         _console.print(f"order {one['id']}: {_plain(one['verb'])} to {_plain(one['destination'])}, {ended}")
+
+
+def show_orders(answer: dict[str, Any]) -> None:
+    """Print orders, one line each."""
+    table = _table("order", "accession numbers", "what", "to", "state", "images", "since", "why")
+    now = time.time()
+    for order in answer["orders"]:
+        state = order["stage"] if order["state"] == "open" else order["state"]
+        images = f"{order['received']} of {'?' if order['expected'] is None else order['expected']}"
+        why = "; ".join(filter(None, (order["error"], order["detail"])))
+        row = (order["id"], ", ".join(order["accessions"]), order["verb"], order["destination"], state, images)
+        table.add_row(*map(_plain, row), _ago(now - order["created_at"]), _plain(why))
+    _console.print(table if answer["orders"] else "there are no orders")
 
 
 def show_quarantine(answer: dict[str, Any]) -> None:
@@ -127,9 +161,13 @@ def show_set_aside(answer: dict[str, Any]) -> None:
         _console.print("")
 
 
-def show_finding(finding: CheckFinding) -> None:
-    """Print one finding of `check` as it comes."""
-    _console.print(f"{_coloured(finding.level)} {_plain(finding.about)}: {escape(finding.text)}", soft_wrap=True)
+def show_findings(found: Sequence[CheckFinding], *, with_hints: bool) -> None:
+    """Print the findings of `check`, a line each; below a line what could be written where, if so wished."""
+    for finding in found:
+        text = escape(" ".join(finding.text.split()))
+        _console.print(f"{_coloured(finding.level)} {_plain(finding.about)}: {text}", soft_wrap=True)
+        for line in finding.hint.splitlines() if with_hints else ():
+            _console.print(f"    {escape(line)}", soft_wrap=True)
 
 
 def show_explanation(answer: dict[str, Any]) -> None:

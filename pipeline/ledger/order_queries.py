@@ -19,6 +19,12 @@ def count_open(look: Connection, verbs: Iterable[str]) -> int:
     return look.scalar(wanted) or 0
 
 
+def newest(look: Connection, at_most: int, *, only_open: bool) -> list[int]:
+    """Return the numbers of the orders placed last, the newest first."""
+    wanted = select(orders.c.id).order_by(orders.c.id.desc()).limit(at_most)
+    return list(look.scalars(wanted.where(orders.c.state == OrderState.OPEN) if only_open else wanted))
+
+
 def files_made_for(look: Connection, number: int) -> int:
     """Count the files, kept or not, that were ever made for the wish of this order."""
     key = select(orders.c.key).where(orders.c.id == number).scalar_subquery()

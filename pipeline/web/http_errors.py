@@ -14,6 +14,7 @@ STATUSES = {
     OrderError.NO_DATA: 404,
     OrderError.PATIENT_UNKNOWN: 404,
     OrderError.MORE_THAN_ONE_PATIENT: 409,
+    OrderError.CANCELLED: 409,
     OrderError.DISC_FAILED: 500,
     OrderError.INTERNAL: 500,
     OrderError.NOT_CONFIGURED: 501,

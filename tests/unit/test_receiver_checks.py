@@ -21,7 +21,7 @@ def said(folder: Path, *, receiver: str = "", more: str = "", mapping: str = "{}
     )
     settings = load(folder / "site.toml")
     found = looked_at(settings, settings.receiver_named("r"), Spool(settings.site.spool))
-    return "\n".join(f"{level}: {text}" for level, text in found)
+    return "\n".join(f"{level}: {text}" for level, text, *_ in found)
 
 
 @pytest.fixture

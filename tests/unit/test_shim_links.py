@@ -120,6 +120,7 @@ def test_modalities_and_the_container_reach_the_order(shim):
 ROWS = [
     (OrderError.NO_DATA, 404, "no DICOM data for accession_number", {"missing": ["A1"]}),
     (OrderError.MORE_THAN_ONE_PATIENT, 409, "more than one patient", {}),
+    (OrderError.CANCELLED, 409, "cancelled", {}),
     (OrderError.DISC_FAILED, 500, "ISO creation failed", {}),
     (OrderError.INTERNAL, 500, "internal error", {}),
     (OrderError.NOT_CONFIGURED, 501, "not configured", {}),

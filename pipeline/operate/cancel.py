@@ -1,0 +1,34 @@
+"""`storestow cancel`: a person ends an order that nobody needs any more."""
+
+from pipeline.errors import Transient, Usage
+from pipeline.ledger import Ledger, deliveries, orders
+from pipeline.model import DeliveryState, OrderError, OrderState
+from pipeline.operate.reason import reason_of
+from pipeline.orders import finish
+
+IN_HAND = (DeliveryState.SENDING,)
+
+
+def cancel(ledger: Ledger, number: int, reason: str) -> None:
+    """End the open order `number` as failed, with `reason`; what its destination has not got is not sent.
+
+    What the PACS still sends for it is received, kept for its time, and delivered to nobody.
+
+    Raises:
+        Usage: there is no such order, it has ended, or the reason has not 3 to 200 characters.
+        Transient: the destination has it in hand just now, so nobody can know what it will have got; ask again.
+    """
+    detail = f"cancelled by a person: {reason_of(reason, 'why nobody needs this any more')}"
+    with ledger.transaction() as connection:
+        row = orders.row(connection, number)
+        if row is None:
+            raise Usage(f"there is no order {number}")
+        if row.state != OrderState.OPEN:
+            raise Usage(f"order {number} has ended: {row.state}")
+        delivery = orders.delivery_of(connection, number)
+        if delivery is not None and delivery.state in IN_HAND:
+            raise Transient(f"order {number} is being sent to {delivery.destination} just now; try again later")
+        if delivery is not None and delivery.state in deliveries.OPEN:
+            deliveries.finish(connection, delivery.id, DeliveryState.REFUSED, detail)
+        finish.end_within(connection, number, OrderState.FAILED, OrderError.CANCELLED, detail)
+    finish.say(number, OrderState.FAILED, OrderError.CANCELLED, None)
