@@ -48,6 +48,7 @@ class CrashSite:
     in_one_room: bool = True  # spare the pool's processes, which take longer to start than all the rest
     about_archive: dict[str, Any] = field(default_factory=dict)  # other or more keys of its table
     how: dict[str, Any] = field(default_factory=dict)  # what else holds for every process (see `forking.PLAIN`)
+    orphans: set[Path] = field(default_factory=set)  # half copies at a destination when the ledger was lost
 
     @property
     def spool(self) -> Spool:
@@ -84,6 +85,12 @@ class CrashSite:
         self.sent += other.sent
         for name in ("stored", "stored_in", "sha256", "keys", "received", "failing", "fail_times"):
             setattr(self.archive, name, copy(getattr(other.archive, name)))
+
+    def lose_the_ledger(self) -> None:
+        """Delete the ledger, and remember which copies were under way that no delivery is known for any more."""
+        self.orphans |= set(_half_made(self.filed))
+        for file in self.spool.root.glob(f"{FILE_NAME}*"):
+            file.unlink()
 
     def arrive(self, *files: Path) -> str:
         """Admit copies of these files as the hook would; return the arrival's name."""
@@ -206,18 +213,14 @@ class CrashSite:
 
     # --- what must be true ------------------------------------------------------------------------------
 
-    def assert_all_is_accounted_for(self, *, ledger_was_lost: bool = False) -> None:
-        """Everything sent is at every destination or set aside, kept in one room, and in the ledger once.
-
-        A copy that was under way when the process was killed bears the mark of its delivery and stays, hidden,
-        where the ledger that knew the delivery is lost.
-        """
+    def assert_all_is_accounted_for(self) -> None:
+        """Everything sent is at every destination or set aside, kept in one room, and in the ledger once."""
         self.assert_each_file_is_in_one_place()
         self.assert_the_ledger_agrees_with_the_rooms()
         self.assert_sent_is_delivered_or_set_aside()
         self.assert_the_archive_has_one_content_of_each()
         self.assert_accounts_are_valid()
-        self.assert_nothing_temporary_is_left(but_at_destinations=ledger_was_lost)
+        self.assert_nothing_temporary_is_left()
         assert "Traceback" not in self.log.read_text(errors="replace"), self.text()
 
     def assert_each_file_is_in_one_place(self) -> None:
@@ -292,14 +295,16 @@ class CrashSite:
         finally:
             ledger.close()
 
-    def assert_nothing_temporary_is_left(
-        self, of_receivers: Collection[str] = ("modalities.lock",), *, but_at_destinations: bool = False
-    ) -> None:
+    def assert_nothing_temporary_is_left(self, of_receivers: Collection[str] = ("modalities.lock",)) -> None:
+        """Nothing half made is left, and nothing made for arrivals that have ended well.
+
+        A copy that was under way when the process was killed bears the mark of its delivery. Where the ledger that
+        knew the delivery was lost before the next attempt, the copy stays at the destination, hidden.
+        """
         well = {row["name"] for row in self.rows(arrival)} - self.arrivals_not_well()
         assert not {folder.name for folder in self.spool.outputs.iterdir()} & well
-        places = (self.spool.root,) if but_at_destinations else (self.spool.root, self.filed)
-        hidden = [f for place in places for f in place.rglob(".*") if f.name.endswith((".new", ".part"))]
-        assert hidden == []
+        half_made = [*_half_made(self.spool.root), *_half_made(self.filed)]
+        assert set(half_made) <= self.orphans
         assert {file.name for file in self.spool.run.iterdir()} <= {"worker.lock", *of_receivers}
         assert [left for room in self.spool.incoming.iterdir() for left in room.iterdir()] == []
 
@@ -307,6 +312,10 @@ class CrashSite:
         aside = {row["arrival"] for row in self.rows(instance) if row["state"] in {"quarantined", "conflict"}}
         arrivals = {row["id"]: row["arrival"] for row in self.rows(instance)}
         return aside | {arrivals[row["instance"]] for row in self.rows(receipt) if not row["verified"]}
+
+
+def _half_made(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob(".*") if file.name.endswith((".new", ".part"))]
 
 
 def _comparable(account: dict[str, Any]) -> dict[str, Any]:

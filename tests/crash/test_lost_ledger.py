@@ -29,8 +29,7 @@ def site(scene: Scene, tmp_path: Path):
 
 
 def remove(site: CrashSite) -> None:
-    for file in site.spool.root.glob(f"{FILE_NAME}*"):
-        file.unlink()
+    site.lose_the_ledger()
 
 
 def remove_all_but_the_log(site: CrashSite) -> None:

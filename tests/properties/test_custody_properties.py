@@ -65,8 +65,7 @@ class Custody(RuleBasedStateMachine):
     @precondition(lambda self: (self.site.spool.root / FILE_NAME).exists())
     @rule()
     def lose_the_ledger(self) -> None:
-        for file in self.site.spool.root.glob(f"{FILE_NAME}*"):
-            file.unlink()
+        self.site.lose_the_ledger()
 
     @invariant()
     def every_file_is_in_one_place(self) -> None:
