@@ -1,7 +1,7 @@
 """The rules that propose changes, one kind of rule a file, and the one place that applies and records them.
 
-A module of this room offers `PRECEDENCE`, its place in the order, and `rules(settings)`; nothing else
-registers it. A rule proposes with `proposals.value` and `proposals.removal` and changes nothing itself.
+A module of this room offers `PRECEDENCE`, its place in the order, and `rules(settings)`; no other registration is
+needed. A rule proposes with `proposals.value` and `proposals.removal` and changes nothing itself.
 """
 
 import importlib
@@ -19,11 +19,11 @@ from pipeline.model import Change, Origin
 
 
 class Rule(Protocol):
-    """Proposes changes to a header. It is a frozen value, and picklable: it is sent to other processes."""
+    """Propose changes to a header. A rule is a frozen value that can be pickled: it is sent to other processes."""
 
     @property
     def name(self) -> str:
-        """Return the word for this rule in the ledger."""
+        """Return the rule's name in the ledger."""
 
     def propose(self, dataset: Dataset, origin: Origin) -> Iterator[Change]:
         """Yield the changes this rule asks for; read with `character_sets.text_of`, which decodes nothing.
@@ -34,10 +34,10 @@ class Rule(Protocol):
 
 
 def rules_of(settings: SiteConfiguration) -> tuple[Rule, ...]:
-    """Return the site's rules in the order they are applied: shipped, institution, the site's own.
+    """Return the site's rules in the order of application: shipped, institution, the site's own.
 
     Raises:
-        Configuration: a [[coercion]] table or the institution mapping is wrong; one line a mistake.
+        Configuration: a [[coercion]] table or the institution mapping is wrong; one line for each mistake.
     """
     return tuple(rule for module in modules() for rule in module.rules(settings))
 
@@ -50,9 +50,9 @@ def modules() -> list[ModuleType]:
 
 @dataclass(frozen=True, slots=True)
 class Coerced:
-    """What became of a header: the changes by tag, and the tags of all elements that were written anew.
+    """The result of coercion: the changes by tag, and the tags of all elements that were written anew.
 
-    `touched` holds more than the changes where the whole text had to be rewritten in UTF-8.
+    `touched` holds more tags than the changes if all text had to be rewritten in UTF-8.
     """
 
     changes: tuple[Change, ...]
@@ -62,9 +62,9 @@ class Coerced:
 def coerced(dataset: Dataset, origin: Origin, rules: Sequence[Rule]) -> Coerced:
     """Apply the rules in order, record the previous values, and return what changed.
 
-    `dataset` is a header as read; it is changed in place. Nothing proposed, or only what is there already:
-    it stays as it is, byte for byte. Applied to its own result it changes nothing. Write the touched elements
-    raw, as `elements.element_of` returns them: a value that pydicom decodes first may come out different.
+    `dataset` is a header as read; it is changed in place. If no rule proposes a new value, it stays as it is, byte
+    for byte; applied to its own result, coercion changes nothing. Write the touched elements raw, as
+    `elements.element_of` returns them: a value that pydicom decodes first may come out different.
 
     Raises:
         Permanent: this instance cannot be coerced, or must not go on; quarantine it with the reason.
@@ -77,5 +77,5 @@ def coerced(dataset: Dataset, origin: Origin, rules: Sequence[Rule]) -> Coerced:
 
 
 def coerce(dataset: Dataset, origin: Origin, rules: Sequence[Rule]) -> tuple[Change, ...]:
-    """Return the changes only, where the caller writes the whole header; raises Permanent as `coerced`."""
+    """Return only the changes, for a caller that writes the whole header; raises Permanent as `coerced`."""
     return coerced(dataset, origin, rules).changes

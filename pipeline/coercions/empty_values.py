@@ -1,4 +1,4 @@
-"""opendicom/stow's values for attributes that would stay NULL in the archive's database."""
+"""opendicom/stow's default values for attributes that would be NULL in the archive's database."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ VALUES = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class EmptyValue:
-    """Gives one attribute a value: where it is empty, or always, as opendicom/stow's code did."""
+    """Set one attribute if it is empty, or always, as opendicom/stow's code did."""
 
     keyword: str
     text: str
@@ -37,7 +37,7 @@ class EmptyValue:
 
 
 def rules(settings: SiteConfiguration) -> Sequence[EmptyValue]:
-    """Return a rule for each attribute, none where default_coercions is off."""
+    """Return a rule for each attribute, none if default_coercions is off."""
     when = settings.site.default_coercions
     if when == "off":
         return ()

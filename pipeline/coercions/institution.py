@@ -1,4 +1,4 @@
-"""InstitutionName (0008,0080) from the site's mapping, in the place of whatever the modality says."""
+"""Set Institution Name (0008,0080) from the site's mapping, whatever the modality sent."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ PRECEDENCE = 30
 
 @dataclass(frozen=True, slots=True)
 class MappedInstitution:
-    """Sets the mapped name; an unknown sender keeps its own or is quarantined."""
+    """Set the mapped name; an instance of an unknown sender keeps its name or is quarantined."""
 
     institutions: Institutions
     quarantine_unknown: bool
     name: str = "institution"
 
     def propose(self, _dataset: Dataset, origin: Origin) -> Iterator[Change]:
-        """Propose the mapped name; raises Permanent for an unknown sender where the site wants that."""
+        """Propose the mapped name; raises Permanent for an unknown sender if the site says so."""
         institution = self.institutions.of(origin.calling_ae_title, origin.peer, origin.receiver)
         if institution is not None:
             yield proposals.value("InstitutionName", institution, self.name)
@@ -36,10 +36,10 @@ class MappedInstitution:
 
 
 def rules(settings: SiteConfiguration) -> Sequence[MappedInstitution]:
-    """Return the rule, none where the site has no mapping.
+    """Return the rule, none if the site has no mapping.
 
     Raises:
-        Configuration: the mapping is wrong, or is missing although unknown senders are to be quarantined.
+        Configuration: the mapping is wrong, or missing although unknown senders are to be quarantined.
     """
     quarantine = settings.site.unknown_institution == "quarantine"
     mapping = settings.site.institution_mapping

@@ -1,4 +1,4 @@
-"""What opendicom/stow takes out of every object, whatever default_coercions says."""
+"""The elements that opendicom/stow removes from every object, whatever default_coercions says."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ REQUESTING_SERVICE_CODE_SEQUENCE = 0x00321034
 
 @dataclass(frozen=True, slots=True)
 class RequestingService:
-    """Removes RequestingServiceCodeSequence (0032,1034)."""
+    """Remove RequestingServiceCodeSequence (0032,1034)."""
 
     name: str = "requesting-service"
 
     def propose(self, dataset: Dataset, _origin: Origin) -> Iterator[Change]:
-        """Propose to remove the sequence where it is."""
+        """Propose to remove the sequence if it is present."""
         if REQUESTING_SERVICE_CODE_SEQUENCE in dataset:
             yield proposals.removal(REQUESTING_SERVICE_CODE_SEQUENCE, dataset, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class GeiisThumbnail:
-    """Removes GE's thumbnail (0009,xx10), whose item holds compressed pixels in any transfer syntax.
+    """Remove GE's thumbnail (0009,xx10), whose item holds compressed pixels in any transfer syntax.
 
-    Such an object cannot be decoded by its own transfer syntax (PS3.5 A.4). `xx` is the block the creator
-    GEIIS reserved; the same number under another creator is not touched.
+    Such an object cannot be decoded by its own transfer syntax (PS3.5 A.4). `xx` is the block that the creator
+    GEIIS reserved; the same number under another creator stays.
     """
 
     name: str = "geiis-thumbnail"

@@ -20,13 +20,13 @@ PRECEDENCE = 90
 
 @dataclass(frozen=True, slots=True)
 class SiteRule:
-    """Sets and removes what one table says, where all its conditions hold."""
+    """Set and remove what one table says, if all its conditions hold."""
 
     name: str
     table: CoercionTable
 
     def propose(self, dataset: Dataset, origin: Origin) -> Iterator[Change]:
-        """Propose the table's changes; `when = "empty"` looks at each attribute for itself."""
+        """Propose the table's changes; `when = "empty"` is tested for each attribute separately."""
         if not self._applies(dataset, origin):
             return
         for keyword, text in self.table.set.items():
@@ -52,16 +52,19 @@ class SiteRule:
 
 
 def rules(settings: SiteConfiguration) -> Sequence[SiteRule]:
-    """Return a rule a table, in the order of the file; raises Configuration, one line a mistake."""
+    """Return one rule for each table, in the order of the file.
+
+    Raises Configuration, one line for each mistake.
+    """
     if mistakes := mistakes_in(settings.coercion):
         raise Configuration("\n".join(mistakes))
     return [SiteRule(f"coercion {number}", table) for number, table in enumerate(settings.coercion, 1)]
 
 
 def _is_true(text: str, dataset: Dataset) -> bool:
-    """Tell whether the data set's text is what the site says, so that declaring it damages no reading.
+    """Tell whether the data set's text is in the character set the site declares, so that nothing is misread.
 
-    UTF-8 that is declared and valid stays: only UTF-8 looks like UTF-8.
+    Declared and valid UTF-8 stays: only UTF-8 looks like UTF-8.
     """
     declared = declared_by(dataset)
     if declared.is_utf_8 and _is_readable(dataset, declared):

@@ -1,4 +1,6 @@
-"""The ways out: one file a kind. The file's name is the word in `kind = "..."`; nothing else registers it.
+"""Where studies go: one file a kind.
+
+The file's name is the word in `kind = "..."`; there is no other registration.
 
 A destination *is* its validated configuration plus `deliver`. See `null.py` for the smallest one.
 """
@@ -17,13 +19,15 @@ from pipeline.model import Consignment, InstanceKey, Item, NewDisc, Receipt
 
 
 class Destination(BaseModel):
-    """Where consignments go. `kind` is the module's name, `name` the site's word for it."""
+    """A place to which consignments go. `kind` is the module's name, `name` the site's name for it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    asks_first: ClassVar[bool] = False  # asks the peer what it has: safe to repeat after a lost ledger
-    lists_what_it_has: ClassVar[bool] = False  # `holds` has an answer: what it lost is sent when it comes again
-    makes_file: ClassVar[bool] = False  # makes one file of everything: an order leaves out nothing sent before
+    asks_first: ClassVar[bool] = False  # It asks the peer what it has, so repeating after a lost ledger is safe.
+    # `holds` returns an answer: an instance the peer lost is sent when it is received again.
+    lists_what_it_has: ClassVar[bool] = False
+    # It makes one file of everything, so an order includes what was sent before.
+    makes_file: ClassVar[bool] = False
 
     name: str
     """What this destination is called here. Example: `"archive"`"""
@@ -38,13 +42,13 @@ class Destination(BaseModel):
     _placeholders: tuple[str, ...] = PrivateAttr(default=PLACEHOLDERS)
 
     def model_post_init(self, context: Any) -> None:
-        """Take what the configuration hands on besides the destination's own table."""
+        """Take the parts of the configuration beyond the destination's own table."""
         self._programs = (context or {}).get("programs")
         self._placeholders = (context or {}).get("placeholders", PLACEHOLDERS)
 
     @property
     def programs(self) -> ProgramsTable:
-        """Return [programs]: where the site has the external programs a destination may call."""
+        """Return [programs]: the external programs a destination may call."""
         return self._programs or ProgramsTable()
 
     @property
@@ -60,58 +64,60 @@ class Destination(BaseModel):
         return encode
 
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
-        """Send every item and yield what the peer said; a later receipt of an instance replaces an earlier.
+        """Send every item and yield the peer's response to it.
 
-        Call `consignment.attempt(items)` before the first byte of these items leaves. An item may already
-        be at the destination when `attempted` says so: ask before sending it again. An item without a
-        final receipt stays pending and is tried again.
+        A later receipt of an instance replaces an earlier one.
+
+        Call `consignment.attempt(items)` before the first byte of these items is sent. If `attempted` says so, an
+        item may already be at the destination: ask before sending it again. An item without a final receipt stays
+        pending and is tried again.
 
         Raises:
-            PeerUnavailable: nothing can be sent now; what was yielded counts, the rest is deferred.
-            Transient: this consignment cannot be finished now; deferred likewise, other deliveries go on.
+            PeerUnavailable: nothing can be sent now; yielded receipts count, the rest is deferred.
+            Transient: this consignment cannot be finished now; it is deferred, other deliveries go on.
             Permanent: this consignment can never be delivered; the rest is refused.
             Configuration: a person must change the site's configuration; deferred with the reason.
         """
         raise NotImplementedError
 
     def has_been_seen(self, study_instance_uid: str, disc: NewDisc) -> bool:
-        """Tell whether a disc that was remembered has stood under its name, and clear away what is left of it.
+        """Tell whether a recorded disc was ever visible under its name, and remove its remains if not.
 
-        Asked where `makes_file`, before another disc of the study is made. Raises what `deliver` raises.
+        Called, if `makes_file`, before another disc of the study is made. Raises what `deliver` raises.
         """
         raise NotImplementedError
 
     def holds(self, items: Sequence[Item]) -> set[InstanceKey]:
-        """Ask the peer which of these instances, delivered before, it still has; where it `lists_what_it_has`.
+        """Ask the peer which of these instances, delivered before, it still has; used if `lists_what_it_has`.
 
-        Raises what `deliver` raises where there is no answer.
+        Raises what `deliver` raises if there is no answer.
         """
         raise NotImplementedError
 
     def tidy(self) -> None:
-        """Remove what attempts that were killed have left behind; called now and then."""
+        """Remove what killed attempts have left behind; called now and then."""
 
     def problems(self) -> Iterator[str]:
-        """Ask the peer and yield one sentence a problem, for `storestow check`; none is good.
+        """Ask the peer and yield one sentence for each problem, for `storestow check`.
 
-        Raises Configuration for what will not mend itself: a person must look.
+        Raises Configuration for a problem that only a person can correct.
         """
         yield from ()
 
     def notes(self) -> Iterator[str]:
-        """Yield what `storestow check` says besides of a peer that has no problems, one sentence each."""
+        """Yield further remarks about a peer without problems, for `storestow check`, one sentence each."""
         yield from ()
 
 
 def kinds() -> list[str]:
-    """Return the kinds there are: the modules of this room."""
+    """Return the names of the kinds: the modules of this room."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def from_table(
     table: Any, programs: ProgramsTable | None = None, placeholders: tuple[str, ...] = PLACEHOLDERS
 ) -> Destination:
-    """Return the destination a [[destination]] table describes; raises ValueError naming the key."""
+    """Return the destination for a table [[destination]]; raises ValueError, which names the key."""
     if isinstance(table, Destination):
         return table
     if not isinstance(table, dict):
@@ -122,7 +128,7 @@ def from_table(
 
 
 def model_of(kind: object) -> type[Destination]:
-    """Return the class of a kind of destination; raises ValueError naming the kinds there are."""
+    """Return the class of a kind of destination; raises ValueError, which lists the kinds."""
     if kind not in kinds():
         raise ValueError(f"kind = {kind!r} is none of {', '.join(kinds())}")
     model: type[Destination] = importlib.import_module(f"{__name__}.{kind}").DESTINATION

@@ -1,4 +1,4 @@
-"""kind = "cstore": a CD publisher or another PACS, instance by instance by C-STORE (docs/adr/0007-cstore.md)."""
+"""kind = "cstore": send to a CD publisher or another PACS by C-STORE (docs/adr/0007-cstore.md)."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -40,7 +40,7 @@ class CStoreTlsTable(Table):
 
 
 class CStoreDestination(Destination):
-    """Send to `ae_title` at `host`, and believe what it says of each instance."""
+    """Send to the AE title `ae_title` at `host` by C-STORE, and believe its status for each instance."""
 
     kind: Literal["cstore"]
     ae_title: AETitle
@@ -65,12 +65,12 @@ class CStoreDestination(Destination):
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
         """Send every item and yield the peer's status; see `Destination.deliver` for what it raises.
 
-        What was attempted before without an answer is sent again, the same bytes: a C-STORE peer cannot be asked.
+        An instance without an answer is sent again with the same bytes, because a C-STORE peer cannot be asked.
         """
         yield from StorageScu(self._peer(), consignment.attempt).send(consignment.items)
 
     def problems(self) -> Iterator[str]:
-        """Ask for a C-ECHO, inside TLS where it is configured, and yield what is in the way."""
+        """Send a C-ECHO, in TLS if configured, and yield the problems."""
         try:
             status = echo(self._peer()).status
         except Configuration:

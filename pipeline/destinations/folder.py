@@ -1,4 +1,4 @@
-"""kind = "folder": files below a folder, Patient/Study/Series/SOP Instance; nothing there is ever overwritten."""
+"""kind = "folder": store files as Patient/Study/Series/SOP Instance in a folder; no file is ever overwritten."""
 
 import errno
 from collections.abc import Iterator
@@ -17,16 +17,16 @@ _PERSON_MUST_ACT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno
 
 
 class FolderDestination(Destination):
-    """File instances below `folder`, which must exist: a share that is not mounted must not fill the disk."""
+    """Store instances below `folder`, which must exist: an unmounted share must not fill the local disk."""
 
-    asks_first: ClassVar[bool] = True  # what is there with the same bytes is not written again
+    asks_first: ClassVar[bool] = True  # A file with the same bytes is not written again.
 
     kind: Literal["folder"]
     folder: AbsolutePath
     """Where to; it must exist. Example: `"/srv/studies"`"""
 
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
-        """File every item and yield what lies there then; see `Destination.deliver` for what it raises."""
+        """Store every item and yield what is there afterwards; see `Destination.deliver` for what it raises."""
         if not self.folder.is_dir():
             raise Configuration(f"folder: {self.folder} does not exist; create it, or mount what belongs there")
         left = 0
@@ -38,7 +38,7 @@ class FolderDestination(Destination):
             raise Transient(f"{self.folder}: {left} of {len(consignment.items)} instances could not be read")
 
     def problems(self) -> Iterator[str]:
-        """Yield what keeps the folder from being used."""
+        """Yield what prevents the use of the folder."""
         if not self.folder.is_dir():
             yield f"destination {self.name}: folder {self.folder} does not exist"
 
@@ -56,7 +56,7 @@ class FolderDestination(Destination):
 
 
 def place(item: Item) -> Path:
-    """Return where the instance belongs below the folder; every step is safe whatever its data set says."""
+    """Return the instance's path below the folder; every component is safe, whatever its data set says."""
     return Path(
         component(_patient_id(item.path)),
         component(item.key.study_instance_uid),
@@ -66,7 +66,7 @@ def place(item: Item) -> Path:
 
 
 def _patient_id(path: Path) -> str:
-    """Return the bytes of Patient ID as characters: which ones does not matter, only that they are the same."""
+    """Return the bytes of Patient ID as characters; equal IDs give equal characters, whatever their encoding."""
     return values_of(path, [PATIENT_ID]).get(PATIENT_ID, b"").decode("latin-1").strip(" \0")
 
 
@@ -89,7 +89,8 @@ def _receipt(item: Item, outcome: StoreOutcome) -> Receipt:
 def _classified(error: OSError, folder: Path) -> Configuration | PeerUnavailable:
     if error.errno in _PERSON_MUST_ACT:
         return Configuration(f"folder: {folder} cannot be written to: {error.strerror}")
-    return PeerUnavailable(f"{folder} cannot be written to now: {error.strerror}")  # full, or a share that is away
+    # The disk is full, or the share is not mounted.
+    return PeerUnavailable(f"{folder} cannot be written to now: {error.strerror}")
 
 
 DESTINATION = FolderDestination

@@ -1,4 +1,4 @@
-"""kind = "iso": a disc image of the whole study in a folder that people or a CD publisher take it from."""
+"""kind = "iso": make a disc image of the whole study in a folder, for people or a CD publisher."""
 
 import contextlib
 import errno
@@ -39,7 +39,7 @@ def _pattern(text: str) -> str:
 class IsoDestination(Destination):
     """Make a disc of every study in `folder`, which must exist: an absent share must not fill the local disk.
 
-    Late instances make a new image of the whole study, which says what it replaces.
+    Late instances lead to a new image of the whole study, which says which disc it replaces.
     """
 
     makes_file: ClassVar[bool] = True
@@ -78,7 +78,7 @@ class IsoDestination(Destination):
         return self
 
     def options(self, made_at: datetime) -> DiscOptions:
-        """Return how this destination makes its discs, for whoever makes one in its name."""
+        """Return the options of this destination's discs, also for other callers that make one in its name."""
         return DiscOptions(
             made_at=made_at,
             media=self.media,
@@ -86,15 +86,17 @@ class IsoDestination(Destination):
             viewer_at=self.viewer_at,
             viewer_autorun=self.viewer_autorun,
             contact=self.contact,
-            allow_no_patient_id=True,  # the study says whose it is, by name and birth date
+            allow_no_patient_id=True,  # The study tells whose it is, by name and birth date.
             placeholders=self.placeholders,
             programs=self.programs,
         )
 
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
-        """Make, read back and offer the disc, unless that was done; see `Destination.deliver` for what it raises.
+        """Make, read back and publish the disc, unless that was done.
 
-        Raises NoDisc, which is Permanent, where there can be no disc: more than one patient, too large.
+        See `Destination.deliver` for what it raises.
+
+        Raises NoDisc, which is Permanent, if no disc can be made: more than one patient, or too large.
         """
         with self._usable():
             if consignment.about is not None:
@@ -104,13 +106,13 @@ class IsoDestination(Destination):
             yield from study_disc.StudyDisc(self.folder, self.file_name, options).deliver(consignment)
 
     def has_been_seen(self, study_instance_uid: str, disc: NewDisc) -> bool:
-        """Tell whether a disc has stood under its name; see `Destination.has_been_seen`."""
+        """Tell whether a disc was visible under its name; see `Destination.has_been_seen`."""
         with self._usable():
             return study_disc.has_been_seen(self.folder, study_instance_uid, disc)
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:
-        """Classify what the folder answers."""
+        """Classify the errors of the folder."""
         if not self.folder.is_dir():
             raise Configuration(f"folder: {self.folder} does not exist; create it, or mount what belongs there")
         try:
@@ -119,15 +121,15 @@ class IsoDestination(Destination):
             raise _classified(error, self) from error
 
     def tidy(self) -> None:
-        """Remove what makers that were killed have left: it is an image of a patient nobody was offered."""
-        with contextlib.suppress(OSError):  # a share that is away
+        """Remove unpublished images that killed processes have left, because they hold a patient's data."""
+        with contextlib.suppress(OSError):  # The share may not be mounted.
             study_disc.tidy(self.folder, time.time())
         for folder in (self.folder / study_disc.HIDDEN, self.folder / FOR_ORDERS):
             with contextlib.suppress(OSError):
                 remove_abandoned(folder)
 
     def problems(self) -> Iterator[str]:
-        """Yield what keeps discs from being made; raises Configuration for what a person must mend."""
+        """Yield what prevents making discs; raises Configuration for a fault that a person must correct."""
         if not self.folder.is_dir():
             yield f"destination {self.name}: folder {self.folder} does not exist"
         if self.viewer:
@@ -135,7 +137,7 @@ class IsoDestination(Destination):
         dcmtk.program(self.programs, "xorriso")
 
     def notes(self) -> Iterator[str]:
-        """Say what the viewer's own AUTORUN.INF would do, where it is left out."""
+        """Say what the viewer's own AUTORUN.INF would do, if it is left out."""
         lines = autorun_of(self.viewer) if self.viewer and not self.viewer_autorun else []
         if lines:
             said = "; ".join(escaped(line, 80).strip('"') for line in lines[:5])
@@ -145,15 +147,15 @@ class IsoDestination(Destination):
             )
 
     def _for_order(self, consignment: Consignment, about: ConsignmentAbout) -> Iterator[Receipt]:
-        """Make the one file of an order, which is fetched by HTTP and goes after `keep_results`.
+        """Make the one file of an order, which is fetched by HTTP and deleted after `keep_results`.
 
-        It stands in a hidden folder beside the discs, under the order's number: no patient, no accession number.
-        What cannot be on a disc is listed on it; its receipt is a warning that says so.
+        It is in a hidden folder beside the discs, under the order's number, without patient or accession number.
+        The disc lists instances that cannot be on it; their receipts are warnings that say so.
         """
         container: Container = "zip" if about.container == "zip" else "iso"
         target = self.folder / FOR_ORDERS / f"{about.order}.{container}"
         target.parent.mkdir(mode=0o750, exist_ok=True)
-        target.unlink(missing_ok=True)  # of an attempt that was killed before anybody was told of it
+        target.unlink(missing_ok=True)  # A killed attempt left it, and nobody was told of it.
         options = replace(self.options(datetime.now(UTC)), container=container, missing=_set_aside(consignment))
         options = replace(options, only=about.modalities, unknown=about.missing)
         if about.counted is not None:
@@ -183,7 +185,7 @@ class IsoDestination(Destination):
 
 
 def _set_aside(consignment: Consignment) -> tuple[LeftOut, ...]:
-    """Return what was received and can be on no disc: whoever holds the disc must learn of it."""
+    """Return the instances that can be on no disc: the reader of the disc must learn about them."""
     return tuple(LeftOut(Path(), one.key, one.reason) for one in consignment.set_aside)
 
 

@@ -8,7 +8,7 @@ from pipeline.model import Consignment, Receipt, ReceiptState
 
 
 class NullDestination(Destination):
-    """Receive everything, keep nothing."""
+    """Accept everything and keep nothing."""
 
     kind: Literal["null"]
 

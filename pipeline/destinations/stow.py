@@ -1,4 +1,4 @@
-"""kind = "stow": a DICOMweb archive, spoken to by STOW-RS and believed by QIDO-RS (docs/adr/0004-stow.md)."""
+"""kind = "stow": send to a DICOMweb archive by STOW-RS, and verify by QIDO-RS (docs/adr/0004-stow.md)."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -26,7 +26,7 @@ from pipeline.waypoints import reached
 
 
 class StowDestination(Destination):
-    """Send to `url`, ask there what has arrived."""
+    """Send to `url`, and ask there what has arrived."""
 
     asks_first: ClassVar[bool] = True
     lists_what_it_has: ClassVar[bool] = True
@@ -60,7 +60,7 @@ class StowDestination(Destination):
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
         """Ask, send what is missing, ask again; see `Destination.deliver` for what it raises.
 
-        Raises Held where the guard finds the study registered elsewhere; nothing has been sent then.
+        Raises Held if the guard finds the study registered elsewhere; nothing has been sent then.
         """
         parcels, without_address = sorted_out(self.url, consignment.items)
         pace = Pace(self.connections, self.batch_bytes)
@@ -78,13 +78,13 @@ class StowDestination(Destination):
                     yield from carry(parcel, door, consignment, pace, believes_present=self.present == "believe")
                 except PeerUnavailable:
                     raise
-                except (Transient, Configuration) as error:  # other addresses may do better
+                except (Transient, Configuration) as error:  # Other addresses may do better.
                     problems.append(error)
         if problems:
             raise next((one for one in problems if isinstance(one, Configuration)), problems[0])
 
     def holds(self, items: Sequence[Item]) -> set[InstanceKey]:
-        """Return which of `items` QIDO-RS lists, each one asked for singly that is in no list."""
+        """Return which of `items` QIDO-RS lists; those in no list are asked for singly."""
         parcels, without_address = sorted_out(self.url, items)
         if without_address:
             raise Configuration(without_address[0].message)
@@ -98,19 +98,19 @@ class StowDestination(Destination):
         return found
 
     def problems(self) -> Iterator[str]:
-        """Ask the archive the cheapest question and yield what is in the way."""
+        """Send the archive the cheapest query and yield the problems."""
         try:
             with self._door() as door:
                 if is_fixed(self.url):
                     Qido(door, self.url).is_answered(with_series=self.guard.is_on)
-                else:  # nobody is calling now, so there is no address: is there anybody at all?
+                else:  # No instance is at hand, so no address is known; ask whether any server answers.
                     parts = urlsplit(self.url)
                     door.get(f"{parts.scheme}://{parts.netloc}/", {})
         except StorestowError as error:
             yield f"destination {self.name}: {error}"
 
     def notes(self) -> Iterator[str]:
-        """Say what becomes of instances that the archive holds already, from somebody else."""
+        """Say how instances are treated that the archive already holds from somebody else."""
         if self.present == "believe":
             yield 'present = "believe": what it holds already counts as delivered, and nobody compares it'
         elif is_fixed(self.url):
@@ -122,7 +122,7 @@ class StowDestination(Destination):
             )
 
     def _how_present_is_compared(self) -> str:
-        """Ask the archive for some instance it holds, as it is asked for one that is to be compared."""
+        """Ask the archive for some instance it holds, in the same way as one that is to be compared."""
         try:
             with self._door() as door:
                 held = Qido(door, self.url).any_instance()
@@ -147,7 +147,7 @@ class StowDestination(Destination):
         return HttpClient(self.auth, waits, ca_bundle=self.ca_bundle)
 
     def _ask_guard(self, parcels: Sequence[StudyUpload], door: HttpClient) -> None:
-        """Raise Held unless every untouched parcel may go; what is at the archive in part was asked for then."""
+        """Raise Held unless every upload that has sent nothing yet may go; others were checked before."""
         for parcel in parcels:
             if self.guard.is_on and parcel.is_untouched:
                 found = self.guard.institutions_of(parcel.study_instance_uid, Qido(door, parcel.url))

@@ -1,6 +1,6 @@
-"""Who else has registered a study: one file a way to ask, its name the word in `guard = { kind = "..." }`.
+"""Guards ask where else a study is registered: one file for each kind, named as in `guard = { kind = "..." }`.
 
-A guard only tells which institutions a study is registered at; what follows from that is decided here, once.
+A guard only returns the institutions at which a study is registered; `check`, here, decides what follows.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from pipeline.model import Item
 
 
 class Guard(BaseModel):
-    """How to ask. `kind` is the module's name."""
+    """A way to ask where a study is registered. `kind` is the module's name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,25 +27,25 @@ class Guard(BaseModel):
 
     @property
     def is_on(self) -> bool:
-        """Say whether there is anything to ask."""
+        """Say whether this guard asks anything."""
         return True
 
     def institutions_of(self, study_instance_uid: str, archive: Qido) -> Iterable[str]:
         """Return the Institution Names the study is registered with, none if it is unknown there.
 
-        Raises Transient (PeerUnavailable where it is the archive) if there is no answer: nothing is sent
-        unchecked. Raises Configuration where a person must change something first.
+        Raises Transient (PeerUnavailable for the archive) if there is no answer: nothing is sent unchecked. Raises
+        Configuration if a person must change something first.
         """
         raise NotImplementedError
 
 
 def kinds() -> list[str]:
-    """Return the kinds there are: the modules of this room."""
+    """Return the names of the kinds: the modules of this room."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def from_table(table: Any) -> Guard:
-    """Return the guard a `guard = {...}` describes; raises ValueError naming the key."""
+    """Return the guard for a table `guard = {...}`; raises ValueError, which names the key."""
     if isinstance(table, Guard):
         return table
     kind = table.get("kind") if isinstance(table, dict) else None
@@ -56,10 +56,10 @@ def from_table(table: Any) -> Guard:
 
 
 def check(registered_at: Iterable[str], items: Sequence[Item]) -> None:
-    """Raise Held unless every institution the study is registered at is the one mapped for every item.
+    """Raise Held unless every institution of the study is the one mapped for every item.
 
-    Names are equal when their characters and single blanks are: how often blanks stand, and how accents
-    are composed, says nothing about the place. Without a mapped institution nothing can be compared.
+    Two names are equal if their characters are; runs of blanks and the composition of accents are ignored. Without
+    a mapped institution no comparison is possible, which also raises Held.
     """
     for item in items:
         if not _plain(item.institution or ""):

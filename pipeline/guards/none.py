@@ -1,4 +1,4 @@
-"""guard = { kind = "none" }: nobody is asked. The default."""
+"""guard = { kind = "none" }: ask nobody. This is the default."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -8,17 +8,17 @@ from pipeline.guards import Guard
 
 
 class NoGuard(Guard):
-    """Let everything through."""
+    """Let every study pass."""
 
     kind: Literal["none"] = "none"
 
     @property
     def is_on(self) -> bool:
-        """Say that there is nothing to ask."""
+        """Return False: nothing is asked."""
         return False
 
     def institutions_of(self, study_instance_uid: str, archive: Qido) -> Iterable[str]:  # noqa: ARG002
-        """Return nothing."""
+        """Return no names."""
         return ()
 
 

@@ -8,12 +8,12 @@ from pipeline.guards import Guard
 
 
 class QidoGuard(Guard):
-    """Compare with the Institution Names (0008,0080) of the series the archive has of the study."""
+    """Compare with the Institution Names (0008,0080) of the study's series in the archive."""
 
     kind: Literal["qido"]
 
     def institutions_of(self, study_instance_uid: str, archive: Qido) -> Iterable[str]:
-        """Return the series' Institution Names; raises as Qido does."""
+        """Return the Institution Names of the series; raises as Qido does."""
         return archive.institutions_of(study_instance_uid)
 
 

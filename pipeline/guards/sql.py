@@ -23,7 +23,7 @@ from pipeline.errors import Configuration, Transient
 from pipeline.guards import Guard
 
 _MOST_ROWS = 1000
-# Seconds; a database that hangs must not hold the delivery for ever. Drivers not listed keep their defaults.
+# Seconds, so that a database which hangs does not hold the delivery for ever. Other drivers keep their defaults.
 _TIMEOUTS: dict[str, dict[str, Any]] = {
     "pysqlite": {"timeout": 10},
     "psycopg": {"connect_timeout": 10, "options": "-c statement_timeout=30000"},
@@ -34,7 +34,10 @@ _TIMEOUTS: dict[str, dict[str, Any]] = {
 
 
 class SqlGuard(Guard):
-    """Run `query`, with the study's UID bound to :study_instance_uid; one column, one Institution Name a row."""
+    """Run `query` with the study's UID bound to :study_instance_uid.
+
+    It returns one column of Institution Names.
+    """
 
     kind: Literal["sql"]
     url: str
@@ -64,7 +67,7 @@ class SqlGuard(Guard):
         return self
 
     def institutions_of(self, study_instance_uid: str, archive: Qido) -> Iterable[str]:  # noqa: ARG002
-        """Return the rows; raises Transient where the database does not answer."""
+        """Return the rows; raises Transient if the database does not answer."""
         url = self._url_with_password()
         try:
             engine = create_engine(url, poolclass=NullPool, connect_args=_TIMEOUTS.get(url.get_driver_name(), {}))

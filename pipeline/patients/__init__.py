@@ -1,6 +1,6 @@
-"""Who knows what a patient is called: one file a way to ask, its name the word in `[patients] kind = "..."`.
+"""Sources of a patient's name and ID: one file for each kind, named as in `[patients] kind = "..."`.
 
-What comes back is handed to whoever asked and kept nowhere: not in the ledger, not in a log line.
+The answer goes to the caller and is kept nowhere: not in the ledger, not in a log line.
 """
 
 import importlib
@@ -17,15 +17,15 @@ from pipeline.errors import Permanent, Transient
 from pipeline.events import Event, emit
 
 FIELDS = ("medrec_id", "reg_id", "patient_name", "modality", "study_description")
-WHO = ("medrec_id", "patient_name")  # one of them at least is known, or the patient is not
+WHO = ("medrec_id", "patient_name")  # A known patient has at least one of these.
 
 
 class PatientUnknown(Permanent):
-    """Say that whoever was asked knows no such accession number."""
+    """Say that the source knows no such accession number."""
 
 
 class MoreThanOnePatient(Permanent):
-    """Say that one accession number stands for two patients there: nothing may be made of it."""
+    """Say that one accession number stands for two patients there; nothing may be made from it."""
 
 
 class PatientsUnavailable(Transient):
@@ -34,7 +34,7 @@ class PatientsUnavailable(Transient):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Person:
-    """What is known under an accession number, None where nothing is; never printed as a whole."""
+    """What is known under an accession number, None if unknown; never printed as a whole."""
 
     accession_number: str
     medrec_id: str | None = None
@@ -44,12 +44,12 @@ class Person:
     study_description: str | None = None
 
     def as_json(self) -> dict[str, str | None]:
-        """Return the body of `/patient/by-accession`."""
+        """Return the JSON body of `/patient/by-accession`."""
         return asdict(self)
 
 
 class Patients:
-    """A way to ask. `knows_beforehand`: it can be asked before anything is retrieved, and a wrong number found."""
+    """A source of patient names. `knows_beforehand`: it can be asked before any study is retrieved."""
 
     knows_beforehand: ClassVar[bool] = True
 
@@ -57,26 +57,26 @@ class Patients:
         self.table = table
 
     def find(self, accession: AccessionNumber, files: Iterable[Path]) -> Person:
-        """Return what is known; `files` are of the retrieved study, where it is retrieved.
+        """Return what is known; `files` are files of the study, if it has been retrieved.
 
-        Raises PatientUnknown, MoreThanOnePatient, PatientsUnavailable; Configuration where a person must act.
+        Raises PatientUnknown, MoreThanOnePatient, PatientsUnavailable; Configuration if a person must act.
         """
         raise NotImplementedError
 
 
 def kinds() -> list[str]:
-    """Return the kinds there are: the modules of this room."""
+    """Return the names of the kinds: the modules of this room."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def from_table(table: PatientsTable) -> Patients:
-    """Return the way to ask that [patients] describes; raises Configuration where it cannot work."""
+    """Return the source that [patients] describes; raises Configuration if it cannot work."""
     patients: Patients = importlib.import_module(f"{__name__}.{table.kind}").PATIENTS(table)
     return patients
 
 
 def found(patients: Patients, accession: AccessionNumber, files: Iterable[Path] = ()) -> Person:
-    """Ask, and write a line where the answer was slow in coming; raises what `find` raises."""
+    """Ask, and log a line if the answer was slow; raises as `find` does."""
     began = time.monotonic()
     try:
         return patients.find(accession, files)
@@ -87,6 +87,6 @@ def found(patients: Patients, accession: AccessionNumber, files: Iterable[Path] 
 
 
 def text_or_none(value: Any) -> str | None:
-    """Return a value as people write it, None where there is nothing; half a character becomes a question mark."""
+    """Return a value as people write it, None if it is empty; half a character becomes a question mark."""
     text = "" if value is None else str(value).strip(" \0").encode(errors="replace").decode()
     return text or None

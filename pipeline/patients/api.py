@@ -14,15 +14,15 @@ from pipeline.dicomweb.http_client import HttpClient, HttpTimeouts, Reply
 from pipeline.errors import StorestowError
 from pipeline.patients import FIELDS, WHO, Patients, PatientsUnavailable, PatientUnknown, Person, text_or_none
 
-PAUSE_SECONDS = 0.2  # before the second attempt, twice that before the third
+PAUSE_SECONDS = 0.2  # Pause before the second attempt; twice that before the third.
 _TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
 
 
 class ApiPatients(Patients):
-    """GET {url}/patient/by-accession, some times where there is no answer."""
+    """Send GET {url}/patient/by-accession, several times if there is no answer."""
 
     def find(self, accession: AccessionNumber, files: Iterable[Path]) -> Person:  # noqa: ARG002
-        """Return what the API says; see `Patients.find` for what it raises."""
+        """Return what the API answers; see `Patients.find` for what it raises."""
         reply = self._answered(accession)
         if reply.status == 404:
             raise PatientUnknown("the patient API does not know the accession number")

@@ -1,4 +1,4 @@
-"""kind = "dicom": what the retrieved study itself says."""
+"""kind = "dicom": read the patient from the retrieved study itself."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -16,12 +16,12 @@ _TAGS = (_CHARACTER_SET, _MODALITY, _STUDY_DESCRIPTION, _PATIENT_NAME, _PATIENT_
 
 
 class DicomPatients(Patients):
-    """Read the first file that can be read; all are of one patient, or the order would not have been served."""
+    """Read the first readable file; all files are of one patient, or the order would have failed."""
 
     knows_beforehand: ClassVar[bool] = False
 
     def find(self, accession: AccessionNumber, files: Iterable[Path]) -> Person:
-        """Return what the study says; raises PatientUnknown where none of its files is kept or readable."""
+        """Return the patient of the study; raises PatientUnknown if none of its files is kept and readable."""
         for file in files:
             with suppress(OSError):
                 if values := values_of(file, _TAGS):
@@ -49,7 +49,7 @@ def _person(accession: AccessionNumber, values: Mapping[int, bytes]) -> Person:
 
 
 def _name(value: str) -> str | None:
-    """Return the first component group that is not empty (PS3.5 6.2.1): letters, else as it is written."""
+    """Return the first component group that is not empty (PS3.5 6.2.1): letters, or else as written."""
     groups = (text_or_none(group.strip("^ \0")) for group in value.split("="))
     return next(filter(None, groups), None)
 

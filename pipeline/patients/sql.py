@@ -1,7 +1,7 @@
-"""kind = "sql": ask the tables of the HIS, one SELECT after the other, each in its own database.
+"""kind = "sql": query the tables of the HIS, one SELECT after the other, each in its own database.
 
-What an earlier SELECT returned may be bound by a later one, so that the number of the patient found in one
-database is looked up in another. Values are always bound, never written into the statement.
+A later SELECT may bind what an earlier one returned, so that a patient number from one database is looked up in
+another. Values are always bound, never written into the statement.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ from pipeline.patients import (
     text_or_none,
 )
 
-MOST_ROWS = 1000  # one a series or an image in some systems; all have to name the same patient
+MOST_ROWS = 1000  # Some systems return a row for each series or image; all must name the same patient.
 
 
 class SqlPatients(Patients):
-    """Run [[patients.query]] in the order given."""
+    """Run the queries of [[patients.query]] in order."""
 
     def __init__(self, table: PatientsTable) -> None:
         super().__init__(table)
@@ -41,7 +41,7 @@ class SqlPatients(Patients):
             _require_askable(query, number)
 
     def find(self, accession: AccessionNumber, files: Iterable[Path]) -> Person:  # noqa: ARG002
-        """Return what the databases say; see `Patients.find` for what it raises."""
+        """Return what the databases answer; see `Patients.find` for what it raises."""
         known: dict[str, str | None] = {"accession_number": str(accession)}
         for number, query in enumerate(self.table.query):
             bound = {name: known.get(name) for name in _bound(query)}
@@ -76,9 +76,9 @@ class SqlPatients(Patients):
 
 
 def _of(accession: AccessionNumber, rows: list[dict[str, str | None]]) -> list[dict[str, str | None]]:
-    """Leave out rows of another accession number; raises PatientUnknown where nobody can tell which is meant.
+    """Leave out rows of another accession number; raises PatientUnknown if the right one cannot be told.
 
-    To some databases a1 equals A1, and blanks are nothing.
+    In some databases a1 equals A1, and blanks are ignored.
     """
     known = spellings(accession, (row.get("accession_number", accession) or "" for row in rows))
     if len(known) > 1:
@@ -87,7 +87,7 @@ def _of(accession: AccessionNumber, rows: list[dict[str, str | None]]) -> list[d
 
 
 def _together(rows: list[dict[str, str | None]]) -> dict[str, str | None]:
-    """Return the first value of each column; raises MoreThanOnePatient where the rows name two."""
+    """Return the first value of each column; raises MoreThanOnePatient if the rows name two."""
     for column in WHO:
         if len({row[column] for row in rows if row.get(column)}) > 1:
             raise MoreThanOnePatient(f"the database has more than one {column} under the accession number")
@@ -102,7 +102,7 @@ def _bound(query: PatientQueryTable) -> tuple[str, ...]:
 
 
 def _require_askable(query: PatientQueryTable, number: int) -> None:
-    """Raise Configuration where a query cannot work, before anybody asks it."""
+    """Raise Configuration if a query cannot work, before it is first used."""
     about = f"[[patients.query]] number {number}"
     try:
         url = make_url(query.url)
@@ -127,7 +127,7 @@ def _with_password(query: PatientQueryTable) -> URL:
 
 
 def _limits(url: URL, seconds: float) -> dict[str, Any]:
-    """Return what makes the driver give up in time; one that is not listed keeps its own limits."""
+    """Return the options that make the driver give up in time; drivers not listed keep their own limits."""
     whole, milliseconds = max(1, round(seconds)), round(1000 * seconds)
     per_driver: dict[str, dict[str, Any]] = {
         "pysqlite": {"timeout": seconds},

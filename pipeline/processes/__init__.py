@@ -1,1 +1,1 @@
-"""The process pool and signals."""
+"""The process pool with its limits, signals, and messages to the service manager."""

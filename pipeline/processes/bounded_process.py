@@ -1,13 +1,13 @@
-"""One process that does one task at a time over a pipe, within the task's limits, and the worker's end of it.
+"""One child process that does one task at a time, within the task's limits, and the worker's end of its pipe.
 
-A fresh Python and not a fork, because the worker has threads; not `multiprocessing`, because that would import the
-worker's own main module in every child (docs/adr/0003-jpeg-2000.md has the measurements).
+It is a fresh Python and no fork, because the worker has threads. It does not use `multiprocessing`, which would
+import the worker's main module in every child (docs/adr/0003-jpeg-2000.md has the measurements).
 """
 
 import errno
 import os
 import signal
-import subprocess  # the one other process we start: our own interpreter, with constants only
+import subprocess  # It starts only our own interpreter, with constant arguments.
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
@@ -21,18 +21,19 @@ Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
 NICENESS = 5  # reception, which has a modality waiting, gets the processor first
-SLOW_SECONDS = 1.0  # on the clock; nearly every instance takes less than a tenth of it
+SLOW_SECONDS = 1.0  # Seconds of wall-clock time; nearly every instance takes less than a tenth of it.
 
 _ENVIRONMENT = {
     "LANG": "C.UTF-8",
-    "OMP_NUM_THREADS": "1",  # one instance a process: threads of a numeric library would only cost memory
+    "OMP_NUM_THREADS": "1",  # A process handles one instance: threads of a numeric library would only cost memory.
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",
-    "MALLOC_TRIM_THRESHOLD_": "1048576",  # give pixel buffers back to the system between instances
+    "MALLOC_TRIM_THRESHOLD_": "1048576",  # Pixel buffers return to the system between instances.
 }
 
 
-FAULT = "a fault of this program ended its work on it"  # what a person reads; where, is for the log
+# A person reads this sentence; the log has the place of the fault.
+FAULT = "a fault of this program ended its work on it"
 
 
 class PoolProcessDied(Exception):
@@ -40,28 +41,28 @@ class PoolProcessDied(Exception):
 
 
 class OverLimit(PoolProcessDied):
-    """Say that a task took more than its limits, twice, the second time in a fresh process."""
+    """Say that a task exceeded its limits twice, the second time in a fresh process."""
 
 
 class Killed(Exception):
-    """Say how a process died; it may not have been the task's fault."""
+    """Say how a process died; the cause may be another task."""
 
-    blamed = PoolProcessDied  # what the task ends in when it happens again
+    blamed = PoolProcessDied  # The exception that the task ends in when this happens again.
 
     @property
     def verdict(self) -> PoolProcessDied:
-        """Return what to say of the task."""
+        """Return the exception that blames the task."""
         return self.blamed(f"the process that had it in hand died twice: {self}")
 
 
 class TooMuch(Killed):
-    """Say that the limits were exceeded: of this task, or because an earlier one had left little."""
+    """Say that the limits were exceeded, by this task or because an earlier one had left little memory."""
 
     blamed = OverLimit
 
     @property
     def verdict(self) -> PoolProcessDied:
-        """Return what to say of the task."""
+        """Return the exception that blames the task."""
         return OverLimit(f"the process that had it in hand needed more than {self}, twice")
 
 
@@ -76,7 +77,8 @@ class BoundedProcess:
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             env=environment | _ENVIRONMENT,
-            start_new_session=True,  # a Ctrl-C is for the worker; it ends us by closing the pipe
+            # A Ctrl-C is meant for the worker, which ends this process by closing the pipe.
+            start_new_session=True,
         )
         theirs.close()
 
@@ -86,19 +88,19 @@ class BoundedProcess:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        """Tell whether the process is still there."""
+        """Tell whether the process is running."""
         return self._process.poll() is None
 
     def do(
         self, function: Callable[[Task], Answer], task: Task, limits: ProcessLimits, on_slow: Callable[[], None]
     ) -> Answer:
-        """Have a task done and return its answer; calls `on_slow` once where it takes more than SLOW_SECONDS.
+        """Do a task and return its answer; call `on_slow` once if it takes more than SLOW_SECONDS.
 
         Raises:
-            Killed: the process is gone, and of no use any more.
+            Killed: the process is gone; start another one.
             PoolProcessDied: the task ended in a bug.
-            StorestowError: whatever the task raised.
-            Transient: likewise, or it took too long on the clock, and the process is gone.
+            StorestowError: raised by the task.
+            Transient: raised by the task, or the task exceeded its wall-clock time, and the process is gone.
         """
         try:
             self._pipe.send((function, task, limits))
@@ -124,12 +126,12 @@ class BoundedProcess:
         return result
 
     def end(self) -> None:
-        """Kill the process, from whichever thread; the one that waits at the pipe sees it break."""
+        """Kill the process, from any thread; the thread that waits at the pipe sees it break."""
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
-        """Kill the process and close the pipe, which only the thread that uses it may do."""
+        """Kill the process and close the pipe; only the thread that uses the pipe may call this."""
         self.end()
         self._pipe.close()
 
@@ -154,7 +156,7 @@ def _serve(pipe: Connection) -> None:
         limits.apply()
         try:
             pipe.send(_answer(function, task))
-        except ConnectionError:  # the worker was killed meanwhile; the next one asks again
+        except ConnectionError:  # The worker was killed meanwhile; the next one asks again.
             return
 
 
@@ -172,15 +174,15 @@ def _answer(function: Callable[[Task], Answer], task: Task) -> tuple[str, object
 
 
 def _of_the_system(error: OSError) -> tuple[str, object]:
-    if error.errno is None:  # pydicom's word for a file that ends too early: it would be so for ever
+    if error.errno is None:  # pydicom raises this for a file that ends too early, at every attempt.
         return "bug", traced(error)
-    if error.errno == errno.ENOMEM:  # it could not be mapped
+    if error.errno == errno.ENOMEM:  # The file could not be mapped.
         return "memory", None
     return "error", Transient(f"{error.strerror} ({error.filename or 'no file named'})")
 
 
 def main() -> None:
-    """Serve the pipe whose file descriptor is the one argument."""
+    """Serve the pipe whose file descriptor is the only argument."""
     be_the_first_to_go()
     silence_libraries()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

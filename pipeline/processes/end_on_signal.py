@@ -1,4 +1,4 @@
-"""End a part of the site when a signal asks for it."""
+"""End a service when a signal asks for it."""
 
 import signal
 import threading
@@ -7,13 +7,13 @@ from queue import SimpleQueue
 
 
 def end_by(function: Callable[[], None], *numbers: signal.Signals) -> None:
-    """Have `function` called at the first of these signals, once, by a thread of its own.
+    """Call `function` at the first of these signals, once, in a thread of its own.
 
-    Not by the signal's handler: that interrupts the main thread, which may hold the very lock that setting an
-    event takes, and then both wait for ever. Two signals in quick succession, as from a terminal and from whoever
-    started us, did that once in a hundred stops. To be called from the main thread.
+    The signal handler must not call it: a handler interrupts the main thread, which may hold the very lock that
+    setting an event needs, and then both wait for ever. Two signals in quick succession, from a terminal and from
+    the parent process, caused that once in a hundred stops. Call this from the main thread.
     """
-    asked: SimpleQueue[int] = SimpleQueue()  # the one queue whose `put` may interrupt itself
+    asked: SimpleQueue[int] = SimpleQueue()  # This queue's `put` may interrupt itself.
 
     def wait() -> None:
         asked.get()

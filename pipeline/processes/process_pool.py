@@ -1,8 +1,8 @@
-"""The processes in which instances are opened, coerced and encoded, so that no file can take the worker down.
+"""Processes that open, coerce and encode instances, so that no file can end the worker.
 
-One that dies, or exceeds its task's limits, is replaced; the task gets a second try in a fresh one, and is blamed
-if that dies, too. Whoever has tasks done gets as many processes as anybody else. What takes long gives way: it
-goes on beside the others where there is room, else it is stopped, and begun again when nothing else waits.
+A process that dies, or exceeds its task's limits, is replaced; the task gets a second attempt in a fresh process,
+and is blamed if that dies, too. Callers share the processes equally. A slow task continues in a spare process if
+there is one; otherwise it is stopped, and starts again when no other task waits.
 """
 
 import threading
@@ -24,12 +24,12 @@ Answer = TypeVar("Answer")
 
 
 class PoolClosed(Exception):
-    """Say that the pool was closed under a task: nothing is known of it, it must be done again."""
+    """Say that the pool was closed during a task: its result is unknown, it must be done again."""
 
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """One task of one `each`, waiting or in hand."""
+    """One task of one call of `each`, waiting or running."""
 
     function: Callable[[Any], Any]
     task: Any
@@ -38,12 +38,12 @@ class _Job:
     future: "Future[Any]" = field(default_factory=Future)
     process: BoundedProcess | None = None
     is_slow: bool = False
-    is_beside: bool = False  # it goes on in one of the spare processes, and nobody waits for its place
-    is_stopped: bool = False  # it had to give way
+    is_beside: bool = False  # It runs in a spare process, so no other task waits for its place.
+    is_stopped: bool = False  # It was stopped to let another task run.
 
 
 class ProcessPool:
-    """A number of processes, each fed by a thread of its own, and half as many more while some take long."""
+    """Processes with a thread for each, and half as many more while some tasks are slow."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -70,9 +70,9 @@ class ProcessPool:
     ) -> Iterator[tuple[Task, Answer | Exception]]:
         """Yield every task with its answer, or with the exception it ended in, in order.
 
-        `limits` tells what a task may cost, half of the machine's memory and a quarter of an hour of the processor
-        without it. Transient answers mean that this machine could not do it now (a full disk), not that the task
-        is bad. Only a few tasks are queued ahead, so that memory does not grow with the study.
+        `limits` gives the limits of a task; the default is half of the machine's memory and a quarter of an hour
+        of processor time. A Transient answer means that this machine could not do the task now (a full disk), not
+        that the task is bad. Only a few tasks are queued ahead, so that memory does not grow with the study.
         """
         owner, waiting = object(), iter(tasks)
 
@@ -94,12 +94,12 @@ class ProcessPool:
             yield task, answer
 
     def warm(self, function: Callable[[str], None]) -> None:
-        """Start every process and have it do `function`: the first study does not wait for its imports."""
+        """Start every process and let it run `function`, so that the first study does not wait for imports."""
         for _ in range(self.size):
             self._submit(function, "", of_the_machine(), self)
 
     def close(self) -> None:
-        """Kill the processes; what they had in hand is done again by whoever comes next."""
+        """Kill the processes; their tasks are done again by a later caller."""
         with self._lock:
             self._is_closed = True
             waiting, self._waiting = self._waiting, []
@@ -123,14 +123,14 @@ class ProcessPool:
         return job.future
 
     def _begin(self) -> None:
-        """Have begun what there is a process for; the lock is held."""
+        """Start every task that a process is free for; the caller holds the lock."""
         while not self._is_closed and (job := self._next()):
             self._waiting.remove(job)
             self._running.add(job)
             self._threads.submit(self._run, job)
 
     def _next(self) -> _Job | None:
-        """Return what to begin now, None where nothing waits or no process is to be had."""
+        """Return the next task to start, None if no task waits or no process is free."""
         fresh = [job for job in self._waiting if not job.is_slow]
         slow = [job for job in self._waiting if job.is_slow]
         in_places = [job for job in self._running if not job.is_beside]
@@ -139,16 +139,16 @@ class ProcessPool:
             if len(in_places) >= self.size and not self._make_room(in_places, has_room=has_room):
                 return None
             shares = Counter(job.owner for job in (*self._running, *slow))
-            return min(fresh, key=lambda job: shares[job.owner])  # of equal ones the first
+            return min(fresh, key=lambda job: shares[job.owner])  # Among equals, the first.
         if slow and len(in_places) < self.size:
             return slow[0]
-        if slow and has_room and any(not job.is_slow for job in in_places):  # which might go on for ever
+        if slow and has_room and any(not job.is_slow for job in in_places):  # A slow task might run for ever.
             slow[0].is_beside = True
             return slow[0]
         return None
 
     def _make_room(self, in_places: list[_Job], *, has_room: bool) -> bool:
-        """Let a slow task give way to one that waits; say whether there is room already."""
+        """Stop a slow task in favour of a waiting one; return whether there is room already."""
         slow = [job for job in in_places if job.is_slow]
         if slow and has_room:
             slow[0].is_beside = True
@@ -179,7 +179,7 @@ class ProcessPool:
             self._begin()
 
     def _done(self, job: _Job) -> Any:
-        """Have a task done; one whose process was killed gets a second chance in a fresh one."""
+        """Do a task; one whose process was killed gets a second attempt in a fresh process."""
         try:
             return self._once(job, self._taken())
         except Killed:
@@ -197,7 +197,7 @@ class ProcessPool:
         try:
             return process.do(job.function, job.task, job.limits, lambda: self._note_slow(job))
         except Killed:
-            process.end()  # what has too little memory left for this task has too little for the next
+            process.end()  # Too little memory is left for this task, hence for the next one as well.
             raise
         finally:
             self._give_back(job, process)
@@ -208,7 +208,7 @@ class ProcessPool:
             self._begin()
 
     def _taken(self) -> BoundedProcess:
-        """Return a process that has nothing in hand, a new one where there is none."""
+        """Return an idle process, or a new one if there is none."""
         while True:
             with self._lock:
                 process = self._free.pop() if self._free else None
@@ -222,7 +222,7 @@ class ProcessPool:
         with self._lock:
             self._all.add(process)
             job.process = process
-            if self._is_closed:  # meanwhile, and `close` has not seen this one
+            if self._is_closed:  # `close` ran meanwhile, and has not seen this process.
                 process.end()
 
     def _give_back(self, job: _Job, process: BoundedProcess) -> None:

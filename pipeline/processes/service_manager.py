@@ -1,6 +1,6 @@
-"""Tell the service manager how this process stands: the messages of sd_notify(3), over $NOTIFY_SOCKET.
+"""Report the state of this process to the service manager: messages of sd_notify(3), over $NOTIFY_SOCKET.
 
-Without that variable nothing happens. `storestow up` listens for the same messages of its worker.
+Without that variable nothing happens. `storestow up` receives the same messages from its worker.
 """
 
 import contextlib
@@ -11,16 +11,19 @@ import threading
 from collections.abc import Iterator
 
 READY, ALIVE, STOPPING = "READY=1", "WATCHDOG=1", "STOPPING=1"
-LONGER = "EXTEND_TIMEOUT_USEC=60000000"  # a start or stop that makes progress may take another minute
+LONGER = "EXTEND_TIMEOUT_USEC=60000000"  # A start or stop that makes progress may take another minute.
 _ALIVE_EVERY_SECONDS = 10.0
 
 
 def notify(*messages: str) -> None:
-    """Send the messages in one datagram; a manager that does not listen is no reason to stop."""
+    """Send the messages in one datagram.
+
+    Errors are ignored, because work must go on without a listening manager.
+    """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    if address.startswith("@"):  # Linux's abstract sockets have a NUL in place of the @
+    if address.startswith("@"):  # Linux's abstract sockets have a NUL in place of the @.
         address = f"\0{address[1:]}"
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(1.0)
@@ -29,17 +32,18 @@ def notify(*messages: str) -> None:
 
 
 class Listener:
-    """Listens, as a service manager does, to the process that is given `address` as its $NOTIFY_SOCKET."""
+    """Receive, as a service manager does, messages of the process whose $NOTIFY_SOCKET is `address`."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="storestow-")  # short: an address holds 100 characters
+        # The path must be short: an address holds 100 characters.
+        self._folder = tempfile.TemporaryDirectory(prefix="storestow-")
         self.address = f"{self._folder.name}/notify"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.address)
         self._socket.setblocking(False)
 
     def heard(self) -> set[str]:
-        """Return the messages that came since the last call."""
+        """Return the messages received since the last call."""
         messages: set[str] = set()
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -47,14 +51,14 @@ class Listener:
         return messages
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close the socket."""
         self._socket.close()
         self._folder.cleanup()
 
 
 @contextlib.contextmanager
 def kept_waiting(at_most_seconds: float) -> Iterator[None]:
-    """Say within the block that this process is alive, for one long step that cannot say so itself."""
+    """Report in the block that this process is alive, during one long step that cannot report it."""
     ended = threading.Event()
 
     def say() -> None:

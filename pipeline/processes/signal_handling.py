@@ -1,7 +1,6 @@
-"""Let signals end a command in good order, and let nothing be left half done because of one.
+"""Let signals end a command in good order, so that no step stays half done.
 
-For commands alone: what they have begun is undone on the way out. Services end by
-`pipeline.processes.end_on_signal`.
+This is for commands, which undo their steps when they end. Services use `pipeline.processes.end_on_signal`.
 """
 
 import contextlib
@@ -15,10 +14,10 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Have the first of these signals end the block by SystemExit, with 128 and its number as shells have it.
+    """End the block by SystemExit at the first of these signals, with status 128 plus its number, as shells do.
 
-    Further ones are passed over for good, so that whatever the block has begun is undone in peace. What was
-    ignored from the beginning, as by nohup, stays ignored. To be called from the main thread.
+    Further signals are ignored for good, so that the block's steps can be undone. A signal that was ignored from
+    the beginning, as by nohup, stays ignored. Call this from the main thread.
     """
     came: list[int] = []
 
@@ -34,7 +33,7 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, end)
         yield
     finally:
-        if came:  # whatever the ending has led to: a terminal that is gone takes no last words
+        if came:  # The cleanup may raise anything; a terminal that is gone accepts no output.
             raise SystemExit(128 + came[0])
         for one, was in before.items():
             signal.signal(one, was)
@@ -42,11 +41,11 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Let these signals wait until the block is done; each comes then, once.
+    """Delay these signals until the block is done; each is then delivered once.
 
-    Not by a signal mask: where there are other threads, the system has one of those take the signal.
+    A signal mask would not do: with several threads, the system delivers the signal to another thread.
     """
-    if threading.current_thread() is not threading.main_thread():  # nothing interrupts it
+    if threading.current_thread() is not threading.main_thread():  # Signals interrupt the main thread only.
         yield
         return
     came: set[int] = set()

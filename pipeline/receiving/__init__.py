@@ -1,4 +1,4 @@
-"""The ways in: one file a mode, named as in `mode = "..."`; each keeps its door open until it is stopped."""
+"""Receivers: one file a mode, named as in `mode = "..."`; each keeps its port open until it is stopped."""
 
 import os
 from typing import Protocol
@@ -19,22 +19,28 @@ __all__ = ["Receiver", "is_receiving", "is_up", "receive", "sweep_abandoned"]
 
 
 class Receiver(Protocol):
-    """One open door. `lock` is the descriptor every process that writes into its incoming folder inherits."""
+    """A receiver with an open port.
+
+    `lock` is the descriptor that every process writing into its folder inherits.
+    """
 
     def __init__(self, settings: Settings, receiver: ReceiverTable, spool: Spool, lock: int) -> None: ...
 
     def serve(self, signals: Signals) -> int:
-        """Receive until asked to stop, and return the exit code; raises Configuration where it cannot start."""
+        """Receive until asked to stop, and return the exit code.
+
+        Raises Configuration if the receiver cannot start.
+        """
 
 
 _MODES: dict[str, type[Receiver]] = {"study": StudyReceiver, "association": AssociationReceiver}
 
 
 def receive(settings: Settings, name: str) -> int:
-    """Run the receiver `name` in the foreground until SIGTERM or SIGINT; returns the exit code.
+    """Run the receiver `name` in the foreground until SIGTERM or SIGINT, and return the exit code.
 
-    What an earlier run has left is admitted first. Raises Configuration where the receiver cannot start, and
-    Transient where it cannot go on; nothing received is lost either way. Call it from the main thread.
+    Folders of an earlier run are admitted first. Raises Configuration if the receiver cannot start, and Transient
+    if it cannot go on; no received object is lost either way. Call this from the main thread.
     """
     os.umask(dcmtk.UMASK)
     receiver = settings.receiver_named(name)

@@ -1,8 +1,8 @@
-"""Who may come in, and how many at once (association mode).
+"""Limits on who may open an association, and on how many at once (association mode).
 
-A connection stands at the door until its request has been read, and has a seat from then on; each is bounded
-by itself, so that peers who connect and say nothing take no seat from those who speak. Where the door is full,
-the address with the most silent connections gives way to one with fewer, so that no few addresses shut out others.
+Two limits apply: one to connections whose request has not been read yet, one to open associations. Peers that
+connect and say nothing therefore take no association from others. If the first limit is reached, the address with
+the most silent connections loses one to an address with fewer, so that a few addresses cannot exclude others.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ from pipeline.receiving.reject_association import (
     AssociateReject,
 )
 
-MORE_AT_THE_DOOR = 16  # so many over the bounds are still told so in the standard's words
+MORE_AT_THE_DOOR = 16  # This many connections beyond the limits still receive an A-ASSOCIATE-RJ.
 
 
 class AssociationRefused(Exception):
-    """Say why a peer may not come in; without a `rejection` he is not even answered."""
+    """Say why a peer is refused; without a `rejection` it gets no answer."""
 
     def __init__(self, why: str, rejection: AssociateReject | None = None) -> None:
         super().__init__(why)
@@ -35,7 +35,7 @@ class AssociationRefused(Exception):
 
 
 class _Slots:
-    """So many in all, so many of one peer."""
+    """A number of places in all, and of one peer."""
 
     def __init__(self, in_all: int, per_peer: int) -> None:
         self._in_all = in_all
@@ -69,7 +69,7 @@ class _UnreadRequests:
         self._silent: list[AssociationSlot] = []
 
     def add(self, visit: "AssociationSlot") -> None:
-        """Reserve a place, where need be instead of another; raises AssociationRefused where there is none."""
+        """Reserve a place, if necessary that of another connection; raises AssociationRefused if there is none."""
         counted = Counter(other.peer for other in self._silent)
         own = counted[visit.peer]
         if own >= self._per_peer:
@@ -90,13 +90,13 @@ class _UnreadRequests:
         visit.hang_up()
 
     def remove(self, visit: "AssociationSlot") -> None:
-        """Forget a connection, which may have given way already."""
+        """Remove a connection, which may have lost its place already."""
         if visit in self._silent:
             self._silent.remove(visit)
 
 
 class AssociationLimits:
-    """The door of one receiver; `refuses_all` says whether the disk is too full to let anybody in."""
+    """The limits of one receiver; `refuses_all` says that the disk is too full for any association."""
 
     def __init__(self, receiver: ReceiverTable, refuses_all: Callable[[], bool]) -> None:
         self._receiver = receiver
@@ -108,10 +108,10 @@ class AssociationLimits:
         self._seats = _Slots(receiver.max_associations, receiver.max_associations_per_peer)
 
     def knock(self, peer: str, connection: socket.socket | None = None) -> "AssociationSlot":
-        """Reserve a place for a connection before anything is read of it; raises AssociationRefused without one.
+        """Reserve a place for a connection before anything is read from it; raises AssociationRefused without one.
 
-        An address that is not allowed learns nothing, not even that this is DICOM. The `connection` is shut
-        down where it has to give way to one of another address.
+        An address that is not allowed learns nothing, not even that this is DICOM. `connection` is shut down if it
+        must give way to one of another address.
         """
         allowed = self._receiver.allow_peers
         if allowed is not None and not any(ip_address(peer) in network for network in allowed):
@@ -126,9 +126,9 @@ class AssociationLimits:
         return visit
 
     def judge(self, proposal: AssociateRequest) -> None:
-        """Raise AssociationRefused where an association with these names, or any at all, is refused now."""
+        """Raise AssociationRefused if an association with these AE titles, or any association, is refused now."""
         calling, called = self._receiver.allow_calling_ae_titles, self._receiver.allow_called_ae_titles
-        # storescp neither answers nor closes where a title is blank, which is none (PS3.8 9.3.2)
+        # storescp neither answers nor closes after a blank AE title, which is invalid (PS3.8 9.3.2).
         if not proposal.calling_ae_title:
             raise AssociationRefused("its calling AE title is blank", CALLING_AE_TITLE_NOT_RECOGNIZED)
         if not proposal.called_ae_title:
@@ -147,13 +147,13 @@ class AssociationLimits:
             raise AssociationRefused("too little space is left in the spool (refuse_below)", LOCAL_LIMIT_EXCEEDED)
 
     def move_in(self, visit: "AssociationSlot") -> None:
-        """Exchange a place at the door for a seat; raises AssociationRefused where none is left."""
+        """Turn a connection into an association; raises AssociationRefused if no place is left."""
         with self._lock:
             self._seats.take(visit.peer)
             self._door.remove(visit)
 
     def leave(self, visit: "AssociationSlot", *, seated: bool) -> None:
-        """Give back the place."""
+        """Release the place."""
         with self._lock:
             if seated:
                 self._seats.give_back(visit.peer)
@@ -162,27 +162,27 @@ class AssociationLimits:
 
 
 class AssociationSlot:
-    """One connection's stay; `end` it whatever happens. `gave_way`: it was hung up on to let another in."""
+    """One connection's place; `end` it in every case. `gave_way`: it was shut down for another connection."""
 
     def __init__(self, entrance: AssociationLimits, peer: str, connection: socket.socket | None) -> None:
         self.peer = peer
         self.gave_way = False
         self._entrance = entrance
-        self._connection = connection  # our own handle of it: the other one changes hands on its way to storescp
+        self._connection = connection  # Our own handle; the other handle is passed on to storescp.
         self._seated = False
 
     def sit(self, proposal: AssociateRequest) -> None:
-        """Take a seat for the association proposed; raises AssociationRefused, with the rejection to be sent."""
+        """Accept the proposed association; raises AssociationRefused, with the rejection to send."""
         self._entrance.judge(proposal)
         self._entrance.move_in(self)
         self._seated = True
         self.close()
 
     def hang_up(self) -> None:
-        """Shut the connection down, so that whoever waits for its request stops waiting."""
+        """Shut the connection down, so that the thread that reads its request stops waiting."""
         self.gave_way = True
         if self._connection:
-            with contextlib.suppress(OSError):  # the peer was quicker
+            with contextlib.suppress(OSError):  # The peer was quicker.
                 self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
@@ -191,7 +191,7 @@ class AssociationSlot:
             self._connection.close()
 
     def end(self) -> None:
-        """Leave."""
+        """Release the place and close the handle."""
         self._entrance.leave(self, seated=self._seated)
         self.close()
 

@@ -1,7 +1,7 @@
-"""One association from its proposal to its admission: a profile, a storescp, a folder, an envelope.
+"""Serve one association, from its request to the admission of its folder: profile, storescp, folder, envelope.
 
-storescp's exit code is 0 after a release, an abort and a cut connection alike, so it is not looked at: the
-end of the process is the end of the association, and a cut last file was never acknowledged.
+storescp's exit code is 0 after a release, an abort and a cut connection alike, so it is ignored: the end of the
+process is the end of the association, and a cut last file was never acknowledged.
 """
 
 import contextlib
@@ -62,9 +62,9 @@ class AssociationServer:
         name: str,
         started: Callable[[subprocess.Popen[bytes]], None],
     ) -> None:
-        """Serve the one association on `connection`, still unread, into a folder `name`, and admit what came.
+        """Serve the association on `connection`, its request still unread, into a folder `name`, and admit it.
 
-        Calls `started` with the storescp, and closes `connection`. Raises Transient where it cannot be served now.
+        Calls `started` with the storescp, and closes `connection`. Raises Transient if it cannot be served now.
         """
         incoming = self.spool.incoming_of(self.receiver.name)
         folder = incoming / name
@@ -102,7 +102,7 @@ class AssociationServer:
                 connection.close()
                 started(process)
                 self._attend(process, output.fileno(), folder, peer)
-            finally:  # the folder is renamed next, which must not happen under a living storescp
+            finally:  # The folder is renamed next, which must not happen under a living storescp.
                 process.kill()
                 process.wait()
 
@@ -131,14 +131,14 @@ class AssociationServer:
 
     @contextlib.contextmanager
     def _nameless(self, text: str) -> Iterator[int]:
-        """Yield a descriptor of a file that has no name, so that nothing is left whoever dies."""
+        """Yield the descriptor of a file without a name, so that it disappears whoever dies."""
         with tempfile.TemporaryFile(dir=self.spool.run) as file:
             file.write(text.encode("ascii"))
             file.seek(0)
             yield file.fileno()
 
     def _attend(self, process: subprocess.Popen[bytes], hears: int, folder: Path, peer: str) -> None:
-        """Log what storescp says until its end, and end it where nothing comes any more or its time is over."""
+        """Log storescp's output until its end, and end it if nothing arrives any more or its time is over."""
         output, limits = (
             ProgramLog(self.receiver.name, lambda: peer),
             AssociationTimeouts(self.receiver, time.monotonic()),
@@ -149,7 +149,7 @@ class AssociationServer:
         chunk = b"-"
         while chunk:
             if poll.poll(1000 * limits.next_look(time.monotonic())):
-                chunk = os.read(hears, CHUNK)  # empty once no process can write any more
+                chunk = os.read(hears, CHUNK)  # An empty chunk means that no process can write any more.
                 output.hear(chunk)
             reason = limits.look(
                 time.monotonic(), sweep.signature_of(folder), listening_port.processor_seconds(about)
@@ -160,5 +160,5 @@ class AssociationServer:
 
 
 def _name(descriptor: int) -> str:
-    """Return the file name under which a child opens what it has inherited as this descriptor."""
+    """Return the file name under which a child opens this inherited descriptor."""
     return f"/dev/fd/{descriptor}"

@@ -1,4 +1,4 @@
-"""Association mode: an acceptor that gives every association a storescp of its own (docs/design.md)."""
+"""Association mode: accept associations, and start a storescp for each (docs/design.md)."""
 
 import itertools
 import logging
@@ -24,12 +24,12 @@ from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
 LOOK_SECONDS = 5.0
-LAST_SECONDS = 10.0  # for associations still open when the receiver is asked to stop
+LAST_SECONDS = 10.0  # Seconds for associations that are still open when the receiver is asked to stop.
 KILL_SECONDS = 5.0
 
 
 class AssociationReceiver:
-    """Accept associations side by side, each in a thread, and admit each when it ends."""
+    """Accept associations in parallel, each in a thread, and admit each folder at the end."""
 
     def __init__(self, settings: Settings, receiver: ReceiverTable, spool: Spool, lock: int) -> None:
         self._receiver = receiver
@@ -49,7 +49,7 @@ class AssociationReceiver:
         self._numbers = itertools.count(1)
 
     def serve(self, signals: Signals) -> int:
-        """Receive until asked to stop; raises Configuration where the port cannot be opened."""
+        """Receive until asked to stop; raises Configuration if the port cannot be opened."""
         with open_listener(self._receiver) as listener:
             emit(
                 Event.RECEIVER_STARTED,
@@ -75,7 +75,7 @@ class AssociationReceiver:
     def _accept(self, listener: socket.socket, signals: Signals) -> None:
         try:
             connection, address = listener.accept()
-        except OSError as error:  # the peer is gone again, or descriptors have run out
+        except OSError as error:  # The peer is gone again, or no file descriptors are left.
             alarm(Event.REFUSED, receiver=self._receiver.name, reason=f"cannot accept: {error}")
             signals.pause(0.1)
             return
@@ -90,7 +90,7 @@ class AssociationReceiver:
         self._guests.add(name, thread)
         try:
             thread.start()
-        except RuntimeError as error:  # the machine has no thread to spare: this peer may come again
+        except RuntimeError as error:  # The machine has no thread left: this peer may try again.
             self._guests.forget(name)
             visit.end()
             connection.close()
@@ -130,7 +130,7 @@ class AssociationReceiver:
         emit(Event.REFUSED, logging.WARNING, receiver=self._receiver.name, peer=peer, reason=reason)
 
     def _sweep(self) -> None:
-        """Admit what an association could not admit when it ended."""
+        """Admit the folders that could not be admitted when their association ended."""
         served = self._guests.names
         incoming = self._spool.incoming_of(self._receiver.name)
         for folder in sweep.leftovers(incoming):
@@ -138,7 +138,7 @@ class AssociationReceiver:
                 sweep.take(incoming, folder, "left by an association")
 
     def _close(self) -> None:
-        """Let running associations finish within bounds, end the others, admit everything."""
+        """Let running associations finish within a limit, end the others, admit everything."""
         self._guests.join(LAST_SECONDS)
         self._guests.end_all()
         self._guests.join(KILL_SECONDS)
@@ -146,7 +146,7 @@ class AssociationReceiver:
 
 
 def open_listener(receiver: ReceiverTable) -> socket.socket:
-    """Return a socket that listens where the receiver says; raises Configuration naming the port."""
+    """Return a socket that listens for the receiver; raises Configuration, which names the port."""
     try:
         return listening_port.listen(receiver)
     except OSError as error:
@@ -154,5 +154,5 @@ def open_listener(receiver: ReceiverTable) -> socket.socket:
 
 
 def peer_of(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
-    """Return a socket's address as the number people know: 192.0.2.7 rather than ::ffff:192.0.2.7."""
+    """Return a socket's address as people know it: 192.0.2.7 for ::ffff:192.0.2.7."""
     return numeric(address[0])

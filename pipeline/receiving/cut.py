@@ -1,7 +1,7 @@
-"""Cut one peer off a storescp that serves others too, which storescp itself does only after three minutes.
+"""Disconnect one peer from a storescp that serves others too; storescp itself does so only after three minutes.
 
 When an association has ended or was refused, storescp waits until the peer closes its connection, whatever `-ta`,
-`-td` and `-ts` say; in study mode everybody else waits with it. To end storescp would cut off those who wait.
+`-td` and `-ts` say; in study mode every other peer waits with it. Ending storescp would disconnect those who wait.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ import psutil
 
 from pipeline.receiving import listening_port
 
-PATIENCE_SECONDS = 5.0  # for a peer to begin an association, and to close its connection after the end of one
-_PIDFD_GETFD = 438  # on every architecture; Python has no name for it
+PATIENCE_SECONDS = 5.0  # Seconds for a peer to begin an association, and to close its connection after one.
+_PIDFD_GETFD = 438  # The number of the system call on every architecture; Python has no name for it.
 
 
 @dataclass(slots=True)
@@ -26,16 +26,16 @@ class WithoutAssociation:
     _since: float = 0.0
 
     def look(self, now: float, peers: frozenset[tuple[str, int]], *, is_open: bool) -> bool:
-        """Say whether a peer has overstayed at monotonic time `now`; `is_open`: an association is."""
+        """Say whether a peer has exceeded its time at monotonic time `now`; `is_open`: an association is open."""
         if is_open or peers != self._peers:
             self._peers, self._since = peers, now
         return bool(peers) and now - self._since >= PATIENCE_SECONDS
 
 
 def cut_off(process: psutil.Process, port: int) -> bool:
-    """Shut down the connections the process has accepted on the port; say whether all of them could be.
+    """Shut down the connections the process has accepted on the port; return whether all of them were.
 
-    The process must be a child of ours. Only Linux can do it (pidfd_getfd(2), since 5.6).
+    The process must be a child of ours. This needs Linux (pidfd_getfd(2), since 5.6).
     """
     if not hasattr(os, "pidfd_open"):
         return False
@@ -57,5 +57,5 @@ def _shut_down(pid: int, descriptor: int) -> None:
             raise OSError(ctypes.get_errno(), "pidfd_getfd")
     finally:
         os.close(of_process)
-    with socket.socket(fileno=ours) as connection, contextlib.suppress(OSError):  # the peer may be gone by now
+    with socket.socket(fileno=ours) as connection, contextlib.suppress(OSError):  # The peer may be gone by now.
         connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""A storescp that somebody else runs: the command line with which it does all that study mode's does."""
+"""The command line with which somebody else can run the storescp of study mode."""
 
 import shlex
 import sys
@@ -10,13 +10,14 @@ from pipeline.receiving.study_receiver import storescp_of, study_hook, write_fil
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
-ENVIRONMENT = {"TCP_NODELAY": "1"}  # DCMTK leaves Nagle's algorithm on unless told otherwise: some 40 ms an object
+# DCMTK leaves Nagle's algorithm on unless told otherwise: some 40 ms an object.
+ENVIRONMENT = {"TCP_NODELAY": "1"}
 
 
 def command_line(settings: Settings, receiver: ReceiverTable, site_file: Path) -> tuple[str, ...]:
-    """Return the permanent storescp of a receiver; `prepare` writes the files it names.
+    """Return the command line of a receiver's permanent storescp; `prepare` writes the files it names.
 
-    Raises Usage for a receiver in association mode, Configuration where something does not fit.
+    Raises Usage for a receiver in association mode, Configuration if something does not fit.
     """
     if receiver.mode == "association":
         raise Usage(
@@ -30,7 +31,7 @@ def command_line(settings: Settings, receiver: ReceiverTable, site_file: Path) -
 
 
 def prepare(settings: Settings, receiver: ReceiverTable) -> None:
-    """Make the folder a receiver's storescp writes to, and the files it reads, for the user who calls this."""
+    """Create the folder a receiver's storescp writes to, and the files it reads, for the calling user."""
     spool = Spool(settings.site.spool)
     spool.prepare()
     spool.prepare_receiver(receiver.name)

@@ -1,6 +1,6 @@
-"""A storescp that is not ours: who writes into an incoming folder, and what may be renamed under it.
+"""A storescp that is not ours: who writes into an incoming folder, and which folders may be renamed.
 
-storescp does not look again whether the folder of its open study is there. After a rename it refuses each further
+storescp does not check again that the folder of its open study exists. After a rename it refuses each further
 object of that study (0xA700), until another study comes or `-tos` has passed.
 """
 
@@ -14,23 +14,23 @@ import psutil
 
 from pipeline.receiving import listening_port
 
-UNTOUCHED_SECONDS = 3600.0  # by then nobody will go on with a study that no hook announced
-MARGIN_SECONDS = 2.0  # the beginning of a process is told by another clock, by whole seconds at worst
+UNTOUCHED_SECONDS = 3600.0  # After this time nobody continues a study that no hook announced.
+MARGIN_SECONDS = 2.0  # The start of a process is known by another clock, possibly in whole seconds.
 _FOLDER_OPTIONS = {"-od", "--output-directory"}
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Somebody who may be writing; `started_at` (seconds since the epoch) is None where he cannot be seen."""
+    """A process that may be writing; `started_at` (seconds since the epoch) is None if it cannot be seen."""
 
     started_at: float | None
 
 
 def writer(incoming: Path, port: int | None) -> Writer | None:
-    """Return who may be writing into a receiver's incoming folder although none of our own processes is.
+    """Return the foreign process that may be writing into a receiver's incoming folder, None if there is none.
 
-    That is a process that was told to write there, a storescp that listens on the receiver's port, or whoever
-    listens there where the process cannot be seen, because it is another user's.
+    This is a process whose command line names the folder, a storescp that listens on the receiver's port, or any
+    listener there that cannot be seen because it belongs to another user.
     """
     found = list(writing_below(incoming))
     if port is not None:
@@ -44,7 +44,7 @@ def writer(incoming: Path, port: int | None) -> Writer | None:
 
 
 def writing_below(incoming: Path) -> Iterator[psutil.Process]:
-    """Yield the processes whose command line names the folder, or one in it, as that to write to."""
+    """Yield the processes whose command line names the folder, or one in it, as their output folder."""
     for process in psutil.process_iter():
         if any(incoming in (folder, *folder.parents) for folder in _folders(process)):
             yield process
@@ -55,13 +55,13 @@ def _folders(process: psutil.Process) -> Iterator[Path]:
         words = process.cmdline()
         named = [after for word, after in itertools.pairwise(words) if word in _FOLDER_OPTIONS]
         here = process.cwd() if any(not name.startswith("/") for name in named) else "/"
-    except psutil.Error:  # it has ended, or is another user's
+    except psutil.Error:  # The process has ended, or belongs to another user.
         return
     yield from (Path(os.path.normpath(os.path.join(here, name))) for name in named)  # noqa: PTH118  # `..` too
 
 
 def words_of(process: psutil.Process) -> list[str] | None:
-    """Return the command line of a storescp, None where the process is another or cannot be seen."""
+    """Return the command line of a storescp, None for another program or one that cannot be seen."""
     try:
         return process.cmdline() if process.name() == "storescp" else None
     except psutil.Error:
@@ -83,10 +83,10 @@ def _started_at(process: psutil.Process) -> float | None:
 
 
 def may_take(path: Path, who: Writer | None, port: int | None, now: float) -> bool:
-    """Say whether a folder, or a file, may be renamed at wall-clock time `now` although somebody may be writing.
+    """Say whether a folder or file may be renamed at wall-clock time `now` although a process may be writing.
 
-    It may if it is older than the process that writes, or if nothing in it changed within the hour and nobody is
-    connected. `who` is None where nobody was found but one may be there all the same.
+    It may if it is older than that process, or if nothing in it changed within the hour and nobody is connected.
+    `who` is None if no process was found but one may exist all the same.
     """
     changed = _changed_at(path)
     if who and who.started_at is not None and changed < who.started_at - MARGIN_SECONDS:

@@ -1,4 +1,4 @@
-"""The port a receiver answers on: whether it is free, who has it, who is connected."""
+"""The port of a receiver: whether it is free, which process has it, who is connected."""
 
 import errno
 import ipaddress
@@ -17,14 +17,14 @@ from pipeline.errors import Configuration
 
 KERNEL_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 LISTENING = "0A"
-OPEN = {"01", "08"}  # established, or closed by the peer alone
+OPEN = {"01", "08"}  # TCP states: established, or closed by the peer alone.
 BACKLOG = 128
 FIRST_FREE_PORT = 1024
-PATIENCE_SECONDS = 3  # a hook of an earlier storescp inherits its socket and may live a moment longer
+PATIENCE_SECONDS = 3  # A hook of an earlier storescp inherits its socket and may live a moment longer.
 
 
 def require_free_port(receiver: ReceiverTable) -> None:
-    """Return when the receiver's port can be listened on; raises Configuration as `unusable` words it."""
+    """Return when the receiver's port is free; raises Configuration with the words of `unusable`."""
     if receiver.mode == "study" and receiver.port < FIRST_FREE_PORT and os.geteuid() != 0:
         raise Configuration(
             f'receiver "{receiver.name}".port = {receiver.port}: storescp refuses ports below {FIRST_FREE_PORT} '
@@ -79,7 +79,7 @@ def _by_whom(port: int) -> str:
 
 
 def owner(port: int) -> psutil.Process | None:
-    """Return the process that listens on the port, None where there is none or it cannot be seen."""
+    """Return the process that listens on the port, None if there is none or it cannot be seen."""
     try:
         listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.pid]
         return next((psutil.Process(c.pid) for c in listening if c.laddr and c.laddr.port == port), None)
@@ -88,7 +88,7 @@ def owner(port: int) -> psutil.Process | None:
 
 
 def is_listened(port: int) -> bool:
-    """Say whether anybody listens on the port; nobody is connected to, which storescp would notice."""
+    """Say whether a process listens on the port, without connecting, which storescp would notice."""
     if KERNEL_TABLES[0].exists():
         return any(row[3] == LISTENING and _port_of(row) == port for row in _rows())
     try:
@@ -99,7 +99,7 @@ def is_listened(port: int) -> bool:
 
 
 def is_connected(port: int) -> bool:
-    """Say whether any process holds a connection on the port that was made to it."""
+    """Say whether any process holds a connection that was made to the port."""
     if KERNEL_TABLES[0].exists():
         return any(_is_accepted(row, port) for row in _rows())
     found = owner(port)
@@ -112,14 +112,14 @@ def listens(process: psutil.Process, port: int) -> bool:
 
 
 def connected_peers(process: psutil.Process, port: int) -> frozenset[tuple[str, int]]:
-    """Return address and port of the peers whose connections the process has accepted on the port."""
+    """Return address and port of each peer whose connection the process has accepted on the port."""
     return frozenset((c.raddr.ip, c.raddr.port) for c in accepted(process, port))
 
 
 def connected_peer(process: psutil.Process, port: int) -> str | None:
-    """Return the numeric address of the peer the process talks to on the port, None where it has gone already.
+    """Return the numeric address of the peer the process talks to on the port, None if it has gone.
 
-    Linux is asked for its own table, which takes a tenth of the time: a short association is soon over.
+    On Linux this reads the kernel's table, in a tenth of the time: a short association is soon over.
     """
     found = next((row[2] for row in _rows() if _is_accepted(row, port)), None)
     if found:
@@ -128,7 +128,7 @@ def connected_peer(process: psutil.Process, port: int) -> str | None:
 
 
 def _is_accepted(row: list[str], port: int) -> bool:
-    """Say whether a row is of a connection on the port that a process has accepted: it has an inode."""
+    """Say whether a row is of an accepted connection on the port: it has an inode."""
     return row[3] in OPEN and _port_of(row) == port and row[9] != "0"
 
 
@@ -137,20 +137,20 @@ def _port_of(row: list[str]) -> int:
 
 
 def _address(text: str) -> str:
-    """Return the address of proc_net_tcp(5): words of four bytes, each in the order of this machine."""
+    """Return the address in proc_net_tcp(5): words of four bytes, each in the byte order of this machine."""
     words = [int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8)]
     return str(ipaddress.ip_address(b"".join(words)))
 
 
 def accepted(process: psutil.Process, port: int) -> list[Any]:
-    """Return the connections the process has accepted on the port and not closed, as psutil tells them."""
+    """Return psutil's connections that the process has accepted on the port and not closed."""
     return [c for c in _connections(process, port, psutil.CONN_ESTABLISHED) if c.raddr]
 
 
 def _connections(process: psutil.Process, port: int, status: str) -> list[Any]:
     try:
         connections = process.net_connections("tcp")
-    except psutil.Error:  # it has ended meanwhile
+    except psutil.Error:  # The process has ended meanwhile.
         return []
     return [c for c in connections if c.status == status and c.laddr and c.laddr.port == port]
 
@@ -165,7 +165,7 @@ def processor_seconds(process: psutil.Process) -> float:
 
 
 def waiting(port: int) -> int:
-    """Return how many connections nobody has accepted yet; Linux alone tells, elsewhere it is 0.
+    """Return the number of connections not yet accepted; known on Linux only, otherwise 0.
 
     The kernel shows a listening socket's queue as its receive queue (proc_net_tcp(5)).
     """

@@ -1,7 +1,7 @@
-"""Who may write into a receiver's incoming folder: whoever holds the lock on `<spool>/run/<receiver>.lock`.
+"""The lock `<spool>/run/<receiver>.lock`: its holder may write into the receiver's incoming folder.
 
-`receive` takes it and every storescp inherits its file descriptor, so it is held as long as *any* of them
-lives, even when `receive` itself has been killed.
+`receive` takes the lock and every storescp inherits its file descriptor, so it is held as long as *any* of them
+lives, even after `receive` itself was killed.
 """
 
 import contextlib
@@ -20,19 +20,19 @@ from pipeline.receiving import listening_port
 from pipeline.receiving.foreign import writing_below
 from pipeline.spool.spool import Spool
 
-PATIENCE_SECONDS = 20  # for orphans to die, and for a moment's look of another process to be over
-GRACE_SECONDS = 5  # between SIGTERM and SIGKILL
+PATIENCE_SECONDS = 20  # Seconds for orphans to die, and for a test of the lock by another process to end.
+GRACE_SECONDS = 5  # Seconds between SIGTERM and SIGKILL.
 
 
 def lock_file(spool: Spool, receiver: str) -> Path:
-    """Return the file the receiver's lock is on."""
+    """Return the path of the receiver's lock file."""
     return spool.run / f"{receiver}.lock"
 
 
 def is_receiving(spool: Spool, receiver: str) -> bool:
     """Say whether any process may be writing into the receiver's incoming folder.
 
-    Raises Configuration where the user who asks may not know.
+    Raises Configuration if the calling user may not know.
     """
     path = lock_file(spool, receiver)
     try:
@@ -45,7 +45,7 @@ def is_receiving(spool: Spool, receiver: str) -> bool:
 
 
 def is_up(spool: Spool, receiver: ReceiverTable) -> bool:
-    """Say whether the receiver's door is open: ours, or in `external` mode anybody's on its port.
+    """Say whether the receiver's port is open: by our process, or in `external` mode by any process.
 
     Raises Configuration as `is_receiving` does.
     """
@@ -55,7 +55,7 @@ def is_up(spool: Spool, receiver: ReceiverTable) -> bool:
 
 
 def recorded_port(spool: Spool, receiver: str) -> int | None:
-    """Return the port the receiver's lock file tells, None where it tells none."""
+    """Return the port in the receiver's lock file, None if it names none."""
     try:
         port = json.loads(lock_file(spool, receiver).read_bytes())["port"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -65,16 +65,16 @@ def recorded_port(spool: Spool, receiver: str) -> int | None:
 
 @contextlib.contextmanager
 def unless_receiving(spool: Spool, receiver: str) -> Iterator[bool]:
-    """Hold the lock for the block and say True, or say False at once where somebody may be writing."""
+    """Hold the lock during the block and yield True, or yield False at once if a process may be writing."""
     with _opened(lock_file(spool, receiver)) as descriptor:
         yield _take(descriptor, fcntl.LOCK_EX)
 
 
 @contextlib.contextmanager
 def held(spool: Spool, receiver: ReceiverTable) -> Iterator[int]:
-    """Hold the receiver's lock for the block; yields the descriptor every storescp must inherit.
+    """Hold the receiver's lock during the block; yields the descriptor every storescp must inherit.
 
-    A storescp whose `receive` has died is ended first. Raises Configuration where another `receive` runs.
+    A storescp whose `receive` has died is ended first. Raises Configuration if another `receive` runs.
     """
     path = lock_file(spool, receiver.name)
     with _opened(path) as descriptor:
@@ -116,10 +116,13 @@ def _record(descriptor: int, receiver: ReceiverTable) -> None:
 
 
 def _refuse_beside_another(path: Path, name: str) -> None:
-    """Raise Configuration where the recorded `receive` lives: its number alone could be anybody's by now."""
+    """Raise Configuration if the recorded `receive` lives.
+
+    Its number alone might belong to another process by now.
+    """
     try:
         pid = int(json.loads(path.read_bytes())["pid"])
-        if pid == os.getpid():  # in a container every `receive` has the same number
+        if pid == os.getpid():  # In a container every `receive` has the same number.
             return
         lives = str(path.resolve()) in {file.path for file in psutil.Process(pid).open_files()}
     except (ValueError, KeyError, TypeError, psutil.NoSuchProcess):
@@ -131,7 +134,7 @@ def _refuse_beside_another(path: Path, name: str) -> None:
 
 
 def _end_orphans(incoming: Path, *, kindly: bool) -> None:
-    """End every storescp that writes below `incoming` although nobody attends to it any more."""
+    """End every storescp that writes below `incoming` and has lost its `receive`."""
     for process in writing_below(incoming):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate() if kindly else process.kill()

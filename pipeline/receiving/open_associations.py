@@ -1,4 +1,4 @@
-"""The associations being served: who must be waited for, and whose storescp can be ended."""
+"""The open associations: which threads to wait for, and which storescp processes can be ended."""
 
 import subprocess
 import threading
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class _OpenAssociation:
-    """An association being served; `process` is its storescp once there is one."""
+    """An open association; `process` is its storescp once it runs."""
 
     thread: threading.Thread
     process: subprocess.Popen[bytes] | None = None
 
 
 class OpenAssociations:
-    """Know every association by its folder's name; a folder of none of these is a leftover."""
+    """The open associations by folder name; any other folder is a leftover."""
 
     def __init__(self) -> None:
         self._guests: dict[str, _OpenAssociation] = {}
@@ -23,17 +23,17 @@ class OpenAssociations:
         self._closing = False
 
     def add(self, name: str, thread: threading.Thread) -> None:
-        """Remember an association whose thread is about to start."""
+        """Add an association whose thread is about to start."""
         with self._lock:
             self._guests[name] = _OpenAssociation(thread)
 
     def forget(self, name: str) -> None:
-        """Forget an association that has ended."""
+        """Remove an association that has ended."""
         with self._lock:
             del self._guests[name]
 
     def remember(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        """Remember the storescp of an association, and end it at once where all are being ended."""
+        """Add the storescp of an association; end it at once if all are being ended."""
         with self._lock:
             self._guests[name].process = process
             if self._closing:
@@ -41,12 +41,12 @@ class OpenAssociations:
 
     @property
     def names(self) -> set[str]:
-        """Return the folders that are being written."""
+        """Return the names of the folders that are being written."""
         with self._lock:
             return set(self._guests)
 
     def end_all(self) -> None:
-        """Terminate every storescp, and those that are started from now on."""
+        """Terminate every storescp, and those that start later."""
         with self._lock:
             self._closing = True
             running = [guest.process for guest in self._guests.values() if guest.process]
@@ -54,7 +54,7 @@ class OpenAssociations:
             process.terminate()
 
     def join(self, seconds: float) -> None:
-        """Return when all have left, or after so many seconds."""
+        """Return when all threads have ended, or after so many seconds."""
         deadline = time.monotonic() + seconds
         with self._lock:
             threads = [guest.thread for guest in self._guests.values()]

@@ -1,6 +1,6 @@
 """Read an A-ASSOCIATE-RQ without taking it from the socket: storescp will read it again (PS3.8 9.3.2).
 
-Everything in it comes from a stranger: lengths are bounded before they are believed.
+Every byte comes from a stranger: lengths are bounded before they are believed.
 """
 
 import re
@@ -14,28 +14,28 @@ from dataclasses import dataclass
 from pipeline.dicom.ae_title import ae_title
 
 LONGEST = 256 * 1024  # bytes; 128 presentation contexts of 30 transfer syntaxes are about 110 KiB
-PATIENCE_SECONDS = 30.0  # for the whole request; who says nothing holds up nobody here
+PATIENCE_SECONDS = 30.0  # Seconds for the whole request; a silent peer delays no other peer here.
 HUNG_UP = getattr(select, "POLLRDHUP", 0)
 
 _ASSOCIATE_RQ, _PRESENTATION_CONTEXT, _ABSTRACT_SYNTAX = 0x01, 0x20, 0x30  # PS3.8 tables 9-11, 9-13, 9-14
-_HEADER = struct.Struct(">BxI")  # PDU type, reserved, length of what follows
-_ITEM = struct.Struct(">BxH")  # item type, reserved, length of what follows
+_HEADER = struct.Struct(">BxI")  # PDU type, reserved, length of the body.
+_ITEM = struct.Struct(">BxH")  # Item type, reserved, length of the value.
 _FIXED = struct.Struct(">H2x16s16s32x")  # protocol version, reserved, called, calling AE title, reserved
-_CONTEXT_ID = 4  # bytes of a presentation context before its sub-items
+_CONTEXT_ID = 4  # Bytes of a presentation context before its sub-items.
 _UID = re.compile(rb"[0-9.]{1,64}")
 
 
 class NotAnAssociation(Exception):
-    """Say why what a peer sent is no association request; the connection is closed, nothing is lost."""
+    """Say why a peer's bytes are no A-ASSOCIATE-RQ; the connection is closed, and no object is lost."""
 
 
 class SaidNothing(NotAnAssociation):
-    """Say that the peer closed before its first byte: somebody looked whether the port is open."""
+    """Say that the peer closed before its first byte, as a test whether the port is open does."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssociateRequest:
-    """What a peer asks for: AE titles as `ae_title` reads them, UIDs of digits and dots only."""
+    """An A-ASSOCIATE-RQ: AE titles as `ae_title` reads them, UIDs of digits and dots only."""
 
     calling_ae_title: str
     called_ae_title: str
@@ -43,14 +43,14 @@ class AssociateRequest:
 
 
 def peek(connection: socket.socket, *, patience: float = PATIENCE_SECONDS) -> AssociateRequest:
-    """Return what the peer proposes, every byte of it still unread.
+    """Return the peer's request, leaving every byte of it unread.
 
-    Raises NotAnAssociation where it is no request, too long, or not complete within `patience` seconds.
+    Raises NotAnAssociation if it is no request, too long, or not complete within `patience` seconds.
     """
     deadline = time.monotonic() + patience
     head = _peeked(connection, _HEADER.size, deadline)
     length = _HEADER.size + body_length(head)
-    if length > 16 * 1024:  # a window of the usual size might never show all of it
+    if length > 16 * 1024:  # A receive window of the usual size might never hold all of it.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * length)
     return parse(_peeked(connection, length, deadline))
 
@@ -71,13 +71,13 @@ def _peeked(connection: socket.socket, wanted: int, deadline: float) -> bytes:
             raise SaidNothing("closed without a word")
         if _has_hung_up(connection):
             raise NotAnAssociation("it hung up in the middle of its request")
-        time.sleep(pause)  # a partial request is readable at once, again and again
+        time.sleep(pause)  # A partial request is readable at once, again and again.
         pause = min(2 * pause, 0.05)
     raise NotAnAssociation("no complete association request in time")
 
 
 def _has_hung_up(connection: socket.socket) -> bool:
-    """Say whether the peer sends no more, which a peek at what is there already cannot tell; Linux only."""
+    """Say whether the peer sends no more, which a peek at available bytes cannot tell; Linux only."""
     poll = select.poll()
     poll.register(connection, HUNG_UP)
     return any(events & HUNG_UP for _, events in poll.poll(0))
@@ -97,7 +97,7 @@ def body_length(head: bytes) -> int:
 
 
 def parse(pdu: bytes) -> AssociateRequest:
-    """Return what a whole A-ASSOCIATE-RQ proposes; raises NotAnAssociation, and nothing else, on anything."""
+    """Return the request in a whole A-ASSOCIATE-RQ; for any bytes, raises no other error than NotAnAssociation."""
     if body_length(pdu[: _HEADER.size]) != len(pdu) - _HEADER.size:
         raise NotAnAssociation("the request is not as long as it says")
     _, called, calling = _FIXED.unpack_from(pdu, _HEADER.size)
@@ -114,7 +114,7 @@ def parse(pdu: bytes) -> AssociateRequest:
 
 
 def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield type and value of each item; what is cut off at the end is left out."""
+    """Yield type and value of each item; an item cut off at the end is left out."""
     position = 0
     while position + _ITEM.size <= len(data):
         kind, length = _ITEM.unpack_from(data, position)

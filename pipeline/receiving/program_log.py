@@ -1,4 +1,4 @@
-"""What a storescp says becomes events, line by line: bounded, escaped, never a patient."""
+"""Turn storescp's output into events, line by line: bounded, escaped, without patients."""
 
 import logging
 from collections.abc import Callable
@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pipeline.dcmtk.storescp_log import StoreRequest, StorescpLog
 from pipeline.events import Event, emit
 
-LONGEST_LINE = 1000  # bytes; a longer line becomes several
+LONGEST_LINE = 1000  # Bytes; a longer line becomes several.
 CHUNK = 65536
-_LEVELS = {"F": logging.ERROR, "E": logging.ERROR, "W": logging.WARNING}  # DCMTK: `W: ...`
-_SILENT = ("I:", "D:")  # they tell which object is in hand, and are no events
-_REFUSED_ASSOCIATION = ("I: Association Rejected", "E: 0006:03")  # DCMTK's conditions of the upper layer
+# Prefixes of DCMTK's messages, such as `W: ...`.
+_LEVELS = {"F": logging.ERROR, "E": logging.ERROR, "W": logging.WARNING}
+_SILENT = ("I:", "D:")  # These lines tell which object is being received, and are no events.
+_REFUSED_ASSOCIATION = ("I: Association Rejected", "E: 0006:03")  # DCMTK's conditions of the upper layer.
 _HIDDEN_PIXELS = (
     "it holds compressed pixels although its transfer syntax is an uncompressed one, and in study mode "
     'storescp writes every object anew; a receiver with mode = "association" takes it as it is'
@@ -21,7 +22,7 @@ _REMEDIES = {"Pixel representation not found": _HIDDEN_PIXELS}
 class ProgramLog:
     """Collect the bytes of one program and log each line once it is complete.
 
-    `peer` tells the numeric address of whoever the program is talking to, None where nobody knows.
+    `peer` returns the numeric address of the program's peer, None if unknown.
     """
 
     def __init__(self, receiver: str, peer: Callable[[], str | None] = lambda: None) -> None:
@@ -33,11 +34,11 @@ class ProgramLog:
 
     @property
     def has_association(self) -> bool:
-        """Say whether an association is open, as far as storescp has told."""
+        """Say whether storescp has reported an association that is still open."""
         return self._log_of_objects.has_association
 
     def hear(self, chunk: bytes) -> None:
-        """Take what was read; an empty chunk is the end and completes the last line."""
+        """Take a chunk of output; an empty chunk is the end and completes the last line."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if not chunk or len(self._rest) > LONGEST_LINE:
             lines.append(self._rest)
@@ -65,7 +66,7 @@ class ProgramLog:
         emit(Event.REFUSED, logging.WARNING, **about, reason=f"no association: {reason}")
 
     def _end(self) -> None:
-        """Tell of the object that storescp was reading when it ended, which nobody has acknowledged."""
+        """Log the object that storescp was reading when it ended; it was never acknowledged."""
         last = self._log_of_objects.end()
         if last and not last.file and not last.failure:
             last.failure = "storescp ended while it was receiving it"

@@ -1,4 +1,4 @@
-"""Turn an association away in the standard's words, before a storescp is started for it (PS3.8 9.3.4)."""
+"""Reject an association by A-ASSOCIATE-RJ before a storescp is started for it (PS3.8 9.3.4)."""
 
 import contextlib
 import socket
@@ -6,13 +6,13 @@ import struct
 import time
 from typing import NamedTuple
 
-PATIENCE_SECONDS = 2.0  # for the peer to read our answer and close
-MOST_UNREAD = 1 << 20  # bytes of a peer that goes on talking
+PATIENCE_SECONDS = 2.0  # Seconds for the peer to read our answer and close.
+MOST_UNREAD = 1 << 20  # Bytes read from a peer that goes on sending.
 CHUNK = 65536
 
 _ASSOCIATE_RJ = 0x03
-_HEADER = struct.Struct(">BxI")  # PDU type, reserved, length of what follows
-_BODY = struct.Struct(">xBBB")  # reserved, result, source, reason
+_HEADER = struct.Struct(">BxI")  # PDU type, reserved, length of the body.
+_BODY = struct.Struct(">xBBB")  # Reserved, result, source, reason.
 
 
 class AssociateReject(NamedTuple):
@@ -35,13 +35,13 @@ def pdu(rejection: AssociateReject) -> bytes:
 
 
 def reject(connection: socket.socket, rejection: AssociateReject) -> None:
-    """Answer a request that has been peeked at, and return once the peer has closed, or should have.
+    """Answer a request that was peeked at, and return once the peer has closed, or should have.
 
-    What is left unread when a socket is closed makes the kernel reset the connection, and the peer may then
-    never see the answer: so its request is read first, and whatever it says until it closes.
+    If a socket is closed with unread bytes, the kernel resets the connection, and the peer may never see the
+    answer. The request, and what follows until the peer closes, is therefore read first.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
-    with contextlib.suppress(OSError):  # it has gone already: then it needs no answer
+    with contextlib.suppress(OSError):  # The peer has gone already and needs no answer.
         connection.settimeout(PATIENCE_SECONDS)
         connection.sendall(pdu(rejection))
         connection.shutdown(socket.SHUT_WR)

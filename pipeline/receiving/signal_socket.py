@@ -1,4 +1,4 @@
-"""Signals as something one can wait for together with sockets, so that no loop sleeps through a SIGTERM."""
+"""Wait for signals together with sockets, so that no loop sleeps through a SIGTERM."""
 
 import contextlib
 import select
@@ -41,7 +41,7 @@ class Signals:
         pass
 
     def wait(self, seconds: float, others: Iterable[socket.socket] = ()) -> bool:
-        """Return after `seconds`, at a signal, or when one of `others` can be read; say whether one can."""
+        """Return after `seconds`, at a signal, or when one of `others` is readable; say whether one is."""
         if self.stop:
             return False
         ready, _, _ = select.select([self._hears, *others], [], [], seconds)

@@ -1,4 +1,4 @@
-"""What to do about folders that stay and peers that say nothing: decided purely, from looks at given times."""
+"""Decide what to do about folders that stay and peers that are silent: pure functions of looks at given times."""
 
 import math
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ class TimeoutStep(IntEnum):
     """What the receiver does after a look, the stronger step the higher."""
 
     WAIT = 0
-    FLUSH = 1  # ask storescp to announce what it holds
-    RESTART = 2  # end storescp, take what is there, start it anew
+    FLUSH = 1  # Ask storescp to announce its current study.
+    RESTART = 2  # End storescp, take its folders, start it anew.
 
 
 @dataclass(slots=True)
@@ -46,11 +46,11 @@ class StuckFolders:
     _seen: dict[str, _Seen] = field(default_factory=dict)
 
     def look(self, now: float, folders: Mapping[str, Signature], *, connected: bool) -> TimeoutStep:
-        """Return what a look at monotonic time `now` calls for.
+        """Return what to do after a look at monotonic time `now`.
 
-        A folder unchanged for `patience` was missed: storescp is asked to flush. If it is still there at the
-        next look, storescp knows nothing of it, and only the end of storescp makes the folder safe to take;
-        that waits until nobody is `connected`.
+        A folder unchanged for `patience` was missed: storescp is asked to flush. If it is still there at the next
+        look, storescp has forgotten it, and only after storescp's end is the folder safe to take; that waits until
+        nobody is `connected`.
         """
         self._seen = {name: seen for name, seen in self._seen.items() if name in folders}
         steps = [self._judge(now, name, signature, connected) for name, signature in folders.items()]
@@ -71,11 +71,11 @@ class StuckFolders:
 
 @dataclass(slots=True)
 class Idleness:
-    """Notice a peer that holds its connection and brings nothing for `limit` seconds.
+    """Notice a peer that holds its connection and sends nothing for `limit` seconds.
 
-    While others are `waiting` behind it, `limit_while_waiting` seconds are enough. Progress is a change of what
-    was received, or of who is connected, or `busy` seconds of processor time, which a large object uses before
-    any of it is in a file and keep-alives do not.
+    While other peers are `waiting`, `limit_while_waiting` seconds are enough. Progress is a change in what was
+    received, or in who is connected, or `busy` seconds of processor time: a large object uses these before any of
+    it is in a file, and keep-alives do not.
     """
 
     limit: float
@@ -101,7 +101,7 @@ class Idleness:
 
 @dataclass(slots=True)
 class AssociationTimeouts:
-    """The two ends an association can be brought to: `idle_timeout` and `association_timeout` of its receiver."""
+    """Two time-outs that end an association: `idle_timeout` and `association_timeout` of its receiver."""
 
     receiver: ReceiverTable
     began: float
@@ -132,5 +132,5 @@ class AssociationTimeouts:
 
 
 def back_off(failures: int) -> float:
-    """Return the seconds to wait before storescp is started again after so many failures in a row."""
+    """Return the seconds to wait before storescp starts again, after so many failures in a row."""
     return float(min(2 ** max(failures - 1, 0), 30))

@@ -1,7 +1,7 @@
 """Study mode: one permanent storescp, which calls the hook at the end of a study (docs/design.md, The way in).
 
-The hook is a hint. While storescp lives only the hook renames its folders; what no hook announced is found
-by looking, announced again by SIGCHLD, and in the end taken while no storescp runs.
+The hook is a hint. While storescp lives, only the hook renames its folders. A folder that no hook announced is
+found by looking, announced again by SIGCHLD, and finally taken while no storescp runs.
 """
 
 import contextlib
@@ -33,17 +33,17 @@ from pipeline.site.disk_space import SpaceWatch
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool, hook_file, write_durably
 
-OFTEN_SECONDS = 1  # to look whether somebody holds the one storescp without an association
-MARGIN_SECONDS = 5  # storescp's own end-of-study comes first
-IDLE_SECONDS = 300  # with -tos a silent peer would hold the one process for ever
-IDLE_WHILE_WAITING_SECONDS = 30  # while others stand in line; DCMTK's senders wait so long, others less
-AGAIN_SECONDS = 0.2  # after a storescp that died of an object: its sender may send the next one at once
+OFTEN_SECONDS = 1  # Seconds between looks for a peer that holds the one storescp without an association.
+MARGIN_SECONDS = 5  # storescp's own end-of-study must come first.
+IDLE_SECONDS = 300  # With -tos alone a silent peer would hold the one process for ever.
+IDLE_WHILE_WAITING_SECONDS = 30  # While other peers wait; DCMTK's senders wait that long, others less.
+AGAIN_SECONDS = 0.2  # After a storescp that died of an object: its sender may send the next one at once.
 START_SECONDS = 10
 STOP_SECONDS = 10
 
 
 class StudyReceiver:
-    """Keep one storescp alive, and lose nothing when it is not."""
+    """Keep one storescp alive, and lose no object when it is not."""
 
     def __init__(self, settings: Settings, receiver: ReceiverTable, spool: Spool, lock: int) -> None:
         self._receiver = receiver
@@ -57,13 +57,14 @@ class StudyReceiver:
         self._look_seconds = min(max(receiver.quiet_seconds / 2, 1), MARGIN_SECONDS)
 
     def serve(self, signals: Signals) -> int:
-        """Receive until asked to stop; raises Configuration where storescp cannot start at all."""
+        """Receive until asked to stop; raises Configuration if storescp cannot start at all."""
         listening_port.require_free_port(self._receiver)
         failures, ever_listened = 0, False
         while self._has_room(signals):
             with self._storescp() as (process, output):
                 listens = self._has_opened(process, signals)
-                was_killed = not listens and (process.poll() or 0) < 0  # short of memory: nothing is wrong with it
+                # The machine was short of memory: storescp itself is sound.
+                was_killed = not listens and (process.poll() or 0) < 0
                 ever_listened |= listens
                 reason = self._attend(process, output, signals) if listens else "does not listen"
             sweep.take_all(self._spool, self._receiver.name, "storescp has ended")
@@ -87,7 +88,7 @@ class StudyReceiver:
 
     @contextlib.contextmanager
     def _storescp(self) -> Iterator[tuple[subprocess.Popen[bytes], ProgramLog]]:
-        """Run storescp for the block; afterwards it is dead, and what it said is logged."""
+        """Run storescp during the block; afterwards it is dead, and its output is logged."""
         process = dcmtk.start(self._argv, self._environment, output=subprocess.PIPE, inherited=(self._lock,))
         assert process.stdout is not None
         about, port = psutil.Process(process.pid), self._receiver.port
@@ -122,11 +123,11 @@ class StudyReceiver:
         return False
 
     def _attend(self, process: subprocess.Popen[bytes], output: ProgramLog, signals: Signals) -> str:
-        """Look after a living storescp until something ends it; returns why."""
+        """Watch a living storescp until something ends it; returns why."""
         watch = StuckFolders(self._receiver.quiet_seconds + MARGIN_SECONDS)
         idleness, overstaying = Idleness(IDLE_SECONDS, IDLE_WHILE_WAITING_SECONDS), WithoutAssociation()
         about, port = psutil.Process(process.pid), self._receiver.port
-        old = self._folders()  # from before this storescp, and still there: they could not be admitted
+        old = self._folders()  # Folders of an earlier storescp that could not be admitted yet.
         next_look = time.monotonic() + self._look_seconds
         while not signals.stop:
             signals.wait(min(self._look_seconds, OFTEN_SECONDS))
@@ -158,14 +159,14 @@ class StudyReceiver:
         return "asked to stop"
 
     def _take_old(self, old: Mapping[str, Signature], folders: Mapping[str, Signature]) -> Mapping[str, Signature]:
-        """Admit the folders of an earlier storescp that are as they were; return those."""
+        """Admit the unchanged folders of an earlier storescp; return those."""
         still = {name: signature for name, signature in old.items() if folders.get(name) == signature}
         for name in still:
             sweep.take(self._incoming, self._incoming / name, "older than storescp")
         return still
 
     def _cut_off(self, process: psutil.Process, peers: frozenset[tuple[str, int]], reason: str) -> bool:
-        """Cut off the peer that holds the one storescp; where that cannot be, say so."""
+        """Disconnect the peer that holds the one storescp; log if that is impossible."""
         if not cut_off(process, self._receiver.port):
             return False
         emit(
@@ -178,7 +179,7 @@ class StudyReceiver:
         return True
 
     def _folders(self) -> Mapping[str, Signature]:
-        """Return what lies in the incoming folder, without folders no file is in yet."""
+        """Return the folders in the incoming folder that hold a file."""
         found = {folder.name: sweep.signature_of(folder) for folder in sweep.leftovers(self._incoming)}
         return {name: signature for name, signature in found.items() if signature.files}
 
@@ -200,7 +201,7 @@ def write_files(receiver: ReceiverTable, spool: Spool) -> None:
 def storescp_of(settings: Settings, receiver: ReceiverTable, spool: Spool, hook: str) -> tuple[str, ...]:
     """Return the command line of the receiver's permanent storescp.
 
-    Raises Configuration where this build must not run so, or a certificate does not fit.
+    Raises Configuration if this build must not run in study mode, or a certificate does not fit.
     """
     storescp = dcmtk.program(settings.programs, "storescp")
     refuse_unsafe(storescp)
@@ -212,7 +213,7 @@ def storescp_of(settings: Settings, receiver: ReceiverTable, spool: Spool, hook:
 def study_hook(spool: Spool, receiver: str, *before: Path, hook: str = "study-complete") -> str:
     """Return the command line of a hook for this installation; `before` are words before the incoming folder.
 
-    Raises Configuration naming an unfit path.
+    Raises Configuration, which names an unfit path.
     """
     incoming, objects = spool.incoming_of(receiver), spool.objects_log(receiver)
     words = (Path(sys.executable), hook_file(hook), *before, incoming, objects)

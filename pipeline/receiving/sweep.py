@@ -1,4 +1,4 @@
-"""The sweep: it finds what nobody announced, and is called only when nobody writes there (docs/design.md)."""
+"""The sweep finds folders that nobody announced; it runs only while nobody writes there (docs/design.md)."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ ENVELOPE = ".envelope.json"
 
 
 def leftovers(incoming: Path) -> list[Path]:
-    """Return the folders in a receiver's incoming folder, by name; whatever is hidden is not complete."""
+    """Return the folders in a receiver's incoming folder, by name; hidden folders are incomplete."""
     return [path for path in _visible(incoming) if path.is_dir() and not path.is_symlink()]
 
 
@@ -34,7 +34,7 @@ def _visible(incoming: Path) -> list[Path]:
 
 
 def take_all(spool: Spool, receiver: str, reason: str) -> list[str]:
-    """Admit every folder that holds a file; returns the arrivals' names. Nobody may be writing there."""
+    """Admit every folder that holds a file, and return the arrivals' names. No process may be writing there."""
     incoming = spool.incoming_of(receiver)
     _gather_loose(incoming, lambda _: True)
     try:
@@ -47,22 +47,22 @@ def take_all(spool: Spool, receiver: str, reason: str) -> list[str]:
 
 
 def _hand_over(objects: Path, folders: list[Path]) -> None:
-    """Give every folder what a storescp that has ended said of single objects, as the hook would have done.
+    """Give every folder storescp's messages about single objects, as the hook would have done.
 
     A link takes no space, so a full disk does not matter. Raises OSError, and then no folder may be admitted.
     """
     if not objects.exists():
         return
     for folder in folders:
-        with contextlib.suppress(FileNotFoundError):  # the folder has been admitted meanwhile
+        with contextlib.suppress(FileNotFoundError):  # The folder has been admitted meanwhile.
             os.link(objects, folder / f"{SAID}{time.time_ns()}")
     objects.unlink(missing_ok=True)
 
 
 def _gather_loose(incoming: Path, may_take: Callable[[Path], bool]) -> None:
-    """Put files that lie in the incoming folder itself into a folder of their own.
+    """Move files that lie in the incoming folder itself into a folder of their own.
 
-    storescp writes one there where it sorts by nothing, or under the Study Instance UID `.` without a prefix.
+    storescp writes a file there if it sorts by nothing, or for the Study Instance UID `.` without a prefix.
     """
     files = [path for path in _visible(incoming) if path.is_file() and not path.is_symlink()]
     loose = [path for path in files if path.stat().st_size and may_take(path)]
@@ -74,10 +74,10 @@ def _gather_loose(incoming: Path, may_take: Callable[[Path], bool]) -> None:
 
 
 def sweep_abandoned(spool: Spool, name: str, receiver: ReceiverTable | None = None) -> list[str]:
-    """Admit what a receiver that no longer runs has left; `receiver` is None where it is no longer configured.
+    """Admit the folders that a receiver left when it ended; `receiver` is None if it is no longer configured.
 
-    Nothing is taken while a process of ours may be writing there. Where a storescp that is not ours may be, only
-    that is taken which it will not go on with.
+    Nothing is taken while a process of ours may be writing there. If a foreign storescp may be, only folders are
+    taken that it will not continue.
     """
     incoming = spool.incoming_of(name)
     if not _visible(incoming):
@@ -93,7 +93,7 @@ def sweep_abandoned(spool: Spool, name: str, receiver: ReceiverTable | None = No
 
 
 def _take_untouched(spool: Spool, incoming: Path, is_untouched: Callable[[Path], bool]) -> list[str]:
-    """Admit what a storescp that lives will not go on with, with a copy of what it has said so far."""
+    """Admit the folders that a living storescp will not continue, with a copy of its messages so far."""
     _gather_loose(incoming, is_untouched)
     taken = []
     for folder in leftovers(incoming):
@@ -105,10 +105,10 @@ def _take_untouched(spool: Spool, incoming: Path, is_untouched: Callable[[Path],
 
 
 def take(incoming: Path, folder: Path, reason: str | None = None) -> str | None:
-    """Admit one folder, or remove it where nothing was received into it; returns the arrival's name.
+    """Admit one folder, or remove it if nothing was received into it; returns the arrival's name.
 
-    A folder that cannot be admitted now stays, and an alarm says so: the next sweep tries again. With a
-    `reason` the admission is worth a line in the log, without one it is the ordinary end of an association.
+    A folder that cannot be admitted now stays, and an alarm is logged: the next sweep tries again. With a `reason`
+    the admission is logged; without one it is the ordinary end of an association.
     """
     try:
         if _is_without_files(folder):
@@ -125,7 +125,7 @@ def take(incoming: Path, folder: Path, reason: str | None = None) -> str | None:
 
 
 def _is_without_files(folder: Path) -> bool:
-    """Say whether no file was received here; a folder with nothing but what we wrote is removed."""
+    """Say whether no object was received here; a folder that holds only files of ours is removed."""
     try:
         names = [entry.name for entry in folder.iterdir()]
     except FileNotFoundError:

@@ -1,6 +1,7 @@
-"""TLS ends here in association mode: storescp gets a plain socket, and the request can be read like any other.
+"""End TLS in association mode: storescp gets a plain socket, and the request can be read like any other.
 
-So addresses, AE titles and bounds hold for encrypted associations too, and the key stays in one process.
+Addresses, AE titles and limits are therefore checked for encrypted associations too, and the key stays in one
+process.
 """
 
 import contextlib
@@ -16,14 +17,14 @@ from pipeline.receiving.peek import NotAnAssociation, SaidNothing
 
 CHUNK = 65536
 LOOK_SECONDS = 1.0
-LAST_SECONDS = 5.0  # for the peer to take what storescp has said last
+LAST_SECONDS = 5.0  # Seconds for the peer to take storescp's last bytes.
 
 
 @contextlib.contextmanager
 def opened(connection: socket.socket, context: ssl.SSLContext | None, patience: float) -> Iterator[socket.socket]:
-    """Yield a plain socket to the peer: the connection itself, or, with a `context`, what is inside its TLS.
+    """Yield a plain socket to the peer: the connection itself or, with a `context`, the plain side of its TLS.
 
-    Raises NotAnAssociation where the peer does not complete the handshake within `patience` seconds.
+    Raises NotAnAssociation if the peer does not complete the handshake within `patience` seconds.
     """
     if context is None:
         yield connection
@@ -48,16 +49,16 @@ def _handshaken(connection: socket.socket, context: ssl.SSLContext, patience: fl
         if not connection.recv(1, socket.MSG_PEEK):
             raise SaidNothing("closed without a word")
         return context.wrap_socket(connection, server_side=True, suppress_ragged_eofs=True)
-    except OSError as error:  # an SSLError is one
+    except OSError as error:  # SSLError is an OSError.
         raise NotAnAssociation(f"no TLS: {getattr(error, 'reason', None) or error}") from error
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:
-    """Return two connected sockets; of TCP, because storescp sets TCP_NODELAY on what it is given."""
+    """Return two connected TCP sockets, because storescp sets TCP_NODELAY on its socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         theirs = socket.create_connection(listener.getsockname(), timeout=LAST_SECONDS)
         ours, address = listener.accept()
-        while address != theirs.getsockname():  # somebody else on this machine was quicker
+        while address != theirs.getsockname():  # Another process of this machine was quicker.
             ours.close()
             ours, address = listener.accept()
     for one in (ours, theirs):
@@ -66,7 +67,7 @@ def _pair() -> tuple[socket.socket, socket.socket]:
 
 
 class _TwoWayCopy:
-    """Two buffers of one chunk each; one thread, because a TLS connection may be used by one at a time."""
+    """Copy bytes both ways through two buffers of one chunk each, in one thread, as a TLS connection requires."""
 
     def __init__(self, encrypted: ssl.SSLSocket, plain: socket.socket) -> None:
         self.last_moment = math.inf
@@ -75,13 +76,13 @@ class _TwoWayCopy:
         self._inward = memoryview(b"")
         self._outward = memoryview(b"")
         self._peer_ended = False
-        self._ended = False  # the plain side: storescp and we
+        self._ended = False  # The plain side, between storescp and this process, has ended.
 
     def run(self) -> None:
-        """Carry bytes both ways until the plain side has ended and the peer has taken its last words."""
+        """Carry bytes both ways until the plain side has ended and the peer has taken its last bytes."""
         self._encrypted.setblocking(False)
         self._plain.setblocking(False)
-        with contextlib.suppress(OSError):  # whoever broke off, the other side is told by the end of its socket
+        with contextlib.suppress(OSError):  # The end of its socket tells the other side which one broke off.
             while self._outward or not self._ended:
                 if not (self._carry_in() | self._carry_out()):
                     self._wait()
@@ -124,11 +125,11 @@ class _TwoWayCopy:
     def _wait(self) -> None:
         poll = select.poll()
         wants = select.POLLOUT if self._outward else 0
-        if not self._peer_ended:  # also while inward waits: what TLS itself has to say may unblock outward
+        if not self._peer_ended:  # TLS itself may have to read before it can write.
             wants |= 0 if self._inward else select.POLLIN
         if wants:
             poll.register(self._encrypted, wants)
         wants = (select.POLLOUT if self._inward else 0) | (0 if self._outward or self._ended else select.POLLIN)
-        if wants:  # registered for nothing it would still report its end, again and again
+        if wants:  # A socket registered for nothing would still report its end, again and again.
             poll.register(self._plain, wants)
         poll.poll(1000 * LOOK_SECONDS)

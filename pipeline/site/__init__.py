@@ -1,1 +1,1 @@
-"""One site: its configuration as a whole, and what it works with."""
+"""One site: its configuration as a whole, and the objects its stages share."""

@@ -1,7 +1,7 @@
-"""How much room the spool has left: an alarm before it is full, a refusal before anything is cut.
+"""Free space in the spool: raise an alarm before it is full, refuse new objects before one is cut off.
 
-Below `alarm_below` somebody must look; below `refuse_below` nothing new is let in, and deliveries, which make
-room, go on. Coming back takes a tenth more than the mark, so that reception does not flicker.
+Below `alarm_below` a person must look. Below `refuse_below` no new association is accepted; deliveries go on,
+because they free space. Recovery needs a tenth more than the mark, so that reception does not flicker.
 """
 
 import shutil
@@ -16,7 +16,7 @@ HYSTERESIS = 1.1
 
 
 class DiskLevel(IntEnum):
-    """How it stands, the worse the higher."""
+    """How full the spool is, the worse the higher."""
 
     ENOUGH = 0
     LOW = 1
@@ -24,7 +24,7 @@ class DiskLevel(IntEnum):
 
 
 def judged(free: int, before: DiskLevel, *, alarm_below: int, refuse_below: int) -> DiskLevel:
-    """Return how it stands with `free` bytes when it stood as `before`; a mark of 0 is never reached."""
+    """Return the level for `free` bytes after the level `before`; a mark of 0 is never reached."""
     if free < refuse_below * (HYSTERESIS if before is DiskLevel.NONE else 1):
         return DiskLevel.NONE
     if free < alarm_below * (HYSTERESIS if before is not DiskLevel.ENOUGH else 1):
@@ -33,12 +33,12 @@ def judged(free: int, before: DiskLevel, *, alarm_below: int, refuse_below: int)
 
 
 def free_bytes(folder: Path) -> int:
-    """Return what a user without privileges may still write to the file system of `folder`."""
+    """Return how many bytes a user without privileges may still write to the file system of `folder`."""
     return shutil.disk_usage(folder).free
 
 
 class SpaceWatch:
-    """Watch the spool for one receiver, and tell when it gets better or worse."""
+    """Watch the spool for one receiver, and log when the level changes."""
 
     def __init__(
         self, spool: Path, site: SiteTable, receiver: str, free: Callable[[Path], int] | None = None
@@ -52,16 +52,16 @@ class SpaceWatch:
 
     @property
     def refuses(self) -> bool:
-        """Say whether nothing new may be let in, as of the last look."""
+        """Say whether new objects are refused, as of the last look."""
         return self.room is DiskLevel.NONE
 
     @property
     def is_desperate(self) -> bool:
-        """Say whether half of the last reserve is gone too: then an association under way has to end."""
+        """Say whether half of the reserve is gone too: then a running association must end."""
         return self.refuses and self.free < self._site.refuse_below / 2
 
     def look(self) -> bool:
-        """Look now, and say whether nothing new may be let in."""
+        """Look now, and say whether new objects are refused."""
         self.free = self._free(self._spool)
         before, self.room = (
             self.room,

@@ -1,4 +1,4 @@
-"""Open the site: read everything there is to read, refuse what is wrong, and only then start."""
+"""Open the site: read its whole configuration, refuse mistakes, and only then start."""
 
 import os
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from pipeline.site.site import Site
 from pipeline.site.worker_state import sole_worker
 from pipeline.spool.spool import Spool
 
-LONGEST_OPENING_SECONDS = 3600.0  # a ledger of many gigabytes is checked, and copied for an upgrade
+LONGEST_OPENING_SECONDS = 3600.0  # A ledger of many gigabytes is checked, and copied for an upgrade.
 
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Site]:
-    """Return the site as the one worker on this spool may use it.
+    """Open the site for the one worker on this spool.
 
     Raises:
         Configuration: something is wrong, or another worker holds the spool.
@@ -30,7 +30,7 @@ def opened(settings: Settings) -> Iterator[Site]:
     spool = Spool(settings.site.spool)
     spool.prepare()
     for receiver in settings.receiver:
-        if receiver.mode == "external":  # `storestow receive` makes those of the others
+        if receiver.mode == "external":  # `storestow receive` creates the folders of other receivers.
             spool.prepare_receiver(receiver.name)
     with sole_worker(spool):
         notify(READY)
@@ -47,7 +47,7 @@ def opened(settings: Settings) -> Iterator[Site]:
 
 
 def mapping_of(settings: Settings) -> Institutions:
-    """Return the site's institution mapping, an empty one where none is configured."""
+    """Return the site's institution mapping, an empty one if none is configured."""
     mapping = settings.site.institution_mapping
     return institutions.load(settings.beside(mapping)) if mapping else Institutions()
 

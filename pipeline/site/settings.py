@@ -22,7 +22,7 @@ DEFAULT_FILES = (Path("site.toml"), Path("/etc/storestow/site.toml"))
 
 
 def _require_usable_senders(pacs: PacsTable, receiver: ReceiverTable) -> None:
-    """Raise ValueError where an entry of `senders` names nobody in the mode of the receiver of orders."""
+    """Raise ValueError if an entry of `senders` cannot match anything in the mode of the receiver of orders."""
     for sender in pacs.senders:
         if receiver.mode == "association" and sender.address is None:
             raise ValueError(
@@ -43,7 +43,7 @@ def _destination(table: Any, info: ValidationInfo) -> Destination:
 
 
 class Settings(Table):
-    """The whole configuration file; `folder` is where relative paths in it start."""
+    """The whole configuration file; relative paths in it start at `folder`."""
 
     folder: Path
     site: SiteTable
@@ -102,37 +102,37 @@ class Settings(Table):
 
     @property
     def has_shim(self) -> bool:
-        """Say whether HTTP is wanted: whether there is a [shim]."""
+        """Say whether there is a [shim], so that HTTP is wanted."""
         return "shim" in self.model_fields_set
 
     @property
     def moves_at_once(self) -> int:
-        """Return how many retrievals may run side by side: a storescp in study mode serves one at a time."""
+        """Return the number of parallel retrievals: a storescp in study mode serves one at a time."""
         if self.pacs is None:
             return 1
         return self.pacs.moves_at_once if self.receiver_named(self.pacs.receiver).mode == "association" else 1
 
     def receiver_named(self, name: str) -> ReceiverTable:
-        """Return the receiver `name`; raises Configuration naming the nearest one."""
+        """Return the receiver `name`; raises Configuration, which names the nearest one."""
         for receiver in self.receiver:
             if receiver.name == name:
                 return receiver
         raise Configuration(f"no receiver is named {name}{_nearest(name, [r.name for r in self.receiver])}")
 
     def destination_named(self, name: str) -> Destination:
-        """Return the destination `name`; raises Configuration naming the nearest one."""
+        """Return the destination `name`; raises Configuration, which names the nearest one."""
         for destination in self.destination:
             if destination.name == name:
                 return destination
         raise Configuration(f"no destination is named {name}{_nearest(name, [d.name for d in self.destination])}")
 
     def beside(self, path: Path) -> Path:
-        """Return `path`, taken from the folder of the configuration file where it is relative."""
+        """Return `path`; a relative one is taken from the folder of the configuration file."""
         return self.folder / path
 
 
 def site_file(path: Path | None) -> Path:
-    """Return the configuration file to read; raises Configuration where there is none."""
+    """Return the configuration file to read; raises Configuration if there is none."""
     file = path or next((p for p in DEFAULT_FILES if p.exists()), None)
     if file is None:
         raise Configuration(
@@ -144,7 +144,7 @@ def site_file(path: Path | None) -> Path:
 def load(path: Path | None = None) -> Settings:
     """Read the configuration at `path`, else ./site.toml, else /etc/storestow/site.toml.
 
-    Raises Configuration with one line a mistake, each naming the file and the key and what to do.
+    Raises Configuration with one line for each mistake: file, key and remedy.
     """
     file = site_file(path)
     try:
@@ -160,7 +160,7 @@ def load(path: Path | None = None) -> Settings:
 
 
 def _sentences(error: ValidationError, table: dict[str, Any]) -> list[str]:
-    """Render pydantic's findings as sentences that name the key in TOML's own spelling."""
+    """Render pydantic's findings as sentences that name the key as TOML spells it."""
     lines = []
     for found in error.errors():
         where = _toml_path(found["loc"], table)
@@ -190,7 +190,7 @@ def _toml_path(loc: tuple[int | str, ...], table: dict[str, Any]) -> str:
 
 
 def _known_keys(loc: tuple[int | str, ...], table: dict[str, Any]) -> list[str]:
-    """Return the keys of the table an unknown key stands in; none for a table within a table."""
+    """Return the keys of the table that holds an unknown key; none for a table within a table."""
     tables: dict[str, type[BaseModel]] = {
         "site": SiteTable,
         "programs": ProgramsTable,

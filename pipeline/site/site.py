@@ -1,4 +1,4 @@
-"""The site at work: its configuration, its rooms, its ledger and its pool, handed from stage to stage."""
+"""The running site: configuration, spool, ledger and process pool, passed from stage to stage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +13,10 @@ from pipeline.processes.process_pool import ProcessPool
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
-SEND = "_send"  # the receiver of `storestow send`, so to speak: no configured one can be called so
-PacsPatients = dict[str, tuple[Patient, ...]]  # whom the PACS names for a study, by its Study Instance UID
-LINE = "line"  # the scope of everything a coercing receiver takes in (docs/design.md, State)
+SEND = "_send"  # The receiver name of `storestow send`; no configured receiver can have it.
+# The patients that the PACS names for a study, by Study Instance UID.
+PacsPatients = dict[str, tuple[Patient, ...]]
+LINE = "line"  # The scope of every instance a coercing receiver takes in (docs/design.md, State).
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,12 @@ class Site:
     pool: ProcessPool
     institutions: Institutions
     rules: Sequence[Rule]
-    aside: ProcessPool  # one process for orders: a person waits for them, whatever the line has in hand
-    rebuilt_at: float | None = None  # the ledger was lost then: what was admitted before is not sent twice
-    pacs_patients: dict[int, PacsPatients] = field(default_factory=dict)  # by open order, in memory alone
+    aside: ProcessPool  # One process for orders, because a person waits for them, however busy the line is.
+    rebuilt_at: float | None = None  # The time the ledger was lost; arrivals admitted earlier are not sent twice.
+    pacs_patients: dict[int, PacsPatients] = field(default_factory=dict)  # Kept by open order, in memory only.
 
     def receiver(self, name: str) -> ReceiverTable | None:
-        """Return the receiver `name`, None if the configuration no longer knows it."""
+        """Return the receiver `name`, None if it is no longer configured."""
         return next((r for r in self.settings.receiver if r.name == name), None)
 
     @property
@@ -42,11 +43,11 @@ class Site:
         return self.settings.pacs.receiver if self.settings.pacs else None
 
     def is_for_orders(self, receiver: str) -> bool:
-        """Tell whether what comes in there came for an order, which a person waits for."""
+        """Tell whether instances of this receiver come for an order, for which a person waits."""
         return receiver in {SEND, self.receiver_of_orders}
 
     def pool_of(self, receiver: str) -> ProcessPool:
-        """Return the processes that read what comes in there."""
+        """Return the processes that read what this receiver takes in."""
         return self.aside if self.is_for_orders(receiver) else self.pool
 
     def destinations_of(self, receiver: str) -> tuple[Destination, ...]:
@@ -55,7 +56,7 @@ class Site:
         return tuple(self.settings.destination_named(name) for name in table.to) if table else ()
 
     def rules_of(self, receiver: str) -> Sequence[Rule]:
-        """Return the rules that coerce what a receiver takes in: none where it says `coerce = false`."""
+        """Return the rules that coerce what a receiver takes in, none if it says `coerce = false`."""
         table = self.receiver(receiver)
         return self.rules if table and table.coerce else ()
 

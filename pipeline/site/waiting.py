@@ -1,4 +1,4 @@
-"""What a delivery waits for, and until when, as a code, a time and a sentence: for status and trace."""
+"""What a delivery waits for, and until when: a code, a time and a sentence, for status and trace."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -10,20 +10,20 @@ from pipeline.model import DeliveryState
 
 
 class WaitsFor(StrEnum):
-    """Whom or what a delivery waits for."""
+    """The person, peer or event a delivery waits for."""
 
-    CONFIGURATION = "configuration"  # no destination of its name is configured
-    RETRY = "retry"  # a person, who says `retry`: it was held or refused
-    RESUME = "resume"  # a person, who says `resume`: its destination is paused
-    PEER = "peer"  # its destination does not answer; one trial decides at the time given
-    TIME = "time"  # its own next attempt
-    TURN = "turn"  # those before it in the same queue
-    ANSWER = "answer"  # it is being sent
+    CONFIGURATION = "configuration"  # No destination of its name is configured.
+    RETRY = "retry"  # It was held or refused; a person must say `retry`.
+    RESUME = "resume"  # Its destination is paused; a person must say `resume`.
+    PEER = "peer"  # Its destination does not answer; one trial decides at the given time.
+    TIME = "time"  # Its own next attempt.
+    TURN = "turn"  # Deliveries before it in the same queue.
+    ANSWER = "answer"  # It is being sent.
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What a delivery waits for; `until` (seconds since the epoch) is None where nobody can know."""
+    """What a delivery waits for; `until` (seconds since the epoch) is None if unknown."""
 
     what: WaitsFor
     until: float | None
@@ -35,8 +35,8 @@ def waits(
 ) -> Iterator[tuple[Any, Wait]]:
     """Yield each delivery with what it waits for.
 
-    `rows` are all open and refused deliveries; `destinations` what the ledger notes of each. Where `configured` is
-    None every destination is.
+    `rows` are all open and refused deliveries; `destinations` maps a name to the ledger's notes about it. If
+    `configured` is None, every destination counts as configured.
     """
     before: Counter[str] = Counter()
     for row in sorted(rows, key=lambda row: (row.order_id is None, row.created_at, row.id)):

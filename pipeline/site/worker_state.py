@@ -1,4 +1,4 @@
-"""Whether a worker is at work on a spool: it holds the lock, and its loop was heard of a moment ago."""
+"""Whether a worker is running on a spool: it holds the lock, and its loop reported a moment ago."""
 
 import contextlib
 import fcntl
@@ -14,11 +14,11 @@ from pipeline.spool.spool import Spool
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 20.0
 _LOCK_NAME = "worker.lock"
-_LOCK_TRIES, _LOCK_PAUSE = 10, 0.1  # who only looks whether it is held holds it for a moment
+_LOCK_TRIES, _LOCK_PAUSE = 10, 0.1  # A process that only tests the lock holds it for a moment.
 
 
 class WorkerState(StrEnum):
-    """`up`; `stale`: its process is there, but its loop stands still; `down`: there is no process."""
+    """`up`; `stale`: the process exists, but its loop stands still; `down`: there is no process."""
 
     UP = "up"
     STALE = "stale"
@@ -27,18 +27,18 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """How the worker stands, and for how many seconds nothing was heard of it (None: never was)."""
+    """The worker's state, and the seconds since its last report (None: it never reported)."""
 
     state: WorkerState
     seconds: float | None
 
     @property
     def is_heard(self) -> bool:
-        """Say whether an order placed now is looked at soon; a worker that is being restarted counts."""
+        """Say whether an order placed now is handled soon; a restarting worker counts."""
         return self.seconds is not None and self.seconds < STALE_SECONDS
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Return the state in words."""
         if self.state is WorkerState.UP:
             return "is running"
         since = "" if self.seconds is None else f"; it was last heard of {self.seconds:.0f} s ago"
@@ -50,11 +50,11 @@ class AnotherWorks(Configuration):
 
 
 class WorkerNotHeard(Transient):
-    """Say that no worker is there to do what is asked."""
+    """Say that no worker is running that could do the request."""
 
 
 def worker_status(spool: Spool, ledger: Ledger) -> WorkerStatus:
-    """Return how the worker of `spool` stands; raises Transient where the ledger cannot be read now."""
+    """Return the state of the worker of `spool`; raises Transient if the ledger cannot be read now."""
     with ledger.reading() as look:
         seconds = heartbeats.seconds_since(look, heartbeats.WORKER, time.time())
     if not _is_held(spool):
@@ -64,7 +64,7 @@ def worker_status(spool: Spool, ledger: Ledger) -> WorkerStatus:
 
 
 def require_worker(spool: Spool, ledger: Ledger) -> None:
-    """Raise WorkerNotHeard where none was heard of within `STALE_SECONDS`: what is asked of it would only wait."""
+    """Raise WorkerNotHeard if no worker reported within `STALE_SECONDS`: a request to it would only wait."""
     status = worker_status(spool, ledger)
     if not status.is_heard:
         raise WorkerNotHeard(f"the worker {status}")
@@ -72,9 +72,9 @@ def require_worker(spool: Spool, ledger: Ledger) -> None:
 
 @contextlib.contextmanager
 def sole_worker(spool: Spool) -> Iterator[None]:
-    """Hold the spool's worker lock; the kernel gives it back however this process ends.
+    """Hold the spool's worker lock during the block; the kernel releases it however this process ends.
 
-    Raises AnotherWorks where another worker holds it.
+    Raises AnotherWorks if another worker holds it.
     """
     with (spool.run / _LOCK_NAME).open("a+b") as lock:
         for left in reversed(range(_LOCK_TRIES)):

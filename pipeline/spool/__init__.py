@@ -1,1 +1,1 @@
-"""The folders, and the few ways anything in them is written, moved, made durable."""
+"""The folders of the spool, and the few functions that write, move and flush anything in them."""

@@ -1,4 +1,4 @@
-"""Wake the worker when a folder appears among the arrivals; the poll finds it anyway where this fails."""
+"""Wake the worker when a folder appears among the arrivals; without notifications the worker polls."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from watchdog.observers import Observer
 
 
 class ArrivalNotifier(FileSystemEventHandler):
-    """Watch one folder, not what is below it, while the context lasts."""
+    """Watch one folder, without its subfolders, while the context lasts."""
 
     def __init__(self, folder: Path, wake: Callable[[], None]) -> None:
         self._folder = folder
@@ -18,7 +18,7 @@ class ArrivalNotifier(FileSystemEventHandler):
         self._observer = Observer()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Wake for a folder that came in, not for what our own reading causes."""
+        """Wake for a folder that was moved in; ignore events that our own reading causes."""
         if isinstance(event, DirCreatedEvent | DirMovedEvent):
             self._wake()
 
@@ -27,7 +27,7 @@ class ArrivalNotifier(FileSystemEventHandler):
             self._observer.schedule(self, str(self._folder), recursive=False)
             self._observer.start()
         except OSError:
-            pass  # no inotify watches left: the worker polls
+            pass  # No inotify watches are left: the worker polls.
         return self
 
     def __exit__(

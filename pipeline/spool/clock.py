@@ -1,19 +1,19 @@
-"""The wall clock, watched by the one that never jumps: what goes by age alone waits until it can be believed."""
+"""Compare the wall clock with the monotonic clock: deletion by age waits until the wall clock is credible."""
 
 from dataclasses import dataclass, field
 
-JUMP_SECONDS = 30.0  # between two looks: time services slew what is less
+JUMP_SECONDS = 30.0  # Seconds between two looks; time services correct smaller differences gradually.
 
 
 @dataclass
 class Clock:
-    """Asked with both times (seconds) at every look; the first look is the first that is known of the clock."""
+    """The difference of the two clocks at each look; both times are in seconds."""
 
-    _ahead: float | None = field(default=None)  # of the monotonic clock
-    _steady_since: float = field(default=0.0)  # by the monotonic clock
+    _ahead: float | None = field(default=None)  # Seconds the wall clock is ahead of the monotonic clock.
+    _steady_since: float = field(default=0.0)  # Monotonic time since which the wall clock runs evenly.
 
     def look(self, wall: float, monotonic: float) -> float:
-        """Return by how many seconds the wall clock has jumped since the last look, 0.0 where it has not."""
+        """Return by how many seconds the wall clock has jumped since the last look, 0.0 if it has not."""
         before, self._ahead = self._ahead, wall - monotonic
         if before is None:
             self._steady_since = monotonic
@@ -25,5 +25,5 @@ class Clock:
         return jump
 
     def steady_seconds(self, monotonic: float) -> float:
-        """Return for how long the wall clock has gone evenly, as far as anybody here has seen."""
+        """Return for how many seconds the wall clock has run evenly, as far as this process knows."""
         return 0.0 if self._ahead is None else monotonic - self._steady_since

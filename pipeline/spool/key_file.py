@@ -1,4 +1,4 @@
-"""A random key in a file of the spool: made once, readable by its owner alone, the same for all processes."""
+"""A random key in a file of the spool: created once, readable by its owner alone, shared by all processes."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ KEY_BYTES = 32
 
 
 def key_in(path: Path) -> bytes:
-    """Return the key at `path`, made now where there is none yet; two processes that make it get the same one.
+    """Return the key at `path`, creating it if there is none; two processes that create it get the same key.
 
-    The folder of `path` must be there. Raises Transient where the file can be neither made nor read (a full disk,
-    no spool yet), and Configuration where it holds anything but a key: delete it, and another one is made.
+    The folder of `path` must exist. Raises Transient if the file can be neither created nor read (a full disk, no
+    spool yet), and Configuration if it holds anything but a key: delete it, and another one is made.
     """
     try:
         key = path.read_bytes()
@@ -36,7 +36,7 @@ def _made(path: Path) -> bytes:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             flush(file.fileno())
-        give_name(beside, path)  # where another process was faster, its key counts
+        give_name(beside, path)  # If another process was faster, its key counts.
         flush_path(path.parent)
         return path.read_bytes()
     except OSError as error:

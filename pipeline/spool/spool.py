@@ -1,4 +1,4 @@
-"""The rooms of the spool, and the few ways anything in them is written, moved and made durable.
+"""The folders (rooms) of the spool, and the few functions that write, move and flush anything in them.
 
 A room carries the one fact that must outlive the ledger: `incoming`, `arrivals`, `settled`, `quarantine`
 (docs/design.md, State). Folders change rooms by one rename, so all rooms lie on one local file system.
@@ -23,7 +23,7 @@ import psutil
 from pipeline.errors import Configuration, Permanent, Transient
 
 HOOKS = Path("hooks")
-SAID = ".storescp.log"  # in a study's folder, names that begin so: what storescp said of the objects in it
+SAID = ".storescp.log"  # Prefix of files in a study's folder with storescp's messages about the objects in it.
 NETWORK_FILE_SYSTEMS = (
     *("nfs", "cifs", "smb", "afp", "9p", "ceph", "gluster", "lustre", "gpfs", "webdav", "davfs"),
     *("fuse.sshfs", "fuse.gluster", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.davfs"),
@@ -38,27 +38,27 @@ class Spool:
 
     @property
     def incoming(self) -> Path:
-        """What a receiver is still writing, one folder a receiver."""
+        """Return the folder that receivers write into, with one subfolder a receiver."""
         return self.root / "incoming"
 
     @property
     def arrivals(self) -> Path:
-        """Admitted folders, until every instance has its account."""
+        """Return the folder of admitted arrivals, which stay until every instance has its account."""
         return self.root / "arrivals"
 
     @property
     def settled(self) -> Path:
-        """Arrivals with their accounts, until `keep_originals` is over."""
+        """Return the folder of arrivals with accounts, which stay for `keep_originals`."""
         return self.root / "settled"
 
     @property
     def quarantine(self) -> Path:
-        """Arrivals a person must look at."""
+        """Return the folder of arrivals that a person must look at."""
         return self.root / "quarantine"
 
     @property
     def outputs(self) -> Path:
-        """What is made for one delivery; it can be made again."""
+        """Return the folder of files made for deliveries; they can be made again."""
         return self.root / "outputs"
 
     @property
@@ -68,7 +68,7 @@ class Spool:
 
     @property
     def run(self) -> Path:
-        """Locks and generated configuration of running processes."""
+        """Return the folder of locks and generated configuration of running processes."""
         return self.root / "run"
 
     @property
@@ -78,32 +78,36 @@ class Spool:
 
     @property
     def rooms_of_arrivals(self) -> tuple[Path, ...]:
-        """Return the rooms an admitted folder can stand in."""
+        """Return the rooms in which an admitted folder can be."""
         return (self.arrivals, self.settled, self.quarantine)
 
     def find(self, arrival: str, file: str) -> Path | None:
-        """Return where a file of an arrival lies now, None where its folder is no longer kept."""
+        """Return where a file of an arrival is now, None if its folder is no longer kept."""
         places = [room / arrival / file for room in self.rooms_of_arrivals]
-        twice = (*places, *places)  # one that is released goes from a room not yet looked at to one that was
+        # Look twice: a concurrent release may move the folder into a room we have already checked.
+        twice = (*places, *places)
         return next((place for place in twice if place.is_file()), None)
 
     def remove(self, arrival: str, file: str) -> Path | None:
-        """Delete a file of an arrival, whichever room it is in by then; return where it was, None for nowhere."""
+        """Delete a file of an arrival, whichever room it is in.
+
+        Return its former path, None if it is in no room.
+        """
         while path := self.find(arrival, file):
             try:
                 path.unlink()
-            except FileNotFoundError:  # its arrival has changed rooms meanwhile
+            except FileNotFoundError:  # The arrival has changed rooms meanwhile.
                 continue
             return path
         return None
 
     def remove_all(self, arrival: str) -> None:
-        """Delete an arrival, also where it changes rooms meanwhile."""
+        """Delete an arrival, even if it changes rooms meanwhile."""
         for room in (*self.rooms_of_arrivals, *self.rooms_of_arrivals):
             shutil.rmtree(room / arrival, ignore_errors=True)
 
     def present(self, path: Path) -> Path | None:
-        """Return where a file pinned at `path` lies now: an original moves with its arrival."""
+        """Return where a file pinned at `path` is now: an original moves with its arrival."""
         if path.is_file():
             return path
         return self.find(path.parent.name, path.name) if path.parent.parent in self.rooms_of_arrivals else None
@@ -113,18 +117,18 @@ class Spool:
         return self.incoming / receiver
 
     def objects_log(self, receiver: str) -> Path:
-        """Return the file in which a receiver's storescp says what is wrong with single objects (study mode)."""
+        """Return the file with storescp's messages about single objects (study mode)."""
         return self.run / f"{receiver}.objects.log"
 
     def knock(self) -> None:
-        """Wake the worker, which watches the room `run`; where that fails it looks by itself a little later."""
+        """Wake the worker, which watches the room `run`; without notifications it looks a little later."""
         with contextlib.suppress(OSError):
             Path(tempfile.mkdtemp(prefix="knock-", dir=self.run)).rmdir()
 
     def prepare(self) -> None:
-        """Make the rooms, mode 0750, and prove that things can be written and renamed in them.
+        """Create the rooms, mode 0750, and check that files can be written and renamed in them.
 
-        Raises Configuration naming the path and the remedy.
+        Raises Configuration, which names the path and the remedy.
         """
         for room in (self.root, *self.rooms):
             _make(room)
@@ -142,7 +146,7 @@ class Spool:
                 )
 
     def prepare_receiver(self, receiver: str) -> Path:
-        """Make the receiver's incoming folder as `prepare` makes rooms, and return it."""
+        """Create the receiver's incoming folder as `prepare` creates rooms, and return it."""
         folder = self.incoming_of(receiver)
         _make(folder)
         _prove_writable(folder)
@@ -150,7 +154,7 @@ class Spool:
 
 
 def network_file_system(path: Path) -> str | None:
-    """Return the type of the network file system `path` lies on, or None where it is a local one."""
+    """Return the type of the network file system `path` is on, None if the file system is local."""
     real = path.resolve()
     mounts = {Path(disk.mountpoint): disk.fstype for disk in psutil.disk_partitions(all=True)}
     nearest = next((mounts[folder] for folder in (real, *real.parents) if folder in mounts), "")
@@ -160,8 +164,8 @@ def network_file_system(path: Path) -> str | None:
 def admit(incoming: Path, folder: Path) -> str | None:
     """Rename a finished folder of `incoming` into the arrivals, exactly as the hook does.
 
-    Returns the arrival's name, None where somebody else has admitted it. Raises Permanent for a path that
-    is no study or association folder, Transient where the rename failed.
+    Return the arrival's name, None if another process has admitted it. Raises Permanent if the path is no study or
+    association folder, Transient if the rename failed.
     """
     try:
         arrival: str | None = _hook().admit(str(incoming), str(folder))
@@ -173,9 +177,9 @@ def admit(incoming: Path, folder: Path) -> str | None:
 
 
 def hook_file(name: str = "study-complete") -> Path:
-    """Return a hook beside the package in a checkout, or where the wheel has put it.
+    """Return a hook beside the package in a checkout, or where the wheel has installed it.
 
-    Raises Configuration where it is in neither place.
+    Raises Configuration if it is in neither place.
     """
     places = (Path(__file__).parents[2] / HOOKS / name, Path(sys.prefix) / "share" / "storestow" / HOOKS / name)
     for place in places:
@@ -195,8 +199,9 @@ def _hook() -> ModuleType:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, flush, and rename: `path` is the old or the new content, never a part."""
-    beside = path.with_name(f".{path.name.lstrip('.')}.new")  # hidden: never taken for an instance
+    """Write `data` beside `path`, flush, and rename: `path` has the old or the new content, never a part."""
+    # The name is hidden, so that it is never taken for an instance.
+    beside = path.with_name(f".{path.name.lstrip('.')}.new")
     with beside.open("wb") as file:
         file.write(data)
         file.flush()
@@ -205,7 +210,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def rename_durably(source: Path, target: Path) -> None:
-    """Rename, and return when both folders' entries are on the disk."""
+    """Rename, and return when the entries of both folders are on the disk."""
     source.rename(target)
     for folder in {source.parent, target.parent}:
         flush_path(folder)
@@ -213,7 +218,7 @@ def rename_durably(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep every thread and process that asks the same away from `folder` for the block."""
+    """Exclude every other thread and process that calls this for `folder`, for the duration of the block."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -229,14 +234,14 @@ def fsync_tree(folder: Path) -> None:
 
 
 def _tree(folder: Path) -> Iterator[Path]:
-    """Yield files before the folders that name them; links are nobody's instances and are not followed."""
+    """Yield files before the folders that name them; links are no instances and are not followed."""
     for parent, _, names in os.walk(folder, topdown=False, onerror=_raise):
         yield from (Path(parent, name) for name in names if not Path(parent, name).is_symlink())
         yield Path(parent)
 
 
 def _raise(error: OSError) -> None:
-    raise error  # what cannot be listed cannot be called durable
+    raise error  # A folder that cannot be listed cannot be called durable.
 
 
 def flush_path(path: Path) -> None:
@@ -249,8 +254,8 @@ def flush_path(path: Path) -> None:
 
 
 def flush(descriptor: int) -> None:
-    """Return when what was written to an open file is on the disk."""
-    if sys.platform == "darwin":  # there fsync leaves the data in the disk's own cache
+    """Return when everything written to an open file is on the disk."""
+    if sys.platform == "darwin":  # There, fsync leaves the data in the cache of the disk.
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
         os.fsync(descriptor)

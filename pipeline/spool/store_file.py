@@ -1,4 +1,4 @@
-"""File an instance away for good: durable, read back, and never over something else."""
+"""Store an instance in a folder for good: durable, read back, and never replacing another file."""
 
 import contextlib
 import errno
@@ -21,16 +21,16 @@ _RENAMING = threading.Lock()
 
 
 class StoreOutcome(StrEnum):
-    """What became of a file that was to be filed."""
+    """What became of a file that was to be stored."""
 
     FILED = "filed"
-    SAME = "same"  # the same bytes lay there already
-    OTHER = "other"  # other bytes lie there, and stay
-    NOT_AS_PINNED = "not as pinned"  # the source is gone, or not what it was
+    SAME = "same"  # A file with the same bytes was there already.
+    OTHER = "other"  # A file with other bytes is there, and stays.
+    NOT_AS_PINNED = "not as pinned"  # The source is missing, or differs from its pin.
 
 
 def component(text: str) -> str:
-    """Return `text` as one path component; where it had to change, a hash keeps different ones apart."""
+    """Return `text` as one path component; if it had to change, a hash keeps different texts apart."""
     safe = _UNSAFE.sub("_", text).strip(".")[:_LONGEST]
     if safe and safe == text:
         return safe
@@ -40,11 +40,12 @@ def component(text: str) -> str:
 def file_away(source: Path, target: Path, sha256: str, *, mark: str) -> StoreOutcome:
     """Copy `source` to `target`, or find it there; FILED and SAME mean that the bytes have been read back.
 
-    `mark` tells simultaneous copies apart; the same one again replaces what a crash has left behind.
-    Raises OSError of the target's side, with nothing half-written under the target's name.
+    `mark` tells simultaneous copies apart; the same mark replaces what a crash has left behind. Raises OSError for
+    the side of `target`, without a partial file under the target's name.
     """
     _make_folders(target.parent)
-    beside = target.with_name(f".{target.name}.{mark}.part")  # hidden: no reader takes it for an instance
+    # The name is hidden, so that no reader takes the file for an instance.
+    beside = target.with_name(f".{target.name}.{mark}.part")
     try:
         if target.exists():
             return _found(target, sha256)
@@ -62,7 +63,7 @@ def file_away(source: Path, target: Path, sha256: str, *, mark: str) -> StoreOut
 
 
 def _found(target: Path, sha256: str) -> StoreOutcome:
-    """Return what lies there; perhaps we put it there ourselves and died before its name was on the disk."""
+    """Return the outcome for an existing target; an earlier attempt may have died before its name was durable."""
     if _sha256(target) != sha256:
         return StoreOutcome.OTHER
     flush_path(target.parent)
@@ -70,7 +71,7 @@ def _found(target: Path, sha256: str) -> StoreOutcome:
 
 
 def _copy(source: Path, beside: Path, sha256: str) -> bool:
-    """Copy, flush and read back; False where the source is not what was pinned."""
+    """Copy, flush and read back; return False if the source differs from its pin."""
     try:
         file = source.open("rb")
     except OSError:
@@ -91,7 +92,7 @@ def _copy(source: Path, beside: Path, sha256: str) -> bool:
 
 
 def _next_block(file: BinaryIO) -> bytes:
-    """Return what comes next, nothing where it cannot be read: the hash tells that something is missing."""
+    """Return the next block, empty if it cannot be read: the hash then shows that bytes are missing."""
     try:
         return file.read(_BLOCK)
     except OSError:
@@ -99,9 +100,9 @@ def _next_block(file: BinaryIO) -> bytes:
 
 
 def give_name(beside: Path, target: Path) -> bool:
-    """Let `beside` appear as `target`; False where something has appeared there meanwhile, which stays."""
+    """Give `beside` the name `target`; return False if a file has appeared there meanwhile, which stays."""
     try:
-        target.hardlink_to(beside)  # unlike a rename it never replaces
+        target.hardlink_to(beside)  # Unlike a rename, a hard link never replaces a file.
     except FileExistsError:
         return False
     except OSError as error:
@@ -112,7 +113,7 @@ def give_name(beside: Path, target: Path) -> bool:
 
 
 def _rename_unless_there(beside: Path, target: Path) -> bool:
-    """Rename where there are no hard links; on this machine, nobody else looks and renames at the same time.
+    """Rename on shares without hard links; a lock keeps other processes of this machine from doing the same.
 
     Not every share locks folders: there, only the threads of this process wait for each other.
     """
@@ -137,7 +138,7 @@ def _make_folders(folder: Path) -> None:
 
 
 def _sha256(path: Path) -> str:
-    """Return the hash of what the disk holds, as far as the system lets us past its cache."""
+    """Return the hash of what is on the disk, as far as the system lets us bypass its cache."""
     with path.open("rb") as file:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,5 +1,4 @@
-"""HTTP for the HIS, and pages for people (docs/shim.md): it places orders and shows how they stand, nothing else.
+"""HTTP for the HIS, and pages for people (docs/shim.md): place orders and show their state.
 
-The worker carries orders out; so a request that is cut, a browser that is closed and a shim that dies cost
-nobody an order.
+The worker carries orders out. A cut request, a closed browser or a dead shim therefore costs no order.
 """

@@ -1,4 +1,4 @@
-"""The key of the interface: where it comes from, and how one that is shown is compared."""
+"""The API key: where it is configured, and how a presented key is compared."""
 
 import hashlib
 import hmac
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pipeline.errors import Configuration
 from pipeline.site.settings import Settings
 
-VARIABLE = "STORESTOW_API_KEY"  # wins over [shim] api_key, so that the key need not stand in a file others read
-OPERATOR_VARIABLE = "STORESTOW_OPERATOR_KEY"  # likewise over [shim] operator_key
+# This variable takes precedence over [shim] api_key, so that the key need not be in a file that others read.
+VARIABLE = "STORESTOW_API_KEY"
+OPERATOR_VARIABLE = "STORESTOW_OPERATOR_KEY"  # This variable takes precedence over [shim] operator_key.
 METRICS_VARIABLE = "STORESTOW_METRICS_KEY"  # likewise over [shim] metrics_key
 
 
@@ -28,7 +29,7 @@ class ApiKeys:
         return bool(self.key)
 
     def opens(self, headers: Mapping[str, str]) -> bool:
-        """Say whether the key is shown, as X-API-Key or as a bearer token; without a key of ours nothing is."""
+        """Say whether the key is presented, as X-API-Key or bearer token; False if the site has no key."""
         return self.is_set and _shows(headers, self.key)
 
     def opens_metrics(self, headers: Mapping[str, str]) -> bool:
@@ -36,12 +37,12 @@ class ApiKeys:
         return bool(self.metrics_key) and _shows(headers, self.metrics_key)
 
     def is_operator(self, shown: str) -> bool:
-        """Say whether this is the operator's key; where the site has none, nothing is."""
+        """Say whether this is the operator's key; False if the site has none."""
         return _are_equal(shown, self.operator_key) and bool(self.operator_key)
 
 
 def keyring_of(settings: Settings) -> ApiKeys:
-    """Return the site's keys; raises Configuration where no HTTP header could carry one, or both are the same."""
+    """Return the site's keys; raises Configuration if no HTTP header could carry one, or both are the same."""
     shim = settings.shim
     keys = {
         "api_key": os.environ.get(VARIABLE, "") or shim.api_key,
@@ -72,7 +73,7 @@ def _bearer(authorization: str) -> str:
 
 
 def _are_equal(one: str, other: str) -> bool:
-    """Compare in a time that tells neither where the two differ nor how long the key is."""
+    """Compare in a time that reveals neither the first difference nor the length of the key."""
     return hmac.compare_digest(_digest(one), _digest(other))
 
 

@@ -1,4 +1,4 @@
-"""The application: which address is answered by what, and what becomes of everything that is raised."""
+"""The ASGI application: the routes, and the answer to every exception."""
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -31,7 +31,7 @@ from pipeline.web.page_assets import PageAssets, asset
 from pipeline.web.patient_endpoint import by_accession
 from pipeline.web.shim_site import ShimSite, site_of
 
-LONGEST_BODY = 4096  # bytes; the only bodies there are come from the buttons of our pages
+LONGEST_BODY = 4096  # Bytes; request bodies come only from the buttons of our pages.
 _KINDS = {404: NOT_FOUND, 405: WRONG_METHOD, 413: TOO_LONG}
 
 
@@ -60,7 +60,7 @@ def application(site: ShimSite) -> ASGIApp:
 
 
 def routes() -> list[Route]:
-    """Return every address there is."""
+    """Return every route."""
     return [
         Route("/api/health", health),
         Route("/api/openapi.json", openapi),
@@ -76,7 +76,7 @@ def routes() -> list[Route]:
 
 
 async def health(request: Request) -> Response:
-    """Say whether orders can be served; what is wrong is for those with the key."""
+    """Say whether orders can be served; details need the key."""
     site = site_of(request)
     report = await site.health.told()
     shows_key = not site.keyring.is_set or site.keyring.opens(request.headers)
@@ -86,7 +86,7 @@ async def health(request: Request) -> Response:
 
 
 async def openapi(_request: Request) -> Response:
-    """Describe the interface."""
+    """Return the OpenAPI description of the interface."""
     return json(description())
 
 
@@ -109,7 +109,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """Answer for what was classified somewhere below and nobody expected here; the words are for the log."""
+    """Answer for a classified error that no endpoint expected; its words go to the log only."""
     alarm(Event.HELD, what=f"request {request.state.request_id}", reason=error)
     return refused(request, HttpError(kind_of(OrderError.INTERNAL)))
 
@@ -123,10 +123,10 @@ async def _not_served(request: Request, error: Exception) -> Response:
 
 
 async def _has_gone(_request: Request, _error: Exception) -> Response:
-    """Answer to nobody: the client left in the middle of a form, which is no bug of ours."""
+    """Answer for a client that left in the middle of a form, which is no bug; nobody reads the answer."""
     return Response(status_code=CLIENT_HAS_GONE)
 
 
 async def _bug(request: Request, _error: Exception) -> Response:
-    """Answer for a bug; `Front` logs it, without its text."""
+    """Answer for a bug; `RequestLog` logs it without its text."""
     return refused(request, HttpError(kind_of(OrderError.INTERNAL)))

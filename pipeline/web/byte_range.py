@@ -1,4 +1,4 @@
-"""Which bytes of a file a Range header asks for (RFC 9110, 14.1 and 14.2): pure."""
+"""Parse a Range header (RFC 9110, 14.1 and 14.2): which bytes of a file are wanted. Pure."""
 
 import re
 
@@ -8,10 +8,10 @@ _ONE_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
 
 def part_of(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return the first byte asked for and the one after the last; None means the whole file.
+    """Return the first wanted byte and the one after the last; None means the whole file.
 
-    What is no single range of bytes is ignored, as the standard allows: the whole file is never wrong. Raises
-    Refusal (416) where there is nothing of the range in the file.
+    A header that is no single byte range is ignored, as the standard allows: the whole file is never wrong. Raises
+    HttpError (416) if the file has no byte of the range.
     """
     match = _ONE_RANGE.fullmatch((header or "").strip())
     if not match or not (match[1] or match[2]):

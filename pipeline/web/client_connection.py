@@ -1,8 +1,8 @@
-"""One connection of a client: uvicorn's, and the limits that uvicorn does not know.
+"""uvicorn's connection of one client, with limits that uvicorn lacks.
 
-A download that moves has no limit; a client that takes no byte for a minute, or does not get its request said,
-is dropped. What the kernel has taken from us but the client not yet from the kernel counts as not taken.
-Where there are as many connections as may be, the one that has been silent for longest makes room.
+A download that progresses has no limit; a client that takes no byte for a minute, or does not finish its request,
+is dropped. Bytes in the kernel's send buffer count as not taken. If too many connections are open, the one that
+has been silent for longest is dropped.
 """
 
 import array
@@ -21,26 +21,26 @@ from pipeline.web.http_errors import INVALID_PARAMETER, TOO_LONG, TOO_MANY, Erro
 from pipeline.web.raw_error import rejection
 from pipeline.web.request_target import plain_line
 
-MOST = 1000  # connections, unless the machine allows fewer open files (`serve`)
-LONGEST_HEAD = 16384  # bytes of a request's first line and headers
-SO_NWRITE = 0x1024  # sys/socket.h of macOS: bytes in the send buffer
+MOST = 1000  # Connections, unless the machine allows fewer open files (`serve`).
+LONGEST_HEAD = 16384  # Bytes of a request line and headers.
+SO_NWRITE = 0x1024  # From sys/socket.h of macOS: bytes in the send buffer.
 
 
 class ClientConnection(H11Protocol):
-    """A connection that looks after itself every `look_seconds`."""
+    """A connection that checks its limits every `look_seconds`."""
 
     look_seconds = 5.0
-    patience_seconds = 60.0  # without a byte taken
-    saying_seconds = 30.0  # for a request to be said
+    patience_seconds = 60.0  # Seconds without a byte taken.
+    saying_seconds = 30.0  # Seconds for sending a request.
     most = MOST
 
-    _waiting = 0  # bytes that wait for the client
-    _since = 0.0  # when that last changed, or nothing was waiting
+    _waiting = 0  # Bytes that wait for the client.
+    _since = 0.0  # Time of the last change, or of the last empty buffer.
     _silent_since = 0.0
     _next_look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to look."""
+        """Start the checks."""
         super().connection_made(transport)
         self._since = self._silent_since = self.loop.time()
         self._next_look = self.loop.call_later(self.look_seconds, self._look)
@@ -48,14 +48,14 @@ class ClientConnection(H11Protocol):
             self._make_room()
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come; in the first line of a request, bytes that no HTTP parser takes are encoded."""
+        """Take received bytes; in a request line, bytes that no HTTP parser accepts are percent-encoded."""
         if self.conn.their_state is h11.IDLE:
             data = plain_line(self.conn.trailing_data[0], data)
-        if data:  # no bytes at all would say that the client has ended
+        if data:  # No bytes at all would mean that the client has ended.
             super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Look no more."""
+        """Stop the checks."""
         if self._next_look:
             self._next_look.cancel()
         super().connection_lost(exc)
@@ -68,7 +68,7 @@ class ClientConnection(H11Protocol):
             self._next_look = self.loop.call_later(self.look_seconds, self._look)
 
     def _make_room(self) -> None:
-        """Drop the connection nothing has been asked on for longest; where all are being served, this one."""
+        """Drop the connection that has been silent for longest; if all are being served, drop this one."""
         others = [one for one in self.connections if isinstance(one, ClientConnection) and one is not self]
         silent = [one for one in others if not one._is_served and not one.transport.is_closing()]  # noqa: SLF001
         if silent:
@@ -77,11 +77,11 @@ class ClientConnection(H11Protocol):
             self._reject(TOO_MANY, "every connection there may be is in use")
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP: in the words of the interface, or by hanging up where an answer has begun."""
-        del msg  # uvicorn's
+        """Refuse bytes that are no HTTP, in the words of the interface, or hang up if an answer has begun."""
+        del msg  # The text is uvicorn's.
         if self._is_served or self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             if self._is_served:
-                self.cycle.disconnected = True  # so that the answer is given up, too
+                self.cycle.disconnected = True  # The running answer is given up, too.
                 self.cycle.message_event.set()
             self.transport.close()
         elif len(self.conn.trailing_data[0]) > LONGEST_HEAD:
@@ -98,7 +98,7 @@ class ClientConnection(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _drop(self) -> None:
-        """Break the connection, and have the kernel forget what it holds for the client, too."""
+        """Break the connection, and make the kernel discard its send buffer."""
         connection = self.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
@@ -117,7 +117,7 @@ class ClientConnection(H11Protocol):
 
 
 def _with_the_kernel(connection: Any) -> int:
-    """Return how many bytes the kernel holds that the client has not acknowledged, 0 where it does not tell."""
+    """Return how many bytes the kernel holds that the client has not acknowledged, 0 if unknown."""
     try:
         if sys.platform == "darwin":
             return int(connection.getsockopt(socket.SOL_SOCKET, SO_NWRITE))

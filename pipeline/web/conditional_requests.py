@@ -1,4 +1,4 @@
-"""What a client says of the file it has, or has a part of: If-Match, If-None-Match (RFC 9110, 13.1). Pure."""
+"""The headers If-Match and If-None-Match (RFC 9110, 13.1): which file, or part of one, a client has. Pure."""
 
 import re
 
@@ -10,16 +10,16 @@ _ENTITY_TAG = re.compile(r'(?:W/)?"[^"]*"')
 
 
 def names_it(headers: Headers, entity_tag: str) -> bool:
-    """Say whether If-Match names this very file; raises Refusal (412) where it names others only."""
+    """Say whether If-Match names this very file; raises HttpError (412) if it names others only."""
     wanted = ", ".join(headers.getlist("if-match"))
     if "if-match" not in headers or wanted.strip() == "*":
         return False
-    if entity_tag not in _ENTITY_TAG.findall(wanted):  # by the strong comparison: W/"x" is no part of x
+    if entity_tag not in _ENTITY_TAG.findall(wanted):  # By the strong comparison, W/"x" does not match x.
         raise HttpError(CHANGED, "this is not the image you have a part of; ask for it from its beginning")
     return True
 
 
 def has_it(headers: Headers, entity_tag: str) -> bool:
-    """Say whether If-None-Match names this file, by the weak comparison: who sends it has the file already."""
+    """Say whether If-None-Match names this file, by the weak comparison: then the client has it already."""
     had = ", ".join(headers.getlist("if-none-match"))
     return had.strip() == "*" or entity_tag in (tag.removeprefix("W/") for tag in _ENTITY_TAG.findall(had))

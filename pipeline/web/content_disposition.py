@@ -1,4 +1,4 @@
-"""What a download is called, in a header that no name can break."""
+"""The name of a download, in a header that no name can break."""
 
 import re
 from pathlib import Path
@@ -26,5 +26,5 @@ def disposition(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return what every file system and every browser takes for the same name; never hidden, never empty."""
+    """Return a name that every file system and browser keeps unchanged; never hidden, never empty."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "download"

@@ -1,4 +1,4 @@
-"""The ledger that stands in the spool now: the worker sets a damaged one aside and begins another."""
+"""The current ledger in the spool: the worker sets a damaged one aside and begins another."""
 
 import threading
 from pathlib import Path
@@ -9,7 +9,7 @@ from pipeline.ledger.file_identity import FileIdentity, file_at
 
 
 class CurrentLedger:
-    """One open ledger for all threads; who still uses an earlier one may end what it began there."""
+    """One open ledger for all threads; a thread that uses an earlier one may finish there."""
 
     def __init__(self) -> None:
         self._door = threading.Lock()
@@ -17,12 +17,13 @@ class CurrentLedger:
         self._file: FileIdentity | None = None
 
     def at(self, path: Path) -> Ledger:
-        """Return the open ledger, opened anew where `path` is another file by now.
+        """Return the open ledger, opened anew if `path` is another file by now.
 
-        Raises Transient where there is none, or none the worker has made.
+        Raises Transient if there is none, or none that the worker has made.
         """
         with self._door:
-            file = file_at(path)  # before it is opened: one that is replaced meanwhile is opened once more
+            # The file is identified before it is opened: if it is replaced meanwhile, it is opened once more.
+            file = file_at(path)
             if self._ledger is not None and file != self._file:
                 self._ledger.close()
                 self._ledger = None

@@ -1,4 +1,7 @@
-"""What the page of an order says of whose the images are: who differs, in what, whom to ask; no values. Pure."""
+"""What the page of an order says about differing patients: the sources, the attributes, whom to ask; no values.
+
+Pure.
+"""
 
 from collections.abc import Iterable
 
@@ -11,7 +14,7 @@ _MOST_LINES = 10
 
 
 def key_of(view: OrderView) -> str:
-    """Return under which words of `wrong` the refusal of this order stands."""
+    """Return the key in the translations for the refusal of this order."""
     between = {one.between for one in view.differing}
     if not between:
         return str(OrderError.MORE_THAN_ONE_PATIENT)
@@ -22,12 +25,12 @@ def key_of(view: OrderView) -> str:
 
 
 def differing(view: OrderView, words: Translation) -> tuple[str, ...]:
-    """Return one line for each difference that ended the order, or would have."""
+    """Return one line for each difference that ended the order, or would have ended it."""
     return _lines(view.differing, words)
 
 
 def noted(view: OrderView, words: Translation) -> tuple[str, ...]:
-    """Return what differs and did not stop the order, and whether the information system could be asked."""
+    """Return differences that did not stop the order, and whether the HIS could be asked."""
     lines = [*_lines(view.noted, words)]
     if view.identity_allowed and view.differing:
         lines = [words.say("whose.let_through"), *differing(view, words), *lines]
@@ -39,7 +42,7 @@ def noted(view: OrderView, words: Translation) -> tuple[str, ...]:
 
 
 def may_be_let_through(view: OrderView) -> bool:
-    """Say whether a person may let go on what ended this order: two sources differ, and none with itself."""
+    """Say whether a person may override what ended this order: two sources differ, and each is consistent."""
     is_it = view.error_kind == OrderError.MORE_THAN_ONE_PATIENT and bool(view.differing)
     return is_it and Findings(view.differing).may_be_allowed
 

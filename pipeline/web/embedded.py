@@ -1,21 +1,22 @@
-"""Requests that a page makes by itself, as for an image: nobody has followed a link, so they order nothing."""
+"""Requests that a page makes by itself, as for an image: nobody followed a link, so they place no order."""
 
 import re
 
 from starlette.datastructures import Headers
 
-_OF_PEOPLE = {"document", "iframe", "frame"}  # what they open
-_OF_SCRIPTS = "empty"  # fetch, XMLHttpRequest
+_OF_PEOPLE = {"document", "iframe", "frame"}  # Destinations that people open.
+_OF_SCRIPTS = "empty"  # Destination of fetch and XMLHttpRequest.
 _OF_ELEMENTS = re.compile(r"(?:image|audio|video|font)/|text/css")
 _PORT = re.compile(r":[0-9]+\Z")
-_EARLY_EXPLORER = re.compile(r"MSIE [2-8]\.")  # opens pages with Accept: image/gif, image/x-xbitmap, ..., */*
+# These open pages with Accept: image/gif, image/x-xbitmap, ..., */*.
+_EARLY_EXPLORER = re.compile(r"MSIE [2-8]\.")
 
 
 def is_embedded(headers: Headers, allowed_origins: tuple[str, ...]) -> bool:
-    """Say whether a page makes this request by itself, and is none whose scripts may order.
+    """Say whether a page makes this request by itself, and its scripts may not place orders.
 
-    Browsers say what a request is for (Fetch Metadata: Sec-Fetch-Dest) over HTTPS and on the machine itself. Over
-    plain HTTP only what they accept tells it, and the origin of a script that wants to read the answer.
+    Browsers tell the purpose of a request (Fetch Metadata: Sec-Fetch-Dest) over HTTPS and on the machine itself.
+    Over plain HTTP only Accept tells it, and Origin for a script that wants to read the answer.
     """
     destination = headers.get("sec-fetch-dest")
     if destination is None:
@@ -34,12 +35,13 @@ def _accepts_no_page(headers: Headers) -> bool:
 
 
 def _is_of_a_foreign_script(headers: Headers, allowed_origins: tuple[str, ...]) -> bool:
-    """Say whether Origin names a page that is not ours; to open a page, no browser sends one with a GET."""
+    """Say whether Origin names a foreign page; no browser sends Origin with a GET that opens a page."""
     origin = headers.get("origin")
     if origin is None or _is_allowed(origin, allowed_origins):
         return False
     asked = origin.lower().partition("://")[2]
-    return headers.get("host", "").lower() not in {asked, _PORT.sub("", asked)}  # nginx hands on the name alone
+    # nginx may pass on the name without the port.
+    return headers.get("host", "").lower() not in {asked, _PORT.sub("", asked)}
 
 
 def _is_allowed(origin: str, allowed_origins: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""Whether orders can be served now: asked of peers at most every half minute, whoever asks how often."""
+"""Whether orders can be served now; peers are asked at most every half minute, however often clients ask."""
 
 import asyncio
 import threading
@@ -18,11 +18,11 @@ from pipeline.web.order_service import OrderService, ask
 
 FRESH_SECONDS = 30.0
 
-Part = tuple[str, bool, bool, str]  # name, whether it is well, whether orders need it, in words
+Part = tuple[str, bool, bool, str]  # Name, whether it works, whether orders need it, and a sentence.
 
 
 class Health:
-    """The last look at everything an order needs."""
+    """The result of the last look at everything an order needs."""
 
     def __init__(self, desk: OrderService, look: "Callable[[OrderService], list[Part]] | None" = None) -> None:
         self._desk = desk
@@ -32,13 +32,13 @@ class Health:
         self._asked: asyncio.Future[dict[str, Any]] | None = None
 
     async def told(self) -> dict[str, Any]:
-        """Return the `report`; all who ask while somebody looks share one thread, or orders would have none."""
+        """Return the `report`; concurrent callers share one thread, so that threads are left for orders."""
         if self._asked is None or self._asked.done():
             self._asked = asyncio.ensure_future(ask(self.report))
         return await asyncio.shield(self._asked)
 
     def report(self) -> dict[str, Any]:
-        """Return `{"status": …, "parts": …}`; who asks while somebody looks waits for that look."""
+        """Return `{"status": …, "parts": …}`; concurrent callers wait for one look."""
         with self._lock:
             if self._seen is None or time.monotonic() - self._seen[0] > FRESH_SECONDS:
                 self._seen = (time.monotonic(), self._look(self._desk))
@@ -50,14 +50,14 @@ class Health:
 
 
 def status_of(parts: list[Part]) -> str:
-    """Return `down` where orders cannot be served, `degraded` where some of them cannot, else `ok`."""
+    """Return `down` if orders cannot be served, `degraded` if some of them cannot, otherwise `ok`."""
     if any(needed and not is_well for _, is_well, needed, _ in parts):
         return "down"
     return "ok" if all(is_well for _, is_well, _, _ in parts) else "degraded"
 
 
 def look_at(desk: OrderService) -> list[Part]:
-    """Look at the ledger, the worker, the receiver, the PACS, and every destination the links mean."""
+    """Look at the ledger, the worker, the receiver, the PACS, and every destination of the links."""
     return [*_ours(desk), *_peers(desk)]
 
 
@@ -73,7 +73,7 @@ def _ours(desk: OrderService) -> Iterator[Part]:
 
 
 def _peers(desk: OrderService) -> Iterator[Part]:
-    """Ask all at once, because each may let us wait for as long as its patience goes."""
+    """Ask all peers at once, because each may take its whole time-out."""
     settings = desk.settings
     if settings.pacs is None:
         yield ("pacs", False, True, "there is no [pacs] to retrieve from")
@@ -99,7 +99,7 @@ def _problem(destination: Destination) -> str | None:
 
 
 def _echo_problem(pacs: PacsTable) -> str | None:
-    """Return what keeps the PACS from answering a C-ECHO, None where nothing does."""
+    """Return what keeps the PACS from answering a C-ECHO, None if it answers."""
     seconds = pacs.connect_timeout.total_seconds()
     peer = Peer(
         host=pacs.host,

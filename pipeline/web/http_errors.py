@@ -1,7 +1,7 @@
-"""What the shim answers when it does not do what was asked: a status, an error word that never changes, details.
+"""Answers of the shim other than success: an HTTP status, an error code that never changes, details.
 
-The words of orders that failed are `model.OrderError`'s; those that only HTTP knows stand here. Together they
-are the table of docs/shim.md.
+`model.OrderError` has the codes of orders that failed; the codes only HTTP knows are here. Together they are the
+table of docs/shim.md.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ STATUSES = {
 
 @dataclass(frozen=True, slots=True)
 class ErrorKind:
-    """A kind of refusal: its HTTP status and the words of the interface; `key` names it on pages for people."""
+    """A kind of error: its HTTP status and code; `key` names it in the translations of the pages."""
 
     key: str
     status: int
@@ -56,23 +56,23 @@ TOO_MANY = ErrorKind("too-many", 503, "too many concurrent requests", retry_afte
 PREFETCH = ErrorKind("prefetch", 503, "not for prefetching", retry_after=1)
 
 
-CLIENT_HAS_GONE = 499  # nobody reads it; it is for the log
+CLIENT_HAS_GONE = 499  # Nobody reads this answer; the status is for the log.
 
 
 def kind_of(error: OrderError) -> ErrorKind:
-    """Return the refusal that tells of an order's error."""
+    """Return the kind for an order's error."""
     status = STATUSES[error]
     return ErrorKind(str(error), status, error.words, retry_after=15 if status == 503 else None)
 
 
 def kinds() -> Iterator[ErrorKind]:
-    """Yield every kind there is, by status."""
+    """Yield every kind, by status."""
     ours = [kind for kind in globals().values() if isinstance(kind, ErrorKind)]
     yield from sorted([*ours, *map(kind_of, OrderError)], key=lambda kind: (kind.status, kind.words))
 
 
 class HttpError(Exception):
-    """Carry an answer that is not what was asked for; `more` are further keys of the JSON body."""
+    """Carry an answer other than success; `more` are further keys of the JSON body."""
 
     def __init__(self, kind: ErrorKind, detail: str | None = None, **more: Any) -> None:
         super().__init__(kind.words)
@@ -89,5 +89,5 @@ class HttpError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return what goes into the answer's head."""
+        """Return the headers of the answer."""
         return {"Retry-After": str(self.kind.retry_after)} if self.kind.retry_after else {}

@@ -1,4 +1,4 @@
-"""How the shim speaks: JSON to programs, pages to people, each answer with what keeps it safe in a browser."""
+"""Responses of the shim: JSON for programs, pages for people, each with headers that keep it safe in a browser."""
 
 import functools
 from typing import Any
@@ -15,25 +15,25 @@ from pipeline.web.order_addresses import Addresses
 from pipeline.web.order_page import page_of
 from pipeline.web.translations import Translation, chosen
 
-POLICY = (  # nothing from elsewhere, nothing inline, in nobody's frame
+POLICY = (  # Content Security Policy: no foreign resources, no inline scripts, no frames.
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-_WORTH_A_RETRY = {500, 502, 503}  # elsewhere the same again would say the same again
+_WORTH_A_RETRY = {500, 502, 503}  # For other statuses the same request would get the same answer.
 
 
 def request_id_of(request: Request) -> str:
-    """Return the number of a request, which is in the log, too."""
+    """Return the ID of a request, which is in the log, too."""
     return str(request.state.request_id)
 
 
 def words_of(request: Request) -> Translation:
-    """Return the words of the language the asker reads."""
+    """Return the translation for the language of the client."""
     return chosen(request.headers.get("accept-language", ""))
 
 
 def refused(request: Request, refusal: HttpError) -> Response:
-    """Return the answer that tells why not, to a program or to a person."""
+    """Return the answer for an error, to a program or to a person."""
     headers = refusal.headers
     kind = refusal.kind
     if kind is UNAUTHORIZED:
@@ -53,7 +53,7 @@ def refused(request: Request, refusal: HttpError) -> Response:
         headers,
         kind=kind,
         detail=refusal.detail or "",
-        retry=f"?{query}" if may_retry else "",  # the same path, whatever a proxy calls it
+        retry=f"?{query}" if may_retry else "",  # The path stays, whatever a proxy calls it.
         again_after=kind.retry_after if may_retry and kind is TOO_MANY else None,
     )
 
@@ -82,7 +82,7 @@ def order_page(  # noqa: PLR0913  # what the page needs, each by its name
 def html(
     request: Request, template: str, status: int = 200, headers: dict[str, str] | None = None, **values: Any
 ) -> Response:
-    """Return a page; every value in it is escaped by its template."""
+    """Return a page; its template escapes every value."""
     words = words_of(request)
     text = _templates().get_template(template).render(words=words, request_id=request_id_of(request), **values)
     more = {"Content-Security-Policy": POLICY, "Content-Language": words.code, "Vary": "Accept, Accept-Language"}

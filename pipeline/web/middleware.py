@@ -1,4 +1,4 @@
-"""What every request passes first and every answer last: its number, its line in the log, what browsers need."""
+"""What every request and answer passes through: its ID, its line in the log, headers for browsers."""
 
 import re
 import time
@@ -18,15 +18,16 @@ from pipeline.web.request_target import bring_into_origin_form
 from pipeline.web.shim_site import ShimSite
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-OPEN = frozenset(  # without the key, each by its whole address; they tell nothing of a patient
+OPEN = frozenset(  # Addresses that need no key; they reveal nothing about a patient.
     {"/api/health", "/api/openapi.json", *(f"/orders/assets/{name}" for name in ASSETS)}
 )
-MOST_AT_ONCE = 500  # requests in hand, those that wait included
-_QUIET = frozenset({"/api/health", "/orders/assets/{name}"})  # asked every few seconds, as pages are
+MOST_AT_ONCE = 500  # Requests in progress, including those that wait.
+# Addresses that monitors and pages ask every few seconds.
+_QUIET = frozenset({"/api/health", "/orders/assets/{name}"})
 
 
 class RequestLog:
-    """Number a request, log its answer; a bug costs one request, and its text is told to nobody."""
+    """Give a request an ID, log its answer; a bug costs one request, and its text reaches nobody."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -68,7 +69,7 @@ class RequestLog:
 
 
 class RequireKey:
-    """Let nothing through without the key, where there is one, but what is open to all."""
+    """Refuse requests without the key, if the site has one, except to addresses open to all."""
 
     def __init__(self, app: ASGIApp, site: ShimSite) -> None:
         self.app = app
@@ -86,7 +87,7 @@ class RequireKey:
 
 
 def _log(scope: Scope, status: int, seconds: float) -> None:
-    """Write the line; of the address only the route, because the rest is the asker's text."""
+    """Write the line; it names the route only, because the rest of the address is the client's text."""
     route = getattr(scope.get("route"), "path", "unknown")
     state = scope["state"]
     if (route in _QUIET or state["is_quiet"]) and status < 400:

@@ -1,4 +1,4 @@
-"""What the file of an order does not hold, in words: nobody is to take it for complete when it is not. Pure."""
+"""What is missing from the file of an order, in words: nobody may take it for complete if it is not. Pure."""
 
 import re
 from collections import Counter
@@ -15,12 +15,12 @@ _KINDS = (  # what the disc says of an object it has to do without, and the sent
 
 
 def falls_short(view: OrderView) -> bool:
-    """Tell whether something of what was asked for is not in the file."""
+    """Tell whether something that was asked for is not in the file."""
     return bool(view.left_out or view.missing or _not_received(view))
 
 
 def shortfall(view: OrderView, words: Translation) -> tuple[str, ...]:
-    """Return a line for each kind of thing that is not in the file, with its count."""
+    """Return a line for each kind of missing thing, with its count."""
     lines = []
     if count := _not_received(view):
         lines.append(words.count("short.not_received", count))

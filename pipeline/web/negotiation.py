@@ -1,4 +1,4 @@
-"""Whether a person asks or a program: by Accept (RFC 9110, 12.5.1), and by what only browsers say besides."""
+"""Tell persons from programs: by Accept (RFC 9110, 12.5.1), and by headers that only browsers send."""
 
 import math
 import re
@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-_OF_PROGRAMS = ("application/octet-stream", "application/json")  # what a link answers those who want no page
-_PROGRAM = re.compile(r"\bJava/|Indy Library")  # they call themselves Mozilla, and copy what browsers accept
+# Media types that a link returns to clients that want no page.
+_OF_PROGRAMS = ("application/octet-stream", "application/json")
+_PROGRAM = re.compile(r"\bJava/|Indy Library")  # These call themselves Mozilla, and copy what browsers accept.
 
 
 def wants_page(request: Request) -> bool:
-    """Say whether a person asks: `format=html`, or what a browser sends; everybody else gets the file or JSON."""
+    """Say whether a person asks: `format=html`, or a browser's headers; all others get the file or JSON."""
     asked = request.query_params.get("format", "")
     if asked in {"html", "json"}:
         return asked == "html"
@@ -25,11 +26,11 @@ def is_browser(headers: Headers) -> bool:
 
 
 def prefers_html(headers: Headers) -> bool:
-    """Say whether Accept prefers text/html to a file and JSON, and whoever sends it is a browser.
+    """Say whether Accept prefers text/html to a file and JSON, and the client is a browser.
 
     Programs name text/html, too: Java up to 18 sends `text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2`, and
-    Delphi `text/html, */*`. So who takes anything else besides must be known for a browser; who takes a page alone
-    need not. Internet Explorer prefers nothing (`text/html, application/xhtml+xml, */*`), and is known by that.
+    Delphi `text/html, */*`. A client that accepts other types as well must therefore be a known browser. Internet
+    Explorer prefers nothing (`text/html, application/xhtml+xml, */*`), and is known by that.
     """
     liked = dict(_ranges(", ".join(headers.getlist("accept"))))
     html = _weight(liked, "text/html")
@@ -42,7 +43,7 @@ def prefers_html(headers: Headers) -> bool:
 
 
 def _ranges(accept: str) -> Iterator[tuple[str, float]]:
-    """Yield each media range of Accept with its weight, the most liked mention of a range last."""
+    """Yield each media range of Accept with its weight; of a repeated range, the highest weight last."""
     found = []
     for part in accept.lower().split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
@@ -52,7 +53,7 @@ def _ranges(accept: str) -> Iterator[tuple[str, float]]:
 
 
 def _number(weight: str) -> float:
-    """Return a weight; what is none says that the range is not wanted."""
+    """Return a weight; an invalid weight means that the range is not wanted."""
     try:
         number = float(weight)
     except ValueError:
@@ -61,6 +62,6 @@ def _number(weight: str) -> float:
 
 
 def _weight(liked: dict[str, float], media_type: str) -> float:
-    """Return how much a media type is liked, by the most specific range that names it."""
+    """Return the weight of a media type, by the most specific range that names it."""
     ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
     return next((liked[name] for name in ranges if name in liked), 0.0)

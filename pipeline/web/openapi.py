@@ -1,4 +1,4 @@
-"""The interface described for programs (OpenAPI 3.1), made from the same tables that the answers are made from."""
+"""The interface described for programs (OpenAPI 3.1), generated from the same tables as the answers."""
 
 from collections import defaultdict
 from typing import Any
@@ -18,7 +18,7 @@ _SUMMARIES = {
 }
 _MODALITIES = "^[A-Z0-9_]{1,16}(,[A-Z0-9_]{1,16}){0,19}$"
 _TEXT: dict[str, Any] = {"type": "string"}
-_ONE = r"[!-)+\-->@-\[\]-~]{1,64}"  # printable ASCII without * ? backslash and comma
+_ONE = r"[!-)+\-->@-\[\]-~]{1,64}"  # Printable ASCII without * ? backslash and comma.
 _NUMBERS = f"^{_ONE}(,{_ONE}){{0,19}}$"
 _COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 _OLD_LINK = "An address of the programs this one replaces; it means the same."
@@ -114,7 +114,7 @@ def _errors() -> dict[str, Any]:
 def _json(text: str, schema: str) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
     if schema == "Error":
-        content["text/html"] = {}  # the same for people
+        content["text/html"] = {}  # The same answer as a page for people.
     return {"description": text, "content": content}
 
 

@@ -1,6 +1,6 @@
-"""Where the page of an order, its file and its button are: relative to the address that was asked.
+"""Addresses of an order's page, file and button, relative to the requested address.
 
-Under the path of the link that placed it, whatever a proxy calls that path; and under /orders/.
+They are under the path of the link that placed the order, whatever a proxy calls that path, and under /orders/.
 """
 
 from dataclasses import dataclass
@@ -19,18 +19,19 @@ class Addresses:
     page: str
     file: str
     again: str
-    onwards: str  # the page again, as the answer to the button's POST names it
-    root: str = ""  # what programs find before page and file; under a link's path they are relative for them, too
+    onwards: str  # The page again, as the answer to the button's POST names it.
+    # Prefix of page and file for programs; under a link's path the addresses are relative for them, too.
+    root: str = ""
 
 
 def names_an_order(request: Request) -> bool:
-    """Say whether the address of a link is that of an order's page: `?order=`, and no accession number."""
+    """Say whether a link's address is that of an order's page: `?order=`, and no accession number."""
     given = request.query_params
     return "order" in given and not any(name in given for name in SPELLINGS)
 
 
 def reference_in(request: Request) -> str:
-    """Return the name of the order that is asked for, "" where none or several are."""
+    """Return the reference of the requested order, "" if there is none or several."""
     if "reference" in request.path_params:
         return str(request.path_params["reference"])
     named = request.query_params.getlist("order")
@@ -38,13 +39,13 @@ def reference_in(request: Request) -> str:
 
 
 def under_link(view: OrderView) -> Addresses:
-    """Return where an order is for those who came by a link."""
+    """Return the addresses of an order for a client that came by a link."""
     here = f"?order={reference_of(view)}"
     return Addresses(here, f"{here}&file=1", here, here)
 
 
 def addresses_of(request: Request, view: OrderView) -> Addresses:
-    """Return where an order is, by the way it was asked for."""
+    """Return the addresses of an order, by the way it was asked for."""
     if "reference" not in request.path_params:
         return under_link(view)
     name = reference_of(view)

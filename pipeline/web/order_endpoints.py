@@ -1,4 +1,4 @@
-"""The links of the HIS: each places an order, and is answered at its end, or by a page that shows it going on."""
+"""The links of the HIS: each places an order, and answers with its result or a page of its progress."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -30,7 +30,7 @@ LINKS = {
     "/api/iso/print": Verb.PRINT,
     "/api/iso/print-multiple": Verb.PRINT,
     "/api/iso/forward": Verb.FORWARD,
-    "/mkiso.php": Verb.DOWNLOAD,  # as the HIS has called them for years
+    "/mkiso.php": Verb.DOWNLOAD,  # The HIS has used these addresses for years.
     "/mkiso_multiple.php": Verb.DOWNLOAD_MULTIPLE,
     "/send_rimage_multiple.php": Verb.PRINT,
     "/mkiso2.php": Verb.FORWARD,
@@ -57,13 +57,14 @@ async def _answer(request: Request, verb: Verb) -> Response | ASGIApp:
         raise HttpError(PREFETCH, "a link that orders something is followed by people, not ahead of them")
     if is_embedded(request.headers, site.settings.shim.allowed_origins):
         raise HttpError(NOT_FROM_PAGE, "a page asks for this by itself; whoever follows the link gets it")
-    if is_browser(request.headers):  # there, once more is a button: no reload presses it, and no other site
+    # For a browser, repeating is a button: neither a reload nor another site presses it.
+    if is_browser(request.headers):
         wish = replace(wish, again=False)
     if verb.asks_patients:
         await ask(site.people.require_one, wish.accessions)
     placed = await ask(site.desk.place, wish, for_the_rest=wants_rest(request.headers))
     request.state.order = placed.order_id
-    if wants_page(request):  # at an address whose reload orders nothing
+    if wants_page(request):  # The address of the page places no order on a reload.
         now = await ask(site.desk.stands, placed, wish)
         return RedirectResponse(under_link(now).page + ("&before=1" if now.already_sent else ""), 303)
     view = await site.desk.ended(placed, wish, request.is_disconnected)
@@ -73,9 +74,9 @@ async def _answer(request: Request, verb: Verb) -> Response | ASGIApp:
 
 
 async def _without_an_order(request: Request, wish: OrderRequest, site: ShimSite) -> Response | ASGIApp:
-    """Answer from what is there: a look (HEAD), and whoever wants a file to be the one he has (If-Match).
+    """Answer without placing an order: for HEAD, and for a client that wants its own file (If-Match).
 
-    Where GET would have something made first, HEAD cannot tell its length; and no file is the one that is named.
+    If GET would first have a file made, HEAD cannot tell its length, and no file matches the one named.
     """
     is_head = request.method == "HEAD"
     view = await ask(site.desk.known, wish, for_the_rest=not is_head or wants_rest(request.headers))
@@ -90,7 +91,7 @@ async def _without_an_order(request: Request, wish: OrderRequest, site: ShimSite
 
 
 def wants_rest(headers: Headers) -> bool:
-    """Say whether the asker has the beginning of a file already."""
+    """Say whether the client has the beginning of a file already."""
     return bool(_ASKS_FOR_THE_REST.match(headers.get("range", "")))
 
 
@@ -102,7 +103,7 @@ def is_prefetch(headers: Headers) -> bool:
 
 
 async def result(request: Request, view: OrderView, *, is_named: bool = False) -> Response | ASGIApp:
-    """Answer with what an order has come to; `is_named` says that the address names this order and no other."""
+    """Answer with the result of an order; `is_named` says that the address names exactly this order."""
     site = site_of(request)
     if not served(view):
         raise refusal_of(view, site.settings.destination_named(view.destination))
@@ -131,7 +132,7 @@ async def _file(request: Request, view: OrderView, site: ShimSite, *, is_named: 
             opened.close()
             return Response(status_code=304, headers={"ETag": opened.entity_tag})
         part = None
-        if request.method == "GET":  # Range is of no other method (RFC 9110, 14.2)
+        if request.method == "GET":  # Range exists for GET only (RFC 9110, 14.2).
             part = wanted_part(opened, headers.get("range"), headers.get("if-range"), is_the_only_one=is_that_one)
         return Transfer(opened, name_of(view, view.result, patient_name), part)
     except BaseException:

@@ -1,4 +1,4 @@
-"""What a page for a person says of an order: worked out here, set by templates/order.html. Pure."""
+"""Compute what the page of an order shows; templates/order.html renders it. Pure."""
 
 import time
 from dataclasses import dataclass, field
@@ -17,8 +17,8 @@ Mood = Literal["working", "good", "bad"]
 StepState = Literal["done", "current", "ahead", "failed"]
 
 REFRESH_SECONDS = 2
-_MOST_REASONS = 20  # of what was left out, for technical support; JSON has them all
-_REACHED = {  # how many steps are behind an order at this stage
+_MOST_REASONS = 20  # Reasons shown for left-out instances, for technical support; JSON has them all.
+_REACHED = {  # The number of completed steps of an order at this stage.
     OrderStage.PLACED: 0,
     OrderStage.FINDING: 0,
     OrderStage.QUEUED: 2,
@@ -27,7 +27,7 @@ _REACHED = {  # how many steps are behind an order at this stage
     OrderStage.PREPARING: 3,
     OrderStage.DELIVERING: 3,
 }
-_FAILED_AT = {  # the step an error stopped at
+_FAILED_AT = {  # The step at which an error stopped the order.
     OrderError.NO_DATA: 1,
     OrderError.MORE_THAN_ONE_PATIENT: 1,
     OrderError.PATIENT_UNKNOWN: 1,
@@ -51,7 +51,7 @@ _KIND_OF_VERB = {
 
 @dataclass(frozen=True, slots=True)
 class PageStep:
-    """One of the five steps; `said` is its state in words, for those who do not see the colour."""
+    """One of the five steps; `said` is its state in words, for people who do not see the colour."""
 
     name: str
     state: StepState
@@ -78,13 +78,14 @@ class Page:
     accessions: tuple[str, ...]
     advice: str = ""
     lines: tuple[str, ...] = ()
-    progress: tuple[int, int] | None = None  # (value, of); None: nobody knows how far
+    progress: tuple[int, int] | None = None  # (value, maximum); None if the progress is unknown.
     buttons: tuple[OrderButton, ...] = ()
-    download: str = ""  # the text of the link to the file
+    download: str = ""  # The text of the link to the file.
     technical: str = ""
-    differing: tuple[str, ...] = ()  # in what the sources name two patients
-    noted: tuple[str, ...] = ()  # what differs and did not stop the order
-    short: tuple[str, ...] = ()  # what the file does not hold: said before it is fetched, which it then is by hand
+    differing: tuple[str, ...] = ()  # The attributes in which the sources name two patients.
+    noted: tuple[str, ...] = ()  # Differences that did not stop the order.
+    # What the file lacks; this is shown before the file is fetched, by a further click.
+    short: tuple[str, ...] = ()
     refresh: int | None = None  # seconds
     facts: dict[str, str] = field(default_factory=dict)
 
@@ -95,7 +96,7 @@ def kind_of(view: OrderView) -> str:
 
 
 def page_of(view: OrderView, words: Translation, *, patient_name: str = "", address: str = "") -> Page:
-    """Return the page of an order as it stands."""
+    """Return the page of an order in its current state."""
     if view.state == OrderState.OPEN:
         return _working(view, words)
     if served(view):
@@ -201,13 +202,13 @@ def _failed(view: OrderView, words: Translation, address: str) -> Page:
 
 
 def _failed_at(view: OrderView, error: OrderError) -> int:
-    """Return the step an error stopped at; two patients may be found out before or after anything came."""
+    """Return the step an error stopped at; two patients may be discovered before or after anything came."""
     is_late = error == OrderError.MORE_THAN_ONE_PATIENT and view.received
     return 2 if is_late else _FAILED_AT.get(error, 0)
 
 
 def _remedies(view: OrderView, words: Translation, error: OrderError) -> tuple[OrderButton, ...]:
-    """Return what a person may do about it; what leaves something out is never the first of them."""
+    """Return the buttons a person may press; one that leaves something out is never the first."""
     buttons = [OrderButton(words.say("button.retry"), _allowed(view), is_main=True)]
     if error in {OrderError.MOVE_INCOMPLETE, OrderError.MOVE_TIMED_OUT} and view.received:
         text = words.say(f"button.incomplete_{kind_of(view)}")
@@ -222,7 +223,7 @@ def _some_are_missing(view: OrderView) -> bool:
 
 
 def _allowed(view: OrderView) -> dict[str, str]:
-    """Return what the asker has allowed already, so that it need not be asked for twice."""
+    """Return what the client has allowed already, so that it need not be asked for twice."""
     fields = {"missing": "allow"} if view.missing_allowed else {}
     return fields | ({"incomplete": "yes"} if view.incomplete_allowed else {})
 
@@ -268,7 +269,7 @@ def _ahead(view: OrderView, words: Translation) -> list[str]:
 
 
 def _long(view: OrderView, words: Translation) -> list[str]:
-    """Note numbers that are longer than the standard has them: another system may cut or refuse them."""
+    """Note numbers longer than the standard allows: another system may cut or refuse them."""
     numbers = [one for one in view.accessions if len(one) > LONGEST_OF_THE_STANDARD]
     return [words.say("count.long")] if numbers else []
 

@@ -1,4 +1,4 @@
-"""What a link asks for, parsed once from its parameters; both spellings of the accession numbers are one."""
+"""Parse the parameters of a link once; both spellings of the accession numbers become one."""
 
 import re
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ SPELLINGS = ("accession_number", "accession_numbers")
 CONTAINERS = ("", "iso", "zip")
 MODALITY = re.compile(r"[A-Z0-9_ ]{1,16}")  # PS3.5 6.2, CS
 MOST_MODALITIES = 20
-DOWNLOAD = "download"  # the key of [shim] for every link that makes a file
+DOWNLOAD = "download"  # The key of [shim] for every link that makes a file.
 _YES = frozenset({"1", "yes", "true", "allow"})
 
 
 class Verb(StrEnum):
-    """What is to become of the study; an order keeps it."""
+    """What to do with the study; an order keeps it."""
 
     DOWNLOAD = "download"
     DOWNLOAD_MULTIPLE = "download-multiple"
@@ -29,7 +29,7 @@ class Verb(StrEnum):
 
     @property
     def makes_a_file(self) -> bool:
-        """Say whether the result is a file for the asker."""
+        """Say whether the result is a file for the client."""
         return self in {Verb.DOWNLOAD, Verb.DOWNLOAD_MULTIPLE}
 
     @property
@@ -57,7 +57,7 @@ Parameters = Sequence[tuple[str, str]]
 
 
 def wish_of(verb: Verb, parameters: Parameters, settings: Settings) -> OrderRequest:
-    """Return what the parameters ask for; raises Refusal saying which one is wrong."""
+    """Return what the parameters ask for; raises HttpError, which says what is wrong."""
     return OrderRequest(
         verb=verb,
         accessions=accessions_of(parameters, settings, at_most=settings.shim.max_accessions),
@@ -69,7 +69,7 @@ def wish_of(verb: Verb, parameters: Parameters, settings: Settings) -> OrderRequ
 
 
 class Allowances(TypedDict):
-    """What an asker may allow, each of its own accord."""
+    """What a client may allow; each is independent."""
 
     missing_allowed: bool
     incomplete_allowed: bool
@@ -77,7 +77,7 @@ class Allowances(TypedDict):
 
 
 def allowances(parameters: Parameters) -> Allowances:
-    """Return what is allowed; what is not said, or not understood, is not."""
+    """Return what is allowed; an absent or unknown value allows nothing."""
     return {
         "missing_allowed": _says_yes(parameters, "missing"),
         "incomplete_allowed": _says_yes(parameters, "incomplete"),
@@ -86,7 +86,7 @@ def allowances(parameters: Parameters) -> Allowances:
 
 
 def accessions_of(parameters: Parameters, settings: Settings, *, at_most: int) -> tuple[AccessionNumber, ...]:
-    """Return the accession numbers of either spelling; given twice, a link means we do not know what."""
+    """Return the accession numbers of either spelling; a link that uses both is ambiguous and refused."""
     given = [value for name, value in parameters if name in SPELLINGS]
     if len(given) > 1:
         raise HttpError(INVALID_ACCESSION, "accession_number is given more than once; write a list with commas")
@@ -110,7 +110,7 @@ def _parsed(part: str, place: int, of: int) -> AccessionNumber:
 def destination_of(verb: Verb, settings: Settings, to: str = "") -> str:
     """Return the destination this kind of link means.
 
-    Raises Refusal where the site names none, or one that cannot do it, and where `to` is none of them.
+    Raises HttpError if the site names none, or one that cannot do it, or if `to` is none of them.
     """
     key = DOWNLOAD if verb.makes_a_file else str(verb)
     named = settings.shim.destinations[key]
@@ -127,7 +127,7 @@ def destination_of(verb: Verb, settings: Settings, to: str = "") -> str:
 
 
 def misfit(key: str, name: str, settings: Settings) -> str:
-    """Return why destination `name` cannot do what [shim] `key` promises, "" where it can."""
+    """Return why destination `name` cannot do what [shim] `key` promises, "" if it can."""
     destination = settings.destination_named(name)
     if destination.makes_file == (key == DOWNLOAD):
         return ""
@@ -162,7 +162,7 @@ def _says_yes(parameters: Parameters, name: str) -> bool:
 
 
 def _one(parameters: Parameters, name: str) -> str:
-    """Return the value of a parameter, "" where it is not given; given twice, it is refused."""
+    """Return the value of a parameter, "" if it is absent; a repeated one is refused."""
     given = [value.strip() for key, value in parameters if key == name]
     if len(given) > 1:
         raise HttpError(INVALID_PARAMETER, f"{name} is given more than once")

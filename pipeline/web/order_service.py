@@ -1,4 +1,4 @@
-"""The desk: where the shim places orders and looks at them. All of it may wait for the disk: call it by `ask`."""
+"""Place orders and look at them. Every method may wait for the disk: call it through `ask`."""
 
 import asyncio
 import hashlib
@@ -28,12 +28,12 @@ from pipeline.web.order_request import OrderRequest, Verb
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SHORTEST_WAIT, LONGEST_WAIT = 0.1, 1.0  # seconds between two looks at an open order
-MOST_FILES = 8  # that are tried for the patient's name
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 1.0  # Seconds between two looks at an open order.
+MOST_FILES = 8  # Files that are tried for the patient's name.
 
 
 async def ask(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Have `function` called by another thread; the ledger's troubles become refusals, told in the log alone."""
+    """Call `function` in another thread; errors of the ledger become HttpError, with details in the log only."""
     try:
         return await run_in_threadpool(function, *args, **kwargs)
     except Transient as error:
@@ -43,7 +43,7 @@ async def ask(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 class OrderService:
-    """The orders of one site. The worker makes the ledger; until then there is nothing to place an order in."""
+    """The orders of one site. The worker makes the ledger; until then no order can be placed."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -52,13 +52,14 @@ class OrderService:
         self._crowd = OrderLimit(tuple(map(str, Verb)), settings.shim.max_concurrent)
 
     def ledger(self) -> Ledger:
-        """Return the ledger that is in the spool now; raises Transient before the worker has made it."""
+        """Return the current ledger in the spool; raises Transient before the worker has made it."""
         return self._present.at(self.spool.root / FILE_NAME)
 
     def place(self, wish: OrderRequest, *, for_the_rest: bool = False) -> PlacedOrder:
-        """Place an order, or find the one that serves the same wish; raises Refusal.
+        """Place an order, or find the one that serves the same request; raises HttpError.
 
-        Who asks `for_the_rest` of a file has a part of it, and is served by any order whose file is kept.
+        A client that asks `for_the_rest` of a file has a part of it, and is served by any order whose file is
+        kept.
         """
         ledger = self.ledger()
         self._require_worker(ledger, "nothing was ordered")
@@ -94,7 +95,7 @@ class OrderService:
             raise HttpError(kind_of(OrderError.RECEIVER_NOT_READY), f"{error}; {effect}") from error
 
     def known(self, wish: OrderRequest, *, for_the_rest: bool = False) -> OrderView | None:
-        """Return the order that `place` would find for a wish, None where it would place a new one."""
+        """Return the order that `place` would find for a request, None if it would place a new one."""
         with self.ledger().reading() as look:
             number = orders.known(
                 look,
@@ -108,12 +109,12 @@ class OrderService:
             return None if number is None else orders.view(look, number, is_new=False)
 
     def look(self, number: int, *, is_new: bool = True) -> OrderView | None:
-        """Return how an order stands."""
+        """Return the state of an order."""
         with self.ledger().reading() as look:
             return orders.view(look, number, is_new=is_new)
 
     def named(self, reference: str, *, is_new: bool = True) -> OrderView | None:
-        """Return the order that `reference_of` names so, None where there is none of that name."""
+        """Return the order with this reference (`reference_of`), None if there is none."""
         number, _, _ = reference.partition("-")
         if not (number.isascii() and number.isdigit() and len(number) <= 15):
             return None
@@ -123,12 +124,12 @@ class OrderService:
         return view if hmac.compare_digest(reference_of(view).encode(), reference.encode()) else None
 
     def made_one_file(self, number: int) -> bool:
-        """Say whether only one file was ever made for the wish of this order."""
+        """Say whether only one file was ever made for the request of this order."""
         with self.ledger().reading() as look:
             return order_queries.files_made_for(look, number) == 1
 
     def files_of(self, number: int) -> Iterator[Path]:
-        """Yield files an order retrieved, as far as they are kept."""
+        """Yield the files an order retrieved, as far as they are kept."""
         wanted = (
             select(instance.c.arrival, instance.c.file)
             .join(retrieved, retrieved.c.instance == instance.c.id)
@@ -143,10 +144,10 @@ class OrderService:
                 yield path
 
     def stands(self, placed: PlacedOrder, wish: OrderRequest) -> OrderView:
-        """Return how the order stands that was placed for a wish.
+        """Return the state of the order that was placed for a request.
 
-        Raises Refusal where it is in the ledger no more: one that was rebuilt counts its orders from 1 again, and
-        what has the number now may be another patient's.
+        Raises HttpError if the ledger has it no more: a rebuilt ledger counts orders from 1 again, and the order
+        that has the number now may be another patient's.
         """
         view = self.look(placed.order_id, is_new=placed.is_new)
         if view is None or not _serves(view, wish):
@@ -159,7 +160,7 @@ class OrderService:
     async def ended(
         self, placed: PlacedOrder, wish: OrderRequest, is_gone: Callable[[], Awaitable[bool]]
     ) -> OrderView | None:
-        """Return the order once it has ended, None where the asker has gone before; no order ends by that."""
+        """Return the order once it has ended, None if the client left first, which ends no order."""
         began = time.monotonic()
         while not await is_gone():
             view = await ask(self.stands, placed, wish)
@@ -176,7 +177,7 @@ def _remembering_longer(settings: Settings) -> Settings:
 
 
 def _serves(view: OrderView, wish: OrderRequest) -> bool:
-    """Tell whether an order was placed for this wish, by whatever makes a wish (`orders.place`)."""
+    """Tell whether an order was placed for this request, comparing the same values as `orders.place`."""
     return (
         view.verb == wish.verb
         and set(view.accessions) == set(wish.accessions)
@@ -187,6 +188,6 @@ def _serves(view: OrderView, wish: OrderRequest) -> bool:
 
 
 def reference_of(view: OrderView) -> str:
-    """Return the name of an order in addresses: it says nothing, cannot be counted up, and is no other order's."""
+    """Return the name of an order in addresses: it reveals nothing, cannot be guessed, and is unique."""
     about = (view.id, view.created_at, view.verb, *view.accessions)
     return f"{view.id}-{hashlib.sha256(repr(about).encode()).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""The names this gateway answers to: [shim] hosts against the Host of each request."""
+"""The host names of this gateway: compare [shim] hosts with the Host header of each request."""
 
 import socket
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from pipeline.config.order_tables import ShimTable
 from pipeline.web.http_errors import NOT_OUR_HOST, HttpError
 from pipeline.web.http_responses import refused
 
-OPEN_TO_EVERY_HOST = "/api/health"  # monitors ask by whatever address they know; the details are for our own names
+OPEN_TO_EVERY_HOST = "/api/health"  # Monitors use any address; details need one of our names.
 _DEFAULT_PORTS = {"80", "443"}
 
 
 class OurHosts:
-    """Refuse what is meant for another host, where the site says which ones are ours.
+    """Refuse requests for other hosts, if the site lists its own.
 
-    A page of another site whose name points to this machine is of the same origin as we are, to its browser; only
-    the Host tells the two apart (DNS rebinding).
+    If a foreign host name points to this machine, a browser treats that page as having our origin; only the Host
+    header tells the two apart (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, hosts: tuple[str, ...]) -> None:
@@ -37,13 +37,13 @@ class OurHosts:
 
 
 def is_asked_as_us(headers: Headers, hosts: tuple[str, ...]) -> bool:
-    """Say whether a request is for one of `hosts`, or names none (HTTP/1.0), or the site lists none."""
+    """Say whether a request is for one of `hosts`, or has no Host (HTTP/1.0), or the site lists none."""
     host = headers.get("host", "")
     return not hosts or not host or is_ours(host, hosts)
 
 
 def is_ours(host: str, hosts: tuple[str, ...]) -> bool:
-    """Say whether a Host is one of `hosts`; one of these without a port is ours at every port."""
+    """Say whether a Host is one of `hosts`; an entry without a port matches every port."""
     name, port = _parts(host)
     return any(
         name == our_name and (not our_port or port == our_port or (not port and our_port in _DEFAULT_PORTS))
@@ -52,13 +52,13 @@ def is_ours(host: str, hosts: tuple[str, ...]) -> bool:
 
 
 def _parts(host: str) -> tuple[str, str]:
-    """Return name and port of a Host, both "" where it is none."""
+    """Return name and port of a Host, both "" if it is invalid."""
     match = HOST_AS_SAID.fullmatch(host.strip())
     return (match[1].lower().rstrip("."), match[2] or "") if match else ("", "")
 
 
 def proposed(shim: ShimTable) -> str:
-    """Return a line for site.toml with the names this machine knows of itself; users may write others."""
+    """Return a line for site.toml with the names this machine knows of itself; users may need others."""
     return f"hosts = [{', '.join(f'{chr(34)}{name}{chr(34)}' for name in dict.fromkeys(_names(shim)))}]"
 
 

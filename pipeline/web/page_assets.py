@@ -1,6 +1,7 @@
-"""What the pages are drawn with, served under every address as `?asset=NAME`.
+"""Style sheets and images of the pages, served under every address as `?asset=NAME`.
 
-So a page finds its styles at its own address, behind any proxy and prefix; they are open to all, and say nothing.
+A page therefore finds them at its own address, behind any proxy and prefix. They are open to all, and reveal
+nothing.
 """
 
 from importlib import resources
@@ -16,7 +17,7 @@ _QUERIES = {f"asset={name}".encode(): name for name in ASSETS}
 
 
 class PageAssets:
-    """Answer for what pages are drawn with, and hand everything else on."""
+    """Answer requests for assets, and pass all others on."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -32,7 +33,7 @@ class PageAssets:
 
 
 async def asset(request: Request) -> Response:
-    """Return a file the pages are drawn with, under the address it has had before."""
+    """Return an asset under its older address."""
     name = request.path_params["name"]
     if name not in ASSETS:
         raise HttpError(NOT_FOUND)

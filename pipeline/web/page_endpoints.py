@@ -1,4 +1,4 @@
-"""The page of an order, its file, and the buttons that place another one."""
+"""The page of an order, its file, and the buttons that place another order."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -31,12 +31,13 @@ from pipeline.web.result_body import address_of, served
 from pipeline.web.shim_site import ShimSite, site_of
 
 BODY_SECONDS = 10.0
-REASON, OPERATOR_KEY = "reason", "operator_key"  # fields of the form that lets a difference of identity through
-WAYS = {"download": "api/iso/download-multiple", "print": "api/iso/print", "forward": "api/iso/forward"}  # from /
+REASON, OPERATOR_KEY = "reason", "operator_key"  # Fields of the form that overrides a difference of identity.
+# Paths relative to /.
+WAYS = {"download": "api/iso/download-multiple", "print": "api/iso/print", "forward": "api/iso/forward"}
 
 
 def link_or_page(verb: Verb) -> Callable[[Request], Awaitable[Response | ASGIApp]]:
-    """Return the endpoint of a link: it places orders, and with `?order=` shows the ones it has placed."""
+    """Return the endpoint of a link: it places orders, and with `?order=` shows those it has placed."""
     place = link(verb)
 
     async def answer(request: Request) -> Response | ASGIApp:
@@ -51,7 +52,7 @@ def link_or_page(verb: Verb) -> Callable[[Request], Awaitable[Response | ASGIApp
 
 async def _under_link(request: Request, verb: Verb) -> Response | ASGIApp:
     _, view = await _named(request)
-    if view.verb != verb:  # whoever may follow this link may not follow every other
+    if view.verb != verb:  # A client that may use this link may not use every other.
         raise _no_such_order()
     if request.method == "POST":
         return await again(request)
@@ -59,8 +60,8 @@ async def _under_link(request: Request, verb: Verb) -> Response | ASGIApp:
 
 
 async def show(request: Request) -> Response:
-    """Show how an order stands: a page, or for programs the same as JSON."""
-    request.state.is_quiet = True  # a page renews itself every second
+    """Show the state of an order: a page, or JSON for programs."""
+    request.state.is_quiet = True  # A page renews itself every second.
     site, view = await _named(request)
     at = addresses_of(request, view)
     if not wants_page(request):
@@ -85,7 +86,7 @@ async def file(request: Request) -> Response | ASGIApp:
 
 
 async def again(request: Request) -> Response:
-    """Place another order for the same, and show it: a button's POST, so that no reload repeats it."""
+    """Place another order for the same, and show it. This is a button's POST, so that no reload repeats it."""
     site, view = await _named(request)
     fields = await _fields(request)
     await ask(_require_token, site, view, fields)
@@ -115,7 +116,7 @@ async def start(request: Request) -> Response:
 
 
 def as_json(view: OrderView, at: Addresses) -> dict[str, Any]:
-    """Return an order for programs, with addresses of ours in the place of paths of the machine."""
+    """Return an order for programs, with our addresses in place of paths of the machine."""
     body = view.as_json()
     if view.result is not None:
         body["result"] = {"name": view.result.name, "size": view.result.size, "address": at.root + at.file}
@@ -124,7 +125,10 @@ def as_json(view: OrderView, at: Addresses) -> dict[str, Any]:
 
 
 def _reason(request: Request, site: ShimSite, fields: list[tuple[str, str]]) -> str | None:
-    """Return why a difference of identity is to be let through, None where it is not; raises Refusal."""
+    """Return the reason for overriding a difference of identity, None if it is not overridden.
+
+    Raises HttpError.
+    """
     given = dict(fields)
     if REASON not in given:
         return None
@@ -134,7 +138,7 @@ def _reason(request: Request, site: ShimSite, fields: list[tuple[str, str]]) -> 
 
 
 def _require_token(site: ShimSite, view: OrderView, fields: list[tuple[str, str]]) -> None:
-    """Raise Refusal unless a form was sent by a page of this order."""
+    """Raise HttpError unless a page of this order sent the form."""
     shown = [value for name, value in fields if name == FIELD]
     if len(shown) != 1 or not is_token_of(site.settings.site.spool, view.id, shown[0]):
         raise HttpError(
@@ -144,7 +148,7 @@ def _require_token(site: ShimSite, view: OrderView, fields: list[tuple[str, str]
 
 async def _named(request: Request) -> tuple[ShimSite, OrderView]:
     site = site_of(request)
-    was_before = "before" in request.query_params  # the link that led here found it done
+    was_before = "before" in request.query_params  # The link that led here found a finished order.
     view = await ask(site.desk.named, reference_in(request), is_new=not was_before)
     if view is None:
         raise _no_such_order()
@@ -157,7 +161,7 @@ def _no_such_order() -> HttpError:
 
 
 async def _fields(request: Request) -> list[tuple[str, str]]:
-    """Return the fields of a form; the application has a limit to its length."""
+    """Return the fields of a form; the application limits its length."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
             body = await request.body()

@@ -1,7 +1,7 @@
 """The token in each form of an order's page: it proves that a POST comes from a page of ours.
 
-A page of another site can send a form here, and nginx adds the key for it; but it cannot read our pages, so it
-does not know the token of an order.
+A foreign page can send a form here, and nginx adds the key to it; but it cannot read our pages, so it does not
+know the token of an order.
 """
 
 import hashlib
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pipeline.spool.key_file import key_in
 
-FIELD = "token"  # the name of the hidden field
-KEY_FILE = "page-tokens.key"  # in the spool
+FIELD = "token"  # Name of the hidden field.
+KEY_FILE = "page-tokens.key"  # Name of the file in the spool.
 
 
 def token_of(spool: Path, order_number: int) -> str:

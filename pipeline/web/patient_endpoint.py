@@ -1,4 +1,4 @@
-"""`/patient/by-accession`: what the tables of the HIS say, as JSON, in the place of other programs' own access."""
+"""`/patient/by-accession`: what the HIS knows of a patient, as JSON, for programs without access of their own."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +12,7 @@ from pipeline.web.shim_site import site_of
 
 
 async def by_accession(request: Request) -> Response:
-    """Answer who an accession number is of; never where the site has no key, whoever asks from where."""
+    """Return the patient of an accession number; refused for everybody if the site has no key."""
     site = site_of(request)
     if not site.keyring.is_set:
         raise HttpError(UNAUTHORIZED, "patient data is served with a key only, and the site has none")

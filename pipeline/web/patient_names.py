@@ -1,4 +1,4 @@
-"""The names of patients as the shim needs them: asked for once an order, kept in memory for minutes alone."""
+"""Patients' names for the shim: asked for once an order, kept in memory for some minutes."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ MOST_KEPT = 256
 
 
 class PatientNames:
-    """Ask [patients], and remember the answers for a while: the page of an order is looked at many times."""
+    """Ask [patients], and keep the answers for a while, because the page of an order is shown many times."""
 
     def __init__(self, source: Patients, desk: OrderService) -> None:
         self.source = source
@@ -29,9 +29,9 @@ class PatientNames:
         self._lock = threading.Lock()
 
     def require_one(self, accessions: tuple[AccessionNumber, ...]) -> None:
-        """Raise Refusal where these are unknown or two patients', before anything is ordered.
+        """Raise HttpError if the numbers are unknown or of two patients, before anything is ordered.
 
-        Where only the study itself can tell, there is nothing to ask yet: the order compares the studies.
+        If only the study itself can tell, nothing is asked here: the order compares the studies.
         """
         if self.source.knows_beforehand:
             people: dict[str, Person] = {accession: self.person(accession) for accession in accessions}
@@ -43,9 +43,9 @@ class PatientNames:
                 )
 
     def name_of(self, view: OrderView) -> str:
-        """Return the name for an order that has been served, "" where it cannot be had: that undoes no order."""
+        """Return the name for a finished order, "" if it cannot be had, which does not undo the order."""
         if any(IdentitySource.HIS in one.between for one in view.differing):
-            return ""  # let through although the HIS names somebody else: no file is to bear that name
+            return ""  # A person overrode a different name in the HIS: no file may have that name.
         for accession in view.accessions:
             if accession not in view.missing:
                 try:
@@ -57,7 +57,7 @@ class PatientNames:
     def person(
         self, accession: AccessionNumber, view: OrderView | None = None, *, must_be_fresh: bool = False
     ) -> Person:
-        """Return what is known under an accession number; raises Refusal."""
+        """Return what is known under an accession number; raises HttpError."""
         if not must_be_fresh and (kept := self._remembered(accession)):
             return kept
         files = self._desk.files_of(view.id) if view else ()
@@ -80,7 +80,8 @@ class PatientNames:
         return person if person and time.monotonic() - at < KEPT_SECONDS else None
 
     def _remember(self, accession: AccessionNumber, person: Person) -> None:
-        if not self.source.knows_beforehand:  # what one study says is not true of the next of that number
+        # What one study says may not hold for the next study with that number.
+        if not self.source.knows_beforehand:
             return
         with self._lock:
             self._kept[accession] = (time.monotonic(), person)

@@ -1,4 +1,4 @@
-"""The answer to what never became a request: written as it goes over the wire, because there is nobody else to."""
+"""The answer to bytes that never became a request, as raw HTTP, because no framework handles them."""
 
 import json
 import uuid
@@ -8,7 +8,7 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES
 from pipeline.events import Event, emit
 from pipeline.web.http_errors import ErrorKind, HttpError
 
-ALWAYS = {  # of every answer
+ALWAYS = {  # Headers of every answer.
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -17,7 +17,7 @@ ALWAYS = {  # of every answer
 
 
 def rejection(kind: ErrorKind, detail: str) -> bytes:
-    """Return a whole answer that ends its connection; it has a number and a line in the log like every other."""
+    """Return a complete answer that ends its connection; it has an ID and a line in the log like every other."""
     request_id = uuid.uuid4().hex
     emit(Event.ANSWERED, request=request_id, route="none", status=kind.status)
     refusal = HttpError(kind, detail)

@@ -1,4 +1,4 @@
-"""The target of a request in the two forms that routes do not know: in full, and with bytes that are not ASCII."""
+"""Request targets that routes do not understand: in absolute form, or with bytes that are not ASCII."""
 
 import re
 from urllib.parse import unquote
@@ -10,10 +10,10 @@ _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
 def plain_line(before: bytes, data: bytes) -> bytes:
-    """Return what a client says of a request's head, its first line with every byte above 127 percent-encoded.
+    """Return the received bytes with every byte above 127 in the request line percent-encoded.
 
-    `before` is what it has said of this head already. Internet Explorer and old programs send the text of a query
-    as it stands, which no HTTP parser takes. Empty lines before the first one are left out (RFC 9112, 2.2).
+    `before` are the earlier bytes of this head. Internet Explorer and old programs send the text of a query
+    unencoded, which no HTTP parser accepts. Empty lines before the first one are left out (RFC 9112, 2.2).
     """
     if b"\n" in before:
         return data
@@ -26,7 +26,7 @@ def _encoded(byte: re.Match[bytes]) -> bytes:
 
 
 def bring_into_origin_form(scope: Scope) -> None:
-    """Take scheme and host out of a target in absolute form; that host is then the request's (RFC 9112, 3.2.2)."""
+    """Remove scheme and host from a target in absolute form; that host becomes the request's (RFC 9112, 3.2.2)."""
     match = _IN_FULL.fullmatch(scope["raw_path"])
     if match is None:
         return

@@ -1,4 +1,4 @@
-"""What an order that has ended answers: a body for the HIS, or the refusal that tells why not. Pure."""
+"""The answer for a finished order: a body for the HIS, or the error that says why not. Pure."""
 
 from dataclasses import asdict
 from typing import Any
@@ -13,7 +13,7 @@ _NO_RESULT = {*_OF_THE_WAY_OUT, OrderError.DISC_FAILED}
 
 
 def served(view: OrderView) -> bool:
-    """Say whether an order came to what was asked for: all of it, or as little as its asker allowed."""
+    """Say whether an order achieved what was asked for: all of it, or as little as its client allowed."""
     if view.state == OrderState.DONE:
         return True
     was_allowed = view.incomplete_allowed or view.missing_allowed
@@ -22,18 +22,18 @@ def served(view: OrderView) -> bool:
 
 
 def arrived(view: OrderView) -> int:
-    """Count the instances its destination has taken, by this order or an earlier one of the same wish."""
+    """Count the instances its destination has taken, by this order or an earlier one of the same request."""
     return view.sent + view.sent_before
 
 
 def address_of(destination: Destination) -> str:
-    """Return a destination as host:port, or by its name where it is no peer."""
+    """Return a destination as host:port, or its name if it is no peer."""
     about = destination.model_dump()
     return f"{about['host']}:{about['port']}" if {"host", "port"} <= about.keys() else destination.name
 
 
 def sent_body(view: OrderView, destination: Destination) -> dict[str, Any]:
-    """Return the body of an order that was sent to a peer; whoever names the patient adds the name."""
+    """Return the body of an order that was sent to a peer; an endpoint that names the patient adds the name."""
     body: dict[str, Any] = {
         "status": "ok",
         "accessions_sent": [one for one in view.accessions if one not in view.missing],
@@ -51,7 +51,7 @@ def sent_body(view: OrderView, destination: Destination) -> dict[str, Any]:
 
 
 def _whose(view: OrderView) -> dict[str, Any]:
-    """Return what is to be said of whose the images are, nothing where there is nothing to say."""
+    """Return the part about the patient's identity, empty if there is nothing to report."""
     said: dict[str, Any] = {}
     if view.differing:
         said["differing"] = [one.as_row() for one in view.differing]
@@ -65,7 +65,7 @@ def _whose(view: OrderView) -> dict[str, Any]:
 
 
 def refusal_of(view: OrderView, destination: Destination) -> HttpError:
-    """Return why an order that has ended did not come to what was asked for."""
+    """Return why a finished order did not achieve what was asked for."""
     error = view.error_kind or OrderError.INTERNAL
     more: dict[str, Any] = {}
     if error in {OrderError.MOVE_INCOMPLETE, OrderError.MOVE_TIMED_OUT}:

@@ -19,12 +19,12 @@ from pipeline.web.app import application
 from pipeline.web.client_connection import LONGEST_HEAD, MOST, ClientConnection
 from pipeline.web.shim_site import opened
 
-GRACE_SECONDS = 10  # for answers under way; orders go on without us
-FILES_OF_OURS = 100  # open besides those of clients: ledger, log, peers asked for their health
+GRACE_SECONDS = 10  # Seconds for running answers; orders go on without the shim.
+FILES_OF_OURS = 100  # Open files besides those of clients: ledger, log, connections for health checks.
 
 
 def serve(settings: Settings) -> None:
-    """Serve HTTP until SIGTERM or SIGINT; raises Configuration where it must not, or cannot, begin."""
+    """Serve HTTP until SIGTERM or SIGINT; raises Configuration if the shim must not, or cannot, start."""
     require_key_or_loopback(settings)
     site = opened(settings)
     listening = _listen(settings.shim.host, settings.shim.port)
@@ -45,10 +45,12 @@ def serve(settings: Settings) -> None:
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
     )
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # its lines would quote addresses and tracebacks
+    # uvicorn's lines would quote addresses and tracebacks.
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # uvicorn raises it once more at the end, when all is done
+        # uvicorn raises the signal once more at the end, when everything is done.
+        signal.signal(number, lambda *_: None)
     has_key = "yes" if site.keyring.is_set else "no"
     emit(Event.SHIM_STARTED, host=settings.shim.host, port=settings.shim.port, key=has_key)
     asyncio.run(_run(server, listening))
@@ -56,21 +58,21 @@ def serve(settings: Settings) -> None:
 
 
 def _connections_there_may_be() -> int:
-    """Return how many clients there are files for, each with a socket and a disc, after asking for enough."""
+    """Return how many clients the limit of open files allows, each with a socket and a file, after raising it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MOST + FILES_OF_OURS
     if soft != resource.RLIM_INFINITY and soft < wanted:
         more = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
         with contextlib.suppress(
             OSError, ValueError
-        ):  # a hardened service, or macOS, may refuse; then fewer will do
+        ):  # A hardened service, or macOS, may refuse; then fewer must do.
             resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST if soft == resource.RLIM_INFINITY else max(1, min(MOST, (soft - FILES_OF_OURS) // 2))
 
 
 def require_key_or_loopback(settings: Settings) -> None:
-    """Raise Configuration where anybody on the network could order images without showing a key."""
+    """Raise Configuration if anybody on the network could order images without a key."""
     shim = settings.shim
     if keyring_of(settings).is_set or shim.public_without_key or is_loopback(shim.host):
         return
@@ -81,7 +83,7 @@ def require_key_or_loopback(settings: Settings) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether nobody but this machine reaches us there."""
+    """Say whether only this machine reaches this address."""
     return all(ipaddress.ip_address(address).is_loopback for address in _addresses(host))
 
 
@@ -108,7 +110,7 @@ async def _run(server: uvicorn.Server, listening: socket.socket) -> None:
 
 
 def _complain(_loop: asyncio.AbstractEventLoop, about: dict[str, Any]) -> None:
-    """Tell of a bug outside any request, without its text."""
+    """Log a bug outside any request, without its text."""
     error = about.get("exception")
-    if isinstance(error, Exception) and not isinstance(error, OSError):  # a client that went away is no bug
+    if isinstance(error, Exception) and not isinstance(error, OSError):  # A client that went away is no bug.
         bug("shim", error)

@@ -1,4 +1,4 @@
-"""Everything the endpoints work with, made once when the shim starts."""
+"""What all endpoints work with, created once when the shim starts."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -25,7 +25,7 @@ class ShimSite:
 
 
 def opened(settings: Settings) -> ShimSite:
-    """Return the site; raises Configuration where a key or [patients] cannot work."""
+    """Return the site; raises Configuration if a key or [patients] cannot work."""
     desk = OrderService(settings)
     people = PatientNames(patients.from_table(settings.patients), desk)
     return ShimSite(settings, desk, keyring_of(settings), people, Health(desk))

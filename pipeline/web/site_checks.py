@@ -1,4 +1,4 @@
-"""What `storestow check` says of [shim] and [patients]: each time, not only when it is new."""
+"""What `storestow check` reports about [shim] and [patients], at every call."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -11,11 +11,11 @@ from pipeline.web.our_hosts import proposed
 from pipeline.web.serve import is_loopback, require_key_or_loopback
 from pipeline.web.shim_site import opened
 
-SHORTEST_KEY = 16  # characters; a shorter one can be guessed
+SHORTEST_KEY = 16  # Characters; a shorter key can be guessed.
 
 
 def looked_at(settings: Settings) -> Iterator[tuple[Literal["ok", "note", "error"], str]]:
-    """Yield what was found: how it is, and a sentence."""
+    """Yield findings: a level and a sentence."""
     shim = settings.shim
     try:
         require_key_or_loopback(settings)

@@ -1,4 +1,4 @@
-"""Send a file that was made for somebody: opened once, so that it stays the same file to the last byte."""
+"""Send a finished file: it is opened once, so that it stays the same file to the last byte."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from pipeline.web.byte_range import part_of
 from pipeline.web.content_disposition import disposition
 from pipeline.web.http_errors import RESULT_GONE, HttpError
 
-PIECE = 1 << 18  # bytes read at once; what each client that stalls may hold of our memory, twice
+PIECE = 1 << 18  # Bytes read at once; a client that stalls may hold twice as much of our memory.
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class OpenResult:
 
     @classmethod
     def of(cls, result: MadeFile) -> Self:
-        """Open a result; raises Refusal (410) where it is not there any more."""
+        """Open a result; raises HttpError (410) if the file is gone."""
         try:
             descriptor = os.open(result.path, os.O_RDONLY | os.O_NOFOLLOW)
         except OSError as error:
@@ -44,7 +44,7 @@ class OpenResult:
 
 
 class Transfer:
-    """An ASGI response: the whole file, or the one part the client has not got yet."""
+    """An ASGI response: the whole file, or the one part that the client lacks."""
 
     def __init__(self, result: OpenResult, name: str, wanted: tuple[int, int] | None) -> None:
         self.result = result
@@ -61,7 +61,7 @@ class Transfer:
             self.headers["Content-Range"] = f"bytes {self.start}-{self.end - 1}/{result.size}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send; ends early, with the connection broken, where the client leaves or the file cannot be read."""
+        """Send the file; break the connection if the client leaves or the file cannot be read."""
         try:
             head = [(name.lower().encode(), value.encode("ascii")) for name, value in self.headers.items()]
             await send({"type": "http.response.start", "status": self.status_code, "headers": head})
@@ -99,8 +99,9 @@ def wanted_part(
 ) -> tuple[int, int] | None:
     """Return the part to send, None for the whole file.
 
-    A client that names the file it has a part of (If-Range) gets the rest of that one file only. One that does
-    not may hold a part of an earlier image of the same study: unless there never was another, it gets the whole.
+    A client that names the file it has a part of (If-Range) gets the rest of that file only. A client that names
+    none may hold a part of an earlier image of the same study: it gets the whole file unless there never was
+    another.
     """
     matches = if_range == result.entity_tag if if_range is not None else is_the_only_one
     return part_of(range_header, result.size) if matches else None

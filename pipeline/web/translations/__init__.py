@@ -1,6 +1,6 @@
-"""What the pages say: one file a language, all with the same keys; the file's name is the language's code.
+"""The texts of the pages: one file a language, all with the same keys; the file's name is the language's code.
 
-A new language is one new file here, and nothing else.
+A new language needs only a new file here.
 """
 
 import functools
@@ -15,24 +15,24 @@ DEFAULT = "en"
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """The words of one language; `say("now.ready")` is what stands under that key."""
+    """The texts of one language; `say("now.ready")` returns the text under that key."""
 
     code: str
     table: dict[str, Any]
 
     def say(self, key: str, **values: object) -> str:
-        """Return the sentence, with {braces} filled in; a key there is not is a bug and raises KeyError."""
+        """Return the text, with {braces} filled in; an unknown key is a bug and raises KeyError."""
         found: Any = self.table
         for step in key.split("."):
             found = found[step]
         return str(found).format(**values)
 
     def count(self, key: str, count: int) -> str:
-        """Return the sentence for so many of something."""
+        """Return the text for a count."""
         return self.say(f"{key}_{'one' if count == 1 else 'many'}", count=count)
 
     def size(self, size: int) -> str:
-        """Return so many bytes as people write them."""
+        """Return a number of bytes as people write it."""
         for factor, unit in ((10**9, "GB"), (10**6, "MB")):
             if size >= factor:
                 return f"{size / factor:.1f} {unit}".replace(".", self.say("decimal_point"))
@@ -41,13 +41,13 @@ class Translation:
 
 @functools.cache
 def languages() -> dict[str, Translation]:
-    """Return every language there is, by its code."""
+    """Return every language, by its code."""
     files = sorted(HERE.glob("*.toml"))
     return {file.stem: Translation(file.stem, tomllib.loads(file.read_text(encoding="utf-8"))) for file in files}
 
 
 def chosen(accept_language: str) -> Translation:
-    """Return the words the browser likes best (RFC 9110, 12.5.4), else English."""
+    """Return the translation that the browser prefers (RFC 9110, 12.5.4), or English."""
     known = languages()
     liked = [_weighed(part) for part in accept_language[:500].split(",")]
     for weight, code in sorted(liked, key=lambda one: -one[0]):
