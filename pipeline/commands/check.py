@@ -1,4 +1,4 @@
-"""`storestow check`: everything that can be wrong before a study arrives, each with its remedy."""
+"""`storestow check`: report everything that can be wrong before a study arrives, each with its remedy."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -33,7 +33,7 @@ _OF_WORKER: dict[WorkerState, tuple[Level, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class CheckFinding:
-    """One thing looked at: what, how it is, and in words what was found and what to do."""
+    """One check: its subject, its level, and in words what was found and what to do."""
 
     about: str
     level: Level
@@ -47,9 +47,9 @@ def by_weight(found: Iterable[CheckFinding]) -> list[CheckFinding]:
 
 
 def findings(settings: Settings, *, peers: bool = True) -> Iterator[CheckFinding]:
-    """Yield a finding for everything looked at, in the order of the line; `peers` asks the destinations too.
+    """Yield a finding for every check, in the order of the line; `peers` asks the destinations too.
 
-    What two looks stumble over alike is told once.
+    A fault that two checks find is reported once.
     """
     told = set()
     for finding in _looked_at(settings, peers=peers):
@@ -90,7 +90,7 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
 
 
 def exit_code(found: list[CheckFinding]) -> int:
-    """Return 78 for a configuration error, 69 for an unreachable peer, else 0 (sysexits.h)."""
+    """Return 78 for a configuration error, 69 for an unreachable peer, otherwise 0 (sysexits.h)."""
     levels = {finding.level for finding in found}
     return 78 if "error" in levels else 69 if "unreachable" in levels else 0
 
@@ -101,7 +101,7 @@ def as_json(found: list[CheckFinding]) -> dict[str, Any]:
 
 
 def refuse_what_is_wrong(settings: Settings) -> None:
-    """Raise Configuration with one line an error, before anything starts; peers may well come later."""
+    """Raise Configuration with one line for each error, before anything starts; peers may come up later."""
     errors = [f"{f.about}: {f.text}" for f in findings(settings, peers=False) if f.level == "error"]
     if errors:
         raise Configuration("\n".join(errors))
@@ -137,7 +137,7 @@ def _space(settings: Settings) -> CheckFinding:
 
 
 def _worker(spool: Spool, configured: Collection[str]) -> Iterator[CheckFinding]:
-    """Yield how the worker stands, where it was started before, and what waits for what is not `configured`."""
+    """Yield the worker's state if it ever ran, and deliveries that wait for a destination not `configured`."""
     ledger = Ledger(spool.root / FILE_NAME)
     if not ledger.path.exists():
         yield CheckFinding("worker", "note", "was never started on this spool")
@@ -184,7 +184,7 @@ def _storescp(settings: Settings) -> Iterator[CheckFinding]:
 
 
 def _pacs(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
-    """Yield what keeps orders from being fulfilled: a program that is missing, a PACS that does not answer."""
+    """Yield what keeps orders from being fulfilled: a missing program, a PACS that does not answer."""
     pacs = settings.pacs
     if pacs is None:
         return

@@ -1,6 +1,6 @@
-"""The command line (docs/design.md): each command finds its stage, prints for a person or as JSON, and exits.
+"""The command line (docs/design.md): each command calls its function, prints for a person or as JSON, and exits.
 
-Modules are imported where they are used: `receive` must not carry the worker's memory, nor `--help` anybody's.
+Modules are imported inside the commands: `receive` must not carry the worker's memory, and `--help` must be quick.
 """
 
 import sys
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(disc_app, name="disc")
-_OF_THE_PARSER = 2  # its exit code for wrong usage
+_OF_THE_PARSER = 2  # Exit code of the parser for wrong usage.
 
 Destination = Annotated[str, typer.Argument(help="Its name.", autocompletion=destination_names)]
 Subject = Annotated[str, typer.Argument(help="Accession number, Study Instance UID or arrival.")]
@@ -207,7 +207,7 @@ def send(  # noqa: PLR0913, PLR0917  # each is an option of the command
 
 
 def _require_worker(settings: "Settings", ledger: "Ledger") -> None:
-    """Raise Transient where nobody is there to do what is asked."""
+    """Raise Transient if no worker runs that could do the request."""
     from pipeline.site.worker_state import require_worker  # noqa: PLC0415
     from pipeline.spool.spool import Spool  # noqa: PLC0415
 
@@ -215,7 +215,7 @@ def _require_worker(settings: "Settings", ledger: "Ledger") -> None:
 
 
 def _follow(settings: "Settings", ledger: "Ledger", placed: "PlacedOrder", *, wait: bool, as_json: bool) -> None:
-    """Look on until an order has ended, if so wished, print it, and exit as it ended."""
+    """Show an order until it has ended, if wanted, print it, and exit with its result."""
     from pipeline.orders import progress, retrieve  # noqa: PLC0415
 
     with progress.OrderProgress() as shown:
@@ -434,5 +434,5 @@ def main() -> None:
         for line in str(error).splitlines():
             sys.stderr.write(f"storestow: {line}\n")
         sys.exit(error.exit_code)
-    except SystemExit as end:  # services are not started again after ours, and would be after the parser's
+    except SystemExit as end:  # systemd restarts a service after the parser's exit code, but not after ours.
         sys.exit(Usage.exit_code if end.code == _OF_THE_PARSER else end.code)

@@ -1,4 +1,4 @@
-"""The site a command was called for, and what every command does with it."""
+"""The site a command works on, and what every command does with it."""
 
 import functools
 import inspect
@@ -20,7 +20,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class CommandContext:
-    """What stands before the command."""
+    """Global command-line options."""
 
     site: Path | None = None
 
@@ -69,14 +69,14 @@ def _names(ctx: typer.Context, incomplete: str, names_of: Callable[["Settings"],
 
 
 def settings_of_site() -> "Settings":
-    """Return the configuration of the chosen site; raises Configuration where it is wrong."""
+    """Return the configuration of the chosen site; raises Configuration if it is wrong."""
     from pipeline.site.settings import load  # noqa: PLC0415
 
     return load(CommandContext.site)
 
 
 def ledger_of(settings: "Settings") -> "Ledger":
-    """Open the ledger for a look or a command; raises Configuration where there is none yet."""
+    """Open the ledger for a command; raises Configuration if there is none yet."""
     from pipeline.ledger import FILE_NAME, Ledger  # noqa: PLC0415
 
     path = settings.site.spool / FILE_NAME

@@ -1,4 +1,4 @@
-"""`storestow disc`: make a disc of files, or look at one. The disc itself is in `pipeline.disc`."""
+"""`storestow disc`: make a disc of files, or verify one. `pipeline.disc` does the work."""
 
 import os
 from datetime import datetime
@@ -19,10 +19,10 @@ _PASS_PHRASE = "STORESTOW_PASS_PHRASE"  # noqa: S105  # the variable's name
 
 
 class _MakeUnlessNamed(TyperGroup):
-    """A group whose commands need no name where none fits: `disc PATH` is `disc make PATH`."""
+    """A group with a default command: `disc PATH` means `disc make PATH`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the command's name before what is none."""
+        """Insert the default command before an argument that names no command."""
         if args and args[0] not in {*self.commands, "--help"}:
             args = ["make", *args]
         return super().parse_args(ctx, args)
@@ -124,7 +124,10 @@ def _sources(paths: list[Path]) -> "list[SourceFile]":
 
 
 def _pass_phrase(*, is_new: bool = False) -> str:
-    """Return what the environment has, or a person types; what is new twice: nobody sees what is typed."""
+    """Return the pass phrase from the environment, or ask for it.
+
+    Ask for a new one twice, because it is invisible.
+    """
     if from_environment := os.environ.get(_PASS_PHRASE):
         return from_environment
     try:
@@ -136,7 +139,7 @@ def _pass_phrase(*, is_new: bool = False) -> str:
 
 
 def _of_the_site() -> dict[str, Any]:
-    """Return what the site says of all discs, if there is one: a disc can be made where no site is configured."""
+    """Return the site's settings for discs, empty if no site is configured: a disc needs none."""
     from pipeline.site.settings import DEFAULT_FILES, load  # noqa: PLC0415
 
     if CommandContext.site is None and not any(file.exists() for file in DEFAULT_FILES):

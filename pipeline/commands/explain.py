@@ -1,4 +1,4 @@
-"""`storestow explain FILE`: what would happen to it, and why, without keeping or sending anything."""
+"""`storestow explain FILE`: what would happen to a file, and why, without keeping or sending anything."""
 
 import tempfile
 from contextlib import closing
@@ -22,10 +22,10 @@ from pipeline.site.settings import Settings
 def explain(
     file: Path, settings: Settings, receiver: ReceiverTable, calling: str | None, peer: str | None
 ) -> dict[str, Any]:
-    """Return what intake, coercion and encoding would make of a file that came in by `receiver`.
+    """Return what identification, coercion and encoding would make of a file received by `receiver`.
 
     Raises:
-        Usage: the file is not there or not readable.
+        Usage: the file is missing or not readable.
     """
     if not file.is_file():
         raise Usage(f"{file} is no file")

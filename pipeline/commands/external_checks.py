@@ -1,4 +1,4 @@
-"""What `storestow check` looks at where somebody else runs the storescp of a receiver."""
+"""The checks of `storestow check` for a receiver whose storescp somebody else runs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from pipeline.spool.spool import Spool
 Level = Literal["ok", "note", "error"]
 Said = tuple[Level, str] | tuple[Level, str, str]  # and lines to write somewhere, where they help
 
-_NEEDED = {  # options of storescp in both spellings, and what is missed without
+_NEEDED = {  # Options of storescp in both spellings, and what is lost without them.
     ("-xcs", "--exec-on-eostudy"): "without -xcs no hook is called: studies are found when they are an hour old",
     ("-xs", "--exec-sync"): "without -xs the hook may rename a folder under storescp, which then refuses (0xA700)",
     ("-tos", "--eostudy-timeout"): "without -tos the last study waits until another one comes",
@@ -25,7 +25,7 @@ _NEEDED = {  # options of storescp in both spellings, and what is missed without
 
 
 def looked_at(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[Said]:
-    """Yield whether a storescp is there, and which of its options keep the promise from being kept."""
+    """Yield whether a storescp is running, and which options it lacks for our guarantees."""
     try:
         command_line(settings, receiver, Path("/etc/storestow/site.toml"))
     except StorestowError as error:

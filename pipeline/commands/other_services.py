@@ -1,4 +1,4 @@
-"""Services made of shipped ones: a storescp that systemd or launchd runs itself, and a worker by the clock."""
+"""Further services made from shipped ones: a storescp that systemd or launchd runs itself, and a timed worker."""
 
 import plistlib
 import re
@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 _BEGINNING = re.compile(r"\A(?:#.*\n)*")
-EVERY_SECONDS = 300  # launchd; systemd/storestow-work.timer says the same
+EVERY_SECONDS = 300  # For launchd; systemd/storestow-work.timer has the same interval.
 
 
 def storescp_unit(receiver_unit: str, name: str, argv: tuple[str, ...]) -> str:
-    """Return the unit of an external receiver's storescp, hardened as the unit of our own receivers is.
+    """Return the unit of an external receiver's storescp, hardened as the unit of our own receivers.
 
-    Its hook may start a worker, which goes on when this service is stopped.
+    Its hook may start a worker, which continues when this service is stopped.
     """
     head = f"# The storescp of the receiver {name}, without `storestow receive`.\n"
     text = _BEGINNING.sub(head, receiver_unit)
@@ -22,7 +22,7 @@ def storescp_unit(receiver_unit: str, name: str, argv: tuple[str, ...]) -> str:
 
 
 def work_unit(worker_unit: str) -> str:
-    """Return the unit that storestow-work.timer starts: the worker, until nothing is due."""
+    """Return the unit that storestow-work.timer starts: a worker that runs until nothing is due."""
     text = _BEGINNING.sub("# The worker until nothing is due, for storestow-work.timer.\n", worker_unit)
     text = text.replace("Description=storestow worker\n", "Description=storestow worker, until nothing is due\n")
     text = re.sub(r"(?m)^(?:NotifyAccess|WatchdogSec|Restart|RestartSec|RestartPreventExitStatus)=.*\n", "", text)
@@ -44,14 +44,14 @@ def _quoted(word: str) -> str:
 
 
 def storescp_job(receiver_job: dict[str, Any], name: str, argv: tuple[str, ...], logs: Path) -> tuple[str, bytes]:
-    """Return label and property list of an external receiver's storescp; a worker its hook starts lives on."""
+    """Return label and property list of an external receiver's storescp; a worker its hook starts continues."""
     label, log = f"org.storestow.storescp.{name}", str(logs / f"storescp.{name}.log")
     about = {"Label": label, "StandardOutPath": log, "StandardErrorPath": log, "AbandonProcessGroup": True}
     return label, plistlib.dumps({**receiver_job, **about, "ProgramArguments": list(argv), "ThrottleInterval": 1})
 
 
 def work_job(worker_job: dict[str, Any]) -> tuple[str, bytes]:
-    """Return label and property list of the worker that launchd starts every five minutes until nothing is due."""
+    """Return label and property list of the worker that launchd starts every five minutes."""
     job = {**worker_job, "Label": "org.storestow.work", "StartInterval": EVERY_SECONDS}
     del job["KeepAlive"]
     job["ProgramArguments"] = [*job["ProgramArguments"], "--until-idle"]

@@ -1,4 +1,4 @@
-"""`storestow quarantine`: what is set aside, shown to a person and decided by one."""
+"""`storestow quarantine`: show a person what is set aside, and let the person decide."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What `storestow check` looks at in one receiver, and which mode the site wants there."""
+"""The checks of `storestow check` for one receiver, and which mode its site needs."""
 
 import ipaddress
 import time
@@ -26,7 +26,7 @@ STUDY_MODE = (
 
 
 def looked_at(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[Said]:
-    """Yield what was found, and what to do about it."""
+    """Yield findings and remedies."""
     if receiver.mode == "external":
         yield from external_checks.looked_at(settings, receiver, spool)
         yield from _whatever_the_mode(receiver)
@@ -75,7 +75,7 @@ def _study_mode(settings: Settings, receiver: ReceiverTable, spool: Spool) -> It
 
 
 def _for_association_mode(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[str]:
-    """Yield what of the configuration and of what has arrived speaks for association mode."""
+    """Yield which settings, and which past arrivals, need association mode."""
     if settings.pacs and settings.pacs.receiver == receiver.name:
         yield "orders arrive here, and in study mode one retrieval waits for the other"
     if any(map(_is_address, _keys_of_mapping(settings))):
@@ -88,7 +88,7 @@ def _for_association_mode(settings: Settings, receiver: ReceiverTable, spool: Sp
         with ledger.reading() as look:
             titles = seen_senders.since(look, receiver.name, time.time() - SECONDS_LOOKED_BACK)
             misread = seen_senders.misread(look, receiver.name, time.time() - SECONDS_LOOKED_BACK)
-    except StorestowError:  # told where the worker is looked at
+    except StorestowError:  # The check of the worker reports it.
         return
     finally:
         ledger.close()
@@ -101,7 +101,7 @@ def _for_association_mode(settings: Settings, receiver: ReceiverTable, spool: Sp
 def _keys_of_mapping(settings: Settings) -> Iterator[str]:
     try:
         yield from (key for key, _ in mapping_of(settings).names)
-    except StorestowError:  # told where the mapping is looked at
+    except StorestowError:  # The check of the mapping reports it.
         return
 
 
@@ -114,7 +114,7 @@ def _is_address(key: str) -> bool:
 
 
 def _is_up(receiver: ReceiverTable, spool: Spool) -> Said:
-    """Compare what the running receiver recorded when it started with what the configuration says now."""
+    """Compare the settings the running receiver recorded at its start with the configuration now."""
     port = recorded_port(spool, receiver.name)
     if port not in {None, receiver.port}:
         return "note", f"is up on port {port}, the configuration says {receiver.port}: restart it"

@@ -1,4 +1,4 @@
-"""What `check` says of who may bring what an order delivers, and whom the last months would have shut out."""
+"""The checks of `check` on senders for orders, and whom the list would have excluded in the last months."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from pipeline.line.senders import Sender, Senders, senders_of
 from pipeline.site.settings import Settings
 
 DAYS = 90
-MOST = 20  # peers that are named
+MOST = 20  # Peers named in a finding.
 WEAKER = (
     "the receiver {receiver} knows no addresses, so the calling AE title alone says that the PACS has sent "
     'something, which is weaker: anybody can claim one; mode = "association" lets the address decide'
@@ -24,7 +24,7 @@ Found = tuple[Literal["ok", "note", "unreachable"], str]
 
 
 def looked_at(settings: Settings) -> Iterator[Found]:
-    """Yield what was found, how it is and in words; there must be a [pacs]."""
+    """Yield findings: a level and a sentence; there must be a [pacs]."""
     senders = senders_of(settings)
     if not senders.address_decides:
         yield "note", WEAKER.format(receiver=senders.pacs.receiver)
@@ -49,20 +49,20 @@ def _addresses(senders: Senders) -> Found:
 
 
 def _unknown(settings: Settings, senders: Senders) -> list[tuple[Sender, int]]:
-    """Return who has sent to the receiver of orders and is not named, the busiest first."""
+    """Return who has sent to the receiver of orders without being listed, the busiest first."""
     path = settings.site.spool / FILE_NAME
     if not path.exists():
         return []
-    ledger = Ledger(path)  # of whatever release: these columns have always been there
+    ledger = Ledger(path)  # The ledger may be of any release: these columns have always existed.
     try:
         with ledger.reading() as look:
             counted = instances(look, senders.pacs.receiver, time.time() - DAYS * 86400)
-    except (StorestowError, SQLAlchemyError):  # it is told elsewhere what is wrong with the ledger
+    except (StorestowError, SQLAlchemyError):  # Another check reports faults of the ledger.
         return []
     finally:
         ledger.close()
     found = {Sender(*who): count for who, count in counted.items()}
-    if senders.address_decides:  # what was fetched by C-GET, or came in study mode, has no address
+    if senders.address_decides:  # Instances fetched by C-GET, or received in study mode, have no address.
         found = {sender: count for sender, count in found.items() if sender.address is not None}
     unknown = {sender: count for sender, count in found.items() if not senders.include(sender)}
     return sorted(unknown.items(), key=lambda one: -one[1])

@@ -17,7 +17,7 @@ from pipeline.site.settings import Settings
 
 Manager = Literal["systemd", "launchd"]
 
-# What the shipped files say, and what is put in its place.
+# The words in the shipped files that are replaced.
 PROGRAM = "/opt/storestow/bin/storestow"
 SITE = "/etc/storestow/site.toml"
 SPOOL = "/var/spool/storestow"
@@ -28,20 +28,20 @@ TMPFILES = Path("/etc/tmpfiles.d/storestow.conf")
 DAEMONS = Path("/Library/LaunchDaemons")
 LOGS = Path("/Library/Logs/storestow")
 
-_PLAIN = re.compile(r"[A-Za-z0-9._/+-]+")  # nothing that systemd, or a shell, would read as more than a path
+_PLAIN = re.compile(r"[A-Za-z0-9._/+-]+")  # Characters that systemd and shells read literally in a path.
 _UNSEEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108  # ProtectHome, PrivateTmp
 
 
 @dataclass(frozen=True)
 class ServicePlan:
-    """Files to write, and what is then to be run, in this order."""
+    """Files to write, and commands to run afterwards, in this order."""
 
     files: dict[Path, bytes]
     commands: list[str]
 
 
 def manager_named(name: str) -> Manager:
-    """Return the service manager of this name, that of this machine for none; raises Usage for any other."""
+    """Return the service manager of this name, or this machine's if the name is empty; raises Usage otherwise."""
     if name in {"systemd", "launchd"}:
         return cast("Manager", name)
     if name:
@@ -50,7 +50,10 @@ def manager_named(name: str) -> Manager:
 
 
 def plan(settings: Settings, site: Path, manager: Manager) -> ServicePlan:
-    """Return what makes this site permanent; raises Configuration where a path cannot stand in a service."""
+    """Return the plan that makes this site permanent.
+
+    Raises Configuration if a path cannot be in a service file.
+    """
     program = Path(sys.prefix) / "bin" / "storestow"
     for path in (program, site, *writable(settings)):
         _require_plain(path)
@@ -58,9 +61,9 @@ def plan(settings: Settings, site: Path, manager: Manager) -> ServicePlan:
 
 
 def write(files: dict[Path, bytes], *, replace: bool) -> list[Path]:
-    """Write what is not there yet, and return it.
+    """Write the files that do not exist yet, and return them.
 
-    Raises Usage where a file has other content and `replace` is not said, Configuration where it cannot.
+    Raises Usage if a file has other content and `replace` is false, Configuration if it cannot be written.
     """
     missing = {path: data for path, data in files.items() if not (path.exists() and path.read_bytes() == data)}
     changed = [str(path) for path in missing if path.exists()]
@@ -74,7 +77,7 @@ def write(files: dict[Path, bytes], *, replace: bool) -> list[Path]:
 
 
 def writable(settings: Settings) -> list[Path]:
-    """Return the folders the worker writes to: the spool, and what a destination has as its folder."""
+    """Return the folders the worker writes to: the spool, and the folders of destinations."""
     folders = (getattr(destination, "folder", None) for destination in settings.destination)
     return [settings.site.spool, *dict.fromkeys(folder for folder in folders if isinstance(folder, Path))]
 
@@ -98,7 +101,7 @@ def _require_plain(path: Path) -> None:
 
 
 def _shipped(manager: Manager) -> Iterator[Path]:
-    """Yield the shipped files: they lie beside the package in a clone, in `share` of an installation."""
+    """Yield the shipped files: they are beside the package in a clone, in `share` of an installation."""
     places = (Path(__file__).parents[2] / manager, Path(sys.prefix) / "share" / "storestow" / manager)
     folder = next((place for place in places if place.is_dir()), None)
     if folder is None:
@@ -122,7 +125,8 @@ def _systemd(settings: Settings, site: Path, program: Path) -> ServicePlan:
     timer = texts.pop("storestow-work.timer")
     for receiver in _external(settings):
         text = texts["storestow-receiver@.service"]
-        text = _with_folders(text, folders) if on_demand else text  # the worker of the hook has no other rights
+        # The worker started by the hook has the same rights as the hook.
+        text = _with_folders(text, folders) if on_demand else text
         argv = command_line(settings, receiver, site)
         texts[f"storestow-storescp-{receiver.name}.service"] = storescp_unit(text, receiver.name, argv)
     texts |= (
@@ -165,12 +169,12 @@ def _works_on_demand(settings: Settings) -> bool:
 
 
 def _prepared(settings: Settings, storestow: str) -> list[str]:
-    """Return what writes the files an external storescp reads, as the user who runs it."""
+    """Return the command that writes the files of an external storescp, as the user who runs it."""
     return [f"{storestow} receive {one.name} --print >/dev/null" for one in _external(settings)]
 
 
 def _with_folders(text: str, folders: Iterable[Path]) -> str:
-    """Let the worker write to these; `-`, because one that is not mounted must not hold up everything else."""
+    """Let the worker write to these folders; `-`, because one that is not mounted must not block all others."""
     lines = "".join(f"ReadWritePaths=-{folder}\n" for folder in folders)
     return text.replace(f"ReadWritePaths={SPOOL}\n", f"ReadWritePaths={SPOOL}\n{lines}")
 

@@ -1,4 +1,4 @@
-"""What the commands print for a person at a terminal; nothing a peer sent reaches it unescaped."""
+"""The output of commands for a person at a terminal; everything a peer sent is escaped."""
 
 import time
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def _coloured(state: str) -> str:
 
 
 def show_status(answer: dict[str, Any]) -> None:
-    """Print receivers, destinations, counts, and everything that has not arrived with its reason."""
+    """Print receivers, destinations, counts, and every undelivered study with its reason."""
     doors = _table("receiver", "AE title", "port", "mode", "state")
     for one in answer["receivers"]:
         doors.add_row(
@@ -91,7 +91,7 @@ def _attention(waiting: list[dict[str, Any]]) -> Table:
 
 
 def _next_attempt(one: dict[str, Any], now: float) -> str:
-    """Say when a delivery is tried next, or whose turn it is before."""
+    """Say when a delivery is tried next, or which delivery comes before it."""
     if one["waits_for"] in {"retry", "resume", "configuration", "turn"} and one["next_attempt_at"] is None:
         return {"turn": "in its turn", "configuration": "never"}.get(one["waits_for"], f"on {one['waits_for']}")
     if one["waits_for"] == "answer":
@@ -109,7 +109,7 @@ def _ago(seconds: float | None) -> str:
 
 
 def show_trace(answer: dict[str, Any]) -> None:
-    """Print each instance: what was received, changed, encoded, and what each destination said of it."""
+    """Print each instance: what was received, changed, encoded, and each destination's response."""
     for study in answer["studies"]:
         title = (
             f"study {_plain(study['study_instance_uid'])}  accession {_plain(study['accession_number']) or '-'}"

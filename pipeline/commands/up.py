@@ -1,8 +1,8 @@
-"""`storestow up`: the whole site in the foreground, each part a process of its own, restarted when it dies."""
+"""`storestow up`: the whole site in the foreground, each part in its own process, restarted when it dies."""
 
 import os
 import signal
-import subprocess  # our own command, with arguments of ours
+import subprocess  # It starts our own command, with our own arguments.
 import sys
 import threading
 import time
@@ -16,15 +16,15 @@ from pipeline.processes.service_manager import ALIVE, Listener
 from pipeline.site.settings import Settings
 
 GRACE_SECONDS = 30.0
-STEADY_SECONDS = 60.0  # a part that ran this long has its next failure treated as its first
+STEADY_SECONDS = 60.0  # After running this long, the next failure of a part counts as its first.
 LONGEST_WAIT = 60.0
 CONFIGURATION = 78
-SILENT_SECONDS = 60.0  # as WatchdogSec of the worker's systemd unit
+SILENT_SECONDS = 60.0  # Equal to WatchdogSec in the worker's systemd unit.
 
 
 @dataclass
 class SiteProcess:
-    """One process of the site, and how often it has died of late."""
+    """One process of the site, and how often it has died lately."""
 
     name: str
     argv: Sequence[str]
@@ -33,11 +33,11 @@ class SiteProcess:
     failures: int = 0
     start_at: float = 0.0
     code: int | None = field(default=None)
-    listener: Listener | None = None  # to one that says again and again that it lives
-    heard_at: float | None = None  # of the process that runs now
+    listener: Listener | None = None  # For a part that reports regularly that it is alive.
+    heard_at: float | None = None  # Time of the last report of the current process.
 
     def keep_running(self, now: float) -> None:
-        """Start the process when it is not running and its time has come."""
+        """Start the process if it is not running and its time has come."""
         if self.process is not None and self.process.poll() is None:
             self._end_if_silent(now)
             return
@@ -49,7 +49,7 @@ class SiteProcess:
             self.started, self.heard_at = now, None
 
     def _end_if_silent(self, now: float) -> None:
-        """Kill a process that said that it lives, and then nothing for `SILENT_SECONDS`: its loop stands still."""
+        """Kill a process that has reported before, and then not for `SILENT_SECONDS`: its loop stands still."""
         if self.listener is None or self.process is None:
             return
         if ALIVE in self.listener.heard():
@@ -79,7 +79,8 @@ class SiteProcess:
 def up(settings: Settings, site_file: Path) -> int:
     """Run every receiver, the worker and, with a [shim], HTTP until SIGTERM or Ctrl-C; return the exit code.
 
-    A part that ends for its configuration (78) ends the site: a half-open house would look open.
+    A part that ends with a configuration error (78) ends the site, because half a site would look like a whole
+    one.
     """
     stopping = threading.Event()
     end_by(stopping.set, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -104,7 +105,7 @@ def up(settings: Settings, site_file: Path) -> int:
 
 
 def _environment() -> dict[str, str]:
-    """Return our own without the socket of our own service manager: our parts are not the service."""
+    """Return our environment without the socket of our own service manager: our parts are not the service."""
     return {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
 
 

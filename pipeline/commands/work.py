@@ -18,14 +18,13 @@ from pipeline.site.worker_state import AnotherWorks
 from pipeline.spool.spool import Spool
 from pipeline.worker.worker import Worker
 
-GRACE_SECONDS = 20.0  # for what is being sent, so that less has to be asked about after the next start
+GRACE_SECONDS = 20.0  # Seconds for running transfers, so that less must be asked about after the next start.
 
 
 def work(settings: Settings) -> None:
-    """Run the worker until SIGTERM or SIGINT, then end within the grace whatever is still in hand.
+    """Run the worker until SIGTERM or SIGINT, then end within the grace period, whatever is still running.
 
-    Ending the process outright is safe because a kill at any moment is: the next start goes on from the
-    rooms and the ledger.
+    Ending the process at any moment is safe: the next start continues from the rooms and the ledger.
     """
     with opened(settings) as site:
         worker = Worker(site)
@@ -36,13 +35,13 @@ def work(settings: Settings) -> None:
         while not worker.is_idle() and time.monotonic() < deadline:
             time.sleep(0.05)
     sys.stderr.flush()
-    os._exit(code)  # threads that wait for a peer would keep the interpreter from ending
+    os._exit(code)  # Threads that wait for a peer would keep the interpreter from ending.
 
 
 def work_until_idle(settings: Settings) -> None:
-    """Run the worker until nothing is due within a minute; return at once where another one works.
+    """Run the worker until nothing is due within a minute; return at once if another one works.
 
-    What came after its last look has found the spool taken and started nobody, so it looks once more afterwards.
+    A hook that came after the last look found the spool taken and started no worker, so this looks once more.
     """
     code = 0
     is_told_to_end = threading.Event()
@@ -82,7 +81,7 @@ def _has_something_new(settings: Settings) -> bool:
 
 
 def _run(worker: Worker, *, until_idle: bool = False) -> int:
-    """Return the exit code: what ends the worker by itself, a new start can mend."""
+    """Return the exit code: a new start can correct whatever ends the worker by itself."""
     try:
         worker.run(until_idle=until_idle)
     except StorestowError as error:

@@ -1,5 +1,5 @@
-"""The disc: one patient's objects as an image that opens anywhere, read back before it is offered.
+"""Patient discs: one patient's objects as an image that opens everywhere, read back before it is offered.
 
-`making.make_disc` is the way in, `model` has its words. Which file does what: docs/disc.md; why:
-docs/adr/0006-disc.md. Nothing is imported here: processes that only look at files are to start at once.
+`make.make.make_disc` is the entry point, `model` has the types. docs/disc.md says which file does what,
+docs/adr/0006-disc.md why. This module imports nothing, so that processes that only look at files start at once.
 """

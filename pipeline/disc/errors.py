@@ -1,4 +1,4 @@
-"""Why a disc is not made, each as its own class: `kind` is the word a caller maps to an answer of its own."""
+"""Why a disc is not made, one class for each reason; callers map `kind` to their own answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from pipeline.errors import Configuration, Permanent, Transient
 
 
 class NoDisc(Permanent):
-    """Say that no disc can be made of what was asked for, and that nothing has been written."""
+    """Say that no disc can be made from these objects, and that nothing has been written."""
 
     kind: ClassVar[str] = "no disc"
 
 
 @dataclass(frozen=True, slots=True)
 class PatientDifference:
-    """Name one patient attribute that differs, and which accession numbers stand on each side.
+    """Name one patient attribute that differs, and the accession numbers on each side.
 
-    `values` are for the page of the person who asked, never for a log line or a message; nor is `examples`, one
-    file of each side, whose name may be a person's. `is_unproven`: they need not differ, but a Patient ID is empty
-    or a placeholder, and nothing else shows that they are of one patient.
+    `values` are for the page of the person who asked, never for a log line or a message; nor are `examples`, one
+    file of each side, whose name may be a person's. `is_unproven`: the values need not differ, but a Patient ID is
+    empty or a placeholder, and no other attribute proves one patient.
     """
 
     attribute: str
@@ -31,7 +31,7 @@ class PatientDifference:
 
 
 class SeveralPatients(NoDisc):
-    """Say that the objects are not all of one patient; HTTP 409, "more than one patient"."""
+    """Say that the objects are of more than one patient; HTTP 409, "more than one patient"."""
 
     kind = "more than one patient"
 
@@ -41,9 +41,9 @@ class SeveralPatients(NoDisc):
 
 
 class NoPatientID(NoDisc):
-    """Say that objects have no Patient ID, so that nobody can say whose they are; HTTP 409.
+    """Say that objects have no Patient ID, so that their patient is unknown; HTTP 409.
 
-    `examples` are files of them, for the person who gave them and never for a log line.
+    `examples` are some of these files, for the person who gave them and never for a log line.
     """
 
     kind = "no patient id"
@@ -54,7 +54,7 @@ class NoPatientID(NoDisc):
 
 
 class NothingForDisc(NoDisc):
-    """Say that nothing is left that could be on a disc."""
+    """Say that no object is left that could be on a disc."""
 
     kind = "nothing for the disc"
 
@@ -70,13 +70,13 @@ class TooLarge(NoDisc):
 
 
 class NameInUse(NoDisc):
-    """Say that something has the name the disc was to get; it stays as it is."""
+    """Say that the name for the disc is in use; the existing file stays."""
 
     kind = "name in use"
 
 
 class UnfitPassPhrase(NoDisc):
-    """Say what a pass phrase must be."""
+    """Say what a pass phrase must be like."""
 
     kind = "unfit pass phrase"
 
@@ -86,12 +86,12 @@ class UnfitViewer(Configuration):
 
 
 class NoPlace(Configuration):
-    """Say why nothing can be made in the place the disc is to be."""
+    """Say why nothing can be written to the folder for the disc."""
 
 
 class NoSpace(Transient):
-    """Say that there is not enough room to make the disc; nothing has been written."""
+    """Say that there is too little free space to make the disc; nothing has been written."""
 
 
 class NotAsWritten(Transient):
-    """Say that the finished image, read back, is not what went in; it has been deleted."""
+    """Say that the finished image, read back, differs from what was written; it has been deleted."""

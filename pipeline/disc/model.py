@@ -1,4 +1,4 @@
-"""The words of the disc as types."""
+"""The types of the room disc: media, sources, options, and the finished disc."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,21 +14,21 @@ from pipeline.model import InstanceKey
 EXPLICIT = EXPLICIT_VR_LITTLE_ENDIAN
 JPEG_2000 = frozenset({"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"})
 
-# MPEG-2, MPEG-4 and HEVC, each fragmentable, too: nobody decodes a film for a disc, and players take it as it is
+# MPEG-2, MPEG-4 and HEVC, also fragmentable. A disc never decodes video, and players play it as it is.
 VIDEO = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109))
 VIDEO |= frozenset(f"1.2.840.10008.1.2.4.{number}.1" for number in range(100, 107))
 
 Container = Literal["iso", "zip"]
 Media = Literal["auto", "cd", "dvd", "usb"]
 Progress = Callable[[str, int, int], None]
-SeriesUIDs = tuple[str, str]  # of the study, of the series: careless machines number series alike in every study
+SeriesUIDs = tuple[str, str]  # Study and Series Instance UID: careless machines repeat series UIDs in every study.
 
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """A kind of medium: how much it holds, and the transfer syntaxes its application profile allows.
+    """A kind of medium: its capacity, and the transfer syntaxes of its application profile.
 
-    `capacity_bytes` is None where there is no limit.
+    `capacity_bytes` is None if there is no limit.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Medium:
 CD = Medium("cd", 737_280_000, frozenset({EXPLICIT}))  # STD-GEN-CD, PS3.11 D; 360,000 sectors of 2,048 bytes
 DVD = Medium("dvd", 4_700_372_992, JPEG_2000 | VIDEO | {EXPLICIT})  # STD-GEN-DVD-J2K, PS3.11 H
 USB = Medium("usb", None, JPEG_2000 | VIDEO | {EXPLICIT})  # STD-GEN-USB-J2K, PS3.11 J
-ANY = Medium("any", None, VIDEO | {EXPLICIT})  # a ZIP file nobody knows the way of: what opens everywhere
+ANY = Medium("any", None, VIDEO | {EXPLICIT})  # ZIP for an unknown medium: uncompressed only, readable everywhere.
 MEDIA = {medium.name: medium for medium in (CD, DVD, USB, ANY)}
 
 
@@ -47,7 +47,7 @@ MEDIA = {medium.name: medium for medium in (CD, DVD, USB, ANY)}
 class SourceFile:
     """One file for the disc.
 
-    `key` and `sha256` are what the ledger knows of it: it need not be hashed first.
+    `key` and `sha256` come from the ledger; with them the file need not be hashed first.
     """
 
     path: Path
@@ -57,16 +57,16 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class ReplacedDisc:
-    """The earlier disc that a new one takes the place of."""
+    """The earlier disc that a new one replaces."""
 
     name: str
     volume_id: str
-    made_at: str  # as its page says
+    made_at: str  # Date as its page says it.
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A file that is not on the disc, and why; the sentence stands in README.TXT. `key` is None if it has none."""
+    """A file that is not on the disc, and why; README.TXT has the sentence. `key` is None if it has none."""
 
     source: Path
     key: InstanceKey | None
@@ -74,7 +74,7 @@ class LeftOut:
 
     @property
     def sop_instance_uid(self) -> str | None:
-        """Return its SOP Instance UID, None where it has none."""
+        """Return its SOP Instance UID, None if it has none."""
         return self.key.sop_instance_uid if self.key else None
 
 
@@ -82,22 +82,21 @@ class LeftOut:
 class DiscOptions:
     """Everything about a disc that is not in its objects.
 
-    `partial` is (received, expected) instances where an order ended before it was complete, `counted` (received,
-    counted) where the PACS counts more and yet says that it has sent all, `only` the modalities
-    it was for where it was not for all, `unknown` the accession numbers nothing was found of, `missing` what is
-    known to be left out before anything is read. `contact` is the text by which the finder of the disc finds the
-    hospital. `identity_allowed` is why a person let it through that two sources name different patients. The two
-    permissions are a person's to give. `capacity_bytes` is what a CD or DVD holds where that is
-    not what the standard media hold.
+    `partial` is (received, expected) instances if an order ended incomplete; `counted` is (received, counted) if
+    the PACS counts more and yet says that it has sent all; `only` are the modalities of an order for some;
+    `unknown` are accession numbers without a study; `missing` are instances known to be left out before anything
+    is read. `contact` tells the finder of the disc how to reach the hospital. `identity_allowed` is the reason why
+    a person accepted that two sources name different patients. Only a person may give the two permissions.
+    `capacity_bytes` is the capacity of a CD or DVD that differs from the standard media.
     """
 
-    made_at: datetime  # aware
+    made_at: datetime  # With a time zone.
     media: Media = "auto"
     container: Container = "iso"
     pass_phrase: str | None = None
     viewer: Path | None = None
     viewer_at: Literal["VIEWER", "root"] = "VIEWER"
-    viewer_autorun: bool = False  # the viewer's own AUTORUN.INF goes along
+    viewer_autorun: bool = False  # Include the viewer's own AUTORUN.INF.
     partial: tuple[int, int] | None = None
     counted: tuple[int, int] | None = None
     only: tuple[str, ...] = ()
@@ -108,19 +107,19 @@ class DiscOptions:
     contact: str = ""
     allow_several_patients: bool = False
     allow_no_patient_id: bool = False
-    placeholders: tuple[str, ...] = PLACEHOLDERS  # Patient IDs that prove nothing
+    placeholders: tuple[str, ...] = PLACEHOLDERS  # Patient IDs that prove nothing.
     programs: ProgramsTable = field(default_factory=ProgramsTable)
     capacity_bytes: int | None = None
-    workers: int = 0  # processes that decode; 0 = one a core
+    workers: int = 0  # Processes that decode; 0 means one for each core.
 
     def __repr__(self) -> str:
-        """Leave the pass phrase out of whatever prints this."""
+        """Leave the pass phrase out of the representation."""
         return f"DiscOptions({self.container}, {self.media})"
 
 
 @dataclass(frozen=True, slots=True)
 class DiscPatient:
-    """Whose disc it is, as texts for a page; never for a log line."""
+    """The patient of a disc, as texts for a page; never for a log line."""
 
     name: str
     patient_id: str
@@ -131,19 +130,19 @@ class DiscPatient:
 
 @dataclass(frozen=True, slots=True)
 class InstanceOnDisc:
-    """One object of the disc; `sha256` is of the file on it, `source_sha256` of the file it was made from."""
+    """One object of the disc; `sha256` is of the file on it, `source_sha256` of its source file."""
 
     key: InstanceKey
     path: str
     sha256: str
     source_sha256: str
     transfer_syntax_uid: str
-    decoded_from: str | None  # the transfer syntax it came in, where it had to be decoded
+    decoded_from: str | None  # Its former transfer syntax, if it had to be decoded.
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesOnDisc:
-    """One series of the disc, in words for a page."""
+    """One series of the disc, as texts for a page."""
 
     series_instance_uid: str
     number: str
@@ -154,7 +153,7 @@ class SeriesOnDisc:
 
 @dataclass(frozen=True, slots=True)
 class StudyOnDisc:
-    """One study of the disc, in words for a page."""
+    """One study of the disc, as texts for a page."""
 
     study_instance_uid: str
     accession_number: str
@@ -171,7 +170,7 @@ class StudyOnDisc:
 
 @dataclass(frozen=True, slots=True)
 class Disc:
-    """A disc that has been made, read back and given its name."""
+    """A disc that has been made, read back and named."""
 
     path: Path
     size: int
@@ -182,6 +181,6 @@ class Disc:
     studies: tuple[StudyOnDisc, ...]
     instances: tuple[InstanceOnDisc, ...]
     left_out: tuple[LeftOut, ...]
-    duplicates: int  # the same object again, byte for byte; it is on the disc once
+    duplicates: int  # Objects received again, byte for byte; each is on the disc once.
     replaces: ReplacedDisc | None
     made_at: datetime

@@ -1,4 +1,4 @@
-"""The result of making a disc, as it stands in the `.json` beside it: no word of the patient's name."""
+"""The result of making a disc, as the `.json` beside it has it, without the patient's name."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from pipeline.disc.model import Disc, InstanceOnDisc
 
 
 def as_json(disc: Disc, name: str) -> dict[str, Any]:
-    """Return the result of a disc that is called `name`; docs/disc.md explains each key."""
+    """Return the result of a disc named `name`; docs/disc.md explains each key."""
     return {
         "disc": name,
         "size": disc.size,

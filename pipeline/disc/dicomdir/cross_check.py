@@ -1,4 +1,4 @@
-"""Hold a record of the DICOMDIR against the file it points to: no validator does (docs/adr/0006-disc.md)."""
+"""Compare a DICOMDIR record with the file it points to: no validator does (docs/adr/0006-disc.md)."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from pipeline.disc.objects.one_patient import UNKNOWN_PATIENT_ID, WORDS
 def mismatches(
     listed: ListedRecord, claims: ObjectIdentity, placeholders: tuple[str, ...] = PLACEHOLDERS
 ) -> Iterator[str]:
-    """Yield the name of every attribute in which the record, or one above it, and the file disagree."""
+    """Yield the name of every attribute in which the file contradicts its record or a record above it."""
     pairs = (
         ("SOP Class UID", listed.sop_class_uid, claims.sop_class_uid),
         ("SOP Instance UID", listed.sop_instance_uid, claims.sop_instance_uid),
@@ -33,20 +33,20 @@ def mismatches(
 
 
 def stands_in(listed: ListedRecord, claims: ObjectIdentity) -> bool:
-    """Tell whether the record has our stand-in for the Patient ID that the object does not have."""
+    """Tell whether the record has our placeholder for a Patient ID that the object lacks."""
     return listed.above.patient_id == UNKNOWN_PATIENT_ID.encode() and not claims.patient_id
 
 
 def patient_of(told: ObjectIdentity | ParentRecords) -> Patient:
-    """Return whose an object says it is, or a record: the same may be in Latin-1 here and in UTF-8 there."""
+    """Return the patient of an object, or of a record: the same name may be in Latin-1 here and in UTF-8 there."""
     character_set = told.character_set.decode("latin-1")
     return Patient.read(told.patient_id, told.issuer, told.birth_date, told.patient_name, character_set)
 
 
 def names_of_nobody(directory: Directory, claims: Mapping[str, ObjectIdentity]) -> list[str]:
-    """Return a file below each PATIENT record that has a name which no object below it has.
+    """Return a file below each PATIENT record whose name no object below it has.
 
-    The objects of one patient may bear several names, and the record has one of them.
+    The objects of one patient may have several names, and the record has one of them.
     """
     told: dict[ParentRecords, set[str]] = defaultdict(set)
     files: dict[ParentRecords, str] = {}
@@ -60,9 +60,9 @@ def names_of_nobody(directory: Directory, claims: Mapping[str, ObjectIdentity]) 
 
 
 def _of_the_patient(listed: ListedRecord, claims: ObjectIdentity, placeholders: tuple[str, ...]) -> Iterator[str]:
-    """Yield in what the PATIENT record names another person than the object, by the rule for all that leaves.
+    """Yield the attributes by which the PATIENT record names another person than the object, by `same_patient`.
 
-    The record may have the values as a record may have them: a Patient ID of 70 characters stands there with 64.
+    The record may have shortened values: of a Patient ID of 70 characters it has 64.
     """
     said, found = patient_of(listed.above), patient_of(claims)
     if stands_in(listed, claims):

@@ -1,6 +1,7 @@
-"""Write a DICOMDIR (PS3.10 8.6, PS3.3 F): what the objects say, as far as a record may say it.
+"""Write a DICOMDIR (PS3.10 8.6, PS3.3 F): the objects' values, as far as a record allows them.
 
-Own, because no tool at hand lists every object a hospital has: docs/adr/0006-disc.md has what was measured.
+This is our own code, because no available tool lists every object of a hospital: docs/adr/0006-disc.md has the
+measurements.
 """
 
 import hashlib
@@ -20,7 +21,8 @@ from pipeline.disc.objects.entry import Entry
 from pipeline.disc.objects.one_patient import UNKNOWN_PATIENT_ID
 from pipeline.disc.objects.records import RecordKey
 
-UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"  # type 1 keys of objects without any date; as DCMTK does
+# Type 1 keys of objects without any date; DCMTK uses the same values.
+UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"
 _ANY_BYTES = "application/octet-stream"
 _IN_USE = 0xFFFF
 _ITEM = b"\xfe\xff\x00\xe0"
@@ -28,7 +30,7 @@ _ITEM = b"\xfe\xff\x00\xe0"
 
 @dataclass
 class _Record:
-    """One directory record: its elements behind the offsets, and the records below it."""
+    """One directory record: its elements after the offsets, and the records below it."""
 
     kind: str
     elements: bytes
@@ -60,7 +62,7 @@ def dicomdir(patients: Sequence[PatientNode], file_set_id: str) -> bytes:
     roots = [_patient(patient) for patient in patients]
     in_order = list(_flattened(roots))
     meta = _file_meta(file_set_id, [record for record, _ in in_order])
-    sequence = 12  # (0004,1220), its VR and its length
+    sequence = 12  # Length of (0004,1220): tag, VR and length.
     offset = len(_opening(meta, file_set_id, 0, 0)) + sequence
     for record, _ in in_order:
         record.offset = offset
@@ -71,7 +73,7 @@ def dicomdir(patients: Sequence[PatientNode], file_set_id: str) -> bytes:
 
 
 def _flattened(siblings: Sequence[_Record]) -> Iterator[tuple[_Record, _Record | None]]:
-    """Yield every record with the one beside it, parents before what is below them."""
+    """Yield every record with its next sibling, parents before the records below them."""
     for record, following in zip_longest(siblings, siblings[1:]):
         yield record, following
         yield from _flattened(record.children)
@@ -91,7 +93,7 @@ def _opening(meta: bytes, file_set_id: str, first: int, last: int) -> bytes:
 
 
 def _file_meta(file_set_id: str, in_order: Sequence[_Record]) -> bytes:
-    """Return file meta information; the same objects under the same File-set ID get the same UID (PS3.5 B.2)."""
+    """Return file meta information; equal objects under an equal File-set ID get an equal UID (PS3.5 B.2)."""
     digest = hashlib.sha256(file_set_id.encode())
     for record in in_order:
         digest.update(record.elements)
@@ -157,7 +159,7 @@ def _keys(entry: Entry, keys: Sequence[RecordKey], instead: dict[str, str]) -> b
 
 
 def _substitute(key: RecordKey, entry: Entry, instead: dict[str, str]) -> bytes:
-    """Return what stands in a key the object has no value for; another date or time of its own comes first."""
+    """Return the substitute for a key without value in the object; another date or time of its own comes first."""
     if key.otherwise in {"date", "time"}:
         tags, unknown = (records.DATES, UNKNOWN_DATE) if key.otherwise == "date" else (records.TIMES, UNKNOWN_TIME)
         said = (right(tag, key.vr, entry.values.get(tag, b"").decode("latin-1")) for tag in tags)

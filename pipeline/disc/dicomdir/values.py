@@ -1,7 +1,7 @@
-"""The values of a directory record's keys, as bytes: the object's own where they may stand there, else made right.
+"""The values of a directory record's keys, as bytes: the object's own if valid, otherwise corrected.
 
-What its object says is copied byte for byte, in the object's character set. Where anything of a record must be
-written anew and that set cannot hold it, or nobody knows which set it is, the whole record is in UTF-8.
+A valid value is copied byte for byte, in the object's character set. If any value of a record must be written anew
+and that set cannot hold it, or the set is unknown, the whole record is in UTF-8.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from pipeline.disc.objects import records
 from pipeline.disc.objects.records import RecordKey
 from pipeline.disc.objects.sequences import Item, Value, items_of
 
-_NUMBERS = {"US": 2, "UL": 4}  # bytes
+_NUMBERS = {"US": 2, "UL": 4}  # Length in bytes.
 _ITEM = b"\xfe\xff\x00\xe0"
 _RELATIONSHIP_TYPE = 0x0040A010
 _CODE_VALUES = (0x00080100, 0x00080119, 0x00080120)  # Code Value, Long Code Value, URN Code Value
@@ -23,7 +23,7 @@ _CODE_MEANING = 0x00080104
 
 
 def right_values(values: Mapping[int, bytes], keys: Sequence[RecordKey]) -> dict[int, bytes]:
-    """Return the value of each key that has one, and of Specific Character Set where the record needs it."""
+    """Return the value of each key that has one, and Specific Character Set if the record needs it."""
     declared = CharacterSet.of(values.get(SPECIFIC_CHARACTER_SET, b"").decode("latin-1"))
     try:
         return _right_values(values, keys, declared, declared.corrected())
@@ -34,7 +34,7 @@ def right_values(values: Mapping[int, bytes], keys: Sequence[RecordKey]) -> dict
 def _right_values(
     values: Mapping[int, bytes], keys: Sequence[RecordKey], declared: CharacterSet, written: CharacterSet
 ) -> dict[int, bytes]:
-    """Raises UnicodeEncodeError where `written` cannot hold a text."""
+    """Return the same; raises UnicodeEncodeError if `written` cannot hold a text."""
     found = {}
     for key in keys:
         raw = values.get(key.tag, b"")
@@ -48,14 +48,15 @@ def _right_values(
     if written.terms:
         found[SPECIFIC_CHARACTER_SET] = str(written).encode("ascii")
     if found.get(records.VERIFICATION_FLAG) != b"VERIFIED":
-        found.pop(records.VERIFIED_AT, None)  # type 1C: it is there where, and only where, somebody has verified
+        # Type 1C: present if, and only if, somebody has verified the document.
+        found.pop(records.VERIFIED_AT, None)
     return found
 
 
 def _right(
     key: RecordKey, raw: bytes, declared: CharacterSet, written: CharacterSet, *, is_several: bool = False
 ) -> bytes:
-    """Return one value, or several; the very bytes where nothing is wrong with them."""
+    """Return one value, or several; the same bytes if they are valid."""
     if size := _NUMBERS.get(key.vr):
         return raw if len(raw) == size else b""
     if key.vr not in STRING_VRS or not raw or key.vr == "UI":
@@ -65,7 +66,7 @@ def _right(
     parts = text.split("\\") if is_several and key.vr not in ONE_TEXT_VRS else [text]
     made_right = "\\".join(rights) if any(rights := [right(key.tag, key.vr, part) for part in parts]) else ""
     if key.tag == records.IMAGE_TYPE and "\\" not in made_right:
-        return b""  # it has two values at least (PS3.3 C.7.6.1.1.2)
+        return b""  # The attribute needs two values at least (PS3.3 C.7.6.1.1.2).
     if not is_text:
         return made_right.encode("ascii")
     if made_right == text and written == declared and _is_of(declared, raw, key.vr):
@@ -82,7 +83,7 @@ def _is_of(declared: CharacterSet, raw: bytes, vr: str) -> bool:
 
 
 def _of_sequence(tag: int, raw: bytes, declared: CharacterSet, written: CharacterSet) -> bytes:
-    """Return the items of a sequence; of a document's content only what modifies its title (PS3.3 F.5.25)."""
+    """Return the items of a sequence; of a document's content only modifiers of its title (PS3.3 F.5.25)."""
     if not raw:
         return b""
     items = [_right_item(item, declared, written) for item in items_of(raw)]
@@ -99,7 +100,7 @@ def _right_item(item: Item, inherited: CharacterSet, written: CharacterSet) -> I
     found: Item = []
     for tag, vr, value in item:
         if tag == SPECIFIC_CHARACTER_SET:
-            continue  # the whole record is in one
+            continue  # The whole record is in one character set.
         if isinstance(value, list):
             found.append((tag, vr, [_right_item(one, declared, written) for one in value]))
         else:

@@ -1,6 +1,9 @@
-"""Values as a directory record may have them (PS3.5 6.2): what no VR allows is made right, or counts as absent.
+"""Correct values for a directory record by their VR (PS3.5 6.2).
 
-A DICOMDIR is our own file, and strict readers refuse all of it for one value. The objects stay as they are.
+A value that cannot be corrected counts as absent.
+
+The DICOMDIR is our own file, and strict readers refuse all of it for one invalid value. The objects stay
+unchanged.
 """
 
 import functools
@@ -17,24 +20,24 @@ _LONGEST_CODE, _LONGEST_SHORT, _LONGEST_LINE, _LONGEST_PARAGRAPH = (
     16,
     64,
     1024,
-)  # characters
+)  # Lengths in characters.
 _LARGEST_NUMBER = (1 << 31) - 1
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CODE = re.compile(r"[A-Z0-9 _]{1,16}")
 _DATES = (
-    re.compile(r"(\d{4})(\d\d)(\d\d)(?:[T ].*|\d{6}.*)?"),  # a date and time is a date, too
+    re.compile(r"(\d{4})(\d\d)(\d\d)(?:[T ].*|\d{6}.*)?"),  # Also matches a date and time.
     re.compile(r"(\d{4})[-./](\d\d?)[-./](\d\d?)(?:[T ].*)?"),
 )
 _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?[Zz]?")
 _MOMENT = re.compile(r"(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:\.\d{1,6})?(?:[+-]\d{4})?")
 _MOMENT_BOUNDS = ((1, 9999), (1, 12), (1, 31), (0, 23), (0, 59), (0, 59))
 _SEXES = {"MALE": "M", "FEMALE": "F", "OTHER": "O"}
-_NAMED = frozenset({0x00700080, records.IMAGE_TYPE})  # Content Label, Image Type: no letter of these decides
+_NAMED = frozenset({0x00700080, records.IMAGE_TYPE})  # Content Label and Image Type, whose letters decide nothing.
 
 
 @functools.lru_cache(maxsize=4096)
 def right(tag: int, vr: str, text: str) -> str:
-    """Return the text of one value as its VR allows it, "" where nobody can say what it means."""
+    """Return the text of one value as its VR allows it, "" if its meaning is unknown."""
     text = text.rstrip(" \0")
     return _BY_VR.get(vr, _as_it_is)(tag, text) if text else ""
 
@@ -54,7 +57,7 @@ def _code(tag: int, text: str) -> str:
 
 def _date(tag: int, text: str) -> str:
     text = text.split("\\", maxsplit=1)[0].strip()
-    if tag == records.BIRTH_DATE:  # it is compared with what the objects say: only what that takes for the same
+    if tag == records.BIRTH_DATE:  # It is compared with the objects' values, so it must be read alike.
         text = Patient.of("", "", text, "").birth_date
         if not re.fullmatch(r"\d{8}", text):
             return ""
@@ -73,7 +76,7 @@ def _time(_tag: int, text: str) -> str:
     if found is None:
         return ""
     hour, minute, second, fraction = found.groups()
-    second = "59" if second == "60" else second  # a leap second, which few readers know
+    second = "59" if second == "60" else second  # A leap second, which few readers accept.
     if int(hour) > 23 or int(minute or 0) > 59 or int(second or 0) > 59:
         return ""
     return f"{hour}{minute or ''}{second or ''}" + (f".{fraction[:6]}" if fraction else "")

@@ -1,1 +1,1 @@
-"""What holds a disc: ISO 9660 images, folders, ZIP archives."""
+"""The media formats: ISO 9660 images, folders, ZIP archives."""

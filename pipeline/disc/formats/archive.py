@@ -1,4 +1,4 @@
-"""Write the tree as a ZIP file, encrypted with AES-256 if there is a pass phrase."""
+"""Write the tree of a disc as a ZIP file, encrypted with AES-256 if there is a pass phrase."""
 
 import zipfile
 from collections.abc import Callable, Mapping
@@ -9,13 +9,13 @@ import pyzipper
 
 from pipeline.disc.errors import UnfitPassPhrase
 
-_LEVEL = 1  # of deflate: level 6 takes twice the time to save a few percent of real images
-_MODE = 0o640  # as xorriso gives an image, less what the umask takes
-SHORTEST = 10  # characters of a pass phrase
+_LEVEL = 1  # Level of deflate: level 6 takes twice the time to save a few percent of real images.
+_MODE = 0o640  # The mode xorriso gives an image, minus the umask.
+SHORTEST = 10  # Characters of a pass phrase.
 
 
 def check_pass_phrase(pass_phrase: str) -> None:
-    """Raise UnfitPassPhrase unless every ZIP program can be given it, and it is not guessed at once."""
+    """Raise UnfitPassPhrase if some ZIP program could not accept it, or it is easily guessed."""
     if len(pass_phrase) < SHORTEST or not pass_phrase.isascii() or not pass_phrase.isprintable():
         raise UnfitPassPhrase(
             f"a pass phrase must have at least {SHORTEST} characters, letters without accents, digits and signs: "
@@ -26,7 +26,7 @@ def check_pass_phrase(pass_phrase: str) -> None:
 def write_archive(
     tree: Mapping[str, Path], target: Path, pass_phrase: str | None, progress: Callable[[int], None]
 ) -> None:
-    """Write every file under its path, in order; `progress` hears how many bytes of them are done."""
+    """Write every file under its path, in order; `progress` is called with the number of bytes written."""
     done = 0
     with _opened(target, pass_phrase) as archive:
         for path, source in tree.items():

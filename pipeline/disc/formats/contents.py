@@ -1,4 +1,4 @@
-"""What is on a medium, whatever it is in: an ISO image, a ZIP file, a folder (a mounted disc, a USB stick)."""
+"""The files on a medium of any kind: an ISO image, a ZIP file, a folder (a mounted disc, a USB stick)."""
 
 import contextlib
 import re
@@ -12,7 +12,7 @@ import pyzipper
 from pipeline.disc.formats.iso9660 import SHORT_NAME, IsoFile, IsoVolume, pieces_of, read_volume
 
 PIECE = 1 << 20
-_IS_ENCRYPTED = 1  # bit of the general purpose flag
+_IS_ENCRYPTED = 1  # Bit of the general purpose flag.
 
 
 class DamagedZip(Exception):
@@ -27,7 +27,7 @@ class Contents(Protocol):
     folders: frozenset[str]
 
     def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield the bytes of a file, piece by piece; raises Damaged or OSError."""
+        """Yield the bytes of a file, piece by piece; raises DamagedZip or OSError."""
 
     def close(self) -> None:
         """Close what was opened."""
@@ -35,7 +35,7 @@ class Contents(Protocol):
 
 @contextlib.contextmanager
 def _read() -> Iterator[None]:
-    """Say Damaged of whatever the readers of ZIP files raise: of a garbled one, a dozen kinds."""
+    """Turn what ZIP readers raise for a garbled file, a dozen kinds of errors, into DamagedZip."""
     try:
         yield
     except Exception as error:
@@ -50,7 +50,7 @@ def read_all(contents: Contents, path: str) -> bytes:
 class IsoContents:
     """An ISO image by the names of its primary tree, as a reader without Joliet and Rock Ridge sees it.
 
-    `by_long_names`: by Joliet's instead, as Windows does, where the image has them.
+    `by_long_names`: use Joliet's names, as Windows does, if the image has them.
     """
 
     def __init__(self, path: Path, *, by_long_names: bool = False) -> None:
@@ -63,11 +63,11 @@ class IsoContents:
         self.folders = self._tree.folders
 
     def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield the bytes of a file; fewer than its length where the image is cut."""
+        """Yield the bytes of a file; fewer than its length if the image is cut."""
         yield from pieces_of(self._image, self._tree.files[path])
 
     def on_image(self) -> list[IsoFile]:
-        """Return the files with the places where they lie, in the order of the image."""
+        """Return the files with their positions, in the order of the image."""
         return list(self._tree.files.values())
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class IsoContents:
 
 
 class ZipContents:
-    """A ZIP file, encrypted or not; `pass_phrase` opens the former."""
+    """A ZIP file; `pass_phrase` opens an encrypted one."""
 
     volume_id: str | None = None
 
@@ -92,7 +92,7 @@ class ZipContents:
         self.folders = frozenset(str(parent) for name in self.files for parent in Path(name).parents)
 
     def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield the bytes of a file; its checksum is verified on the way. Raises Damaged."""
+        """Yield the bytes of a file; its checksum is verified at the end. Raises DamagedZip."""
         with _read(), self._archive.open(path) as file:
             while piece := file.read(PIECE):
                 yield piece
@@ -108,10 +108,10 @@ def _refuse_encrypted(archive: zipfile.ZipFile) -> None:
 
 
 class FolderContents:
-    """A folder: a disc that is mounted, or a stick.
+    """A folder: a mounted disc, or a stick.
 
-    `is_shown_otherwise` says that the names are in small letters, or with version numbers, as systems show a disc
-    that has the short names alone; here they are what they are on the disc.
+    `is_shown_otherwise` says that the system shows the names in small letters, or with version numbers, as it does
+    for a disc with short names only; the paths here are those on the disc.
     """
 
     volume_id: str | None = None
@@ -134,19 +134,22 @@ class FolderContents:
                 yield piece
 
     def close(self) -> None:
-        """Do nothing: nothing stays open."""
+        """Do nothing, because no file stays open."""
 
 
 def _on_the_disc(path: str) -> str:
-    """Return a path as ISO 9660 has it, shown as `dicomdir`, `DICOMDIR.` or `DICOMDIR.;1`; long names stay."""
+    """Return a path as ISO 9660 has it, for one shown as `dicomdir`, `DICOMDIR.` or `DICOMDIR.;1`.
+
+    Long names stay.
+    """
     parts = (re.sub(r"\.?(;\d+)?$", "", part) for part in path.split("/"))
     return "/".join(part.upper() if SHORT_NAME.fullmatch(part.upper()) else part for part in parts)
 
 
 def _is_shown_otherwise(files: Mapping[str, str]) -> bool:
-    """Tell whether the files, by the paths shown and those on the disc, are shown as systems show short names.
+    """Tell whether the shown paths differ from those on the disc as systems show short names.
 
-    Then all of those are in small letters, or have versions; one in capitals shows that somebody named them.
+    Then all of them are in small letters, or have versions; one name in capitals shows that a person chose it.
     """
     changed = {shown for shown, meant in files.items() if shown != meant}
     is_all = all(shown in changed or shown != shown.upper() for shown in files)

@@ -1,7 +1,6 @@
-"""Read a DICOMDIR back, by pydicom: another reader than the code that wrote it.
+"""Read a DICOMDIR back by pydicom, independently of the code that wrote it.
 
-Records are followed as every reader follows them, by their offsets (PS3.3 F.2.2.2); whatever else stands in
-the file is reported.
+Records are followed by their offsets, as every reader does (PS3.3 F.2.2.2); anything else in the file is reported.
 """
 
 from collections import Counter
@@ -27,7 +26,7 @@ _FIRST, _NEXT, _IN_USE, _BELOW, _KIND, _FILE_ID = (  # PS3.3 F.3.2.2
 )
 
 
-# PS3.3 F.3.2.2, with what has been retired since 1995
+# PS3.3 F.3.2.2, including types retired since 1995.
 KNOWN_TYPES = frozenset(
     (
         *("PATIENT", "STUDY", "SERIES", *KEYS, "PRIVATE", "MRDR", "HL7 STRUC DOC", "HANGING PROTOCOL", "PALETTE"),
@@ -44,10 +43,10 @@ class NoDirectory(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ListedRecord:
-    """A record that names a file, with what its parents say; values as bytes without padding."""
+    """A record that names a file, with the values of its parents; values are bytes without padding."""
 
     kind: str
-    path: str  # DICOM/ST000001/…
+    path: str  # For example DICOM/ST000001/…
     sop_class_uid: bytes
     sop_instance_uid: bytes
     transfer_syntax_uid: bytes
@@ -56,11 +55,11 @@ class ListedRecord:
 
 @dataclass(frozen=True, slots=True)
 class ParentRecords:
-    """What the records above one say of patient, study and series."""
+    """The values of the patient, study and series records above a record."""
 
     patient_id: bytes = b""
     patient_name: bytes = b""
-    character_set: bytes = b""  # of the patient record
+    character_set: bytes = b""  # Specific Character Set of the patient record.
     study_instance_uid: bytes = b""
     series_instance_uid: bytes = b""
     issuer: bytes = b""
@@ -69,7 +68,7 @@ class ParentRecords:
 
 @dataclass(slots=True)
 class Directory:
-    """A DICOMDIR as read: its File-set ID, what it lists, and in words what is wrong with its structure."""
+    """A DICOMDIR as read: its File-set ID, its records, and in words the faults of its structure."""
 
     file_set_id: str = ""
     listed: list[ListedRecord] = field(default_factory=list)
@@ -78,7 +77,7 @@ class Directory:
 
 
 def read_directory(data: bytes) -> Directory:
-    """Return what a DICOMDIR lists; raises NoDirectory."""
+    """Return the contents of a DICOMDIR; raises NoDirectory."""
     try:
         dataset = dcmread(BytesIO(data))
         records = {item.seq_item_tell: item for item in dataset.get("DirectoryRecordSequence") or ()}
@@ -130,7 +129,7 @@ class _RecordWalk:
                 return
             self.seen.add(offset)
             record = self.records[offset]
-            if _number(record, _IN_USE, 0xFFFF) != 0:  # 0: a record that is to be ignored
+            if _number(record, _IN_USE, 0xFFFF) != 0:  # 0 marks a record to be ignored.
                 self._visit(record, above, level)
             offset = _number(record, _NEXT, 0)
 
@@ -172,7 +171,7 @@ def _extended(above: ParentRecords, kind: str, record: Dataset) -> ParentRecords
 
 
 def _raw(record: Dataset, tag: int) -> bytes:
-    """Return a value as it lies in the file, without padding; pydicom has found it, and not decoded it."""
+    """Return a value as bytes of the file, without padding; pydicom has found it, but not decoded it."""
     element: Any = record.get_item(tag) if tag in record else None
     value = element.value if element is not None else b""
     return (value if isinstance(value, bytes) else str(value or "").encode()).strip(b" \0")

@@ -1,6 +1,6 @@
-"""Look at files of a finished medium: what each hashes to, and what the objects among them claim to be.
+"""Read files of a finished medium: the hash of each, and the identity of the objects among them.
 
-Imports little, and no pydicom: it runs in processes that are to start at once.
+This module imports little, and no pydicom, because its processes must start at once.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pipeline.disc.formats.iso9660 import IsoFile, pieces_of
 
 @dataclass(frozen=True, slots=True)
 class HashTask:
-    """Files of an image."""
+    """Which files of an image to read."""
 
     image: Path
     files: tuple[IsoFile, ...]
@@ -23,7 +23,7 @@ class HashTask:
 
 @dataclass(frozen=True, slots=True)
 class FileDigest:
-    """One file as it was found; `claims` is None where it is none of the objects, which are below DICOM/."""
+    """One file as found; `claims` is None if it is no object: objects are below DICOM/."""
 
     path: str
     size: int
@@ -32,20 +32,20 @@ class FileDigest:
 
 
 def looks(task: HashTask) -> list[FileDigest]:
-    """Return what each file is; raises NotAsWritten where one cannot be read."""
+    """Return the digest of each file; raises NotAsWritten if one cannot be read."""
     with task.image.open("rb") as image:
         return [look(file.path, pieces_of(image, file)) for file in task.files]
 
 
 def look(path: str, pieces: Iterable[bytes]) -> FileDigest:
-    """Return what one file is, of which `pieces` are the bytes in order; raises NotAsWritten."""
+    """Return the digest of one file, from its bytes in order; raises NotAsWritten."""
     passing = Passing(pieces)
     claims = _claims(passing) if path.startswith("DICOM/") else None
     return FileDigest(path, passing.size, passing.sha256(), claims)
 
 
 class Passing:
-    """The pieces of a file, hashed and counted as they go by, whoever takes them."""
+    """Hash and count the pieces of a file while another function reads them."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
@@ -62,7 +62,7 @@ class Passing:
         return piece
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the whole file, once what nobody has taken has gone by."""
+        """Return the SHA-256 of the whole file, after reading the rest."""
         for _ in self:
             pass
         return self._digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Write the tree as an image: ISO 9660 level 1 with Joliet and Rock Ridge, by xorriso, in one sequential run."""
+"""Write the tree of a disc as ISO 9660 level 1 with Joliet and Rock Ridge, by xorriso, in one sequential run."""
 
 import re
 import time
@@ -13,20 +13,20 @@ from pipeline.errors import Transient
 from pipeline.processes.signal_handling import held_back
 
 if TYPE_CHECKING:
-    import subprocess  # for its type; processes are started in pipeline.dcmtk
+    import subprocess  # For its type only; pipeline.dcmtk starts processes.
 
-SECTOR = 2048  # bytes
-_PATIENCE_SECONDS = 300.0  # for a run that writes nothing: a share that is away, a disk that hangs
+SECTOR = 2048  # Bytes.
+_PATIENCE_SECONDS = 300.0  # Seconds without a byte written: a share that is not mounted, a disk that hangs.
 _LOOK_SECONDS = 0.05
 _FULL = re.compile(r"No space left|Disk quota exceeded|Insufficient", re.IGNORECASE)
 
 
 def image_argv(xorriso: Path, graft_points: Path, image: Path, volume_id: str, *more: str) -> tuple[str, ...]:
-    """Return the command line; with `-print-size` only the size is told, and nothing written.
+    """Return the command line; with `-print-size` xorriso prints the size and writes nothing.
 
-    `graft_points` is a file of lines `path on the disc=file`. `-no_rc`: no configuration of the machine's own
-    changes what is written. `-pacifier`: it looks that often whether the image is done, else once a second, which
-    is longer than a small disc takes. `-f`: links are followed.
+    `graft_points` is a file of lines `path on the disc=file`. `-no_rc`: no configuration of the machine changes
+    the result. `-pacifier`: this often xorriso checks whether the image is done; its default of once a second is
+    longer than a small disc takes. `-f`: links are followed.
     """
     return (
         *(str(xorriso), "-no_rc", "-pacifier", "interval=0.1"),
@@ -36,7 +36,7 @@ def image_argv(xorriso: Path, graft_points: Path, image: Path, volume_id: str, *
 
 
 def image_size(graft_points: Path, image: Path, volume_id: str, programs: ProgramsTable) -> int:
-    """Return how many bytes the image will have, exactly; raises Transient where xorriso does not say."""
+    """Return the exact size of the image in bytes; raises Transient if xorriso does not tell it."""
     argv = image_argv(dcmtk.program(programs, "xorriso"), graft_points, image, volume_id, "-print-size")
     said = dcmtk.run(argv, dcmtk.environment(programs), timeout_seconds=_PATIENCE_SECONDS)
     found = re.search(r"^(\d+)(?=xorriso|\s|$)", said.output, re.MULTILINE)
@@ -48,18 +48,18 @@ def image_size(graft_points: Path, image: Path, volume_id: str, programs: Progra
 def write_image(
     graft_points: Path, image: Path, volume_id: str, programs: ProgramsTable, progress: Callable[[int], None]
 ) -> None:
-    """Write the image; `progress` hears how many bytes there are, and may raise to call it off.
+    """Write the image; `progress` is called with the number of bytes written, and may raise to cancel.
 
     Raises:
         NoSpace: the disk is full.
-        Transient: xorriso failed, was killed, or got nowhere.
+        Transient: xorriso failed, was killed, or made no progress.
     """
     argv = image_argv(dcmtk.program(programs, "xorriso"), graft_points, image, volume_id)
     words = image.with_suffix(".words")
     process = None
     with words.open("wb") as output:
         try:
-            with held_back():  # a signal between its start and our knowing of it would leave it running
+            with held_back():  # A signal between its start and our knowledge of it would leave it running.
                 process = dcmtk.start(argv, dcmtk.environment(programs), output=output)
             _attend(process, image, progress)
         finally:
@@ -71,7 +71,7 @@ def write_image(
 
 
 def _attend(process: "subprocess.Popen[bytes]", image: Path, progress: Callable[[int], None]) -> None:
-    """Return when the program has ended; raises Transient when the image has not grown for long."""
+    """Return when the program has ended; raises Transient if the image has not grown for long."""
     size, since = 0, time.monotonic()
     while process.poll() is None:
         time.sleep(_LOOK_SECONDS)
@@ -91,6 +91,6 @@ def _explain(exit_code: int, output: str) -> None:
 
 
 def _last_words(output: str) -> str:
-    """Return the last line that says something; paths on the disc hold nobody's name."""
+    """Return the last meaningful line of the output; paths on the disc hold no person's name."""
     lines = [line for line in output.splitlines() if line.strip() and not line.startswith("xorriso 1")]
     return re.sub(r"'[^']*'", "a file", lines[-1])[:200] if lines else "it said nothing"

@@ -1,6 +1,7 @@
-"""What an object says it is, read a second time: not by the code that read it for the DICOMDIR.
+"""Read an object's identity a second time, independently of the code that read it for the DICOMDIR.
 
-A short reader of Explicit VR Little Endian, which is nearly everything on a disc; pydicom for the rest.
+This is a short reader of Explicit VR Little Endian, which nearly all objects on a disc have; pydicom reads the
+rest.
 """
 
 import struct
@@ -33,7 +34,7 @@ _KEYWORDS = {
 }
 _LAST = 0x0020000E
 _META, _DATA_SET = range(0x00020000, 0x00030000), range(_LAST + 1)
-_MOST_HEAD = 256 << 20  # bytes before the last of these; real objects have some megabytes at most
+_MOST_HEAD = 256 << 20  # Bytes before the last of the values; real objects have some megabytes at most.
 _UNREADABLE = (OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError)
 
 
@@ -60,17 +61,17 @@ class ObjectIdentity:
 
 
 class _NotHere(Exception):
-    """Say that the short reader cannot go on: the values lie elsewhere, or otherwise."""
+    """Say that the short reader cannot continue: the values are encoded differently."""
 
 
 class _TooShort(_NotHere):
-    """Say that what was read of the file ends before the last of the values."""
+    """Say that the bytes read so far end before the last of the values."""
 
 
 def claims_in(pieces: Iterable[bytes]) -> ObjectIdentity:
-    """Return what a file claims, reading on until all of it is found; raises NoIdentity.
+    """Return the identity of an object, reading until all of it is found; raises NoIdentity.
 
-    Sequences and private attributes of megabytes stand before the last of them in real objects.
+    In real objects, sequences and private attributes of megabytes stand before the last value.
     """
     more = iter(pieces)
     head, is_whole = next(more, b""), False
@@ -86,7 +87,7 @@ def claims_in(pieces: Iterable[bytes]) -> ObjectIdentity:
 
 
 def _doubled(head: bytes, following: bytes, more: Iterable[bytes]) -> bytes:
-    """Return twice as much of the file, so that beginning anew costs no more than reading it twice."""
+    """Return twice as much of the file, so that repeated starts cost no more than reading it twice."""
     read, size = [head, following], len(head) + len(following)
     for piece in more:
         read.append(piece)
@@ -97,7 +98,7 @@ def _doubled(head: bytes, following: bytes, more: Iterable[bytes]) -> bytes:
 
 
 def _claims(head: bytes, *, is_whole: bool) -> ObjectIdentity:
-    """Return what a file claims; raises _TooShort where that may lie behind `head`, which is not all of it."""
+    """Return the identity; raises _TooShort if a value may lie behind `head`, which is a part of the file."""
     try:
         found, at = _elements(head, 132, _META, is_whole=is_whole)
         if _syntax(found) == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
@@ -128,7 +129,7 @@ def _elements(head: bytes, at: int, tags: range, *, is_whole: bool) -> tuple[dic
     found: dict[str, bytes] = {}
     while at + 8 <= len(head):
         group, number = unpack_from("<HH", head, at)
-        if group << 16 | number not in tags:  # what follows may be deflated
+        if group << 16 | number not in tags:  # The rest of the file may be deflated.
             return found, at
         tag, value, end = _element(head, at)
         if keyword := _KEYWORDS.get(tag):
@@ -140,7 +141,7 @@ def _elements(head: bytes, at: int, tags: range, *, is_whole: bool) -> tuple[dic
 
 
 def _element(head: bytes, at: int) -> tuple[int, int, int]:
-    """Return tag, where the value begins and where it ends; -1 where that is not told."""
+    """Return tag, begin and end of the value; -1 if the end is not told."""
     group, number, vr, length = unpack_from("<HH2sH", head, at)
     value = at + 8
     if vr in _LONG:
@@ -189,7 +190,7 @@ def _by_pydicom(head: bytes, *, is_whole: bool) -> ObjectIdentity:
 
     try:
         dataset = read_partial(BytesIO(head), is_behind, specific_tags=[*list(_KEYWORDS)[3:]])
-        if not passed and not is_whole:  # pydicom makes do with what there is
+        if not passed and not is_whole:  # pydicom accepts a truncated value.
             raise _TooShort
         meta = dataset.file_meta
         found = {keyword: dataset.get_item(tag) for tag, keyword in list(_KEYWORDS.items())[3:] if tag in dataset}

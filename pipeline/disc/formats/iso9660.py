@@ -1,7 +1,7 @@
-"""Read ISO 9660 (ECMA-119) and Joliet: the file names and where the files lie in the image.
+"""Read ISO 9660 (ECMA-119) and Joliet: the file names and the position of each file in the image.
 
-Our own reader of what xorriso wrote, for any disc: bounded in depth and count, because a disc to be verified
-may be anybody's.
+This is our own reader of xorriso's images, used for any disc: bounded in depth and count, because a disc to be
+verified may come from anybody.
 """
 
 import re
@@ -12,19 +12,19 @@ from struct import unpack_from
 from typing import BinaryIO
 
 SECTOR = 2048
-SHORT_NAME = re.compile(r"[A-Z0-9_]{1,8}(\.[A-Z0-9_]{1,3})?")  # level 1, PS3.12 F
+SHORT_NAME = re.compile(r"[A-Z0-9_]{1,8}(\.[A-Z0-9_]{1,3})?")  # Level 1, PS3.12 F.
 _FIRST_DESCRIPTOR = 16
 _MOST_DESCRIPTORS = 64
-_PIECE = 120 << 10  # bytes; for larger ones memory is mapped and cleared anew each time
+_PIECE = 120 << 10  # Bytes; for larger pieces memory is mapped and cleared anew each time.
 _MOST_ENTRIES = 500_000
 _MOST_LEVELS = 64
 _PRIMARY, _SUPPLEMENTARY, _END = 1, 2, 255
-_JOLIET = (b"%/@", b"%/C", b"%/E")  # escape sequences of UCS-2 levels 1 to 3
+_JOLIET = (b"%/@", b"%/C", b"%/E")  # Escape sequences of UCS-2 levels 1 to 3.
 _DIRECTORY, _CONTINUES = 0x02, 0x80
 
 
 class NoIso(Exception):
-    """Say in which way a file is no readable ISO 9660 image."""
+    """Say why a file is no readable ISO 9660 image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,17 @@ class IsoFile:
 
 @dataclass(frozen=True, slots=True)
 class IsoTree:
-    """One directory tree of an image, the primary or Joliet's: files by path, in the order of the image."""
+    """One directory tree of an image, primary or Joliet: files by path, in the order of the image."""
 
     volume_id: str
-    volume_size: int  # bytes, as the descriptor says
+    volume_size: int  # Bytes, as the descriptor says.
     files: dict[str, IsoFile]
     folders: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class IsoVolume:
-    """Both trees of an image; `joliet` is None where there is none."""
+    """Both trees of an image; `joliet` is None if there is none."""
 
     primary: IsoTree
     joliet: IsoTree | None
@@ -74,7 +74,7 @@ def read_volume(path: Path) -> IsoVolume:
 
 
 def pieces_of(image: BinaryIO, file: IsoFile) -> Iterator[bytes]:
-    """Yield the bytes of a file in pieces; fewer than its length where the image is cut."""
+    """Yield the bytes of a file in pieces; fewer than its length if the image is cut."""
     for offset, length in file.extents:
         image.seek(offset)
         left = length
@@ -131,7 +131,7 @@ def _records(file: BinaryIO, offset: int, length: int, size: int) -> Iterator[tu
     at = 0
     while at < len(data):
         record = data[at]
-        if record == 0:  # records do not cross sectors
+        if record == 0:  # Records do not cross sectors.
             at = (at // SECTOR + 1) * SECTOR
             continue
         if record < 34 or at + record > len(data) or 33 + data[at + 32] > record:

@@ -1,4 +1,4 @@
-"""Work on many files: in this process where they are few, in the pool's where starting those pays."""
+"""Work on many files: in this process if they are few, in the pool if they are many."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -15,7 +15,7 @@ def spread(
 ) -> Iterator[Answer]:
     """Yield the answer to every task in order; raises what `function` raises.
 
-    Raises Transient where a process died over a task: it was killed, or the machine has too little memory.
+    Raises Transient if a process died over a task: it was killed, or memory ran out.
     """
     if pool is None:
         yield from map(function, tasks)

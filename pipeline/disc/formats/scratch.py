@@ -1,7 +1,7 @@
-"""A hidden folder beside the disc to be, for everything that is not the disc: gone whatever happens.
+"""A hidden folder beside the future disc for all temporary files; it is always removed.
 
-Its lock is held as long as somebody works in it; what a killed process left is removed by the next disc made
-in the same place.
+Its lock is held as long as a process works in it; the next disc made in the same place removes what a killed
+process left.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from pipeline.processes.signal_handling import held_back
 
 _PREFIX = ".storestow-disc-"
 _LOCK = "lock"
-_SPARE = 16 << 20  # bytes that others may write meanwhile
-_YOUNG = 60.0  # seconds: a folder that is just being made has no lock yet
+_SPARE = 16 << 20  # Bytes that other processes may write meanwhile.
+_YOUNG = 60.0  # Seconds: a folder that is just being created has no lock yet.
 
 
 @contextlib.contextmanager
 def scratch_beside(target: Path) -> Iterator[Path]:
-    """Make the folder, hold its lock for the block, remove it.
+    """Create the folder, hold its lock during the block, remove it.
 
-    Raises NoPlace where the place for the disc is not there or not writable, NoSpace where it is full.
+    Raises NoPlace if the folder for the disc is missing or not writable, NoSpace if the disk is full.
     """
     folder = None
     try:
@@ -52,12 +52,12 @@ def _new_beside(target: Path) -> Path:
 def _remove(folder: Path) -> None:
     try:
         shutil.rmtree(folder, ignore_errors=True)
-    finally:  # the one signal that ends a command may have interrupted it (pipeline.processes.signal_handling)
+    finally:  # The one signal that ends a command may have come meanwhile (pipeline.processes.signal_handling).
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raise NoSpace unless so many bytes can be written into `folder`, and a few more."""
+    """Raise NoSpace unless so many bytes, and a few more, can be written into `folder`."""
     free = shutil.disk_usage(folder).free
     if needed + _SPARE > free:
         raise NoSpace(
@@ -74,14 +74,14 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the folders in which nobody works any more: whoever made them was killed."""
+    """Remove the folders of processes that were killed."""
     for folder in parent.glob(f"{_PREFIX}*"):
         if _is_abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Tell whether nobody works in the folder any more."""
+    """Tell whether no process works in the folder any more."""
     try:
         if time.time() - folder.stat().st_mtime < _YOUNG:
             return False

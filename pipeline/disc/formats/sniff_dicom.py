@@ -1,6 +1,6 @@
-"""What begins as a DICOM object does: told by the first bytes of a file, for folders that must hold none.
+"""Tell by the first bytes whether a file is a DICOM object, for folders that must hold none.
 
-A file cut in the middle is told, too: a patient's header is in its first bytes.
+A truncated object is recognised too: a patient's header is in its first bytes.
 """
 
 import re
@@ -9,16 +9,16 @@ from struct import unpack_from
 from pipeline.dicom.part10 import LONG_VRS, SHORT_VRS, UNDEFINED
 from pipeline.dicom.reading import DIRECTORY_STORAGE
 
-HEAD = 4096  # bytes that are looked at
+HEAD = 4096  # Bytes that are read.
 _MEDIA_CLASS = 0x00020002
-_TELLING = {_MEDIA_CLASS, 0x00020003, 0x00080016, 0x00080018}  # what it is an object of, and which one
-_GROUPS = {0x0002, 0x0008}  # before the last of those there is no other
+_TELLING = {_MEDIA_CLASS, 0x00020003, 0x00080016, 0x00080018}  # SOP Class and SOP Instance UIDs.
+_GROUPS = {0x0002, 0x0008}  # No other group precedes these elements.
 _ITEM = b"\xfe\xff\x00\xe0"
 _UID = re.compile(rb"[0-9]+(\.[0-9]+)+[ \0]?")
 
 
 def what_dicom(head: bytes) -> str:
-    """Return what a file that begins with `head` is, "" where it is nothing of DICOM."""
+    """Return what a file that begins with `head` is, "" if it is not DICOM."""
     begins = 132 if head[128:132] == b"DICM" else 0
     tag, value = _first_telling(head, begins)
     if tag == _MEDIA_CLASS and value == DIRECTORY_STORAGE.encode():
@@ -27,7 +27,7 @@ def what_dicom(head: bytes) -> str:
 
 
 def _first_telling(head: bytes, at: int) -> tuple[int, bytes]:
-    """Return the first element that only an object has, with its value; 0 where there is none.
+    """Return the first element that only an object has, with its value; 0 if there is none.
 
     Without preamble, other kinds of file begin alike: each length must lead to the next element, up to a UID.
     """

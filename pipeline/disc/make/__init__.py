@@ -1,1 +1,1 @@
-"""Make a disc: from files to an image that was read back."""
+"""Make a disc: from source files to an image that was read back."""

@@ -1,4 +1,4 @@
-"""Put together what a disc consists of: its index, its pages, its pictures, and links to its objects."""
+"""Compose the files of a disc: its DICOMDIR, its pages, its pictures, and links to its objects."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from pipeline.spool.digest import sha256_of
 
 @dataclass(frozen=True, slots=True)
 class DiscParts:
-    """What goes onto a disc."""
+    """The parts of a disc."""
 
     patients: Sequence[PatientNode]
     pictures: Mapping[SeriesUIDs, bytes]
@@ -32,7 +32,7 @@ class DiscParts:
 
 @dataclass(frozen=True, slots=True)
 class ComposedDisc:
-    """A tree that is ready to be written, and the SHA-256 of every file in it by its path on the disc."""
+    """A tree that is ready to be written, and the SHA-256 of every file by its path on the disc."""
 
     tree: Mapping[str, Path]
     expected: Mapping[str, str]
@@ -47,7 +47,7 @@ class ComposedDisc:
 
 
 def compose(folder: Path, parts: DiscParts, medium: Medium, options: DiscOptions) -> ComposedDisc:
-    """Make the files of a disc that are made for it in `folder`, and return the tree of all of them."""
+    """Create in `folder` the files that are made for a disc, and return the tree of all its files."""
     patients, pictures = parts.patients, parts.pictures
     objects = list(placed(patients))
     hashes_of_objects = [one.entry.sha256 for one in objects]

@@ -1,6 +1,6 @@
-"""The files of a disc as a person names them: every file, and everything below every folder, or an error.
+"""Find the files of a disc from the paths a person names: every file, and all below every folder, or an error.
 
-Nothing is passed over in silence but rubbish that file managers leave and the hidden folders of this program.
+Only rubbish of file managers and hidden folders of this program are skipped silently.
 """
 
 import os
@@ -13,18 +13,18 @@ from pipeline.errors import Usage
 from pipeline.events import escaped
 
 _RUBBISH = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
-_OUR_OWN = (".storestow", ".storestow-disc-")  # the first as it is, the second with anything behind it
-_APPLE_DOUBLE, _APPLE_DOUBLE_MAGIC = "._", b"\x00\x05\x16\x07"  # macOS writes it beside files on foreign media
+_OUR_OWN = (".storestow", ".storestow-disc-")  # The first is a whole name, the second a prefix.
+_APPLE_DOUBLE, _APPLE_DOUBLE_MAGIC = "._", b"\x00\x05\x16\x07"  # macOS writes it beside files on foreign media.
 _MOST_SAID = 5
 
-_Identity = tuple[int, int]  # device and inode
+_Identity = tuple[int, int]  # Device and inode.
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """Return every file that was named, and every one below the folders that were, in order of name.
+    """Return every named file, and every file below the named folders, in order of name.
 
-    Linked folders are gone into, each once. Raises Usage, which names the first that are in the way and the
-    remedy, where a folder or file cannot be read, a link leads nowhere or above, or what is there is no file.
+    Linked folders are entered once each. Raises Usage, which names the first obstacles and the remedy, if a folder
+    or file cannot be read, a link leads nowhere or to a parent folder, or an entry is no file.
     """
     found = _Found()
     for path in paths:
@@ -46,7 +46,7 @@ class _Found:
 
 
 def _at(path: Path, found: _Found, above: frozenset[_Identity], *, is_named: bool = False) -> Iterator[Path]:
-    """Yield what the path stands for: itself, or everything below it."""
+    """Yield the path itself, or every file below it."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -69,7 +69,7 @@ def _below(
     if identity in above:
         found.in_the_way.append(f"{_shown(folder)} leads to a folder above the one that was named")
         return
-    if identity in found.folders and not is_named:  # a link to a folder that has been gone into, or a circle
+    if identity in found.folders and not is_named:  # A link to a folder that has been entered, or a circle.
         return
     found.folders.add(identity)
     with os.scandir(folder) as entries:
@@ -80,14 +80,14 @@ def _below(
 
 
 def _is_passed_over(path: Path) -> bool:
-    """Tell whether a name found in a folder is that of rubbish, or of a hidden folder of this program."""
+    """Tell whether a name in a folder is rubbish, or a hidden folder of this program."""
     if path.name == _OUR_OWN[0] or path.name.startswith(_OUR_OWN[1]):
         return path.is_dir() and not path.is_symlink()
     return path.name.lower() in _RUBBISH
 
 
 def _above(path: Path) -> frozenset[_Identity]:
-    """Return the folders that a folder lies in: a link to one would put on the disc what nobody named."""
+    """Return the parent folders: a link to one would put files on the disc that nobody named."""
     try:
         return frozenset((one.st_dev, one.st_ino) for one in (above.stat() for above in path.resolve().parents))
     except OSError:

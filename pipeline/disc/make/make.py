@@ -1,7 +1,7 @@
-"""Make a disc: look at every object, refuse what is not one patient's, write, read back, and only then name them.
+"""Make a disc: read every object, refuse those of another patient, write, read back, and only then name the image.
 
-Whatever goes wrong, the hidden folder everything is made in is removed, and nothing is left that could be
-taken for a disc.
+Whatever goes wrong, the hidden folder with all temporary files is removed, and no file is left that could be taken
+for a disc.
 """
 
 import contextlib
@@ -35,15 +35,15 @@ def make_disc(
 ) -> Disc:
     """Make a disc of `sources` as the file `target`, and return it once it has been read back.
 
-    `progress(stage, done, total)` hears of `read`, `decode` (objects), `write` and `verify` (bytes); what it
-    raises calls everything off. The sources are linked, not copied, and must not change meanwhile.
+    `progress(stage, done, total)` is called for `read`, `decode` (objects), `write` and `verify` (bytes); an
+    exception from it cancels everything. The sources are linked, not copied, and must not change meanwhile.
 
     Raises:
         NoDisc: its class and `kind` say why there can be none (more than one patient, too large, ...).
         UnfitViewer: a person must look at the viewer's folder.
-        Transient: not now: no space, an image that could not be written or is not as it was meant.
+        Transient: try later: no space, or an image that could not be written or does not read back.
     """
-    if os.path.lexists(target):  # also a link that leads nowhere
+    if os.path.lexists(target):  # Also true for a link that leads nowhere.
         raise NameInUse(f"{target} exists already and stays as it is")
     if options.pass_phrase is not None:
         check_pass_phrase(options.pass_phrase)
@@ -63,7 +63,7 @@ def _viewer_of(options: DiscOptions) -> tuple[ViewerFile, ...]:
 
 
 def _written(load: DiscPlan, making: Making) -> WrittenDisc:
-    """Compose and write the disc; what turns out too large for a CD by a little becomes a DVD with `auto`."""
+    """Compose and write the disc; with `auto`, one slightly too large for a CD becomes a DVD."""
     parts = DiscParts(load.patients, load.pictures, load.left_out, making.viewer, judgement=load.whose)
     may_grow = making.options.media == "auto" and load.medium.name == CD.name
     for number, candidate in enumerate((load.medium, fitted(DVD, making)) if may_grow else (load.medium,)):
@@ -82,7 +82,7 @@ def _written(load: DiscPlan, making: Making) -> WrittenDisc:
 
 
 def _publish(written: Path, target: Path) -> None:
-    """Give the disc its name: the moment it becomes true."""
+    """Give the disc its name: from this moment it exists."""
     if not give_name(written, target):
         raise NameInUse(f"{target} has appeared meanwhile and stays as it is")
     flush_path(target.parent)
@@ -109,7 +109,7 @@ def _disc(one: WrittenDisc, load: DiscPlan, making: Making) -> Disc:
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[ProcessPool]:
-    """Open a pool; its processes start with the first compressed object, and not before."""
+    """Open a pool; its processes start with the first compressed object."""
     pool = ProcessPool(workers or os.cpu_count() or 1)
     try:
         yield pool
@@ -128,7 +128,10 @@ def _full_disk_is_no_space() -> Iterator[None]:
 
 
 def _report(composed: ComposedDisc, left_out: Sequence[LeftOut], size: int) -> None:
-    """Write to the log what was made, and every object that is not there; a file's name may be a person's."""
+    """Log what was made, and every object that is missing.
+
+    File names are left out, because they may be persons'.
+    """
     for one in left_out:
         emit(
             Event.LEFT_OUT,

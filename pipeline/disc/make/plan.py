@@ -1,4 +1,4 @@
-"""Find out what is to go onto a disc, and whether it may: read, ask whose it is, choose the medium, decode."""
+"""Plan a disc: read the sources, check whose they are, choose the medium, decode."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from pipeline.disc.objects.raw import LARGEST_FILE
 from pipeline.disc.objects.read_sources import survey
 from pipeline.disc.pages.pictures import pictures
 
-OVERHEAD = 1 << 20  # bytes, about: descriptors, directories and the small files of an image
+OVERHEAD = 1 << 20  # Bytes, about: descriptors, directories and the small files of an image.
 
 
 @dataclass(frozen=True, slots=True)
 class DiscPlan:
-    """What is to go onto a disc."""
+    """The contents of a disc, before it is written."""
 
     patients: Tree
     pictures: dict[SeriesUIDs, bytes]
@@ -33,7 +33,7 @@ class DiscPlan:
 
 
 def loaded(sources: Sequence[SourceFile], making: Making) -> DiscPlan:
-    """Read everything, ask whose it is, and decode what must be; nothing has been written of a disc yet."""
+    """Read everything, check whose it is, and decode what must be decoded; nothing of the disc is written yet."""
     options, progress = making.options, making.progress
     found = survey(sources, making.scratch, making.pool, lambda done: progress("read", done, len(sources)))
     whose = check_patient(
@@ -66,21 +66,21 @@ def _why_nothing(left_out: Sequence[LeftOut]) -> str:
 
 
 def fitted(medium: Medium, making: Making) -> Medium:
-    """Return the medium with the capacity it has here."""
+    """Return the medium with the capacity configured here."""
     capacity = making.options.capacity_bytes
     is_limited = medium.capacity_bytes is not None and capacity is not None
     return replace(medium, capacity_bytes=capacity) if is_limited else medium
 
 
 def _medium(entries: Sequence[Entry], making: Making) -> Medium:
-    """Choose the medium by what the objects will need: an ISO image with `auto` is for a CD if they fit."""
+    """Choose the medium by the size of the objects: an ISO image with `auto` is for a CD if they fit."""
     wanted = making.options.media
     if wanted != "auto":
         return fitted(MEDIA[wanted], making)
     if making.options.container == "zip":
         return ANY
     small = fitted(CD, making)
-    if any(entry.transfer_syntax_uid in VIDEO for entry in entries):  # a CD cannot have it
+    if any(entry.transfer_syntax_uid in VIDEO for entry in entries):  # A CD must not contain it.
         return fitted(DVD, making)
     return small if _estimate(entries, small, making) <= (small.capacity_bytes or 0) else fitted(DVD, making)
 
@@ -90,7 +90,7 @@ def _estimate(entries: Sequence[Entry], medium: Medium, making: Making) -> int:
 
 
 def _converted(entries: Sequence[Entry], medium: Medium, making: Making) -> tuple[list[Entry], list[LeftOut]]:
-    """Refuse what cannot fit before an hour is spent decoding it; then decode."""
+    """Refuse too much data before an hour is spent decoding it; then decode."""
     entries, unfit = _without_unfit(entries, medium)
     to_convert = [entry for entry in entries if must_be_converted(entry, medium)]
     estimate = _estimate(entries, medium, making)
@@ -107,9 +107,9 @@ def _converted(entries: Sequence[Entry], medium: Medium, making: Making) -> tupl
 
 
 def _without_unfit(entries: Sequence[Entry], medium: Medium) -> tuple[list[Entry], list[LeftOut]]:
-    """Leave out what could not be on this medium: a film on a CD, and what is too large once it is decoded.
+    """Leave out objects that cannot be on this medium: video on a CD, and objects too large once decoded.
 
-    How large, its header says: one may lie for all.
+    The size comes from the header, which may be wrong.
     """
     fit, left_out = [], []
     for entry in entries:

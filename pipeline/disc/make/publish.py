@@ -1,4 +1,4 @@
-"""Give a finished image and its `.json` their names in a folder others take discs from; never over anything."""
+"""Give a finished image and its `.json` their names in a folder that others read; never replace a file."""
 
 import contextlib
 import json
@@ -12,14 +12,14 @@ from pipeline.spool.store_file import give_name
 from pipeline.waypoints import reached
 
 SUFFIX, RESULT = ".iso", ".json"
-_MODE = 0o640  # of whatever is offered: a patient's images, and their list
+_MODE = 0o640  # The mode of published files, which hold a patient's images, or their list.
 
 
 def offer(image: Path, folder: Path, stem: str, result: Callable[[str], dict[str, Any]]) -> str:
-    """Let `image` appear in `folder` as `stem`.iso, or `stem`-2.iso where that name is in use; return the name.
+    """Publish `image` in `folder` as `stem`.iso, or `stem`-2.iso if that name is in use; return the name.
 
-    `result(name)` is called before anything appears under that name, and returns what stands in the `.json`,
-    which appears first: whoever finds an image finds its result, too.
+    `result(name)` is called before any file appears under that name, and returns the content of the `.json`, which
+    appears first: a reader that finds an image finds its result, too.
     """
     for number in count(1):
         plain = stem if number == 1 else f"{stem}-{number}"
@@ -32,7 +32,7 @@ def offer(image: Path, folder: Path, stem: str, result: Callable[[str], dict[str
 
 
 def take_back(folder: Path, name: str, sha256: str) -> None:
-    """Remove a `.json` that a crash has left alone, before its image could appear."""
+    """Remove a `.json` that a crash has left without its image."""
     result = (folder / name).with_suffix(RESULT)
     with contextlib.suppress(OSError, ValueError):
         if not (folder / name).exists() and json.loads(result.read_bytes())["sha256"] == sha256:
@@ -43,7 +43,7 @@ def _appears(image: Path, folder: Path, stem: str, table: dict[str, Any]) -> boo
     beside = image.with_suffix(".result")
     write_durably(beside, json.dumps(table, indent=1).encode())
     for file in (beside, image):
-        with contextlib.suppress(OSError):  # not every share knows modes
+        with contextlib.suppress(OSError):  # Not every share supports modes.
             file.chmod(_MODE)
     try:
         if not give_name(beside, folder / f"{stem}{RESULT}"):

@@ -1,8 +1,8 @@
-"""The disc of a study in a folder that others take it from: made of all of it, once, and never over anything.
+"""The disc of a study in a folder that others read: it holds the whole study, appears once, and replaces no file.
 
-It is made in a hidden folder beside the discs. What is on it is remembered (by `Consignment.remember`) before
-anything of it can be seen; the hidden file is renamed once the disc has been seen, so that after a crash one that
-a CD publisher has taken away is not taken for one that nobody saw.
+It is made in a hidden folder beside the discs. The ledger records what is on it (by `Consignment.remember`) before
+anything is visible. Once the disc was visible, the hidden file is renamed, so that after a crash a disc that a CD
+publisher has taken is not mistaken for one that never appeared.
 """
 
 import shutil
@@ -28,16 +28,16 @@ _KEEP_SECONDS = 7 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class StudyDisc:
-    """How the discs of a folder are made and called."""
+    """How the discs of a folder are made and named."""
 
     folder: Path
     file_name: str
     options: DiscOptions
 
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
-        """Make a disc of all items and offer it, unless it holds nothing that is not on the earlier one.
+        """Make a disc of all items and publish it, unless an earlier disc holds all of them.
 
-        Yields what has become of each item. Raises what `make_disc` raises, and OSError of the folder.
+        Yields the receipt of each item. Raises what `make_disc` raises, and OSError for the folder.
         """
         image, seen = hidden_files(self.folder, consignment.study_instance_uid)
         image.parent.mkdir(mode=0o750, exist_ok=True)
@@ -52,7 +52,7 @@ class StudyDisc:
             image.unlink()
         else:
             self._offer(disc, left_out, consignment)
-            if image.exists():  # where there are no hard links, it has been renamed
+            if image.exists():  # Without hard links, it has been renamed.
                 image.replace(seen)
             reached("disc-offered")
             consignment.offered()
@@ -84,13 +84,13 @@ class StudyDisc:
 
 
 def hidden_files(folder: Path, study_instance_uid: str) -> tuple[Path, Path]:
-    """Return where the disc of a study is made, and what that file is called once it has been seen."""
+    """Return the path at which the disc of a study is made, and the path once it was visible."""
     stem = component(study_instance_uid)
     return folder / HIDDEN / f"{stem}.made", folder / HIDDEN / f"{stem}.seen"
 
 
 def has_been_seen(folder: Path, study_instance_uid: str, disc: NewDisc) -> bool:
-    """Tell whether a disc that was remembered has stood under its name, and remove what is left of the attempt."""
+    """Tell whether a recorded disc was visible under its name, and remove the rest of the attempt."""
     image, seen = hidden_files(folder, study_instance_uid)
     was_seen = seen.exists() or _is(folder / disc.name, disc)
     if not was_seen:
@@ -101,9 +101,9 @@ def has_been_seen(folder: Path, study_instance_uid: str, disc: NewDisc) -> bool:
 
 
 def tidy(folder: Path, now: float) -> None:
-    """Remove from the hidden folder what is a week old: it is made again where somebody still needs it.
+    """Remove files older than a week from the hidden folder; a disc still needed is made again.
 
-    Among it is what earlier versions kept there: images as hard links, and records of what was on them.
+    These include files of earlier versions: images as hard links, and records of their contents.
     """
     for path in (folder / HIDDEN).iterdir():
         if now - path.lstat().st_mtime < _KEEP_SECONDS:
@@ -126,7 +126,7 @@ def _readable(moment: datetime) -> str:
 
 
 def _left_out(disc: Disc, consignment: Consignment) -> dict[InstanceKey, str]:
-    """Return why items are not on the disc; another object of the same UIDs may have been set aside besides."""
+    """Return why items are not on the disc; another object with the same UIDs may also have been set aside."""
     there = {one.key for one in disc.instances}
     reasons = {one.key: one.reason for one in disc.left_out if one.key}
     missing = (item.key for item in consignment.items if item.key not in there)

@@ -1,4 +1,4 @@
-"""The tree of a disc: every path on it, and the file that lies behind it; no object is copied, or even linked."""
+"""The tree of a disc: every path on it, and the file behind the path; objects are neither copied nor linked."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.disc.make.viewer import ViewerFile
 from pipeline.disc.objects.arrangement import ObjectPath
 
-# In a list of graft points `=` and the backslash mean something, and lines end at line breaks. A path on the disc
+# In a list of graft points `=` and the backslash have a meaning, and lines end at line breaks. A path on the disc
 # can quote the first two; the file behind it is linked under a plain name.
 _PLAIN = re.compile(r"[^=\\\x00-\x1f\x7f]+")
 
@@ -29,7 +29,7 @@ def plant(
 
 
 def graft_points(tree: Mapping[str, Path], folder: Path) -> bytes:
-    """Return the tree as a list for xorriso; files with names that cannot stand there are linked in `folder`."""
+    """Return the tree as a list for xorriso; files with unsuitable names are linked in `folder`."""
     lines = []
     for number, (path, source) in enumerate(tree.items()):
         named = source

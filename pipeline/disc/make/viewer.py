@@ -1,4 +1,4 @@
-"""The site's own viewer, from a folder it is licensed to hand out; none is ever shipped with this program."""
+"""The site's own viewer, from a folder it is licensed to distribute; this program includes no viewer."""
 
 import os
 import stat
@@ -13,9 +13,9 @@ from pipeline.disc.make.viewer_names import check_names
 from pipeline.events import escaped
 
 RESERVED = ("DICOMDIR", "DICOM", "IHE_PDI", "README.TXT", "INDEX.HTM", "SHA256.TXT")
-AUTORUN = "AUTORUN.INF"  # programs that start by themselves are blocked where it matters, and mistrusted elsewhere
-_MOST_AUTORUN = 64 << 10  # bytes
-_MOST_FOLDERS = 64  # one in the other; a disc holds far fewer
+AUTORUN = "AUTORUN.INF"  # Important systems block programs that start by themselves, and others mistrust them.
+_MOST_AUTORUN = 64 << 10  # Bytes.
+_MOST_FOLDERS = 64  # Nested folders; a disc has far fewer.
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class ViewerFile:
 def viewer_files(
     folder: Path, at: Literal["VIEWER", "root"], *, with_autorun: bool = False
 ) -> tuple[ViewerFile, ...]:
-    """Return every file of the viewer with its place on the disc; AUTORUN.INF is left out unless it is asked for.
+    """Return every file of the viewer with its place on the disc; AUTORUN.INF only with `with_autorun`.
 
-    Raises UnfitViewer, naming the file and the remedy, where one cannot be read or cannot be on a disc under its
-    name, by whichever of its names a reader goes; where a link leads out of the folder; and where one is of DICOM.
+    Raises UnfitViewer, which names the file and the remedy, if a file cannot be read, cannot be on a disc under
+    its name in either tree of names, is a DICOM file, or if a link leads out of the folder.
     """
     prefix: tuple[str, ...] = ("VIEWER",) if at == "VIEWER" else ()
     try:
@@ -50,9 +50,9 @@ def viewer_files(
 
 
 def autorun_of(folder: Path) -> list[str]:
-    """Return what the AUTORUN.INF in the root of a viewer's folder sets, line by line; none where there is none.
+    """Return the settings in AUTORUN.INF in the root of a viewer's folder, line by line; empty without one.
 
-    Raises OSError where it cannot be read.
+    Raises OSError if it cannot be read.
     """
     file = next((one for one in folder.iterdir() if one.name.upper() == AUTORUN and one.is_file()), None)
     if file is None:
@@ -74,10 +74,10 @@ def _below(folder: Path, root: Path, prefix: tuple[str, ...], *, with_autorun: b
 
 
 def _file(path: Path, root: Path, place: tuple[str, ...]) -> ViewerFile:
-    """Return the file; nothing but a file is opened: whoever opens a pipe waits."""
+    """Return the file; only regular files are opened, because opening a pipe would wait."""
     try:
         real = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: it leads to itself
+    except (OSError, RuntimeError) as error:  # RuntimeError: the link leads to itself.
         raise _unfit(path, "is a link that leads nowhere, or where nobody may look: mend or remove it") from error
     if not real.is_relative_to(root):
         raise _unfit(path, "is a link that leads out of the folder: put the file itself there")
@@ -90,7 +90,7 @@ def _file(path: Path, root: Path, place: tuple[str, ...]) -> ViewerFile:
         raise _unfit(path, "is 4 GiB or larger: remove it")
     with real.open("rb") as file:
         found = what_dicom(file.read(HEAD))
-    if found:  # it may be another patient's, and viewers show whatever lies on a disc
+    if found:  # It may be another patient's, and viewers show every object on a disc.
         raise _unfit(path, f"is {found}: remove it")
     return ViewerFile(real, place, status.st_size)
 

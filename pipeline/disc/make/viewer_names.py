@@ -1,7 +1,7 @@
-"""The names a viewer's files may have: those that are on the disc what they are in the folder, by either name.
+"""Check the names of a viewer's files: on the disc each must keep its name in both trees.
 
-A disc has two trees of names: ISO 9660 level 1, of 8 and 3 capital letters, and Joliet, by which Windows reads.
-xorriso makes the first of the second. Where two names become one it changes both, DICOMDIR too.
+A disc has two trees of names: ISO 9660 level 1, with 8 and 3 capital letters, and Joliet, which Windows reads.
+xorriso derives the first from the second; if two names become equal it changes both, even DICOMDIR.
 """
 
 import re
@@ -11,16 +11,17 @@ from pipeline.disc.errors import UnfitViewer
 from pipeline.disc.formats.iso9660 import SHORT_NAME
 from pipeline.events import escaped
 
-MOST_LEVELS = 8  # directory levels, PS3.12 F
-LONGEST_NAME = 64  # characters in Joliet
-LONGEST_PATH = 240  # bytes in Joliet, of UCS-2 names and of one separator before each and one in front
-_UNFIT = re.compile(r'[*/:;?\\"<>|\ud800-\udfff]|[^\u0000-\uffff]')  # not in Joliet, or not in Windows
+MOST_LEVELS = 8  # Directory levels, PS3.12 F.
+LONGEST_NAME = 64  # Characters in Joliet.
+LONGEST_PATH = 240  # Bytes in Joliet: UCS-2 names, one separator before each and one in front.
+# Characters that Joliet or Windows does not allow.
+_UNFIT = re.compile(r'[*/:;?\\"<>|\ud800-\udfff]|[^\u0000-\uffff]')
 
 Place = tuple[str, ...]
 
 
 def short_form(name: str) -> str:
-    """Return what level 1 makes of a name that has it for itself: 8 letters, 3 behind the last dot."""
+    """Return the level 1 form of a name without conflict: 8 letters, and 3 after the last dot."""
     stem, _, suffix = name.rstrip(". ").rpartition(".")
     stem, suffix = (stem, suffix) if stem else (name.rstrip(". "), "")
     short, behind = (re.sub(r"[^A-Z0-9_]", "_", re.sub("[a-z]+", _upper, part)) for part in (stem, suffix))
@@ -28,9 +29,9 @@ def short_form(name: str) -> str:
 
 
 def check_names(places: Iterable[Place], taken: Iterable[str]) -> None:
-    """Raise UnfitViewer, naming the file and the remedy, unless every place can be on a disc beside `taken`.
+    """Raise UnfitViewer, which names file and remedy, unless every place can be on a disc beside `taken`.
 
-    `taken` are the names in the root which are the disc's own, or are to be no viewer's.
+    `taken` are names in the root that belong to the disc itself, or that no viewer may use.
     """
     own = {short_form(name): name for name in taken}
     siblings: dict[tuple[Place, str], str] = {}

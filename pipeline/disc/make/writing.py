@@ -1,4 +1,4 @@
-"""Write what has been composed, as an image or a ZIP file, and read it back."""
+"""Write the composed disc as an image or a ZIP file, and read it back."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class WrittenDisc:
 
 
 def check_capacity(needed: int, medium: Medium) -> None:
-    """Raise TooLarge, with both sizes, where the medium does not hold so many bytes."""
+    """Raise TooLarge, with both sizes, if the medium holds fewer bytes."""
     if medium.capacity_bytes is not None and needed > medium.capacity_bytes:
         raise TooLarge(
             f"the disc would be {needed:,} bytes; a {medium.name.upper()} holds {medium.capacity_bytes:,}: "
@@ -59,7 +59,7 @@ def _what_holds_more(medium: Medium) -> str:
 
 
 def measured(composed: ComposedDisc, making: Making) -> int:
-    """Return how many bytes the image will have, exactly; raises TooLarge where its medium holds fewer."""
+    """Return the exact size of the image in bytes; raises TooLarge if its medium holds fewer."""
     grafts = making.scratch / _GRAFTS
     grafts.write_bytes(graft_points(composed.tree, making.scratch / "image.links"))
     size = image_size(grafts, making.scratch / _IMAGE, composed.volume_id, making.options.programs)
@@ -68,7 +68,7 @@ def measured(composed: ComposedDisc, making: Making) -> int:
 
 
 def written_image(composed: ComposedDisc, size: int, making: Making) -> Path:
-    """Write the image that was measured to have `size` bytes."""
+    """Write the image, whose size was measured as `size` bytes."""
     image, grafts = making.scratch / _IMAGE, making.scratch / _GRAFTS
     check_space(making.scratch, size)
     write_image(
@@ -95,7 +95,7 @@ def written_archive(composed: ComposedDisc, making: Making) -> Path:
 
 
 def proven(composed: ComposedDisc, written: Path, making: Making) -> str:
-    """Read the medium back while the system brings it to the disk; return its SHA-256."""
+    """Read the medium back while the system writes it to the disk; return its SHA-256."""
     total = composed.size
     with ThreadPoolExecutor(1, thread_name_prefix="flush") as beside:
         flushed = beside.submit(flush_path, written)

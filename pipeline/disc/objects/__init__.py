@@ -1,1 +1,1 @@
-"""The objects on a disc: what may be on one, and in which form."""
+"""The objects on a disc: which may be on it, and in which form."""

@@ -1,7 +1,7 @@
-"""The order of a disc: patients, studies, series, objects, and the file each object gets.
+"""The order of a disc: patients, studies, series, objects, and the file name of each object.
 
-Numbers count over the whole disc, so no two records can ever name the same file, and readers that go by
-the DICOMDIR read the medium from front to back (docs/adr/0006-disc.md).
+Numbers count over the whole disc, so no two records can name the same file, and readers that follow the DICOMDIR
+read the medium from front to back (docs/adr/0006-disc.md).
 """
 
 from collections import defaultdict
@@ -13,7 +13,7 @@ from pipeline.disc.objects import records
 from pipeline.disc.objects.entry import Entry, number
 from pipeline.disc.objects.one_patient import patient_of
 
-MOST = 999_999  # of each: six digits
+MOST = 999_999  # Limit for each: six digits.
 _OF_PATIENT = (records.PATIENT_ID, records.PATIENT_NAME, records.ISSUER, records.BIRTH_DATE, records.SEX)
 _OF_STUDY = (records.STUDY_DATE, records.STUDY_TIME, records.ACCESSION, records.STUDY_DESCRIPTION)
 
@@ -24,7 +24,7 @@ class ObjectPath:
 
     entry: Entry
     file_id: tuple[str, ...]
-    ordinal: int  # within its series, from 1
+    ordinal: int  # Number within its series, from 1.
 
     @property
     def path(self) -> str:
@@ -34,15 +34,15 @@ class ObjectPath:
 
 @dataclass(frozen=True, slots=True)
 class SeriesNode:
-    """A series: its objects in order."""
+    """A SERIES directory record: its objects in order."""
 
     objects: tuple[ObjectPath, ...]
-    ordinal: int  # within its study
+    ordinal: int  # Number within its study.
 
 
 @dataclass(frozen=True, slots=True)
 class StudyNode:
-    """A study: its series in order; `first` is the object that speaks for it."""
+    """A STUDY directory record: its series in order; its keys come from the object `first`."""
 
     series: tuple[SeriesNode, ...]
     first: Entry
@@ -50,7 +50,7 @@ class StudyNode:
 
 @dataclass(frozen=True, slots=True)
 class PatientNode:
-    """A patient: the studies in order; `first` is the object that speaks for the patient."""
+    """A PATIENT directory record: the studies in order; its keys come from the object `first`."""
 
     studies: tuple[StudyNode, ...]
     first: Entry
@@ -60,7 +60,7 @@ Tree = tuple[PatientNode, ...]
 
 
 def arranged(entries: Sequence[Entry], *, one_patient: bool) -> tuple[PatientNode, ...]:
-    """Return the objects as a tree. `one_patient` says that the guard has found them all of one."""
+    """Return the objects as a tree. `one_patient` says that the patient check has found a single patient."""
     if len(entries) > MOST:
         raise ValueError(f"a disc holds {MOST} objects at most")
     counters = _Counters()
@@ -69,10 +69,10 @@ def arranged(entries: Sequence[Entry], *, one_patient: bool) -> tuple[PatientNod
 
 
 def _people(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """Return the objects of each person; a study is of one, as the guard has found.
+    """Return the objects of each person; each study belongs to one person, as the patient check has found.
 
-    Studies are of the same person where everything they tell is the same, and there is an ID: two persons in one
-    record would be worse than one person in two.
+    Studies belong to the same person if all their patient attributes are equal and there is a Patient ID: two
+    persons in one record would be worse than one person in two.
     """
     people: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
     for uid, study in _by_study(entries).items():
@@ -90,7 +90,7 @@ def _by_study(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 
 def spokesman(entries: Sequence[Entry], tags: Sequence[int]) -> Entry:
-    """Return the object that tells most of these attributes, the first of them: reports often leave them empty."""
+    """Return the first object that has most of these attributes: reports often leave them empty."""
     return max(entries, key=lambda entry: sum(bool(entry.values.get(tag)) for tag in tags))
 
 

@@ -1,4 +1,4 @@
-"""Make objects fit for the medium: those it does not allow as they are become Explicit VR Little Endian."""
+"""Convert objects that the medium does not allow in their transfer syntax to Explicit VR Little Endian."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,21 +24,21 @@ class ConversionTask:
 
 
 def must_be_converted(entry: Entry, medium: Medium) -> bool:
-    """Tell whether the file may not be on the medium as it is."""
+    """Tell whether the medium's profile forbids the file's transfer syntax."""
     return entry.transfer_syntax_uid not in medium.allows or not entry.is_part_10
 
 
 def size_on(entry: Entry, medium: Medium) -> int:
-    """Return how large the object will be on the medium, about, in bytes."""
+    """Return the approximate size of the object on the medium in bytes."""
     return entry.native_size if must_be_converted(entry, medium) else entry.size
 
 
 def convert(task: ConversionTask) -> Entry:
-    """Write an object in Explicit VR Little Endian, and read it again as what goes onto the disc.
+    """Write an object in Explicit VR Little Endian, and read it again as the disc's object.
 
     Raises:
-        NotDecoded: nobody here can.
-        NotAsWritten: its file is not what it was, or what came out is another object.
+        NotDecoded: no decoder here can read it.
+        NotAsWritten: its file has changed, or the result is another object.
     """
     if sha256_of(task.entry.path) != task.entry.sha256:
         raise NotAsWritten("an object's file has changed since it was received")
@@ -65,7 +65,7 @@ def convert(task: ConversionTask) -> Entry:
 def converted(
     entries: Sequence[Entry], medium: Medium, scratch: Path, pool: ProcessPool, progress: Callable[[int], None]
 ) -> tuple[list[Entry], list[LeftOut]]:
-    """Return the objects as they go onto the medium, and those that cannot; raises Transient for a full disk."""
+    """Return the objects for the medium, and those that cannot be on it; raises Transient for a full disk."""
     folder = scratch / "converted"
     folder.mkdir(exist_ok=True)
     ready = [entry for entry in entries if not must_be_converted(entry, medium)]

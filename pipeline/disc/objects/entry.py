@@ -1,4 +1,4 @@
-"""What the disc has to know of one object: whose it is, where it belongs, and the keys of its directory record."""
+"""What a disc needs to know of one object: whose it is, where it belongs, and the keys of its directory record."""
 
 import functools
 import re
@@ -29,14 +29,14 @@ WANTED: dict[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object. `values` are raw, in little endian, without padding; sequences only of Explicit VR LE.
+    """One object. `values` are raw, little endian, without padding; sequences only of Explicit VR Little Endian.
 
-    `unfit` says why it cannot be on a disc; `is_part_10` that its file meta information is there and says the
-    same as its data set, so that the file may be on a disc as it is.
+    `unfit` says why it cannot be on a disc. `is_part_10` says that its file meta information exists and agrees
+    with the data set, so that the file may be on a disc unchanged.
     """
 
     source: Path
-    path: Path  # the file that goes onto the disc: the source, or what was made of it
+    path: Path  # The file for the disc: the source, or its conversion.
     size: int
     source_sha256: str
     sha256: str
@@ -44,22 +44,22 @@ class Entry:
     sop_class_uid: str
     transfer_syntax_uid: str
     is_part_10: bool
-    data_set: int  # where it begins, in bytes
-    pixel_bytes: int  # as Pixel Data lies in the file
+    data_set: int  # Where the data set begins, in bytes.
+    pixel_bytes: int  # Length of Pixel Data in the file.
     values: dict[int, bytes] = field(repr=False)
     kind: str = ""
     unfit: str | None = None
     decoded_from: str | None = None
 
     def text(self, key: RecordKey | int) -> str:
-        """Return a value as text, "" where it is absent; never raises."""
+        """Return a value as text, "" if it is absent; never raises."""
         tag = key if isinstance(key, int) else key.tag
         raw = self.values.get(tag, b"")
         return _text(raw, WANTED[tag], self.values.get(records.CHARACTER_SET.tag, b"")) if raw else ""
 
     @property
     def native_size(self) -> int:
-        """Estimate the size of the file once its pixels are decoded, in bytes."""
+        """Estimate the size of the file in bytes, once its pixels are decoded."""
         if not self.pixel_bytes or self.transfer_syntax_uid == EXPLICIT:
             return self.size
         samples, rows, columns, bits = (
@@ -75,15 +75,15 @@ class UnreadableObject(Exception):
 
 
 def read(path: Path, sha256: str, scratch: Path) -> Entry:
-    """Return what a disc has to know of one file; raises Unreadable."""
+    """Return the entry for one file; raises UnreadableObject."""
     return entry_of(path, raw(path, sha256, WANTED, scratch), {})
 
 
 def entry_of(path: Path, found: RawObject, pool: dict[bytes, bytes]) -> Entry:
-    """Return what a disc has to know of the file at `path`; `pool` keeps equal values once.
+    """Return the entry for the file at `path`; `pool` keeps equal values once.
 
     Raises:
-        Unreadable: it is no DICOM object, or not a whole one, or nobody can say which one.
+        UnreadableObject: it is no DICOM object, or incomplete, or has no UIDs.
     """
     if found.problem is not None:
         raise UnreadableObject(found.problem)
@@ -150,14 +150,14 @@ def _is_part_10(found: RawObject, sop_class: str, sop_instance: str) -> bool:
 
 
 def number(value: bytes) -> int | None:
-    """Return the first value of an integer string, `1.0` for 1, None where it is none."""
+    """Return the first value of an integer string, also of `1.0`, None if it is none."""
     found = re.match(rb"\s*([+-]?\d{1,12})(?:[.,]0*)?\s*(?:\\|$)", value)
     return int(found[1]) if found else None
 
 
 @functools.lru_cache(maxsize=4096)
 def _text(raw: bytes, vr: str, character_set: bytes) -> str:
-    """Return bytes as text: as declared, else as UTF-8 if they are that, else with hex for what is wrong."""
+    """Return bytes as text: as declared, otherwise as UTF-8 if valid, otherwise with hex for invalid bytes."""
     declared = CharacterSet.of(character_set.decode("latin-1")) if vr in TEXT_VRS else CharacterSet()
     try:
         text = declared.decode(raw, vr)

@@ -1,7 +1,7 @@
-"""Whose disc it is: decided before any tool sees a file, because no tool decides it (docs/adr/0006-disc.md).
+"""Check whose disc it is before any tool sees a file, because no tool checks it (docs/adr/0006-disc.md).
 
 DCMTK's dcmmkdir lists two patients under one study, and one patient under two names, and ends with exit code 0.
-The rule itself is `dicom.same_patient`, as for everything that leaves; here is what is asked of a disc besides.
+The rule itself is `dicom.same_patient`, as for everything that leaves; this module adds what only discs need.
 """
 
 from collections import defaultdict
@@ -15,7 +15,8 @@ from pipeline.disc.objects.entry import Entry
 from pipeline.disc.verify.findings import counted
 
 _MOST_EXAMPLES = 3
-UNKNOWN_PATIENT_ID = "UNKNOWN"  # in the directory record of an object that may be there without Patient ID
+# Patient ID in the directory record of an object that may be on a disc without one.
+UNKNOWN_PATIENT_ID = "UNKNOWN"
 WORDS = {
     Attribute.PATIENT_ID: "Patient ID",
     Attribute.ISSUER: "Issuer of Patient ID",
@@ -26,7 +27,7 @@ _OF_PATIENT = (records.PATIENT_ID, records.ISSUER, records.BIRTH_DATE, records.P
 
 
 def patient_of(entry: Entry) -> Patient:
-    """Return the patient an object names."""
+    """Return the patient that an object names."""
     character_set = entry.values.get(records.CHARACTER_SET.tag, b"").decode("latin-1")
     identifier, issuer, birth_date, name = (entry.values.get(tag, b"") for tag in _OF_PATIENT)
     return Patient.read(identifier, issuer, birth_date, name, character_set)
@@ -39,11 +40,11 @@ def check_patient(
     allow_several_patients: bool = False,
     allow_no_patient_id: bool = False,
 ) -> Judgement:
-    """Refuse objects of more than one patient, or of nobody's; return what is to be noted of those of one.
+    """Refuse objects of more than one patient, or without patient; return differences that are only noted.
 
     Raises:
         NoPatientID: objects without Patient ID, unless allowed.
-        SeveralPatients: naming the attributes that differ and the accession numbers concerned, not the values.
+        SeveralPatients: with the attributes that differ and the accession numbers, not the values.
     """
     nameless = [entry for entry in entries if not patient_of(entry).identifier]
     if nameless and not allow_no_patient_id:
@@ -70,7 +71,7 @@ def check_patient(
 
 
 def _by_study(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """Group by study: even where several patients are allowed, a study is of one."""
+    """Group by study: even if several patients are allowed, a study belongs to one."""
     studies: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         studies[entry.key.study_instance_uid].append(entry)
@@ -80,7 +81,7 @@ def _by_study(entries: Sequence[Entry]) -> list[list[Entry]]:
 def _differences(
     found: Judgement, of_patient: Mapping[Patient, Sequence[Entry]], placeholders: tuple[str, ...]
 ) -> list[PatientDifference]:
-    """Return each attribute that contradicts, with the objects on each side by what they say."""
+    """Return each attribute that contradicts, with the objects on each side."""
     differences = []
     for attribute in found.differs:
         sides: dict[str, list[Entry]] = defaultdict(list)

@@ -1,6 +1,6 @@
-"""What lies in a file that is to be on a disc, before anybody judges it.
+"""Read a file that is to be on a disc, without judging it.
 
-Imports little, and no pydicom: it runs in processes that are to start at once.
+This module imports little, and no pydicom, because its processes must start at once.
 """
 
 import errno
@@ -17,8 +17,8 @@ from pipeline.errors import Transient
 from pipeline.events import escaped
 from pipeline.spool.digest import sha256_of
 
-LARGEST_FILE = (1 << 32) - 2048  # ISO 9660 level 1 has one extent a file; the last sector must fit, too
-_MOST_KEY_BYTES = 0xFFF0  # of one key in a directory record; what is longer stays in its object alone
+LARGEST_FILE = (1 << 32) - 2048  # ISO 9660 level 1 has one extent for each file; the last sector must fit, too.
+_MOST_KEY_BYTES = 0xFFF0  # Bytes of one key in a directory record; a longer value stays in its object only.
 _META = (0x00020000, 0x00020002, 0x00020003, 0x00020010)
 _NUMBERS = {"US": 2, "UL": 4}
 _NOT_THE_FILES_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
@@ -26,7 +26,7 @@ _NOT_THE_FILES_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
 
 @dataclass(frozen=True, slots=True)
 class ReadTask:
-    """Files, each with its SHA-256 where that is known, and the attributes wanted of them, as tag and VR."""
+    """Files, each with its SHA-256 if known, and the wanted attributes, as tag and VR."""
 
     files: tuple[tuple[Path, str | None], ...]
     wanted: Mapping[int, str]
@@ -35,17 +35,17 @@ class ReadTask:
 
 @dataclass(frozen=True, slots=True)
 class RawObject:
-    """What lies in one file: `values` in little endian, without padding; `meta` is its group 0002 as text.
+    """The content of one file: `values` little endian, without padding; `meta` is its group 0002 as text.
 
-    `problem` says why it is no whole object, and nothing else is known then. `sha256` is "" where the file is too
-    large to be on a disc, so that nobody waits for it.
+    `problem` says why it is no complete object; nothing else is known then. `sha256` is "" if the file is too
+    large for a disc, so that nobody waits for it.
     """
 
     size: int = 0
     sha256: str = ""
     has_preamble: bool = False
     transfer_syntax_uid: str = ""
-    data_set: int = 0  # where it begins, in bytes
+    data_set: int = 0  # Where the data set begins, in bytes.
     pixel_bytes: int = 0
     meta: Mapping[int, str] = field(default_factory=dict)
     values: Mapping[int, bytes] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class RawObject:
 
 
 def raws(task: ReadTask) -> list[RawObject]:
-    """Return what lies in each file; raises OSError where this machine lacks the disk or the memory for one.
+    """Return the content of each file; raises OSError if this machine lacks disk or memory for one.
 
     Raises Transient as `raw` does.
     """
@@ -61,10 +61,10 @@ def raws(task: ReadTask) -> list[RawObject]:
 
 
 def raw(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path) -> RawObject:
-    """Return what lies in a file.
+    """Return the content of a file.
 
     Raises:
-        Transient: it is gone, or the system cannot read it: nobody can tell what it would be without it.
+        Transient: the file is gone, or cannot be read now: a disc without it might be wrong.
         OSError: as `raws` does.
     """
     try:
@@ -86,7 +86,7 @@ def _read(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Pa
             return _raw(data, layout, wanted, size, known)
     except Malformed as malformed:
         return RawObject(problem=str(malformed))
-    except ValueError:  # what cannot be mapped into memory
+    except ValueError:  # The file cannot be mapped into memory.
         return RawObject(problem="the file is empty")
 
 

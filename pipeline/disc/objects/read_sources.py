@@ -1,4 +1,4 @@
-"""Read every file that is to be on the disc, once: what it is, whether it can be there, and what it hashes to."""
+"""Read every source file of the disc once: what it is, whether it can be on a disc, and its hash."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,17 +13,17 @@ from pipeline.model import InstanceKey
 from pipeline.processes.limits import SMALLEST_BOUND
 from pipeline.processes.process_pool import ProcessPool
 
-MANY = 400  # files; below, to start the processes of the pool takes longer than to read them here
-_BATCH = 32  # files
-_LARGEST_MAPPED = SMALLEST_BOUND // 2  # bytes; larger files are read here
+MANY = 400  # Files; for fewer, starting the pool's processes takes longer than reading them here.
+_BATCH = 32  # Files.
+_LARGEST_MAPPED = SMALLEST_BOUND // 2  # Bytes; larger files are read here.
 _PIECE = 1 << 20
 
 
 @dataclass(slots=True)
 class SourceObjects:
-    """What was found: objects, each key once, unfit ones among them; files that are no objects; repetitions.
+    """The sources as read: objects, each key once, including unfit ones; files that are no objects; repetitions.
 
-    `others` have the UIDs of an object that is there, and another content: they are left out.
+    `others` have the UIDs of an included object, but other content: they are left out.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -53,7 +53,7 @@ def survey(
 
 
 def _may_be_mapped(source: SourceFile) -> bool:
-    """Tell whether a process with bounded memory can map the file; one that is not there it can."""
+    """Tell whether a process with bounded memory can map the file; a missing file counts as small."""
     try:
         return source.path.stat().st_size <= _LARGEST_MAPPED
     except OSError:
@@ -61,7 +61,7 @@ def _may_be_mapped(source: SourceFile) -> bool:
 
 
 def _as_known(entry: Entry, source: SourceFile) -> Entry:
-    """Return the object; raises Unreadable where it is another than the ledger knows its file for."""
+    """Return the object; raises UnreadableObject if it is another one than the ledger says."""
     if source.key not in {None, entry.key}:
         raise UnreadableObject("its file holds another object than the one it is known for")
     return entry

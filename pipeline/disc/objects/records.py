@@ -1,6 +1,6 @@
-"""The directory records of a DICOMDIR (PS3.3 F.4, F.5): which kind an object gets, and which keys stand in it.
+"""The directory records of a DICOMDIR (PS3.3 F.4, F.5): the record type for each SOP Class, and the record's keys.
 
-A table, so that a new storage class is one line. What is not listed is an IMAGE.
+They are a table, so that a new storage class is one line. A class that is not listed gets an IMAGE record.
 """
 
 from typing import Literal, NamedTuple
@@ -13,11 +13,11 @@ Otherwise = Literal[
 
 
 class RecordKey(NamedTuple):
-    """An attribute of a record: what takes its place where the object has no value that its VR allows.
+    """A key of a directory record, and its substitute if the object has no value that the VR allows.
 
-    `date`, `time`: another date or time of the object; `number`: its place in order; `title`: what a document of
-    no name is; `mime`: what its class says it holds; `stand-in`: the text given, for a key that must have a
-    value; `empty`: nothing, as a type 2 key may be; `leave out`: keys of type 1C and 3 are there or not.
+    `date`, `time`: another date or time of the object; `number`: its place in order; `title`: the type of a
+    document without a name; `mime`: what its class implies; `stand-in`: the given text, for a key that needs a
+    value; `empty`: no value, as type 2 allows; `leave out`: no element, as types 1C and 3 allow.
     """
 
     tag: int
@@ -46,7 +46,7 @@ DATES = (
     0x00080022,
     0x00080023,
     0x00080012,
-)  # Study, Series, Acquisition, Content, Creation
+)  # Study, Series, Acquisition, Content, Creation.
 TIMES = (0x00080030, 0x00080031, 0x00080032, 0x00080033, 0x00080013)
 
 PATIENT = (
@@ -198,7 +198,7 @@ KEYS: dict[str, tuple[RecordKey, ...]] = {
     ),
 }
 
-# Code Value, Coding Scheme Designator and Code Meaning for a document without a title: the general ones of PS3.16
+# Code Value, Coding Scheme Designator and Code Meaning for a document without a title: general codes of PS3.16.
 TITLES = {
     "SR DOCUMENT": ("18748-4", "LN", "Diagnostic Imaging Report"),
     "KEY OBJECT DOC": ("113000", "DCM", "Of Interest"),
@@ -206,7 +206,7 @@ TITLES = {
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _DOCUMENTS = {"1": "application/pdf", "2": "text/XML", "3": "model/stl", "4": "model/obj", "5": "model/mtl"}
-CLINICAL_DOCUMENT = f"{_STORAGE}104.2"  # the one class that has an HL7 Instance Identifier
+CLINICAL_DOCUMENT = f"{_STORAGE}104.2"  # The one class that has an HL7 Instance Identifier.
 MIME_TYPES = {f"{_STORAGE}104.{ending}": mime for ending, mime in _DOCUMENTS.items()}
 _ENDINGS = {
     "PRESENTATION": (
@@ -230,7 +230,7 @@ _ENDINGS = {
     "SR DOCUMENT": (
         *("88.1", "88.2", "88.3", "88.4", "88.11", "88.22", "88.33", "88.34", "88.35", "88.40", "88.50", "88.65"),
         *("88.67", "88.68", "88.69", "88.70", "88.71", "88.72", "88.73", "88.74", "88.75", "88.76"),
-        *("78.6", "79.1"),  # Spectacle Prescription, Macular Grid Thickness: reports by their modules
+        *("78.6", "79.1"),  # Spectacle Prescription and Macular Grid Thickness: reports, by their modules.
     ),
     "KEY OBJECT DOC": ("88.59",),
     "SPECTROSCOPY": ("4.2",),
@@ -256,15 +256,15 @@ _OF_CLASS = {_STORAGE + ending: kind for kind, endings in _ENDINGS.items() for e
 _OF_CLASS |= dict.fromkeys(("1.2.840.10008.5.1.4.34.7", "1.2.840.10008.5.1.4.34.10"), "PLAN")
 _RETIRED = frozenset(
     _STORAGE + ending for ending in ("8", "9", "9.1", "10", "11", "129")
-)  # curves, overlays, LUTs
+)  # Curves, overlays, LUTs.
 
 
 class NoRecord(Exception):
-    """Say why objects of a class have no place in a DICOMDIR of a patient's disc."""
+    """Say why objects of a class have no place in the DICOMDIR of a patient's disc."""
 
 
 def kind_of(sop_class_uid: str, *, has_rows_and_columns: bool) -> str:
-    """Return the directory record type an object gets; raises NoRecord with the reason where there is none."""
+    """Return the directory record type of an object; raises NoRecord with the reason if there is none."""
     if sop_class_uid in _RETIRED:
         raise NoRecord("its SOP class is retired and has no directory record any more")
     if kind := _OF_CLASS.get(sop_class_uid):
@@ -272,7 +272,7 @@ def kind_of(sop_class_uid: str, *, has_rows_and_columns: bool) -> str:
     if not sop_class_uid.startswith("1.2.840.10008."):
         raise NoRecord("private SOP class: no reader knows what it is")
     if not sop_class_uid.startswith(_STORAGE):
-        raise NoRecord("its SOP class has no place on a patient's disc")  # hanging protocols, palettes, implants
+        raise NoRecord("its SOP class has no place on a patient's disc")  # Hanging protocols, palettes, implants.
     if has_rows_and_columns or sop_class_uid in UID_dictionary:
         return "IMAGE"
     raise NoRecord("its SOP class is unknown here and it is no image")

@@ -1,25 +1,25 @@
-"""The value of a sequence: whether it is sound, and what it holds, before any of it goes into a directory record.
+"""The value of a sequence: check that it is well-formed before it goes into a directory record, and read it.
 
-What is wrong in one object's sequence would make every record behind it unreadable (PS3.5 7.5).
+A fault in one object's sequence would make every record behind it unreadable (PS3.5 7.5).
 """
 
 from struct import error, unpack_from
 
 from pipeline.dicom.part10 import ITEM, ITEM_END, LONG_VRS, MAX_DEPTH, SEQUENCE_END, SHORT_VRS, UNDEFINED
 
-Value = bytes | list["Item"]  # of an element; the items of a sequence
-Item = list[tuple[int, str, Value]]  # its elements: tag, VR and value
+Value = bytes | list["Item"]  # The value of an element, or the items of a sequence.
+Item = list[tuple[int, str, Value]]  # The elements of an item: tag, VR and value.
 
 
 class _Unsound(Exception):
-    """Say that something is not where it must be."""
+    """Say that the encoding is broken at some place."""
 
 
 def is_sound(value: bytes) -> bool:
-    """Tell whether a value in Explicit VR Little Endian holds items of elements, whole, to its very end.
+    """Tell whether a value in Explicit VR Little Endian consists of complete items of elements, to its very end.
 
-    An attribute whose VR is unknown, or that is of undefined length without being a sequence, makes it unsound:
-    its content could not be read by everybody.
+    An attribute with an unknown VR, or with undefined length without being a sequence, makes it unsound: not every
+    reader could read it.
     """
     try:
         return _items(value, 0, len(value), 0, is_delimited=False) == len(value)
@@ -28,7 +28,7 @@ def is_sound(value: bytes) -> bool:
 
 
 def _items(value: bytes, at: int, end: int, depth: int, *, is_delimited: bool) -> int:
-    """Return where the items end: at `end`, or behind the delimiter."""
+    """Return where the items end: at `end`, or after the delimiter."""
     if depth > MAX_DEPTH:
         raise _Unsound
     while at < end:
@@ -50,7 +50,7 @@ def _items(value: bytes, at: int, end: int, depth: int, *, is_delimited: bool) -
 
 
 def _elements(value: bytes, at: int, end: int, depth: int, *, is_delimited: bool) -> int:
-    """Return where the elements of an item end: at `end`, or behind the delimiter."""
+    """Return where the elements of an item end: at `end`, or after the delimiter."""
     while at < end:
         if is_delimited and _item(value, at) == (ITEM_END, 0):
             return at + 8

@@ -1,1 +1,1 @@
-"""What a person reads on a disc: README.TXT, INDEX.HTM, thumbnails, and the printed summary."""
+"""The texts on a disc for a person: README.TXT, INDEX.HTM, thumbnails, and the printed summary."""

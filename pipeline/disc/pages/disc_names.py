@@ -1,4 +1,4 @@
-"""The names of discs: what stands in the volume descriptor, and what a file is called."""
+"""The names of discs: the volume identifier, and file names."""
 
 import hashlib
 import re
@@ -8,8 +8,8 @@ from datetime import datetime
 
 from pipeline.disc.model import DiscPatient, StudyOnDisc
 
-LONGEST_PART = 64  # of one value in a file name: the longest accession number
-LONGEST = 120  # of a file name without its suffix: some file systems and mail programs take no more
+LONGEST_PART = 64  # Characters of one value in a file name: the longest accession number.
+LONGEST = 120  # Characters of a file name without suffix: some file systems and mail programs accept no more.
 FIELDS = ("accession", "patient_name", "study_instance_uid", "date")
 _LETTERS = str.maketrans(
     {"ß": "ss", "Æ": "AE", "æ": "ae", "Ø": "O", "ø": "o", "Ł": "L", "ł": "l", "Đ": "D", "đ": "d"}
@@ -17,27 +17,30 @@ _LETTERS = str.maketrans(
 
 
 def volume_id(study_date: str, hashes: Iterable[str]) -> str:
-    """Return the volume identifier, which is the File-set ID too: the study's date and a trace of the content.
+    """Return the volume identifier, also the File-set ID: the study's date and a hash of the content.
 
-    At most 16 of A-Z 0-9 _ (CS, and PS3.12 F); no word of the patient. The same objects give the same one.
+    At most 16 of A-Z 0-9 _ (CS, and PS3.12 F), without patient data. Equal objects give an equal identifier.
     """
     digest = hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest().upper()
     return f"{study_date}_{digest[:7]}" if re.fullmatch(r"[0-9]{8}", study_date) else f"DICOM_{digest[:10]}"
 
 
 def ascii_part(text: str) -> str:
-    """Return ASCII letters and digits of `text`, accents taken off, everything else gone; capped, maybe empty."""
+    """Return the ASCII letters and digits of `text`, without accents, other characters removed.
+
+    Capped, maybe empty.
+    """
     plain = unicodedata.normalize("NFKD", text.translate(_LETTERS))
     return re.sub(r"[^A-Za-z0-9]", "", plain)[:LONGEST_PART]
 
 
 def patient_part(name: str) -> str:
-    """Return a person name for a file name: the first component group that has ASCII letters, else PATIENT."""
+    """Return a person name for a file name: the first component group with ASCII letters, otherwise PATIENT."""
     return next((part for group in name.split("=") if (part := ascii_part(group))), "PATIENT")
 
 
 def download_name(accession_number: str, suffix: str = "iso") -> str:
-    """Return the file name of one accession's disc, `{ACCESSION}.iso`; never empty, no character but ASCII."""
+    """Return the file name of one accession's disc, `{ACCESSION}.iso`; ASCII only, never empty."""
     return f"{ascii_part(accession_number) or 'DISC'}.{suffix}"
 
 
@@ -49,13 +52,13 @@ def download_name_of_several(patient_name: str, accession_numbers: Sequence[str]
 
 
 def unknown_fields(pattern: str) -> list[str]:
-    """Return what stands in braces in a `file_name` and is none of FIELDS; a stray brace counts, too."""
+    """Return the words in braces in a `file_name` that are not in FIELDS; a stray brace counts, too."""
     rest = re.sub("|".join(f"{{{field}}}" for field in FIELDS), "", pattern)
     return re.findall(r"\{[^}]*\}?|\}", rest)
 
 
 def file_stem(pattern: str, patient: DiscPatient, studies: Sequence[StudyOnDisc], made_at: datetime) -> str:
-    """Return the file name a `file_name` pattern means, without suffix: safe everywhere, capped, never empty."""
+    """Return the file name for a `file_name` pattern, without suffix: safe everywhere, capped, never empty."""
     values = {
         "accession": "-".join(part for study in studies if (part := ascii_part(study.accession_number))),
         "patient_name": patient_part(patient.name),

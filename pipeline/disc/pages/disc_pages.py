@@ -1,6 +1,6 @@
 """README.TXT, INDEX.HTM and SHA256.TXT: for people who have never heard of DICOM, in English and Spanish.
 
-Whatever a peer sent is escaped by the template engine, and characters that XML does not know are taken out.
+The template engine escapes everything a peer sent; characters that XML forbids are removed.
 """
 
 import re
@@ -18,13 +18,13 @@ from pipeline.disc.model import DiscOptions, DiscPatient, LeftOut, Medium, Serie
 from pipeline.disc.pages.summary import readable_date, readable_name
 
 README, INDEX, SUMS = "README.TXT", "INDEX.HTM", "SHA256.TXT"
-# What XML 1.0, 2.2 does not allow, and what turns the direction of all text behind it, which a name may hold.
+# Characters that XML 1.0, 2.2 forbids, and those in names that reverse the direction of all text after them.
 _ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]")
 _KIND_OF_ERROR = re.compile(r" \(\w+Error\)$")
 _OF_THE_WORKSHOP = re.compile(
     "a fault of this program |the process that |it took longer than "
-)  # pipeline.processes.process_pool
-_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # a name is one line, whatever stands in it
+)  # See pipeline.processes.process_pool.
+_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # A name becomes one line.
 _UNCOMPRESSED = {IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN}
 _PROFILES = {"cd": "STD-GEN-CD", "dvd": "STD-GEN-DVD-J2K", "usb": "STD-GEN-USB-J2K", "any": ""}
 _KINDS = {
@@ -51,9 +51,9 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class PageData:
-    """Everything the pages tell: `whose` a study is by its UID, and the paths of `pictures` on the disc.
+    """Everything the pages tell: `whose` maps a study's UID to its patient, `pictures` are paths on the disc.
 
-    `decoded_from` has the transfer syntax that each object which had to be decoded came in.
+    `decoded_from` has the former transfer syntax of each object that had to be decoded.
     """
 
     patients: tuple[DiscPatient, ...]
@@ -66,11 +66,11 @@ class PageData:
     medium: Medium
     options: DiscOptions
     judgement: Judgement = UNDISPUTED
-    has_film: bool = False  # which none of the profiles allows
+    has_film: bool = False  # None of the profiles allows video.
 
 
 def pages(story: PageData) -> dict[str, bytes]:
-    """Return README.TXT and INDEX.HTM; lines end as Windows expects, and the mark of UTF-8 stands first."""
+    """Return README.TXT and INDEX.HTM; lines end as Windows expects, after a byte order mark of UTF-8."""
     words = _words(story)
     readme = _environment.get_template(f"{README}.jinja").render(words)
     index = _environment.get_template(f"{INDEX}.jinja").render(words)
@@ -81,7 +81,7 @@ def pages(story: PageData) -> dict[str, bytes]:
 
 
 def checksums(hashes: Iterable[tuple[str, str]]) -> bytes:
-    """Return the list of (path, SHA-256) as `sha256sum -c` reads it."""
+    """Return the list of (path, SHA-256) in the format of `sha256sum -c`."""
     return "".join(f"{sha256}  {path}\n" for path, sha256 in hashes).encode("ascii")
 
 
@@ -122,9 +122,9 @@ def _words(story: PageData) -> dict[str, Any]:
 
 
 def _grouped(left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
-    """Put what was left out for the same reason together, objects by their UIDs.
+    """Group left-out files by reason, objects by their UIDs.
 
-    A file that is no object is not named: its name may be somebody else's, and who has the disc has not the file.
+    A file that is no object is not named: its name may be a person's, and the reader of the disc lacks the file.
     """
     groups: dict[str, list[LeftOut]] = defaultdict(list)
     for one in left_out:
@@ -136,7 +136,7 @@ def _grouped(left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
 
 
 def _in_words(reason: str) -> str:
-    """Return a reason without what only programmers can read; the log and the result have it."""
+    """Return a reason without parts for programmers; the log and the result have the whole."""
     if _OF_THE_WORKSHOP.match(reason):
         return "it could not be converted for this medium"
     return _KIND_OF_ERROR.sub(": damaged, or of a kind that is not known here", reason)

@@ -1,4 +1,4 @@
-"""The small pictures of a disc, one a series."""
+"""The small pictures of a disc, one for each series."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from pipeline.processes.process_pool import ProcessPool
 
 
 def pictures(patients: Sequence[PatientNode], pool: ProcessPool) -> dict[SeriesUIDs, bytes]:
-    """Return a picture of the middle object of every series that shows any; the page says where there is none.
+    """Return a picture of the middle object of every series that shows any; the page notes missing ones.
 
-    Compressed pixels are decoded in the pool's processes, where no codec can take this one down.
+    Compressed pixels are decoded in the pool's processes, so that no codec can end this one.
     """
     found: dict[SeriesUIDs, bytes] = {}
     compressed: dict[SeriesUIDs, ThumbnailTask] = {}

@@ -1,4 +1,4 @@
-"""The disc in words: what its page, its README and its result say of patient, studies and series."""
+"""Describe the patient, studies and series of a disc in words, for its page, its README and its result."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from pipeline.disc.objects.entry import Entry
 
 
 def patient_of(entry: Entry) -> DiscPatient:
-    """Return the patient as one object tells."""
+    """Return the patient that one object names."""
     return DiscPatient(
         name=entry.text(records.PATIENT_NAME),
         patient_id=entry.text(records.PATIENT_ID),
@@ -61,7 +61,7 @@ def instances_of(patients: Sequence[PatientNode]) -> tuple[InstanceOnDisc, ...]:
 
 
 def _told(entries: Sequence[Entry], tag: int) -> str:
-    """Return the first value there is: reports and derived objects often leave it empty."""
+    """Return the first value that is not empty: reports and derived objects often leave it empty."""
     return next((text for entry in entries if (text := entry.text(tag))), "")
 
 
@@ -74,6 +74,6 @@ def readable_name(name: str) -> str:
 
 
 def readable_date(date: str) -> str:
-    """Return a DICOM date with dashes, and what is no date as it is."""
+    """Return a DICOM date with dashes, other text unchanged."""
     found = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})", date)
     return "-".join(found.groups()) if found else date

@@ -1,4 +1,7 @@
-"""One small picture a series, so that a person sees what is on the disc; not for diagnosis, and it says so."""
+"""One small picture for each series, so that a person sees what is on the disc.
+
+It says that it is not for diagnosis.
+"""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,12 +18,12 @@ from pydicom.pixels.utils import pixel_array
 from pipeline.dicom.pydicom_reading import dcmread
 from pipeline.errors import Permanent
 
-SIDE = 160  # pixels of the longer side
+SIDE = 160  # Pixels of the longer side.
 _QUALITY = 80
-_FLAT = 4.0  # standard deviation of grey values that show nothing
+_FLAT = 4.0  # A standard deviation of grey values below this shows nothing.
 _INVERTED, _PALETTE = "MONOCHROME1", "PALETTE COLOR"
 
-# What pydicom, numpy and Pillow raise for objects that make no sense, or that they do not know.
+# pydicom, numpy and Pillow raise these for malformed or unknown objects.
 UNSHOWABLE = (ValueError, TypeError, RuntimeError, AttributeError, LookupError, ArithmeticError, OSError)
 
 Samples = npt.NDArray[np.generic]
@@ -38,10 +41,10 @@ class ThumbnailTask:
 
 
 def thumbnail(task: ThumbnailTask) -> bytes:
-    """Return a JPEG of the middle frame of an object; holds one frame.
+    """Return a JPEG of the middle frame of an object. Memory: one frame.
 
     Raises:
-        NoPicture: it has none, or one that makes no sense.
+        NoPicture: the object has no picture, or a malformed one.
     """
     try:
         return _thumbnail(task)
@@ -55,7 +58,7 @@ def _thumbnail(task: ThumbnailTask) -> bytes:
         raise NoPicture("no rows and columns")
     frames = int(header.get("NumberOfFrames") or 1)
     pixels = pixel_array(task.path, index=frames // 2)
-    step = max(1, max(pixels.shape[:2]) // (4 * SIDE))  # the rest is thrown away by the scaling anyhow
+    step = max(1, max(pixels.shape[:2]) // (4 * SIDE))  # Scaling discards the other pixels anyway.
     shown = _shown(pixels[::step, ::step], header)
     picture = Image.fromarray(shown)
     picture.thumbnail((SIDE, SIDE))
@@ -73,13 +76,13 @@ def _shown(pixels: Samples, header: Dataset) -> npt.NDArray[np.uint8]:
         return _eight_bits(coloured, 0, float(np.iinfo(coloured.dtype).max))
     values = apply_modality_lut(pixels, header)
     grey = _eight_bits(values, *_window(header, values))
-    if grey.std() < _FLAT:  # a window meant for something else
+    if grey.std() < _FLAT:  # The window is meant for something else.
         grey = _eight_bits(values, *_nearly_all(values))
     return 255 - grey if header.PhotometricInterpretation == _INVERTED else grey
 
 
 def _window(header: Dataset, values: Samples) -> tuple[float, float]:
-    """Return the range that becomes black to white: the first window of the object, else nearly all there is."""
+    """Return the values for black and white: the object's first window, otherwise nearly the whole range."""
     center, width = (_first(header.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     if center is not None and width is not None and width > 1:
         return center - width / 2, center + width / 2  # PS3.3 C.11.2.1.2

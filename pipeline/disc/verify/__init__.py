@@ -1,1 +1,1 @@
-"""Verify a disc, ours or another's."""
+"""Verify a disc, ours or another's: its DICOMDIR, its objects, its patients."""

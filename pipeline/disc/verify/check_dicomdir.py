@@ -1,4 +1,4 @@
-"""What the DICOMDIR of anybody's disc lists, and what of it is not there, not listed, or something else."""
+"""Check any disc's DICOMDIR: records without files, files without records, and records that contradict files."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from pipeline.disc.verify.read_back import DICOMDIR
 def inspect_listing(
     contents: Contents, files: Mapping[str, SeenFile], objects: Mapping[str, ObjectIdentity], found: Inspection
 ) -> None:
-    """Enter what is wrong with the index, or that there is none; `files` and `objects` are by their paths."""
+    """Add the faults of the DICOMDIR, or that there is none; `files` and `objects` are by their paths."""
     directory = _directory(contents, found)
     if directory is None:
         return
@@ -34,7 +34,7 @@ def inspect_listing(
 
 
 def _directory(contents: Contents, found: Inspection) -> Directory | None:
-    """Return the index, or say in which way there is none."""
+    """Return the DICOMDIR, or add why there is none."""
     if DICOMDIR not in contents.files:
         found.error(_why_no_directory(contents))
         return None
@@ -43,7 +43,7 @@ def _directory(contents: Contents, found: Inspection) -> Directory | None:
     except NoDirectory as reason:
         found.error(str(reason))
     except (NoIso, DamagedZip, OSError):
-        pass  # said already, as of every file that cannot be read
+        pass  # Said already, as for every file that cannot be read.
     return None
 
 
@@ -105,7 +105,7 @@ def _inspect_records(
 
 
 def _inspect_other_files(directory: Directory, files: Mapping[str, SeenFile], found: Inspection) -> None:
-    """Say which records lead to files that are no objects: what nobody can open was an image once."""
+    """Add which records lead to files that are no objects: an unreadable file may have been an image."""
     listed = (files[path] for path in sorted({one.path for one in directory.listed} & files.keys()))
     others = [f"{one.path} ({one.why_none})" for one in listed if one.why_none]
     if others:

@@ -1,6 +1,7 @@
-"""Read every file of a disc once, to its end: which are DICOM objects, and whether those are whole.
+"""Read every file of a disc once, to its end: which are DICOM objects, and whether they are complete.
 
-Nothing is mapped into memory from the medium: a scratch on a mounted disc would end the process, not raise.
+Nothing is mapped into memory from the medium: a scratch on a mounted disc would end the process instead of
+raising.
 """
 
 import mmap
@@ -17,21 +18,23 @@ from pipeline.disc.formats.contents import PIECE, Contents, DamagedZip
 from pipeline.disc.formats.hash_files import Passing
 from pipeline.disc.formats.independent_reader import NoIdentity, ObjectIdentity, claims_in
 
-_IN_MEMORY = 64 << 20  # bytes of an object; a larger one lies in a temporary file while it is looked at
-_MOST_PADDING = 64 << 10  # zeros behind an object: the largest block that a writer of media fills up
+_IN_MEMORY = 64 << 20  # Bytes of an object; a larger one lies in a temporary file while it is read.
+_MOST_PADDING = 64 << 10  # Zeros behind an object: the largest block that a writer of media fills.
 _SOP_INSTANCE, _ROWS = 0x00080018, 0x00280010
 _PIXELS_ELSEWHERE = 0x00287FE0  # Pixel Data Provider URL
-NO_PIXELS = "it has rows and columns, and no pixels"  # cut there, or it never had any: nobody can tell
-_RAW_DATA = b"1.2.840.10008.5.1.4.1.1.66"  # may tell rows and columns, and has its pixels in private attributes
-_FIRST_GROUPS = (b"\2\0", b"\x08\0")  # with which an object begins that has no preamble
+# Either it was cut there, or it never had any: this cannot be told.
+NO_PIXELS = "it has rows and columns, and no pixels"
+# This class may have Rows and Columns, and its pixels in private attributes.
+_RAW_DATA = b"1.2.840.10008.5.1.4.1.1.66"
+_FIRST_GROUPS = (b"\2\0", b"\x08\0")  # The first bytes of an object without preamble.
 
 
 @dataclass(frozen=True, slots=True)
 class SeenFile:
     """One file of a disc.
 
-    `claims` is None where it is no DICOM object, and `why_none` then says what it is instead; `problem` says in
-    what way it is not whole; `sha256` is "" where it cannot be read.
+    `claims` is None if it is no DICOM object, and `why_none` then says what it is instead; `problem` says why it
+    is incomplete; `sha256` is "" if it cannot be read.
     """
 
     path: str
@@ -40,7 +43,7 @@ class SeenFile:
     why_none: str = ""
     problem: str = ""
     unreadable: str = ""
-    is_bare: bool = False  # an object all but for the preamble, without which nobody takes it for one
+    is_bare: bool = False  # An object without preamble, which readers do not recognise.
 
 
 def seen(contents: Contents) -> Iterator[SeenFile]:
@@ -102,7 +105,7 @@ def _is_bare(data: Bytes) -> bool:
 
 
 def _problem(data: Bytes, claims: ObjectIdentity) -> str:
-    """Say in what way an object is not whole, "" where it is."""
+    """Say why an object is incomplete, "" if it is complete."""
     try:
         if claims.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN.encode():
             return _problem_of_deflated(data, claims)

@@ -1,4 +1,4 @@
-"""Whose the objects of anybody's disc are, and whether each is there once."""
+"""Check whose the objects of any disc are, and whether each is there once."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from pipeline.disc.verify.findings import Inspection, counted, some
 
 
 def inspect_persons(objects: Mapping[str, ObjectIdentity], found: Inspection) -> None:
-    """Enter what keeps a reader from telling whose an object is, or one object from another; by their paths."""
+    """Add what keeps a reader from telling an object's patient, or one object from another; by their paths."""
     identities = {path: patient_of(claims) for path, claims in objects.items()}
     by_id = _grouped((one.identifier, path) for path, one in identities.items())
     found.patients = len(by_id)
@@ -34,7 +34,7 @@ def inspect_persons(objects: Mapping[str, ObjectIdentity], found: Inspection) ->
 def _inspect_shared_ids(
     by_id: Mapping[str, list[str]], identities: Mapping[str, Patient], found: Inspection
 ) -> None:
-    """Say where one Patient ID stands with two names or birth dates: a viewer goes by the ID and shows one."""
+    """Add each Patient ID with two names or birth dates: a viewer goes by the ID and shows one of them."""
     for paths in by_id.values():
         for issued in _grouped((identities[path].issuer, path) for path in paths).values():
             if differs := [WORDS[one] for one in judge(("", identities[path]) for path in issued).differs]:

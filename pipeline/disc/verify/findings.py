@@ -1,4 +1,4 @@
-"""What is wrong with a disc, in sentences, and what was counted on it."""
+"""The faults of a disc, in sentences, and the counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Level = Literal["error", "note"]
 
 @dataclass(frozen=True, slots=True)
 class DiscFinding:
-    """One thing that is wrong. Error: images are not found, or may be shown under a wrong name. Note: less."""
+    """One fault. Error: images are not found, or may be shown under a wrong name. Note: anything less."""
 
     level: Level
     text: str
@@ -19,14 +19,14 @@ class DiscFinding:
 
 @dataclass(slots=True)
 class Inspection:
-    """What was found out about a disc."""
+    """The result of checking a disc."""
 
     volume_id: str | None = None
     file_set_id: str | None = None
-    objects: int = 0  # DICOM files on it
-    listed: int = 0  # records of the DICOMDIR that name a file
-    patients: int = 0  # distinct Patient IDs of the objects
-    checksums: int = 0  # files that are as the disc's own list says
+    objects: int = 0  # DICOM files on the disc.
+    listed: int = 0  # Records of the DICOMDIR that name a file.
+    patients: int = 0  # Distinct Patient IDs of the objects.
+    checksums: int = 0  # Files that agree with the disc's own list.
     findings: list[DiscFinding] = field(default_factory=list)
 
     @property
@@ -35,16 +35,16 @@ class Inspection:
         return not any(finding.level == "error" for finding in self.findings)
 
     def error(self, text: str) -> None:
-        """Enter an error."""
+        """Add an error."""
         self.findings.append(DiscFinding("error", text))
 
     def note(self, text: str) -> None:
-        """Enter a note."""
+        """Add a note."""
         self.findings.append(DiscFinding("note", text))
 
 
 def counted(number: int, one: str, several: str) -> str:
-    """Return the number with what is counted, as people write it: `1 file is`, `2 files are`."""
+    """Return a number with its noun, as people write it: `1 file is`, `2 files are`."""
     return f"{number} {one if number == 1 else several}"
 
 

@@ -1,4 +1,4 @@
-"""Look at anybody's disc and say in words what is wrong with it; what is right is counted."""
+"""Check any disc and describe its faults in words; sound objects are counted."""
 
 import re
 import shlex
@@ -26,7 +26,7 @@ _UNREADABLE = (NoIso, DamagedZip, OSError)
 
 
 def inspect(path: Path, pass_phrase: str | None = None) -> Inspection:
-    """Return what can be told about an ISO image, a ZIP file or a folder (a mounted disc); never raises."""
+    """Return the findings on an ISO image, a ZIP file or a folder (a mounted disc); never raises."""
     found = Inspection()
     if images := _images_in(path):
         found.error(
@@ -46,10 +46,10 @@ def inspect(path: Path, pass_phrase: str | None = None) -> Inspection:
 
 
 def _images_in(path: Path) -> list[Path]:
-    """Return the images of a folder that is no disc itself."""
+    """Return the images in a folder that is no disc itself."""
     try:
         inside = {one.name.upper(): one for one in path.iterdir()} if path.is_dir() else {}
-    except OSError:  # said where it is read as a disc
+    except OSError:  # The error is reported when it is read as a disc.
         return []
     return [] if DICOMDIR in inside else [one for name, one in sorted(inside.items()) if name.endswith(".ISO")]
 

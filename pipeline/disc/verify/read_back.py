@@ -1,7 +1,7 @@
-"""Read the finished medium back, by other code than wrote it, before anybody is offered it.
+"""Read the finished medium back, by other code than wrote it, before it is offered to anybody.
 
-One sequential pass: every object's SHA-256 against what went in, every record of the DICOMDIR and its parents
-against the object it points to, every name against the tree that was meant.
+One sequential pass compares every object's SHA-256 with its source, every DICOMDIR record and its parents with the
+object it points to, and every name with the planned tree.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.digest import sha256_of
 
 DICOMDIR = "DICOMDIR"
-LARGE = 256 << 20  # bytes; below, to start the processes of the pool takes longer than to read it here
-_BATCH, _MOST_FILES = 16 << 20, 64  # bytes and files that are looked at together
+LARGE = 256 << 20  # Bytes; below, starting the pool's processes takes longer than reading the medium here.
+_BATCH, _MOST_FILES = 16 << 20, 64  # Bytes and files in one task.
 _UNREADABLE = (NoIso, NoDirectory, DamagedZip, OSError)
 
 
@@ -40,11 +40,12 @@ def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium
 ) -> str:
     """Return the SHA-256 of the file `medium`, once everything in it has been found as `expected`.
 
-    `expected` maps every path on the medium to the SHA-256 of what was put there; those below DICOM/ are the
-    objects. Raises NotAsWritten with the first thing that is wrong.
+    `expected` maps every path on the medium to the SHA-256 of its source; the paths below DICOM/ are the objects.
+    Raises NotAsWritten with the first fault.
     """
     with ThreadPoolExecutor(2, thread_name_prefix="read-back") as beside:
-        whole = beside.submit(sha256_of, medium)  # from the page cache that the pass below fills, or the other way
+        # It reads from the page cache that the pass below fills, or fills it.
+        whole = beside.submit(sha256_of, medium)
         with contextlib.closing(_open(medium, pass_phrase)) as contents:
             if isinstance(contents, IsoContents):
                 _check_image(contents, medium, volume_id)
@@ -57,7 +58,7 @@ def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium
 
 @contextlib.contextmanager
 def _readable() -> Iterator[None]:
-    """Say of what cannot be read that it is not as it was written; around reading, never around `progress`."""
+    """Turn errors of reading into NotAsWritten; use it around reading, never around `progress`."""
     try:
         yield
     except _UNREADABLE as error:
@@ -82,7 +83,7 @@ def _check_image(image: IsoContents, medium: Path, volume_id: str) -> None:
 
 
 def _check_names(primary: Mapping[str, IsoFile], joliet: Mapping[str, IsoFile]) -> None:
-    """Both trees must lead to the same places, under the same names wherever a name is short enough."""
+    """Check that both trees lead to the same places, under the same names if a name is short enough."""
     short = {path: file.extents for path, file in primary.items()}
     long = {path: file.extents for path, file in joliet.items()}
     if sorted(short.values()) != sorted(long.values()):
@@ -100,7 +101,7 @@ def _check_paths(found: set[str], expected: Mapping[str, str]) -> None:
 
 
 def _looks(contents: IsoContents | ZipContents, medium: Path, pool: ProcessPool) -> Iterator[FileDigest]:
-    """Look at every file in the order of the medium; at those of a large image in the pool."""
+    """Read every file in the order of the medium; for a large image, in the pool."""
     if isinstance(contents, ZipContents):
         for path in contents.files:
             yield look(path, _pieces(contents, path))
@@ -112,7 +113,7 @@ def _looks(contents: IsoContents | ZipContents, medium: Path, pool: ProcessPool)
 
 
 def _batches(files: Iterable[IsoFile]) -> Iterator[tuple[IsoFile, ...]]:
-    """Yield files together until they are of some size, so that asking for them costs little."""
+    """Yield files in groups of some size, so that each task is worth its overhead."""
     batch: list[IsoFile] = []
     for file in files:
         batch.append(file)
@@ -126,7 +127,7 @@ def _batches(files: Iterable[IsoFile]) -> Iterator[tuple[IsoFile, ...]]:
 def _read_files(
     looked: Iterable[FileDigest], expected: Mapping[str, str], progress: Callable[[int], None]
 ) -> dict[str, ObjectIdentity]:
-    """Return what the objects claim, once every file hashes to what is expected."""
+    """Return the identities of the objects, once every file has its expected hash."""
     claims: dict[str, ObjectIdentity] = {}
     done = 0
     for one in looked:

@@ -1,4 +1,4 @@
-"""What `storestow disc` prints; nothing a disc holds reaches the terminal unescaped."""
+"""The output of `storestow disc`; everything from a disc is escaped for the terminal."""
 
 import contextlib
 import json
@@ -20,13 +20,13 @@ from pipeline.disc.verify.findings import Inspection, counted
 from pipeline.events import escaped
 
 _console = Console(highlight=False)
-_MOST_NAMED = 5  # files left out for one reason
+_MOST_NAMED = 5  # Files named for one reason.
 _STAGES = {"read": "reading objects", "decode": "decoding", "write": "writing", "verify": "reading back"}
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Progress]:
-    """Show a bar for each stage on standard error, if that is a terminal."""
+    """Show a progress bar for each stage on standard error, if that is a terminal."""
     with ProgressBar(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
         known = {}
 
@@ -47,7 +47,7 @@ def show_disc(disc: Disc, *, as_json: bool) -> None:
 
 
 def _result(disc: Disc) -> dict[str, Any]:
-    """Return the result, with the file of everything left out: it is for who asked, and stays off the disc."""
+    """Return the result, with the file of everything left out: it is for the caller, and stays off the disc."""
     table = result_of(disc, disc.path.name)
     named = zip(table["left_out"], disc.left_out, strict=True)
     return table | {"left_out": [entry | {"file": str(one.source)} for entry, one in named]}
@@ -73,7 +73,7 @@ def _show(disc: Disc) -> None:
 
 
 def show_inspection(found: Inspection, *, as_json: bool) -> None:
-    """Print what is wrong with a disc, and what was counted on it."""
+    """Print the faults of a disc, and the counts."""
     if as_json:
         print(json.dumps({"good": found.is_good, **asdict(found)}, indent=2))  # noqa: T201
         return
@@ -93,7 +93,7 @@ def show_inspection(found: Inspection, *, as_json: bool) -> None:
 
 
 def show_examples(refused: SeveralPatients | NoPatientID) -> None:
-    """Print which files to look at, for the person who gave them: no log has names that may be persons'."""
+    """Print which files to look at; no log has them, because file names may be persons' names."""
     if isinstance(refused, NoPatientID):
         _show_files("without Patient ID, for example", refused.examples)
         return
