@@ -1,1 +1,1 @@
-"""What site.toml may say, as types: tables, units, keys, certificates, the institution mapping."""
+"""What site.toml may contain, as types: tables, units, keys, certificates, the institution mapping."""

@@ -1,4 +1,4 @@
-"""Certificates of DICOM TLS (PS3.15 B.12, BCP 195): found, private, and fit for each other."""
+"""Certificates for DICOM TLS (PS3.15 B.12, BCP 195): find them, check that keys are private and match."""
 
 import ssl
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.config.site_table import SiteConfiguration
 from pipeline.errors import Configuration
 
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # RFC 9325 4.2, for TLS 1.2; 1.3 has no others
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # RFC 9325 4.2, for TLS 1.2; TLS 1.3 has its own list.
 
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """PEM files, absolute: ours with its key, and of the authority that signs the peers'."""
+    """Absolute paths of PEM files: our certificate, its key, and the authority of the peers' certificates."""
 
     cert: Path
     key: Path
@@ -25,9 +25,9 @@ class Certificates:
 
 
 def certificates_of(settings: SiteConfiguration, receiver: ReceiverTable) -> Certificates | None:
-    """Return what the receiver's `tls` names, None where it has none.
+    """Return the certificates that the receiver's `tls` names, None if it has none.
 
-    Raises Configuration where a file is missing, does not fit, or is a key others can read.
+    Raises Configuration if a file is missing, does not match, or is a key that others can read.
     """
     if receiver.tls is None:
         return None
@@ -40,13 +40,13 @@ def certificates_of(settings: SiteConfiguration, receiver: ReceiverTable) -> Cer
     )
     try:
         server_context(found)
-    except (OSError, ValueError) as error:  # an SSLError is an OSError
+    except (OSError, ValueError) as error:  # SSLError is an OSError.
         raise Configuration(f"{where}: the certificates cannot be used: {error}") from error
     return found
 
 
 def server_context(certificates: Certificates) -> ssl.SSLContext:
-    """Return what terminates TLS 1.2 or newer; raises OSError or ValueError where a file does not fit."""
+    """Return a TLS server context, TLS 1.2 or newer; raises OSError or ValueError if a file does not fit."""
     context = _context(ssl.PROTOCOL_TLS_SERVER)
     _load(context, certificates.cert, certificates.key)
     if certificates.ca:
@@ -56,11 +56,11 @@ def server_context(certificates: Certificates) -> ssl.SSLContext:
 
 
 def client_context(where: str, ca: Path, own: tuple[Path, Path] | None) -> ssl.SSLContext:
-    """Return what calls a peer: only certificates of `ca` are trusted, only for the name that is called.
+    """Return a TLS client context that trusts only `ca`, and only for the host name that is called.
 
-    `own` is our certificate and its key. Raises Configuration naming the key below `where`, and the file.
+    `own` is our certificate and its key. Raises Configuration, which names the key below `where` and the file.
     """
-    context = _context(ssl.PROTOCOL_TLS_CLIENT)  # which verifies certificate and name
+    context = _context(ssl.PROTOCOL_TLS_CLIENT)  # This protocol verifies certificate and host name.
     with _named(f"{where}.ca: {ca}"):
         context.load_verify_locations(ca)
     if own:
@@ -74,7 +74,7 @@ def client_context(where: str, ca: Path, own: tuple[Path, Path] | None) -> ssl.S
 def _named(what: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:  # an SSLError is an OSError
+    except (OSError, ValueError) as error:  # SSLError is an OSError.
         raise Configuration(f"{what}: cannot be used: {error}") from error
 
 
@@ -87,5 +87,5 @@ def _context(protocol: int) -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    # an encrypted key would make OpenSSL ask at a terminal nobody sits at
+    # For an encrypted key OpenSSL would ask for the password at a terminal that nobody watches.
     context.load_cert_chain(cert, key, password=lambda: b"")

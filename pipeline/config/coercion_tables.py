@@ -1,4 +1,4 @@
-"""What a [[coercion]] table may say, asked once, when the configuration is read (docs/coercion.md)."""
+"""What a [[coercion]] table may contain, checked once, when the configuration is read (docs/coercion.md)."""
 
 import difflib
 import re
@@ -22,14 +22,14 @@ IDENTITIES = frozenset({0x00080016, 0x00080018, 0x0020000D, 0x0020000E})  # SOP 
 WHO = frozenset({0x00080050, 0x00100010, 0x00100020, 0x00100030})  # Accession Number, Patient's Name, ID, birth
 ABOUT_THE_VIEW = frozenset(
     {0x00280300, 0x00280301, 0x00280302, 0x00281050, 0x00281051, 0x00281055, 0x00281056}
-)  # of group 0028: quality control, burned in annotation, recognizable features, windows
+)  # In group 0028: quality control, burned in annotation, recognizable features, windows.
 
 _PRIVATE = re.compile(r"([0-9A-Fa-f]{4}),(.+),([0-9A-Fa-f]{2})")
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 
 
 class CoercionTable(Table):
-    """[[coercion]]: one rule of the site, applied after the shipped ones (docs/design.md)."""
+    """One rule of the site, a table [[coercion]]; it is applied after the shipped rules (docs/design.md)."""
 
     set: dict[str, str] = Field(default_factory=dict)
     """Attributes by keyword, each with the text it gets. Example: `{ ReferringPhysicianName = "-^-^-^-" }`"""
@@ -49,7 +49,7 @@ class CoercionTable(Table):
 
 
 def mistakes_in(tables: Sequence[CoercionTable]) -> list[str]:
-    """Return one sentence a mistake, each naming the table and the key."""
+    """Return one sentence for each mistake, with the table and the key."""
     found = [
         f"coercion number {number}{wrong}"
         for number, table in enumerate(tables, 1)
@@ -59,7 +59,7 @@ def mistakes_in(tables: Sequence[CoercionTable]) -> list[str]:
 
 
 def tags_of_target(target: str, dataset: Dataset) -> list[int]:
-    """Return which elements of a data set an entry of `remove` means."""
+    """Return the elements of a data set that an entry of `remove` means."""
     if private := _PRIVATE.fullmatch(target):
         return private_tags(dataset, int(private[1], 16), private[2].strip(), int(private[3], 16))
     return [_tag_of(target)]
@@ -88,7 +88,7 @@ def _in_whole(table: CoercionTable) -> Iterator[str]:
 
 
 def _in_order(tables: Sequence[CoercionTable]) -> Iterator[str]:
-    """Tell which tables ask for a modality that a later table changes: a second pass would say otherwise."""
+    """Yield which tables test a modality that a later table changes: a second pass would decide otherwise."""
     changing = [n for n, t in enumerate(tables, 1) if "Modality" in t.set or MODALITY in _fixed_tags(t.remove)]
     for number, table in enumerate(tables, 1):
         if table.modality is not None and (later := [n for n in changing if n > number]):
@@ -119,7 +119,7 @@ def _why_not_removed(target: str) -> str | None:
 
 
 def _why_never(tag: int) -> str | None:
-    """Return why no rule of a site may touch this element, None where one may."""
+    """Return why no rule of a site may change this element, None if it may."""
     reasons = (
         (tag >= PIXEL_DATA_AND_LATER, "Pixel Data and what comes after it is never touched"),
         (tag >> 16 < 0x0008 or tag & 0xFFFF == 0, "it belongs to the encoding, not to the data set"),

@@ -1,4 +1,4 @@
-"""Which institution a sender belongs to: the site's mapping, JSON or opendicom's property list."""
+"""Which institution a sender belongs to: the site's mapping, as JSON or as opendicom's property list."""
 
 import ipaddress
 import json
@@ -18,13 +18,13 @@ from pipeline.model import Origin
 
 @dataclass(frozen=True, slots=True)
 class Institutions:
-    """The mapping as it was read: calling AE title, IP address or receiver name to InstitutionName."""
+    """The mapping from calling AE title, IP address or receiver name to Institution Name."""
 
     file: str = ""
     names: tuple[tuple[str, str], ...] = ()
 
     def of(self, calling_ae_title: str, peer: str | None, receiver: str) -> str | None:
-        """Return the institution of a sender, None where the mapping knows none of the three, in this order."""
+        """Return the institution of a sender, looked up by these three in order; None if the mapping has none."""
         names = dict(self.names)
         for key in (calling_ae_title.strip(), _address(peer or ""), receiver):
             if key and key in names:
@@ -33,18 +33,18 @@ class Institutions:
 
 
 def load(path: Path) -> Institutions:
-    """Read the mapping and say so in the log; raises Configuration as `read` does."""
+    """Read the mapping and log it; raises Configuration as `read` does."""
     institutions = read(path)
     emit(Event.MAPPING_LOADED, file=path, count=len(institutions.names))
     return institutions
 
 
 def read(path: Path) -> Institutions:
-    """Read `path`, a property list where its name ends in .plist, else JSON.
+    """Read `path`: a property list if its name ends in .plist, otherwise JSON.
 
     Raises:
-        Configuration: it cannot be read, or an entry is wrong: a name that InstitutionName cannot hold, a
-            key given twice. One line a mistake, each naming the file and the key.
+        Configuration: it cannot be read, or an entry is wrong, such as a name that Institution Name cannot
+            hold, or a key given twice. One line for each mistake, with the file and the key.
     """
     pairs = _property_list(path) if path.suffix == ".plist" else _json(path)
     mistakes = [f"{path}: {found}" for found in _mistakes(pairs)]
@@ -63,7 +63,7 @@ def _json(path: Path) -> list[tuple[str, Any]]:
     pairs: list[tuple[str, Any]] = []
 
     def keep_pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        pairs[:] = found  # the outermost object comes last; a dictionary would hide a key given twice
+        pairs[:] = found  # The outermost object comes last; a dictionary would hide a key given twice.
         return dict(found)
 
     try:
@@ -117,7 +117,7 @@ def _key(key: object) -> str:
 
 
 def _address(text: str) -> str:
-    """Return an IP address in its one spelling, an IPv4 peer of an IPv6 socket as IPv4; other text as it is."""
+    """Return an IP address in canonical form, an IPv4 peer of an IPv6 socket as IPv4; other text unchanged."""
     try:
         address = ipaddress.ip_address(text.strip())
     except ValueError:

@@ -1,4 +1,4 @@
-"""The values of site.toml as types: parsed at the edge into something that cannot be wrong."""
+"""The values of site.toml as types: parsed once into values that cannot be wrong."""
 
 import re
 from datetime import timedelta
@@ -10,7 +10,7 @@ from pipeline.config.units import DURATION, SIZE, parse_duration, parse_size
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 HOST = re.compile(r"[A-Za-z0-9.:_][A-Za-z0-9.:_-]{0,252}")
-HOST_AS_SAID = re.compile(  # name and port, as they stand in an address (RFC 3986, 3.2.2)
+HOST_AS_SAID = re.compile(  # Host name and port as they stand in an address (RFC 3986, 3.2.2).
     r"([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
 )
 AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")  # PS3.5 6.2, AE
@@ -49,7 +49,7 @@ def _host_as_said(text: str) -> str:
 Name = Annotated[str, AfterValidator(_name)]
 Uid = Annotated[str, AfterValidator(_uid)]
 AETitle = Annotated[str, AfterValidator(_ae_title)]
-Host = Annotated[str, AfterValidator(_host)]  # it stands in the command lines of other programs
+Host = Annotated[str, AfterValidator(_host)]  # The host stands in command lines of other programs.
 HostAsSaid = Annotated[str, AfterValidator(_host_as_said)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Duration = Annotated[

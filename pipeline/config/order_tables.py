@@ -1,4 +1,4 @@
-"""[pacs], [shim] and [patients]: whom orders ask, who may place them, who knows the patient (docs/design.md)."""
+"""[pacs], [shim] and [patients]: whom orders query, who may place them, who knows the patient (docs/design.md)."""
 
 from datetime import timedelta
 from typing import Annotated, Literal, Self
@@ -9,7 +9,7 @@ from pipeline.config.keys import AETitle, Duration, Host, HostAsSaid, Name, Port
 from pipeline.config.paths import AbsolutePath
 from pipeline.dicom.accession import LONGEST, LONGEST_OF_THE_STANDARD
 
-TITLES = (  # before and behind names, in the languages of the pages
+TITLES = (  # Words before and behind names, in the languages of the pages.
     *("DR", "DRA", "PROF", "MR", "MRS", "MS", "MISS"),
     *("SR", "SRA", "SRTA", "DOÑA"),
     *("TN", "NY", "SDR", "SDRI"),
@@ -17,7 +17,7 @@ TITLES = (  # before and behind names, in the languages of the pages
 
 
 class SenderTable(Table):
-    """[pacs] senders: another address, or AE title, that what the PACS sends comes from."""
+    """[pacs] senders: another address, or AE title, from which instances of the PACS come."""
 
     address: Host | None = None
     """Host name or address. Example: `"10.0.0.9"`"""
@@ -32,7 +32,7 @@ class SenderTable(Table):
 
 
 class PacsTable(Table):
-    """[pacs]: the archive that is asked by accession number; `receiver` is where it sends to."""
+    """[pacs]: the archive that is queried by accession number; it sends to the receiver `receiver`."""
 
     ae_title: AETitle
     """AE title of the PACS. Example: `"ABPACS"`"""
@@ -63,7 +63,7 @@ class PacsTable(Table):
 
 
 class ShimTable(Table):
-    """[shim]: HTTP for the HIS and the pages for people; the limits hold for orders of every origin."""
+    """[shim]: HTTP for the HIS and pages for people; the limits hold for orders of every origin."""
 
     host: Host = "127.0.0.1"
     """Address to listen at; another than the loopback one needs `api_key`."""
@@ -103,7 +103,7 @@ class ShimTable(Table):
 
     @property
     def destinations(self) -> dict[str, tuple[str, ...]]:
-        """Return the destinations each key names."""
+        """Return the destinations that each key names."""
         named = {"download": (self.download,), "print": (self.print,), "forward": self.forward}
         return {key: tuple(name for name in names if name) for key, names in named.items()}
 
@@ -111,7 +111,7 @@ class ShimTable(Table):
 class PatientQueryTable(Table):
     """[[patients.query]]: one SELECT in one database, with the bound parameter :accession_number.
 
-    Columns are named as the answer names them; what an earlier query returned may be bound by later ones.
+    Columns have the names of the answer's fields; later queries may bind what earlier ones returned.
     """
 
     url: str
@@ -125,7 +125,7 @@ class PatientQueryTable(Table):
 
 
 class PatientsTable(Table):
-    """[patients]: who knows what a patient is called: the retrieved study, an API of the HIS, or databases."""
+    """[patients]: who knows a patient's name: the retrieved study, an API of the HIS, or databases."""
 
     kind: Literal["dicom", "api", "sql"] = "dicom"
     """Who is asked: nobody but the retrieved study, an API of the HIS, or databases."""

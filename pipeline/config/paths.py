@@ -1,4 +1,4 @@
-"""Paths in the configuration that must not depend on where a program was started."""
+"""Make paths of the configuration independent of the folder a program starts in."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The table of site.toml that says which external programs are meant."""
+"""The table [programs] of site.toml: which external programs to use."""
 
 from pipeline.config.keys import Table
 

@@ -1,4 +1,4 @@
-"""[[receiver]]: one storescp door, and who may come in by it (docs/design.md, Configuration)."""
+"""[[receiver]]: a storescp port, and who may open associations there (docs/design.md, Configuration)."""
 
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -72,7 +72,7 @@ ONLY_IN_ASSOCIATION_MODE = frozenset(
 
 
 class ReceiverTable(Table):
-    """[[receiver]]: one storescp door. An allow-list that is not there allows everybody."""
+    """[[receiver]]: one storescp port. Without an allow-list every peer is allowed."""
 
     name: Name
     """What this receiver is called here: a-z 0-9 _ - up to 32. Example: `"modalities"`"""
@@ -94,7 +94,8 @@ class ReceiverTable(Table):
     """Whether rules may change what arrives here. False for the receiver of orders."""
     require_patient: bool = True
     """Whether an instance without Patient's Name or Patient ID is set aside."""
-    more_sop_classes: Annotated[tuple[Uid, ...], Field(max_length=127)] = ()  # and Verification make 128 contexts
+    # With Verification these are 128 contexts.
+    more_sop_classes: Annotated[tuple[Uid, ...], Field(max_length=127)] = ()
     """Storage SOP Classes accepted in study mode besides the shipped list; association mode takes all.
     Example: `["1.2.840.10008.5.1.4.1.1.481.23"]`"""
     to: tuple[Name, ...] = ()

@@ -1,4 +1,4 @@
-"""Secrets: read from the environment or from a file nobody else may read, at the moment they are used."""
+"""Read secrets from the environment or a private file, at the moment of use."""
 
 import os
 import stat
@@ -8,7 +8,7 @@ from pipeline.errors import Configuration
 
 
 def read(key: str, variable: str | None, file: Path | None) -> str:
-    """Return the secret `key`; raises Configuration naming the variable or file, never its content."""
+    """Return the secret `key`; raises Configuration, which names the variable or file, never its content."""
     secret = _from_file(key, file) if file else _from_environment(key, variable or "")
     if not secret:
         raise Configuration(f"{key}_{'file' if file else 'env'}: {file or variable} is empty")
@@ -18,7 +18,7 @@ def read(key: str, variable: str | None, file: Path | None) -> str:
 
 
 def private(key: str, file: Path) -> Path:
-    """Return `file`; raises Configuration unless it is there and only its owner can read it."""
+    """Return `file`; raises Configuration unless it exists and only its owner can read it."""
     try:
         mode = file.stat().st_mode
     except OSError as error:

@@ -1,4 +1,4 @@
-"""[site]: what holds for the whole site; and what rules and certificates need of a whole configuration."""
+"""[site]: settings of the whole site; and the part of a configuration that rules and certificates read."""
 
 import re
 from datetime import timedelta
@@ -12,7 +12,7 @@ from pipeline.config.keys import Duration, Table
 from pipeline.config.units import parse_size
 from pipeline.dicom.same_patient import PLACEHOLDERS
 
-SHELL_SAFE_PATH = re.compile(r"[A-Za-z0-9._/+-]+")  # storescp substitutes #-placeholders in our own paths too
+SHELL_SAFE_PATH = re.compile(r"[A-Za-z0-9._/+-]+")  # storescp replaces #-placeholders in our own paths, too.
 
 
 def _space(text: Any) -> int:
@@ -23,7 +23,7 @@ Space = Annotated[int, BeforeValidator(_space), WithJsonSchema({"type": ["string
 
 
 class SiteTable(Table):
-    """[site]: what holds for the whole site."""
+    """[site]: settings of the whole site."""
 
     spool: Path
     """Folder where everything lies until it is delivered: absolute, on a local disk, and its path holds only
@@ -74,7 +74,7 @@ class SiteTable(Table):
 
 
 class SiteConfiguration(Protocol):
-    """A whole configuration, as far as coercion rules and certificates read it."""
+    """The part of a configuration that coercion rules and certificates read."""
 
     @property
     def site(self) -> SiteTable:
@@ -85,4 +85,4 @@ class SiteConfiguration(Protocol):
         """Return the tables [[coercion]]."""
 
     def beside(self, path: Path) -> Path:
-        """Return `path`, taken from the folder of the configuration file where it is relative."""
+        """Return `path`; a relative one is taken from the folder of the configuration file."""

@@ -10,7 +10,10 @@ _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2*
 
 
 def parse_duration(text: object) -> timedelta:
-    """Return the duration written as a number and one of ms s m h d w; raises ValueError saying so."""
+    """Return the duration of a text such as "7d": a number and one of ms s m h d w.
+
+    Otherwise raises ValueError.
+    """
     if isinstance(text, timedelta):
         return text
     match = DURATION.fullmatch(str(text).strip())
@@ -23,7 +26,7 @@ def parse_duration(text: object) -> timedelta:
 
 
 def parse_size(text: object) -> int:
-    """Return bytes from "8 MiB" and the like; raises ValueError saying which units there are."""
+    """Return the bytes of a text such as "8 MiB"; otherwise raises ValueError, which lists the units."""
     if isinstance(text, int) and not isinstance(text, bool) and text > 0:
         return text
     match = SIZE.fullmatch(str(text).strip())
