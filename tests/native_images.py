@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import numpy as np
 import pydicom
@@ -89,10 +90,10 @@ def written(dataset: Dataset) -> bytes:
     return file.getvalue()
 
 
-def encoded(native: Native) -> tuple[Encoded, Dataset]:
+def encoded(native: Native, codec: ModuleType = j2k) -> tuple[Encoded, Dataset]:
     """Encode, attach, write and read again."""
     header = native.header
-    result = j2k.encode(header, native.pixels, native.vr)
+    result = codec.encode(header, native.pixels, native.vr)
     return result, pydicom.dcmread(io.BytesIO(written(attach(header, result))))
 
 

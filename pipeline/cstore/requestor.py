@@ -254,3 +254,12 @@ def echo(peer: Peer) -> EchoResult:
             return EchoResult(association.echo(1).status)
         except ConnectionLost as lost:
             raise PeerUnavailable(f"{peer} opens an association, but {lost}") from lost
+
+
+def takes(peer: Peer, sop_classes: Sequence[str], transfer_syntax_uid: str) -> list[str]:
+    """Return which SOP classes the peer takes in this transfer syntax; raises as `Association.open` does."""
+    proposals = [ProposedContext(2 * n + 1, uid, transfer_syntax_uid) for n, uid in enumerate(sop_classes)]
+    with Association.open(peer, proposals) as association:
+        answers = association.answers
+    accepted = (0, transfer_syntax_uid)
+    return [one.abstract_syntax for one in proposals if answers.get(one.context) == accepted]

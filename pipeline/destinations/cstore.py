@@ -5,18 +5,29 @@ from datetime import timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
+from pydicom.uid import UID
 
 from pipeline.config.certificates import client_context
 from pipeline.config.keys import AETitle, Duration, Host, Port, Table
 from pipeline.config.paths import AbsolutePath
 from pipeline.cstore.pdu_connection import Peer
-from pipeline.cstore.requestor import echo
+from pipeline.cstore.requestor import echo, takes
 from pipeline.cstore.send_instances import StorageScu
 from pipeline.cstore.tls_handshake import TlsIdentity
 from pipeline.destinations import Destination
+from pipeline.dicom import encodings
 from pipeline.errors import Configuration, StorestowError
 from pipeline.model import Consignment, Receipt
 
+# One storage class of each kind of image that is encoded most; a peer seldom tells them apart.
+ASKED_FOR = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.1": "CR",
+    "1.2.840.10008.5.1.4.1.1.1.1": "DX",
+    "1.2.840.10008.5.1.4.1.1.6.1": "US",
+    "1.2.840.10008.5.1.4.1.1.7": "secondary captures",
+}
 Seconds = Annotated[Duration, Field(gt=timedelta(0))]
 
 
@@ -80,6 +91,25 @@ class CStoreDestination(Destination):
             return
         if status:
             yield f"destination {self.name}: {self.ae_title} answers a C-ECHO with status 0x{status:04X}"
+
+    def notes(self) -> Iterator[str]:
+        """Ask which images the peer takes encoded as the site asks for: the others leave decoded again."""
+        syntax = encodings.transfer_syntax_of(self.encode)
+        if syntax is None:
+            return
+        name = UID(syntax).name
+        try:
+            taken = takes(self._peer(), list(ASKED_FOR), syntax)
+        except StorestowError as error:
+            yield f'encode = "{self.encode}": whether it takes {name} is not known: {error}'
+            return
+        if refused := [words for uid, words in ASKED_FOR.items() if uid not in taken]:
+            yield (
+                f'encode = "{self.encode}": it does not take {name} ({", ".join(refused)}): '
+                "those leave decoded again, and encoding them gains nothing"
+            )
+        else:
+            yield f'encode = "{self.encode}": it takes {name}'
 
     def _peer(self) -> Peer:
         return Peer(

@@ -6,11 +6,13 @@ from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
+from pydicom.uid import UID
 
 from pipeline import guards
 from pipeline.config.keys import Duration, Size
 from pipeline.config.paths import AbsolutePath
 from pipeline.destinations import Destination
+from pipeline.dicom import encodings
 from pipeline.dicomweb import wado
 from pipeline.dicomweb.auth import Auth, NoAuth
 from pipeline.dicomweb.http_client import HttpClient, HttpTimeouts
@@ -110,25 +112,37 @@ class StowDestination(Destination):
             yield f"destination {self.name}: {error}"
 
     def notes(self) -> Iterator[str]:
-        """Say how instances are treated that the archive already holds from somebody else."""
+        """Say how instances are treated that the archive already holds, and whether it knows the encoding."""
+        syntax = encodings.transfer_syntax_of(self.encode)
+        if is_fixed(self.url) and (syntax or self.present != "believe"):
+            yield from self._asked_notes(syntax)
+        elif syntax:
+            yield f"{self._unknown(syntax)}: nobody was asked, because its url depends on who sends"
         if self.present == "believe":
             yield 'present = "believe": what it holds already counts as delivered, and nobody compares it'
-        elif is_fixed(self.url):
-            yield self._how_present_is_compared()
-        else:
+        elif not is_fixed(self.url):
             yield (
                 "its url depends on who sends, so nobody was asked now whether what it holds already can be "
                 "compared by WADO-RS: where it cannot, the originals stay until `storestow accept`"
             )
 
-    def _how_present_is_compared(self) -> str:
+    def _asked_notes(self, syntax: str | None) -> Iterator[str]:
         """Ask the archive for some instance it holds, in the same way as one that is to be compared."""
         try:
             with self._door() as door:
                 held = Qido(door, self.url).any_instance()
-                if held is None:
-                    return "it lists nothing yet: whether what it holds can be compared by WADO-RS is not known"
-                wado.gives_back(door, self.url, held)
+                if self.present != "believe":
+                    yield self._how_present_is_compared(door, held)
+                if syntax:
+                    yield self._whether_known(door, held, syntax)
+        except StorestowError as error:
+            yield f"what it is able to do is not known: {error}"
+
+    def _how_present_is_compared(self, door: HttpClient, held: InstanceKey | None) -> str:
+        if held is None:
+            return "it lists nothing yet: whether what it holds can be compared by WADO-RS is not known"
+        try:
+            wado.gives_back(door, self.url, held)
         except Permanent as reason:
             return (
                 f"what it holds already cannot be compared with what we hold ({reason}): "
@@ -137,6 +151,24 @@ class StowDestination(Destination):
         except StorestowError as error:
             return f"whether what it holds already can be compared by WADO-RS is not known: {error}"
         return "what it holds already is compared with what we hold, by WADO-RS"
+
+    def _whether_known(self, door: HttpClient, held: InstanceKey | None, syntax: str) -> str:
+        """Tell whether it gives an instance back in `syntax`; DICOMweb has no question for what it would store."""
+        name = UID(syntax).name
+        if held is None:
+            return f"{self._unknown(syntax)}: it lists nothing yet that could be asked for in it"
+        try:
+            if wado.gives_back_in(door, self.url, held, syntax):
+                return f'encode = "{self.encode}": it gives instances back in {name}, so it knows it'
+        except StorestowError as error:
+            return f"{self._unknown(syntax)}: {error}"
+        return f"{self._unknown(syntax)}: it does not give the instance asked for back in it"
+
+    def _unknown(self, syntax: str) -> str:
+        return (
+            f'encode = "{self.encode}": whether it stores and shows {UID(syntax).name} is not known, '
+            "so look at one study before you rely on it (docs/destinations.md)"
+        )
 
     def _door(self) -> HttpClient:
         waits = HttpTimeouts(

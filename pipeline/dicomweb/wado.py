@@ -9,7 +9,7 @@ import hashlib
 import mmap
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -59,7 +59,7 @@ def copy_at(door: HttpClient, studies_url: str, key: InstanceKey, folder: Path) 
         Transient: there is no answer now.
     """
     with tempfile.TemporaryFile(dir=folder) as body:
-        _fetch(door, studies_url, key, body)
+        _fetch(door, _url_of(studies_url, key), body)
         path = folder / f"{key.sop_instance_uid}.dcm"
         with _part(body) as part, path.open("wb") as copy:
             copy.write(part)
@@ -69,14 +69,32 @@ def copy_at(door: HttpClient, studies_url: str, key: InstanceKey, folder: Path) 
 def gives_back(door: HttpClient, studies_url: str, key: InstanceKey) -> None:
     """Raise what `copy_at` would raise, after reading only the beginning of the answer."""
     with tempfile.TemporaryFile() as body, contextlib.suppress(_AnswerTooLarge):
-        _fetch(door, studies_url, key, body, most_bytes=_HEAD)
+        _fetch(door, _url_of(studies_url, key), body, most_bytes=_HEAD)
+
+
+def gives_back_in(door: HttpClient, studies_url: str, key: InstanceKey, transfer_syntax_uid: str) -> bool:
+    """Tell whether the archive gives an instance back in this transfer syntax; read no more than a beginning.
+
+    Raises Transient where there is no answer now.
+    """
+    with tempfile.TemporaryFile() as body:
+        try:
+            accept = f"{_ACCEPT}; transfer-syntax={transfer_syntax_uid}"
+            with contextlib.suppress(_AnswerTooLarge):
+                _fetch(door, _url_of(studies_url, key), body, most_bytes=_HEAD, accepts=(accept,))
+        except NotGiven:
+            return False
+        body.seek(0)
+        uid = transfer_syntax_uid.encode("ascii")
+        uid += b"\0" * (len(uid) % 2)
+        return b"\x02\0\x10\0UI" + len(uid).to_bytes(2, "little") + uid in body.read(_HEAD)
 
 
 def digest_at(door: HttpClient, studies_url: str, key: InstanceKey) -> str | None:
     """Return the hash of the data set the archive returns, None if there is none to compare."""
     with tempfile.TemporaryFile() as body:
         try:
-            _fetch(door, studies_url, key, body)
+            _fetch(door, _url_of(studies_url, key), body)
             with _part(body) as part:
                 return _digest(part)
         except (StorestowError, Malformed):
@@ -109,15 +127,23 @@ def compared(item: Item, receipt: Receipt, before: str | None, after: str | None
     return instance_outcome.refused(item, receipt.code, KEPT)
 
 
-def _fetch(
-    door: HttpClient, studies_url: str, key: InstanceKey, body: BinaryIO, most_bytes: int = LARGEST + _HEAD
-) -> None:
-    """Write the archive's answer to `body`, in the archive's transfer syntax if it supports that request."""
+def _url_of(studies_url: str, key: InstanceKey) -> str:
     uids = (key.study_instance_uid, "series", key.series_instance_uid, "instances", key.sop_instance_uid)
-    url = "/".join([studies_url, *(quote(uid, safe="") for uid in uids)])
-    reply = door.fetch(url, _AS_STORED, body, most_bytes)
-    if reply.status in {400, 406}:
-        reply = door.fetch(url, _ACCEPT, body, most_bytes)
+    return "/".join([studies_url, *(quote(uid, safe="") for uid in uids)])
+
+
+def _fetch(
+    door: HttpClient,
+    url: str,
+    body: BinaryIO,
+    most_bytes: int = LARGEST + _HEAD,
+    accepts: Sequence[str] = (_AS_STORED, _ACCEPT),
+) -> None:
+    """Write what the archive gives back to `body`, in the first of `accepts` that it understands."""
+    for accept in accepts:
+        reply = door.fetch(url, accept, body, most_bytes)
+        if reply.status not in {400, 406}:
+            break
     problem = http_status.of_the_archive(reply, url, time.time())
     if isinstance(problem, Transient):
         raise problem

@@ -9,6 +9,7 @@ from dicom_programs import orthanc
 from discs import killed_at
 from fake_dcm4chee import Answer, FakeDcm4chee, Trickle
 from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
+from pydicom.uid import HTJ2KLossless
 from small_studies import make_item, make_study, pinned
 from stow_outcomes import Collected, stow
 
@@ -346,6 +347,26 @@ def test_check_says_what_becomes_of_what_the_archive_holds_already(archive, tmp_
     assert "believe" in noted(archive, present="believe")
     [note] = stow(archive.url_of("{calling_aet}")).notes()
     assert "depends on who sends" in note
+
+
+def test_check_says_whether_the_archive_knows_the_encoding_that_is_asked_for(archive, tmp_path):
+    def said(url: str = "") -> str:
+        [note] = (n for n in stow(url or archive.url, encode="htj2k").notes() if 'encode = "htj2k"' in n)
+        return note
+
+    assert "lists nothing yet that could be asked for in it" in said()
+    [plain] = make_study(tmp_path, 1)
+    held(archive, plain, plain.path.read_bytes())
+    assert "is not known, so look at one study" in said()
+    assert "does not give the instance asked for back in it" in said()
+    encoded = pydicom.dcmread(plain.path)
+    encoded.file_meta.TransferSyntaxUID = HTJ2KLossless
+    encoded.save_as(tmp_path / "encoded.dcm")
+    held(archive, plain, (tmp_path / "encoded.dcm").read_bytes())
+    assert "it gives instances back in High-Throughput JPEG 2000" in said()
+    archive.wado_status = 503
+    assert "is not known" in said()
+    assert "depends on who sends" in said(archive.url_of("{calling_aet}"))
 
 
 # --- a real archive -----------------------------------------------------------------------------------------

@@ -1,8 +1,12 @@
-"""JPEG 2000 by clinical situation: what is encoded, what passes through and why, and what goes with the pixels."""
+"""JPEG 2000, classic and high-throughput, by clinical situation.
+
+What is encoded, what passes through and why, and what goes with the pixels.
+"""
 
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,7 +16,7 @@ from pydicom.encaps import generate_frames, parse_basic_offsets
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from pipeline.dicom.encodings import NotEncoded, j2k
+from pipeline.dicom.encodings import NotEncoded, htj2k, j2k
 from pipeline.dicom.pixels import codestream
 from pipeline.dicom.pixels.encapsulation import attach
 
@@ -45,11 +49,16 @@ SITUATIONS = {
 }
 
 
+@pytest.fixture(params=[j2k, htj2k], ids=["j2k", "htj2k"])
+def codec(request: pytest.FixtureRequest) -> ModuleType:
+    return request.param
+
+
 # pydicom compares lengths of tiny pictures and wonders; the pixels are compared below.
 @pytest.mark.filterwarnings("ignore:The number of bytes of compressed pixel data matches")
 @pytest.mark.parametrize("native", SITUATIONS.values(), ids=SITUATIONS)
-def test_a_viewer_sees_the_pixels_that_were_sent(native):
-    result, viewed = encoded(native)
+def test_a_viewer_sees_the_pixels_that_were_sent(native, codec):
+    result, viewed = encoded(native, codec)
 
     assert np.array_equal(seen(viewed, native), native.array)
     assert seen(viewed, native).dtype == native.array.dtype
@@ -58,8 +67,8 @@ def test_a_viewer_sees_the_pixels_that_were_sent(native):
     assert len(result.frames) == native.frames
 
 
-def test_every_frame_is_one_fragment_found_by_the_offset_table():
-    _, viewed = encoded(Native(16, 16, frames=5))
+def test_every_frame_is_one_fragment_found_by_the_offset_table(codec):
+    _, viewed = encoded(Native(16, 16, frames=5), codec)
 
     offsets = parse_basic_offsets(viewed.PixelData)
     assert len(offsets) == 5
@@ -72,22 +81,22 @@ def test_every_frame_is_one_fragment_found_by_the_offset_table():
 
 @pytest.mark.parametrize("stored", [9, 12, 16])
 @pytest.mark.parametrize("signed", [False, True])
-def test_the_codestream_says_bits_stored_and_the_sign(stored, signed):
-    result, _ = encoded(Native(20, 30, stored=stored, signed=signed))
+def test_the_codestream_says_bits_stored_and_the_sign(stored, signed, codec):
+    result, _ = encoded(Native(20, 30, stored=stored, signed=signed), codec)
 
     said = codestream.read(result.frames[0])
-    assert said == codestream.Codestream(20, 30, ((stored, signed),), reversible=True, colour_transform=False)
+    assert said == codestream.Codestream(20, 30, ((stored, signed),), True, False, high_throughput=codec is htj2k)
 
 
-def test_rgb_is_transformed_and_called_so_and_lies_by_pixel():
-    result, viewed = encoded(Native(20, 20, samples=3, allocated=8, stored=8, planar=1))
+def test_rgb_is_transformed_and_called_so_and_lies_by_pixel(codec):
+    result, viewed = encoded(Native(20, 20, samples=3, allocated=8, stored=8, planar=1), codec)
 
     assert codestream.read(result.frames[0]).colour_transform
     assert (viewed.PhotometricInterpretation, viewed.PlanarConfiguration) == ("YBR_RCT", 0)
 
 
-def test_ybr_full_is_not_transformed_again():
-    result, viewed = encoded(Native(20, 20, 3, allocated=8, stored=8, photometric="YBR_FULL", planar=1))
+def test_ybr_full_is_not_transformed_again(codec):
+    result, viewed = encoded(Native(20, 20, 3, allocated=8, stored=8, photometric="YBR_FULL", planar=1), codec)
 
     assert not codestream.read(result.frames[0]).colour_transform
     assert (viewed.PhotometricInterpretation, viewed.PlanarConfiguration) == ("YBR_FULL", 0)
@@ -113,10 +122,10 @@ def test_in_swapped_words_the_padding_byte_is_the_last_but_one():
     assert result.pixel_md5 == hashlib.md5(native.pixels[:8] + native.pixels[9:]).hexdigest()
 
 
-def test_the_same_pixels_always_give_the_same_bytes():
+def test_the_same_pixels_always_give_the_same_bytes(codec):
     native = Native(64, 64, frames=2)
 
-    assert encoded(native)[0] == encoded(native)[0]
+    assert encoded(native, codec)[0] == encoded(native, codec)[0]
 
 
 # --- passed through unchanged ----------------------------------------------------------------------------
@@ -174,17 +183,17 @@ UNTOUCHED["ARGB of 4"].PlanarConfiguration = 0
 
 
 @pytest.mark.parametrize("reason", UNTOUCHED)
-def test_the_header_alone_says_why_an_instance_passes_through(reason):
+def test_the_header_alone_says_why_an_instance_passes_through(reason, codec):
     header = UNTOUCHED[reason]
     if reason.startswith("ARGB"):
         reason = "SamplesPerPixel is missing or absurd"
 
-    said = j2k.why_not(header, LENGTH, "OW")
+    said = codec.why_not(header, LENGTH, "OW")
 
     assert said is not None
     assert said.startswith(reason)
     with pytest.raises(NotEncoded, match="^" + said[:20].replace("(", r"\(")):
-        j2k.encode(header, b"\0" * LENGTH, "OW")
+        codec.encode(header, b"\0" * LENGTH, "OW")
 
 
 def test_no_pixels_is_a_reason():
@@ -236,11 +245,11 @@ def test_an_empty_number_of_frames_is_one_frame():
 
 
 @pytest.mark.parametrize("more", [1, 2, 40])
-def test_bytes_that_no_attribute_describes_are_not_dropped(more):
+def test_bytes_that_no_attribute_describes_are_not_dropped(more, codec):
     native = Native()
 
     with pytest.raises(NotEncoded, match="its attributes describe"):
-        j2k.encode(native.header, native.pixels + b"\1" * more)
+        codec.encode(native.header, native.pixels + b"\1" * more)
 
 
 def test_a_missing_last_byte_is_not_made_up():
@@ -262,21 +271,21 @@ def test_swapped_words_of_odd_length_need_their_padding_byte():
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_mark_in_the_bits_above_bits_stored_is_not_lost(signed):
+def test_a_mark_in_the_bits_above_bits_stored_is_not_lost(signed, codec):
     native = Native(signed=signed)
     native.array = native.array & 0x07FF
     native.array[0, 1, 1] |= 0x4000
 
     with pytest.raises(NotEncoded, match="bits outside Bits Stored are in use"):
-        j2k.encode(native.header, native.pixels)
+        codec.encode(native.header, native.pixels)
 
 
-def test_a_sign_that_is_not_extended_is_not_lost():
+def test_a_sign_that_is_not_extended_is_not_lost(codec):
     native = Native(signed=True)
     native.array = native.array & 0x0FFF  # -1 as 0FFF, as some modalities write it
 
     with pytest.raises(NotEncoded, match="bits outside Bits Stored are in use"):
-        j2k.encode(native.header, native.pixels)
+        codec.encode(native.header, native.pixels)
 
 
 @pytest.mark.parametrize("native", [Native(syntax=BIG), Native(allocated=8, stored=8, syntax=BIG)])
@@ -292,11 +301,11 @@ def test_16_bit_samples_in_bytes_are_left_alone_in_big_endian():
         j2k.encode(native.header, native.pixels, "OB")
 
 
-def test_a_million_tiny_frames_do_not_fill_the_memory():
+def test_a_million_tiny_frames_do_not_fill_the_memory(codec):
     header = changed(Native(1, 1, allocated=8, stored=8), NumberOfFrames=1_000_000)
 
     with pytest.raises(NotEncoded, match="more than twice as large"):
-        j2k.encode(header, b"\0" * 1_000_000)
+        codec.encode(header, b"\0" * 1_000_000)
 
 
 # --- the proof -------------------------------------------------------------------------------------------
@@ -368,7 +377,7 @@ def test_the_private_block_tells_what_pixel_data_was():
     assert (block[0x04].value, block[0x05].value, block[0x06].value) == ("RGB", 1, "OW")
 
 
-def test_nothing_else_in_the_data_set_changes():
+def test_nothing_else_in_the_data_set_changes(codec):
     more = Dataset()
     more.LossyImageCompression = "00"
     more.SmallestImagePixelValue = 3
@@ -376,7 +385,7 @@ def test_nothing_else_in_the_data_set_changes():
     more.PixelPaddingValue = 0
     native = Native(syntax=EXPLICIT, more=more)
 
-    _, viewed = encoded(native)
+    _, viewed = encoded(native, codec)
 
     expected = native.header
     assert [e for e in viewed if e.tag.group not in {0x0099, 0x7FE0}] == list(expected)

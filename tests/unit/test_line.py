@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from fake_dcm4chee import FakeDcm4chee
 from line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
-from pydicom.uid import JPEG2000Lossless, generate_uid
+from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, generate_uid
 
 from pipeline import waypoints
 from pipeline.errors import Configuration, Permanent
@@ -31,11 +31,12 @@ def instances_of(site, subject):
     return study["instances"]
 
 
-def test_a_study_arrives_coerced_encoded_and_verified_and_is_settled_with_its_account(tmp_path):
+@pytest.mark.parametrize(("encode", "sent_in"), [("j2k", JPEG2000Lossless), ("htj2k", HTJ2KLossless)])
+def test_a_study_arrives_coerced_encoded_and_verified_and_is_settled_with_its_account(tmp_path, encode, sent_in):
     files = [instance(tmp_path, str(n), AccessionNumber="ACC1", ReferringPhysicianName="") for n in range(3)]
     with (
         FakeDcm4chee() as archive,
-        working(settings_for(tmp_path, destinations=[archive_table(archive.url)])) as (
+        working(settings_for(tmp_path, destinations=[archive_table(archive.url, encode=encode)])) as (
             site,
             worker,
         ),
@@ -46,7 +47,7 @@ def test_a_study_arrives_coerced_encoded_and_verified_and_is_settled_with_its_ac
         assert states(site, "deliveries") == {"delivered": 1}
         assert len(archive.stored) == 3
         for one in instances_of(site, "ACC1"):
-            assert one["transfer_syntax_sent"] == JPEG2000Lossless
+            assert one["transfer_syntax_sent"] == sent_in
             assert "ReferringPhysicianName" in [change["keyword"] for change in one["changes"]]
             assert one["deliveries"][0]["verified"] is True
         account = json.loads((site.spool.settled / name / ACCOUNT).read_bytes())

@@ -68,7 +68,7 @@ def test_relative_paths_start_at_the_configuration_file(tmp_path):
         (SITE + '[[destination]]\nname = "a"\nkind = "stwo"\n', ['destination "a"', "'stwo' is none of"]),
         (
             SITE + '[[destination]]\nname = "a"\nkind = "null"\nencode = "jp2"\n',
-            ['encode = "jp2" is none of j2k, none'],
+            ['encode = "jp2" is none of htj2k, j2k, none'],
         ),
         (
             SITE + RECEIVER + 'max_associations = 4\nidle_timeout = "1m"\n',

@@ -1,7 +1,7 @@
 """The encodings a destination may ask for: one file a codec, its name the word in `encode = "..."`.
 
-An encoding is a module with `encode` and `why_not`; `none` has neither, because it encodes nothing. Every encoder
-decodes its own result again: frames that do not come back equal are never sent.
+An encoding is a module with `TRANSFER_SYNTAX_UID`, `encode` and `why_not`; `none` has none of them, because it
+encodes nothing. Every encoder decodes its own result again: frames that do not come back equal are never sent.
 `pipeline.dicom.pixels.encapsulation.attach` puts the frames into the data set.
 """
 
@@ -52,6 +52,12 @@ def named(name: str) -> Encode | None:
     module = importlib.import_module(f"{__name__}.{name}")
     encode: Encode | None = getattr(module, "encode", None)
     return encode
+
+
+def transfer_syntax_of(name: str) -> str | None:
+    """Return the UID of the transfer syntax that the encoding makes, None for `none`."""
+    uid: str | None = getattr(importlib.import_module(f"{__name__}.{name}"), "TRANSFER_SYNTAX_UID", None)
+    return uid
 
 
 def why_not(name: str, header: Dataset, pixel_length: int, pixel_vr: str | None) -> str | None:

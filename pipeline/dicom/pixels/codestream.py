@@ -1,12 +1,16 @@
-"""Read the main header of a JPEG 2000 codestream, as far as viewers rely on it (ISO/IEC 15444-1 Annex A)."""
+"""Read the main header of a JPEG 2000 codestream, as far as viewers rely on it (ISO/IEC 15444-1 A, 15444-15)."""
 
 import struct
 from dataclasses import dataclass
 
-SOC, SIZ, COD, QCD, SOT, EOC = 0xFF4F, 0xFF51, 0xFF52, 0xFF5C, 0xFF90, 0xFFD9
+SOC, CAP, SIZ, COD, QCD, SOT, EOC = 0xFF4F, 0xFF50, 0xFF51, 0xFF52, 0xFF5C, 0xFF90, 0xFFD9
 COMMENT = 0xFF64
 NO_QUANTIZATION = 0  # table A.28, the low five bits
 REVERSIBLE_5_3 = 1  # table A.20
+HIGH_THROUGHPUT = 0x40  # of the code-block style: every block is of 15444-15, none of 15444-1 (there, A.4)
+PART_15 = 0x00020000  # the one extension CAP may announce (there, A.3)
+IRREVERSIBLE = 0x0020  # of Ccap15
+FIRST_COMPONENT = 42  # offset of its Ssiz in a codestream: after SOC, marker and length of SIZ, and 36 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class Codestream:
     components: tuple[tuple[int, bool], ...]
     reversible: bool
     colour_transform: bool
+    high_throughput: bool = False
 
 
 def read(data: bytes) -> Codestream:
@@ -34,10 +39,37 @@ def read(data: bytes) -> Codestream:
         rows, columns, components = _siz(segments[SIZ])
         colour_transform, wavelet = segments[COD][4], segments[COD][9]  # table A.12
         quantization = segments[QCD][0] & 0x1F
+        high_throughput = _is_high_throughput(segments)
     except (struct.error, LookupError) as error:
         raise ValueError("the main header is cut") from error
     reversible = wavelet == REVERSIBLE_5_3 and quantization == NO_QUANTIZATION
-    return Codestream(rows, columns, components, reversible, colour_transform == 1)
+    return Codestream(rows, columns, components, reversible, colour_transform == 1, high_throughput)
+
+
+def with_precision(data: bytes, bits: int, *, signed: bool) -> bytes:
+    """Return the codestream with `bits` for the precision of every component.
+
+    Right only where the samples need no more bits, and unsigned ones were moved from the middle of the narrower
+    range to that of the wider one before they were encoded: `read` and a decoder prove it.
+    """
+    (count,) = struct.unpack_from(">H", data, FIRST_COMPONENT - 2)
+    changed = bytearray(data)
+    changed[FIRST_COMPONENT : FIRST_COMPONENT + 3 * count : 3] = bytes([bits - 1 | (signed << 7)]) * count
+    return bytes(changed)
+
+
+def _is_high_throughput(segments: dict[int, bytes]) -> bool:
+    """Tell by the style of the code blocks; CAP must say the same, and no other extension.
+
+    Raises ValueError where they differ, or the blocks are of both kinds.
+    """
+    style, capabilities = segments[COD][8] & 0xC0, segments.get(CAP)
+    if capabilities is None and not style:
+        return False
+    extensions, part_15 = struct.unpack(">IH", capabilities) if capabilities else (0, 0)
+    if style != HIGH_THROUGHPUT or extensions != PART_15 or part_15 >> 14 or part_15 & IRREVERSIBLE:
+        raise ValueError("the codestream is not what its capabilities say")
+    return True
 
 
 def _segments(data: bytes) -> dict[int, bytes]:
@@ -49,7 +81,7 @@ def _segments(data: bytes) -> dict[int, bytes]:
         marker, length = struct.unpack_from(">HH", data, position)
         if marker == SOT:
             return segments
-        if marker not in {SIZ, COD, QCD, COMMENT}:
+        if marker not in {CAP, SIZ, COD, QCD, COMMENT}:
             raise ValueError(f"the main header holds marker {marker:04X}")
         segments[marker] = data[position + 4 : position + 2 + length]
         position += 2 + length
