@@ -13,6 +13,7 @@ from pipeline.web.http_errors import TOO_MANY, UNAUTHORIZED, WRONG_METHOD, HttpE
 from pipeline.web.negotiation import wants_page
 from pipeline.web.order_addresses import Addresses
 from pipeline.web.order_page import page_of
+from pipeline.web.shim_site import site_of
 from pipeline.web.translations import Translation, chosen
 
 POLICY = (  # Content Security Policy: no foreign resources, no inline scripts, no frames.
@@ -29,7 +30,7 @@ def request_id_of(request: Request) -> str:
 
 def words_of(request: Request) -> Translation:
     """Return the translation for the language of the client."""
-    return chosen(request.headers.get("accept-language", ""))
+    return chosen(request.headers.get("accept-language", ""), site_of(request).settings.site.language)
 
 
 def refused(request: Request, refusal: HttpError) -> Response:

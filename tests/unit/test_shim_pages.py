@@ -5,12 +5,14 @@ import re
 import tomllib
 from html import unescape
 from html.parser import HTMLParser
+from typing import get_args
 from urllib.parse import urljoin
 
 import pytest
 from shim_site import BROWSER, FOUND, NEW, below_orders, forms_of, running_shim
 from starlette.datastructures import Headers
 
+from pipeline.config.site_table import SiteTable
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import MadeFile
 from pipeline.web import patient_names, translations
@@ -469,6 +471,7 @@ def test_every_refusal_has_its_words_and_its_advice():
     ("accept_language", "code"),
     [
         ("es-AR,es;q=0.9,en;q=0.8", "es"),
+        ("id-ID,id;q=0.9,en-US;q=0.8", "id"),
         ("en-US,en;q=0.5", "en"),
         ("fr,de;q=0.7,es;q=0.3", "es"),
         ("es;q=0,en", "en"),
@@ -482,6 +485,16 @@ def test_every_refusal_has_its_words_and_its_advice():
 )
 def test_the_browser_chooses_the_language(accept_language, code):
     assert translations.chosen(accept_language).code == code
+
+
+@pytest.mark.parametrize(("accept_language", "code"), [("", "id"), ("fr", "id"), ("es", "es")])
+def test_where_the_browser_names_no_language_of_ours_the_site_does(accept_language, code):
+    assert translations.chosen(accept_language, "id").code == code
+
+
+def test_a_site_may_name_every_language_there_is():
+    named = get_args(SiteTable.model_fields["language"].annotation)
+    assert sorted(named) == sorted(translations.languages())
 
 
 def test_the_page_says_its_language(shim):

@@ -46,14 +46,14 @@ def languages() -> dict[str, Translation]:
     return {file.stem: Translation(file.stem, tomllib.loads(file.read_text(encoding="utf-8"))) for file in files}
 
 
-def chosen(accept_language: str) -> Translation:
-    """Return the translation that the browser prefers (RFC 9110, 12.5.4), or English."""
+def chosen(accept_language: str, otherwise: str = DEFAULT) -> Translation:
+    """Return the language the browser likes best (RFC 9110, 12.5.4), else the language `otherwise`."""
     known = languages()
     liked = [_weighed(part) for part in accept_language[:500].split(",")]
     for weight, code in sorted(liked, key=lambda one: -one[0]):
         if weight > 0 and code in known:
             return known[code]
-    return known[DEFAULT]
+    return known[otherwise]
 
 
 def _weighed(part: str) -> tuple[float, str]:
