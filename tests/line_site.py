@@ -14,7 +14,6 @@ from pydicom.uid import generate_uid
 
 from pipeline.ledger import reports
 from pipeline.line.admission import parse_arrival_name
-from pipeline.line.identify import ENVELOPE
 from pipeline.site.open_site import opened
 from pipeline.site.settings import Settings
 from pipeline.site.site import Site
@@ -58,7 +57,7 @@ def arrive(
     folder = folder_of(spool, *files, receiver=receiver, age=age)
     if peer is not None:
         envelope = {"calling_ae_title": "PACS", "called_ae_title": "CDRECORD", "peer": peer}
-        (folder / ENVELOPE).write_text(json.dumps(envelope))
+        (folder / ".envelope.json").write_text(json.dumps(envelope))
     name = admit(folder.parent, folder)
     assert name is not None
     assert parse_arrival_name(name)[1] == receiver

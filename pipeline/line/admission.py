@@ -17,7 +17,7 @@ from pipeline.events import Event, alarm, emit
 from pipeline.ledger import arrivals, orders, retrievals, study_patients
 from pipeline.line.assign_to_order import OrderAssignment, claims
 from pipeline.line.duplicates import FileOutcome, KnownInstance, judge
-from pipeline.line.identify import ArrivalContents, Envelope, IdentifiedFile, contents_of
+from pipeline.line.identify import ArrivalContents, IdentifiedFile, contents_of
 from pipeline.line.objections import with_objections
 from pipeline.line.redeliver import open_requests
 from pipeline.line.senders import sender_of
@@ -26,6 +26,7 @@ from pipeline.model import InstanceKey, InstanceState, OrderState, SetAsideCode
 from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import SEND, Site
+from pipeline.spool.envelope import Envelope
 from pipeline.spool.spool import flush_path, fsync_tree
 from pipeline.waypoints import reached
 

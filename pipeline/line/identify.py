@@ -5,7 +5,6 @@ never holds back a good one; what is wrong with it is its reason (docs/intake.md
 """
 
 import hashlib
-import json
 import mmap
 import os
 from collections.abc import Iterable, Iterator
@@ -22,27 +21,13 @@ from pipeline.dicom.reading import DIRECTORY_STORAGE, UID, data_set_of, values_o
 from pipeline.model import InstanceKey, SetAsideCode
 from pipeline.processes.limits import ProcessLimits, to_read
 from pipeline.processes.process_pool import OverLimit, PoolProcessDied, ProcessPool
+from pipeline.spool.envelope import ENVELOPE, Envelope, envelope_of
 from pipeline.spool.spool import SAID
 
-ENVELOPE = ".envelope.json"
 ACCOUNT = "account.json"
 PATIENT = {0x00100010: "Patient's Name (0010,0010)", 0x00100020: "Patient ID (0010,0020)"}
 SOP_INSTANCE_UID = 0x00080018
 LONGEST_NUMBER, MOST_FRAMES = 12, 2**31 - 1  # PS3.5 6.2, IS
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """What association mode knew of the sender when the association opened.
-
-    `order` is that of a `send`; `retrieval` is the one for which we have asked by C-GET.
-    """
-
-    calling_ae_title: str
-    called_ae_title: str
-    peer: str | None
-    order: int | None = None
-    retrieval: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +118,6 @@ def _unread(path: Path, problem: str, code: SetAsideCode | None = None) -> Ident
     status, sha256 = path.stat(), _hashes(path, 0)[0]
     reason = f"{problem}{_of_what(path)}"
     return IdentifiedFile(path.name, status.st_size, status.st_mtime, sha256, problem=reason, code=code)
-
-
-def envelope_of(folder: Path) -> Envelope | None:
-    """Return the arrival's envelope, None where there is none (study mode) or it was cut by a crash."""
-    try:
-        table = json.loads((folder / ENVELOPE).read_bytes())
-        return Envelope(
-            str(table["calling_ae_title"]),
-            str(table["called_ae_title"]),
-            table.get("peer"),
-            table.get("order"),
-            table.get("retrieval"),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def read(path: Path, scratch: Path | None = None) -> IdentifiedFile:

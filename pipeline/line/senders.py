@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from pipeline.config.numeric_addresses import addresses_of
 from pipeline.config.order_tables import PacsTable, SenderTable
-from pipeline.line.identify import Envelope, IdentifiedFile
+from pipeline.line.identify import IdentifiedFile
 from pipeline.site.settings import Settings
+from pipeline.spool.envelope import Envelope
 
 AE_TITLE_LENGTH = 16  # PS3.5 table 6.2-1
 

@@ -4,17 +4,15 @@ Its name hides it from whoever sweeps the incoming folder as long as getscu writ
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.line.identify import ENVELOPE
 from pipeline.orders.reception_progress import WRITING, end_writers
 from pipeline.receiving import sweep
 from pipeline.site.site import Site
-from pipeline.spool.spool import write_durably
+from pipeline.spool.envelope import Envelope, write_envelope
 
 
 @contextlib.contextmanager
@@ -24,15 +22,15 @@ def received_into(row: Any, site: Site) -> Iterator[Path]:
     assert pacs is not None
     folder = site.spool.prepare_receiver(pacs.receiver) / f"{WRITING}{time.time_ns()}_{row.id}"
     folder.mkdir(mode=0o750)
-    envelope = {
-        "calling_ae_title": pacs.ae_title,
-        "called_ae_title": pacs.calling_ae_title,
-        "peer": None,
-        "receiver": pacs.receiver,
-        "opened_at_ns": time.time_ns(),
-        "retrieval": row.id,
-    }
-    write_durably(folder / ENVELOPE, json.dumps(envelope).encode())
+    envelope = Envelope(
+        calling_ae_title=pacs.ae_title,
+        called_ae_title=pacs.calling_ae_title,
+        peer=None,
+        receiver=pacs.receiver,
+        opened_at_ns=time.time_ns(),
+        retrieval=row.id,
+    )
+    write_envelope(folder, envelope)
     try:
         yield folder
     finally:

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 from pipeline.dicom.reading import values_of
-from pipeline.line.identify import envelope_of
 from pipeline.line.senders import Sender, Senders
+from pipeline.spool.envelope import envelope_of
 
 OF_AN_ASSOCIATION = "A_"
 WRITING = ".G_"  # begins the folder of a getscu, and hides it from the sweep

@@ -4,7 +4,6 @@ They are copied into an arrival and admitted by the same rename as everything el
 alone, so that they conflict with nothing. What lies in the spool is treated as its receiver's instances are.
 """
 
-import json
 import os
 import shutil
 import time
@@ -17,12 +16,13 @@ from pipeline.errors import Transient, Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, orders
 from pipeline.line.admission import parse_arrival_name
-from pipeline.line.identify import ACCOUNT, ENVELOPE
+from pipeline.line.identify import ACCOUNT
 from pipeline.model import SEND_VERB
 from pipeline.orders import PlacedOrder
 from pipeline.site.settings import Settings
 from pipeline.site.site import SEND
-from pipeline.spool.spool import Spool, admit, write_durably
+from pipeline.spool.envelope import Envelope, write_envelope
+from pipeline.spool.spool import Spool, admit
 from pipeline.waypoints import reached
 
 COPYING = ".C_"  # begins the name of a folder that is not complete: nobody sweeps it, nobody admits it
@@ -108,8 +108,8 @@ def _hand_in(files: Sequence[Path], number: int, spool: Spool) -> None:
         folder.mkdir(mode=0o750)
         for position, file in enumerate(files):
             shutil.copyfile(file, folder / f"{position:05d}")
-        envelope = {"calling_ae_title": "", "called_ae_title": "", "peer": None, "order": number}
-        write_durably(folder / ENVELOPE, json.dumps(envelope).encode())
+        envelope = Envelope(calling_ae_title="", called_ae_title="", peer=None, order=number)
+        write_envelope(folder, envelope)
         folder.rename(complete)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,6 @@ process is the end of the association, and a cut last file was never acknowledge
 """
 
 import contextlib
-import json
 import os
 import select
 import socket
@@ -13,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -26,19 +25,9 @@ from pipeline.receiving import listening_port, sweep
 from pipeline.receiving.peek import AssociateRequest
 from pipeline.receiving.program_log import CHUNK, ProgramLog
 from pipeline.receiving.stuck_folders import AssociationTimeouts
-from pipeline.spool.spool import Spool, write_durably
+from pipeline.spool.envelope import Envelope, write_envelope
+from pipeline.spool.spool import Spool
 from pipeline.waypoints import reached
-
-
-@dataclass(frozen=True, slots=True)
-class AssociationEnvelope:
-    """What is known of an association when it opens; `peer` is a numeric address."""
-
-    calling_ae_title: str
-    called_ae_title: str
-    peer: str
-    receiver: str
-    opened_at_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +66,12 @@ class AssociationServer:
             sweep.take(incoming, folder)
 
     def _open(self, folder: Path, proposal: AssociateRequest, peer: str) -> None:
-        envelope = AssociationEnvelope(
+        envelope = Envelope(
             proposal.calling_ae_title, proposal.called_ae_title, peer, self.receiver.name, time.time_ns()
         )
         try:
             folder.mkdir(mode=0o750)
-            write_durably(folder / sweep.ENVELOPE, json.dumps(asdict(envelope)).encode())
+            write_envelope(folder, envelope)
         except OSError as error:
             raise Transient(f"{folder} cannot be opened: {error}") from error
 

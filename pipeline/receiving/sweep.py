@@ -15,10 +15,9 @@ from pipeline.receiving.foreign import may_take, writer
 from pipeline.receiving.lock import unless_receiving
 from pipeline.receiving.stuck_folders import Signature
 from pipeline.spool import spool as rooms
+from pipeline.spool.envelope import ENVELOPE
 from pipeline.spool.spool import SAID, Spool
 from pipeline.waypoints import reached
-
-ENVELOPE = ".envelope.json"
 
 
 def leftovers(incoming: Path) -> list[Path]:

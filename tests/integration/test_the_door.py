@@ -12,7 +12,8 @@ from raw_sender import Association, HungUp, Object, object_of
 from receiving import CT, ROOT, Reception, files_of, receiving, write_instance
 
 from pipeline.dicom.ae_title import ae_title
-from pipeline.line.identify import envelope_of, read
+from pipeline.line.identify import read
+from pipeline.spool.envelope import envelope_of
 
 pytestmark = pytest.mark.programs
 

@@ -1,4 +1,3 @@
-import json
 import os
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from killed_at import OneRoom
 from line_site import instance
 from pydicom.data import get_testdata_file
 
-from pipeline.line.identify import contents_of, envelope_of, read
+from pipeline.line.identify import contents_of, read
 
 
 def test_an_instance_is_identified_by_its_data_set_not_its_name(tmp_path):
@@ -91,11 +90,3 @@ def test_files_come_in_the_order_they_were_received(tmp_path):
     for number, name in enumerate(("c", "a", "b")):
         os.utime(instance(tmp_path, name), (1000 + number, 1000 + number))
     assert [found.file for found in contents_of(tmp_path, tmp_path, OneRoom()).found] == ["c", "a", "b"]
-
-
-def test_an_envelope_cut_by_a_crash_is_no_envelope(tmp_path):
-    envelope = {"calling_ae_title": "CT1", "called_ae_title": "STORESTOW", "peer": "192.0.2.7"}
-    (tmp_path / ".envelope.json").write_text(json.dumps(envelope))
-    assert envelope_of(tmp_path).peer == "192.0.2.7"
-    (tmp_path / ".envelope.json").write_text(json.dumps(envelope)[:20])
-    assert envelope_of(tmp_path) is None

@@ -1,0 +1,49 @@
+"""The file `.envelope.json` in an arrival: who called, noted before the first file of the folder is received."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.spool.spool import write_durably
+
+ENVELOPE = ".envelope.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is known of the sender when an association opens: calling and called AE title, numeric address.
+
+    `order` is the number of a `send`, whose files come from this machine's disk; `retrieval` is the number of the
+    retrieval for which we have asked by C-GET. `receiver` and `opened_at_ns` are for people who read the file.
+    """
+
+    calling_ae_title: str
+    called_ae_title: str
+    peer: str | None
+    receiver: str = ""
+    opened_at_ns: int = 0
+    order: int | None = None
+    retrieval: int | None = None
+
+
+def write_envelope(folder: Path, envelope: Envelope) -> None:
+    """Write the envelope of `folder` durably; raises OSError where it cannot be written."""
+    told = {key: value for key, value in asdict(envelope).items() if value is not None or key == "peer"}
+    write_durably(folder / ENVELOPE, json.dumps(told).encode())
+
+
+def envelope_of(folder: Path) -> Envelope | None:
+    """Return the envelope of `folder`, None where there is none (study mode) or it was cut by a crash."""
+    try:
+        table = json.loads((folder / ENVELOPE).read_bytes())
+        return Envelope(
+            str(table["calling_ae_title"]),
+            str(table["called_ae_title"]),
+            table.get("peer"),
+            str(table.get("receiver", "")),
+            int(table.get("opened_at_ns", 0)),
+            table.get("order"),
+            table.get("retrieval"),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
