@@ -48,16 +48,21 @@ def look(site, number: int):
         return view(connection, number)
 
 
-def retrieval(site, uid: str, *, modalities: str = "", series: Sequence[str] = ()) -> int:
+def retrieval(site, uid: str, *, modalities: tuple[str, ...] = (), series: Sequence[str] = ()) -> int:
     """A retrieval that has been asked for and is under way; one of some modalities was asked for `series`."""
     with site.ledger.transaction() as change:
         number = retrievals.enter(change, uid, modalities, (), time.time())
         values = {"state": RetrievalState.RECEIVING, "started_at": time.time() - 3600}
         retrievals.change_row(change, number, **values)
     if series:
-        wish = order(site, f"R{number}", modalities=tuple(modalities.split("\\"))).order_id
-        link = {"order_id": wish, "study_instance_uid": uid, "accession_number": f"R{number}", "retrieval": number}
-        told = [[one, modalities, None] for one in series]
+        wish = order(site, f"R{number}", modalities=modalities).order_id
+        link = {
+            "order_id": wish,
+            "study_instance_uid": uid,
+            "accession_numbers": (f"R{number}",),
+            "retrieval": number,
+        }
+        told = [[one, "\\".join(modalities), None] for one in series]
         with site.ledger.transaction() as change:
             orders.enter_studies(change, [{**link, "found_at": time.time(), "series": told}])
     return number
@@ -67,8 +72,8 @@ def waiting_order(site, uid: str = "1.2.3") -> tuple[int, int]:
     """An order whose study is found and waits for its turn."""
     number = order(site, "A1").order_id
     with site.ledger.transaction() as change:
-        move = retrievals.enter(change, uid, "", (), time.time())
-        link = {"order_id": number, "study_instance_uid": uid, "accession_number": "A1", "series": []}
+        move = retrievals.enter(change, uid, (), (), time.time())
+        link = {"order_id": number, "study_instance_uid": uid, "accession_numbers": ("A1",), "series": []}
         orders.enter_studies(change, [{**link, "found_at": time.time(), "asked": True, "retrieval": move}])
         orders.change_row(change, number, stage="queued")
     return number, move

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, exists, func, insert, not_, or_, select, update
+from sqlalchemy import Connection, Select, and_, exists, func, insert, not_, or_, select, update
 
 from pipeline.dicom.reasons import DELETED
 from pipeline.ledger import tallies
 from pipeline.ledger.rerouting import DECIDED
+from pipeline.ledger.rows import SoundInstanceRow, read_all, read_one
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ARRIVED, ArrivalState, DeliveryState, InstanceKey, InstanceState
 
@@ -63,18 +64,19 @@ def forget_instances(change: Connection, name: str) -> None:
     change.execute(instance.delete().where(instance.c.arrival == name))
 
 
-def first_received(look: Connection, scope: str, keys: Iterable[InstanceKey]) -> dict[InstanceKey, Any]:
-    """Return the row that holds each of `keys` within `scope`, with its arrival's name."""
-    rows = {}
+def first_received(
+    look: Connection, scope: str, keys: Iterable[InstanceKey]
+) -> dict[InstanceKey, SoundInstanceRow]:
+    """Return the row that holds each of `keys` within `scope`."""
+    rows: dict[InstanceKey, SoundInstanceRow] = {}
     studies = sorted({key.study_instance_uid for key in keys})
     for study in studies:
-        wanted = select(instance).where(
+        wanted = sound_instances().where(
             instance.c.scope == scope,
             instance.c.study_instance_uid == study,
             instance.c.state.in_(HOLDS_ITS_KEY),
         )
-        for row in look.execute(wanted):
-            rows[InstanceKey(study, row.series_instance_uid, row.sop_instance_uid)] = row
+        rows |= {row.key: row for row in read_all(SoundInstanceRow, look.execute(wanted))}
     return rows
 
 
@@ -96,11 +98,10 @@ def waiting(look: Connection) -> list[WaitingStudy]:
     return [WaitingStudy(*row) for row in look.execute(wanted)]
 
 
-def instances_waiting(look: Connection, receiver: str, study_instance_uid: str) -> list[Any]:
+def instances_waiting(look: Connection, receiver: str, study_instance_uid: str) -> list[SoundInstanceRow]:
     """Return the rows of one study at one receiver that no delivery holds yet, in the order received."""
     wanted = (
-        select(instance, arrival.c.admitted_at, arrival.c.peer)
-        .join(arrival, arrival.c.name == instance.c.arrival)
+        sound_instances()
         .where(
             arrival.c.receiver == receiver,
             instance.c.study_instance_uid == study_instance_uid,
@@ -109,17 +110,19 @@ def instances_waiting(look: Connection, receiver: str, study_instance_uid: str) 
         )
         .order_by(instance.c.id)
     )
-    return list(look.execute(wanted))
+    return read_all(SoundInstanceRow, look.execute(wanted))
 
 
-def instance_row(look: Connection, identity: int) -> Any:
+def instance_row(look: Connection, identity: int) -> SoundInstanceRow:
     """Return the row of one instance, with what its arrival knows of the sender."""
-    wanted = (
-        select(instance, arrival.c.admitted_at, arrival.c.peer)
-        .join(arrival, arrival.c.name == instance.c.arrival)
-        .where(instance.c.id == identity)
+    return read_one(SoundInstanceRow, look.execute(sound_instances().where(instance.c.id == identity)))
+
+
+def sound_instances() -> Select[Any]:
+    """Return the question for instances with what their arrivals know, as `SoundInstanceRow` has it."""
+    return select(instance, arrival.c.admitted_at, arrival.c.peer).join(
+        arrival, arrival.c.name == instance.c.arrival
     )
-    return look.execute(wanted).one()
 
 
 def set_instance(change: Connection, identity: int, values: Mapping[str, Any]) -> None:

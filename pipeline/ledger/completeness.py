@@ -8,7 +8,8 @@ final response decides only where nothing is listed, or where it says that somet
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from pipeline.ledger.rows import OrderStudyRow, RetrievalRow
 
 Key = tuple[str, str]  # Series and SOP Instance UID
 
@@ -121,20 +122,21 @@ def _is_good(told: PacsAnswer) -> bool:
     return told.final is not None and told.final.is_good
 
 
-def of_wish(link: Any, modalities: Sequence[str], move: Any, came: Mapping[Key, int]) -> StudyCompleteness:
+def of_wish(
+    link: OrderStudyRow, modalities: Sequence[str], move: RetrievalRow | None, came: Mapping[Key, int]
+) -> StudyCompleteness:
     """Weigh what a retrieval `move` brought for one study `link` of an order, by their rows.
 
     A retrieval may bring more than an order of some modalities asked for: then its final response says nothing.
     """
-    listed = None if link.listed is None else {(series, one) for series, one in link.listed}
-    is_of_all = move is not None and move.modalities == "\\".join(modalities)
-    told = PacsAnswer(link.counted, listed, _final(move) if is_of_all else None)
+    is_of_all = move is not None and move.modalities == tuple(modalities)
+    told = PacsAnswer(link.counted, link.listed, _final(move) if move is not None and is_of_all else None)
     series = {uid for uid, _, _ in link.series}
     own = {key: frames for key, frames in came.items() if not modalities or key[0] in series}
     return judged(told, own)
 
 
-def _final(move: Any) -> FinalResponse | None:
+def _final(move: RetrievalRow) -> FinalResponse | None:
     if move.status is None or move.announced is None:  # there was none, or it was to a move of a part
         return None
     return FinalResponse(move.status, move.completed, move.failed, move.warned, move.remaining)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, insert, or_, select, true, update
 
 from pipeline.ledger import tallies
+from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow, read_one
 from pipeline.ledger.tables import delivery, destination, instance, receipt
 from pipeline.model import ARRIVED, DeliveryState, InstanceKey, Item, Receipt, ReceiptState
 from pipeline.schedule import LONGEST_WAIT
@@ -78,13 +79,13 @@ def for_orders(look: Connection) -> set[int]:
     return set(look.scalars(select(delivery.c.id).where(is_for_one)))
 
 
-def claim(change: Connection, number: int, now: float, *, one_a_study: bool = False) -> Any | None:
+def claim(change: Connection, number: int, now: float, *, one_a_study: bool = False) -> ClaimedDeliveryRow | None:
     """Mark a delivery `sending` and return its row as it is from then on.
 
     With `one_a_study` returns None where another delivery of its study is attempted at the destination.
     """
     if one_a_study:
-        row = change.execute(select(delivery).where(delivery.c.id == number)).one()
+        row = read_one(DeliveryRow, change.execute(select(delivery).where(delivery.c.id == number)))
         if row.order_id is None and row.study_instance_uid in _studies_in_hand(change, row.destination):
             return None
     change.execute(
@@ -96,7 +97,7 @@ def claim(change: Connection, number: int, now: float, *, one_a_study: bool = Fa
             first_attempt_at=func.coalesce(delivery.c.first_attempt_at, now),
         )
     )
-    return change.execute(select(delivery).where(delivery.c.id == number)).one()
+    return read_one(ClaimedDeliveryRow, change.execute(select(delivery).where(delivery.c.id == number)))
 
 
 def items(look: Connection, number: int, spool: Path, *, answered: bool = False) -> list[tuple[int, Item]]:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, exists, func, insert, literal, select, update
 
 from pipeline.ledger import undelivered_instances
+from pipeline.ledger.rows import DeliveryRow
 from pipeline.ledger.tables import delivery, disc, on_disc, receipt
 from pipeline.model import EarlierDisc, InstanceKey, NewDisc, ReceiptState
 
@@ -23,7 +24,7 @@ class UnfinishedDisc:
     new: NewDisc
 
 
-def earlier_of(look: Connection, row: Any) -> EarlierDisc | None:
+def earlier_of(look: Connection, row: DeliveryRow) -> EarlierDisc | None:
     """Return the latest disc of the study that has been seen at the destination of the delivery `row`.
 
     Where the ledger was lost since, or an earlier version made it, the receipts tell its volume identifier.
@@ -38,7 +39,7 @@ def earlier_of(look: Connection, row: Any) -> EarlierDisc | None:
     return EarlierDisc(found[0], found[1], datetime.fromtimestamp(found[2], UTC)) if found else None
 
 
-def _told_by_receipts(row: Any) -> Any:
+def _told_by_receipts(row: DeliveryRow) -> Any:
     return (
         select(literal(""), receipt.c.code, receipt.c.at)
         .join(delivery, delivery.c.id == receipt.c.delivery)
@@ -51,7 +52,7 @@ def _told_by_receipts(row: Any) -> Any:
     )
 
 
-def unfinished_of(look: Connection, row: Any) -> UnfinishedDisc | None:
+def unfinished_of(look: Connection, row: DeliveryRow) -> UnfinishedDisc | None:
     """Return the disc of the study that was remembered, and not noted as seen before its attempt ended."""
     wanted = (
         select(disc)
@@ -66,7 +67,7 @@ def unfinished_of(look: Connection, row: Any) -> UnfinishedDisc | None:
     return UnfinishedDisc(found.id, new)
 
 
-def remember(change: Connection, row: Any, new: NewDisc, rows: Rows) -> str:
+def remember(change: Connection, row: DeliveryRow, new: NewDisc, rows: Rows) -> str:
     """Write down what is on a disc that the delivery `row` is about to offer; of several names the last counts."""
     tried = select(disc.c.id).where(disc.c.delivery == row.id, disc.c.offered_at.is_(None))
     for identity in list(change.scalars(tried)):

@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, Row, func, or_, select
+from sqlalchemy import Connection, func, or_, select
 
-from pipeline.ledger import order_queries, retrievals
+from pipeline.ledger import order_queries, orders, retrievals
 from pipeline.ledger.arrivals import HOLDS_ITS_KEY, OF_A_RETRIEVAL, UNCLAIMED
 from pipeline.ledger.completeness import of_wish
-from pipeline.ledger.tables import arrival, delivery, instance, order_study, receipt, retrieval, retrieved
+from pipeline.ledger.rows import DeliveryRow, OrderRow, OrderStudyRow, RetrievalRow, read_all
+from pipeline.ledger.tables import arrival, instance, receipt, retrieval, retrieved
 from pipeline.model import ARRIVED, LEFT_OUT, OrderStage, ReceiptState, RetrievalState
 
 
@@ -49,15 +49,13 @@ class OrderCounts:
     remark: str | None  # why it waits, while it does
 
 
-def counts(look: Connection, order: Any) -> OrderCounts:
+def counts(look: Connection, order: OrderRow) -> OrderCounts:
     """Return what the order `order` comes to by now."""
-    links = look.execute(
-        select(order_study).where(order_study.c.order_id == order.id).order_by(order_study.c.study_instance_uid)
-    ).all()
+    links = orders.links(look, order.id)
     moves = _retrievals(look, [link.retrieval for link in links if link.retrieval is not None])
-    studies = tuple(_study(look, link, moves.get(link.retrieval), order) for link in links)
+    studies = tuple(_study(look, link, moves.get(link.retrieval or 0), order) for link in links)
     figures = [study.expected for study in studies]
-    sent = look.execute(select(delivery).where(delivery.c.order_id == order.id)).one_or_none()
+    sent = orders.delivery_of(look, order.id)
     answers = _answers(look, sent.id) if sent else {}
     return OrderCounts(
         stage=_stage(order, list(moves.values())),
@@ -79,28 +77,32 @@ def counts(look: Connection, order: Any) -> OrderCounts:
     )
 
 
-def _remark(look: Connection, order: Any, sent: Any) -> str | None:
+def _remark(look: Connection, order: OrderRow, sent: DeliveryRow | None) -> str | None:
     if sent:
-        reason: str | None = sent.reason
-        return reason
+        return sent.reason
     awaited = order_queries.awaited(look, order)
     return None if awaited is None else order_queries.words_for(awaited)
 
 
-def _retrievals(look: Connection, numbers: Sequence[int]) -> dict[int, Row[Any]]:
-    return {row.id: row for row in look.execute(select(retrieval).where(retrieval.c.id.in_(numbers)))}
+def _retrievals(look: Connection, numbers: Sequence[int]) -> dict[int, RetrievalRow]:
+    wanted = select(retrieval).where(retrieval.c.id.in_(numbers))
+    return {row.id: row for row in read_all(RetrievalRow, look.execute(wanted))}
 
 
-def _study(look: Connection, link: Any, move: Any, order: Any) -> CountedStudy:
-    series = tuple((uid, modality, number) for uid, modality, number in link.series)
+def _study(look: Connection, link: OrderStudyRow, move: RetrievalRow | None, order: OrderRow) -> CountedStudy:
     came = retrievals.came(look, move.id) if move else {}
     found = of_wish(link, order.modalities, move, came)
     received = len(found.instances)
-    if move is not None and order.ended_at is None and move.modalities == "\\".join(order.modalities):
+    if move is not None and order.ended_at is None and move.modalities == order.modalities:
         received = max(received, min(move.arrived, found.expected or move.arrived))
-    numbers = tuple(link.accession_number.split("\\"))
     return CountedStudy(
-        link.study_instance_uid, numbers, series, link.retrieval, found.expected, received, found.overruled
+        link.study_instance_uid,
+        link.accession_numbers,
+        link.series,
+        link.retrieval,
+        found.expected,
+        received,
+        found.overruled,
     )
 
 
@@ -111,17 +113,17 @@ def _counted(studies: Sequence[CountedStudy]) -> int | None:
     return sum(study.expected or 0 if study.overruled is None else study.overruled for study in studies)
 
 
-def _stage(order: Any, moves: Sequence[Any]) -> OrderStage:
+def _stage(order: OrderRow, moves: Sequence[RetrievalRow]) -> OrderStage:
     """Return the stage; of an order that retrieves, the farthest any of its retrievals has come."""
     if order.stage not in {OrderStage.FINDING, OrderStage.QUEUED} or not moves:
-        return OrderStage(order.stage)
+        return order.stage
     states = {move.state for move in moves}
     if RetrievalState.MOVING in states:
         return OrderStage.MOVING
     return OrderStage.QUEUED if RetrievalState.QUEUED in states else OrderStage.RECEIVING
 
 
-def _place(look: Connection, moves: Sequence[Any]) -> int | None:
+def _place(look: Connection, moves: Sequence[RetrievalRow]) -> int | None:
     waiting = [move.id for move in moves if move.state == RetrievalState.QUEUED]
     if not waiting:
         return None
@@ -152,7 +154,9 @@ def _left_out(look: Connection, number: int) -> tuple[tuple[str, int], ...]:
     return tuple((row[0].removeprefix(LEFT_OUT), row[1]) for row in look.execute(counted))
 
 
-def _from_strangers(look: Connection, order: Any, links: Sequence[Any]) -> Counter[tuple[str, str | None]]:
+def _from_strangers(
+    look: Connection, order: OrderRow, links: Sequence[OrderStudyRow]
+) -> Counter[tuple[str, str | None]]:
     """Count what came of the order's studies while it was open, from others than the PACS."""
     counted: Counter[tuple[str, str | None]] = Counter()
     for link in links:
@@ -160,7 +164,7 @@ def _from_strangers(look: Connection, order: Any, links: Sequence[Any]) -> Count
     return counted
 
 
-def _late(look: Connection, order: Any, links: Sequence[Any]) -> int:
+def _late(look: Connection, order: OrderRow, links: Sequence[OrderStudyRow]) -> int:
     """Count what came of the order's studies, for nobody or for another order, and is in none of its own."""
     own = [link.retrieval for link in links if link.retrieval is not None]
     held = (

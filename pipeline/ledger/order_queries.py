@@ -7,6 +7,7 @@ from sqlalchemy import Connection, and_, func, select
 
 from pipeline.ledger.arrivals import SENT
 from pipeline.ledger.deliveries import needs_an_answer
+from pipeline.ledger.rows import OrderRow
 from pipeline.ledger.tables import delivery, instance, orders, receipt
 from pipeline.model import SEND_VERB, DeliveryState, InstanceState, OrderState
 
@@ -36,7 +37,7 @@ def files_made_for(look: Connection, number: int) -> int:
     return look.scalar(made) or 0
 
 
-def awaited(look: Connection, order: Any) -> int | None:
+def awaited(look: Connection, order: OrderRow) -> int | None:
     """Return the delivery a `send` waits for before it is prepared, None where it waits for none.
 
     That is one that has not ended and may still bring the destination an instance given to the `send`; nobody

@@ -3,11 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, String, and_, cast, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, String, and_, cast, func, insert, literal, or_, select, update
 
 from pipeline.ledger import REBUILT
-from pipeline.ledger.arrivals import SENT
-from pipeline.ledger.tables import arrival, delivery, instance, note, order_study, orders, receipt, retrieved
+from pipeline.ledger.arrivals import SENT, sound_instances
+from pipeline.ledger.rows import (
+    DeliveryRow,
+    OrderRow,
+    OrderStudyRow,
+    SoundInstanceRow,
+    WantedStudyRow,
+    read_all,
+    read_one,
+    read_one_or_none,
+)
+from pipeline.ledger.tables import delivery, instance, note, order_study, orders, receipt, retrieved
 from pipeline.model import ARRIVED, InstanceState, OrderStage, OrderState
 
 _YEAR_2020 = 1_577_836_800  # its first second; so the numbers stay short
@@ -54,9 +64,14 @@ def _first_number(look: Connection) -> dict[str, int]:
     return {"id": int(float(rebuilt)) - _YEAR_2020}
 
 
-def row(look: Connection, number: int) -> Row[Any] | None:
+def row(look: Connection, number: int) -> OrderRow | None:
     """Return an order, None where there is none of that number."""
-    return look.execute(select(orders).where(orders.c.id == number)).one_or_none()
+    return read_one_or_none(OrderRow, look.execute(select(orders).where(orders.c.id == number)))
+
+
+def one(look: Connection, number: int) -> OrderRow:
+    """Return an order that there is."""
+    return read_one(OrderRow, look.execute(select(orders).where(orders.c.id == number)))
 
 
 def is_open(look: Connection, number: int) -> bool:
@@ -75,9 +90,10 @@ def set_stage(change: Connection, number: int, stage: OrderStage, **more: Any) -
     return bool(change.execute(update(orders).where(is_it).values(stage=stage, **more)).rowcount)
 
 
-def open_ones(look: Connection) -> list[Row[Any]]:
+def open_ones(look: Connection) -> list[OrderRow]:
     """Return the orders that have not ended, the oldest first."""
-    return list(look.execute(select(orders).where(orders.c.state == OrderState.OPEN).order_by(orders.c.id)))
+    wanted = select(orders).where(orders.c.state == OrderState.OPEN).order_by(orders.c.id)
+    return read_all(OrderRow, look.execute(wanted))
 
 
 def by_state(look: Connection) -> dict[str, int]:
@@ -88,27 +104,26 @@ def by_state(look: Connection) -> dict[str, int]:
     return {str(state): counted.get(state, 0) for state in OrderState}
 
 
-def links(look: Connection, number: int) -> list[Row[Any]]:
+def links(look: Connection, number: int) -> list[OrderStudyRow]:
     """Return the studies of an order."""
     wanted = select(order_study).where(order_study.c.order_id == number)
-    return list(look.execute(wanted.order_by(order_study.c.study_instance_uid)))
+    return read_all(OrderStudyRow, look.execute(wanted.order_by(order_study.c.study_instance_uid)))
 
 
-def wishes(look: Connection, number: int) -> list[Row[Any]]:
+def wishes(look: Connection, number: int) -> list[WantedStudyRow]:
     """Return the studies of an order, each with the modalities the order asked for."""
     wanted = select(order_study, orders.c.modalities).join(orders, orders.c.id == order_study.c.order_id)
-    return list(look.execute(wanted.where(order_study.c.order_id == number)))
+    return read_all(WantedStudyRow, look.execute(wanted.where(order_study.c.order_id == number)))
 
 
-def sent_instances(look: Connection, number: int) -> list[Row[Any]]:
+def sent_instances(look: Connection, number: int) -> list[SoundInstanceRow]:
     """Return the sound instances given to a `send`, with what their arrival knows."""
     wanted = (
-        select(instance, arrival.c.admitted_at, arrival.c.peer)
-        .join(arrival, arrival.c.name == instance.c.arrival)
+        sound_instances()
         .where(instance.c.scope == f"{SENT}{number}", instance.c.state == InstanceState.RECEIVED)
         .order_by(instance.c.id)
     )
-    return list(look.execute(wanted))
+    return read_all(SoundInstanceRow, look.execute(wanted))
 
 
 def has_instances(look: Connection, number: int) -> bool:
@@ -127,12 +142,12 @@ def change_link(change: Connection, number: int, study: str, **values: Any) -> N
     change.execute(update(order_study).where(one).values(**values))
 
 
-def delivery_of(look: Connection, number: int) -> Row[Any] | None:
+def delivery_of(look: Connection, number: int) -> DeliveryRow | None:
     """Return the delivery of an order, None where there is none yet."""
-    return look.execute(select(delivery).where(delivery.c.order_id == number)).one_or_none()
+    return read_one_or_none(DeliveryRow, look.execute(select(delivery).where(delivery.c.order_id == number)))
 
 
-def brought_before(look: Connection, order: Any) -> set[tuple[str, str, str]]:
+def brought_before(look: Connection, order: OrderRow) -> set[tuple[str, str, str]]:
     """Return Series and SOP Instance UID and data set of what earlier orders of the same wish have brought there.
 
     Of those that were not done: a done one is shared, or was asked for again, which means all of it.
@@ -157,7 +172,7 @@ def brought_before(look: Connection, order: Any) -> set[tuple[str, str, str]]:
 
 
 def brought_by_anyone(
-    look: Connection, destination: str, rows: Sequence[Any]
+    look: Connection, destination: str, rows: Sequence[SoundInstanceRow]
 ) -> dict[tuple[str, str, str], set[str]]:
     """Return the data sets a destination has of the instances of `rows`, by Study, Series and SOP Instance UID."""
     key = (instance.c.study_instance_uid, instance.c.series_instance_uid, instance.c.sop_instance_uid)

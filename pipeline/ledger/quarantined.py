@@ -1,10 +1,9 @@
 """What people have decided about what is set aside, and what not yet: asked by the transaction that acts on it."""
 
-from typing import Any
-
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from pipeline.ledger import reports
+from pipeline.ledger.rows import InstanceRow
 from pipeline.model import ArrivalState
 
 
@@ -25,6 +24,5 @@ def discarded(look: Connection, name: str) -> dict[int, str]:
     return {one.id: one.file for one in rows if _is_aside(one) and one.discarded_at is not None}
 
 
-def _is_aside(row: Row[Any]) -> bool:
-    is_it: bool = row.state in reports.SET_ASIDE
-    return is_it
+def _is_aside(row: InstanceRow) -> bool:
+    return row.state in reports.SET_ASIDE

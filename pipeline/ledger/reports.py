@@ -2,12 +2,24 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, String, and_, exists, func, not_, or_, select
+from sqlalchemy import Connection, Select, String, and_, exists, func, not_, or_, select
 
 from pipeline.dicom.reasons import DELETED
 from pipeline.ledger.rerouting import DECIDED
+from pipeline.ledger.rows import (
+    ArrivalRow,
+    DeliveryRow,
+    DestinationRow,
+    InstanceRow,
+    OrderRow,
+    SetAsideRow,
+    TraceRow,
+    read_all,
+    read_one_or_none,
+)
 from pipeline.ledger.tables import arrival, delivery, destination, instance, order_study, orders, receipt
 from pipeline.model import ArrivalState, DeliveryState, InstanceState, ReceiptState
 
@@ -19,6 +31,15 @@ _HAS_DECIDED = exists(
     .where(receipt.c.delivery == delivery.c.id, receipt.c.code.in_(DECIDED))
     .correlate(delivery)  # of any receipt of the delivery, also where the question is about one of them
 )
+
+
+@dataclass(frozen=True, slots=True)
+class NotCompared:
+    """How many instances of a study a destination had before, and could not be compared."""
+
+    study_instance_uid: str
+    destination: str
+    instances: int
 
 
 def counts(look: Connection) -> dict[str, dict[str, int]]:
@@ -43,17 +64,17 @@ def waiting_at(look: Connection, name: str) -> tuple[int, float | None]:
     return row[0], row[1]
 
 
-def destination_row(look: Connection, name: str) -> Row[Any] | None:
+def destination_row(look: Connection, name: str) -> DestinationRow | None:
     """Return what is noted of a destination as a whole, None where nothing ever was."""
-    return look.execute(select(destination).where(destination.c.name == name)).one_or_none()
+    return read_one_or_none(DestinationRow, look.execute(select(destination).where(destination.c.name == name)))
 
 
-def destination_rows(look: Connection) -> dict[str, Row[Any]]:
+def destination_rows(look: Connection) -> dict[str, DestinationRow]:
     """Return, by name, what is noted of each destination of which anything ever was."""
-    return {row.name: row for row in look.execute(select(destination))}
+    return {row.name: row for row in read_all(DestinationRow, look.execute(select(destination)))}
 
 
-def open_deliveries(look: Connection) -> list[Row[Any]]:
+def open_deliveries(look: Connection) -> list[DeliveryRow]:
     """Return the deliveries that have not arrived, the oldest first; a failed order's has ended.
 
     So has one of which a person has decided that it is not to arrive.
@@ -65,10 +86,10 @@ def open_deliveries(look: Connection) -> list[Row[Any]]:
     is_of_the_line = and_(delivery.c.state == DeliveryState.REFUSED, delivery.c.order_id.is_(None))
     is_refused = and_(is_of_the_line, needs_a_person, not_(_HAS_DECIDED))
     wanted = select(delivery).where(or_(delivery.c.state.in_(OPEN), is_refused)).order_by(delivery.c.created_at)
-    return list(look.execute(wanted))
+    return read_all(DeliveryRow, look.execute(wanted))
 
 
-def not_compared(look: Connection) -> list[Row[Any]]:
+def not_compared(look: Connection) -> list[NotCompared]:
     """Return, by study and destination, how many instances were there before and await `accept`."""
     wanted = (
         select(instance.c.study_instance_uid, delivery.c.destination, func.count().label("instances"))
@@ -78,7 +99,7 @@ def not_compared(look: Connection) -> list[Row[Any]]:
         .group_by(instance.c.study_instance_uid, delivery.c.destination)
         .order_by(func.min(receipt.c.at))
     )
-    return list(look.execute(wanted))
+    return read_all(NotCompared, look.execute(wanted))
 
 
 def named_by(subject: str) -> Any:
@@ -90,7 +111,7 @@ def named_by(subject: str) -> Any:
     )
 
 
-def trace(look: Connection, subject: str) -> list[Row[Any]]:
+def trace(look: Connection, subject: str) -> list[TraceRow]:
     """Return a row for each receipt of each instance that `subject` names; one without receipts has one row."""
     wanted: Select[Any] = (
         select(
@@ -114,17 +135,17 @@ def trace(look: Connection, subject: str) -> list[Row[Any]]:
         .where(named_by(subject))
         .order_by(instance.c.id, delivery.c.id)
     )
-    return list(look.execute(wanted))
+    return read_all(TraceRow, look.execute(wanted))
 
 
-def orders_of(look: Connection, subject: str) -> list[Row[Any]]:
+def orders_of(look: Connection, subject: str) -> list[OrderRow]:
     """Return the orders that asked for what `subject` names, or found it; an arrival names none."""
     found = select(order_study.c.order_id).where(
-        or_(order_study.c.study_instance_uid == subject, order_study.c.accession_number == subject)
+        or_(order_study.c.study_instance_uid == subject, order_study.c.accession_numbers == (subject,))
     )
     asked = select(orders.c.id).where(func.instr(orders.c.accessions.cast(String), json.dumps(subject)) > 0)
     wanted = select(orders).where(or_(orders.c.id.in_(found), orders.c.id.in_(asked)))
-    return list(look.execute(wanted.order_by(orders.c.id)))
+    return read_all(OrderRow, look.execute(wanted.order_by(orders.c.id)))
 
 
 def deliveries_of(look: Connection, subject: str | None, name: str | None, states: Sequence[str]) -> list[int]:
@@ -146,7 +167,7 @@ def deliveries_of(look: Connection, subject: str | None, name: str | None, state
     return list(look.scalars(wanted))
 
 
-def set_aside(look: Connection) -> list[Row[Any]]:
+def set_aside(look: Connection) -> list[SetAsideRow]:
     """Return the instances a person must look at, with when their arrival was admitted."""
     wanted = (
         select(instance, arrival.c.admitted_at)
@@ -154,10 +175,10 @@ def set_aside(look: Connection) -> list[Row[Any]]:
         .where(instance.c.state.in_(SET_ASIDE), instance.c.discarded_at.is_(None))
         .order_by(arrival.c.admitted_at, instance.c.id)
     )
-    return list(look.execute(wanted))
+    return read_all(SetAsideRow, look.execute(wanted))
 
 
-def arrivals_set_aside(look: Connection) -> list[Row[Any]]:
+def arrivals_set_aside(look: Connection) -> list[ArrivalRow]:
     """Return quarantined arrivals none of whose files is an instance on record."""
     has_instances = select(instance.c.id).where(instance.c.arrival == arrival.c.name).exists()
     wanted = (
@@ -165,17 +186,17 @@ def arrivals_set_aside(look: Connection) -> list[Row[Any]]:
         .where(and_(arrival.c.state == ArrivalState.QUARANTINED, ~has_instances), arrival.c.gone_at.is_(None))
         .order_by(arrival.c.admitted_at)
     )
-    return list(look.execute(wanted))
+    return read_all(ArrivalRow, look.execute(wanted))
 
 
-def arrival_row(look: Connection, name: str) -> Row[Any] | None:
+def arrival_row(look: Connection, name: str) -> ArrivalRow | None:
     """Return the row of an arrival."""
-    return look.execute(select(arrival).where(arrival.c.name == name)).one_or_none()
+    return read_one_or_none(ArrivalRow, look.execute(select(arrival).where(arrival.c.name == name)))
 
 
-def instances_of(look: Connection, name: str, file: str | None = None) -> list[Row[Any]]:
+def instances_of(look: Connection, name: str, file: str | None = None) -> list[InstanceRow]:
     """Return the instances of an arrival, or the one that is `file`."""
     wanted = select(instance).where(instance.c.arrival == name).order_by(instance.c.id)
     if file is not None:
         wanted = wanted.where(instance.c.file == file)
-    return list(look.execute(wanted))
+    return read_all(InstanceRow, look.execute(wanted))

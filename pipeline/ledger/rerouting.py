@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from pipeline.ledger.deliveries import needs_an_answer
+from pipeline.ledger.rows import DeliveryRow, read_all
 from pipeline.ledger.tables import delivery, instance, receipt
 from pipeline.model import DeliveryState, ReceiptState
 
@@ -25,12 +26,12 @@ def stranded(look: Connection, configured: Collection[str]) -> dict[str, tuple[i
     return {row[0]: (row[1], row[2]) for row in look.execute(wanted)}
 
 
-def open_to(look: Connection, destination: str) -> list[Any]:
+def open_to(look: Connection, destination: str) -> list[DeliveryRow]:
     """Return the deliveries to `destination` that wait and are of no order: who ordered asks again."""
     wanted = select(delivery).where(
         delivery.c.destination == destination, delivery.c.state.in_(OPEN), delivery.c.order_id.is_(None)
     )
-    return list(look.execute(wanted.order_by(delivery.c.id)))
+    return read_all(DeliveryRow, look.execute(wanted.order_by(delivery.c.id)))
 
 
 def close(change: Connection, numbers: Sequence[int], code: str, reason: str, now: float) -> None:
@@ -46,7 +47,7 @@ def close(change: Connection, numbers: Sequence[int], code: str, reason: str, no
 
 
 def open_again(  # noqa: PLR0913  # each by its name
-    change: Connection, row: Any, destination: str, encoding: str, *, whole: bool, now: float
+    change: Connection, row: DeliveryRow, destination: str, encoding: str, *, whole: bool, now: float
 ) -> int | None:
     """Open a delivery to `destination` of what the delivery `row` had still to bring, or of the `whole` of it.
 

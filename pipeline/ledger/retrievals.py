@@ -4,28 +4,38 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, exists, func, insert, or_, select, update
 
-from pipeline.ledger.arrivals import HOLDS_ITS_KEY, NOBODYS, OF_A_RETRIEVAL, OF_A_STRANGER, UNCLAIMED
+from pipeline.ledger.arrivals import (
+    HOLDS_ITS_KEY,
+    NOBODYS,
+    OF_A_RETRIEVAL,
+    OF_A_STRANGER,
+    UNCLAIMED,
+    sound_instances,
+)
 from pipeline.ledger.completeness import Key
+from pipeline.ledger.rows import RetrievalRow, SoundInstanceRow, WantedStudyRow, read_all, read_one
 from pipeline.ledger.tables import arrival, instance, order_study, orders, retrieval, retrieved
 from pipeline.model import InstanceState, OrderState, RetrievalState
 
 OPEN = (RetrievalState.QUEUED, RetrievalState.MOVING, RetrievalState.RECEIVING)
 
 
-def open_one(look: Connection, study: str, modalities: str) -> int | None:
+def open_one(look: Connection, study: str, modalities: tuple[str, ...]) -> int | None:
     """Return the retrieval under way that will bring these modalities of a study, or all of it."""
     wanted = select(retrieval.c.id).where(
         retrieval.c.study_instance_uid == study,
         retrieval.c.state.in_(OPEN),
-        retrieval.c.modalities.in_({modalities, ""}),
+        retrieval.c.modalities.in_([modalities, ()]),
     )
     number: int | None = look.scalar(wanted.order_by(retrieval.c.id).limit(1))
     return number
 
 
-def enter(change: Connection, study: str, modalities: str, instances: Sequence[int], now: float) -> int:
+def enter(
+    change: Connection, study: str, modalities: tuple[str, ...], instances: Sequence[int], now: float
+) -> int:
     """Queue a retrieval; `instances` are held already and need not be brought."""
     values = {
         "study_instance_uid": study,
@@ -66,24 +76,25 @@ def take_in(change: Connection, arrival_name: str, belongings: Mapping[str, Iter
     return True
 
 
-def row(look: Connection, number: int) -> Row[Any]:
+def row(look: Connection, number: int) -> RetrievalRow:
     """Return a retrieval."""
-    return look.execute(select(retrieval).where(retrieval.c.id == number)).one()
+    return read_one(RetrievalRow, look.execute(select(retrieval).where(retrieval.c.id == number)))
 
 
-def in_state(look: Connection, *states: RetrievalState) -> list[Row[Any]]:
+def in_state(look: Connection, *states: RetrievalState) -> list[RetrievalRow]:
     """Return the retrievals in these states, the oldest first."""
-    return list(look.execute(select(retrieval).where(retrieval.c.state.in_(states)).order_by(retrieval.c.id)))
+    wanted = select(retrieval).where(retrieval.c.state.in_(states)).order_by(retrieval.c.id)
+    return read_all(RetrievalRow, look.execute(wanted))
 
 
-def claims(look: Connection, studies: Iterable[str]) -> list[Row[Any]]:
+def claims(look: Connection, studies: Iterable[str]) -> list[RetrievalRow]:
     """Return the retrievals under way that what arrives of these studies belongs to, the oldest first."""
     wanted = select(retrieval).where(
         retrieval.c.study_instance_uid.in_(list(studies)),
         retrieval.c.state.in_(OPEN),
         retrieval.c.started_at.is_not(None),
     )
-    return list(look.execute(wanted.order_by(retrieval.c.id)))
+    return read_all(RetrievalRow, look.execute(wanted.order_by(retrieval.c.id)))
 
 
 def asked_series(look: Connection, number: int) -> set[str]:
@@ -97,16 +108,16 @@ def change_row(change: Connection, number: int, **values: Any) -> None:
     change.execute(update(retrieval).where(retrieval.c.id == number).values(**values))
 
 
-def held(look: Connection, number: int) -> dict[Key, Row[Any]]:
+def held(look: Connection, number: int) -> dict[Key, SoundInstanceRow]:
     """Return the sound instances of a retrieval by their key, of several the one received last."""
     wanted = (
-        select(instance, arrival.c.admitted_at, arrival.c.peer)
+        sound_instances()
         .join(retrieved, retrieved.c.instance == instance.c.id)
-        .join(arrival, arrival.c.name == instance.c.arrival)
         .where(retrieved.c.retrieval == number, instance.c.state.in_(HOLDS_ITS_KEY), arrival.c.gone_at.is_(None))
         .order_by(instance.c.id)
     )
-    return {(one.series_instance_uid, one.sop_instance_uid): one for one in look.execute(wanted)}
+    found = read_all(SoundInstanceRow, look.execute(wanted))
+    return {(row.series_instance_uid, row.sop_instance_uid): row for row in found}
 
 
 def from_strangers(look: Connection, study: str, since: float) -> dict[tuple[str, str | None], int]:
@@ -164,15 +175,14 @@ def came(look: Connection, number: int) -> dict[Key, int]:
     return {key: frames for key, frames in found.items() if key not in doubtful}
 
 
-def kept(look: Connection, study: str) -> list[Row[Any]]:
+def kept(look: Connection, study: str) -> list[SoundInstanceRow]:
     """Return every sound instance of a study that came to the receiver of orders, from anybody, and is still here.
 
     Each with the address of its sender; whether that is the PACS is for the caller to ask.
     """
     scopes = (OF_A_RETRIEVAL, UNCLAIMED, OF_A_STRANGER)
     wanted = (
-        select(instance, arrival.c.peer)
-        .join(arrival, arrival.c.name == instance.c.arrival)
+        sound_instances()
         .where(
             instance.c.study_instance_uid == study,
             or_(*(instance.c.scope.startswith(scope) for scope in scopes)),
@@ -181,10 +191,10 @@ def kept(look: Connection, study: str) -> list[Row[Any]]:
         )
         .order_by(instance.c.id)
     )
-    return list(look.execute(wanted))
+    return read_all(SoundInstanceRow, look.execute(wanted))
 
 
-def open_links(look: Connection, number: int) -> list[Row[Any]]:
+def open_links(look: Connection, number: int) -> list[WantedStudyRow]:
     """Return what open orders wait for of a retrieval."""
     wanted = (
         select(order_study, orders.c.modalities)
@@ -192,7 +202,7 @@ def open_links(look: Connection, number: int) -> list[Row[Any]]:
         .where(order_study.c.retrieval == number, orders.c.state == OrderState.OPEN)
         .order_by(order_study.c.order_id)
     )
-    return list(look.execute(wanted))
+    return read_all(WantedStudyRow, look.execute(wanted))
 
 
 def is_being_taken_in(look: Connection, receiver: str) -> bool:

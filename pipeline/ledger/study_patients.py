@@ -5,16 +5,17 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, insert, select
 
+from pipeline.ledger.rows import InstanceRow, StudyPatientRow, read_all
 from pipeline.ledger.tables import instance, study_patient
 from pipeline.model import InstanceState, SetAsideCode
 
 
-def of_studies(look: Connection, scope: str, studies: Collection[str]) -> list[Any]:
+def of_studies(look: Connection, scope: str, studies: Collection[str]) -> list[StudyPatientRow]:
     """Return what is known of the patients of these studies."""
-    rows: list[Any] = []
+    rows: list[StudyPatientRow] = []
     for study in studies:
         wanted = (study_patient.c.scope == scope) & (study_patient.c.study_instance_uid == study)
-        rows += look.execute(select(study_patient).where(wanted))
+        rows += read_all(StudyPatientRow, look.execute(select(study_patient).where(wanted)))
     return rows
 
 
@@ -39,7 +40,7 @@ def enter_missing(change: Connection, rows: Iterable[Mapping[str, Any]]) -> None
             change.execute(insert(study_patient).values(**row))
 
 
-def set_aside(look: Connection, study: str) -> list[Any]:
+def set_aside(look: Connection, study: str) -> list[InstanceRow]:
     """Return the instances of a study that are aside as another patient's, and kept, in the order received."""
     wanted = select(instance).where(
         instance.c.study_instance_uid == study,
@@ -47,4 +48,4 @@ def set_aside(look: Connection, study: str) -> list[Any]:
         instance.c.code == SetAsideCode.OTHER_PATIENT,
         instance.c.discarded_at.is_(None),
     )
-    return list(look.execute(wanted.order_by(instance.c.id)))
+    return read_all(InstanceRow, look.execute(wanted.order_by(instance.c.id)))

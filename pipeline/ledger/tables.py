@@ -20,6 +20,19 @@ from sqlalchemy import (
     text,
 )
 
+from pipeline.ledger.column_types import Texts, Tuples, Values, Word
+from pipeline.model import (
+    ArrivalState,
+    DeliveryState,
+    InstanceState,
+    OrderError,
+    OrderStage,
+    OrderState,
+    ReceiptState,
+    RetrievalState,
+    SetAsideCode,
+)
+
 METADATA = MetaData()
 
 note = Table("note", METADATA, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
@@ -37,7 +50,7 @@ arrival = Table(
     METADATA,
     Column("name", String, primary_key=True),
     Column("receiver", String, nullable=False),
-    Column("state", String, nullable=False, index=True),
+    Column("state", Word(ArrivalState), nullable=False, index=True),
     Column("reason", Text),
     Column("admitted_at", Float, nullable=False),
     Column("newest_file_at", Float, nullable=False),
@@ -56,9 +69,9 @@ instance = Table(
     Column("id", Integer, primary_key=True),
     Column("arrival", ForeignKey("arrival.name"), nullable=False, index=True),
     Column("file", String, nullable=False),
-    Column("state", String, nullable=False, index=True),
+    Column("state", Word(InstanceState), nullable=False, index=True),
     Column("reason", Text),
-    Column("code", String),  # of why it is set aside, where there is one
+    Column("code", Word(SetAsideCode)),  # of why it is set aside, where there is one
     Column("scope", String, nullable=False),
     Column("study_instance_uid", String, index=True),
     Column("series_instance_uid", String),
@@ -125,7 +138,7 @@ delivery = Table(
     Column("destination", String, nullable=False),
     Column("receiver", String, nullable=False),
     Column("study_instance_uid", String, nullable=False, index=True),
-    Column("state", String, nullable=False, index=True),
+    Column("state", Word(DeliveryState), nullable=False, index=True),
     Column("reason", Text),
     Column("held", Boolean, nullable=False, default=False),  # waits for `retry`, whatever the time
     Column("guard_released", Boolean, nullable=False, default=False),
@@ -145,7 +158,7 @@ receipt = Table(
     METADATA,
     Column("delivery", ForeignKey("delivery.id"), primary_key=True),
     Column("instance", ForeignKey("instance.id"), primary_key=True, index=True),
-    Column("state", String, nullable=False),
+    Column("state", Word(ReceiptState), nullable=False),
     Column("code", String, nullable=False, default=""),
     Column("message", Text, nullable=False, default=""),
     Column("verified", Boolean, nullable=False, default=False),
@@ -200,18 +213,18 @@ orders = Table(
     Column("id", Integer, primary_key=True),
     Column("key", String, nullable=False, index=True),  # verb, accessions, modalities, destination, container
     Column("verb", String, nullable=False),
-    Column("accessions", JSON, nullable=False),
-    Column("modalities", JSON, nullable=False),
+    Column("accessions", Texts, nullable=False),
+    Column("modalities", Texts, nullable=False),
     Column("destination", String, nullable=False),
     Column("container", String, nullable=False, default=""),
     Column("missing_allowed", Boolean, nullable=False, default=False),
     Column("incomplete_allowed", Boolean, nullable=False, default=False),
     Column("again", Boolean, nullable=False, default=False),
-    Column("state", String, nullable=False, index=True),
-    Column("stage", String, nullable=False),
-    Column("error_kind", String),
+    Column("state", Word(OrderState), nullable=False, index=True),
+    Column("stage", Word(OrderStage), nullable=False),
+    Column("error_kind", Word(OrderError)),
     Column("detail", Text),
-    Column("missing", JSON, nullable=False, default=list),  # accession numbers the PACS does not know
+    Column("missing", Texts, nullable=False, default=list),  # accession numbers the PACS does not know
     Column("sent_before", Integer, nullable=False, default=0),  # by an earlier order, so not sent again
     Column("receiver", String),  # of `send`: as which receiver's the files are treated, null: as they are
     Column("files", Integer, nullable=False, default=0),  # of `send`
@@ -238,8 +251,8 @@ retrieval = Table(
     METADATA,
     Column("id", Integer, primary_key=True),
     Column("study_instance_uid", String, nullable=False, index=True),
-    Column("modalities", String, nullable=False, default=""),  # joined by backslashes; empty: all of the study
-    Column("state", String, nullable=False, index=True),
+    Column("modalities", Values, nullable=False, default=()),  # none: all of the study
+    Column("state", Word(RetrievalState), nullable=False, index=True),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),  # the last final response of the PACS, or the end of waiting for one
@@ -253,7 +266,7 @@ retrieval = Table(
     Column("remaining", Integer, nullable=False, default=0),
     Column("announced", Integer),  # how many instances it has, by the final response to a move of all of it
     Column("arrived", Integer, nullable=False, default=0),  # seen arriving so far, before they are taken in
-    Column("error_kind", String),
+    Column("error_kind", Word(OrderError)),
     Column("detail", Text),
 )
 
@@ -262,13 +275,13 @@ order_study = Table(
     METADATA,
     Column("order_id", ForeignKey("orders.id"), primary_key=True),
     Column("study_instance_uid", String, primary_key=True),
-    Column("accession_number", String, nullable=False),  # of several, joined by backslashes
+    Column("accession_number", Values, key="accession_numbers", nullable=False),
     Column("retrieval", ForeignKey("retrieval.id"), index=True),
     Column("found_at", Float, nullable=False),
-    Column("series", JSON, nullable=False),  # [[Series Instance UID, Modality, instances or null], ...]
+    Column("series", Tuples, nullable=False),  # [[Series Instance UID, Modality, instances or null], ...]
     Column("counted", Integer),  # what the PACS says it holds, null where it does not say
     Column("asked", Boolean, nullable=False, default=False),  # whether it has been asked for the list
-    Column("listed", JSON(none_as_null=True)),  # [[Series, SOP Instance UID], ...] where it lists them, else null
+    Column("listed", Tuples),  # [[Series, SOP Instance UID], ...] where it lists them, else null
 )
 
 retrieved = Table(

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, select, update
 
 from pipeline.ledger import deliveries
+from pipeline.ledger.rows import DeliveryRow
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ARRIVED, DeliveryState, InstanceKey, Item, ReceiptState
 
@@ -36,7 +37,7 @@ class UndeliveredInstance:
     is_gone: bool
 
 
-def of(look: Connection, row: Any, spool: Path) -> dict[InstanceKey, UndeliveredInstance]:
+def of(look: Connection, row: DeliveryRow, spool: Path) -> dict[InstanceKey, UndeliveredInstance]:
     """Return all that deliveries of the study to the destination were to bring, but for what `row` has yet to.
 
     Of the same key the last one consigned counts, or the last one that has arrived. What a person has discarded
@@ -54,14 +55,14 @@ def of(look: Connection, row: Any, spool: Path) -> dict[InstanceKey, Undelivered
     return found
 
 
-def all_of(look: Connection, row: Any) -> list[int]:
+def all_of(look: Connection, row: DeliveryRow) -> list[int]:
     """Return the deliveries of the study to the destination, this one among them; an order's has no others."""
     if row.order_id is not None:
         return [row.id]
     return list(look.scalars(select(delivery.c.id).where(is_of_the_study(row))))
 
 
-def is_of_the_study(row: Any) -> Any:
+def is_of_the_study(row: DeliveryRow) -> Any:
     """Return the condition on a delivery that it is of the study and to the destination of the delivery `row`."""
     return and_(
         delivery.c.destination == row.destination,
@@ -70,7 +71,7 @@ def is_of_the_study(row: Any) -> Any:
     )
 
 
-def _of_the_study(row: Any) -> Any:
+def _of_the_study(row: DeliveryRow) -> Any:
     return (
         select(receipt, instance, delivery.c.receiver, arrival.c.gone_at)
         .join(delivery, delivery.c.id == receipt.c.delivery)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.ledger import retrievals
 from pipeline.ledger.arrivals import NOBODYS, OF_A_RETRIEVAL, OF_A_STRANGER, SENT, UNCLAIMED
+from pipeline.ledger.rows import RetrievalRow
 from pipeline.line.identify import ArrivalContents, IdentifiedFile
 from pipeline.line.senders import sender_of, senders_of
 from pipeline.model import InstanceState
@@ -68,7 +69,7 @@ def claims(
     return of
 
 
-def _belongs(found: IdentifiedFile, retrieval: Any, series: Collection[str]) -> bool:
+def _belongs(found: IdentifiedFile, retrieval: RetrievalRow, series: Collection[str]) -> bool:
     """Tell whether a retrieval asked for this file; what was received before it began, it did not.
 
     One of some modalities asked for `series`: of which modality these are, the PACS has said, and no file decides.
@@ -77,5 +78,6 @@ def _belongs(found: IdentifiedFile, retrieval: Any, series: Collection[str]) -> 
         found.key
         and found.key.study_instance_uid == retrieval.study_instance_uid
         and (not retrieval.modalities or found.key.series_instance_uid in series)
+        and retrieval.started_at is not None
         and found.received_at >= retrieval.started_at
     )

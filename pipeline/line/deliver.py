@@ -27,6 +27,7 @@ from pipeline.ledger import (
     redeliveries,
     undelivered_instances,
 )
+from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow
 from pipeline.line import settle
 from pipeline.line.delivery_items import burden_of, handed_over
 from pipeline.line.known_discs import end_unfinished, of_study
@@ -74,7 +75,7 @@ def despatch(number: int, destination: Destination, site: Site) -> StorestowErro
     return error if isinstance(error, PeerUnavailable) else None
 
 
-def _attempt(row: Any, destination: Destination, site: Site) -> None:
+def _attempt(row: DeliveryRow, destination: Destination, site: Site) -> None:
     """Hand the consignment to its destination and record the receipts as they come."""
     is_study_disc = destination.makes_file and row.order_id is None
     if is_study_disc:
@@ -158,14 +159,14 @@ def _of_order(consignment: Consignment, number: int, site: Site) -> Consignment:
     return replace(consignment, about=about, again=order.again and order.verb == SEND_VERB)
 
 
-def _record(row: Any, answers: dict[int, Receipt], site: Site, *, flushed: bool = True) -> None:
+def _record(row: DeliveryRow, answers: dict[int, Receipt], site: Site, *, flushed: bool = True) -> None:
     if answers:
         with site.ledger.transaction(flushed=flushed) as change:
             deliveries.record(change, row.id, answers, time.time())
         answers.clear()
 
 
-def _conclude(row: Any, error: StorestowError | None, destination: Destination, site: Site) -> None:
+def _conclude(row: ClaimedDeliveryRow, error: StorestowError | None, destination: Destination, site: Site) -> None:
     """Write down where the delivery stands now."""
     now = time.time()
     with site.ledger.transaction() as change:
@@ -187,19 +188,19 @@ def _conclude(row: Any, error: StorestowError | None, destination: Destination, 
         _say(row, state, unwanted or reason, counts, is_expected=bool(unwanted))
 
 
-def _say_of_request(row: Any, request: redeliveries.EndedRequest) -> None:
+def _say_of_request(row: DeliveryRow, request: redeliveries.EndedRequest) -> None:
     about = {"study": row.study_instance_uid, "destination": row.destination, "delivery": row.id}
     emit(Event.ASKED_AGAIN, **about, sent=request.sent)
 
 
-def _ended(change: Connection, row: Any, state: DeliveryState) -> redeliveries.EndedRequest | None:
+def _ended(change: Connection, row: DeliveryRow, state: DeliveryState) -> redeliveries.EndedRequest | None:
     """End a request where it has come to an end; what it had nothing to do for is forgotten."""
     if state not in {DeliveryState.DELIVERED, DeliveryState.REFUSED}:
         return None
     return redeliveries.close_request(change, row.id)
 
 
-def _has_given_up(row: Any, error: StorestowError | None, now: float, site: Site) -> bool:
+def _has_given_up(row: ClaimedDeliveryRow, error: StorestowError | None, now: float, site: Site) -> bool:
     """Tell whether to try no more. Somebody waits for an order: it fails soon, and asking again is theirs."""
     if row.order_id is not None:
         return row.attempts >= ATTEMPTS_FOR_AN_ORDER or isinstance(error, PeerUnavailable | Configuration)
@@ -243,7 +244,9 @@ def verdict(
     return DeliveryState.DELIVERED, None
 
 
-def _say(row: Any, state: DeliveryState, reason: str | None, counts: dict[str, int], *, is_expected: bool) -> None:
+def _say(
+    row: DeliveryRow, state: DeliveryState, reason: str | None, counts: dict[str, int], *, is_expected: bool
+) -> None:
     """Say how a delivery stands; a refusal that `is_expected` is for nobody to mend."""
     about: dict[str, object] = {
         "study": row.study_instance_uid,

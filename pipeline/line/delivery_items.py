@@ -5,11 +5,11 @@ A file is made of all of it or not at all: one of some instances would be taken 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from pipeline.destinations import Destination
 from pipeline.errors import Permanent, StorestowError, Transient
 from pipeline.ledger import deliveries, undelivered_instances
+from pipeline.ledger.rows import DeliveryRow
 from pipeline.ledger.undelivered_instances import UndeliveredInstance
 from pipeline.line.pinned_files import pinned
 from pipeline.model import Consignment, InstanceKey, Item, Receipt, ReceiptState
@@ -38,7 +38,7 @@ class DeliveryItems:
         return [one for one in self.beside.values() if not one.is_answered]
 
 
-def burden_of(row: Any, destination: Destination, site: Site) -> DeliveryItems:
+def burden_of(row: DeliveryRow, destination: Destination, site: Site) -> DeliveryItems:
     """Return what a delivery still has to bring; where a file is made, all that belongs in it, or raise.
 
     Raises:
@@ -62,7 +62,7 @@ def burden_of(row: Any, destination: Destination, site: Site) -> DeliveryItems:
 
 
 def _wanted(
-    row: Any, destination: Destination, site: Site
+    row: DeliveryRow, destination: Destination, site: Site
 ) -> tuple[list[tuple[int, Item]], dict[InstanceKey, UndeliveredInstance]]:
     """Return what is to be brought, with row numbers, and what belongs in the same file besides.
 

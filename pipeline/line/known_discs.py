@@ -2,11 +2,11 @@
 
 import time
 from dataclasses import replace
-from typing import Any
 
 from pipeline.destinations import Destination
 from pipeline.events import Event, emit
 from pipeline.ledger import discs
+from pipeline.ledger.rows import DeliveryRow
 from pipeline.line import settle
 from pipeline.line.delivery_items import DeliveryItems
 from pipeline.model import Consignment, NewDisc
@@ -14,7 +14,7 @@ from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
 
-def end_unfinished(row: Any, destination: Destination, site: Site) -> None:
+def end_unfinished(row: DeliveryRow, destination: Destination, site: Site) -> None:
     """End what an attempt has left that died as it offered a disc of the study: it was seen, or is forgotten."""
     with site.ledger.reading() as look:
         unfinished = discs.unfinished_of(look, row)
@@ -36,7 +36,7 @@ def _note_offered(identity: str, site: Site) -> None:
         emit(Event.RETRIED, delivery=number)
 
 
-def of_study(consignment: Consignment, load: DeliveryItems, row: Any, site: Site) -> Consignment:
+def of_study(consignment: Consignment, load: DeliveryItems, row: DeliveryRow, site: Site) -> Consignment:
     """Return the consignment with what was made of its study before, and a way to remember what is made now.
 
     Once a disc has been offered, the originals of all it was made of are kept for another `keep_originals`.

@@ -18,8 +18,9 @@ from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import arrivals, deliveries
 from pipeline.ledger.arrivals import WaitingStudy
+from pipeline.ledger.rows import SoundInstanceRow
 from pipeline.line.prepare import Prepared, PreparedFile, PrepareTask, prepare
-from pipeline.model import InstanceKey, InstanceState, Origin, SetAsideCode
+from pipeline.model import InstanceState, Origin, SetAsideCode
 from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import OverLimit
 from pipeline.site.site import Site
@@ -54,7 +55,7 @@ def process(study: WaitingStudy, site: Site) -> None:
         raise put_off[0]
 
 
-def _leave_unclaimed(rows: list[Any], site: Site) -> None:
+def _leave_unclaimed(rows: list[SoundInstanceRow], site: Site) -> None:
     """Keep what nobody ordered, for its time; an order may still come for it."""
     with site.ledger.transaction() as change:
         for row in rows:
@@ -62,7 +63,9 @@ def _leave_unclaimed(rows: list[Any], site: Site) -> None:
             arrivals.set_instance(change, row.id, values)
 
 
-def _prepared(rows: list[Any], study: WaitingStudy, site: Site) -> Iterator[tuple[int, Prepared | Exception]]:
+def _prepared(
+    rows: list[SoundInstanceRow], study: WaitingStudy, site: Site
+) -> Iterator[tuple[int, Prepared | Exception]]:
     """Yield what became of each instance, and say it."""
     encodings = {destination.encode for destination in site.destinations_of(study.receiver)}
     tasks = [task_of(row, study.receiver, encodings, site) for row in rows]
@@ -101,7 +104,7 @@ def _report(study: WaitingStudy, ready: list[Prepared]) -> None:
         emit(Event.NOT_ENCODED, study=uid, instances=instances, reason=reason)
 
 
-def task_of(row: Any, receiver: str, encodings: Iterable[str], site: Site) -> PrepareTask:
+def task_of(row: SoundInstanceRow, receiver: str, encodings: Iterable[str], site: Site) -> PrepareTask:
     """Return what the pool has to do for one instance, treated as `receiver` has its instances treated."""
     source = site.spool.find(row.arrival, row.file) or site.spool.arrivals / row.arrival / row.file
     folder = site.spool.outputs / row.arrival
@@ -110,7 +113,7 @@ def task_of(row: Any, receiver: str, encodings: Iterable[str], site: Site) -> Pr
         instance=row.id,
         source=source,
         received_sha256=row.received_sha256,
-        key=InstanceKey(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid),
+        key=row.key,
         origin=Origin(
             receiver=receiver,
             calling_ae_title=row.calling_ae_title,

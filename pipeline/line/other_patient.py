@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from pipeline.errors import Permanent, Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, arrivals, quarantined, study_patients
+from pipeline.ledger.rows import InstanceRow
 from pipeline.line import quarantine
 from pipeline.line.identify import IdentifiedFile
 from pipeline.line.study_patient import marks_of, row_of
@@ -55,13 +56,13 @@ def discard_study(study: str, spool: Spool, ledger: Ledger) -> list[Path]:
     return [path for name in names for path in quarantine.discard(name, spool, ledger)]
 
 
-def _set_aside(study: str, ledger: Ledger) -> dict[str, list[Any]]:
+def _set_aside(study: str, ledger: Ledger) -> dict[str, list[InstanceRow]]:
     """Return what is aside of a study, by arrival."""
     with ledger.reading() as look:
         rows = study_patients.set_aside(look, study)
     if not rows:
         raise Usage(f"nothing of the study {study} is set aside as another patient's")
-    by_arrival: dict[str, list[Any]] = defaultdict(list)
+    by_arrival: dict[str, list[InstanceRow]] = defaultdict(list)
     for row in rows:
         by_arrival[row.arrival].append(row)
     return by_arrival
@@ -70,7 +71,7 @@ def _set_aside(study: str, ledger: Ledger) -> dict[str, list[Any]]:
 def _accept(  # noqa: PLR0913, PLR0917  # one decision, and where it is written down
     study: str,
     reason: str,
-    rows: list[Any],
+    rows: list[InstanceRow],
     ready: dict[int, IdentifiedFile],
     placeholders: tuple[str, ...],
     spool: Spool,

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from pipeline.errors import Permanent, Usage
 from pipeline.events import Event, emit, moment
 from pipeline.ledger import Ledger, arrivals, quarantined, reports
+from pipeline.ledger.rows import InstanceRow
 from pipeline.line.identify import IdentifiedFile, IdentifyTask, found_in
 from pipeline.line.settle import renew_account
 from pipeline.model import ArrivalState, InstanceState, SetAsideCode
@@ -134,7 +135,7 @@ def _release_arrival(arrival: str, spool: Spool, ledger: Ledger) -> None:
     emit(Event.RELEASED, arrival=arrival)
 
 
-def read_again(row: Any, spool: Spool) -> IdentifiedFile:
+def read_again(row: InstanceRow, spool: Spool) -> IdentifiedFile:
     """Return what a quarantined file is now; raises Permanent if it still is none that can go on."""
     path = spool.find(row.arrival, row.file)
     if path is None:

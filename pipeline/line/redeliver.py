@@ -7,7 +7,6 @@ file made again of the kept original to the same bytes. Where neither can be had
 
 import time
 from dataclasses import replace
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -15,6 +14,7 @@ from pipeline.destinations import Destination
 from pipeline.errors import Permanent
 from pipeline.ledger import arrivals, redeliveries
 from pipeline.ledger.redeliveries import RequestedInstance
+from pipeline.ledger.rows import DeliveryRow
 from pipeline.line.delivery_items import DeliveryItems
 from pipeline.line.line import limits_of, outcome_of, pin_of, task_of
 from pipeline.line.pinned_files import pinned
@@ -31,7 +31,7 @@ def open_requests(change: Connection, arrival: str, receiver: str, site: Site) -
     redeliveries.open_requests(change, arrival, names, time.time())
 
 
-def burden_of_request(row: Any, destination: Destination, site: Site) -> DeliveryItems:
+def burden_of_request(row: DeliveryRow, destination: Destination, site: Site) -> DeliveryItems:
     """Return what a request has to bring: what the destination no longer has; raises what `holds` raises."""
     since = time.time() - redeliveries.ONCE_IN
     with site.ledger.reading() as look:
@@ -50,7 +50,9 @@ def burden_of_request(row: Any, destination: Destination, site: Site) -> Deliver
     return found
 
 
-def _add(found: DeliveryItems, one: RequestedInstance, row: Any, destination: Destination, site: Site) -> None:
+def _add(
+    found: DeliveryItems, one: RequestedInstance, row: DeliveryRow, destination: Destination, site: Site
+) -> None:
     """Add what is sent of an instance, or why nothing is."""
     identity, file = one.identity, _as_it_was(one, row, destination, site)
     if isinstance(file, Receipt) and file.state is ReceiptState.REFUSED and one.asked_by is not None:
@@ -64,7 +66,7 @@ def _add(found: DeliveryItems, one: RequestedInstance, row: Any, destination: De
         found.lacking[identity] = file
 
 
-def _as_it_was(one: RequestedInstance, row: Any, destination: Destination, site: Site) -> Item | Receipt:
+def _as_it_was(one: RequestedInstance, row: DeliveryRow, destination: Destination, site: Site) -> Item | Receipt:
     """Return the file that was sent before, or why there is none."""
     with site.ledger.reading() as look:
         original = arrivals.instance_row(look, one.identity)
@@ -74,7 +76,7 @@ def _as_it_was(one: RequestedInstance, row: Any, destination: Destination, site:
 
 
 def _as_it_is_now(
-    one: RequestedInstance, why: str, row: Any, destination: Destination, site: Site
+    one: RequestedInstance, why: str, row: DeliveryRow, destination: Destination, site: Site
 ) -> Item | Receipt:
     """Have the duplicate brought in the place of the first, and say so in its row; else return why it cannot."""
     assert one.asked_by is not None

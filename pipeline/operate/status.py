@@ -1,10 +1,14 @@
 """How the site stands: the shape of `status --json` (docs/design.md, Commands)."""
 
 import time
+from dataclasses import asdict
 from typing import Any
+
+from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
 from pipeline.ledger import Ledger, orders, reports, rerouting
+from pipeline.ledger.rows import DeliveryRow
 from pipeline.receiving.lock import is_up
 from pipeline.site.disk_space import DiskLevel, free_bytes, judged
 from pipeline.site.settings import Settings
@@ -20,7 +24,7 @@ def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
         answer: dict[str, Any] = {**reports.counts(look), "orders": orders.by_state(look)}
         configured = [d.name for d in settings.destination]
         answer["destinations"] = [_destination(look, d) for d in settings.destination]
-        answer["not_compared"] = [dict(row._mapping) for row in reports.not_compared(look)]  # noqa: SLF001  # public
+        answer["not_compared"] = [asdict(row) for row in reports.not_compared(look)]
         gone = rerouting.stranded(look, configured)
         answer["destinations"] += [_gone(name, *about) for name, about in gone.items()]
         open_ones = waits(reports.open_deliveries(look), reports.destination_rows(look), configured, time.time())
@@ -48,7 +52,7 @@ def _space(settings: Settings) -> dict[str, Any]:
     return {"free": free, **marks, "state": judged(free, DiskLevel.ENOUGH, **marks).name.lower()}
 
 
-def _destination(look: Any, destination: Destination) -> dict[str, Any]:
+def _destination(look: Connection, destination: Destination) -> dict[str, Any]:
     row = reports.destination_row(look, destination.name)
     waiting, oldest = reports.waiting_at(look, destination.name)
     paused, down_since = (row.paused, row.down_since) if row else (False, None)
@@ -78,7 +82,7 @@ def _gone(name: str, deliveries: int, oldest: float) -> dict[str, Any]:
     }
 
 
-def _attention(row: Any, wait: Wait) -> dict[str, Any]:
+def _attention(row: DeliveryRow, wait: Wait) -> dict[str, Any]:
     """Return one delivery that has not arrived: why, what it waits for, and until when."""
     return {
         "delivery": row.id,

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.events import moment
 from pipeline.ledger import Ledger, reports
-from pipeline.model import OrderError
+from pipeline.ledger.rows import OrderRow, TraceRow
 from pipeline.site.waiting import Wait, waits
 
 
@@ -37,21 +37,21 @@ def trace(subject: str, ledger: Ledger, configured: Collection[str] | None = Non
     }
 
 
-def _order(row: Any) -> dict[str, Any]:
+def _order(row: OrderRow) -> dict[str, Any]:
     return {
         "id": row.id,
         "verb": row.verb,
         "destination": row.destination,
         "state": row.state,
         "stage": row.stage,
-        "error": OrderError(row.error_kind).words if row.error_kind else None,
+        "error": row.error_kind.words if row.error_kind else None,
         "detail": row.detail,
         "at": moment(row.created_at),
         "ended_at": moment(row.ended_at),
     }
 
 
-def _instance(row: Any, receipts: list[Any], waiting: Mapping[int, Wait]) -> dict[str, Any]:
+def _instance(row: TraceRow, receipts: list[TraceRow], waiting: Mapping[int, Wait]) -> dict[str, Any]:
     return {
         "sop_instance_uid": row.sop_instance_uid,
         "series_instance_uid": row.series_instance_uid,
@@ -75,7 +75,7 @@ def _instance(row: Any, receipts: list[Any], waiting: Mapping[int, Wait]) -> dic
     }
 
 
-def _delivery(row: Any, wait: Wait | None) -> dict[str, Any]:
+def _delivery(row: TraceRow, wait: Wait | None) -> dict[str, Any]:
     return {
         "destination": row.destination,
         "order": row.order_id,

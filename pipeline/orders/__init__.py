@@ -20,6 +20,7 @@ from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, order_counts, order_queries
 from pipeline.ledger import orders as rows
 from pipeline.ledger.order_counts import OrderCounts
+from pipeline.ledger.rows import OrderRow
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders.compare_sources import Findings, SourceDifference
 from pipeline.site.settings import Settings
@@ -258,19 +259,18 @@ def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView |
     if row is None:
         return None
     counts = order_counts.counts(look, row)
-    kind = OrderError(row.error_kind) if row.error_kind else None
-    state = OrderState(row.state)
+    kind = row.error_kind
     findings = Findings.read(row.identity)
     return OrderView(
         id=row.id,
         verb=row.verb,
-        accessions=tuple(row.accessions),
-        modalities=tuple(row.modalities),
+        accessions=row.accessions,
+        modalities=row.modalities,
         destination=row.destination,
         container=row.container,
         missing_allowed=row.missing_allowed,
         incomplete_allowed=row.incomplete_allowed,
-        state=state,
+        state=row.state,
         stage=counts.stage,
         place_in_queue=counts.place_in_queue,
         error_kind=kind,
@@ -287,7 +287,7 @@ def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView |
             )
             for study in counts.studies
         ),
-        missing=tuple(row.missing),
+        missing=row.missing,
         expected=counts.expected,
         received=counts.received,
         failed=counts.failed,
@@ -299,7 +299,7 @@ def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView |
         created_at=row.created_at,
         last_progress_at=max(row.last_progress_at, counts.last_progress_at),
         ended_at=row.ended_at,
-        already_sent=state == OrderState.DONE and not is_new,
+        already_sent=row.state == OrderState.DONE and not is_new,
         left_out=tuple(NotThere(reason, count) for reason, count in counts.left_out),
         differing=findings.differing,
         noted=findings.noted,
@@ -313,7 +313,7 @@ def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView |
     )
 
 
-def _result(row: Any, counts: OrderCounts) -> MadeFile | None:
+def _result(row: OrderRow, counts: OrderCounts) -> MadeFile | None:
     if counts.made_path is None or row.cleared_at is not None:
         return None
     return MadeFile(counts.made_path, Path(counts.made_path).name, counts.made_size)

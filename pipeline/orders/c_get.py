@@ -7,8 +7,8 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from pipeline.ledger.rows import RetrievalRow
 from pipeline.orders.reception_progress import WRITING, end_writers
 from pipeline.receiving import sweep
 from pipeline.site.site import Site
@@ -16,7 +16,7 @@ from pipeline.spool.envelope import Envelope, write_envelope
 
 
 @contextlib.contextmanager
-def received_into(row: Any, site: Site) -> Iterator[Path]:
+def received_into(row: RetrievalRow, site: Site) -> Iterator[Path]:
     """Yield a folder to receive a retrieval into, and admit what is there when the block ends, however it does."""
     pacs = site.settings.pacs
     assert pacs is not None

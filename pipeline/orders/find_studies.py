@@ -15,6 +15,7 @@ from pipeline.dicom.patient import Patient
 from pipeline.errors import PeerUnavailable
 from pipeline.ledger import orders, retrievals
 from pipeline.ledger.completeness import Key
+from pipeline.ledger.rows import OrderRow, OrderStudyRow
 from pipeline.model import OrderError, OrderStage, OrderState, RetrievalState
 from pipeline.orders import c_find, prove, reuse
 from pipeline.orders.c_find import Series, SeriesAnswer, StudyAnswer
@@ -30,7 +31,7 @@ def find(number: int, site: Site) -> None:
     """
     with site.ledger.transaction() as change:
         orders.set_stage(change, number, OrderStage.FINDING)
-        order = orders.row(change, number)
+        order = orders.one(change, number)
         is_known = bool(orders.links(change, number))
     try:
         patients = {} if is_known else _ask(order, site)
@@ -40,7 +41,7 @@ def find(number: int, site: Site) -> None:
         end(number, OrderState.FAILED, site, OrderError.PACS_UNREACHABLE, str(error))
 
 
-def _ask(order: Any, site: Site) -> dict[str, Patient] | None:
+def _ask(order: OrderRow, site: Site) -> dict[str, Patient] | None:
     """Enter the studies the PACS has and return whose they are; None where the order has ended over it."""
     accessions = [AccessionNumber(text) for text in order.accessions]
     said = c_find.studies_of(accessions, site.settings, site.spool.run)
@@ -85,7 +86,7 @@ def _by_study(answers: Sequence[StudyAnswer]) -> list[list[StudyAnswer]]:
     return list(studies.values())
 
 
-def _untold(order: Any, told: Sequence[tuple[Sequence[StudyAnswer], Series]]) -> str:
+def _untold(order: OrderRow, told: Sequence[tuple[Sequence[StudyAnswer], Series]]) -> str:
     """Return why it is not known which series an order of some modalities asks for, "" where it is known."""
     if not order.modalities:
         return ""
@@ -100,7 +101,7 @@ def _untold(order: Any, told: Sequence[tuple[Sequence[StudyAnswer], Series]]) ->
     return f"the PACS does not tell which series are {asked}: {'; '.join(reasons)}; nothing was moved"
 
 
-def _link(order: Any, answers: Sequence[StudyAnswer], told: Series) -> dict[str, Any] | None:
+def _link(order: OrderRow, answers: Sequence[StudyAnswer], told: Series) -> dict[str, Any] | None:
     """Return the row of one study of the order, None where nothing of it is asked for."""
     figures = [answer.instances for answer in answers if answer.instances is not None]
     counted = max(figures, default=None)  # a PACS may count those of the number asked for alone
@@ -113,7 +114,7 @@ def _link(order: Any, answers: Sequence[StudyAnswer], told: Series) -> dict[str,
     return {
         "order_id": order.id,
         "study_instance_uid": answers[0].study_instance_uid,
-        "accession_number": "\\".join(dict.fromkeys(answer.accession_number for answer in answers)),
+        "accession_numbers": tuple(dict.fromkeys(answer.accession_number for answer in answers)),
         "found_at": time.time(),
         "series": [[one.series_instance_uid, one.modality, one.instances] for one in series],
         "counted": counted if counted is not None else _sum(series),
@@ -143,17 +144,17 @@ def _queue(number: int, patients: dict[str, Patient], site: Site) -> None:
     reached("order-queued")
 
 
-def _order_and_links(number: int, site: Site) -> tuple[Any, list[Any]]:
+def _order_and_links(number: int, site: Site) -> tuple[OrderRow, list[OrderStudyRow]]:
     with site.ledger.reading() as look:
-        return orders.row(look, number), orders.links(look, number)
+        return orders.one(look, number), orders.links(look, number)
 
 
-def _is_held(link: Any, site: Site) -> bool:
+def _is_held(link: OrderStudyRow, site: Site) -> bool:
     with site.ledger.reading() as look:
         return bool(retrievals.kept(look, link.study_instance_uid))
 
 
-def _list(link: Any, site: Site) -> list[Key] | None:
+def _list(link: OrderStudyRow, site: Site) -> list[Key] | None:
     """Ask which instances the study has, and write it down; a PACS that does not tell has told nothing."""
     series = [uid for uid, _, _ in link.series]
     try:
@@ -167,12 +168,12 @@ def _list(link: Any, site: Site) -> list[Key] | None:
     return listed
 
 
-def _attach(order: Any, link: Any, usable: dict[Key, int], site: Site) -> None:
+def _attach(order: OrderRow, link: OrderStudyRow, usable: dict[Key, int], site: Site) -> None:
     """Give a study its retrieval: the one under way, else a new one for what is not `usable` already.
 
     One whose every listed instance is usable is complete at once.
     """
-    study, modalities, now = link.study_instance_uid, "\\".join(order.modalities), time.time()
+    study, modalities, now = link.study_instance_uid, order.modalities, time.time()
     with site.ledger.transaction() as change:
         number = retrievals.open_one(change, study, modalities)
         if number is None:
@@ -186,6 +187,6 @@ def _attach(order: Any, link: Any, usable: dict[Key, int], site: Site) -> None:
     reached("order-attached")
 
 
-def _listed(look: Connection, link: Any) -> int:
+def _listed(look: Connection, link: OrderStudyRow) -> int:
     rows = [row for row in orders.links(look, link.order_id) if row.study_instance_uid == link.study_instance_uid]
-    return len({tuple(key) for key in rows[0].listed or ()})
+    return len(set(rows[0].listed or ()))

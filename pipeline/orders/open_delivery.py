@@ -16,6 +16,7 @@ from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm
 from pipeline.ledger import arrivals, deliveries, order_queries, orders, retrievals
 from pipeline.ledger.completeness import of_wish
+from pipeline.ledger.rows import OrderRow, SoundInstanceRow
 from pipeline.line.line import limits_of, outcome_of, pin_of, task_of
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
 from pipeline.orders import prove
@@ -30,7 +31,7 @@ from pipeline.waypoints import reached
 class OrderItems:
     """What an order has to bring to its destination, by instance; `sent_before` are there already."""
 
-    rows: Sequence[Any]
+    rows: Sequence[SoundInstanceRow]
     receiver: str  # as whose instances they are treated, empty: as they are
     sent_before: int = 0
     other_content: int = 0  # how many are there with other content under their UIDs
@@ -42,8 +43,7 @@ def consign(number: int, site: Site) -> None:
     Raises Transient where this machine cannot prepare an instance now: it is tried again.
     """
     with site.ledger.reading() as look:
-        order = orders.row(look, number)
-    assert order is not None
+        order = orders.one(look, number)
     try:
         destination = site.settings.destination_named(order.destination)
     except Configuration as error:
@@ -72,7 +72,7 @@ def _weigh_again(number: int, site: Site) -> None:
 
 
 def _write_down(
-    order: Any,
+    order: OrderRow,
     load: OrderItems,
     ready: Mapping[int, PreparedWithPatient | Exception],
     destination: Destination,
@@ -104,14 +104,16 @@ def _write_down(
         say(order.id, *how)
 
 
-def _open_delivery(change: Connection, order: Any, load: OrderItems, pins: Sequence[Mapping[str, Any]]) -> None:
+def _open_delivery(
+    change: Connection, order: OrderRow, load: OrderItems, pins: Sequence[Mapping[str, Any]]
+) -> None:
     more = {"sent_before": load.sent_before, "last_progress_at": time.time()}
     orders.set_stage(change, order.id, OrderStage.DELIVERING, **more)
     if pins:
         deliveries.consign(change, _delivery(order, load), pins)
 
 
-def _is_still_to_go(look: Connection, order: Any, load: OrderItems) -> bool:
+def _is_still_to_go(look: Connection, order: OrderRow, load: OrderItems) -> bool:
     """Tell whether what is given to a `send` is still to be brought there, all of it, and by nobody else."""
     if order.verb != SEND_VERB:
         return True
@@ -119,7 +121,7 @@ def _is_still_to_go(look: Connection, order: Any, load: OrderItems) -> bool:
     return is_as_it_was and order_queries.awaited(look, order) is None
 
 
-def _load(look: Connection, order: Any, destination: Destination) -> OrderItems:
+def _load(look: Connection, order: OrderRow, destination: Destination) -> OrderItems:
     """Return what was retrieved, but for what an earlier order of the same wish has brought already.
 
     A file that is made is made of everything.
@@ -134,7 +136,7 @@ def _load(look: Connection, order: Any, destination: Destination) -> OrderItems:
     return OrderItems(left, "", len(rows) - len(left))
 
 
-def _given(look: Connection, order: Any) -> OrderItems:
+def _given(look: Connection, order: OrderRow) -> OrderItems:
     """Return what was given to `send`, but for what it has brought there before unless it is to go again."""
     rows, receiver = orders.sent_instances(look, order.id), order.receiver or ""
     if order.again:
@@ -153,11 +155,11 @@ def _other_content(load: OrderItems) -> str:
     )
 
 
-def _content(row: Any) -> tuple[str, str, str]:
+def _content(row: SoundInstanceRow) -> tuple[str, str, str]:
     return row.series_instance_uid, row.sop_instance_uid, row.data_set_sha256
 
 
-def _retrieved(look: Connection, order: Any) -> list[Any]:
+def _retrieved(look: Connection, order: OrderRow) -> list[SoundInstanceRow]:
     """Return the instances of all studies of an order, one of each key, in the order received."""
     found = {}
     for link in orders.wishes(look, order.id):
@@ -197,7 +199,7 @@ def _pin(
     return {"instance": identity, **pin_of(output, site)}
 
 
-def _delivery(order: Any, load: OrderItems) -> dict[str, Any]:
+def _delivery(order: OrderRow, load: OrderItems) -> dict[str, Any]:
     now = time.time()
     return {
         "destination": order.destination,

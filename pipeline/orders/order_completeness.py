@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection
 
 from pipeline.ledger import orders, retrievals
 from pipeline.ledger.completeness import StudyCompleteness, of_wish
+from pipeline.ledger.rows import OrderRow, RetrievalRow, WantedStudyRow
 from pipeline.model import OrderError, RetrievalState
 
 GRAVEST = (  # of several reasons, the one a person should see
@@ -24,8 +24,8 @@ GRAVEST = (  # of several reasons, the one a person should see
 class StudyStatus:
     """A study of an order, its retrieval, and what has come of it and can be read."""
 
-    wish: Any
-    move: Any
+    wish: WantedStudyRow
+    move: RetrievalRow
     found: StudyCompleteness
 
     @property
@@ -48,29 +48,28 @@ class StudyStatus:
     def reason(self) -> str | None:
         """Return why something lacks; a retrieval that was complete does not know what became of it since."""
         if self.move.state != RetrievalState.COMPLETE:
-            detail: str | None = self.move.detail
-            return detail
+            return self.move.detail
         wanted = self.found.expected or "an unknown number of"
         return f"{self.received} of {wanted} instances are here and can be read"
 
 
-def weigh(look: Connection, order: Any) -> list[StudyStatus]:
+def weigh(look: Connection, order: OrderRow) -> list[StudyStatus]:
     """Return how every study of an order stands."""
     studies = []
     for wish in orders.wishes(look, order.id):
-        move = retrievals.row(look, wish.retrieval)
-        came = retrievals.came(look, wish.retrieval)
+        assert wish.retrieval is not None  # every study of an order has one once the order is queued
+        move, came = retrievals.row(look, wish.retrieval), retrievals.came(look, wish.retrieval)
         studies.append(StudyStatus(wish, move, of_wish(wish, order.modalities, move, came)))
     return studies
 
 
-def lacking(look: Connection, order: Any) -> list[StudyStatus]:
+def lacking(look: Connection, order: OrderRow) -> list[StudyStatus]:
     """Return the studies of an order of which something lacks."""
     return [study for study in weigh(look, order) if study.is_lacking]
 
 
 def gravest(studies: Sequence[StudyStatus]) -> tuple[OrderError, str | None]:
     """Return why an order ends that lacks something of these studies."""
-    by_kind = {OrderError(study.move.error_kind or OrderError.MOVE_INCOMPLETE): study.reason for study in studies}
+    by_kind = {study.move.error_kind or OrderError.MOVE_INCOMPLETE: study.reason for study in studies}
     kind = next(kind for kind in GRAVEST if kind in by_kind)
     return kind, by_kind[kind]

@@ -13,6 +13,7 @@ from pipeline.dicom.patient import Patient
 from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm
 from pipeline.ledger import orders
+from pipeline.ledger.rows import OrderRow, SoundInstanceRow
 from pipeline.model import SEND_VERB, OrderError, OrderState
 from pipeline.orders import c_find, his
 from pipeline.orders.c_find import StudyAnswer
@@ -24,7 +25,7 @@ from pipeline.site.site import PacsPatients, Site
 ASKED, NOT_ASKED, UNKNOWN = "asked", "not asked", "unknown"  # what came of asking the HIS, as JSON has it
 
 
-def before_retrieval(order: Any, answers: Sequence[StudyAnswer], site: Site) -> bool:
+def before_retrieval(order: OrderRow, answers: Sequence[StudyAnswer], site: Site) -> bool:
     """Tell whether the PACS names one patient, and the HIS no other; else the order has ended."""
     placeholders, table = site.settings.site.placeholder_ids, site.settings.patients
     named = [SourceStatement(one.accession_number, one.study_instance_uid, one.patient) for one in answers]
@@ -51,7 +52,9 @@ def before_retrieval(order: Any, answers: Sequence[StudyAnswer], site: Site) -> 
     return _decided(order, findings, {"his": state}, "nothing was retrieved", site)
 
 
-def before_delivery(order: Any, came: Sequence[tuple[Any, Patient]], site: Site, *, makes_file: bool) -> bool:
+def before_delivery(
+    order: OrderRow, came: Sequence[tuple[SoundInstanceRow, Patient]], site: Site, *, makes_file: bool
+) -> bool:
     """Tell whether the images, each with its row, are of one patient, whom the PACS named; else it has ended.
 
     A `send` of several patients' files that a person allowed is asked study by study, and never where one file is
@@ -60,7 +63,7 @@ def before_delivery(order: Any, came: Sequence[tuple[Any, Patient]], site: Site,
     placeholders = site.settings.site.placeholder_ids
     links = _links(order, site)
     said = [
-        SourceStatement(_number(links.get(row.study_instance_uid), row), row.study_instance_uid, patient)
+        SourceStatement(_number(links.get(row.study_instance_uid, ()), row), row.study_instance_uid, patient)
         for row, patient in came
     ]
     findings = Findings()
@@ -81,7 +84,7 @@ def before_delivery(order: Any, came: Sequence[tuple[Any, Patient]], site: Site,
     return _decided(order, findings, {"accession_differs": differs}, "nothing was made or sent", site)
 
 
-def _decided(order: Any, findings: Findings, more: Mapping[str, Any], what: str, site: Site) -> bool:
+def _decided(order: OrderRow, findings: Findings, more: Mapping[str, Any], what: str, site: Site) -> bool:
     """Write down what was found; end the order over what contradicts, unless a person has let it through."""
     is_allowed = order.identity_allowed is not None and findings.may_be_allowed
     with site.ledger.transaction() as change:
@@ -98,21 +101,21 @@ def _decided(order: Any, findings: Findings, more: Mapping[str, Any], what: str,
     return True
 
 
-def _links(order: Any, site: Site) -> dict[str, str]:
+def _links(order: OrderRow, site: Site) -> dict[str, tuple[str, ...]]:
     """Return the accession numbers each study of an order was found under, as the ledger has them."""
     with site.ledger.reading() as look:
-        return {link.study_instance_uid: link.accession_number for link in orders.links(look, order.id)}
+        return {link.study_instance_uid: link.accession_numbers for link in orders.links(look, order.id)}
 
 
-def _number(found: str | None, row: Any) -> str:
+def _number(asked: tuple[str, ...], row: SoundInstanceRow) -> str:
     """Return the accession number a person knows an image by: the first it was asked for under, else its own."""
-    return (found or row.accession_number or "").split("\\")[0]
+    return asked[0] if asked else (row.accession_number or "").split("\\")[0]
 
 
-def _is_of_other_number(row: Any, links: Mapping[str, str]) -> bool:
+def _is_of_other_number(row: SoundInstanceRow, links: Mapping[str, tuple[str, ...]]) -> bool:
     """Tell whether an image bears an accession number, and none that its study was asked for under."""
     own = [one for one in (row.accession_number or "").split("\\") if one.strip(" \0")]
-    asked = links.get(row.study_instance_uid, "").split("\\")
+    asked = links.get(row.study_instance_uid, ())
     return bool(own) and not any(spellings(one, own) for one in asked)
 
 
@@ -125,7 +128,7 @@ def _groups(said: Sequence[SourceStatement], *, of_each_study: bool) -> Iterable
     return studies.values()
 
 
-def _named(order: Any, site: Site) -> PacsPatients:
+def _named(order: OrderRow, site: Site) -> PacsPatients:
     """Return whom the PACS names for each study: as it answered when they were found, else it is asked again."""
     if (known := site.pacs_patients.get(order.id)) is None:
         accessions = [AccessionNumber(one) for one in order.accessions if one not in order.missing]

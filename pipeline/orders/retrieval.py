@@ -10,6 +10,7 @@ from pipeline.config.order_tables import PacsTable
 from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, retrievals
 from pipeline.ledger.completeness import StudyCompleteness, of_wish
+from pipeline.ledger.rows import RetrievalRow
 from pipeline.line.admission import parse_arrival_name
 from pipeline.line.senders import Sender, senders_of
 from pipeline.model import OrderError, RetrievalState
@@ -26,7 +27,7 @@ DESTINATION_UNKNOWN = 0xA801
 Verdict = tuple[RetrievalState, OrderError | None, str | None]
 
 
-def judge(row: Any, site: Site, now: float) -> None:
+def judge(row: RetrievalRow, site: Site, now: float) -> None:
     """End a retrieval whose PACS has finished, once all has come, or nothing has come for long enough.
 
     That is the quiet time of the receiver, and `move_timeout` where the PACS means to have sent what has not come:
@@ -71,7 +72,7 @@ def _with_remarks(
     return state, kind, "; ".join(filter(None, [detail, *remarks])) or None
 
 
-def _most(row: Any, found: Sequence[StudyCompleteness]) -> int | None:
+def _most(row: RetrievalRow, found: Sequence[StudyCompleteness]) -> int | None:
     """Return how many instances the most demanding of the orders expects."""
     return max((one.expected for one in found if one.expected is not None), default=row.announced)
 
@@ -81,12 +82,12 @@ def _quiet_seconds(site: Site) -> float:
     return site.settings.receiver_named(site.settings.pacs.receiver).quiet_seconds
 
 
-def _is_final(row: Any) -> bool:
+def _is_final(row: RetrievalRow) -> bool:
     """Tell whether nothing was ever asked to be sent, so nothing can come."""
     return row.error_kind in {OrderError.PACS_UNREACHABLE, OrderError.INTERNAL}
 
 
-def _is_quiet(row: Any, site: Site, now: float, seconds: float) -> bool:
+def _is_quiet(row: RetrievalRow, site: Site, now: float, seconds: float) -> bool:
     """Tell whether nothing of the study has come for so long, nor is coming, as far as anybody can know.
 
     A PACS that froze keeps its association open; what it brought is not waited for longer than `move_timeout`.
@@ -114,15 +115,15 @@ def _unknown(look: Connection, pacs: PacsTable, site: Site) -> bool:
     return any(name not in known and parse_arrival_name(name)[1] == pacs.receiver for name in names)
 
 
-def verdict(row: Any, received: int, wanted: int | None, pacs: PacsTable | None) -> Verdict:
+def verdict(row: RetrievalRow, received: int, wanted: int | None, pacs: PacsTable | None) -> Verdict:
     """Return how a retrieval ended that did not bring everything, and why; pure."""
     name = f"{pacs.ae_title} at {pacs.host}:{pacs.port}" if pacs else "the PACS"
     came = f"{received} of {wanted if wanted is not None else 'an unknown number of'} instances have come"
     if pacs and pacs.retrieve == "get" and row.status is not None:
-        came += _not_had_by_get(max(row.failed or 0, (wanted or 0) - received))
+        came += _not_had_by_get(max(row.failed, (wanted or 0) - received))
     said = f" ({row.detail})" if row.detail else ""
     if row.error_kind:
-        return RetrievalState.FAILED, OrderError(row.error_kind), f"{name}: {row.detail or 'no answer'}; {came}"
+        return RetrievalState.FAILED, row.error_kind, f"{name}: {row.detail or 'no answer'}; {came}"
     if row.status is None:
         if row.attempts < MOST_ATTEMPTS:
             return RetrievalState.QUEUED, None, None
@@ -152,7 +153,7 @@ def _not_had_by_get(count: int) -> str:
     )
 
 
-def _end(row: Any, how: Verdict, received: int, expected: int | None, site: Site) -> None:
+def _end(row: RetrievalRow, how: Verdict, received: int, expected: int | None, site: Site) -> None:
     """Write down how a retrieval ended, unless something came while it was judged: it will be again."""
     state, kind, detail = how
     now = time.time()

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
+from sqlalchemy import Connection
 
 from pipeline import dcmtk
 from pipeline.dcmtk import Progress, SubOperations
 from pipeline.errors import StorestowError
 from pipeline.events import Event, emit
 from pipeline.ledger import retrievals
+from pipeline.ledger.rows import RetrievalRow, WantedStudyRow
 from pipeline.line.senders import senders_of
 from pipeline.model import OrderError, RetrievalState
 from pipeline.orders.c_find import SCRATCH, write_identifiers
@@ -65,7 +67,7 @@ def move(number: int, site: Site) -> None:
     reached("retrieval-finished")
 
 
-def _begin(change: Any, number: int) -> Any:
+def _begin(change: Connection, number: int) -> RetrievalRow:
     now = time.time()
     row = retrievals.row(change, number)
     values = {
@@ -78,7 +80,7 @@ def _begin(change: Any, number: int) -> Any:
     return retrievals.row(change, number)
 
 
-def _finish(change: Any, row: Any, outcome: RetrievalOutcome, *, is_whole: bool) -> None:
+def _finish(change: Connection, row: RetrievalRow, outcome: RetrievalOutcome, *, is_whole: bool) -> None:
     counted = outcome.counted
     values: dict[str, Any] = {
         "state": RetrievalState.RECEIVING,
@@ -96,7 +98,7 @@ def _finish(change: Any, row: Any, outcome: RetrievalOutcome, *, is_whole: bool)
     retrievals.change_row(change, row.id, **values)
 
 
-def identifiers(row: Any, held: set[tuple[str, str]], wishes: Sequence[Any]) -> list[Dataset]:
+def identifiers(row: RetrievalRow, held: set[tuple[str, str]], wishes: Sequence[WantedStudyRow]) -> list[Dataset]:
     """Return what the PACS is to send: the study, the series of some modalities, or those that lack something.
 
     None where nothing is lacking, or nobody waits any more.
@@ -105,7 +107,7 @@ def identifiers(row: Any, held: set[tuple[str, str]], wishes: Sequence[Any]) -> 
         return []
     study = row.study_instance_uid
     if held and all(wish.listed is not None for wish in wishes):
-        missing = {series for wish in wishes for series, one in wish.listed if (series, one) not in held}
+        missing = {series for wish in wishes for series, one in wish.listed or () if (series, one) not in held}
         return [_identifier("SERIES", study, series) for series in sorted(missing)]
     if row.modalities:
         wanted = {series for wish in wishes for series, _, _ in wish.series}
@@ -122,7 +124,7 @@ def _identifier(level: str, study: str, series: str | None = None) -> Dataset:
     return identifier
 
 
-def _sent(row: Any, questions: Sequence[Dataset], held: int, site: Site) -> RetrievalOutcome:
+def _sent(row: RetrievalRow, questions: Sequence[Dataset], held: int, site: Site) -> RetrievalOutcome:
     pacs = site.settings.pacs
     assert pacs is not None
     progress = Progress(len(questions))
@@ -139,7 +141,9 @@ def _sent(row: Any, questions: Sequence[Dataset], held: int, site: Site) -> Retr
 
 
 @contextmanager
-def _commands(row: Any, queries: Sequence[Path], longest: float, site: Site) -> Iterator[list[tuple[str, ...]]]:
+def _commands(
+    row: RetrievalRow, queries: Sequence[Path], longest: float, site: Site
+) -> Iterator[list[tuple[str, ...]]]:
     """Yield what to run; where it is getscu, what it received is admitted at the end of the block.
 
     getscu of 3.6.7 crashes over a second question, so each has its own.
@@ -212,7 +216,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 class _Patience:
     """Watch that instances come, write down how many, and say when it has taken too long."""
 
-    def __init__(self, row: Any, held: int, progress: Progress, site: Site) -> None:
+    def __init__(self, row: RetrievalRow, held: int, progress: Progress, site: Site) -> None:
         assert site.settings.pacs is not None
         incoming = site.spool.incoming_of(site.settings.pacs.receiver)
         self._row, self._held, self._progress, self._site = row, held, progress, site

@@ -7,7 +7,6 @@ name: an archive corrects names and numbers under the same UIDs.
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.dicom.part10 import Malformed
 from pipeline.dicom.patient import Patient, patient_in
@@ -16,6 +15,7 @@ from pipeline.dicom.same_patient import compare
 from pipeline.ledger import retrievals
 from pipeline.ledger.arrivals import OF_A_RETRIEVAL
 from pipeline.ledger.completeness import Key
+from pipeline.ledger.rows import SoundInstanceRow
 from pipeline.line.senders import Sender, Senders, senders_of
 from pipeline.processes.limits import to_read
 from pipeline.site.site import Site
@@ -35,23 +35,23 @@ def usable(study: str, listed: Collection[Key], patient: Patient | None, site: S
     return {key: row.id for key, row in found.items()}
 
 
-def _is_sent_by(senders: Senders, row: Any) -> bool:
+def _is_sent_by(senders: Senders, row: SoundInstanceRow) -> bool:
     """Tell whether the PACS has sent an instance, or we have fetched it by C-GET, which knows no peer."""
     is_fetched = row.peer is None and senders.address_decides and row.scope.startswith(OF_A_RETRIEVAL)
     return is_fetched or senders.include(Sender(row.calling_ae_title, row.peer))
 
 
-def _differ(rows: Sequence[Any]) -> bool:
+def _differ(rows: Sequence[SoundInstanceRow]) -> bool:
     """Tell whether two copies of an instance are not the same: the PACS has changed it in between."""
     distinct = {(row.series_instance_uid, row.sop_instance_uid, row.data_set_sha256) for row in rows}
     return len(distinct) > len({(series, instance) for series, instance, _ in distinct})
 
 
-def _one_a_series(rows: Sequence[Any]) -> list[Any]:
+def _one_a_series(rows: Sequence[SoundInstanceRow]) -> list[SoundInstanceRow]:
     return list({row.series_instance_uid: row for row in rows}.values())
 
 
-def _is_of(patient: Patient, row: Any, site: Site) -> bool:
+def _is_of(patient: Patient, row: SoundInstanceRow, site: Site) -> bool:
     path = site.spool.find(row.arrival, row.file)
     if path is None:
         return False

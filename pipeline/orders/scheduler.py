@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Collection, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from pipeline.ledger import orders, retrievals
+from pipeline.ledger.rows import OrderRow, RetrievalRow
 from pipeline.model import OrderError, RetrievalState
 from pipeline.orders import c_get, cleanup, retrieval, steps
 from pipeline.orders.prepare_with_patient import be_ready
@@ -79,7 +80,7 @@ class OrderScheduler:
         self._bring_on(now, in_hand)
         self._begin_moves(now)
 
-    def _take_back(self, row: Any) -> None:
+    def _take_back(self, row: RetrievalRow) -> None:
         """Look again at a retrieval whose worker died: what it started may be sending still."""
         now = time.time()
         values = {"state": RetrievalState.RECEIVING, "finished_at": now, "attempts": max(0, row.attempts - 1)}
@@ -93,7 +94,7 @@ class OrderScheduler:
             if ("order", order.id) not in in_hand:
                 self._hands.attempt(("order", order.id), partial(self._bring_one_on, order, now))
 
-    def _bring_one_on(self, order: Any, now: float) -> None:
+    def _bring_one_on(self, order: OrderRow, now: float) -> None:
         if steps.look_at(order, self._site, now, self._began):
             self._hands.start(self._steps, ("order", order.id), steps.take_long_step, order.id)
 
@@ -116,7 +117,7 @@ class OrderScheduler:
             return False
         return pacs.retrieve == "get" or is_up(self._site.spool, self._site.settings.receiver_named(pacs.receiver))
 
-    def _refuse(self, row: Any) -> None:
+    def _refuse(self, row: RetrievalRow) -> None:
         values = {
             "state": RetrievalState.FAILED,
             "ended_at": time.time(),

@@ -4,22 +4,22 @@ Every look asks the ledger alone, so it does not matter which process died when.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline.ledger import deliveries, order_queries, orders, retrievals
+from pipeline.ledger.rows import OrderRow
 from pipeline.model import SEND_VERB, DeliveryState, OrderError, OrderStage, OrderState, RetrievalState
 from pipeline.orders import send
 from pipeline.orders.find_studies import find
 from pipeline.orders.finish import end
 from pipeline.orders.open_delivery import consign
-from pipeline.orders.order_completeness import gravest, lacking, weigh
+from pipeline.orders.order_completeness import StudyStatus, gravest, lacking, weigh
 from pipeline.site.site import Site
 from pipeline.waypoints import reached
 
 ENDED = {RetrievalState.COMPLETE, RetrievalState.INCOMPLETE, RetrievalState.FAILED}
 
 
-def look_at(order: Any, site: Site, now: float, since: float) -> bool:
+def look_at(order: OrderRow, site: Site, now: float, since: float) -> bool:
     """Take the step that is due for an open order if it is a short one; return whether a long one is due.
 
     `since` is when the worker started: no order runs out of time while nobody worked.
@@ -49,7 +49,7 @@ def take_long_step(number: int, site: Site) -> None:
         consign(number, site)
 
 
-def _weigh(order: Any, site: Site) -> bool:
+def _weigh(order: OrderRow, site: Site) -> bool:
     """Go on once every study has come, or end where one has not; say whether it is to be prepared now.
 
     A study that has grown between an earlier order's retrieval and this order's question is asked for again.
@@ -59,7 +59,7 @@ def _weigh(order: Any, site: Site) -> bool:
     if not all(study.move.state in ENDED for study in studies):
         return False
     short = [study for study in studies if study.is_lacking]
-    again = [study.wish for study in short if study.has_grown]
+    again = [study for study in short if study.has_grown]
     if again:
         _ask_again(again, site)
         return False
@@ -73,20 +73,20 @@ def _weigh(order: Any, site: Site) -> bool:
     return False
 
 
-def _ask_again(wishes: Sequence[Any], site: Site) -> None:
+def _ask_again(studies: Sequence[StudyStatus], site: Site) -> None:
     """Queue what is new of these studies, together with what has come of them."""
-    for wish in wishes:
-        modalities = "\\".join(wish.modalities)
+    for study in studies:
+        wish = study.wish
         with site.ledger.transaction() as change:
-            listed = {(series, one) for series, one in wish.listed or ()}
-            held = retrievals.held(change, wish.retrieval)
+            listed = set(wish.listed or ())
+            held = retrievals.held(change, study.move.id)
             instances = [row.id for key, row in held.items() if key in listed]
-            number = retrievals.enter(change, wish.study_instance_uid, modalities, instances, wish.found_at)
+            number = retrievals.enter(change, wish.study_instance_uid, wish.modalities, instances, wish.found_at)
             orders.change_link(change, wish.order_id, wish.study_instance_uid, retrieval=number)
         reached("order-attached-again")
 
 
-def _enter(order: Any, stage: OrderStage, site: Site) -> None:
+def _enter(order: OrderRow, stage: OrderStage, site: Site) -> None:
     with site.ledger.transaction() as change:
         orders.set_stage(change, order.id, stage)
 
@@ -100,7 +100,7 @@ def _conclude(number: int, site: Site) -> None:
         short = lacking(look, order)
         unsent = orders.unsent(look, number) if order.verb == SEND_VERB else []
     if delivery is not None and delivery.state == DeliveryState.REFUSED:
-        kind = OrderError(order.error_kind or OrderError.RELAY_FAILED)
+        kind = order.error_kind or OrderError.RELAY_FAILED
         state = OrderState.PARTIAL if kind == OrderError.RELAY_INCOMPLETE else OrderState.FAILED
         end(number, state, site, kind, delivery.reason)
     elif delivery is not None and delivery.state != DeliveryState.DELIVERED:
@@ -116,11 +116,11 @@ def _conclude(number: int, site: Site) -> None:
         end(number, OrderState.DONE, site)
 
 
-def _unsent(order: Any, reasons: Sequence[str]) -> str:
+def _unsent(order: OrderRow, reasons: Sequence[str]) -> str:
     return f"{len(reasons)} of {order.files} files cannot be sent: {reasons[0]}"
 
 
-def _await_files(order: Any, site: Site) -> bool:
+def _await_files(order: OrderRow, site: Site) -> bool:
     """Go on with a `send` once its files have been taken in; say whether they are to be prepared now."""
     with site.ledger.reading() as look:
         is_taken_in = orders.has_instances(look, order.id)
@@ -135,19 +135,19 @@ def _await_files(order: Any, site: Site) -> bool:
     return False
 
 
-def _awaits_another(order: Any, site: Site) -> bool:
+def _awaits_another(order: OrderRow, site: Site) -> bool:
     """Tell whether a `send` waits for a delivery of the same instances, so that they do not go twice."""
     with site.ledger.reading() as look:
         return order_queries.awaited(look, order) is not None
 
 
-def _is_out_of_time(order: Any, site: Site, now: float, since: float) -> bool:
+def _is_out_of_time(order: OrderRow, site: Site, now: float, since: float) -> bool:
     limit = site.settings.shim.order_timeout.total_seconds()
     placed = order.created_at if order.created_at <= now else since  # a clock was set back
     return bool(now - max(placed, since) > limit)
 
 
-def _run_out(order: Any, site: Site) -> None:
+def _run_out(order: OrderRow, site: Site) -> None:
     """End an order that has taken too long; what its destination has in hand is waited for: then it is known."""
     limit = site.settings.shim.order_timeout.total_seconds()
     with site.ledger.transaction() as change:

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
+from pipeline.ledger.rows import DeliveryRow, DestinationRow
 from pipeline.model import DeliveryState
 
 
@@ -31,8 +31,11 @@ class Wait:
 
 
 def waits(
-    rows: Iterable[Any], destinations: Mapping[str, Any], configured: Collection[str] | None, now: float
-) -> Iterator[tuple[Any, Wait]]:
+    rows: Iterable[DeliveryRow],
+    destinations: Mapping[str, DestinationRow],
+    configured: Collection[str] | None,
+    now: float,
+) -> Iterator[tuple[DeliveryRow, Wait]]:
     """Yield each delivery with what it waits for.
 
     `rows` are all open and refused deliveries; `destinations` maps a name to the ledger's notes about it. If
@@ -47,7 +50,9 @@ def waits(
             before[row.destination] += 1
 
 
-def _wait(row: Any, noted: Any, is_configured: bool, before: Counter[str], now: float) -> Wait:
+def _wait(
+    row: DeliveryRow, noted: DestinationRow | None, is_configured: bool, before: Counter[str], now: float
+) -> Wait:
     return (
         _for_a_person(row, noted, is_configured)
         or _for_a_time(row, noted, now)
@@ -55,7 +60,7 @@ def _wait(row: Any, noted: Any, is_configured: bool, before: Counter[str], now: 
     )
 
 
-def _for_a_person(row: Any, noted: Any, is_configured: bool) -> Wait | None:
+def _for_a_person(row: DeliveryRow, noted: DestinationRow | None, is_configured: bool) -> Wait | None:
     if row.state == DeliveryState.REFUSED or row.held:
         return Wait(WaitsFor.RETRY, None, row.reason or "`storestow retry` sends it")
     if not is_configured:
@@ -67,7 +72,7 @@ def _for_a_person(row: Any, noted: Any, is_configured: bool) -> Wait | None:
     return None
 
 
-def _for_a_time(row: Any, noted: Any, now: float) -> Wait | None:
+def _for_a_time(row: DeliveryRow, noted: DestinationRow | None, now: float) -> Wait | None:
     if row.state == DeliveryState.SENDING:
         return Wait(WaitsFor.ANSWER, None, "is being sent")
     if noted is not None and noted.down_since is not None and row.order_id is None:

@@ -124,18 +124,18 @@ def test_what_lacks_a_listed_instance_is_never_complete_whatever_is_counted(list
     assert not (found.is_complete and found.is_owed)
 
 
-def move(modalities: str = "", **keys: object) -> SimpleNamespace:
+def move(modalities: tuple[str, ...] = (), **keys: object) -> SimpleNamespace:
     values = {"status": "0x0000", "announced": 3, "completed": 3, "failed": 0, "warned": 0, "remaining": 0}
     return SimpleNamespace(**{**values, "modalities": modalities, **keys})
 
 
 def link(**keys: object) -> SimpleNamespace:
-    series = [["1", "CT", 2], ["2", "MR", 1]]
+    series = (("1", "CT", 2), ("2", "MR", 1))
     return SimpleNamespace(**{"counted": None, "listed": None, "series": series, **keys})
 
 
 def test_an_order_is_served_by_its_own_series_of_a_larger_retrieval():
-    only_mr = link(series=[["2", "MR", 1]], listed=[["2", "2.1"]], counted=1)
+    only_mr = link(series=(("2", "MR", 1),), listed=(("2", "2.1"),), counted=1)
     found = of_wish(only_mr, ["MR"], move(), came(*ALL))
     assert (found.instances, found.is_complete) == ({C}, True)
     assert of_wish(link(), [], move(), came(*ALL)).is_complete

@@ -169,7 +169,7 @@ def test_one_arrival_may_hold_what_several_retrievals_wait_for(site, worker, tmp
     mr = study(tmp_path / "b", "A1", instances=2, modalities=("MR",), uid=study_uid([ct]))
     uid = study_uid([ct])
     everything = retrieval(site, uid)
-    only_mr = retrieval(site, uid, modalities="MR", series=[header(mr[0]).SeriesInstanceUID])
+    only_mr = retrieval(site, uid, modalities=("MR",), series=[header(mr[0]).SeriesInstanceUID])
     arrive_from_pacs(site, ct, *mr)
     rounds(worker, until=is_taken_in(site, 3))
     assert (held(site, everything), held(site, only_mr)) == (3, 2)
@@ -178,7 +178,7 @@ def test_one_arrival_may_hold_what_several_retrievals_wait_for(site, worker, tmp
 def test_what_was_asked_for_by_its_series_counts_whatever_modality_it_names_itself(site, worker, tmp_path):
     files = study(tmp_path / "a", "A1", instances=2, modalities=("OT", "CT"), series=2)
     asked = header(files[0]).SeriesInstanceUID
-    number = retrieval(site, study_uid(files), modalities="CT", series=[asked])
+    number = retrieval(site, study_uid(files), modalities=("CT",), series=[asked])
     arrive_from_pacs(site, *files)
     rounds(worker, until=is_taken_in(site, 4))
     with site.ledger.reading() as connection:

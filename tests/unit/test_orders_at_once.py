@@ -63,7 +63,13 @@ def order_of(site, half_read, destination: str, *, found_at: float = 0.0, **wish
     """An order for both instances, for which all has come; its study was found at the PACS at this moment."""
     study, move = half_read
     number = order(site, "A1", destination=destination, **wish).order_id
-    link = {"order_id": number, "study_instance_uid": study, "accession_number": "A1", "series": [], "counted": 2}
+    link = {
+        "order_id": number,
+        "study_instance_uid": study,
+        "accession_numbers": ("A1",),
+        "series": [],
+        "counted": 2,
+    }
     with site.ledger.transaction() as change:
         orders.enter_studies(change, [{**link, "found_at": found_at, "asked": True, "retrieval": move}])
         orders.set_stage(change, number, OrderStage.QUEUED)

@@ -15,12 +15,12 @@ COMPLETE = "0x0000"
 
 def row(**keys: object) -> SimpleNamespace:
     values = {"status": COMPLETE, "error_kind": None, "detail": None, "failed": 0, "attempts": 1}
-    return SimpleNamespace(**{**values, "announced": None, "modalities": "", "study_instance_uid": "1.2", **keys})
+    return SimpleNamespace(**{**values, "announced": None, "modalities": (), "study_instance_uid": "1.2", **keys})
 
 
 def wish(**keys: object) -> SimpleNamespace:
     series = [["1.2.1", "CT", 2], ["1.2.2", "MR", 1]]
-    return SimpleNamespace(**{"modalities": [], "counted": None, "listed": None, "series": series, **keys})
+    return SimpleNamespace(**{"modalities": (), "counted": None, "listed": None, "series": series, **keys})
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def questions(*args) -> list[tuple[str, str | None]]:
 def test_a_whole_study_is_asked_for_whole_and_modalities_by_their_series():
     assert questions(row(), set(), [wish()]) == [("STUDY", None)]
     only_mr = wish(modalities=["MR"], series=[["1.2.2", "MR", 1]])
-    assert questions(row(modalities="MR"), set(), [only_mr]) == [("SERIES", "1.2.2")]
+    assert questions(row(modalities=("MR",)), set(), [only_mr]) == [("SERIES", "1.2.2")]
 
 
 def test_only_series_that_lack_something_are_asked_for_again():

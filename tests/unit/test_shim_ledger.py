@@ -62,7 +62,7 @@ def test_after_the_ledger_was_set_aside_orders_are_placed_in_the_one_the_worker_
         placed = desk.place(wish("B2"))
         with site.ledger.reading() as look:
             (row,) = orders.open_ones(look)
-    assert (row.id, row.accessions) == (placed.order_id, ["B2"])
+    assert (row.id, row.accessions) == (placed.order_id, ("B2",))
 
 
 def test_between_two_ledgers_nothing_is_placed(settings):
@@ -142,5 +142,5 @@ def test_who_asks_while_the_ledger_is_exchanged_is_answered_or_told_to_ask_again
     placed = desk.place(wish("last"))
     ledger, was_lost = open_ledger(settings.site.spool)
     with contextlib.closing(ledger), ledger.reading() as look:
-        assert orders.row(look, placed.order_id).accessions == ["last"]
+        assert orders.row(look, placed.order_id).accessions == ("last",)
     assert not was_lost
