@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline import patients
 from pipeline.coercions import rules_of
 from pipeline.commands import receiver_checks, sender_checks
 from pipeline.dcmtk import programs
 from pipeline.dcmtk.known_bugs import holes
-from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD
-from pipeline.errors import Configuration, StorestowError
+from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD, AccessionNumber
+from pipeline.errors import Configuration, Permanent, StorestowError, Transient
 from pipeline.ledger import FILE_NAME, Ledger, rerouting
 from pipeline.orders.c_find import echo
 from pipeline.site.disk_space import DiskLevel, free_bytes, judged
@@ -23,6 +24,7 @@ from pipeline.spool.spool import Spool, hook_file
 Level = Literal["ok", "note", "error", "unreachable"]
 
 
+NOBODYS = "STORESTOW-CHECK"  # an accession number that the HIS is asked for to see whether it answers
 _WEIGHTS: tuple[Level, ...] = ("error", "unreachable", "note", "ok")
 _OF_WORKER: dict[WorkerState, tuple[Level, str]] = {
     WorkerState.UP: ("ok", ""),
@@ -75,7 +77,38 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
     yield from _shim(settings)
     if peers:
         yield from _worker(spool, [d.name for d in settings.destination])
-    for destination in settings.destination if peers else ():
+        yield from _his(settings)
+        yield from _destinations(settings)
+
+
+def peers_and_programs(settings: Settings) -> Iterator[CheckFinding]:
+    """Yield what DCMTK and the peers of a site answer; nothing of the spool is touched."""
+    yield from _storescp(settings)
+    yield from _pacs(settings, peers=True)
+    yield from _his(settings)
+    yield from _destinations(settings)
+
+
+def _his(settings: Settings) -> Iterator[CheckFinding]:
+    """Yield whether the HIS answers, asked for a number that none has."""
+    table = settings.patients
+    if table.kind == "dicom":
+        return
+    try:
+        patients.from_table(table).find(AccessionNumber(NOBODYS), ())
+    except Configuration as error:
+        yield CheckFinding("patients", "error", str(error))
+        return
+    except Transient as error:
+        yield CheckFinding("patients", "unreachable", str(error))
+        return
+    except Permanent:  # it does not know the number, or knows it several times: it answers
+        pass
+    yield CheckFinding("patients", "ok", f"{table.kind}: answers")
+
+
+def _destinations(settings: Settings) -> Iterator[CheckFinding]:
+    for destination in settings.destination:
         about = f"destination {destination.name}"
         try:
             problems = list(destination.problems())

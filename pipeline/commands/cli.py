@@ -403,6 +403,56 @@ def install(
 
 
 @app.command()
+def init(  # noqa: PLR0913, PLR0917  # each is an option of the command
+    kind: Annotated[str, typer.Option("--for", help="archive, orders, relay; several with commas.")] = "",
+    output: Annotated[Path, typer.Option(help="The file to write; it must not exist.")] = Path("site.toml"),
+    spool: Annotated[str, typer.Option(help="Folder on a local disk.")] = "",
+    ae_title: Annotated[str, typer.Option(help="By which modalities call this machine.")] = "STORESTOW",
+    port: Annotated[int, typer.Option(help="For modalities.")] = 11112,
+    archive_url: Annotated[str, typer.Option(help="Of the archive's studies, STOW-RS: http://.../studies")] = "",
+    relay_to: Annotated[str, typer.Option(metavar="AE@HOST:PORT", help="The PACS to pass on to.")] = "",
+    pacs: Annotated[str, typer.Option(metavar="AE@HOST:PORT", help="The PACS of orders.")] = "",
+    calling_ae_title: Annotated[str, typer.Option(help="Ours at that PACS.")] = "CDRECORD",
+    orders_port: Annotated[int, typer.Option(help="Where that PACS sends to.")] = 10104,
+    discs: Annotated[str, typer.Option(help="Folder for disc images.")] = "",
+    publisher: Annotated[str, typer.Option(metavar="AE@HOST:PORT", help="The CD publisher.")] = "",
+    his: Annotated[str, typer.Option(help="Address of the HIS's patient API.")] = "",
+    sender: Annotated[
+        list[str] | None, typer.Option(help="AE=NAME: the institution of a modality; may be repeated.")
+    ] = None,
+) -> None:
+    """Write a first site.toml: asks what no option says, tries every peer, overwrites nothing."""
+    from pipeline.commands import init as first  # noqa: PLC0415
+    from pipeline.commands import terminal  # noqa: PLC0415
+    from pipeline.commands.site_draft import SiteDraft, peer_address  # noqa: PLC0415
+
+    file = output.absolute()
+    ask = first.asker(is_asked=sys.stdin.isatty())
+    kinds = first.kinds_in(kind or ask(f"what is this site for, of {', '.join(first.KINDS)}", "archive"))
+    draft = SiteDraft(
+        spool=spool or first.folder_for("spool", file),
+        ae_title=ae_title,
+        port=port,
+        archive_url=archive_url,
+        relay=peer_address(relay_to) if relay_to else None,
+        pacs=peer_address(pacs) if pacs else None,
+        calling_ae_title=calling_ae_title,
+        orders_port=orders_port,
+        discs=discs or ("" if publisher or "orders" not in kinds else first.folder_for("discs", file)),
+        publisher=peer_address(publisher) if publisher else None,
+        his=his,
+    )
+    done = first.write(first.asked(draft, kinds, ask), file, first.senders_in(sender or ()))
+    for path in done.written:
+        print(f"written: {path}")  # noqa: T201
+    for path in done.kept:
+        print(f"kept as it is: {path}")  # noqa: T201
+    found = first.tried(file)
+    terminal.show_findings(found, with_hints=False)
+    print("\nnow run:", *first.next_commands(file), sep="\n  ")  # noqa: T201
+
+
+@app.command()
 def explain(
     file: Path,
     receiver: Annotated[str | None, typer.Option(help="As if it came in here; default: the first one.")] = None,

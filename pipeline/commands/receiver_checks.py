@@ -29,7 +29,7 @@ def looked_at(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iter
     """Yield findings and remedies."""
     if receiver.mode == "external":
         yield from external_checks.looked_at(settings, receiver, spool)
-        yield from _whatever_the_mode(receiver)
+        yield from _whatever_the_mode(settings, receiver)
         return
     try:
         is_up = is_receiving(spool, receiver.name)
@@ -44,11 +44,12 @@ def looked_at(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iter
         yield from _tried(lambda: certificates_of(settings, receiver), "speaks TLS only: key and certificate fit")
     if receiver.mode == "study":
         yield from _study_mode(settings, receiver, spool)
-    yield from _whatever_the_mode(receiver)
+    yield from _whatever_the_mode(settings, receiver)
 
 
-def _whatever_the_mode(receiver: ReceiverTable) -> Iterator[Said]:
-    if not receiver.to:
+def _whatever_the_mode(settings: Settings, receiver: ReceiverTable) -> Iterator[Said]:
+    is_of_orders = settings.pacs is not None and settings.pacs.receiver == receiver.name
+    if not receiver.to and not is_of_orders:
         yield "note", "to is empty: what arrives is kept as unclaimed and not sent anywhere"
     if not receiver.require_patient:
         yield "note", "require_patient = false: instances without Patient's Name or Patient ID go on as they are"

@@ -148,9 +148,15 @@ def load(path: Path | None = None) -> Settings:
     """
     file = site_file(path)
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        return parsed(file.read_text(encoding="utf-8"), file)
     except (OSError, UnicodeDecodeError) as error:
         raise Configuration(f"{file}: cannot be read: {error}") from error
+
+
+def parsed(text: str, file: Path) -> Settings:
+    """Return the configuration that `text` describes, as if it stood in `file`; raises Configuration as `load`."""
+    try:
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise Configuration(f"{file}: is not TOML: {error}") from error
     try:

@@ -1,0 +1,154 @@
+"""`storestow init`: ask what a site is, write its site.toml, try its peers, and say what to run next."""
+
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import typer
+
+from pipeline.commands.check import CheckFinding, by_weight, peers_and_programs
+from pipeline.commands.site_draft import MAPPING, PeerAddress, SiteDraft, mapping_json, peer_address, site_toml
+from pipeline.destinations.iso import IsoDestination
+from pipeline.errors import Configuration, Usage
+from pipeline.site.settings import load, parsed
+
+Ask = Callable[[str, str], str]  # question and what Enter means; an answer of nothing means that there is none
+KINDS = {
+    "archive": "receive from modalities and archive by STOW-RS",
+    "orders": "orders by accession number: discs, prints, forwards",
+    "relay": "receive from modalities and pass on by C-STORE",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSite:
+    """What `write` has done: the files it wrote and those it left alone."""
+
+    written: tuple[Path, ...]
+    kept: tuple[Path, ...]
+
+
+def asker(*, is_asked: bool) -> Ask:
+    """Return how questions are answered: by a person at a terminal, else by what Enter would mean."""
+
+    def ask(question: str, default: str) -> str:
+        return str(typer.prompt(question, default=default, show_default=bool(default))).strip()
+
+    return ask if is_asked else lambda _question, default: default
+
+
+def folder_for(name: str, file: Path) -> str:
+    """Return where a folder goes if nobody says: a machine's below /var or /srv, others beside their site.toml."""
+    usual = {"spool": "/var/spool/storestow", "discs": "/srv/discs"}
+    return usual[name] if is_of_machine(file) else str(file.with_name(name))
+
+
+def is_of_machine(file: Path) -> bool:
+    """Tell whether this is the site that the services of a machine run."""
+    return file.is_relative_to("/etc")
+
+
+def senders_in(words: Iterable[str]) -> dict[str, str]:
+    """Return the institution mapping of `AE=NAME` words; raises Usage for a word without both."""
+    pairs = [word.partition("=") for word in words]
+    if odd := [key for key, _, name in pairs if not (key.strip() and name.strip())]:
+        raise Usage(f"--sender {odd[0]}: write AE=NAME, as in --sender 'CT1=Example Hospital'")
+    return {key.strip(): name.strip() for key, _, name in pairs}
+
+
+def kinds_in(text: str) -> set[str]:
+    """Return the kinds of a site in a list with commas; raises Usage naming those there are."""
+    kinds = {word.strip() for word in text.split(",") if word.strip()}
+    if not kinds or not kinds <= KINDS.keys():
+        known = ", ".join(f"{kind} ({what})" for kind, what in KINDS.items())
+        raise Usage(f"say what the site is for, several with commas: {known}")
+    return kinds
+
+
+def asked(draft: SiteDraft, kinds: Iterable[str], ask: Ask) -> SiteDraft:
+    """Return the draft with what the kinds need and options have not said, as `ask` answers."""
+    kinds = set(kinds)
+    if kinds & {"archive", "relay"}:
+        draft = replace(draft, ae_title=ask("AE title by which modalities call this machine", draft.ae_title))
+        draft = replace(draft, port=_port(ask("port for modalities", str(draft.port))))
+    if "archive" in kinds and not draft.archive_url:
+        url = _needed(ask("address of the archive's studies (STOW-RS), ends in /studies", ""), "--archive-url")
+        draft = replace(draft, archive_url=url)
+    if "relay" in kinds and not draft.relay:
+        draft = replace(draft, relay=_peer(ask("the PACS to pass on to, AE@HOST:PORT", ""), "--relay-to"))
+    return _orders_asked(draft, ask) if "orders" in kinds else draft
+
+
+def _orders_asked(draft: SiteDraft, ask: Ask) -> SiteDraft:
+    pacs = draft.pacs or _peer(ask("the PACS to ask by accession number, AE@HOST:PORT", ""), "--pacs")
+    draft = replace(draft, pacs=pacs)
+    calling = ask("our AE title at that PACS, and its move destination", draft.calling_ae_title)
+    draft = replace(draft, calling_ae_title=calling)
+    draft = replace(draft, orders_port=_port(ask("port the PACS sends to", str(draft.orders_port))))
+    draft = replace(draft, discs=ask("folder for disc images", draft.discs))
+    if not draft.publisher and (text := ask("the CD publisher, AE@HOST:PORT; Enter where there is none", "")):
+        draft = replace(draft, publisher=peer_address(text))
+    if not (draft.discs or draft.publisher):
+        raise Usage("orders need somewhere to go: --discs FOLDER, --publisher AE@HOST:PORT, or both")
+    return replace(draft, his=draft.his or ask("address of the HIS's patient API; Enter where there is none", ""))
+
+
+def _needed(text: str, option: str) -> str:
+    if not text:
+        raise Usage(f"{option} is needed for a site of this kind")
+    return text
+
+
+def _peer(text: str, option: str) -> PeerAddress:
+    return peer_address(_needed(text, option))
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise Usage(f"{text!r} is no port; write 1 to 65535")
+    return int(text)
+
+
+def write(draft: SiteDraft, file: Path, senders: dict[str, str]) -> WrittenSite:
+    """Write site.toml and the institution mapping beside it, neither over anything that is there.
+
+    Raises Usage where `file` exists, Configuration where an answer cannot be right (it names the key) or nothing
+    can be written there.
+    """
+    text, mapping = site_toml(draft), file.with_name(MAPPING)
+    parsed(text, file)
+    wanted = {file: text} | ({mapping: mapping_json(senders)} if draft.receives else {})
+    written = []
+    try:
+        for path, content in wanted.items():
+            if path.exists() and path != file:
+                continue
+            with path.open("x", encoding="utf-8") as new:
+                new.write(content)
+            written.append(path)
+        if draft.discs and not is_of_machine(file):  # there the services' user must own it, who may not exist yet
+            Path(draft.discs).mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise Usage(f"{file} exists and is not overwritten; name another file with --output") from error
+    except OSError as error:
+        raise Configuration(f"{error.filename}: cannot be written: {error.strerror}") from error
+    return WrittenSite(tuple(written), tuple(wanted.keys() - written))
+
+
+def tried(file: Path) -> list[CheckFinding]:
+    """Return what DCMTK and every peer of the site answers now, the gravest first."""
+    return by_weight(peers_and_programs(load(file)))
+
+
+def next_commands(file: Path) -> list[str]:
+    """Return what to run next, in its order."""
+    site = "" if file == Path("site.toml").absolute() else f" --site {shlex.quote(str(file))}"
+    if not is_of_machine(file):
+        return [f"storestow check{site}", f"storestow up{site}"]
+    folders = [
+        f"install -d -o storestow -g storestow -m 750 {shlex.quote(str(destination.folder))}"
+        for destination in load(file).destination
+        if isinstance(destination, IsoDestination)
+    ]
+    return [f"storestow install{site}   # writes the services, and says what to run for them; then", *folders]
