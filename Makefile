@@ -5,7 +5,7 @@ PYTEST := $(VENV_PYTHON) -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run style check test test-long bench reference
+.PHONY: help install run style check test test-long bench reference picture
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -39,3 +39,6 @@ bench: install ## measure side by side; prints ratios
 
 reference: install ## write docs/configuration.md and docs/site.schema.json anew from the models of site.toml
 	$(VENV_PYTHON) docs/configuration_reference.py
+
+picture: install ## draw docs/rooms.svg anew: the rooms of the package, and who imports whom
+	$(VENV_PYTHON) docs/picture.py
