@@ -25,8 +25,9 @@ from small_disk import make_read_only
 from pipeline import schedule, waypoints
 from pipeline.commands import cli, work  # noqa: F401
 from pipeline.errors import StorestowError, Transient
-from pipeline.line import prepare, quarantine  # noqa: F401
+from pipeline.line import delivery_scheduler, prepare, quarantine  # noqa: F401
 from pipeline.operate import retry  # noqa: F401
+from pipeline.processes import jobs
 from pipeline.processes.process_pool import PoolClosed, PoolProcessDied
 from pipeline.site import open_site
 from pipeline.worker import worker
@@ -109,6 +110,8 @@ def run(request: dict[str, Any]) -> int:
         act = partial(make_read_only, Path(read_only))
     act_at(request["point"], request["count"], act)
     worker.POLL_SECONDS = request["poll_seconds"]
+    jobs.RETRY_SECONDS = 6 * worker.POLL_SECONDS
+    delivery_scheduler.RECLAIM_SECONDS = 12 * worker.POLL_SECONDS
     schedule.SHORTEST_WAIT = request["shortest_wait"]
     if request["clock"]:
         follow_clock(Path(request["clock"]))

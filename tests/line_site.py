@@ -13,7 +13,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 from pipeline.ledger import reports
-from pipeline.line.admission import parse_arrival_name
+from pipeline.line.admit import parse_arrival_name
 from pipeline.site.open_site import opened
 from pipeline.site.settings import Settings
 from pipeline.site.site import Site

@@ -10,7 +10,8 @@ from sqlalchemy import select
 
 from pipeline.ledger import deliveries
 from pipeline.ledger.tables import delivery, receipt
-from pipeline.line.deliver import despatch
+from pipeline.line.deliver import DueDelivery, deliver
+from pipeline.line.verify import verify
 from pipeline.site.settings import Settings
 from pipeline.site.site import Site
 from pipeline.worker.worker import Worker
@@ -74,5 +75,6 @@ def consigned(site: Site, worker: Worker, *files: Path) -> int:
 
 def attempted(site: Site, number: int) -> Any:
     """Attempt a delivery here and now; return its row as it is then."""
-    despatch(number, site.settings.destination_named("burner"), site)
+    due = DueDelivery(number, site.settings.destination_named("burner"))
+    verify(deliver(due, site), site)
     return rows(site)[number - 1]

@@ -11,8 +11,8 @@ from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Permanent, Usage
 from pipeline.line import identify
 from pipeline.line.identify import found_in
-from pipeline.line.line import limits_of
 from pipeline.line.prepare import Prepared, PrepareTask, prepare
+from pipeline.line.prepare_study import limits_of
 from pipeline.model import Origin
 from pipeline.processes.process_pool import PoolProcessDied, ProcessPool
 from pipeline.site.open_site import mapping_of

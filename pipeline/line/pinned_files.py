@@ -5,8 +5,9 @@ from dataclasses import replace
 from pipeline.destinations import Destination
 from pipeline.errors import Permanent
 from pipeline.ledger import arrivals, rerouting
-from pipeline.line.line import limits_of, pin_of, task_of
+from pipeline.line.consign import pin_of
 from pipeline.line.prepare import Prepared, prepare
+from pipeline.line.prepare_study import limits_of, task_of
 from pipeline.model import Item, Receipt, ReceiptState
 from pipeline.site.site import Site
 from pipeline.spool.digest import sha256_of

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.dicomweb.foreign_copies import SCRATCH
 from pipeline.events import Event, alarm
 from pipeline.ledger import accounts, arrivals, deliveries
-from pipeline.line.admission import parse_arrival_name
+from pipeline.line.admit import parse_arrival_name
 from pipeline.line.identify import ACCOUNT
 from pipeline.line.settle import UNREADABLE, drop_outputs, remark_of, renew_account
 from pipeline.line.study_patient import drop_unfinished_key

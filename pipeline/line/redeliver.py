@@ -15,10 +15,11 @@ from pipeline.errors import Permanent
 from pipeline.ledger import arrivals, redeliveries
 from pipeline.ledger.redeliveries import RequestedInstance
 from pipeline.ledger.rows import DeliveryRow
+from pipeline.line.consign import pin_of
 from pipeline.line.delivery_items import DeliveryItems
-from pipeline.line.line import limits_of, outcome_of, pin_of, task_of
 from pipeline.line.pinned_files import pinned
 from pipeline.line.prepare import Prepared, prepare
+from pipeline.line.prepare_study import limits_of, outcome_of, task_of
 from pipeline.model import Item, Receipt, ReceiptState
 from pipeline.site.site import Site
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import Ledger, accounts, arrivals
-from pipeline.line.admission import parse_arrival_name
+from pipeline.line.admit import parse_arrival_name
 from pipeline.line.identify import ACCOUNT
 from pipeline.model import ArrivalState
 from pipeline.schedule import may_go
@@ -130,7 +130,7 @@ def drop_outputs(name: str, spool: Spool) -> None:
     shutil.rmtree(spool.outputs / name, ignore_errors=True)
 
 
-def let_go(site: Site, now: float) -> None:
+def expire(site: Site, now: float) -> None:
     """Delete originals that have been kept long enough and with which nothing is wrong.
 
     The ledger is told first: a crash leaves a folder too many, which the next start removes, never a row

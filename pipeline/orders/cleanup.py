@@ -17,7 +17,7 @@ from pipeline.waypoints import reached
 GONE = "D_"  # begins the name of what is being deleted: nobody sweeps it
 
 
-def let_go(site: Site, now: float) -> None:
+def expire(site: Site, now: float) -> None:
     """Delete what has been kept long enough and no open order needs; the ledger is told first."""
     keep = site.settings.site.keep_results.total_seconds()
     with site.ledger.reading() as look:

@@ -11,7 +11,7 @@ from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, retrievals
 from pipeline.ledger.completeness import StudyCompleteness, of_wish
 from pipeline.ledger.rows import RetrievalRow
-from pipeline.line.admission import parse_arrival_name
+from pipeline.line.admit import parse_arrival_name
 from pipeline.line.senders import Sender, senders_of
 from pipeline.model import OrderError, RetrievalState
 from pipeline.orders import reception_progress

@@ -15,7 +15,7 @@ from uuid import uuid4
 from pipeline.errors import Transient, Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, orders
-from pipeline.line.admission import parse_arrival_name
+from pipeline.line.admit import parse_arrival_name
 from pipeline.line.identify import ACCOUNT
 from pipeline.model import SEND_VERB
 from pipeline.orders import PlacedOrder

@@ -9,9 +9,9 @@ from pipeline.ledger import deliveries, order_queries, orders, retrievals
 from pipeline.ledger.rows import OrderRow
 from pipeline.model import SEND_VERB, DeliveryState, OrderError, OrderStage, OrderState, RetrievalState
 from pipeline.orders import send
+from pipeline.orders.consign_order import consign
 from pipeline.orders.find_studies import find
 from pipeline.orders.finish import end
-from pipeline.orders.open_delivery import consign
 from pipeline.orders.order_completeness import StudyStatus, gravest, lacking, weigh
 from pipeline.site.site import Site
 from pipeline.waypoints import reached

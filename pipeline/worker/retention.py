@@ -1,6 +1,9 @@
-"""Tidying: let originals and results go that were kept long enough, if the clock that says so can be believed."""
+"""Retention: delete originals and results that were kept long enough, if the clock can be believed."""
+
+import time
 
 from pipeline import schedule
+from pipeline.events import Event, alarm
 from pipeline.line import settle
 from pipeline.orders import cleanup
 from pipeline.site.site import Site
@@ -12,31 +15,38 @@ TIDY_SECONDS = 300.0
 class Retention:
     """Delete now and then, by the monotonic clock, what has passed its retention time."""
 
-    def __init__(self, site: Site, clock: Clock) -> None:
+    def __init__(self, site: Site) -> None:
         self._site = site
-        self._clock = clock
+        self._clock = Clock()
+        self._clock.look(time.time(), time.monotonic())
         self._next = 0.0
+
+    def clock_has_jumped(self) -> bool:
+        """Tell whether the wall clock was set since the last look, and say so."""
+        jump = self._clock.look(time.time(), time.monotonic())
+        if jump:
+            alarm(Event.CLOCK_JUMPED, seconds=round(jump))
+        return bool(jump)
 
     def is_due(self, monotonic: float) -> bool:
         """Tell whether it is time to look again."""
         return monotonic >= self._next
 
-    def tidy(self, at: tuple[float, float], _site: Site) -> None:
-        """Delete what has passed its retention time; `at` is the wall clock and the monotonic clock.
+    def tidy(self, now: float, monotonic: float) -> None:
+        """Delete what has passed its retention time; the times are the wall clock's and the monotonic clock's.
 
         After a clock jump, wait until the clock has run steadily for as long as it must before it is believed.
         """
-        now, monotonic = at
         steady, keep = self._clock.steady_seconds(monotonic), self._site.settings.site
         wait = TIDY_SECONDS
-        for seconds, let_go in (
-            (keep.keep_originals.total_seconds(), settle.let_go),
-            (keep.keep_results.total_seconds(), cleanup.let_go),
+        for seconds, expire in (
+            (keep.keep_originals.total_seconds(), settle.expire),
+            (keep.keep_results.total_seconds(), cleanup.expire),
         ):
             if left := schedule.until_believed(steady, seconds):
                 wait = min(wait, left)
             else:
-                let_go(self._site, now)
+                expire(self._site, now)
         for destination in self._site.settings.destination:
             destination.tidy()
         self._next = monotonic + wait

@@ -26,7 +26,9 @@ FLOORS = (
 WORDS = FLOORS[0]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 PLUGINS = {"coercions": "rules", "destinations": "DESTINATION", "guards": "GUARD", "patients": "PATIENTS"}
+STAGES = ["admit", "identify_arrival", "prepare_study", "consign", "deliver", "verify", "settle"]
 MOST_FLAT = 7
+MOST_IMPORTS_OF_THE_LOOP = 12
 
 
 def imported(module: Path) -> Iterator[str]:
@@ -82,3 +84,24 @@ def test_a_room_of_plug_ins_holds_nothing_else(room: str) -> None:
             )
         }
         assert PLUGINS[room] in offered, module.name
+
+
+def test_the_loop_knows_few_modules() -> None:
+    tree = ast.parse((PACKAGE / "worker" / "worker.py").read_text())
+    modules = {
+        f"{node.module}.{alias.name}" if (PACKAGE.parent / node.module.replace(".", "/")).is_dir() else node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pipeline"
+        for alias in node.names
+    }
+    assert 0 < len(modules) <= MOST_IMPORTS_OF_THE_LOOP
+
+
+def test_the_line_names_its_stages_in_the_order_a_study_takes_them() -> None:
+    tree = ast.parse((PACKAGE / "line" / "line.py").read_text())
+    (stages,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "stages")
+    called = [node for node in ast.walk(stages) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    innermost_first = sorted(called, key=lambda call: (call.lineno, call.end_col_offset))
+    names = [call.func.id for call in innermost_first if isinstance(call.func, ast.Name)]
+    assert names == STAGES
+    assert all((PACKAGE / "line" / f"{name}.py").exists() for name in STAGES)

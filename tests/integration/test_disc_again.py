@@ -61,7 +61,7 @@ def uids_of(files) -> set[str]:
 
 def let_go(site, *, after: float) -> None:
     """Let go of originals as if so many seconds had passed."""
-    settle.let_go(site, time.time() + after)
+    settle.expire(site, time.time() + after)
 
 
 def test_each_delivery_makes_a_disc_of_the_whole_study_that_says_which_one_it_replaces(tmp_path, folder, files):

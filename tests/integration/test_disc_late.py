@@ -21,7 +21,8 @@ from pipeline.disc.errors import NoSpace, TooLarge
 from pipeline.disc.formats.contents import IsoContents
 from pipeline.disc.make import plan
 from pipeline.ledger import deliveries
-from pipeline.line.deliver import despatch
+from pipeline.line.deliver import DueDelivery, deliver
+from pipeline.line.verify import verify
 from pipeline.operate.retry import retry
 from pipeline.orders.send import send
 
@@ -240,8 +241,8 @@ def test_an_orders_disc_interrupted_while_its_receipts_were_written_is_made_agai
             time.sleep(0.02)
         (row,), burner = rows(site), site.settings.destination_named("burner")
         with mock.patch.object(waypoints, "observer", die_at_the_second), pytest.raises(Killed):
-            despatch(row.id, burner, site)
-        assert despatch(row.id, burner, site) is None
+            deliver(DueDelivery(row.id, burner), site)
+        assert verify(deliver(DueDelivery(row.id, burner), site), site) is None
         assert rows(site)[0].state == "delivered"
         assert objects_on(Path(rows(site)[0].made_path)) == 3
         rounds(worker, until=lambda: True)

@@ -170,7 +170,7 @@ def table(archive, **keys) -> dict[str, object]:
 
 
 def kept(site, name: str) -> bool:
-    settle.let_go(site, time.time() + 30 * 86400)
+    settle.expire(site, time.time() + 30 * 86400)
     return (site.spool.settled / name).is_dir()
 
 

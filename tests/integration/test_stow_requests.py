@@ -15,6 +15,7 @@ from line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_
 from pipeline.ledger import redeliveries
 from pipeline.ledger.tables import delivery, receipt
 from pipeline.line import settle
+from pipeline.line.delivery_scheduler import DeliveryScheduler
 from pipeline.operate.status import status
 from pipeline.operate.trace import trace
 
@@ -86,7 +87,7 @@ def test_what_the_archive_lost_is_sent_again_with_the_same_bytes(archive, tmp_pa
         sent = [one for one in instances_of(site) if len(one["deliveries"]) == 2]
         assert len(sent) == 2
         assert all(len({answer["sent_sha256"] for answer in one["deliveries"]}) == 1 for one in sent)
-        settle.let_go(site, time.time() + 30 * 86400)
+        settle.expire(site, time.time() + 30 * 86400)
         assert not (site.spool.settled / name).exists()
 
 
@@ -108,7 +109,7 @@ def test_where_the_original_has_aged_out_the_duplicate_is_sent_and_both_are_name
     with working(settings_for(tmp_path, destinations=[table(archive.url)])) as (site, worker):
         delivered(site, worker, files[0])
         ((uid, first),) = archive.received
-        settle.let_go(site, time.time() + 30 * 86400)
+        settle.expire(site, time.time() + 30 * 86400)
         lose(archive, files[0])
         name = delivered(site, worker, files[0])
         assert states(site, "deliveries") == {"delivered": 2}
@@ -140,11 +141,11 @@ def test_where_the_original_gives_other_bytes_by_now_the_duplicate_is_sent(archi
 def test_a_duplicate_that_cannot_be_made_ready_is_refused_with_both_reasons(archive, tmp_path, files, monkeypatch):
     with working(settings_for(tmp_path, destinations=[table(archive.url)])) as (site, worker):
         name = delivered(site, worker, files[0])
-        settle.let_go(site, time.time() + 30 * 86400)
+        settle.expire(site, time.time() + 30 * 86400)
         assert not (site.spool.settled / name).exists()
         lose(archive, files[0])
         with monkeypatch.context() as patch:
-            patch.setattr(worker, "_despatch", lambda: None)
+            patch.setattr(DeliveryScheduler, "_start_due", lambda *_: None)
             second = arrive(site.spool, files[0])
             rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 1, "waiting": 1})
         (file,) = (path for path in (site.spool.arrivals / second).iterdir() if path.suffix != ".json")
@@ -153,7 +154,7 @@ def test_a_duplicate_that_cannot_be_made_ready_is_refused_with_both_reasons(arch
         assert states(site, "deliveries") == {"delivered": 1, "refused": 1}
         (refused,) = status(settings_for(tmp_path), site.ledger)["attention"]
         assert refused["state"] == "refused"
-        settle.let_go(site, time.time() + 30 * 86400)
+        settle.expire(site, time.time() + 30 * 86400)
         assert (site.spool.settled / second).exists(), "it is the only copy there is"
 
 
@@ -173,7 +174,7 @@ def test_what_was_deleted_in_the_archive_ends_as_that_and_nobody_is_alarmed(arch
         assert "refused study=" in caplog.text
         assert not [record for record in caplog.records if record.levelname == "ERROR"]
         assert status(settings, site.ledger)["attention"] == []
-        settle.let_go(site, time.time() + 30 * 86400)
+        settle.expire(site, time.time() + 30 * 86400)
         assert not (site.spool.settled / first).exists()
         assert not (site.spool.settled / second).exists()
 

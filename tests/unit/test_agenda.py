@@ -7,9 +7,8 @@ import pytest
 from dicom_programs import wait_until
 from line_site import arrive, instance, settings_for, states, working
 
-from pipeline.schedule import due_at, is_due
+from pipeline.schedule import Agenda, due_at, is_due
 from pipeline.worker import worker as loop
-from pipeline.worker.agenda import Agenda
 
 NOW = 1_800_000_000.0
 

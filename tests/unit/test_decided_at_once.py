@@ -14,6 +14,7 @@ from pipeline.ledger.tables import delivery
 from pipeline.ledger.tables import instance as instances
 from pipeline.line import quarantine, settle
 from pipeline.line.identify import ACCOUNT
+from pipeline.line.line import Line
 from pipeline.site.site import Site
 from pipeline.spool.spool import rename_durably
 from pipeline.worker.worker import Worker
@@ -69,7 +70,7 @@ def given(tmp_path, monkeypatch):
     with working(settings_for(tmp_path)) as (site, worker):
         name = arrive(site.spool, instance(tmp_path, "good"), broken, broken)
         with monkeypatch.context() as patch:
-            patch.setattr(worker, "_settle", lambda: None)
+            patch.setattr(Line, "_ended_arrivals", lambda _: ())
             rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 1})
         for file in (ONE, OTHER):
             shutil.copyfile(instance(tmp_path, file), site.spool.find(name, file))

@@ -9,7 +9,7 @@ import pytest
 from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 from pydicom.uid import generate_uid
 
-from pipeline.line import admission
+from pipeline.line import line
 from pipeline.spool.spool import Spool, admit
 from pipeline.worker import worker
 
@@ -72,15 +72,15 @@ def test_a_study_waits_for_arrivals_that_were_not_taken_in_yet(tmp_path, monkeyp
     study = generate_uid()
     one, other = (instance(tmp_path, name, StudyInstanceUID=study) for name in ("one", "other"))
     with working(settings_for(tmp_path)) as (site, walker):
-        take_in, put_off = admission.take_in, []
+        identify, put_off = line.identify_arrival, []
 
         def slowly(name, site):
             if name == second and len(put_off) < 5:
                 put_off.append(name)
                 return
-            take_in(name, site)
+            identify(name, site)
 
-        monkeypatch.setattr(admission, "take_in", slowly)
+        monkeypatch.setattr(line, "identify_arrival", slowly)
         arrive(site.spool, one)
         second = arrive(site.spool, other)
         rounds(walker, until=all_settled(site))
@@ -88,20 +88,20 @@ def test_a_study_waits_for_arrivals_that_were_not_taken_in_yet(tmp_path, monkeyp
         assert states(site, "deliveries") == {"delivered": 1}
 
 
-@pytest.mark.parametrize("stage", ["admit", "take_in"])
+@pytest.mark.parametrize("stage", ["admit", "identify_arrival"])
 def test_an_arrival_that_cannot_be_taken_in_holds_up_nobody(tmp_path, monkeypatch, stage):
     study = generate_uid()
     one, other = (instance(tmp_path, name, StudyInstanceUID=study) for name in ("one", "other"))
     with working(settings_for(tmp_path)) as (site, walker):
         bad = arrive(site.spool, other)
-        works = getattr(admission, stage)
+        works = getattr(line, stage)
 
         def fails(name, site):
             if name == bad:
                 raise OSError("a bad sector")
             works(name, site)
 
-        monkeypatch.setattr(admission, stage, fails)
+        monkeypatch.setattr(line, stage, fails)
         arrive(site.spool, one)
         rounds(walker, until=lambda: states(site, "deliveries") == {"delivered": 1})
         assert (site.spool.arrivals / bad).is_dir()

@@ -291,9 +291,9 @@ def test_originals_go_after_their_time_and_what_is_wrong_stays(tmp_path):
         rounds(worker, until=all_settled(site))
         import time
 
-        settle.let_go(site, time.time() + 1800)
+        settle.expire(site, time.time() + 1800)
         assert (site.spool.settled / fine).is_dir()
-        settle.let_go(site, time.time() + 7200)
+        settle.expire(site, time.time() + 7200)
         assert not (site.spool.settled / fine).exists()
         assert (site.spool.settled / wrong).is_dir()
         reconcile(site)

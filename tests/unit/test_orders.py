@@ -224,7 +224,7 @@ def test_a_receiver_that_does_not_run_is_waited_for_and_then_said(site, worker):
     number, move = waiting_order(site)
     worker.round()
     assert look(site, number).stage == "queued"
-    worker._desk._began -= PATIENCE_SECONDS + 1
+    worker._orders._began -= PATIENCE_SECONDS + 1
     with site.ledger.transaction() as change:
         retrievals.change_row(change, move, created_at=0.0)
     rounds(worker, until=lambda: look(site, number).ended_at)
@@ -238,7 +238,7 @@ def test_an_order_runs_out_of_time_but_not_while_nobody_worked(tmp_path):
             orders.change_row(change, number, created_at=0.0)
         worker.round()
         assert look(site, number).state == OrderState.OPEN, "the worker has only just started"
-        worker._desk._began -= 3601
+        worker._orders._began -= 3601
         rounds(worker, until=lambda: look(site, number).ended_at)
         assert look(site, number).error_kind == OrderError.MOVE_TIMED_OUT
 
@@ -251,7 +251,7 @@ def test_an_order_that_ran_out_of_time_is_not_delivered_afterwards(tmp_path):
             row = {"destination": "nowhere", "receiver": "", "study_instance_uid": "1.2.3", "order_id": number}
             change.execute(delivery.insert().values(**row, state="waiting", created_at=0.0, due_at=0.0))
             orders.change_row(change, number, stage="delivering", created_at=0.0)
-        worker._desk._began = 0.0
+        worker._orders._began = 0.0
         rounds(worker, until=lambda: look(site, number).ended_at)
         assert states(site, "deliveries") == {"refused": 1}
         assert look(site, number).error_kind == OrderError.RELAY_FAILED
@@ -265,9 +265,9 @@ def test_what_orders_brought_goes_after_its_own_time_although_nobody_took_it(tmp
         arrive(site.spool, instance(tmp_path, "pushed"))
         name = arrive_from_pacs(site, instance(tmp_path, "unasked"))
         rounds(worker, until=lambda: states(site, "arrivals") == {"settled": 2})
-        cleanup.let_go(site, time.time() + 1800)
+        cleanup.expire(site, time.time() + 1800)
         assert (site.spool.settled / name).is_dir()
-        cleanup.let_go(site, time.time() + 7200)
+        cleanup.expire(site, time.time() + 7200)
         assert [one.name for one in site.spool.settled.iterdir()] != [name]
         assert len(list(site.spool.settled.iterdir())) == 1
 
@@ -281,11 +281,11 @@ def test_what_an_open_order_needs_does_not_go(tmp_path):
         number, move = waiting_order(site, uid)
         with site.ledger.transaction() as change:
             retrievals.add(change, move, [row.id for row in retrievals.kept(change, uid)])
-        cleanup.let_go(site, time.time() + 7200)
+        cleanup.expire(site, time.time() + 7200)
         assert (site.spool.settled / name).is_dir()
         assert trace(uid, site.ledger)["studies"][0]["instances"][0]["reason"] is None, "claimed by now"
         end(number, OrderState.DONE, site)
-        cleanup.let_go(site, time.time() + 7200)
+        cleanup.expire(site, time.time() + 7200)
         assert not (site.spool.settled / name).exists()
 
 
@@ -305,12 +305,12 @@ def test_a_file_that_was_made_goes_with_its_order_unless_a_later_one_has_made_it
         assert look(site, numbers[0]).result.name == "A1.iso"
         with site.ledger.transaction() as change:
             orders.change_row(change, numbers[0], ended_at=time.time() - 7200)
-        cleanup.let_go(site, time.time())
+        cleanup.expire(site, time.time())
         assert made.exists()
         assert look(site, numbers[0]).result is None
         with site.ledger.transaction() as change:
             orders.change_row(change, numbers[1], ended_at=time.time() - 7200)
-        cleanup.let_go(site, time.time())
+        cleanup.expire(site, time.time())
         assert not made.exists()
 
 
@@ -326,7 +326,7 @@ def test_what_a_dead_send_left_goes_too(tmp_path):
         for folder in (dead, copies):
             os.utime(folder, long_ago)
         assert sweep_abandoned(site.spool, "_send") == []
-        cleanup.let_go(site, time.time())
+        cleanup.expire(site, time.time())
         assert [left.name for left in incoming.iterdir()] == [".C_2_2"], "which still grows"
         scratch = site.spool.run / "query-left"
         scratch.mkdir()

@@ -11,9 +11,10 @@ from pydicom.uid import generate_uid
 from pipeline.dicom.patient import Patient
 from pipeline.ledger import deliveries, orders, retrievals
 from pipeline.ledger.tables import delivery
-from pipeline.line import admission
+from pipeline.line.admit import admit
+from pipeline.line.identify_arrival import identify_arrival
 from pipeline.model import OrderError, OrderStage, OrderState, RetrievalState
-from pipeline.orders import open_delivery, steps
+from pipeline.orders import consign_order, steps
 from pipeline.orders import retrieval as judging
 
 
@@ -123,7 +124,7 @@ def test_an_order_that_dies_over_its_end_does_not_send_the_rest(site, worker, ha
     number = order_of(site, half_read, "shelf")
     weigh(site, number)
     with monkeypatch.context() as patch:
-        patch.setattr(open_delivery, "end_within", _killed)
+        patch.setattr(consign_order, "end_within", _killed)
         with pytest.raises(KeyboardInterrupt):
             steps.take_long_step(number, site)
     assert states(site, "instances") == {"passed": 2}, "written down with the end of the order, or not at all"
@@ -165,11 +166,11 @@ def test_a_retrieval_does_not_end_over_what_is_taken_in_while_it_is_judged(site,
         values |= {"finished_at": long_ago, "last_progress_at": long_ago, "status": "0x0000"}
         retrievals.change_row(change, move, **values)
     name = arrive_from_pacs(site, file)
-    admission.admit(name, site)
+    admit(name, site)
     is_quiet = judging._is_quiet
 
     def meanwhile(*what):
-        admission.take_in(name, site)
+        identify_arrival(name, site)
         return is_quiet(*what)
 
     with monkeypatch.context() as patch:

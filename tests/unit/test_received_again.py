@@ -11,7 +11,9 @@ from pydicom.uid import RLELossless
 from pipeline.dicom import same_content
 from pipeline.dicom.same_content import are_same
 from pipeline.errors import Transient
-from pipeline.line import admission, quarantine, settle
+from pipeline.line import identify_arrival, quarantine, settle
+from pipeline.line.admit import admit
+from pipeline.line.line import Line
 from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import Site
 from pipeline.spool.spool import Spool
@@ -40,10 +42,10 @@ def given(tmp_path, pair, monkeypatch):
     with working(settings_for(tmp_path)) as (found, worker):
         first = arrive(found.spool, pair[0])
         with monkeypatch.context() as patch:
-            patch.setattr(worker, "_settle", lambda: None)
+            patch.setattr(Line, "_ended_arrivals", lambda _: ())
             rounds(worker, until=lambda: states(found, "deliveries") == {"delivered": 1})
         second = arrive(found.spool, pair[1])
-        admission.admit(second, found)
+        admit(second, found)
         yield Situation(found, first, second)
 
 
@@ -72,14 +74,14 @@ def compared_as(monkeypatch, pool, answer) -> None:
 
 
 def test_what_settles_before_it_is_compared_is_looked_for_again(given, monkeypatch):
-    before(monkeypatch, admission, "judge", lambda: settle.settle(given.first, given.site))
-    admission.take_in(given.second, given.site)
+    before(monkeypatch, identify_arrival, "judge", lambda: settle.settle(given.first, given.site))
+    identify_arrival.identify_arrival(given.second, given.site)
     assert states(given.site, "instances") == {"passed": 1, "duplicate": 1}
 
 
 def test_what_settles_while_it_is_compared_is_compared_again(given, monkeypatch):
-    before(monkeypatch, admission, "_are_same", lambda: settle.settle(given.first, given.site))
-    admission.take_in(given.second, given.site)
+    before(monkeypatch, identify_arrival, "_are_same", lambda: settle.settle(given.first, given.site))
+    identify_arrival.identify_arrival(given.second, given.site)
     assert states(given.site, "instances") == {"passed": 1, "duplicate": 1}
 
 
@@ -88,16 +90,16 @@ def test_what_cannot_be_compared_now_is_judged_later(given, monkeypatch):
         full = Transient("No space left on device")
         compared_as(patch, given.site.pool, full)
         with pytest.raises(Transient, match="No space left"):
-            admission.take_in(given.second, given.site)
+            identify_arrival.identify_arrival(given.second, given.site)
     assert states(given.site, "instances") == {"passed": 1}, "nothing is decided"
-    admission.take_in(given.second, given.site)
+    identify_arrival.identify_arrival(given.second, given.site)
     assert states(given.site, "instances") == {"passed": 1, "duplicate": 1}
 
 
 def test_what_kills_whoever_compares_it_is_a_conflict_that_says_so(given, monkeypatch):
     died = PoolProcessDied("the process that had it in hand died twice: SIGSEGV")
     compared_as(monkeypatch, given.site.pool, died)
-    admission.take_in(given.second, given.site)
+    identify_arrival.identify_arrival(given.second, given.site)
     (aside,) = quarantine.listed(given.site.ledger)["quarantined"]
     assert aside["state"] == "conflict"
     assert "cannot be compared: the process that had it in hand died twice" in aside["reason"]

@@ -12,12 +12,13 @@ from line_site import NULL, RECEIVER, all_settled, arrive, instance, rounds, set
 
 from pipeline.errors import Configuration, Transient, Usage
 from pipeline.ledger import deliveries, orders
-from pipeline.line import admission
+from pipeline.line.admit import admit
+from pipeline.line.identify_arrival import identify_arrival
 from pipeline.line.quarantine import listed
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.operate.trace import trace
 from pipeline.orders import cleanup, view
-from pipeline.orders.open_delivery import consign
+from pipeline.orders.consign_order import consign
 from pipeline.orders.send import send
 
 
@@ -183,7 +184,7 @@ def test_a_send_that_waits_in_vain_ends_in_its_time_and_says_for_what_it_waited(
     (waits,) = (number for number in numbers if look(site, number).stage == "preparing")
     with site.ledger.transaction() as change:
         orders.change_row(change, waits, created_at=0.0)
-    worker._desk._began = 0.0
+    worker._orders._began = 0.0
     rounds(worker, until=lambda: look(site, waits).ended_at)
     assert look(site, waits).error_kind == OrderError.RELAY_FAILED
     assert "delivery 1 has the same instances" in look(site, waits).detail
@@ -204,7 +205,7 @@ def test_of_two_sends_prepared_side_by_side_the_one_that_is_later_looks_again(
             if is_over:
                 rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 1})
 
-    monkeypatch.setattr("pipeline.orders.open_delivery.reached", meanwhile)
+    monkeypatch.setattr("pipeline.orders.consign_order.reached", meanwhile)
     consign(second, site)
     assert states(site, "deliveries") in ({"waiting": 1}, {"delivered": 1}), "that of the first alone"
     assert ended(site, worker, second).sent_before == 1
@@ -216,8 +217,8 @@ def prepared(site, file) -> int:
     known = {one.name for one in site.spool.arrivals.iterdir()}
     number = send(site.ledger, site.settings, [file], "archive").order_id
     (name,) = {one.name for one in site.spool.arrivals.iterdir()} - known
-    admission.admit(name, site)
-    admission.take_in(name, site)
+    admit(name, site)
+    identify_arrival(name, site)
     with site.ledger.transaction() as change:
         orders.set_stage(change, number, OrderStage.PREPARING)
     return number
@@ -243,7 +244,7 @@ def test_a_send_is_not_taken_for_abandoned_while_it_copies(site, worker, archive
         assert copies.wait(60)
         rounds(worker, until=lambda: True)
         worker.round()
-        cleanup.let_go(site, time.time())
+        cleanup.expire(site, time.time())
         assert not list(site.spool.arrivals.iterdir())
         may_go_on.set()
         number = placed.result(60).order_id
@@ -258,7 +259,7 @@ def test_a_send_that_slept_until_its_copies_were_deleted_does_not_hand_in_the_re
 
     def sleepy(source, target, **how):
         if target.name == "00001":
-            cleanup.let_go(site, time.time() + 7 * 86400)
+            cleanup.expire(site, time.time() + 7 * 86400)
         return copyfile(source, target, **how)
 
     def half(folder, **_):

@@ -4,7 +4,7 @@ import pytest
 from line_site import all_settled, instance, rounds, settings_for, states, working
 
 from pipeline import waypoints
-from pipeline.line import admission
+from pipeline.line import identify_arrival
 from pipeline.line.quarantine import listed
 from pipeline.model import OrderError, OrderState
 from pipeline.orders.finish import end
@@ -39,7 +39,9 @@ def test_files_that_come_after_the_end_of_their_order_are_left_and_settle(
 
 def test_files_of_an_order_that_is_in_no_ledger_any_more_are_left(site_and_worker, tmp_path, monkeypatch):
     site, worker = site_and_worker
-    real = admission.orders.row
-    monkeypatch.setattr(admission.orders, "row", lambda look, number: None if number == 1 else real(look, number))
+    real = identify_arrival.orders.row
+    monkeypatch.setattr(
+        identify_arrival.orders, "row", lambda look, number: None if number == 1 else real(look, number)
+    )
     send(site.ledger, site.settings, [instance(tmp_path)], "nowhere")
     rounds(worker, until=lambda: states(site, "instances") == {"passed": 1})

@@ -10,7 +10,7 @@ from pydicom.uid import generate_uid
 
 from pipeline.errors import Transient
 from pipeline.ledger import reports
-from pipeline.line import admission
+from pipeline.line import identify_arrival, line
 from pipeline.line.unread_arrivals import UnreadArrivals, studies_in
 from pipeline.processes.process_pool import ProcessPool
 
@@ -43,13 +43,13 @@ def test_of_a_study_the_first_is_taken_in_first_although_it_is_admitted_last(tmp
         instance(tmp_path, name, StudyInstanceUID="1.2.3", SOPInstanceUID="1.2.9", PatientComments=name)
         for name in ("one", "other")
     )
-    real, held = admission.admit, set[str]()
+    real, held = line.admit, set[str]()
 
     def admit(name: str, site) -> None:
         wait_until(lambda: name not in held)
         real(name, site)
 
-    monkeypatch.setattr(admission, "admit", admit)
+    monkeypatch.setattr(line, "admit", admit)
     with working(settings_for(tmp_path)) as (site, walker):
         first = arrive(site.spool, one)
         held.add(first)
@@ -79,14 +79,14 @@ def test_what_cannot_be_read_is_of_no_study_and_nothing_waits_for_it(tmp_path):
 def reading(monkeypatch):
     """Have chosen arrivals never read to their end, until told otherwise."""
     held: set[str] = set()
-    real = admission.contents_of
+    real = identify_arrival.contents_of
 
     def contents_of(folder: Path, scratch: Path, pool: ProcessPool):
         if folder.name in held:
             raise Transient("the disk is slow")
         return real(folder, scratch, pool)
 
-    monkeypatch.setattr(admission, "contents_of", contents_of)
+    monkeypatch.setattr(identify_arrival, "contents_of", contents_of)
     return held
 
 
@@ -97,6 +97,6 @@ def test_a_study_is_delivered_while_another_one_of_its_receiver_cannot_be_read(t
         arrive(site.spool, other)
         rounds(walker, until=lambda: states(site, "deliveries") == {"delivered": 1})
         reading.clear()
-        walker._failed.clear()
+        walker._jobs._retry_at.clear()
         rounds(walker, until=all_settled(site))
         assert states(site, "deliveries") == {"delivered": 2}

@@ -15,7 +15,7 @@ from pipeline.errors import Configuration, Usage
 from pipeline.ledger import arrivals, deliveries
 from pipeline.ledger.tables import delivery
 from pipeline.line import settle
-from pipeline.line.deliver import despatch
+from pipeline.line.deliver import DueDelivery, deliver
 from pipeline.line.reconcile import reconcile
 from pipeline.operate.reroute import discard, reroute
 from pipeline.operate.retry import retry
@@ -185,7 +185,7 @@ def test_discarded_it_is_sent_nowhere_and_the_originals_stay_for_their_time_only
         assert first["deliveries"][0]["message"].endswith("the old PACS was taken down")
         with site.ledger.reading() as look:
             (kept,) = arrivals.settled_before(look, time.time() + 1)
-        settle.let_go(site, time.time() + 30 * 86400)
+        settle.expire(site, time.time() + 30 * 86400)
         assert not (site.spool.settled / kept[0]).exists()
     assert "taken down" not in caplog.text
 
@@ -211,7 +211,7 @@ def test_killed_after_what_was_rerouted_got_its_pin_that_very_file_is_sent(stran
     with working(stranded) as (site, _):
         (number,) = reroute(stranded, site.ledger, "old", "new")
         with killed_at("pinned-first"):
-            despatch(number, stranded.destination_named("new"), site)
+            deliver(DueDelivery(number, stranded.destination_named("new")), site)
         pins = {one["deliveries"][1]["sent_sha256"] for one in _instances(site)}
     with working(stranded) as (site, worker):
         reconcile(site)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from line_site import RECEIVER, all_settled, arrive, folder_of, instance, rounds, settings_for, states, working
 
-from pipeline.worker import ahead
-from pipeline.worker.ahead import WorkAhead
+from pipeline.line import work_ahead
+from pipeline.line.work_ahead import WorkAhead
 
 J2K = {"name": "nowhere", "kind": "null", "encode": "j2k"}
 
@@ -77,9 +77,9 @@ def test_what_nobody_takes_is_deleted(bound, tmp_path, monkeypatch):
         work.look()
         (made,) = kept(site)
         if bound == "bytes":
-            monkeypatch.setattr(ahead, "MOST_BYTES", 10)
+            monkeypatch.setattr(work_ahead, "MOST_BYTES", 10)
         else:
-            moment = time.time() + (-2 * ahead.KEPT_SECONDS if bound == "age" else 3600)
+            moment = time.time() + (-2 * work_ahead.KEPT_SECONDS if bound == "age" else 3600)
             os.utime(made, (moment, moment))
         work._tidied = float("-inf")
         work.look()
@@ -89,6 +89,6 @@ def test_what_nobody_takes_is_deleted(bound, tmp_path, monkeypatch):
 def test_little_space_is_left_to_what_is_received(tmp_path, monkeypatch):
     with working(settings_for(tmp_path, destinations=(J2K,))) as (site, _):
         folder_of(site.spool, instance(tmp_path))
-        monkeypatch.setattr(ahead, "free_bytes", lambda _: ahead.MOST_BYTES)
+        monkeypatch.setattr(work_ahead, "free_bytes", lambda _: work_ahead.MOST_BYTES)
         WorkAhead(site, never).look()
         assert kept(site) == []

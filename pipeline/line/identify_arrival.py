@@ -1,4 +1,4 @@
-"""Admission: an arrival enters the ledger, and every file of it becomes an instance with a state."""
+"""Identify an arrival: every file of it becomes an instance with a state, each judged alone."""
 
 import logging
 import time
@@ -15,6 +15,7 @@ from pipeline.dicom.same_content import Incomparable, are_same
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import arrivals, orders, retrievals, study_patients
+from pipeline.line.admit import parse_arrival_name
 from pipeline.line.assign_to_order import OrderAssignment, claims
 from pipeline.line.duplicates import FileOutcome, KnownInstance, judge
 from pipeline.line.identify import ArrivalContents, IdentifiedFile, contents_of
@@ -27,33 +28,10 @@ from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import SEND, Site
 from pipeline.spool.envelope import Envelope
-from pipeline.spool.spool import flush_path, fsync_tree
 from pipeline.waypoints import reached
 
 
-def admit(name: str, site: Site) -> None:
-    """Enter an arrival in the ledger once its files are durably on the disk."""
-    folder = site.spool.arrivals / name
-    fsync_tree(folder)
-    flush_path(site.spool.arrivals)  # the entry the hook has made; it must not wait for the disk
-    reached("admit-synced")
-    nanoseconds, receiver = parse_arrival_name(name)
-    newest = max((entry.stat().st_mtime for entry in folder.iterdir()), default=folder.stat().st_mtime)
-    with site.ledger.transaction() as change:
-        values = {"name": name, "receiver": receiver, "admitted_at": nanoseconds / 1e9, "newest_file_at": newest}
-        arrivals.admit(change, values)
-    reached("admitted")
-    emit(Event.ADMITTED, arrival=name, receiver=receiver)
-
-
-def parse_arrival_name(name: str) -> tuple[int, str]:
-    """Return the moment of admission (ns since the epoch) and the receiver, from `<ns>-<receiver>-<inode>`."""
-    nanoseconds, _, rest = name.partition("-")
-    receiver, _, _ = rest.rpartition("-")
-    return (int(nanoseconds), receiver) if nanoseconds.isdigit() else (time.time_ns(), "")
-
-
-def take_in(name: str, site: Site) -> None:
+def identify_arrival(name: str, site: Site) -> None:
     """Make an instance with a state of every file of an arrival, each judged alone."""
     _, receiver = parse_arrival_name(name)
     folder, table = site.spool.arrivals / name, site.receiver(receiver)

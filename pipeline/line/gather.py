@@ -1,13 +1,19 @@
-"""Gathering: what has come in and was not looked at yet may belong to a study that looks complete."""
+"""Gather: a study waits until it is complete as far as anybody can know.
 
-from collections.abc import Collection
+What has come in and was not looked at yet may belong to a study that looks complete.
+"""
+
+import time
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from pipeline import schedule
 from pipeline.ledger import arrivals
 from pipeline.ledger.arrivals import WaitingStudy
-from pipeline.line.admission import parse_arrival_name
+from pipeline.line.admit import parse_arrival_name
 from pipeline.line.unread_arrivals import UnreadArrivals
 from pipeline.model import ArrivalState
+from pipeline.schedule import Agenda
 from pipeline.site.site import Site
 
 
@@ -33,7 +39,30 @@ class StudiesUnderWay:
         )
 
 
-def at_the_door(site: Site, glanced: UnreadArrivals, unusable: Collection[str] = ()) -> StudiesUnderWay:
+def complete_studies(
+    site: Site, agenda: Agenda, unread: UnreadArrivals, unusable: Collection[str]
+) -> Iterator[WaitingStudy]:
+    """Yield the studies that are due, and name to the agenda when the others will be.
+
+    A study whose receiver is configured no longer is due: the next stage says aloud what is wrong with it.
+    """
+    under_way = studies_under_way(site, unread, unusable)
+    with site.ledger.reading() as connection:
+        studies = arrivals.waiting(connection)
+    at_most = site.settings.site.gather_at_most.total_seconds()
+    for study in studies:
+        receiver = site.receiver(study.receiver)
+        if receiver is None:
+            yield study
+            continue
+        quiet = at_most if under_way.may_hold(study) else receiver.quiet_seconds
+        times = (study.newest_file_at, study.first_admitted_at, quiet, at_most)
+        agenda.at(schedule.due_at(*times))
+        if schedule.is_due(time.time(), *times):
+            yield study
+
+
+def studies_under_way(site: Site, unread: UnreadArrivals, unusable: Collection[str]) -> StudiesUnderWay:
     """Look at the rooms in the order folders take, so that nothing on its way between them is overlooked.
 
     Arrivals named `unusable` are left out: what cannot be taken in now must not hold up the others.
@@ -46,13 +75,13 @@ def at_the_door(site: Site, glanced: UnreadArrivals, unusable: Collection[str] =
         if not folder.name.startswith((".", "A_"))
     )
     names = {folder.name for folder in site.spool.arrivals.iterdir()} - set(unusable)
-    with site.ledger.reading() as look:
-        states = arrivals.states(look)
+    with site.ledger.reading() as connection:
+        states = arrivals.states(connection)
     receivers, studies = set(), set()
     for name in names:
         if states.get(name, ArrivalState.ADMITTED) == ArrivalState.ADMITTED:
             receiver = parse_arrival_name(name)[1]
-            held = glanced.studies_of(name)
+            held = unread.studies_of(name)
             if held is None:
                 receivers.add(receiver)
             studies |= {(receiver, study) for study in held or ()}

@@ -7,17 +7,17 @@ answer a query for one patient and send another's images, and no disc or print o
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm
-from pipeline.ledger import arrivals, deliveries, order_queries, orders, retrievals
+from pipeline.ledger import order_queries, orders, retrievals
 from pipeline.ledger.completeness import of_wish
 from pipeline.ledger.rows import OrderRow, SoundInstanceRow
-from pipeline.line.line import limits_of, outcome_of, pin_of, task_of
+from pipeline.line.consign import NewDelivery, open_delivery, record_outcomes
+from pipeline.line.prepare_study import limits_of, task_of
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
 from pipeline.orders import prove
 from pipeline.orders.finish import end, end_within, say
@@ -87,30 +87,26 @@ def _write_down(
     unreadable = f"{lost} of {len(ready)} instances cannot be read; nothing was sent"
     how = (OrderState.PARTIAL, OrderError.MOVE_INCOMPLETE, unreadable)
     is_short = bool(lost) and not order.incomplete_allowed
-    pins = [pin for identity, answer in ready.items() if (pin := _pin(identity, answer, destination, site))]
-    with site.ledger.transaction() as change:
-        if not orders.is_open(change, order.id) or not _is_still_to_go(change, order, load):
+    outcomes = {
+        identity: answer.prepared if isinstance(answer, PreparedWithPatient) else answer
+        for identity, answer in ready.items()
+    }
+    with site.ledger.transaction() as connection:
+        if not orders.is_open(connection, order.id) or not _is_still_to_go(connection, order, load):
             return
-        for identity, answer in ready.items():
-            prepared = answer.prepared if isinstance(answer, PreparedWithPatient) else answer
-            arrivals.set_instance(change, identity, outcome_of(prepared))
+        record_outcomes(connection, outcomes)
         if is_short:
-            end_within(change, order.id, *how)
+            end_within(connection, order.id, *how)
         else:
-            _open_delivery(change, order, load, pins)
+            more = {"sent_before": load.sent_before, "last_progress_at": time.time()}
+            orders.set_stage(connection, order.id, OrderStage.DELIVERING, **more)
+        if load.rows and not is_short:
+            new = NewDelivery(load.receiver, load.rows[0].study_instance_uid, order.id)
+            open_delivery(connection, new, outcomes, destination, site)
         reached("order-consigning")
     reached("order-consigned")
     if is_short:
         say(order.id, *how)
-
-
-def _open_delivery(
-    change: Connection, order: OrderRow, load: OrderItems, pins: Sequence[Mapping[str, Any]]
-) -> None:
-    more = {"sent_before": load.sent_before, "last_progress_at": time.time()}
-    orders.set_stage(change, order.id, OrderStage.DELIVERING, **more)
-    if pins:
-        deliveries.consign(change, _delivery(order, load), pins)
 
 
 def _is_still_to_go(look: Connection, order: OrderRow, load: OrderItems) -> bool:
@@ -188,24 +184,3 @@ def _prepared(
             alarm(Event.QUARANTINED, study=task.key.study_instance_uid, instance=uid, reason=answer)
         ready[task.instance] = answer
     return ready
-
-
-def _pin(
-    identity: int, answer: PreparedWithPatient | Exception, destination: Destination, site: Site
-) -> dict[str, Any] | None:
-    if isinstance(answer, Exception):
-        return None
-    output = next(one for one in answer.prepared.outputs if one.encoding == destination.encode)
-    return {"instance": identity, **pin_of(output, site)}
-
-
-def _delivery(order: OrderRow, load: OrderItems) -> dict[str, Any]:
-    now = time.time()
-    return {
-        "destination": order.destination,
-        "receiver": load.receiver,
-        "study_instance_uid": load.rows[0].study_instance_uid,
-        "created_at": now,
-        "due_at": now,
-        "order_id": order.id,
-    }

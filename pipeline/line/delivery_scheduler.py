@@ -1,0 +1,137 @@
+"""Which deliveries are attempted now: each destination has its own slots, pause switch and circuit breaker."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from sqlalchemy import Connection
+
+from pipeline.destinations import Destination
+from pipeline.errors import StorestowError, Transient
+from pipeline.events import Event, alarm, emit
+from pipeline.ledger import deliveries, rerouting
+from pipeline.line.breaker import Breaker
+from pipeline.line.deliver import DueDelivery
+from pipeline.processes.jobs import JobKey, JobKind, Jobs
+from pipeline.schedule import Agenda
+from pipeline.site.site import Site
+
+RECLAIM_SECONDS = 60.0  # before a delivery is due again that a bug has ended
+
+Attempt = Callable[[DueDelivery], StorestowError | None]
+
+
+class DeliveryScheduler:
+    """Give every destination what it may attempt now."""
+
+    def __init__(self, site: Site, jobs: Jobs, agenda: Agenda) -> None:
+        self._site = site
+        self._jobs = jobs
+        self._agenda = agenda
+        self._stranded: set[str] = set()
+        self._slots = {
+            destination.name: ThreadPoolExecutor(destination.slots, thread_name_prefix=f"to-{destination.name}")
+            for destination in site.settings.destination
+        }
+        with site.ledger.reading() as connection:
+            self._breakers = {
+                destination.name: Breaker(deliveries.down_since(connection, destination.name))
+                for destination in site.settings.destination
+            }
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        for executor in self._slots.values():
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def each_due(self, attempt: Attempt) -> Callable[[], None]:
+        """Return what starts `attempt` for each delivery that is due.
+
+        `attempt` returns the error that speaks of the peer as a whole, None where the peer could be worked with.
+        """
+        return partial(self._start_due, attempt)
+
+    def _start_due(self, attempt: Attempt) -> None:
+        now = time.time()
+        self._reclaim(now)
+        with self._site.ledger.reading() as connection:
+            paused = deliveries.paused(connection)
+        for destination in self._site.settings.destination:
+            if destination.name not in paused:
+                self._fill_slots(destination, now, attempt)
+        self._report_stranded()
+
+    def _report_stranded(self) -> None:
+        """Say once, of each destination, that something waits for it and no configuration names it any more."""
+        with self._site.ledger.reading() as connection:
+            found = rerouting.stranded(connection, list(self._slots))
+        for name in found.keys() - self._stranded:
+            remedy = f"name it again in site.toml, or say storestow reroute {name} NEW"
+            alarm(Event.STRANDED, destination=name, deliveries=found[name][0], remedy=remedy)
+        self._stranded = set(found)
+
+    def _reclaim(self, now: float) -> None:
+        """Make deliveries due again that say `sending` although no job has them: a bug ended theirs."""
+        with self._site.ledger.reading() as connection:
+            sending = deliveries.sending(connection)
+        lost = sending - {key.subject for key in self._jobs.running() if key.kind is JobKind.DELIVER}
+        if lost:
+            with self._site.ledger.transaction() as connection:
+                deliveries.resume(connection, lost, now + RECLAIM_SECONDS)
+
+    def _fill_slots(self, destination: Destination, now: float, attempt: Attempt) -> None:
+        breaker = self._breakers[destination.name]
+        with self._site.ledger.reading() as connection:
+            due = deliveries.due(connection, destination.name, now, one_a_study=destination.makes_file)
+            for_orders = deliveries.for_orders(connection)
+            later = deliveries.next_due(connection, destination.name, now)
+        for moment in (later, breaker.try_at if breaker.down_since is not None else None):
+            if moment is not None and moment > now:
+                self._agenda.at(moment)
+        for number in due:
+            if self._used_slots(destination) >= destination.slots:
+                return
+            if not (number in for_orders or breaker.admits(now)):
+                return
+            key = JobKey(JobKind.DELIVER, number, destination.name)
+            breaker.start(number)
+            job = partial(self._attempt, DueDelivery(number, destination), attempt)
+            if not self._jobs.start(self._slots[destination.name], key, job):
+                breaker.end(number)
+
+    def _used_slots(self, destination: Destination) -> int:
+        return sum(key.kind is JobKind.DELIVER and key.place == destination.name for key in self._jobs.running())
+
+    def _attempt(self, due: DueDelivery, attempt: Attempt) -> None:
+        try:
+            self._judge_peer(due.destination, attempt(due))
+        finally:
+            self._breakers[due.destination.name].end(due.number)
+
+    def _judge_peer(self, destination: Destination, error: StorestowError | None) -> None:
+        """Write down whether the destination as a whole can be worked with."""
+        breaker = self._breakers[destination.name]
+        if error is None:
+            if breaker.succeeded():
+                self._note_return(destination)
+            return
+        retry_after = error.retry_after_seconds if isinstance(error, Transient) else None
+        if breaker.failed(time.time(), retry_after):
+            alarm(Event.PEER_DOWN, destination=destination.name, reason=error)
+        with self._site.ledger.transaction() as connection:
+            _note(connection, destination.name, breaker.down_since, str(error), breaker.try_at)
+
+    def _note_return(self, destination: Destination) -> None:
+        emit(Event.PEER_UP, destination=destination.name)
+        with self._site.ledger.transaction() as connection:
+            _note(connection, destination.name, None, None)
+            deliveries.make_due(connection, destination.name, time.time())
+
+
+def _note(
+    connection: Connection, name: str, down_since: float | None, reason: str | None, try_at: float | None = None
+) -> None:
+    """Note how a destination answers; one that was paused meanwhile keeps the reason that was given for it."""
+    values = {} if name in deliveries.paused(connection) else {"reason": reason}
+    deliveries.set_destination(connection, name, down_since=down_since, try_at=try_at, **values)

@@ -1,0 +1,142 @@
+"""Prepare a study: coerce and encode every gathered instance of it, each alone, in the processes of the pool."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.dicom.part10 import shown
+from pipeline.errors import Configuration, Transient
+from pipeline.events import Event, alarm, emit
+from pipeline.ledger import arrivals
+from pipeline.ledger.arrivals import WaitingStudy
+from pipeline.ledger.rows import SoundInstanceRow
+from pipeline.line.prepare import Prepared, PrepareTask, prepare
+from pipeline.model import InstanceState, Origin, SetAsideCode
+from pipeline.processes.limits import ProcessLimits, to_encode
+from pipeline.processes.process_pool import OverLimit
+from pipeline.site.site import Site
+from pipeline.waypoints import reached
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedStudy:
+    """A gathered study and what became of its instances, by row number; of none where it goes nowhere."""
+
+    study: WaitingStudy
+    instances: Sequence[int]
+    outcomes: Mapping[int, Prepared | Exception]
+
+
+def prepare_study(study: WaitingStudy, site: Site) -> PreparedStudy:
+    """Coerce and encode what waits of a study; raises Configuration where its receiver is configured no longer."""
+    if site.receiver(study.receiver) is None:
+        raise Configuration(
+            f"what came in by the receiver {study.receiver} waits, because the configuration no longer names it; "
+            "name it again, with its `to`, until it has been delivered"
+        )
+    with site.ledger.reading() as connection:
+        rows = arrivals.instances_waiting(connection, study.receiver, study.study_instance_uid)
+    reached("gathered")
+    outcomes = dict(_outcomes(rows, study, site)) if site.destinations_of(study.receiver) else {}
+    reached("prepared")
+    return PreparedStudy(study, [row.id for row in rows], outcomes)
+
+
+def _outcomes(
+    rows: list[SoundInstanceRow], study: WaitingStudy, site: Site
+) -> Iterator[tuple[int, Prepared | Exception]]:
+    """Yield what became of each instance, and say it."""
+    encodings = {destination.encode for destination in site.destinations_of(study.receiver)}
+    tasks = [task_of(row, study.receiver, encodings, site) for row in rows]
+    ready: list[Prepared] = []
+    for task, outcome in site.pool.each(prepare, tasks, limits_of):
+        if isinstance(outcome, Transient):
+            alarm(Event.HELD, study=study.study_instance_uid, instance=task.key.sop_instance_uid, reason=outcome)
+        elif isinstance(outcome, Exception):
+            alarm(
+                Event.QUARANTINED,
+                study=study.study_instance_uid,
+                instance=task.key.sop_instance_uid,
+                reason=outcome,
+            )
+        else:
+            ready.append(outcome)
+        yield task.instance, outcome
+        reached("instance-prepared")
+    _report(study, ready)
+
+
+def _report(study: WaitingStudy, ready: list[Prepared]) -> None:
+    """Say what was done to a study: made right, coerced, encoded and how much smaller, or not encoded and why."""
+    uid = study.study_instance_uid
+    mends = Counter(
+        words for instance in ready for words in {f"{shown(mend.tag)}: {mend.words}" for mend in instance.mends}
+    )
+    for reason, instances in sorted(mends.items()):
+        emit(Event.MENDED, study=uid, instances=instances, reason=reason)
+    if changed := sum(bool(instance.changes) for instance in ready):
+        emit(Event.COERCED, study=uid, instances=changed, of=len(ready))
+    encoded = [
+        (instance.pixel_length, instance.encoded_length)
+        for instance in ready
+        if instance.pixel_length and instance.encoded_length
+    ]
+    if encoded:
+        before, after = (sum(lengths) for lengths in zip(*encoded, strict=True))
+        emit(Event.ENCODED, study=uid, instances=len(encoded), ratio=f"{before / after:.2f}")
+    reasons = Counter(output.reason for instance in ready for output in instance.outputs if output.reason)
+    for reason, instances in sorted(reasons.items()):
+        emit(Event.NOT_ENCODED, study=uid, instances=instances, reason=reason)
+
+
+def task_of(row: SoundInstanceRow, receiver: str, encodings: Iterable[str], site: Site) -> PrepareTask:
+    """Return what the pool has to do for one instance, treated as `receiver` has its instances treated."""
+    source = site.spool.find(row.arrival, row.file) or site.spool.arrivals / row.arrival / row.file
+    folder = site.spool.outputs / row.arrival
+    folder.mkdir(mode=0o750, exist_ok=True)
+    return PrepareTask(
+        instance=row.id,
+        source=source,
+        received_sha256=row.received_sha256,
+        key=row.key,
+        origin=Origin(
+            receiver=receiver,
+            calling_ae_title=row.calling_ae_title,
+            called_ae_title=row.called_ae_title,
+            peer=row.peer,
+            admitted_at=datetime.fromtimestamp(row.admitted_at, UTC),
+        ),
+        rules=site.rules_of(receiver),
+        encodings=tuple(sorted(encodings)),
+        target=folder / str(row.id),
+        scratch=site.spool.run,
+        ahead=site.spool.ahead,
+    )
+
+
+def limits_of(task: PrepareTask) -> ProcessLimits:
+    """Return what preparing an instance may cost."""
+    return to_encode(task.source)
+
+
+def outcome_of(prepared: Prepared | Exception) -> dict[str, Any]:
+    """Return what the ledger keeps of a prepared instance."""
+    if isinstance(prepared, Exception):
+        code = SetAsideCode.OVER_LIMIT if isinstance(prepared, OverLimit) else None
+        return {"state": InstanceState.QUARANTINED, "reason": str(prepared), "code": code, "consigned": True}
+    encoded = [output for output in prepared.outputs if output.reason is None and output.encoding != "none"]
+    reasons = [output.reason for output in prepared.outputs if output.reason]
+    sent = next(iter(encoded or prepared.outputs), None)
+    return {
+        "state": InstanceState.ENCODED if encoded else InstanceState.PASSED,
+        "reason": "; ".join(reasons) or None,
+        "consigned": True,
+        "transfer_syntax_sent": sent.transfer_syntax_uid if sent else None,
+        "changes": prepared.account,
+        "pixel_length": prepared.pixel_length,
+        "pixel_md5": prepared.pixel_md5,
+        "pixel_sha256": prepared.pixel_sha256,
+        "encoded_length": prepared.encoded_length,
+    }

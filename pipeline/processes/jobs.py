@@ -1,0 +1,134 @@
+"""The jobs of the worker: what its threads do now, and what has just failed and has to wait."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.errors import StorestowError
+from pipeline.events import Event, alarm, bug
+
+RETRY_SECONDS = 30.0  # a job that failed by a bug or a full disk is left alone for so long
+
+
+class JobKind(StrEnum):
+    """What is done; the log names a failed job by these words."""
+
+    ADMIT = "admit"
+    GLANCE = "glance"
+    IDENTIFY = "take in"
+    PROCESS = "process"
+    DELIVER = "deliver"
+    SETTLE = "settle"
+    TIDY = "tidy"
+    ORDER = "order"
+    MOVE = "move"
+    JUDGE = "judge"
+
+
+@dataclass(frozen=True, slots=True)
+class JobKey:
+    """Name a job: two jobs with one key are never done at once.
+
+    `subject` is the name or the number of what the job is about, `place` the receiver or the destination.
+    """
+
+    kind: JobKind
+    subject: str | int = ""
+    place: str = ""
+
+    def __str__(self) -> str:
+        """Return the key as the log has it."""
+        return " ".join(str(part) for part in (self.kind, self.place, self.subject) if part != "")
+
+
+class Jobs:
+    """The table of jobs. Each runs in a thread of an executor, or in the loop; one that fails stops no other.
+
+    `wake` is called whenever a job has ended, so that the loop looks for what has become due by it.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._running: set[JobKey] = set()
+        self._listed: frozenset[JobKey] = frozenset()  # running when the list of due work was begun
+        self._retry_at: dict[JobKey, float] = {}  # by the monotonic clock
+        self._is_closed = False
+
+    def begin_list(self) -> None:
+        """Note what is running: call this before a list of due work is read, which may be stale about these."""
+        with self._lock:
+            self._listed = frozenset(self._running)
+
+    def running(self) -> set[JobKey]:
+        """Return the keys of what runs now."""
+        with self._lock:
+            return set(self._running)
+
+    def running_since_list(self) -> set[JobKey]:
+        """Return the keys of what runs now, or ran when the list of due work was begun."""
+        with self._lock:
+            return self._running | self._listed
+
+    def failed(self, *kinds: JobKind) -> list[JobKey]:
+        """Return the keys of the jobs of these kinds whose last run has failed."""
+        return [key for key in list(self._retry_at) if key.kind in kinds]
+
+    def start(self, executor: Executor | None, key: JobKey, function: Callable[[], object]) -> bool:
+        """Run a job in a thread of `executor`, or here where it is None; return whether it was started.
+
+        Refused while a job of this key runs, or for a while after it has failed. Refused too if the job was
+        running when the list of due work was read: that list may be stale.
+        """
+        now = time.monotonic()
+        with self._lock:
+            if key in self._running or key in self._listed or self._retry_at.get(key, 0.0) > now:
+                return False
+            self._running.add(key)
+        if executor is None:
+            self._run(key, function)
+            return True
+        executor.submit(self._run, key, function).add_done_callback(
+            lambda future: self._finish(key) if future.cancelled() else None
+        )
+        return True
+
+    def take_step(self, key: JobKey, function: Callable[[], object]) -> None:
+        """Take a short step here and now, unless it has just failed; it wakes nobody."""
+        if self._retry_at.get(key, 0.0) <= time.monotonic():
+            self._try(key, function)
+
+    def close(self) -> None:
+        """Report no more failures: the worker ends, and what is running fails because of that."""
+        self._is_closed = True
+
+    def _run(self, key: JobKey, function: Callable[[], object]) -> None:
+        try:
+            self._try(key, function)
+        finally:
+            self._finish(key)
+
+    def _finish(self, key: JobKey) -> None:
+        with self._lock:
+            self._running.remove(key)
+        self._wake()
+
+    def _try(self, key: JobKey, function: Callable[[], object]) -> None:
+        try:
+            function()
+            self._retry_at.pop(key, None)
+        except Exception as error:  # noqa: BLE001  # a bug or a full disk must cost one job's round, not the worker
+            if not self._is_closed:
+                self._retry_at[key] = time.monotonic() + RETRY_SECONDS
+                report_failure(str(key), error)
+
+
+def report_failure(what: str, error: Exception) -> None:
+    """Log that something failed and is tried again; what is no error of ours or the machine's is a bug."""
+    if isinstance(error, StorestowError | OSError):
+        alarm(Event.HELD, what=what, reason=error)
+    else:
+        bug(what, error)
