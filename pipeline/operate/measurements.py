@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.ledger import Ledger, heartbeats, measurements, reports, tallies
-from pipeline.ledger.measurements import Queue
+from pipeline.ledger import Ledger, heartbeats, queue_lengths, reports, tallies
+from pipeline.ledger.queue_lengths import Queue
 from pipeline.ledger.tallies import Tally
 from pipeline.receiving.lock import is_up
 from pipeline.site.settings import Settings
@@ -40,11 +40,11 @@ def measured(settings: Settings, ledger: Ledger, now: float) -> Measurements:
     spool = Spool(settings.site.spool)
     with ledger.reading() as connection:
         worker = heartbeats.row(connection, heartbeats.WORKER)
-        queues = measurements.queues(connection)
+        queues = queue_lengths.queues(connection)
         totals = tallies.totals(connection)
         noted = reports.destination_rows(connection)
-        aside, whole = measurements.set_aside(connection), measurements.arrivals_set_aside(connection)
-        orders = measurements.open_orders(connection)
+        aside, whole = queue_lengths.set_aside(connection), queue_lengths.arrivals_set_aside(connection)
+        orders = queue_lengths.open_orders(connection)
     disk = shutil.disk_usage(settings.site.spool)
     return Measurements(
         at=now,
