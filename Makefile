@@ -26,7 +26,8 @@ style: install
 	$(VENV_PYTHON) -m mypy docs/*.py
 
 check: style ## formatting, lint, types, and the tests that take under a minute
-	$(PYTEST) -q -n auto --maxprocesses 2 -m 'not long' $(wildcard tests/unit tests/contract tests/properties)
+	$(PYTEST) -q -n auto --maxprocesses 2 -m 'not long and not programs' \
+	    tests/unit tests/contract tests/properties tests/scenarios
 
 test: style ## everything CI runs, with the real programs
 	$(PYTEST) -q -n 2 --dist worksteal --durations 15 -m 'not long'

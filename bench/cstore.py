@@ -26,7 +26,7 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, _config, evt
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from certificate_authority import Authority
+from support.peers.certificate_authority import Authority
 
 from pipeline import dcmtk
 from pipeline.config.program_tables import ProgramsTable

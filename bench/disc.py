@@ -24,8 +24,8 @@ import requests
 from pydicom.data import get_testdata_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from dicom_programs import orthanc, program
-from process_memory import Peak
+from support.machine.dicom_programs import orthanc, program
+from support.machine.process_memory import Peak
 
 from pipeline.disc.formats.image import image_argv
 from pipeline.disc.make.make import make_disc

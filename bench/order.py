@@ -23,9 +23,9 @@ import requests
 from disc import synthetic
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from archives import Archive
-from dicom_programs import ENVIRONMENT, free_port, orthanc, program, running, wait_until
-from orders_site import OrdersSite, orders_site
+from support.machine.dicom_programs import ENVIRONMENT, free_port, orthanc, program, running, wait_until
+from support.peers.archives import Archive
+from support.sites.orders_site import OrdersSite, orders_site
 
 from pipeline import orders
 

@@ -8,8 +8,8 @@ from unittest import mock
 
 import pydicom.data
 import pytest
-from certificate_authority import Authority, Identity
 from pynetdicom.transport import AssociationSocket
+from support.peers.certificate_authority import Authority, Identity
 
 HERE = Path(__file__).resolve().parent
 IN_CI = os.environ.get("CI") == "true"

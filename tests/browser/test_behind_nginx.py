@@ -1,10 +1,10 @@
 """The pages in a real browser behind the real nginx of docs/nginx.conf: at the path of the link, in both forms."""
 
 import pytest
-from chromium import chromium
-from dicom_programs import wait_until
-from nginx import nginx
-from shim_site import FOUND, KEY, running_shim
+from support.machine.chromium import chromium
+from support.machine.dicom_programs import wait_until
+from support.peers.nginx import nginx
+from support.sites.shim_site import FOUND, KEY, running_shim
 
 from pipeline.model import OrderStage, OrderState
 from pipeline.web import patient_names

@@ -1,8 +1,8 @@
 """INDEX.HTM of a disc in a real browser: everything of it is seen, on a small screen too."""
 
 import pytest
-from chromium import chromium
-from discs import MADE_AT
+from support.machine.chromium import chromium
+from support.studies.discs import MADE_AT
 
 from pipeline.disc.model import CD, DiscOptions, DiscPatient, SeriesOnDisc, StudyOnDisc
 from pipeline.disc.pages.disc_pages import INDEX, PageData, pages

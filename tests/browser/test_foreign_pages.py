@@ -5,9 +5,9 @@ import http.server
 import threading
 
 import pytest
-from chromium import chromium
-from dicom_programs import wait_until
-from shim_site import FOUND, running_shim
+from support.machine.chromium import chromium
+from support.machine.dicom_programs import wait_until
+from support.sites.shim_site import FOUND, running_shim
 
 from pipeline.model import OrderState
 

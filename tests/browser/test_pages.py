@@ -3,9 +3,9 @@
 import itertools
 
 import pytest
-from chromium import chromium
-from dicom_programs import wait_until
-from shim_site import FOUND, running_shim
+from support.machine.chromium import chromium
+from support.machine.dicom_programs import wait_until
+from support.sites.shim_site import FOUND, running_shim
 
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.web import patient_names

@@ -1,9 +1,9 @@
 """What somebody sees whose request would have mixed two patients, in a browser: whom to ask, and no values."""
 
 import pytest
-from chromium import chromium
-from dicom_programs import wait_until
-from shim_site import FOUND, running_shim
+from support.machine.chromium import chromium
+from support.machine.dicom_programs import wait_until
+from support.sites.shim_site import FOUND, running_shim
 
 from pipeline.dicom.same_patient import Attribute
 from pipeline.model import OrderError

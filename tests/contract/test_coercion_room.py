@@ -2,9 +2,9 @@
 
 import pickle
 
-import coercing
-import geiis
 import pytest
+from support.sites import coercing
+from support.studies import geiis
 
 from pipeline import coercions
 from pipeline.coercions import coerced, rules_of

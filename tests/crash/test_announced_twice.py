@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from crash_scene import Scene, make_scene
-from crash_site import CrashSite, crash_site
-from dicom_programs import ENVIRONMENT, stop, wait_until
-from line_site import folder_of
+from support.crash.crash_scene import Scene, make_scene
+from support.crash.crash_site import CrashSite, crash_site
+from support.machine.dicom_programs import ENVIRONMENT, stop, wait_until
+from support.sites.line_site import folder_of
 
 from pipeline.ledger.tables import arrival
 from pipeline.spool.spool import hook_file

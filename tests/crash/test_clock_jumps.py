@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from crash_scene import Scene, make_scene
-from crash_site import CrashSite, crash_site
-from dicom_programs import stop, wait_until
-from fake_dcm4chee import Answer
+from support.crash.crash_scene import Scene, make_scene
+from support.crash.crash_site import CrashSite, crash_site
+from support.machine.dicom_programs import stop, wait_until
+from support.peers.fake_dcm4chee import Answer
 
 from pipeline.ledger.tables import arrival, delivery
 

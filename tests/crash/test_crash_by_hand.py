@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from crash_scene import Scene, make_scene
-from crash_site import CrashSite, crash_site
-from fingerprints import sha256
-from line_site import instance as instance_file
+from support.crash.crash_scene import Scene, make_scene
+from support.crash.crash_site import CrashSite, crash_site
+from support.sites.line_site import instance as instance_file
+from support.studies.fingerprints import sha256
 
 from pipeline.ledger.tables import arrival, instance, receipt
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from crash_scene import Scene, make_scene
-from crash_site import CrashSite, crash_site
+from support.crash.crash_scene import Scene, make_scene
+from support.crash.crash_site import CrashSite, crash_site
 
 from pipeline.ledger.tables import delivery
 

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from crash_scene import Scene, make_scene
-from crash_site import CrashSite, crash_site, named_points
+from support.crash.crash_scene import Scene, make_scene
+from support.crash.crash_site import CrashSite, crash_site, named_points
 
 from pipeline.ledger.tables import arrival
 

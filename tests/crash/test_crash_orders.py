@@ -2,8 +2,8 @@
 
 import pydicom
 import pytest
-from archives import study
-from crash_stage import crash_stage
+from support.crash.crash_stage import crash_stage
+from support.peers.archives import study
 
 from pipeline.model import OrderState
 from pipeline.orders import view

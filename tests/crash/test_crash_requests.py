@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
-from crash_scene import Scene, make_scene
-from crash_site import CrashSite, crash_site
+from support.crash.crash_scene import Scene, make_scene
+from support.crash.crash_site import CrashSite, crash_site
 
 from pipeline.ledger import FILE_NAME, Ledger, redeliveries
 from pipeline.ledger.tables import arrival, delivery, instance, receipt

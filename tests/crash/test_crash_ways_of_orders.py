@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from archives import study
-from crash_stage import Stage, crash_stage
-from dicom_programs import program
-from storage_peer import TABLE, StoragePeer, storage_peer
+from support.crash.crash_stage import Stage, crash_stage
+from support.machine.dicom_programs import program
+from support.peers.archives import study
+from support.peers.storage_peer import TABLE, StoragePeer, storage_peer
 
 from pipeline.disc.formats.contents import IsoContents, read_all
 from pipeline.model import OrderState

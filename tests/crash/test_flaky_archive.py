@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from crash_scene import Scene, make_scene
-from crash_site import CrashSite
-from fake_dcm4chee import FakeDcm4chee
-from fingerprints import sha256
-from flaky_proxy import Cut, Fault, FlakyProxy, Silence, Slow, flaky_proxy
+from support.crash.crash_scene import Scene, make_scene
+from support.crash.crash_site import CrashSite
+from support.peers.fake_dcm4chee import FakeDcm4chee
+from support.peers.flaky_proxy import Cut, Fault, FlakyProxy, Silence, Slow, flaky_proxy
+from support.studies.fingerprints import sha256
 
 QUICK = {"poll_seconds": 0.1, "shortest_wait": 0.1}
 FAULTS: dict[str, Fault] = {

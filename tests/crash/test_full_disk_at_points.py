@@ -4,11 +4,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from crash_scene import Scene, make_scene
-from crash_site import CrashSite, crash_site
-from dicom_programs import stop, wait_until
-from forking import Forked
-from small_disk import may_mount, small_disk
+from support.crash.crash_scene import Scene, make_scene
+from support.crash.crash_site import CrashSite, crash_site
+from support.crash.forking import Forked
+from support.machine.dicom_programs import stop, wait_until
+from support.machine.small_disk import may_mount, small_disk
 
 from pipeline.ledger import FILE_NAME
 

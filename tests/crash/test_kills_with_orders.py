@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from archives import Archive, dcmqrscp_archive, study
-from crash_site import CrashSite
-from dicom_programs import free_port, wait_until
-from fake_dcm4chee import FakeDcm4chee
-from fingerprints import of_files
-from hazards import Killer, Sender, make_studies, nursed, sending
-from orders_site import OrdersSite, toml_table
-from running_site import RunningSite, write_site
+from support.crash.crash_site import CrashSite
+from support.crash.hazards import Killer, Sender, make_studies, nursed, sending
+from support.machine.dicom_programs import free_port, wait_until
+from support.peers.archives import Archive, dcmqrscp_archive, study
+from support.peers.fake_dcm4chee import FakeDcm4chee
+from support.sites.orders_site import OrdersSite, toml_table
+from support.sites.running_site import RunningSite, write_site
+from support.studies.fingerprints import of_files
 
 from pipeline.errors import Transient
 from pipeline.ledger.tables import instance

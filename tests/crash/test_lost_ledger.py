@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from crash_scene import Scene, make_scene
-from crash_site import CrashSite, crash_site
-from fingerprints import of_files
+from support.crash.crash_scene import Scene, make_scene
+from support.crash.crash_site import CrashSite, crash_site
+from support.studies.fingerprints import of_files
 
 from pipeline.ledger import BEGUN, FILE_NAME
 from pipeline.ledger.tables import arrival, delivery

@@ -7,12 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from crash_site import CrashSite
-from dicom_programs import free_port, wait_until
-from fake_dcm4chee import FakeDcm4chee
-from fingerprints import of_files
-from hazards import Killer, Sender, make_studies, nursed, sending
-from running_site import RunningSite, running_site, write_site
+from support.crash.crash_site import CrashSite
+from support.crash.hazards import Killer, Sender, make_studies, nursed, sending
+from support.machine.dicom_programs import free_port, wait_until
+from support.peers.fake_dcm4chee import FakeDcm4chee
+from support.sites.running_site import RunningSite, running_site, write_site
+from support.studies.fingerprints import of_files
 
 from pipeline.ledger.tables import instance
 

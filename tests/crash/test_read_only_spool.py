@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from crash_scene import Scene, make_scene
-from crash_site import CrashSite, crash_site
-from dicom_programs import stop, wait_until
-from small_disk import make_read_only, make_writable, may_mount, small_disk
+from support.crash.crash_scene import Scene, make_scene
+from support.crash.crash_site import CrashSite, crash_site
+from support.machine.dicom_programs import stop, wait_until
+from support.machine.small_disk import make_read_only, make_writable, may_mount, small_disk
 
 from pipeline.errors import Transient
 from pipeline.ledger import Ledger

@@ -1,9 +1,9 @@
 """storescp is killed before it has opened its port: it is started again, and nobody calls it misconfigured."""
 
 import pytest
-from dicom_programs import dcmsend, free_port, program, running
-from line_site import instance
-from running_site import COMMAND, write_site
+from support.machine.dicom_programs import dcmsend, free_port, program, running
+from support.sites.line_site import instance
+from support.sites.running_site import COMMAND, write_site
 
 from pipeline.spool.spool import Spool
 

@@ -5,9 +5,9 @@ import threading
 import time
 
 import pytest
-from crash_scene import pixels
-from fake_dcm4chee import FakeDcm4chee
-from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
+from support.crash.crash_scene import pixels
+from support.peers.fake_dcm4chee import FakeDcm4chee
+from support.sites.line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 
 from pipeline import waypoints
 

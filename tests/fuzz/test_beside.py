@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from hostile_files import UNDEFINED, element, hostile, image, numeric, part10
-from line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 from pydicom.uid import generate_uid
-from receiving import ROOT
+from support.hostile.hostile_files import UNDEFINED, element, hostile, image, numeric, part10
+from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
+from support.sites.receiving import ROOT
 
 from pipeline.ledger import reports
 from pipeline.line.quarantine import listed

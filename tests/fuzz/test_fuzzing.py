@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CORPUS
-from hostile_targets import SECONDS, TARGETS, survive
+from support.hostile.hostile_targets import SECONDS, TARGETS, survive
 
 TESTS = Path(__file__).resolve().parents[1]
 FINDINGS = sorted(file for file in (TESTS / "findings").glob("*/*") if file.is_file())
@@ -22,13 +22,14 @@ def test_what_was_found_once_does_no_harm_any_more(finding, tmp_path):
 
 
 def fuzz(target: str, folder: Path, *, seed: int, count: int, seconds: float) -> int:
-    argv = [sys.executable, TESTS / "fuzzing.py", target, seed, count, seconds, folder]
+    argv = [sys.executable, "-m", "support.hostile.fuzzing", target, seed, count, seconds, folder]
     corpus = [CORPUS] if CORPUS.is_dir() else []
     done = subprocess.run(
         list(map(str, [*argv, *corpus])),
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
         timeout=seconds + 40 * SECONDS,
     )
     assert done.returncode == 0, f"seed {seed}, keep {folder / 'current'}:\n{done.stderr[-3000:]}"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hostile_files import hostile
-from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
+from support.hostile.hostile_files import hostile
+from support.sites.line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 
 from pipeline.dicom import deflation
 from pipeline.operate.trace import trace

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from dicom_programs import ENVIRONMENT, dcmsend, echoscu, program, storescu, wait_until
 from pydicom import dcmread
 from pynetdicom import AE
-from receiving import (
+from support.machine.dicom_programs import ENVIRONMENT, dcmsend, echoscu, program, storescu, wait_until
+from support.sites.receiving import (
     CT,
     ROOT,
     Reception,

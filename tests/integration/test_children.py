@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from dicom_programs import ENVIRONMENT, free_port, running, wait_until
 from pynetdicom import AE
-from receiving import CT, Reception, end_storescps, write_site
+from support.machine.dicom_programs import ENVIRONMENT, free_port, running, wait_until
+from support.sites.receiving import CT, Reception, end_storescps, write_site
 
 from pipeline.spool.spool import Spool
 

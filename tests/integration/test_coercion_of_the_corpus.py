@@ -5,10 +5,10 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-import coercing
 import pytest
 from conftest import CORPUS
 from pydicom import Dataset
+from support.sites import coercing
 
 from pipeline.coercions import coerced, rules_of
 from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by

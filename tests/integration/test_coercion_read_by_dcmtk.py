@@ -4,10 +4,10 @@ import json
 import subprocess
 from pathlib import Path
 
-import coercing
-import dicom_programs
-import geiis
 import pytest
+from support.machine import dicom_programs
+from support.sites import coercing
+from support.studies import geiis
 
 from pipeline.coercions import coerce, rules_of
 

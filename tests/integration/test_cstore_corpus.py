@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from dicom_programs import free_port, program, running
-from storage_peer import data_set_bytes, deliver
+from support.machine.dicom_programs import free_port, program, running
+from support.peers.storage_peer import data_set_bytes, deliver
 
 from pipeline.line.identify import read
 from pipeline.model import Item

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from dicom_programs import free_port, orthanc, storescp
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.presentation import StoragePresentationContexts
-from small_studies import make_item, make_study, uids_of
-from storage_classes import CLASSES, build
-from storage_peer import as_item, data_set_bytes, deliver, destination, states
+from support.machine.dicom_programs import free_port, orthanc, storescp
+from support.peers.storage_peer import as_item, data_set_bytes, deliver, destination, states
+from support.studies.small_studies import make_item, make_study, uids_of
+from support.studies.storage_classes import CLASSES, build
 
 from pipeline.dicom.part10 import walk
 from pipeline.errors import PeerUnavailable, Permanent, Transient
@@ -83,7 +83,7 @@ def _storescp(folder: Path, *options: str):
     """Run a storescp that takes only what `options` say, and keeps the bytes it gets."""
     from contextlib import contextmanager
 
-    from dicom_programs import program, running
+    from support.machine.dicom_programs import program, running
 
     @contextmanager
     def run():

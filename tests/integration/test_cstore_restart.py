@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from dicom_programs import ENVIRONMENT, free_port, stop, wait_until
-from line_site import arrive, instance
-from running_site import write_site
-from storage_peer import TABLE, storage_peer
+from support.machine.dicom_programs import ENVIRONMENT, free_port, stop, wait_until
+from support.peers.storage_peer import TABLE, storage_peer
+from support.sites.line_site import arrive, instance
+from support.sites.running_site import write_site
 
 from pipeline.cstore.send_instances import MOST_AHEAD
 from pipeline.ledger import FILE_NAME, Ledger, reports

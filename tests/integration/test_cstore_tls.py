@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from certificate_authority import Authority, Identity
-from dicom_programs import ENVIRONMENT, free_port, listens, program, storescp, wait_until
-from receiving import receiving
-from running_site import write_site
-from small_studies import make_study, uids_of
-from storage_peer import TABLE, data_set_bytes, deliver, destination, states
+from support.machine.dicom_programs import ENVIRONMENT, free_port, listens, program, storescp, wait_until
+from support.peers.certificate_authority import Authority, Identity
+from support.peers.storage_peer import TABLE, data_set_bytes, deliver, destination, states
+from support.sites.receiving import receiving
+from support.sites.running_site import write_site
+from support.studies.small_studies import make_study, uids_of
 
 from pipeline.destinations import from_table
 from pipeline.dicom.part10 import walk

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from dicom_programs import ENVIRONMENT, program
+from support.machine.dicom_programs import ENVIRONMENT, program
 
 from pipeline.dicom.decoding import DecodingTask, NotDecoded, decode
 from pipeline.dicom.part10 import Malformed, walk

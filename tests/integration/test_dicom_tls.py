@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from association_requests import context, rejection, request
-from certificate_authority import Authority, Identity
-from dicom_programs import Sent, echoscu, program, storescu, wait_until
-from receiving import CT, ROOT, files_of, received_to_its_end, receiving, write_instance, write_site
+from support.machine.dicom_programs import Sent, echoscu, program, storescu, wait_until
+from support.peers.association_requests import context, rejection, request
+from support.peers.certificate_authority import Authority, Identity
+from support.sites.receiving import CT, ROOT, files_of, received_to_its_end, receiving, write_instance, write_site
 
 pytestmark = pytest.mark.programs
 

@@ -7,12 +7,21 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_programs import ENVIRONMENT, program
-from discs import STUDY, a_disc, an_object, assert_sound, dciodvfy_errors, files_below, said, taken_apart
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.uid import generate_uid
-from storage_classes import CLASSES, build
+from support.machine.dicom_programs import ENVIRONMENT, program
+from support.studies.discs import (
+    STUDY,
+    a_disc,
+    an_object,
+    assert_sound,
+    dciodvfy_errors,
+    files_below,
+    said,
+    taken_apart,
+)
+from support.studies.storage_classes import CLASSES, build
 
 from pipeline.disc.errors import NameInUse, NoPatientID, NothingForDisc, SeveralPatients, TooLarge, UnfitViewer
 from pipeline.disc.formats.contents import IsoContents

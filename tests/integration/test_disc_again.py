@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from discs import STUDY, an_object, assert_records_agree, killed_at, taken_apart
-from line_site import RECEIVER, all_settled, arrive, rounds, states, working
 from sqlalchemy import delete, select, update
-from study_discs import (
+from support.sites.line_site import RECEIVER, all_settled, arrive, rounds, states, working
+from support.sites.study_discs import (
     attempted,
     consigned,
     discs,
@@ -22,6 +21,7 @@ from study_discs import (
     tables,
     visible,
 )
+from support.studies.discs import STUDY, an_object, assert_records_agree, killed_at, taken_apart
 
 from pipeline import waypoints
 from pipeline.disc.make.study_disc import HIDDEN, hidden_files

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from dicom_programs import program
-from discs import a_disc, an_object, said, taken_apart
 from pydicom.data import get_testdata_file
+from support.machine.dicom_programs import program
+from support.studies.discs import a_disc, an_object, said, taken_apart
 
 from pipeline.disc.verify.inspection import inspect
 

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from discs import PATIENT, STUDY, an_object, assert_records_agree, item, taken_apart
-from line_site import all_settled, arrive, rounds, settings_for, states, working
 from pydantic import ValidationError
+from support.sites.line_site import all_settled, arrive, rounds, settings_for, states, working
+from support.studies.discs import PATIENT, STUDY, an_object, assert_records_agree, item, taken_apart
 
 from pipeline.commands import check
 from pipeline.destinations import from_table

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from dicom_programs import program, wait_until
-from discs import MADE_AT, a_disc, an_object, options
+from support.machine.dicom_programs import program, wait_until
+from support.studies.discs import MADE_AT, a_disc, an_object, options
 
 from pipeline.config.program_tables import ProgramsTable
 from pipeline.disc.errors import NoPlace, NoSpace, NotAsWritten
@@ -87,7 +87,7 @@ def test_a_real_xorriso_that_may_not_write_more_leaves_nothing(tmp_path):
     script = (
         "import resource, sys\nfrom pathlib import Path\nsys.path.insert(0, 'tests')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
-        "from discs import a_disc\nfolder = Path(sys.argv[1])\n"
+        "from support.studies.discs import a_disc\nfolder = Path(sys.argv[1])\n"
         "try:\n    a_disc(folder, *sorted((folder / 'in').iterdir()))\n"
         "except Exception as error:\n    print(type(error).__name__, error)\n"
     )
@@ -131,7 +131,8 @@ def test_a_client_that_goes_calls_everything_off(stage, tmp_path, path):
 def test_a_maker_that_is_killed_leaves_nothing_that_looks_like_a_disc_and_the_next_one_tidies_up(tmp_path, path):
     programs = fake_xorriso(tmp_path, "head -c 100000 /dev/zero >$image; sleep 60")
     script = (
-        "import sys\nfrom pathlib import Path\nsys.path.insert(0, 'tests')\nfrom discs import a_disc\n"
+        "import sys\nfrom pathlib import Path\nsys.path.insert(0, 'tests')\n"
+        "from support.studies.discs import a_disc\n"
         "from pipeline.config.program_tables import ProgramsTable\nfolder = Path(sys.argv[1])\n"
         "a_disc(folder, folder / 'in' / 'a', programs=ProgramsTable(xorriso=sys.argv[2]))\n"
     )

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from discs import a_disc, an_object
+from support.studies.discs import a_disc, an_object
 
 from pipeline.disc.errors import UnfitViewer
 from pipeline.disc.formats.contents import IsoContents

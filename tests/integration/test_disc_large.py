@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from discs import STUDY, an_object, assert_sound, options
-from process_memory import Peak
+from support.machine.process_memory import Peak
+from support.studies.discs import STUDY, an_object, assert_sound, options
 
 from pipeline.disc.make.make import make_disc
 from pipeline.disc.model import SourceFile

@@ -7,12 +7,12 @@ from typing import Any
 import pydicom
 import pytest
 import requests
-from archives import orthanc_archive, study
-from dicom_programs import free_port, wait_until
-from discs import an_object, assert_records_agree, item, taken_apart
-from orders_site import orders_site
-from shim_site import BROWSER
-from small_studies import pinned
+from support.machine.dicom_programs import free_port, wait_until
+from support.peers.archives import orthanc_archive, study
+from support.sites.orders_site import orders_site
+from support.sites.shim_site import BROWSER
+from support.studies.discs import an_object, assert_records_agree, item, taken_apart
+from support.studies.small_studies import pinned
 
 from pipeline.destinations import from_table
 from pipeline.disc.errors import SeveralPatients

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from discs import STUDY, a_disc, an_object, said, taken_apart
 from pydicom.fileset import FileSet
 from pydicom.tag import Tag
 from pydicom.uid import generate_uid
+from support.studies.discs import STUDY, a_disc, an_object, said, taken_apart
 
 from pipeline.dicom import part10
 from pipeline.disc.dicomdir.values import element

@@ -4,7 +4,7 @@ from itertools import count, zip_longest
 from pathlib import Path
 
 import pytest
-from discs import an_object, assert_sound, dciodvfy_errors, options
+from support.studies.discs import an_object, assert_sound, dciodvfy_errors, options
 
 from pipeline.disc.dicomdir.dicomdir import dicomdir
 from pipeline.disc.make.make import make_disc

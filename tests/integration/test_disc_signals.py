@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from dicom_programs import program, wait_until
-from discs import an_object
 from pydicom import dcmread
+from support.machine.dicom_programs import program, wait_until
+from support.studies.discs import an_object
 
 from pipeline.disc.verify.inspection import inspect
 

@@ -8,9 +8,9 @@ import zlib
 
 import pydicom
 import pytest
-from dicom_programs import program
-from discs import a_disc, an_object, said, taken_apart
 from pydicom import Dataset
+from support.machine.dicom_programs import program
+from support.studies.discs import a_disc, an_object, said, taken_apart
 
 from pipeline.disc.formats.contents import FolderContents
 from pipeline.disc.verify import check_objects

@@ -12,11 +12,20 @@ from pathlib import Path
 
 import psutil
 import pytest
-from dicom_programs import ENVIRONMENT, dcmsend, echoscu, free_port, listens, program, running, wait_until
 from pydicom import dcmread
 from pynetdicom import AE
-from receiving import CT, ROOT, write_instance
-from running_site import command, running_site, write_site
+from support.machine.dicom_programs import (
+    ENVIRONMENT,
+    dcmsend,
+    echoscu,
+    free_port,
+    listens,
+    program,
+    running,
+    wait_until,
+)
+from support.sites.receiving import CT, ROOT, write_instance
+from support.sites.running_site import command, running_site, write_site
 
 from pipeline.receiving.foreign import MARGIN_SECONDS, UNTOUCHED_SECONDS
 from pipeline.receiving.sweep import sweep_abandoned
@@ -182,7 +191,7 @@ def test_the_printed_line_makes_a_receiver_that_also_notices_what_storescp_drops
             at = content.index(b"\x10\0\x10\0PN")
             twice.write_bytes(content[:at] + maker + maker + content[at:])
             assert dcmsend(port, plain).acknowledged == 1
-            from raw_sender import object_of, send  # DCMTK would not send it as it is
+            from support.peers.raw_sender import object_of, send  # DCMTK would not send it as it is
 
             assert send(port, [object_of(twice)]) == [""]
             site.wait_settled(2)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from archives import dcmqrscp_archive
-from dicom_programs import ENVIRONMENT, free_port, program
-from orders_site import orders_site
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
+from support.machine.dicom_programs import ENVIRONMENT, free_port, program
+from support.peers.archives import dcmqrscp_archive
+from support.sites.orders_site import orders_site
 
 from pipeline.model import OrderError, OrderState
 

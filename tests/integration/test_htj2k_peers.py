@@ -3,14 +3,14 @@
 import imagecodecs
 import pydicom
 import pytest
-from dicom_programs import orthanc, storescp
 from pydicom.data import get_testdata_file
 from pydicom.encaps import generate_frames
 from pydicom.pixels import pixel_array
 from pydicom.uid import HTJ2KLossless, generate_uid
 from pynetdicom import AE, evt
-from storage_peer import as_item, deliver, destination
-from stow_outcomes import Collected
+from support.machine.dicom_programs import orthanc, storescp
+from support.peers.storage_peer import as_item, deliver, destination
+from support.peers.stow_outcomes import Collected
 
 from pipeline.destinations import from_table
 from pipeline.dicom.decoding import DecodingTask, decode

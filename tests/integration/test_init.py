@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import requests
-from archives import study
-from dicom_programs import dcmsend, free_port, orthanc, running, wait_until
-from fake_his import fake_his
-from running_site import COMMAND, command
+from support.machine.dicom_programs import dcmsend, free_port, orthanc, running, wait_until
+from support.peers.archives import study
+from support.peers.fake_his import fake_his
+from support.sites.running_site import COMMAND, command
 
 pytestmark = pytest.mark.programs
 

@@ -16,11 +16,11 @@ import imagecodecs
 import numpy as np
 import pydicom
 import pytest
-from dicom_programs import program
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from support.machine.dicom_programs import program
 
 from pipeline.dicom.encodings import Encoded, NotEncoded, htj2k, j2k
 from pipeline.dicom.pixels.encapsulation import attach

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from accounting import changed_values
-from archives import Archive, dcmqrscp_archive, orthanc_archive, study, study_uid
-from dicom_programs import dcmsend, free_port, wait_until
-from orders_site import OrdersSite, orders_site
+from support.machine.dicom_programs import dcmsend, free_port, wait_until
+from support.peers.archives import Archive, dcmqrscp_archive, orthanc_archive, study, study_uid
+from support.sites.orders_site import OrdersSite, orders_site
+from support.studies.accounting import changed_values
 
 from pipeline.model import OrderError, OrderState
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import requests
-from dicom_programs import free_port, program, running, wait_until
-from shim_site import running_shim
+from support.machine.dicom_programs import free_port, program, running, wait_until
+from support.sites.shim_site import running_shim
 
 from pipeline.operate.measurements import Measurements
 from pipeline.web.metrics import families_of

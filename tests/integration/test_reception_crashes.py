@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from dicom_programs import dcmsend, wait_until
-from receiving import ROOT, Reception, end_storescps, receiving, write_instance
+from support.machine.dicom_programs import dcmsend, wait_until
+from support.sites.receiving import ROOT, Reception, end_storescps, receiving, write_instance
 
 pytestmark = pytest.mark.programs
 

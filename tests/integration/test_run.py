@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from dicom_programs import free_port, wait_until
+from support.machine.dicom_programs import free_port, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -14,11 +14,11 @@ from urllib.parse import urljoin
 import psutil
 import pytest
 import requests
-from beating import beating
-from dicom_programs import ENVIRONMENT, free_port, listens, running, wait_until
-from running_site import COMMAND
-from shim_site import BROWSER, KEY, PACS, PEER
 from sqlalchemy import insert
+from support.machine.dicom_programs import ENVIRONMENT, free_port, listens, running, wait_until
+from support.sites.beating import beating
+from support.sites.running_site import COMMAND
+from support.sites.shim_site import BROWSER, KEY, PACS, PEER
 
 from pipeline.ledger import FILE_NAME, Ledger, open_ledger, orders
 from pipeline.ledger.tables import delivery

@@ -4,10 +4,10 @@ import getpass
 import subprocess
 
 import pytest
-from dicom_programs import ENVIRONMENT, free_port, program, running, wait_until
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
+from support.machine.dicom_programs import ENVIRONMENT, free_port, program, running, wait_until
 
 from pipeline.config.order_tables import PatientsTable
 from pipeline.dicom.accession import AccessionNumber

@@ -7,9 +7,9 @@ from urllib.parse import urljoin
 
 import pytest
 import requests
-from dicom_programs import wait_until
-from nginx import nginx
-from shim_site import BROWSER, FOUND, KEY, forms_of, running_shim
+from support.machine.dicom_programs import wait_until
+from support.peers.nginx import nginx
+from support.sites.shim_site import BROWSER, FOUND, KEY, forms_of, running_shim
 
 from pipeline.model import OrderState
 from pipeline.web import patient_names

@@ -5,11 +5,11 @@ import time
 
 import pytest
 import requests
-from archives import OUR_AE_TITLE, orthanc_archive, study
-from dicom_programs import free_port, orthanc, wait_until
-from nginx import nginx
-from orders_site import orders_site
-from shim_site import BROWSER, KEY
+from support.machine.dicom_programs import free_port, orthanc, wait_until
+from support.peers.archives import OUR_AE_TITLE, orthanc_archive, study
+from support.peers.nginx import nginx
+from support.sites.orders_site import orders_site
+from support.sites.shim_site import BROWSER, KEY
 
 pytestmark = pytest.mark.programs
 

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fake_dcm4chee import Answer, FakeDcm4chee
-from small_studies import consign, last_of, make_study
+from support.peers.fake_dcm4chee import Answer, FakeDcm4chee
+from support.studies.small_studies import consign, last_of, make_study
 
 from pipeline.destinations import from_table
 from pipeline.dicomweb import auth

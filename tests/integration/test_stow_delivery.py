@@ -4,9 +4,19 @@ import time
 from dataclasses import replace
 
 import pytest
-from fake_dcm4chee import LOGIN_PAGE, STACK_TRACE, STORED_NOTHING, Answer, Cut, FakeDcm4chee, Hang, Pause, Stall
-from small_studies import STUDY, Attempts, make_item, make_study, uids_of
-from stow_outcomes import Collected, assert_archived, stow
+from support.peers.fake_dcm4chee import (
+    LOGIN_PAGE,
+    STACK_TRACE,
+    STORED_NOTHING,
+    Answer,
+    Cut,
+    FakeDcm4chee,
+    Hang,
+    Pause,
+    Stall,
+)
+from support.peers.stow_outcomes import Collected, assert_archived, stow
+from support.studies.small_studies import STUDY, Attempts, make_item, make_study, uids_of
 
 from pipeline.dicomweb import http_client
 from pipeline.errors import Configuration, PeerUnavailable, Transient

@@ -1,9 +1,9 @@
 """QIDO-RS as archives other than dcm4chee answer it: each habit is a switch of the archive in these tests."""
 
 import pytest
-from fake_dcm4chee import FakeDcm4chee
-from small_studies import make_item, make_study, uids_of
-from stow_outcomes import Collected, assert_archived, stow
+from support.peers.fake_dcm4chee import FakeDcm4chee
+from support.peers.stow_outcomes import Collected, assert_archived, stow
+from support.studies.small_studies import make_item, make_study, uids_of
 
 from pipeline.dicomweb import qido
 from pipeline.errors import Configuration, Held

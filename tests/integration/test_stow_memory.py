@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_dcm4chee import FakeDcm4chee
-from small_studies import STUDY, make_item
+from support.peers.fake_dcm4chee import FakeDcm4chee
+from support.studies.small_studies import STUDY, make_item
 
 SENDER = """
 import json, resource, sys
 from pathlib import Path
 import psutil
-from small_studies import consign
+from support.studies.small_studies import consign
 from pipeline.destinations import from_table
 from pipeline.model import InstanceKey, Item
 

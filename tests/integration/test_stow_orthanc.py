@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from dicom_programs import Orthanc, orthanc
-from small_studies import STUDY, Attempts, consign, last_of, make_item, make_study, pinned, uids_of
+from support.machine.dicom_programs import Orthanc, orthanc
+from support.studies.small_studies import STUDY, Attempts, consign, last_of, make_item, make_study, pinned, uids_of
 
 from pipeline.destinations import from_table
 from pipeline.dicom.reading import data_set_of

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from dicom_programs import orthanc
-from discs import killed_at
-from fake_dcm4chee import Answer, FakeDcm4chee, Trickle
-from line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 from pydicom.uid import HTJ2KLossless
-from small_studies import make_item, make_study, pinned
-from stow_outcomes import Collected, stow
+from support.machine.dicom_programs import orthanc
+from support.peers.fake_dcm4chee import Answer, FakeDcm4chee, Trickle
+from support.peers.stow_outcomes import Collected, stow
+from support.sites.line_site import all_settled, arrive, instance, rounds, settings_for, states, working
+from support.studies.discs import killed_at
+from support.studies.small_studies import make_item, make_study, pinned
 
 from pipeline.commands import terminal
 from pipeline.dicom.archived_copy import compared

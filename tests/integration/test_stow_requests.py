@@ -8,9 +8,9 @@ from pathlib import Path
 import pydicom
 import pytest
 import requests as http
-from dicom_programs import orthanc
-from fake_dcm4chee import Answer, FakeDcm4chee
-from line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
+from support.machine.dicom_programs import orthanc
+from support.peers.fake_dcm4chee import Answer, FakeDcm4chee
+from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 
 from pipeline.ledger import redeliveries
 from pipeline.ledger.tables import delivery, receipt

@@ -5,11 +5,11 @@ import time
 from io import BytesIO
 
 import pytest
-from certificate_authority import Authority
-from fake_dcm4chee import FakeDcm4chee, Trickle
-from line_site import arrive, instance, rounds, settings_for, states, working
-from small_studies import make_study
-from stow_outcomes import Collected, stow
+from support.peers.certificate_authority import Authority
+from support.peers.fake_dcm4chee import FakeDcm4chee, Trickle
+from support.peers.stow_outcomes import Collected, stow
+from support.sites.line_site import arrive, instance, rounds, settings_for, states, working
+from support.studies.small_studies import make_study
 
 from pipeline.dicomweb import auth
 from pipeline.dicomweb.transport_errors import NoReply

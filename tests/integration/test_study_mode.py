@@ -10,10 +10,19 @@ import time
 from pathlib import Path
 
 import pytest
-from dicom_programs import ENVIRONMENT, dcmsend, echoscu, free_port, program, running, storescu, wait_until
 from pydicom import dcmread
 from pynetdicom import AE
-from receiving import (
+from support.machine.dicom_programs import (
+    ENVIRONMENT,
+    dcmsend,
+    echoscu,
+    free_port,
+    program,
+    running,
+    storescu,
+    wait_until,
+)
+from support.sites.receiving import (
     CT,
     ROOT,
     files_of,

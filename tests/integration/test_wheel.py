@@ -11,8 +11,8 @@ import psutil
 import pydicom
 import pytest
 import requests
-from beating import beating
-from dicom_programs import dcmsend, free_port, running, wait_until
+from support.machine.dicom_programs import dcmsend, free_port, running, wait_until
+from support.sites.beating import beating
 
 from pipeline.ledger import open_ledger
 from pipeline.spool.spool import Spool

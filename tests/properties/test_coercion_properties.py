@@ -4,11 +4,11 @@ import json
 import tempfile
 from pathlib import Path
 
-import coercing
-import geiis
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.sites import coercing
+from support.studies import geiis
 
 from pipeline.coercions import coerced, rules_of
 from pipeline.dicom.attributes.character_sets import CharacterSet

@@ -4,11 +4,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from crash_scene import Scene, make_scene
-from crash_site import CrashSite, crash_site, named_points
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from support.crash.crash_scene import Scene, make_scene
+from support.crash.crash_site import CrashSite, crash_site, named_points
 
 from pipeline.ledger import FILE_NAME
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_images import BIG, EXPLICIT, IMPLICIT, Native, encoded, seen
+from support.studies.native_images import BIG, EXPLICIT, IMPLICIT, Native, encoded, seen
 
 LAYOUTS = st.one_of(
     st.builds(

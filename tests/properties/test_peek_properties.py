@@ -2,9 +2,9 @@
 
 import re
 
-from association_requests import context, item, request
 from hypothesis import given
 from hypothesis import strategies as st
+from support.peers.association_requests import context, item, request
 
 from pipeline.receiving.peek import AssociateRequest, NotAnAssociation, parse
 

@@ -4,9 +4,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from fake_dcm4chee import _parts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.peers.fake_dcm4chee import _parts
 
 from pipeline.dicomweb.multipart import Body, new_boundary
 from pipeline.dicomweb.response import parse

@@ -1,0 +1,48 @@
+"""A PACS that freezes in the middle, with its association open: the order ends with what came, in its time."""
+
+import time
+
+import pytest
+from support.machine.dicom_programs import free_port
+from support.peers.archives import study
+from support.peers.odd_pacs import PENDING, Move, odd_pacs
+from support.sites.orders_site import orders_site
+
+from pipeline.model import OrderError, OrderState
+
+pytestmark = pytest.mark.programs
+
+SHIM = {"move_timeout": "4s", "order_timeout": "60s"}
+
+
+@pytest.mark.parametrize("mode", ["association", "study"])
+def test_an_order_ends_by_move_timeout_although_the_association_is_still_open(tmp_path, mode):
+    port = free_port()
+    with (
+        odd_pacs(port) as pacs,
+        orders_site(tmp_path / "site", pacs.archive(), port, shim=SHIM, receiver={"mode": mode}) as site,
+    ):
+        pacs.hold(*study(tmp_path / "held", "FROZEN"))
+
+        def freeze(move: Move) -> None:
+            move.respond(PENDING, remaining=1, completed=2)
+            move.freeze(move.wanted[:2], seconds=30)
+
+        pacs.move = freeze
+        began = time.monotonic()
+        view = site.order("FROZEN", incomplete_allowed=mode == "association")
+        assert time.monotonic() - began < 22
+        assert (view.state, view.error_kind) == (OrderState.PARTIAL, OrderError.MOVE_TIMED_OUT)
+        if mode == "association":
+            assert (view.received, view.sent) == (2, 2), "what came is there, and was allowed to go"
+
+
+def test_a_pacs_that_freezes_after_the_last_instance_has_sent_everything(tmp_path):
+    port = free_port()
+    with odd_pacs(port) as pacs, orders_site(tmp_path / "site", pacs.archive(), port, shim=SHIM) as site:
+        pacs.hold(*study(tmp_path / "held", "FROZEN"))
+        pacs.move = lambda move: move.freeze(move.wanted, seconds=30)
+        began = time.monotonic()
+        view = site.order("FROZEN")
+        assert (view.state, view.received, view.sent) == (OrderState.DONE, 3, 3)
+        assert time.monotonic() - began < 22

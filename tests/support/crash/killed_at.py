@@ -1,0 +1,146 @@
+"""Have commands of storestow run in processes that kill themselves at a named point.
+
+A process with everything imported waits for requests, a JSON object a line, and forks one child for each: that
+spares every one of hundreds the second it takes to import. It tells the child's number, and how it ended.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # it runs isolated
+
+from support.machine.small_disk import make_read_only
+
+from pipeline import schedule, waypoints
+from pipeline.commands import cli, work  # noqa: F401
+from pipeline.errors import StorestowError, Transient
+from pipeline.line import delivery_scheduler, prepare, quarantine  # noqa: F401
+from pipeline.operate import retry  # noqa: F401
+from pipeline.processes import jobs
+from pipeline.processes.process_pool import PoolClosed, PoolProcessDied
+from pipeline.site import open_site
+from pipeline.worker import worker
+
+
+def act_at(point: str, count: int, act: Callable[[], None]) -> None:
+    """Act when `point` is reached for the `count`th time, by whichever thread."""
+    reaches = itertools.count(1)
+
+    def observe(name: str) -> None:
+        if name == point and next(reaches) == count:
+            act()
+
+    waypoints.observer = observe
+
+
+def fill_disk(ballast: str) -> None:
+    """Leave no room on the file system of `ballast`."""
+    with Path(ballast).open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def follow_clock(file: Path) -> None:
+    """Let the wall clock be ahead by as many seconds as the file says at the moment, monotonic time as it is."""
+    real, real_ns = time.time, time.time_ns
+
+    def ahead() -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return int(file.read_text())
+        return 0
+
+    time.time = lambda: real() + ahead()
+    time.time_ns = lambda: real_ns() + ahead() * 1_000_000_000
+
+
+class OneRoom:
+    """A pool without processes of its own, which take half a second each to start."""
+
+    size = 1
+
+    def __init__(self, *_: object) -> None:
+        self._is_closed = False
+        self._one_at_a_time = threading.Lock()  # as a process does; the libraries count on it (docs/adr/0003)
+
+    def each(self, function: Callable[[Any], Any], tasks: Iterable[Any], *_: object) -> Iterator[tuple[Any, Any]]:
+        for task in tasks:
+            yield task, self._do(function, task)
+
+    def _do(self, function: Callable[[Any], Any], task: Any) -> Any:
+        if self._is_closed:
+            raise PoolClosed
+        try:
+            with self._one_at_a_time:
+                return function(task)
+        except StorestowError as error:
+            return error
+        except OSError as error:
+            return Transient(str(error))
+        except Exception as error:
+            return PoolProcessDied(repr(error))
+
+    def warm(self, *_: object) -> None:
+        pass
+
+    def close(self) -> None:
+        self._is_closed = True
+
+
+def run(request: dict[str, Any]) -> int:
+    """Do in the child what was asked for, and return the exit code."""
+    os.setsid()
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for descriptor in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDONLY) if descriptor == 0 else log, descriptor)
+    ballast = request["ballast"]
+    read_only = request["read_only"]
+    act = (lambda: fill_disk(ballast)) if ballast else (lambda: os.kill(os.getpid(), request["by"]))
+    if read_only:
+        act = partial(make_read_only, Path(read_only))
+    act_at(request["point"], request["count"], act)
+    worker.POLL_SECONDS = request["poll_seconds"]
+    jobs.RETRY_SECONDS = 6 * worker.POLL_SECONDS
+    delivery_scheduler.RECLAIM_SECONDS = 12 * worker.POLL_SECONDS
+    schedule.SHORTEST_WAIT = request["shortest_wait"]
+    if request["clock"]:
+        follow_clock(Path(request["clock"]))
+    if request["in_one_room"]:
+        open_site.ProcessPool = OneRoom  # type: ignore[misc,assignment]
+    sys.argv = ["storestow", *request["words"]]
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def main() -> None:
+    prepare.load_encodings("")
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            code = run(json.loads(line))
+            sys.stderr.flush()
+            os._exit(code)
+        print("started", pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print("ended", os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main()

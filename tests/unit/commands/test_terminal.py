@@ -1,0 +1,126 @@
+"""What a person reads of `check` and of UIDs: gravest first, a line each, nothing cut where a program reads."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support.machine.dicom_programs import free_port
+
+from pipeline.commands import check, cli, terminal
+from pipeline.commands.check import CheckFinding
+from pipeline.commands.command_site import CommandContext
+
+UID = "1.2.840.113619.2.55.3.604688119.971.1268039281.513.4"
+TRACED = {
+    "orders": [],
+    "studies": [
+        {
+            "study_instance_uid": UID,
+            "accession_number": "A1",
+            "instances": [
+                {
+                    "sop_instance_uid": UID,
+                    "modality": "CT",
+                    "state": "passed",
+                    "reason": None,
+                    "changes": [],
+                    "deliveries": [],
+                }
+            ],
+        }
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_log(monkeypatch):
+    monkeypatch.setattr(cli, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(CommandContext, "site", None)
+
+
+def screen(monkeypatch, width: int) -> Console:
+    console = Console(highlight=False, force_terminal=True, width=width, record=True)
+    monkeypatch.setattr(terminal, "_console", console)
+    return console
+
+
+@pytest.fixture
+def site_file(tmp_path):
+    file = tmp_path / "site.toml"
+    (tmp_path / "spool").mkdir()
+    file.write_text(
+        f'[site]\nspool = "{tmp_path / "spool"}"\n'
+        f'[[receiver]]\nname = "door"\nae_title = "DOOR"\nport = {free_port()}\nto = ["nowhere", "shelf"]\n'
+        '[[destination]]\nname = "nowhere"\nkind = "null"\n'
+        f'[[destination]]\nname = "shelf"\nkind = "folder"\nfolder = "{tmp_path / "missing"}"\n'
+    )
+    return file
+
+
+def run(monkeypatch, *words) -> int:
+    monkeypatch.setattr("sys.argv", ["storestow", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code
+
+
+def test_uids_are_whole_where_a_program_reads(capsys):
+    terminal.show_trace(TRACED)
+    assert capsys.readouterr().out.count(UID) == 2
+
+
+def test_uids_are_shortened_in_the_middle_at_80_columns(monkeypatch):
+    console = screen(monkeypatch, 80)
+    terminal.show_trace(TRACED)
+    row = console.export_text().splitlines()[-1]
+    assert row.startswith("1.2.840.1…039281.513.4 ")
+
+
+def test_uids_are_whole_at_a_wide_terminal(monkeypatch):
+    console = screen(monkeypatch, 200)
+    terminal.show_trace(TRACED)
+    assert console.export_text().splitlines()[-1].startswith(UID)
+
+
+def test_findings_come_by_weight_and_those_of_one_weight_as_they_came():
+    found = [
+        CheckFinding(str(n), level, "") for n, level in enumerate(("ok", "note", "error", "unreachable", "ok"))
+    ]
+    assert [finding.about for finding in check.by_weight(found)] == ["2", "3", "1", "0", "4"]
+
+
+def test_check_prints_a_line_a_finding_and_what_to_write_only_if_so_wished(monkeypatch, capsys, site_file):
+    assert run(monkeypatch, "check", "--site", site_file) in {69, 78}
+    lines = capsys.readouterr().out.splitlines()
+    levels = [line.split()[0] for line in lines]
+    assert levels == sorted(levels, key=["error", "unreachable", "note", "ok"].index)
+    (classes,) = [line for line in lines if "storage classes" in line]
+    assert "more_sop_classes" in classes
+    assert len(classes) < 300
+    run(monkeypatch, "check", "--fix-hints", "--site", site_file)
+    hinted = capsys.readouterr().out.splitlines()
+    assert [line for line in hinted if not line.startswith("    ")] == lines
+    assert len(hinted) > len(lines) + 50
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_site_may_be_named_before_and_behind_the_command(monkeypatch, capsys, site_file, first):
+    words = ("--site", site_file, "status") if first else ("status", "--site", site_file)
+    assert run(monkeypatch, *words) == 78
+    assert f"{site_file.parent / 'spool'}" in capsys.readouterr().err
+
+
+def test_the_site_may_be_named_behind_a_command_of_a_group(monkeypatch, capsys, site_file):
+    assert run(monkeypatch, "quarantine", "list", "--site", site_file) == 78
+    assert f"{site_file.parent / 'spool'}" in capsys.readouterr().err
+
+
+def test_a_shell_completes_the_names_of_destinations(site_file):
+    asked = {"_STORESTOW_COMPLETE": "complete_bash", "COMP_CWORD": "4"}
+    asked["COMP_WORDS"] = f"storestow --site {site_file} pause n"
+    program = Path(sys.executable).with_name("storestow")
+    done = subprocess.run([program], env={**os.environ, **asked}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["nowhere"]), done.stderr

@@ -1,0 +1,362 @@
+"""The door to external programs: exact command lines, a profile that fits, and no impostor."""
+
+import csv
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import CORPUS
+
+from pipeline import dcmtk
+from pipeline.commands.check import findings
+from pipeline.config.certificates import Certificates
+from pipeline.config.program_tables import ProgramsTable
+from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.dcmtk import profile, programs
+from pipeline.dcmtk.known_bugs import HOLES
+from pipeline.dcmtk.sop_classes import SHIPPED, VERIFICATION
+from pipeline.errors import Configuration, Transient
+from pipeline.receiving.study_receiver import refuse_unsafe
+from pipeline.site.settings import Settings
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+RECEIVER = ReceiverTable(name="ct", ae_title="STORE STOW", port=11112, quiet_seconds=7, max_pdu=65536)
+
+
+def test_the_command_line_of_study_mode():
+    argv = dcmtk.storescp_study_argv(
+        Path("/usr/bin/storescp"), RECEIVER, incoming=Path("/s/incoming/ct"), run=Path("/s/run"), hook="H #p"
+    )
+    assert argv == (
+        *(
+            "/usr/bin/storescp",
+            "-aet",
+            "STORE STOW",
+            "-pdu",
+            "65536",
+            "-dhl",
+            "-up",
+            "+uf",
+            "-ta",
+            "5",
+            "-ts",
+            "60",
+        ),
+        *(
+            "-xf",
+            "/s/run/ct.profile",
+            "Storestow",
+            "-lc",
+            "/s/run/ct.log.cfg",
+            "-od",
+            "/s/incoming/ct",
+            "-su",
+            "S",
+        ),
+        *("-xs", "-tos", "7", "-xcs", "H #p", "11112"),
+    )
+
+
+def test_the_command_line_of_an_association():
+    argv = dcmtk.storescp_inetd_argv(
+        Path("/usr/bin/storescp"),
+        RECEIVER,
+        folder=Path("/s/A_1"),
+        profile="/dev/fd/7",
+        log_configuration="/dev/fd/8",
+    )
+    assert argv == (
+        *(
+            "/usr/bin/storescp",
+            "-aet",
+            "STORE STOW",
+            "-pdu",
+            "65536",
+            "-dhl",
+            "-up",
+            "+uf",
+            "-ta",
+            "5",
+            "-ts",
+            "310",
+        ),
+        *("--inetd", "+B", "-xf", "/dev/fd/7", "Storestow", "-lc", "/dev/fd/8", "-od", "/s/A_1"),
+    )
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "/s/S_1.2.3",
+        "/s/S_1;touch pwned",
+        "/s/S_$(touch pwned)",
+        "/s/S_`touch pwned`",
+        "/s/S_\"'\\ two  blanks",
+        "/s/S_'; touch pwned; '",
+        "/s/S_\\",
+        "-n",
+        "",
+    ],
+)
+def test_whatever_stands_in_the_path_reaches_the_hook_as_one_argument(tmp_path, folder):
+    hook = tmp_path / "show"
+    hook.write_text("import sys\nprint(sys.argv[1:])\n")
+    command = dcmtk.hook_command(
+        *(Path(sys.executable), hook, Path("/s/incoming/ct"), Path("/s/run/ct.objects.log")), delimiter="end-0123"
+    )
+    done = subprocess.run(
+        ["/bin/sh", "-c", command.replace("#p", folder)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{['/s/incoming/ct', folder, '/s/run/ct.objects.log']}\n"
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("path", ["/with blank/x", "/a#p", "/a;b", "relative/x", "/ümlaut", "/a$HOME"])
+@pytest.mark.parametrize("place", range(4))
+def test_a_path_that_may_not_stand_in_a_shell_is_refused_by_name(path, place):
+    paths = [Path("/p"), Path("/h"), Path("/i"), Path("/o")]
+    paths[place] = Path(path)
+    with pytest.raises(dcmtk.NoRoomInShell, match="must be absolute") as caught:
+        dcmtk.hook_command(*paths, delimiter="end")
+    assert path in str(caught.value)
+
+
+def contexts(text: str) -> list[tuple[str, str]]:
+    rows = [line.split(" = ")[1] for line in text.splitlines() if line.startswith("PresentationContext")]
+    return [(row.split("\\")[0], row.split("\\")[1]) for row in rows if "\\" in row]
+
+
+def test_the_profile_of_study_mode_holds_128_contexts_at_most_and_begins_with_c_echo():
+    rows = contexts(dcmtk.profile_text(dcmtk.study_sop_classes(())))
+    assert rows[0] == (VERIFICATION, "Uncompressed")
+    assert len(rows) == len({uid for uid, _ in rows}) <= 128
+    assert {uid for uid, _ in rows[1:]} == set(SHIPPED)
+
+
+def test_a_sites_own_classes_come_before_the_shipped_ones_and_push_the_last_out():
+    more = [f"1.2.3.{n}" for n in range(20)]
+    accepted = dcmtk.study_sop_classes(more)
+    assert len(accepted) == 128
+    assert accepted[:21] == (VERIFICATION, *more)
+    assert len(contexts(dcmtk.profile_text(accepted))) == 128
+    out = dcmtk.left_out(more)
+    assert {uid for uid in SHIPPED if uid not in accepted} <= set(out)
+    assert not set(out) & set(accepted)
+    assert out[list(SHIPPED)[-1]] == "Corneal Topography Map Storage"
+
+
+def test_a_profile_of_more_than_128_contexts_is_refused():
+    dcmtk.profile_text(f"1.2.{n}" for n in range(128))
+    with pytest.raises(ValueError, match="129 SOP classes"):
+        dcmtk.profile_text(f"1.2.{n}" for n in range(129))
+
+
+def test_explicit_little_endian_comes_first_then_implicit_then_lossless_then_lossy():
+    from pydicom.uid import UID
+
+    order = list(profile.TRANSFER_SYNTAXES)
+    assert order[:2] == ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
+    assert len(order) == len(set(order))
+    lossless = {f"1.2.840.10008.1.2.4.{n}" for n in (57, 70, 80, 90)} | {
+        "1.2.840.10008.1.2.5",
+        "1.2.840.10008.1.2.1.99",
+        "1.2.840.10008.1.2.2",
+    }
+    lossy = {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91)}
+    assert max(map(order.index, lossless)) < min(map(order.index, lossy))
+    assert not [uid for uid in order if "High-Throughput" in UID(uid).name or "JPEG XL" in UID(uid).name]
+
+
+FOURTEEN = {
+    "CR": "1",
+    "CT": "2",
+    "MR": "4",
+    "US": "6.1",
+    "NM": "20",
+    "PT": "128",
+    "SC": "7",
+    "XA": "12.1",
+    "XRF": "12.2",
+    "DX": "1.1",
+    "MG": "1.2",
+    "PR": "11.1",
+    "KO": "88.59",
+    "SR": "88.11",
+}
+
+
+@pytest.mark.parametrize("modality", FOURTEEN)
+def test_the_fourteen_classes_of_the_old_scripts_are_shipped(modality):
+    assert f"1.2.840.10008.5.1.4.1.1.{FOURTEEN[modality]}" in SHIPPED
+
+
+def test_every_class_of_the_corpus_that_belongs_to_a_study_is_shipped(corpus):
+    if corpus != CORPUS:
+        pytest.skip("needs the corpus's manifest")
+    rows = csv.DictReader((corpus / "MANIFEST.csv").read_text(encoding="utf-8").splitlines())
+    classes = {row["sop_class_uid"] for row in rows if row["sop_class_uid"] and row["study_uid"]}
+    assert len(classes) > 30
+    assert classes - set(SHIPPED) <= {"1.2.840.10008.1.3.10"}  # a DICOMDIR is no instance
+
+
+def test_association_mode_accepts_what_can_be_stored_and_nothing_else():
+    private, find, commitment = "1.2.3.4", "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.20.1"
+    assert dcmtk.proposed_sop_classes([CT, private, find, commitment, CT, VERIFICATION]) == (
+        CT,
+        private,
+        VERIFICATION,
+    )
+    assert dcmtk.proposed_sop_classes(["1.2.840.10008.1.2.1"]) == (VERIFICATION,)
+    assert dcmtk.proposed_sop_classes([find]) == (VERIFICATION,)
+    assert dcmtk.proposed_sop_classes([]) == (VERIFICATION,)
+
+
+def fake(path: Path, says: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho '{says}'\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_missing_program_is_a_configuration_error_that_names_package_and_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(programs, "USUAL_FOLDERS", ())
+    with pytest.raises(Configuration, match=r"apt-get install dcmtk .*brew install dcmtk .*\[programs\] movescu"):
+        dcmtk.program(ProgramsTable(), "movescu")
+
+
+@pytest.mark.parametrize("says", ["storescp 2.0 of pynetdicom", "$dcmtk: movescu v3.6.7 2022-04-22 $", ""])
+def test_a_configured_program_that_is_another_is_a_configuration_error(tmp_path, says):
+    path = fake(tmp_path / "storescp", says)
+    with pytest.raises(Configuration, match=r"is not storescp of dcmtk; name that one in \[programs\] storescp"):
+        dcmtk.program(ProgramsTable(storescp=str(path)), "storescp")
+
+
+@pytest.mark.parametrize("text", ["storescp", "./storescp", "/", "/etc/passwd", "/does/not/exist"])
+def test_a_configured_path_that_is_no_program_is_a_configuration_error(text):
+    with pytest.raises(Configuration, match=r"\[programs\] storescp = .* must be the absolute path of a program"):
+        dcmtk.program(ProgramsTable(storescp=text), "storescp")
+
+
+def test_a_configured_program_may_be_a_script_that_answers_as_dcmtk_does(tmp_path):
+    path = fake(tmp_path / "wrapped", "$dcmtk: storescp v3.6.9 2024-12-19 $")
+    table = ProgramsTable(storescp=str(path))
+    assert dcmtk.program(table, "storescp") == path
+    assert dcmtk.version(path, "storescp")[:3] == (3, 6, 9)
+    assert str(dcmtk.version(path, "storescp")) == "3.6.9"
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ((3, 6, 6, "Debian"), ["older than 3.6.7"]),
+        ((3, 6, 7, "Debian"), []),
+        ((3, 6, 7, "Darwin"), []),
+        ((3, 7, 0, "Darwin"), []),
+    ],
+)
+def test_the_shortcomings_of_a_version_are_told(version, words):
+    told = list(dcmtk.shortcomings(dcmtk.ProgramVersion(*version)))
+    assert len(told) == len(words)
+    assert all(word in sentence for word, sentence in zip(words, told, strict=True))
+
+
+def test_a_child_sees_nothing_of_this_process_but_what_is_allowed(monkeypatch):
+    monkeypatch.setenv("STORESTOW_API_KEY", "secret")
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    seen = dcmtk.environment(ProgramsTable(dictionary="/d/own.dic"))
+    assert set(seen) == {"PATH", "LANG", "TZ", "TCP_NODELAY", "DCMDICTPATH"}
+    assert (seen["LANG"], seen["TZ"], seen["TCP_NODELAY"]) == ("C.UTF-8", "Europe/Berlin", "1")
+    assert seen["DCMDICTPATH"] == "/d/own.dic"
+    assert str(Path(sys.executable).parent) not in seen["PATH"].split(os.pathsep)
+    monkeypatch.delenv("TZ")
+    assert set(dcmtk.environment(ProgramsTable())) == {"PATH", "LANG", "TCP_NODELAY"}
+
+
+def test_a_program_runs_to_its_end_with_both_outputs_in_one():
+    done = dcmtk.run(("/bin/sh", "-c", "echo one; echo two >&2; exit 3"), {}, timeout_seconds=10)
+    assert (done.exit_code, sorted(done.output.split())) == (3, ["one", "two"])
+
+
+def test_a_program_that_does_not_end_is_killed_and_a_missing_one_cannot_start():
+    with pytest.raises(Transient, match=r"has not ended within 0.1 s"):
+        dcmtk.run(("/bin/sleep", "60"), {}, timeout_seconds=0.1)
+    with pytest.raises(Transient, match="cannot be started"):
+        dcmtk.run(("/does/not/exist",), {}, timeout_seconds=1)
+
+
+def test_a_child_inherits_what_is_named_and_nothing_else(tmp_path):
+    with (tmp_path / "a").open("wb") as named, (tmp_path / "b").open("wb") as other:
+        os.set_inheritable(other.fileno(), True)
+        show = (
+            f"for n in {named.fileno()} {other.fileno()}; do if [ -e /dev/fd/$n ]; then echo $n; fi; done; umask"
+        )
+        process = dcmtk.start(("/bin/sh", "-c", show), {}, output=subprocess.PIPE, inherited=(named.fileno(),))
+        output, _ = process.communicate(timeout=10)
+        assert output.decode().split() == [str(named.fileno()), "0027"]
+
+
+@pytest.mark.parametrize(
+    ("version", "names"),
+    [
+        ((3, 6, 7, "Debian"), ["nesting", "dot-dot"]),
+        ((3, 6, 7, "Darwin"), ["CVE-2022-2119", "CVE-2024-34508", "CVE-2026-5663", "nesting", "dot-dot"]),
+        ((3, 6, 8, ""), ["CVE-2024-34508", "CVE-2026-5663", "nesting", "dot-dot"]),
+        ((3, 7, 0, "Darwin"), ["CVE-2026-5663", "nesting", "dot-dot"]),
+    ],
+)
+def test_the_holes_of_a_version_are_known(version, names):
+    assert [hole.name for hole in dcmtk.holes(dcmtk.ProgramVersion(*version))] == names
+
+
+def test_only_a_storescp_that_writes_outside_the_spool_must_not_run_in_study_mode():
+    assert [hole.name for hole in HOLES if hole.forbids_study_mode] == ["CVE-2022-2119"]
+
+
+def storescp_that_says(folder, *lines):
+    path = folder / "storescp"
+    path.write_text("#!/bin/sh\ncat <<'end'\n" + "\n".join(lines) + "\nend\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_study_mode_refuses_to_start_on_such_a_build_and_check_says_so(tmp_path):
+    path = storescp_that_says(tmp_path, "$dcmtk: storescp v3.6.7 2022 $", "Host type: Darwin")
+    with pytest.raises(Configuration, match=r"outside the spool .*CVE-2022-2119.*mode = \"association\""):
+        refuse_unsafe(path)
+    for mode, level in (("study", "error"), ("association", "note")):
+        settings = Settings.model_validate(
+            {
+                "folder": tmp_path,
+                "site": {"spool": str(tmp_path / "spool")},
+                "programs": {"storescp": str(path)},
+                "receiver": [{"name": "r", "ae_title": "A", "port": 11112, "mode": mode}],
+            }
+        )
+        told = {f.level for f in findings(settings, peers=False) if "CVE-2022-2119" in f.text}
+        assert told == {level}
+
+
+CERTIFICATES = Certificates(Path("/c.pem"), Path("/k.pem"), Path("/ca.pem"), client_is_required=True)
+
+
+@pytest.mark.parametrize(
+    ("certificates", "options"),
+    [
+        (None, ()),
+        (CERTIFICATES, ("+tls", "/k.pem", "/c.pem", "-pw", "+cf", "/ca.pem", "+py", "-rc")),
+        (
+            replace(CERTIFICATES, client_is_required=False),
+            ("+tls", "/k.pem", "/c.pem", "-pw", "+cf", "/ca.pem", "+py", "-vc"),
+        ),
+        (
+            replace(CERTIFICATES, client_is_required=False, ca=None),
+            ("+tls", "/k.pem", "/c.pem", "-pw", "+py", "-ic"),
+        ),
+    ],
+)
+def test_the_options_of_an_encrypted_storescp(certificates, options):
+    assert dcmtk.encrypted(("storescp", "11112"), certificates) == ("storescp", *options, "11112")

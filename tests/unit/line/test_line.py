@@ -1,0 +1,370 @@
+"""The line from admission to settlement, with the worker's rounds run by hand and real files."""
+
+import json
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pydicom
+import pytest
+from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, generate_uid
+from support.peers.fake_dcm4chee import FakeDcm4chee
+from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
+
+from pipeline import waypoints
+from pipeline.errors import Configuration, Permanent
+from pipeline.ledger import FILE_NAME, reports
+from pipeline.line import quarantine, settle
+from pipeline.line.identify import ACCOUNT
+from pipeline.line.reconcile import reconcile
+from pipeline.model import ArrivalState
+from pipeline.operate.retry import retry
+from pipeline.operate.trace import trace
+
+
+def archive_table(url: str, **keys) -> dict:
+    return {"name": "archive", "kind": "stow", "url": url, "encode": "j2k", **keys}
+
+
+def instances_of(site, subject):
+    (study,) = trace(subject, site.ledger)["studies"]
+    return study["instances"]
+
+
+@pytest.mark.parametrize(("encode", "sent_in"), [("j2k", JPEG2000Lossless), ("htj2k", HTJ2KLossless)])
+def test_a_study_arrives_coerced_encoded_and_verified_and_is_settled_with_its_account(tmp_path, encode, sent_in):
+    files = [instance(tmp_path, str(n), AccessionNumber="ACC1", ReferringPhysicianName="") for n in range(3)]
+    with (
+        FakeDcm4chee() as archive,
+        working(settings_for(tmp_path, destinations=[archive_table(archive.url, encode=encode)])) as (
+            site,
+            worker,
+        ),
+    ):
+        name = arrive(site.spool, *files)
+        rounds(worker, until=all_settled(site))
+        assert states(site, "instances") == {"encoded": 3}
+        assert states(site, "deliveries") == {"delivered": 1}
+        assert len(archive.stored) == 3
+        for one in instances_of(site, "ACC1"):
+            assert one["transfer_syntax_sent"] == sent_in
+            assert "ReferringPhysicianName" in [change["keyword"] for change in one["changes"]]
+            assert one["deliveries"][0]["verified"] is True
+        account = json.loads((site.spool.settled / name / ACCOUNT).read_bytes())
+        assert len(account["instances"]) == 3
+        assert not (site.spool.outputs / name).exists()
+
+
+def test_the_same_announced_twice_is_delivered_once(tmp_path):
+    file = instance(tmp_path)
+    with (
+        FakeDcm4chee() as archive,
+        working(settings_for(tmp_path, destinations=[archive_table(archive.url)])) as (
+            site,
+            worker,
+        ),
+    ):
+        arrive(site.spool, file)
+        arrive(site.spool, file)
+        rounds(worker, until=all_settled(site))
+        assert states(site, "instances") == {"encoded": 1, "duplicate": 1}
+        assert states(site, "deliveries") == {"delivered": 1}
+
+
+def test_other_bytes_under_a_known_uid_are_a_conflict_and_never_sent(tmp_path):
+    first = instance(tmp_path, "first")
+    other = pydicom.dcmread(first)
+    other.PatientID = "SOMEBODY ELSE"
+    other.save_as(tmp_path / "other")
+    with (
+        FakeDcm4chee() as archive,
+        working(settings_for(tmp_path, destinations=[archive_table(archive.url)])) as (
+            site,
+            worker,
+        ),
+    ):
+        arrive(site.spool, first, tmp_path / "other")
+        rounds(worker, until=all_settled(site))
+        assert states(site, "instances") == {"encoded": 1, "conflict": 1}
+        (stored,) = archive.stored.values()
+        assert b"SOMEBODY ELSE" not in stored
+        (aside,) = quarantine.listed(site.ledger)["quarantined"]
+        assert "something else was received before" in aside["reason"]
+
+
+def test_the_same_instance_in_another_transfer_syntax_is_a_duplicate(tmp_path):
+    first = instance(tmp_path, "first")
+    other = pydicom.dcmread(first)
+    other.compress("1.2.840.10008.1.2.5", generate_instance_uid=False)
+    other.save_as(tmp_path / "other")
+    with working(settings_for(tmp_path)) as (site, worker):
+        arrive(site.spool, first, tmp_path / "other")
+        rounds(worker, until=all_settled(site))
+        assert states(site, "instances") == {"passed": 1, "duplicate": 1}
+
+
+def test_two_studies_in_one_folder_part_their_ways(tmp_path):
+    files = [instance(tmp_path, str(n), StudyInstanceUID=generate_uid()) for n in range(2)]
+    with working(settings_for(tmp_path)) as (site, worker):
+        arrive(site.spool, *files)
+        rounds(worker, until=all_settled(site))
+        assert states(site, "deliveries") == {"delivered": 2}
+
+
+def test_one_study_in_two_arrivals_is_one_delivery(tmp_path):
+    study = generate_uid()
+    files = [instance(tmp_path, str(n), StudyInstanceUID=study) for n in range(2)]
+    with working(settings_for(tmp_path)) as (site, worker):
+        for file in files:
+            arrive(site.spool, file)
+        rounds(worker, until=all_settled(site))
+        assert states(site, "deliveries") == {"delivered": 1}
+
+
+def test_late_instances_go_in_a_delivery_of_their_own(tmp_path):
+    study = generate_uid()
+    files = [instance(tmp_path, str(n), StudyInstanceUID=study) for n in range(2)]
+    with working(settings_for(tmp_path)) as (site, worker):
+        for file in files:
+            arrive(site.spool, file)
+            rounds(worker, until=all_settled(site))
+        assert states(site, "deliveries") == {"delivered": 2}
+        assert states(site, "instances") == {"passed": 2}
+
+
+def test_a_study_that_is_not_quiet_yet_waits(tmp_path):
+    receiver = {**RECEIVER, "quiet_seconds": 600}
+    with working(settings_for(tmp_path, receivers=[receiver])) as (site, worker):
+        arrive(site.spool, instance(tmp_path), age=1)
+        for _ in range(5):
+            worker.round()
+        assert states(site, "deliveries") == {}
+
+
+def test_one_bad_file_never_holds_back_the_good_ones(tmp_path):
+    cut = tmp_path / "cut"
+    cut.write_bytes(instance(tmp_path, "whole").read_bytes()[:-10])
+    with working(settings_for(tmp_path)) as (site, worker):
+        name = arrive(site.spool, instance(tmp_path, "good"), cut)
+        rounds(worker, until=all_settled(site))
+        assert states(site, "instances") == {"passed": 1, "quarantined": 1}
+        (aside,) = quarantine.listed(site.ledger)["quarantined"]
+        assert aside["reason"].startswith("truncated")
+        assert (site.spool.settled / name / aside["file"]).read_bytes() == cut.read_bytes()
+
+
+def test_an_arrival_without_a_readable_instance_is_set_aside_whole(tmp_path):
+    garbage = tmp_path / "garbage"
+    garbage.write_bytes(b"this is no DICOM file" * 100)
+    with working(settings_for(tmp_path)) as (site, worker):
+        name = arrive(site.spool, garbage)
+        rounds(worker, until=all_settled(site))
+        assert states(site, "arrivals") == {"quarantined": 1}
+        assert (site.spool.quarantine / name).is_dir()
+
+
+def test_what_is_discarded_is_gone_and_remembered(tmp_path):
+    garbage = tmp_path / "garbage"
+    garbage.write_bytes(b"this is no DICOM file" * 100)
+    with working(settings_for(tmp_path)) as (site, worker):
+        name = arrive(site.spool, garbage)
+        rounds(worker, until=all_settled(site))
+        assert len(quarantine.discard(name, site.spool, site.ledger)) == 1
+        assert quarantine.listed(site.ledger) == {"quarantined": []}
+        assert not (site.spool.quarantine / name).exists()
+        reconcile(site)
+        assert states(site, "arrivals") == {"quarantined": 1}
+
+
+def test_a_file_that_is_mended_can_be_released(tmp_path):
+    whole = instance(tmp_path, "whole")
+    cut = tmp_path / "cut"
+    cut.write_bytes(whole.read_bytes()[:-10])
+    with working(settings_for(tmp_path)) as (site, worker):
+        name = arrive(site.spool, instance(tmp_path, "good"), cut)
+        rounds(worker, until=all_settled(site))
+        (aside,) = quarantine.listed(site.ledger)["quarantined"]
+        with pytest.raises(Permanent, match="truncated"):
+            quarantine.release(f"{name}/{aside['file']}", site.spool, site.ledger)
+        shutil.copyfile(whole, site.spool.settled / name / aside["file"])
+        quarantine.release(f"{name}/{aside['file']}", site.spool, site.ledger)
+        rounds(worker, until=all_settled(site))
+        assert states(site, "instances") == {"passed": 2}
+        assert states(site, "arrivals") == {"settled": 1}
+
+
+def test_a_whole_arrival_can_be_released(tmp_path):
+    whole = instance(tmp_path, "whole")
+    cut = tmp_path / "cut"
+    cut.write_bytes(whole.read_bytes()[:-10])
+    with working(settings_for(tmp_path)) as (site, worker):
+        name = arrive(site.spool, cut)
+        rounds(worker, until=all_settled(site))
+        (file,) = (site.spool.quarantine / name).glob("CT*")
+        shutil.copyfile(whole, file)
+        quarantine.release(name, site.spool, site.ledger)
+        rounds(worker, until=all_settled(site))
+        assert states(site, "instances") == {"passed": 1}
+
+
+def test_a_dead_archive_does_not_hold_back_the_living_one(tmp_path):
+    dead = {"name": "dead", "kind": "stow", "url": "http://127.0.0.1:1/rs/studies"}
+    with (
+        FakeDcm4chee() as archive,
+        working(settings_for(tmp_path, destinations=[dead, archive_table(archive.url)])) as (site, worker),
+    ):
+        arrive(site.spool, instance(tmp_path))
+        rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 1, "deferred": 1})
+        assert states(site, "arrivals") == {"processing": 1}
+        with site.ledger.reading() as look:
+            assert reports.destination_row(look, "dead").down_since
+            assert not reports.destination_row(look, "archive")
+
+
+def test_a_paused_destination_gets_nothing_until_it_is_resumed(tmp_path):
+    from pipeline.ledger import deliveries
+
+    with working(settings_for(tmp_path)) as (site, worker):
+        with site.ledger.transaction() as change:
+            deliveries.set_destination(change, "nowhere", paused=True)
+        arrive(site.spool, instance(tmp_path))
+        rounds(worker, until=lambda: states(site, "deliveries") == {"waiting": 1})
+        worker.round()
+        assert states(site, "deliveries") == {"waiting": 1}
+        with site.ledger.transaction() as change:
+            deliveries.set_destination(change, "nowhere", paused=False)
+        rounds(worker, until=all_settled(site))
+
+
+def test_a_lost_ledger_is_rebuilt_from_the_rooms_and_nothing_is_sent_twice(tmp_path):
+    settings = settings_for(tmp_path)
+    first, late = instance(tmp_path, "first"), instance(tmp_path, "late")
+    with working(settings) as (site, worker):
+        arrive(site.spool, first)
+        rounds(worker, until=all_settled(site))
+        before = trace(pydicom.dcmread(first).StudyInstanceUID, site.ledger)
+        arrive(site.spool, late)
+    for file in (tmp_path / "spool").glob(FILE_NAME + "*"):
+        file.unlink()
+    with working(settings) as (site, worker):
+        reconcile(site)
+        assert trace(pydicom.dcmread(first).StudyInstanceUID, site.ledger) == before
+        arrive(site.spool, first)
+        rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 1, "waiting": 1})
+        assert states(site, "instances") == {"passed": 2, "duplicate": 1}
+        worker.round()
+        assert states(site, "deliveries") == {"delivered": 1, "waiting": 1}, "held: `null` cannot be asked"
+        retry(site.ledger, pydicom.dcmread(first).StudyInstanceUID, None, release_guard=False)
+        rounds(worker, until=all_settled(site))
+
+
+def test_a_corrupt_ledger_is_set_aside_and_rebuilt(tmp_path):
+    settings = settings_for(tmp_path)
+    with working(settings) as (site, worker):
+        arrive(site.spool, instance(tmp_path))
+        rounds(worker, until=all_settled(site))
+    ledger = tmp_path / "spool" / FILE_NAME
+    ledger.write_bytes(b"SQLite format 3\0" + b"\xff" * 20_000)
+    with working(settings) as (site, worker):
+        reconcile(site)
+        assert states(site, "instances") == {"passed": 1}
+    assert list((tmp_path / "spool").glob(FILE_NAME + ".corrupt-*"))
+
+
+def test_a_folder_that_somebody_removed_is_missed_loudly(tmp_path):
+    with working(settings_for(tmp_path)) as (site, worker):
+        name = arrive(site.spool, instance(tmp_path))
+        rounds(worker, until=all_settled(site))
+        shutil.rmtree(site.spool.settled / name)
+        reconcile(site)
+        with site.ledger.reading() as look:
+            row = reports.arrival_row(look, name)
+        assert (row.state, row.reason) == (ArrivalState.QUARANTINED, "files missing")
+
+
+def test_originals_go_after_their_time_and_what_is_wrong_stays(tmp_path):
+    cut = tmp_path / "cut"
+    cut.write_bytes(instance(tmp_path, "whole").read_bytes()[:-10])
+    with working(settings_for(tmp_path, keep_originals="1h")) as (site, worker):
+        fine = arrive(site.spool, instance(tmp_path, "good"))
+        wrong = arrive(site.spool, instance(tmp_path, "other"), cut)
+        rounds(worker, until=all_settled(site))
+        import time
+
+        settle.expire(site, time.time() + 1800)
+        assert (site.spool.settled / fine).is_dir()
+        settle.expire(site, time.time() + 7200)
+        assert not (site.spool.settled / fine).exists()
+        assert (site.spool.settled / wrong).is_dir()
+        reconcile(site)
+        assert states(site, "arrivals") == {"settled": 2}
+
+
+def test_what_was_made_for_a_delivery_is_made_again_with_the_same_bytes(tmp_path):
+    from pipeline.ledger import deliveries
+
+    with (
+        FakeDcm4chee() as archive,
+        working(settings_for(tmp_path, destinations=[archive_table(archive.url)])) as (
+            site,
+            worker,
+        ),
+    ):
+        with site.ledger.transaction() as change:
+            deliveries.set_destination(change, "archive", paused=True)
+        name = arrive(site.spool, instance(tmp_path, ReferringPhysicianName=""))
+        rounds(worker, until=lambda: states(site, "deliveries") == {"waiting": 1})
+        shutil.rmtree(site.spool.outputs / name)
+        with site.ledger.transaction() as change:
+            deliveries.set_destination(change, "archive", paused=False)
+        rounds(worker, until=all_settled(site))
+        assert states(site, "deliveries") == {"delivered": 1}
+
+
+def test_only_one_worker_works_on_a_spool(tmp_path):
+    settings = settings_for(tmp_path)
+    with working(settings), pytest.raises(Configuration, match="another worker"), working(settings):
+        pass
+
+
+def test_a_receiver_without_destinations_keeps_what_comes_as_unclaimed(tmp_path):
+    receiver = {**RECEIVER, "coerce": False, "to": []}
+    with working(settings_for(tmp_path, receivers=[receiver])) as (site, worker):
+        name = arrive(site.spool, instance(tmp_path))
+        rounds(worker, until=all_settled(site))
+        with site.ledger.reading() as look:
+            assert reports.arrival_row(look, name).reason == "unclaimed"
+        assert states(site, "deliveries") == {}
+
+
+def test_what_came_by_a_receiver_that_is_no_longer_configured_waits_and_says_so(tmp_path, caplog):
+    import logging
+
+    logging.getLogger("storestow").propagate = True
+    with working(settings_for(tmp_path, receivers=[{**RECEIVER, "name": "another"}])) as (site, worker):
+        arrive(site.spool, instance(tmp_path))
+        rounds(worker, until=lambda: "configuration no longer names it" in caplog.text)
+        assert states(site, "instances") == {"received": 1}
+
+
+def test_two_deliveries_that_end_at_once_write_the_account_one_after_the_other(tmp_path, monkeypatch):
+    """Else the later writes into the file the earlier is about to give its name."""
+    is_written, may_go_on = threading.Event(), threading.Event()
+
+    def wait(point: str) -> None:
+        if point == "account-renewed" and not is_written.is_set():
+            is_written.set()
+            assert may_go_on.wait(10)
+
+    with working(settings_for(tmp_path)) as (site, worker), ThreadPoolExecutor(2) as threads:
+        name = arrive(site.spool, instance(tmp_path))
+        rounds(worker, until=all_settled(site))
+        monkeypatch.setattr(waypoints, "observer", wait)
+        earlier = threads.submit(settle.renew_account, name, site.spool, site.ledger)
+        assert is_written.wait(10)
+        later = threads.submit(settle.renew_account, name, site.spool, site.ledger)
+        with pytest.raises(TimeoutError):
+            later.result(timeout=0.3)
+        may_go_on.set()
+        earlier.result(10), later.result(10)
+        assert json.loads((site.spool.settled / name / ACCOUNT).read_bytes())["instances"]

@@ -1,0 +1,529 @@
+"""The pages for people: what they say, that they order nothing twice, and that nothing in them is a way in."""
+
+import dataclasses
+import re
+import tomllib
+from html import unescape
+from html.parser import HTMLParser
+from typing import get_args
+from urllib.parse import urljoin
+
+import pytest
+from starlette.datastructures import Headers
+from support.sites.shim_site import BROWSER, FOUND, NEW, below_orders, forms_of, running_shim
+
+from pipeline.config.site_table import SiteTable
+from pipeline.model import OrderError, OrderStage, OrderState
+from pipeline.orders import MadeFile
+from pipeline.web import patient_names, translations
+from pipeline.web.http_errors import kinds
+from pipeline.web.negotiation import prefers_html
+from pipeline.web.order_page import page_of
+from pipeline.web.order_request import Verb
+from pipeline.web.order_service import reference_of
+
+LINK = "/mkiso.php?accession_number=A1"
+PRINT = "/send_rimage_multiple.php?accession_number=A1"
+ENGLISH = translations.languages()["en"]
+DONE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "sent": 812}
+
+
+@pytest.fixture(scope="module")
+def module_shim(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch, running_shim(tmp_path_factory.mktemp("shim"), patch) as running:
+        patch.setattr(patient_names.PatientNames, "name_of", lambda *_: "DOE^<JANE>")
+        yield running
+
+
+@pytest.fixture
+def shim(module_shim):
+    module_shim.orders.forget()
+    return module_shim
+
+
+class Elements(HTMLParser):
+    """Every element of a page, with its attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+# --- the way of an order ----------------------------------------------------------------------------------
+
+
+def test_a_browser_gets_a_page_at_once_whose_address_orders_nothing(shim):
+    answer = shim.page(LINK)
+    assert answer.status_code == 200
+    assert re.fullmatch(rf"{shim.url}/mkiso\.php\?order=1-[0-9a-f]{{16}}", answer.url)
+    assert "A1" not in answer.url
+    for _ in range(3):
+        assert shim.page(answer.url.removeprefix(shim.url)).status_code == 200
+    assert len(shim.orders.asked) == 1
+
+
+def test_a_second_tab_shows_the_same_order(shim):
+    assert shim.page(LINK).url == shim.page(LINK).url
+    assert len(shim.orders.views) == 1
+
+
+JAVA = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"
+CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36"
+INDY = "Mozilla/3.0 (compatible; Indy Library)"
+
+
+@pytest.mark.parametrize(
+    ("accept", "more", "is_page"),
+    [
+        # browsers, and who takes nothing but a page
+        (BROWSER["Accept"], {}, True),
+        ("text/html, application/xhtml+xml, */*", {"User-Agent": "Mozilla/5.0 (Trident/7.0; rv:11.0)"}, True),
+        ("text/html, text/*;q=0.9, */*;q=0.8", {"User-Agent": "Mozilla/5.0 (compatible; Konqueror/4.5)"}, True),
+        ("application/xml,application/xhtml+xml,text/html;q=0.9,text/plain;q=0.8,*/*;q=0.5", {}, True),
+        ("text/html,*/*;q=0.8", {"Sec-Fetch-Mode": "navigate"}, True),
+        ("text/html,*/*;q=0.8", {"User-Agent": CHROME}, True),
+        ("text/html", {}, True),
+        ("text/html;charset=utf-8", {}, True),
+        # programs
+        (JAVA, {"User-Agent": "Java/1.8.0_292"}, False),
+        (JAVA, {"User-Agent": "Mozilla/4.0 (Windows 7 6.1) Java/1.8.0_292"}, False),
+        (JAVA.replace("*; q=.2, ", ""), {}, False),
+        ("text/html, */*", {}, False),
+        ("text/html, */*", {"User-Agent": INDY}, False),
+        (BROWSER["Accept"], {"User-Agent": INDY}, False),
+        ("text/html,*/*;q=0.8", {}, False),
+        ("*/*", {"User-Agent": CHROME}, False),
+        ("application/octet-stream, text/html, */*", {}, False),
+        ("application/octet-stream, text/html;q=0.1", {"User-Agent": CHROME}, False),
+        ("text/html;q=0.1, application/octet-stream", {"User-Agent": CHROME}, False),
+        ("text/html;q=0.5, application/*", {"User-Agent": CHROME}, False),
+        ("application/json", {}, False),
+        ("application/json, text/plain, */*", {}, False),
+        ("application/json,text/html;q=0.5", {}, False),
+        ("text/html;q=0", {}, False),
+        ("text/html;q=0.0, */*", {}, False),
+        ("text/html; q=0.000 , application/xhtml+xml, */*", {}, False),
+        ("text/html;q=nan, */*", {}, False),
+        ("", {}, False),
+    ],
+)
+def test_a_page_is_for_those_who_ask_for_one(shim, accept, more, is_page):
+    shim.orders.plan = DONE
+    answer = shim.get(PRINT, headers={"Accept": accept, **more})
+    assert (answer.status_code == 303) == is_page
+
+
+def test_a_list_of_what_is_accepted_may_be_in_several_lines():
+    lines = [(b"accept", b"text/html"), (b"accept", b"application/octet-stream")]
+    assert not prefers_html(Headers(raw=lines))
+    assert prefers_html(Headers(raw=lines[:1]))
+
+
+@pytest.mark.parametrize(("form", "status"), [("html", 303), ("json", 200)])
+def test_format_says_it_whatever_the_headers_say(shim, form, status):
+    shim.orders.plan = DONE
+    accept = BROWSER["Accept"] if form == "json" else "application/json"
+    assert shim.get(f"{PRINT}&format={form}", headers={"Accept": accept}).status_code == status
+
+
+STAGES = [
+    ({"stage": OrderStage.PLACED}, ["Asking the archive"]),
+    ({"stage": OrderStage.FINDING}, ["Asking the archive"]),
+    (
+        {"stage": OrderStage.QUEUED, "found": FOUND, "expected": 812, "place_in_queue": 2},
+        ["waiting for other studies", "3 series, 812 images, CT, SR", "2 studies go first"],
+    ),
+    ({"stage": OrderStage.QUEUED, "place_in_queue": 0}, ["Yours is next"]),
+    (
+        {"stage": OrderStage.MOVING, "found": FOUND, "expected": 812, "received": 640},
+        ["Receiving images", "Received: 640 of 812 images", 'value="640" max="812"'],
+    ),
+    ({"stage": OrderStage.MOVING, "received": 1}, ["Received: 1 image so far"]),
+    ({"stage": OrderStage.RECEIVING, "expected": 812, "received": 812}, ["Checking what has been received"]),
+    ({"stage": OrderStage.PREPARING, "expected": 812, "received": 812}, ["Preparing the images"]),
+    ({"stage": OrderStage.DELIVERING, "expected": 812, "received": 812}, ["Making the disc"]),
+]
+
+
+@pytest.mark.parametrize(("stands", "said"), STAGES)
+def test_an_open_order_says_how_it_stands_and_renews_itself_without_a_script(shim, stands, said):
+    shim.orders.plan = stands
+    text = shim.page(LINK).text
+    for sentence in said:
+        assert sentence in text
+    assert re.search(r'<noscript><meta http-equiv="refresh" content="\d+"></noscript>', text)
+    assert len(Elements(text).of("progress")) == 1
+
+
+def test_when_the_disc_is_ready_the_download_starts_by_itself(shim):
+    shim.orders.plan = {**DONE, "result": shim.file(b"image")}
+    answer = shim.page(LINK)
+    refresh = re.search(r'<meta http-equiv="refresh" content="1; url=(\?order=[^"]+)">', answer.text)
+    assert refresh
+    assert "Ready" in answer.text
+    assert shim.get(f"/mkiso.php{unescape(refresh[1])}", headers=BROWSER).content == b"image"
+
+
+def test_what_was_sent_says_where_and_for_whom_and_offers_to_send_again(shim):
+    shim.orders.plan = DONE
+    text = shim.page(PRINT).text
+    for sentence in ("Sent to the CD publisher", "812 images sent", "127.0.0.1:10105", "Print once more"):
+        assert sentence in text
+    assert "DOE^&lt;JANE&gt;" in text
+
+
+def test_a_second_click_says_that_it_was_sent_before_and_a_reload_of_the_first_does_not(shim):
+    shim.orders.plan = DONE
+    first, second = shim.page(PRINT), shim.page(PRINT)
+    assert "Already sent to the CD publisher; not sent again" in second.text
+    assert "Already" not in shim.page(first.url.removeprefix(shim.url)).text
+    assert len(shim.orders.views) == 1
+
+
+def test_only_a_post_prints_again_and_leads_to_a_page_that_does_not(shim):
+    shim.orders.plan = DONE
+    page = shim.page(PRINT)
+    (form,) = Elements(page.text).of("form")
+    assert form["method"] == "post"
+    below = below_orders(page.url)
+    assert shim.get(f"{below}/again").status_code == 405
+    again = shim.press(page, headers=BROWSER)
+    assert again.status_code == 303
+    assert len(shim.orders.views) == 2
+    assert shim.page(urljoin(PRINT, again.headers["Location"])).url != page.url
+    assert len(shim.orders.views) == 2
+    assert shim.orders.asked[-1]["again"] is True
+
+
+@pytest.mark.parametrize("token", [None, "", "0" * 64, "another order's", "twice"])
+def test_a_form_without_the_token_of_its_order_orders_nothing(shim, token):
+    shim.orders.plan = DONE
+    page, other = shim.page(PRINT), shim.page("/send_rimage_multiple.php?accession_number=B2")
+    (action, fields), ((_, others),) = forms_of(page)[0], forms_of(other)
+    assert re.fullmatch(r"[0-9a-f]{64}", fields["token"])
+    shown = {"another order's": others["token"], "twice": [fields["token"]] * 2}.get(token, token)
+    below = below_orders(page.url)
+    for where in (urljoin(PRINT, action), f"{below}/again"):
+        answer = shim.request("POST", where, data={**fields, "token": shown})
+        assert (answer.status_code, answer.json()["error"]) == (403, "not from a page")
+    assert len(shim.orders.asked) == 2
+    assert shim.request("POST", f"{below}/again", data=fields).headers["Location"].startswith("../3-")
+
+
+def test_a_page_is_shown_under_the_paths_of_its_own_kind_of_link_alone(shim):
+    query = shim.page(LINK).url.partition("?")[2]
+    for path, status in (("/mkiso.php", 200), ("/api/iso/download", 200), ("/mkiso2.php", 404), ("/", 200)):
+        answer = shim.page(f"{path}?{query}")
+        assert answer.status_code == status
+        assert ("A1" in answer.text) == (status == 200 and path != "/")
+    assert shim.request("POST", f"/mkiso2.php?{query}").status_code == 404
+    assert len(shim.orders.asked) == 1
+
+
+def test_a_link_with_a_parameter_order_of_the_his_is_a_link_still(shim):
+    shim.page(f"{LINK}&order=4711")
+    assert shim.orders.asked[0]["accessions"] == ("A1",)
+
+
+def test_an_order_named_twice_is_none(shim):
+    query = shim.page(LINK).url.partition("?")[2]
+    assert shim.page(f"/mkiso.php?{query}&{query}").status_code == 404
+
+
+def test_a_failure_is_said_in_plain_words_with_what_to_do(shim):
+    shim.orders.plan = {"error_kind": OrderError.PACS_UNREACHABLE, "detail": "PACS at 10.0.0.1:104 <refused>"}
+    text = shim.page(LINK).text
+    assert "The archive does not answer" in text
+    assert "Try again" in text
+    assert "PACS at 10.0.0.1:104 &lt;refused&gt;" in text
+    assert "http-equiv" not in text
+
+
+def test_of_an_incomplete_study_the_page_asks_and_does_not_decide(shim):
+    stands = {"found": FOUND, "expected": 812, "received": 640, "failed": 3}
+    shim.orders.plan = {"error_kind": OrderError.MOVE_INCOMPLETE, **stands}
+    page = shim.page(PRINT)
+    for sentence in ("Not all images have come", "Received: 640 of 812 images", "3 images it could not send"):
+        assert sentence in page.text
+    shim.press(page, 0)
+    assert shim.orders.asked[-1]["incomplete_allowed"] is False
+    shim.orders.change(2, error_kind=OrderError.MOVE_INCOMPLETE)
+    assert 'name="incomplete" value="yes"' in page.text
+    shim.press(page, 1)
+    assert shim.orders.asked[-1]["incomplete_allowed"] is True
+    assert shim.orders.asked[-1]["again"] is False
+
+
+def test_of_a_missing_number_the_page_asks_and_keeps_what_was_allowed_before(shim):
+    shim.orders.plan = {"error_kind": OrderError.NO_DATA, "missing": ("B2",), "incomplete_allowed": True}
+    page = shim.page("/mkiso_multiple.php?accession_number=A1,B2&incomplete=yes")
+    assert "Not in the archive: B2" in page.text
+    shim.press(page, 1)
+    assert (shim.orders.asked[-1]["missing_allowed"], shim.orders.asked[-1]["incomplete_allowed"]) == (True, True)
+
+
+def test_without_any_study_there_is_nothing_to_go_on_with(shim):
+    shim.orders.plan = {"error_kind": OrderError.NO_DATA, "missing": ("A1",)}
+    assert len(Elements(shim.page(LINK).text).of("form")) == 1
+
+
+def test_images_that_came_too_late_are_offered_and_not_sent_by_themselves(shim):
+    shim.orders.plan = {**DONE, "late": 14}
+    text = shim.page(PRINT).text
+    assert "14 more images have arrived since" in text
+    assert "Print again with them" in text
+
+
+def test_a_count_the_pacs_itself_overrules_is_on_the_page_and_in_the_answer(shim):
+    shim.orders.plan = {**DONE, "counted": 9000}
+    assert "The archive counts 9000 images, has sent 812 and says that these are all" in shim.page(PRINT).text
+    assert shim.get(PRINT).json()["counted"] == 9000
+
+
+def test_a_number_longer_than_dicom_allows_is_noted(shim):
+    assert "more than the 16 characters" not in shim.page(PRINT).text
+    text = shim.page("/api/iso/print?accession_number=RAD-2026-00004711-2").text
+    assert "more than the 16 characters that DICOM allows" in text
+
+
+def test_what_was_refused_before_an_order_was_placed_is_a_page_too(shim):
+    answer = shim.page("/mkiso.php?accession_number=*")
+    assert answer.status_code == 400
+    assert "This is not an accession number" in answer.text
+    assert "invalid accession_number (400)" in answer.text
+
+
+def test_a_page_without_the_key_is_a_page_that_tells_nothing(shim):
+    answer = shim.request("GET", "/orders/1-0123456789abcdef", key=None, headers=BROWSER)
+    assert answer.status_code == 401
+    assert "Open it from the information system" in answer.text
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "1",
+        "1-",
+        "1-0000000000000000",
+        "2-0123456789abcdef",
+        "x",
+        "-1",
+        "1-%00",
+        "1%2F..",
+        "9" * 30,
+        "\u0661-x",
+        "é",
+    ],
+)
+def test_an_order_is_found_by_its_whole_name_only(shim, reference):
+    shim.page(LINK)
+    for rest in ("", "/file"):
+        assert shim.get(f"/orders/{reference}{rest}").status_code == 404
+    assert shim.request("POST", f"/orders/{reference}/again").status_code == 404
+    assert len(shim.orders.views) == 1
+
+
+def test_an_order_of_the_command_line_has_no_page(shim):
+    page = shim.page(LINK).url.removeprefix(shim.url)
+    known = shim.orders.views[1]
+    shim.orders.views[1] = dataclasses.replace(known, verb="retrieve")
+    assert shim.get(f"/orders/{reference_of(shim.orders.views[1])}").status_code == 404
+    shim.orders.views[1] = known
+    assert shim.get(page).status_code == 200
+
+
+def test_the_name_of_an_order_is_no_other_orders_after_the_ledger_was_rebuilt(shim):
+    page = shim.page(LINK).url.removeprefix(shim.url)
+    shim.orders.views[1] = dataclasses.replace(shim.orders.views[1], created_at=1.0)
+    assert shim.get(page).status_code == 404
+
+
+def test_a_form_that_is_too_long_or_no_form_is_refused(shim):
+    again = below_orders(shim.page(LINK).url) + "/again"
+    assert shim.request("POST", again, data="a" * 5000).status_code == 413
+    assert shim.request("POST", again, data=b"\xff\xfe").status_code == 400
+    assert shim.request("POST", again, data="&".join("a=1" for _ in range(50))).status_code == 400
+    assert len(shim.orders.asked) == 1
+
+
+def test_the_start_page_offers_what_the_site_has(shim):
+    page = Elements(shim.page("/").text)
+    assert [button["formaction"] for button in page.of("button")] == [
+        "api/iso/download-multiple",
+        "api/iso/print",
+        "api/iso/forward",
+    ]
+
+
+def test_too_many_at_once_is_a_page_that_tries_again(tmp_path, monkeypatch):
+    with running_shim(tmp_path, monkeypatch, shim={"max_concurrent": 1}) as shim:
+        shim.page("/mkiso.php?accession_number=A1")
+        answer = shim.page("/mkiso.php?accession_number=A2&modality=MR")
+        assert answer.status_code == 503
+        assert re.search(r'http-equiv="refresh" content="\d+"', answer.text)
+        assert 'href="?accession_number=A2&amp;modality=MR"' in answer.text
+
+
+# --- safe in a browser ------------------------------------------------------------------------------------
+
+HOSTILE = "<script>'\"&"
+
+
+@pytest.mark.parametrize("path", ["/", LINK, "/mkiso.php?accession_number=*", "/nowhere"])
+def test_every_page_forbids_what_it_does_not_need(shim, path):
+    answer = shim.page(path)
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Cache-Control"] == "no-store"
+    for tag, attributes in Elements(answer.text).found:
+        assert tag != "style"
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        assert tag != "script" or attributes["src"] == "?asset=page.js"
+
+
+def test_nothing_of_a_request_or_a_peer_becomes_part_of_a_page(shim):
+    shim.orders.plan = {
+        "error_kind": OrderError.NO_DATA,
+        "detail": f"the PACS says {HOSTILE}",
+        "missing": (HOSTILE,),
+        "found": (dataclasses.replace(FOUND[0], modalities=(HOSTILE,)),),
+    }
+    answer = shim.page("/mkiso.php?accession_number=" + "%3Cscript%3E%27%22%26")
+    assert answer.status_code == 200
+    assert "<script>" not in answer.text
+    assert answer.text.count("&lt;script&gt;") >= 4
+
+
+def test_a_refusal_repeats_no_text_of_the_request(shim):
+    for path in ("/%3Cscript%3E", "/mkiso.php?accession_number=%3Cscript%3Ealert(1)%3C/script%3E*"):
+        assert "script>" not in shim.page(path).text
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("page.css", "text/css"), ("page.js", "text/javascript"), ("icon.svg", "image/svg+xml")]
+)
+def test_what_pages_are_drawn_with_is_open_to_all(shim, name, kind):
+    for address in (f"/orders/assets/{name}", f"/mkiso.php?asset={name}", f"/nowhere?asset={name}"):
+        answer = shim.get(address, key=None)
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].startswith(kind)
+
+
+@pytest.mark.parametrize("name", ["page.py", "..%2Fpage.py", "%2e%2e/page.py", "../../app.py"])
+def test_nothing_else_of_the_program_is_served(shim, name):
+    assert shim.get(f"/orders/assets/{name}", key=None).status_code in {401, 404}
+    assert shim.get(f"/mkiso.php?asset={name}", key=None).status_code == 401
+    assert shim.get("/mkiso.php?asset=page.css&accession_number=A1", key=None).status_code == 401
+
+
+# --- words ------------------------------------------------------------------------------------------------
+
+ARGUMENTS = {
+    "count": 2, "accessions": "A", "received": 1, "expected": 2, "sent": 1, "refused": 1, "time": "10:00",
+    "size": "1 MB", "request": "x", "order": 1, "what": "x", "accession": "A1", "attributes": "x",
+}  # fmt: skip
+
+
+def flat(table, before=""):
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{before}{key}.")
+        else:
+            yield before + key, value
+
+
+@pytest.mark.parametrize("code", sorted(translations.languages()))
+def test_every_language_has_every_sentence_with_the_same_blanks_to_fill(code):
+    blanks = re.compile(r"\{\w+\}")
+    theirs, ours = (dict(flat(translations.languages()[one].table)) for one in (code, "en"))
+    assert theirs.keys() == ours.keys()
+    for key, sentence in theirs.items():
+        assert sorted(blanks.findall(sentence)) == sorted(blanks.findall(ours[key])), key
+        assert sentence.format(**ARGUMENTS).strip() == sentence.format(**ARGUMENTS)
+        assert sentence
+
+
+def test_no_sentence_of_another_language_was_left_in_english():
+    english = dict(flat(ENGLISH.table))
+    for code, language in translations.languages().items():
+        same = [key for key, said in flat(language.table) if said == english[key] and re.search(r"\w \w", said)]
+        assert code == "en" or not same
+
+
+def test_every_refusal_has_its_words_and_its_advice():
+    for kind in kinds():
+        assert ENGLISH.say(f"wrong.{kind.key}")
+        assert ENGLISH.say(f"wrong.{kind.key}_advice")
+
+
+@pytest.mark.parametrize(
+    ("accept_language", "code"),
+    [
+        ("es-AR,es;q=0.9,en;q=0.8", "es"),
+        ("id-ID,id;q=0.9,en-US;q=0.8", "id"),
+        ("en-US,en;q=0.5", "en"),
+        ("fr,de;q=0.7,es;q=0.3", "es"),
+        ("es;q=0,en", "en"),
+        ("en;q=0.1,es;q=0.9", "es"),
+        ("", "en"),
+        ("*", "en"),
+        (";;;q=,x=1", "en"),
+        ("es;q=nonsense,en", "en"),
+        ("../../etc/passwd", "en"),
+    ],
+)
+def test_the_browser_chooses_the_language(accept_language, code):
+    assert translations.chosen(accept_language).code == code
+
+
+@pytest.mark.parametrize(("accept_language", "code"), [("", "id"), ("fr", "id"), ("es", "es")])
+def test_where_the_browser_names_no_language_of_ours_the_site_does(accept_language, code):
+    assert translations.chosen(accept_language, "id").code == code
+
+
+def test_a_site_may_name_every_language_there_is():
+    named = get_args(SiteTable.model_fields["language"].annotation)
+    assert sorted(named) == sorted(translations.languages())
+
+
+def test_the_page_says_its_language(shim):
+    answer = shim.page(LINK, **{"Accept-Language": "es"})
+    assert '<html lang="es">' in answer.text
+    assert "Preguntando al PACS" in answer.text
+    assert answer.headers["Content-Language"] == "es"
+
+
+def test_sizes_are_written_as_people_write_them():
+    assert ENGLISH.size(1_234_567_890) == "1.2 GB"
+    assert translations.languages()["es"].size(650_000_000) == "650,0 MB"
+    assert ENGLISH.size(12) == "1 kB"
+
+
+@pytest.mark.parametrize("language", translations.languages().values(), ids=lambda one: one.code)
+@pytest.mark.parametrize("verb", list(Verb))
+def test_every_way_an_order_can_stand_has_a_page(language, verb):
+    stands = [{"state": OrderState.OPEN, "stage": stage} for stage in OrderStage]
+    stands += [{"state": state, "error_kind": error} for error in OrderError for state in OrderState]
+    stands += [{"state": OrderState.DONE, "result": MadeFile("/x/x.iso", "x.iso", 5)}, {"state": OrderState.DONE}]
+    for stand in stands:
+        for counts in ({}, {"found": FOUND, "expected": 812, "received": 640, "late": 1, "ended_at": 1.0}):
+            view = dataclasses.replace(NEW, verb=str(verb), accessions=("A1",), **stand, **counts)
+            page = page_of(view, language, patient_name="X", address="y")
+            assert page.heading
+            assert (page.refresh is None) == (view.state != OrderState.OPEN)
+
+
+def test_the_words_are_files_of_their_own():
+    for file in translations.HERE.glob("*.toml"):
+        assert tomllib.loads(file.read_text())["language"]

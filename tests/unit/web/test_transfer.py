@@ -1,0 +1,345 @@
+"""Downloads: parts of the one file, and never of two; names that cannot break a header; clients that stall."""
+
+import dataclasses
+import socket
+import time
+
+import pytest
+import requests
+from support.machine.dicom_programs import wait_until
+from support.sites.shim_site import BROWSER, KEY, NEW, running_shim
+
+from pipeline.model import OrderState
+from pipeline.orders import MadeFile
+from pipeline.web.byte_range import part_of
+from pipeline.web.client_connection import ClientConnection
+from pipeline.web.content_disposition import disposition, name_of
+from pipeline.web.http_errors import HttpError
+
+LINK = "/mkiso.php?accession_number=A1"
+CONTENT = bytes(range(256)) * 40  # 10240 bytes
+
+
+@pytest.fixture(scope="module")
+def module_shim(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch, running_shim(tmp_path_factory.mktemp("shim"), patch) as running:
+        yield running
+
+
+@pytest.fixture
+def shim(module_shim):
+    module_shim.orders.forget()
+    module_shim.orders.plan = {"state": OrderState.DONE, "result": module_shim.file(CONTENT)}
+    return module_shim
+
+
+# --- parts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "part"),
+    [
+        (None, None),
+        ("bytes=0-", (0, 100)),
+        ("bytes=0-0", (0, 1)),
+        ("bytes=10-19", (10, 20)),
+        ("bytes=90-", (90, 100)),
+        ("bytes=90-1000", (90, 100)),
+        ("bytes=-10", (90, 100)),
+        ("bytes=-1000", (0, 100)),
+        ("bytes=-", None),
+        ("bytes=5-3", None),
+        ("bytes=0-1,5-6", None),
+        ("bytes = 0-1", None),
+        ("lines=0-1", None),
+        ("bytes=" + "9" * 400 + "-", None),
+    ],
+)
+def test_one_range_is_a_part_and_what_is_none_is_the_whole(header, part):
+    assert part_of(header, 100) == part
+
+
+@pytest.mark.parametrize("header", ["bytes=100-", "bytes=1000-2000", "bytes=-0"])
+def test_a_range_behind_the_end_is_refused(header):
+    with pytest.raises(HttpError) as refused:
+        part_of(header, 100)
+    assert refused.value.kind.status == 416
+
+
+def test_a_download_that_broke_is_resumed_where_it_broke(shim):
+    answer = shim.get(LINK, headers={"Range": "bytes=4000-"})
+    assert answer.status_code == 206
+    assert answer.content == CONTENT[4000:]
+    assert answer.headers["Content-Range"] == "bytes 4000-10239/10240"
+    assert answer.headers["Content-Length"] == "6240"
+
+
+def test_a_range_behind_the_end_tells_the_size(shim):
+    answer = shim.get(LINK, headers={"Range": "bytes=99999-"})
+    assert (answer.status_code, answer.json()["error"]) == (416, "range not satisfiable")
+    assert answer.headers["Content-Range"] == "bytes */10240"
+
+
+def test_a_part_of_an_earlier_image_is_never_completed_from_another(shim):
+    shim.orders.files_made = 2
+    answer = shim.get(LINK, headers={"Range": "bytes=4000-"})
+    assert (answer.status_code, answer.content) == (200, CONTENT)
+
+
+def test_a_client_that_names_the_file_it_has_gets_the_rest_of_that_file_alone(shim):
+    shim.orders.files_made = 2
+    tag = shim.get(LINK).headers["ETag"]
+    assert shim.get(LINK, headers={"Range": "bytes=4000-", "If-Range": tag}).status_code == 206
+    other = shim.get(LINK, headers={"Range": "bytes=4000-", "If-Range": '"another"'})
+    assert (other.status_code, other.content) == (200, CONTENT)
+
+
+def test_the_rest_of_a_file_is_served_as_long_as_the_file_is_kept(shim):
+    shim.get(LINK)
+    shim.get(LINK, headers={"Range": "bytes=4000-"})
+    fresh, rest = (asked["same_link"] for asked in shim.orders.asked)
+    assert fresh.total_seconds() == 600
+    assert rest.total_seconds() == 24 * 3600
+    shim.get(LINK, headers={"Range": "bytes=0-"})  # from the first byte on: this asker has nothing yet
+    assert shim.orders.asked[-1]["same_link"] == fresh
+
+
+def test_the_address_of_an_orders_own_file_always_resumes(shim):
+    shim.orders.files_made = 2
+    page = shim.page_of(LINK)
+    answer = shim.get(f"{page}&file=1", headers={"Range": "bytes=-5"})
+    assert (answer.status_code, answer.content) == (206, CONTENT[-5:])
+
+
+def test_the_head_of_an_orders_own_file_tells_its_length(shim):
+    page = shim.page_of(LINK)
+    answer = shim.request("HEAD", f"{page}&file=1")
+    assert (answer.status_code, answer.headers["Content-Length"], answer.content) == (200, "10240", b"")
+
+
+# --- conditions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("range_header", [None, "bytes=4000-", "bytes=0-"])
+@pytest.mark.parametrize("condition", ['"another"', "W/{tag}", '"a", "b"', "nonsense", ""])
+def test_who_has_a_part_of_another_image_gets_no_byte_of_this_one_and_orders_nothing(
+    shim, condition, range_header
+):
+    page = shim.page_of(LINK).removesuffix("&before=1")
+    tag = shim.get(LINK).headers["ETag"]
+    before = len(shim.orders.asked)
+    for address in (LINK, f"{page}&file=1"):
+        headers = {"If-Match": condition.format(tag=tag), "Range": range_header}
+        answer = shim.get(address, headers=headers)
+        assert (answer.status_code, answer.json()["error"]) == (412, "changed meanwhile")
+    assert len(shim.orders.asked) == before
+
+
+@pytest.mark.parametrize("condition", ["{tag}", '"another", {tag}'])
+def test_who_has_a_part_of_this_image_gets_the_rest_of_it(shim, condition):
+    shim.orders.files_made = 2
+    tag = shim.get(LINK).headers["ETag"]
+    headers = {"If-Match": condition.format(tag=tag), "Range": "bytes=4000-"}
+    answer = shim.get(LINK, headers=headers)
+    assert (answer.status_code, answer.content) == (206, CONTENT[4000:])
+    assert shim.get(LINK, headers={**headers, "If-Match": "*"}).status_code == 200  # names none
+
+
+def test_who_wants_the_rest_of_an_image_that_is_there_no_more_orders_nothing(shim):
+    for headers in ({"If-Match": '"1-2-3"'}, {"If-Match": "*"}):
+        assert shim.get(LINK, headers=headers).status_code == 412
+    assert not shim.orders.asked
+    shim.get(LINK, headers=BROWSER)
+    shim.orders.change(1, result=None)
+    assert shim.get(LINK, headers={"If-Match": "*"}).status_code == 412
+
+
+def test_a_condition_on_a_file_does_not_hold_up_what_makes_none(shim):
+    assert shim.get("/mkiso2.php?accession_number=A1", headers={"If-Match": '"1"'}).status_code == 200
+
+
+@pytest.mark.parametrize("had", ["{tag}", "W/{tag}", '"another", {tag}', "*"])
+def test_who_has_the_image_already_does_not_get_it_again(shim, had):
+    tag = shim.get(LINK).headers["ETag"]
+    answer = shim.get(LINK, headers={"If-None-Match": had.format(tag=tag), "Range": "bytes=4000-"})
+    assert (answer.status_code, answer.content, answer.headers["ETag"]) == (304, b"", tag)
+    assert shim.get(LINK, headers={"If-None-Match": '"another"'}).content == CONTENT
+
+
+def test_a_look_at_a_link_tells_the_length_of_what_is_there_and_none_of_what_is_not(shim):
+    nothing_yet = shim.request("HEAD", LINK)
+    assert nothing_yet.status_code == 200
+    assert "Content-Length" not in nothing_yet.headers
+    assert not shim.orders.asked
+    full = shim.get(LINK)
+    for headers in ({}, {"Range": "bytes=4000-"}):
+        look = shim.request("HEAD", LINK, headers=headers)
+        assert (look.status_code, look.content) == (200, b"")
+        for name in ("Content-Length", "ETag", "Content-Disposition", "Content-Type", "Accept-Ranges"):
+            assert look.headers[name] == full.headers[name]
+        assert "Content-Range" not in look.headers
+    assert len(shim.orders.asked) == 1
+
+
+def test_a_look_at_a_page_tells_its_length(shim):
+    page = shim.page_of(LINK)
+    answer = shim.request("HEAD", page, headers=BROWSER)
+    length = len(shim.get(page, headers=BROWSER).content)
+    assert (answer.status_code, answer.headers["Content-Length"]) == (200, str(length))
+
+
+def test_a_file_that_is_let_go_while_it_is_sent_is_sent_to_its_end(shim):
+    big = bytes(8 << 20)
+    shim.orders.plan = {"state": OrderState.DONE, "result": shim.file(big, "big.iso")}
+    with requests.get(shim.url + LINK, headers={"X-API-Key": KEY}, stream=True, timeout=20) as answer:
+        pieces = answer.iter_content(1 << 16)
+        first = next(pieces)
+        (shim.folder / "big.iso").unlink()
+        assert len(first) + sum(map(len, pieces)) == len(big)
+
+
+def test_a_file_cut_short_while_it_is_sent_breaks_the_connection_rather_than_the_image(shim):
+    shim.orders.plan = {"state": OrderState.DONE, "result": shim.file(bytes(64 << 20), "cut.iso")}
+    with requests.get(shim.url + LINK, headers={"X-API-Key": KEY}, stream=True, timeout=20) as answer:
+        pieces = answer.iter_content(1 << 16)
+        next(pieces)
+        with (shim.folder / "cut.iso").open("r+b") as file:
+            file.truncate(1 << 20)
+        began = time.monotonic()
+        with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
+            list(pieces)
+        assert time.monotonic() - began < 10  # broken by us, not given up by the client
+
+
+# --- names ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("A1.iso", 'attachment; filename="A1.iso"'),
+        ('a"; filename="b.exe', 'attachment; filename="a___filename__b.exe"'),
+        ("a\r\nSet-Cookie: x.iso", 'attachment; filename="a__Set-Cookie__x.iso"'),
+        ("../../etc/passwd", 'attachment; filename="_.._etc_passwd"'),
+        ("Núñez.iso", 'attachment; filename="N__ez.iso"'),
+        ("...", 'attachment; filename="download"'),
+        ("", 'attachment; filename="download"'),
+    ],
+)
+def test_no_name_breaks_a_header(name, header):
+    assert disposition(name) == header
+
+
+@pytest.mark.parametrize(
+    ("verb", "accessions", "patient", "name"),
+    [
+        ("download", ("A/1 2",), "", "A_1_2.iso"),
+        ("download", ("..",), "", "download.iso"),
+        ("download-multiple", ("A1",), "NÚÑEZ^JOSÉ", "NUNEZJOSE-A1.iso"),
+        ("download-multiple", ("A1", "B2"), "", "PATIENT-A1-B2.iso"),
+        ("download", ("A1", "B2"), "", "PATIENT-A1-B2.iso"),
+    ],
+)
+def test_a_disc_is_named_after_what_is_on_it(verb, accessions, patient, name):
+    view = dataclasses.replace(NEW, verb=verb, accessions=accessions)
+    assert name_of(view, MadeFile("/x/whatever.iso", "whatever.iso", 1), patient) == name
+
+
+@pytest.mark.parametrize(("made", "suffix"), [("x.zip", "zip"), ("x.ISO", "iso"), ("x", "iso"), ("x.a b", "iso")])
+def test_the_suffix_is_that_of_the_file_that_was_made(made, suffix):
+    view = dataclasses.replace(NEW, accessions=("A1",))
+    assert name_of(view, MadeFile(f"/x/{made}", made, 1), "") == f"A1.{suffix}"
+
+
+# --- clients that stall -----------------------------------------------------------------------------------
+
+
+class Impatient(ClientConnection):
+    look_seconds = 0.05
+    patience_seconds = 0.4
+    saying_seconds = 0.4
+
+
+@pytest.fixture
+def impatient(tmp_path, monkeypatch):
+    with running_shim(tmp_path, monkeypatch, connection=Impatient) as running:
+        running.orders.plan = {"state": OrderState.DONE, "result": running.file(bytes(32 << 20))}
+        yield running
+
+
+def connected(shim, *, window=1 << 15):
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+    client.settimeout(10)
+    client.connect(("127.0.0.1", int(shim.url.rpartition(":")[2])))
+    return client
+
+
+def ask(client):
+    client.sendall(f"GET {LINK} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n\r\n".encode())
+
+
+def taken_until_reset(client):
+    """Return how many bytes came before the connection was reset; fails where it was closed in order."""
+    taken = 0
+    try:
+        while piece := client.recv(1 << 20):
+            taken += len(piece)
+    except ConnectionError:
+        return taken
+    raise AssertionError("not reset")
+
+
+def test_a_client_that_takes_nothing_is_dropped(impatient):
+    with connected(impatient) as client:
+        ask(client)
+        client.recv(1000)
+        time.sleep(1.5)
+        assert taken_until_reset(client) < 32 << 20
+
+
+def test_a_slow_client_that_goes_on_taking_is_not_dropped(impatient):
+    with connected(impatient) as client:
+        ask(client)
+        received, end = 0, time.monotonic() + 2.0
+        while time.monotonic() < end:
+            received += len(client.recv(1 << 15))
+            time.sleep(0.02)
+        while received < (32 << 20):
+            piece = client.recv(1 << 20)
+            assert piece, "dropped although it was taking"
+            received += len(piece)
+
+
+def test_a_client_that_does_not_get_its_request_said_is_dropped(impatient):
+    with connected(impatient) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        began = time.monotonic()
+        assert taken_until_reset(client) == 0
+        assert time.monotonic() - began < 5
+
+
+def test_waiting_for_an_order_is_no_stalling(impatient):
+    impatient.orders.plan = {}
+    with connected(impatient) as client:
+        ask(client)
+        wait_until(lambda: impatient.orders.views, what="the order")
+        time.sleep(1.0)
+        impatient.orders.change(1, state=OrderState.DONE, result=impatient.file(b"x"))
+        assert b"200 OK" in client.recv(1000)
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-Long: " + b"a" * 20000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ],
+)
+def test_what_is_no_reasonable_request_is_refused_at_the_door(shim, request_text):
+    with connected(shim) as client:
+        client.sendall(request_text)
+        assert client.recv(1000).startswith(b"HTTP/1.1 4")
+    assert shim.get("/api/health").status_code in {200, 503}

@@ -1,0 +1,70 @@
+"""The loop sleeps until the next thing is due, and no longer."""
+
+import threading
+import time
+
+import pytest
+from support.machine.dicom_programs import wait_until
+from support.sites.line_site import arrive, instance, settings_for, states, working
+
+from pipeline.schedule import Agenda, due_at, is_due
+from pipeline.worker import worker as loop
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("moments", "seconds"),
+    [((), 5.0), ((3,), 3.0), ((3, 1), 1.0), ((60,), 5.0), ((-1,), 5.0), ((0,), 5.0)],
+)
+def test_it_sleeps_until_the_earliest_moment_named_and_never_longer_than_it_must_look_anyway(moments, seconds):
+    agenda = Agenda()
+    agenda.at(NOW + 0.5)
+    agenda.begin()
+    for moment in moments:
+        agenda.at(NOW + moment)
+    assert agenda.seconds(NOW, 5.0) == seconds
+
+
+def test_at_the_moment_named_the_study_is_due_and_before_it_is_not():
+    for newest, first, quiet, at_most in ((NOW, NOW, 10, 900), (NOW + 895, NOW, 10, 900), (NOW, NOW - 1, 5, 3)):
+        moment = due_at(newest, first, quiet, at_most)
+        assert is_due(moment, newest, first, quiet, at_most)
+        assert not is_due(moment - 0.001, newest, first, quiet, at_most)
+
+
+def running(worker):
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    return thread
+
+
+def test_a_study_is_delivered_as_soon_as_it_is_quiet_although_the_loop_looks_seldom(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "POLL_SECONDS", 60.0)
+    with working(settings_for(tmp_path)) as (site, worker):
+        thread = running(worker)
+        try:
+            arrive(site.spool, instance(tmp_path), age=-1.0)
+            began = time.monotonic()
+            wait_until(lambda: states(site, "deliveries") == {"delivered": 1}, what="the study to be delivered")
+            assert 1.5 < time.monotonic() - began < 20
+        finally:
+            worker.stop()
+            thread.join(30)
+
+
+def test_what_was_put_off_is_tried_when_its_time_has_come_although_the_loop_looks_seldom(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "POLL_SECONDS", 60.0)
+    (tmp_path / "shelf").mkdir()
+    shelf = {"name": "shelf", "kind": "folder", "folder": str(tmp_path / "shelf")}
+    with working(settings_for(tmp_path, destinations=[shelf])) as (site, worker):
+        (tmp_path / "shelf").rename(tmp_path / "away")
+        thread = running(worker)
+        try:
+            arrive(site.spool, instance(tmp_path))
+            wait_until(lambda: states(site, "deliveries") == {"deferred": 1}, what="the study to be put off")
+            (tmp_path / "away").rename(tmp_path / "shelf")
+            wait_until(lambda: states(site, "deliveries") == {"delivered": 1}, seconds=25, what="the next attempt")
+        finally:
+            worker.stop()
+            thread.join(30)

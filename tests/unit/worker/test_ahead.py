@@ -1,0 +1,104 @@
+"""Work ahead: what has been received is encoded while its study still comes in, within bounds, and never twice."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from support.sites.line_site import (
+    RECEIVER,
+    all_settled,
+    arrive,
+    folder_of,
+    instance,
+    rounds,
+    settings_for,
+    states,
+    working,
+)
+
+from pipeline.line import work_ahead
+from pipeline.line.work_ahead import WorkAhead
+
+J2K = {"name": "nowhere", "kind": "null", "encode": "j2k"}
+
+
+def kept(site) -> list[Path]:
+    return sorted(site.spool.ahead.iterdir())
+
+
+def never(receiver: str, study: str) -> bool:
+    return False
+
+
+def test_files_of_a_study_that_still_comes_in_are_encoded(tmp_path):
+    with working(settings_for(tmp_path, destinations=(J2K,))) as (site, _):
+        folder_of(
+            site.spool, instance(tmp_path, "a", InstanceNumber=1), instance(tmp_path, "b", Rows=64, Columns=256)
+        )
+        WorkAhead(site, never).look()
+        assert len(kept(site)) == 2
+
+
+def test_a_file_that_is_still_written_to_waits(tmp_path):
+    with working(settings_for(tmp_path, destinations=(J2K,))) as (site, _):
+        folder_of(site.spool, instance(tmp_path), age=-1.0)
+        WorkAhead(site, never).look()
+        assert kept(site) == []
+
+
+def test_nothing_is_encoded_where_no_destination_asks_for_it(tmp_path):
+    with working(settings_for(tmp_path)) as (site, _):
+        folder_of(site.spool, instance(tmp_path))
+        WorkAhead(site, never).look()
+        assert kept(site) == []
+
+
+def test_the_study_is_prepared_of_it_and_nothing_is_left(tmp_path):
+    receiver = {**RECEIVER, "quiet_seconds": 60, "to": ["nowhere"]}
+    with working(settings_for(tmp_path, destinations=(J2K,), receivers=[receiver])) as (site, worker):
+        arrive(site.spool, instance(tmp_path), age=30.0)
+        rounds(worker, until=lambda: states(site, "instances") == {"received": 1})
+        WorkAhead(site, never).look()
+        (made,) = kept(site)
+        inode = made.stat().st_ino
+        WorkAhead(site, never).look()
+        assert [file.stat().st_ino for file in kept(site)] == [inode]  # not made again
+        object.__setattr__(site.receiver("modalities"), "quiet_seconds", 0)
+        rounds(worker, until=all_settled(site))
+        assert states(site, "deliveries") == {"delivered": 1}
+        assert kept(site) == []
+
+
+def test_a_study_that_is_being_prepared_is_left_alone(tmp_path):
+    with working(settings_for(tmp_path, destinations=(J2K,))) as (site, worker):
+        arrive(site.spool, instance(tmp_path), age=0.5)
+        object.__setattr__(site.receiver("modalities"), "quiet_seconds", 600)
+        rounds(worker, until=lambda: states(site, "instances") == {"received": 1})
+        WorkAhead(site, lambda *_: True).look()
+        assert kept(site) == []
+
+
+@pytest.mark.parametrize("bound", ["age", "bytes", "clock set back"])
+def test_what_nobody_takes_is_deleted(bound, tmp_path, monkeypatch):
+    with working(settings_for(tmp_path, destinations=(J2K,))) as (site, _):
+        folder_of(site.spool, instance(tmp_path))
+        work = WorkAhead(site, never)
+        work.look()
+        (made,) = kept(site)
+        if bound == "bytes":
+            monkeypatch.setattr(work_ahead, "MOST_BYTES", 10)
+        else:
+            moment = time.time() + (-2 * work_ahead.KEPT_SECONDS if bound == "age" else 3600)
+            os.utime(made, (moment, moment))
+        work._tidied = float("-inf")
+        work.look()
+        assert kept(site) == []
+
+
+def test_little_space_is_left_to_what_is_received(tmp_path, monkeypatch):
+    with working(settings_for(tmp_path, destinations=(J2K,))) as (site, _):
+        folder_of(site.spool, instance(tmp_path))
+        monkeypatch.setattr(work_ahead, "free_bytes", lambda _: work_ahead.MOST_BYTES)
+        WorkAhead(site, never).look()
+        assert kept(site) == []
