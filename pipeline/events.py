@@ -4,13 +4,16 @@ Every value is escaped, because most of them come from a peer: no line break, no
 quote survives, so one event is always one line.
 """
 
+import json
 import logging
+import os
 import sys
 import traceback
 import warnings
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import TextIO
 
 _log = logging.getLogger("storestow")
 
@@ -20,6 +23,10 @@ class Event(StrEnum):
 
     ACCEPTED = "accepted"
     ADMITTED = "admitted"
+    ALARM = "alarm"
+    ALARM_NOT_SENT = "alarm-not-sent"
+    ALARM_OVER = "alarm-over"
+    ALARM_SENT = "alarm-sent"
     ANSWERED = "answered"
     ASKED_AGAIN = "asked-again"
     CLOCK_JUMPED = "clock-jumped"
@@ -32,6 +39,7 @@ class Event(StrEnum):
     DUPLICATE = "duplicate"
     ENCODED = "encoded"
     FLUSHED = "flushed"
+    HEARTBEAT_STUDY = "heartbeat-study"
     HELD = "held"
     IDENTITY_DIFFERS = "identity-differs"
     IDENTITY_NOTED = "identity-noted"
@@ -75,9 +83,9 @@ class Event(StrEnum):
 
 def emit(event: Event, level: int = logging.INFO, /, **fields: object) -> None:
     """Write one event as one line: the verb, then `key=value` in the order given; None is left out."""
-    words = [str(event)]
-    words += [f"{key}={escaped(value)}" for key, value in fields.items() if value is not None]
-    _log.log(level, " ".join(words))
+    given = {key: value for key, value in fields.items() if value is not None}
+    words = [str(event), *(f"{key}={escaped(value)}" for key, value in given.items())]
+    _log.log(level, " ".join(words), extra={"event": str(event), "fields": given})
 
 
 def alarm(event: Event, /, **fields: object) -> None:
@@ -92,7 +100,10 @@ def bug(what: str, error: BaseException) -> None:
 
 def fault(what: str, where: str) -> None:
     """Write a bug as an event, where another process has caught it: `where` is what `traced` returned there."""
-    _log.error("bug what=%s error=%s", escaped(what), escaped(where, limit=2000))
+    given = {"what": what, "error": where}
+    _log.error(
+        "bug what=%s error=%s", escaped(what), escaped(where, limit=2000), extra={"event": "bug", "fields": given}
+    )
 
 
 def traced(error: BaseException) -> str:
@@ -125,11 +136,64 @@ def silence_libraries() -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
 
 
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Send events to standard error, where systemd's journal and launchd's StandardErrorPath pick them up."""
+class LogFormat(StrEnum):
+    """How a line is written: for people and files, for systemd's journal, for programs that read JSON."""
+
+    TEXT = "text"
+    JOURNAL = "journal"
+    JSON = "json"
+
+
+class _Json(logging.Formatter):
+    """One JSON object a line, in ASCII: time, level, event, and the event's own keys below `fields`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields = {key: _plain(value) for key, value in getattr(record, "fields", {}).items()}
+        about = {"time": moment(record.created), "level": record.levelname.lower()}
+        event = getattr(record, "event", None)
+        words = {"event": event, "fields": fields} if event else {"message": record.getMessage()}
+        return json.dumps({**about, **words}, ensure_ascii=True)
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = str(value)
+    return text if len(text) <= 2000 else text[:2000] + "..."
+
+
+class _Journal(logging.Formatter):
+    """The priority of sd-daemon(3) and the words; the journal has time and program by itself."""
+
+    _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        priority = next((number for level, number in self._PRIORITIES if record.levelno >= level), 7)
+        return f"<{priority}>{record.getMessage()}"
+
+
+def is_journal(stream: TextIO) -> bool:
+    """Say whether `stream` is systemd's journal: the device and inode in JOURNAL_STREAM are its own."""
+    named = os.environ.get("JOURNAL_STREAM", "")
+    try:
+        about = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return named == f"{about.st_dev}:{about.st_ino}"
+
+
+def log_to_stderr(level: int = logging.INFO, kind: LogFormat | None = None) -> None:
+    """Send events to standard error, where systemd's journal and launchd's StandardErrorPath pick them up.
+
+    Where no `kind` is given, lines have priorities for the journal if standard error is the journal, else times.
+    """
     silence_libraries()
+    kind = kind or (LogFormat.JOURNAL if is_journal(sys.stderr) else LogFormat.TEXT)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    formats = {LogFormat.JOURNAL: _Journal(), LogFormat.JSON: _Json()}
+    handler.setFormatter(formats.get(kind) or logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     _log.handlers[:] = [handler]
     _log.setLevel(level)
     _log.propagate = False

@@ -24,7 +24,7 @@ from pipeline.commands.command_site import (
 from pipeline.commands.disc import app as disc_app
 from pipeline.commands.quarantine_commands import app as quarantine_app
 from pipeline.errors import StorestowError, Usage
-from pipeline.events import log_to_stderr
+from pipeline.events import LogFormat, log_to_stderr
 
 if TYPE_CHECKING:
     from pipeline.ledger import Ledger
@@ -49,6 +49,12 @@ def _say_version(is_asked: bool) -> None:
 @app.callback()
 def _main(
     site: Site = None,
+    log: Annotated[
+        LogFormat | None,
+        typer.Option(
+            help="How log lines are written; default: with priorities if standard error is the journal, else text."
+        ),
+    ] = None,
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit."),
@@ -56,6 +62,9 @@ def _main(
 ) -> None:
     """A hook-driven DICOM gateway: storescp in, coerced and losslessly encoded studies out."""
     CommandContext.site = site
+    CommandContext.log = log
+    if log is not None:
+        log_to_stderr(kind=log)
 
 
 @app.command()
@@ -67,7 +76,8 @@ def up() -> None:
 
     settings = settings_of_site()
     refuse_what_is_wrong(settings)
-    raise typer.Exit(run(settings, site_file(CommandContext.site)))
+    chosen = ("--log", str(CommandContext.log)) if CommandContext.log else ()
+    raise typer.Exit(run(settings, site_file(CommandContext.site), chosen))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.errors import Configuration, StorestowError
+from pipeline.events import LogFormat
 
 if TYPE_CHECKING:
     from pipeline.ledger import Ledger
@@ -23,6 +24,7 @@ class CommandContext:
     """Global command-line options."""
 
     site: Path | None = None
+    log: LogFormat | None = None
 
 
 def accept_site(app: typer.Typer) -> None:

@@ -6,20 +6,26 @@ import subprocess  # It starts our own command, with our own arguments.
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.alarms.part_alarms import PartAlarms
 from pipeline.events import Event, alarm
 from pipeline.processes.end_on_signal import end_by
 from pipeline.processes.service_manager import ALIVE, Listener
 from pipeline.site.settings import Settings
 
 GRACE_SECONDS = 30.0
+FAILURES_TO_TELL = 3  # Failures in a row.
 STEADY_SECONDS = 60.0  # After running this long, the next failure of a part counts as its first.
 LONGEST_WAIT = 60.0
 CONFIGURATION = 78
 SILENT_SECONDS = 60.0  # Equal to WatchdogSec in the worker's systemd unit.
+
+
+def _nobody(_key: str, _text: str) -> None:
+    pass
 
 
 @dataclass
@@ -35,6 +41,7 @@ class SiteProcess:
     code: int | None = field(default=None)
     listener: Listener | None = None  # For a part that reports regularly that it is alive.
     heard_at: float | None = None  # Time of the last report of the current process.
+    tell: Callable[[str, str], None] = _nobody  # Tell a person of an alarm: its key, and what is wrong.
 
     def keep_running(self, now: float) -> None:
         """Start the process if it is not running and its time has come."""
@@ -61,6 +68,7 @@ class SiteProcess:
                 silent_for=round(now - self.heard_at),
                 remedy="it is started again",
             )
+            self.tell(self.name, f"the {self.name} was silent for a minute; it is started again")
             self.heard_at = None
             self.process.kill()
 
@@ -74,9 +82,11 @@ class SiteProcess:
         self.failures = 1 if now - self.started > STEADY_SECONDS else self.failures + 1
         self.start_at = now + min(LONGEST_WAIT, 2.0 ** (self.failures - 1))
         alarm(Event.PROGRAM, program=self.name, ended_with=code, restart_in=round(self.start_at - now))
+        if self.failures == FAILURES_TO_TELL:
+            self.tell(self.name, f"the {self.name} has ended {self.failures} times in a row; see its log")
 
 
-def up(settings: Settings, site_file: Path) -> int:
+def up(settings: Settings, site_file: Path, logging_options: Sequence[str] = ()) -> int:
     """Run every receiver, the worker and, with a [shim], HTTP until SIGTERM or Ctrl-C; return the exit code.
 
     A part that ends with a configuration error (78) ends the site, because half a site would look like a whole
@@ -84,12 +94,15 @@ def up(settings: Settings, site_file: Path) -> int:
     """
     stopping = threading.Event()
     end_by(stopping.set, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    command = (sys.executable, "-I", "-m", "pipeline", "--site", str(site_file))
+    command = (sys.executable, "-I", "-m", "pipeline", *logging_options, "--site", str(site_file))
     listener = Listener()
     parts = [SiteProcess("worker", (*command, "work"), listener=listener)]
     ours = [receiver.name for receiver in settings.receiver if receiver.mode != "external"]
     parts += [SiteProcess(f"receiver {name}", (*command, "receive", name)) for name in ours]
     parts += [SiteProcess("shim", (*command, "serve"))] if settings.has_shim else []
+    alarms = PartAlarms(settings.alarm)
+    for part in parts:
+        part.tell = alarms.tell
     try:
         while not stopping.is_set():
             for part in parts:

@@ -63,3 +63,19 @@ def run(argv: Sequence[str], environment: Mapping[str, str], *, timeout_seconds:
         process.wait()
         raise
     return FinishedProgram(process.returncode, output.decode("utf-8", "replace"))
+
+
+def run_to_end(
+    argv: Sequence[str], environment: Mapping[str, str], *, stdin: IO[bytes], timeout_seconds: float
+) -> int:
+    """Run `argv` with `stdin` and return its exit code; what it says goes nowhere.
+
+    Raises Transient where it cannot be started, or has not ended in time and was killed.
+    """
+    process = start(argv, environment, stdin=stdin)
+    try:
+        return process.wait(timeout_seconds)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        process.wait()
+        raise Transient(f"{argv[0]} has not ended within {timeout_seconds:g} s") from error

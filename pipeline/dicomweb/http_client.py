@@ -118,6 +118,11 @@ class HttpClient:
             lambda header: self._send("POST", url, header, more_seconds, data=body, headers=headers)
         )
 
+    def post_json(self, url: str, text: bytes) -> Reply:
+        """Send JSON by POST and return the reply."""
+        headers = {"Content-Type": "application/json"}
+        return self._authorized(lambda header: self._send("POST", url, header, data=text, headers=headers))
+
     def _post_form(self, url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
         headers = {"Accept": "application/json"}
         try:

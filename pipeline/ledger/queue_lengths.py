@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, exists, func, select
 
 from pipeline.ledger.reports import OPEN, SET_ASIDE
 from pipeline.ledger.tables import arrival, delivery, instance, orders
@@ -41,8 +41,9 @@ def set_aside(connection: Connection) -> dict[str, int]:
 
 
 def arrivals_set_aside(connection: Connection) -> int:
-    """Count the arrivals that are set aside as a whole."""
-    is_one = (arrival.c.state == ArrivalState.QUARANTINED) & arrival.c.gone_at.is_(None)
+    """Count the arrivals that are set aside as a whole: none of their files is an instance on record."""
+    has_instances = exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name))
+    is_one = and_(arrival.c.state == ArrivalState.QUARANTINED, arrival.c.gone_at.is_(None), ~has_instances)
     return connection.scalar(select(func.count()).select_from(arrival).where(is_one)) or 0
 
 

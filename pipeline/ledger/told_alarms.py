@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select
 
-from pipeline.ledger.tables import note, told_alarm
+from pipeline.ledger import notes
+from pipeline.ledger.tables import told_alarm
 
 SUMMARY_KEY = "alarm.summary-at"  # the note of when the last daily summary was sent
 
@@ -32,12 +33,10 @@ def write(connection: Connection, alarms: list[ToldAlarm]) -> None:
 
 def summary_at(connection: Connection) -> float | None:
     """Return when the last daily summary was sent (seconds since the epoch), None where none ever was."""
-    text = connection.scalar(select(note.c.value).where(note.c.key == SUMMARY_KEY))
+    text = notes.read(connection, SUMMARY_KEY)
     return None if text is None else float(text)
 
 
 def set_summary_at(connection: Connection, moment: float) -> None:
     """Note when the last daily summary was sent."""
-    values = {"value": str(moment)}
-    if not connection.execute(update(note).where(note.c.key == SUMMARY_KEY).values(**values)).rowcount:
-        connection.execute(insert(note).values(key=SUMMARY_KEY, **values))
+    notes.write(connection, SUMMARY_KEY, str(moment))

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.ledger import Ledger, heartbeats, queue_lengths, reports, tallies
+from pipeline.ledger import Ledger, heartbeat_studies, heartbeats, queue_lengths, reports, tallies
+from pipeline.ledger.heartbeat_studies import SentStudy
 from pipeline.ledger.queue_lengths import Queue
 from pipeline.ledger.tallies import Tally
 from pipeline.receiving.lock import is_up
@@ -26,6 +27,7 @@ class Measurements:
     open_orders: int
     beat_at: float | None  # of the worker
     started_at: float | None
+    heartbeat_study: SentStudy | None
     receivers_up: Mapping[str, bool]
     destination_names: Sequence[str]  # of those that are configured
     alarm_below: int
@@ -44,6 +46,7 @@ def measured(settings: Settings, ledger: Ledger, now: float) -> Measurements:
         totals = tallies.totals(connection)
         noted = reports.destination_rows(connection)
         aside, whole = queue_lengths.set_aside(connection), queue_lengths.arrivals_set_aside(connection)
+        study = heartbeat_studies.read(connection)
         orders = queue_lengths.open_orders(connection)
     disk = shutil.disk_usage(settings.site.spool)
     return Measurements(
@@ -56,6 +59,7 @@ def measured(settings: Settings, ledger: Ledger, now: float) -> Measurements:
         open_orders=orders,
         beat_at=worker.beat_at if worker else None,
         started_at=worker.started_at if worker else None,
+        heartbeat_study=study,
         receivers_up={receiver.name: is_up(spool, receiver) for receiver in settings.receiver},
         destination_names=[destination.name for destination in settings.destination],
         alarm_below=settings.site.alarm_below,

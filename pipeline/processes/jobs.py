@@ -23,6 +23,7 @@ class JobKind(StrEnum):
     DELIVER = "deliver"
     SETTLE = "settle"
     TIDY = "tidy"
+    WATCH = "watch"
     ORDER = "order"
     MOVE = "move"
     JUDGE = "judge"

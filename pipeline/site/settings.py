@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ValidationError, ValidationInfo, model_validator
 
 from pipeline import destinations
+from pipeline.config.alarm_tables import AlarmTable
 from pipeline.config.coercion_tables import CoercionTable
 from pipeline.config.keys import Table
 from pipeline.config.order_tables import PacsTable, PatientsTable, ShimTable
@@ -54,6 +55,7 @@ class Settings(Table):
     pacs: PacsTable | None = None
     shim: ShimTable = ShimTable()
     patients: PatientsTable = PatientsTable()
+    alarm: AlarmTable = AlarmTable()
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> Self:
@@ -98,6 +100,23 @@ class Settings(Table):
                         f"shim: {key} names {name}, but the destinations are "
                         f"{', '.join(known) or 'none'}{_nearest(name, known)}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _heartbeat_study_can_be_sent(self) -> Self:
+        if self.alarm.heartbeat is None:
+            return self
+        name = self.alarm.heartbeat.receiver
+        receiver = next((r for r in self.receiver if r.name == name), None)
+        if receiver is None:
+            raise ValueError(
+                f"alarm: heartbeat names the receiver {name}{_nearest(name, [r.name for r in self.receiver])}"
+            )
+        if receiver.tls is not None or not receiver.to or (self.pacs and self.pacs.receiver == name):
+            raise ValueError(
+                f'alarm: heartbeat names the receiver "{name}"; it needs one without tls that delivers '
+                "somewhere (to), and not the one of [pacs]"
+            )
         return self
 
     @property
@@ -205,6 +224,7 @@ def _known_keys(loc: tuple[int | str, ...], table: dict[str, Any]) -> list[str]:
         "pacs": PacsTable,
         "shim": ShimTable,
         "patients": PatientsTable,
+        "alarm": AlarmTable,
     }
     *parents, _ = loc
     names = [step for step in parents if isinstance(step, str)]

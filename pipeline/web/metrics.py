@@ -18,6 +18,7 @@ from pipeline.web.order_service import OrderService, ask
 from pipeline.web.shim_site import site_of
 
 PATH = "/metrics"
+MOST_TITLES = 200  # peers choose AE titles; a thousand of them would be a thousand series
 
 
 async def metrics(request: Request) -> Response:
@@ -78,7 +79,7 @@ def _of_what_came(totals: Iterable[Tally]) -> Iterator[Metric]:
         "When something was last admitted that this AE title had sent.",
         labels=["receiver", "calling_ae_title"],
     )
-    for tally in came:
+    for tally in sorted(came, key=lambda tally: tally.last_at, reverse=True)[:MOST_TITLES]:
         last.add_metric([tally.name, tally.detail], tally.last_at)
     yield last
     failures = CounterMetricFamily(
@@ -186,6 +187,13 @@ def _of_the_site(numbers: Measurements) -> Iterator[Metric]:
     for name, is_open in sorted(numbers.receivers_up.items()):
         receivers.add_metric([name], int(is_open))
     yield receivers
+    study = numbers.heartbeat_study
+    if study is not None:
+        words = "When the last heartbeat study was sent."
+        yield _gauge("storestow_heartbeat_study_timestamp_seconds", words, study.sent_at)
+    if study is not None and study.seconds is not None:
+        words = "How long the last heartbeat study took that was verified."
+        yield _gauge("storestow_heartbeat_study_seconds", words, study.seconds)
 
 
 def _gauge(name: str, words: str, value: float) -> Metric:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 
+from pipeline.alarms.watch import SiteWatch
 from pipeline.events import Event, emit
 from pipeline.ledger import LedgerDamaged
 from pipeline.line.line import Line
@@ -39,6 +40,8 @@ class Worker:
         self._heartbeat = Heartbeat(site.ledger)
         self._retention = Retention(site)
         self._retention_thread = ThreadPoolExecutor(1, thread_name_prefix="retention")
+        self._site_watch = SiteWatch(site.settings, site.ledger)
+        self._watch_thread = ThreadPoolExecutor(1, thread_name_prefix="watch")
         self._line = Line(site, self._jobs, self._agenda, self._heartbeat.beat)
         self._orders = OrderScheduler(site, self._jobs)
 
@@ -74,7 +77,8 @@ class Worker:
                 self._wake.wait(self._agenda.seconds(time.time(), at_most))
             self._orders.close()
             self._line.close()
-            self._retention_thread.shutdown(wait=False, cancel_futures=True)
+            for thread in (self._retention_thread, self._watch_thread):
+                thread.shutdown(wait=False, cancel_futures=True)
 
     def round(self) -> None:
         """Ask once what is due, and have it done; a question that fails keeps no other from being asked.
@@ -85,7 +89,7 @@ class Worker:
             self._orders.begin_again()
         self._agenda.begin()
         questions = {"sweep": self._sweep, "orders": self._orders.look} | self._line.stages()
-        for name, ask in (questions | {"retention": self._tidy}).items():
+        for name, ask in (questions | {"retention": self._tidy, "watch": self._watch}).items():
             self._heartbeat.beat()
             self._jobs.begin_list()
             try:
@@ -116,3 +120,10 @@ class Worker:
         if self._retention.is_due(monotonic):
             job = partial(self._retention.tidy, now, monotonic)
             self._jobs.start(self._retention_thread, JobKey(JobKind.TIDY), job)
+
+    def _watch(self) -> None:
+        """Look at the site as a whole, in a thread: who has to be told may not answer."""
+        now, monotonic = time.time(), time.monotonic()
+        if self._site_watch.is_due(monotonic):
+            job = partial(self._site_watch.look, now, monotonic)
+            self._jobs.start(self._watch_thread, JobKey(JobKind.WATCH), job)

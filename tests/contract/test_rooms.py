@@ -19,6 +19,7 @@ FLOORS = (
     ("line", "receiving"),
     ("orders",),
     ("operate",),
+    ("alarms",),
     ("web", "worker"),
     ("commands",),
     ("__main__",),

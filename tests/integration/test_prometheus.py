@@ -24,7 +24,7 @@ NAMED = re.compile(r"\bstorestow_[a-z_]+")
 
 def offered() -> set[str]:
     """The names of all samples a scrape may hold."""
-    nothing = Measurements(0, [], {}, {}, {}, 0, 0, None, None, {}, [], 0, 0, 0, 0, 0)
+    nothing = Measurements(0, [], {}, {}, {}, 0, 0, None, None, None, {}, [], 0, 0, 0, 0, 0)
     names = {"storestow_ledger_readable"}
     for family in families_of(nothing):
         endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))

@@ -1,0 +1,1 @@
+"""Alarms: what is wrong now, who is told of it, and how."""

@@ -1,0 +1,159 @@
+"""The ways out of the house: a command, mail, a webhook. Each has a deadline and fails alone."""
+
+import json
+import logging
+import os
+import smtplib
+import ssl
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+
+from pipeline.config import secret
+from pipeline.config.alarm_tables import AlarmTable, MailTable, WebhookTable
+from pipeline.dcmtk import processes
+from pipeline.dicomweb.auth import NoAuth
+from pipeline.dicomweb.http_client import HttpClient, HttpTimeouts
+from pipeline.errors import StorestowError, Transient
+from pipeline.events import Event, alarm, emit, traced
+
+_PASSED_ON = ("PATH", "HOME", "LANG", "TZ")  # of our environment; the rest may hold secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message in words: what a mail's subject and body are; `keys` are those of the alarms it tells."""
+
+    subject: str
+    text: str
+    kind: str  # "alarm" | "summary"
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Channels:
+    """The channels of one site. One that hangs beyond its deadline is left alone until it has come back."""
+
+    table: AlarmTable
+    _hanging: dict[str, threading.Thread] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Return which channels are configured."""
+        return list(self._ways())
+
+    def _ways(self) -> dict[str, Callable[[Letter], None]]:
+        seconds = self.table.timeout.total_seconds()
+        ways: dict[str, Callable[[Letter], None]] = {}
+        if self.table.command:
+            ways["command"] = lambda letter: _run(self.table.command, letter, seconds)
+        if (mail := self.table.mail) is not None:
+            ways["mail"] = lambda letter: _send_mail(mail, letter, seconds)
+        if (webhook := self.table.webhook) is not None:
+            ways["webhook"] = lambda letter: _post(webhook, letter, seconds)
+        return ways
+
+    def send(self, letter: Letter) -> bool:
+        """Send a letter by every channel at once; return whether any took it, or there is none but the log."""
+        ways = self._ways()
+        threads = {name: self._start(name, way, letter) for name, way in ways.items()}
+        took = [name for name, attempt in threads.items() if attempt and self._ended_well(name, attempt)]
+        return bool(took) or not ways
+
+    def _start(self, name: str, way: Callable[[Letter], None], letter: Letter) -> "_Attempt | None":
+        before = self._hanging.get(name)
+        if before is not None and before.is_alive():
+            alarm(Event.ALARM_NOT_SENT, channel=name, reason="an earlier attempt has not ended")
+            return None
+        attempt = _Attempt(way, letter)
+        self._hanging[name] = attempt.thread
+        attempt.thread.start()
+        return attempt
+
+    def _ended_well(self, name: str, attempt: "_Attempt") -> bool:
+        attempt.thread.join(self.table.timeout.total_seconds() + 1.0)
+        reason = attempt.reason
+        if attempt.thread.is_alive():
+            reason = f"has not ended within {self.table.timeout.total_seconds():g} s"
+        if reason is not None:
+            alarm(Event.ALARM_NOT_SENT, channel=name, reason=reason)
+        else:
+            emit(Event.ALARM_SENT, logging.INFO, channel=name, kind=attempt.letter.kind)
+        return reason is None
+
+
+class _Attempt:
+    """One attempt of one channel, in a thread that dies with the process."""
+
+    def __init__(self, way: Callable[[Letter], None], letter: Letter) -> None:
+        self.letter = letter
+        self.reason: str | None = None
+        self._way = way
+        self.thread = threading.Thread(target=self._try, name="alarm", daemon=True)
+
+    def _try(self) -> None:
+        try:
+            self._way(self.letter)
+        except (StorestowError, OSError, smtplib.SMTPException) as error:
+            self.reason = str(error) or type(error).__name__
+        except Exception as error:  # noqa: BLE001  # a bug in one channel must not keep the others from waking somebody
+            self.reason = traced(error)
+
+
+def _run(argv: tuple[str, ...], letter: Letter, seconds: float) -> None:
+    """Start the command with the letter on standard input; raises Transient unless it ends with 0 in time."""
+    ours = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    told = {
+        "STORESTOW_SUBJECT": letter.subject,
+        "STORESTOW_KIND": letter.kind,
+        "STORESTOW_KEYS": " ".join(letter.keys),
+    }
+    with tempfile.TemporaryFile() as text:
+        text.write(f"{letter.text}\n".encode())
+        text.seek(0)
+        code = processes.run_to_end(argv, {**ours, **told}, stdin=text, timeout_seconds=seconds)
+    if code:
+        raise Transient(f"{argv[0]} ended with {code}")
+
+
+def _send_mail(table: MailTable, letter: Letter, seconds: float) -> None:
+    message = EmailMessage()
+    message["Subject"] = letter.subject
+    message["From"] = table.sender
+    message["To"] = ", ".join(table.to)
+    message["Date"] = formatdate(localtime=True)
+    message["Message-ID"] = make_msgid(domain=table.sender.rpartition("@")[2])
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holiday answer comes back
+    message.set_content(letter.text)
+    context = ssl.create_default_context()
+    if table.security == "tls":
+        server: smtplib.SMTP = smtplib.SMTP_SSL(table.host, table.port, timeout=seconds, context=context)
+    else:
+        server = smtplib.SMTP(table.host, table.port, timeout=seconds)
+    with server:
+        if table.security == "starttls":
+            server.starttls(context=context)
+        if table.user:
+            server.login(table.user, secret.read("password", table.password_env, table.password_file))
+        if refused := server.send_message(message):
+            raise Transient(f"the mail server refused {len(refused)} of {len(table.to)} addresses")
+
+
+def _post(table: WebhookTable, letter: Letter, seconds: float) -> None:
+    headers = {"Accept": "*/*"}
+    if table.token_env is not None or table.token_file is not None:
+        headers["Authorization"] = f"Bearer {secret.read('token', table.token_env, table.token_file)}"
+    body = {
+        "text": f"{letter.subject}\n{letter.text}",  # what chat programs show
+        "subject": letter.subject,
+        "kind": letter.kind,
+        "alarms": list(letter.keys),
+    }
+    waits = HttpTimeouts(min(seconds, 10.0), seconds, seconds)
+    with HttpClient(NoAuth(), waits, ca_bundle=table.ca_bundle, headers=headers) as client:
+        reply = client.post_json(table.url, json.dumps(body).encode())
+    if not 200 <= reply.status < 300:
+        raise Transient(f"the webhook answers {reply.status}")

@@ -1,0 +1,79 @@
+"""What is wrong with the site now, each thing under a key that stays the same while it lasts.
+
+The texts name destinations, receivers, AE titles and counts. They hold no name, no ID and no UID, and nothing that
+a peer has said: they leave the house.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pipeline.alarms.silence import Silence
+from pipeline.events import escaped
+from pipeline.operate.measurements import Measurements
+from pipeline.site.settings import Settings
+
+MOMENT = 120.0  # seconds; what is over sooner wakes nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing that is wrong; nobody is told before it has lasted for `after` seconds."""
+
+    key: str
+    text: str
+    after: float = 0.0
+
+
+def conditions(
+    settings: Settings, numbers: Measurements, silences: Iterable[Silence], refused: int
+) -> Iterator[Condition]:
+    """Yield what is wrong; `refused` counts the refused deliveries that a person must look at."""
+    yield from _disk(numbers)
+    yield from _destinations(settings, numbers)
+    for name, is_open in numbers.receivers_up.items():
+        if not is_open:
+            yield Condition(f"receiver:{name}", f"receiver {name} is not listening", MOMENT)
+    aside = sum(numbers.set_aside.values()) + numbers.arrivals_set_aside
+    if aside:
+        kinds = ", ".join(f"{count} {code}" for code, count in sorted(numbers.set_aside.items()))
+        detail = f" ({kinds})" if kinds else ""
+        yield Condition("quarantine", f"{aside} in quarantine{detail}: storestow quarantine list")
+    if refused:
+        yield Condition("refused", f"{refused} deliveries were refused: storestow status says why")
+    if settings.alarm.silence:
+        for silence in silences:
+            hours, title = (numbers.at - silence.since) / 3600, escaped(silence.calling_ae_title, 64)
+            yield Condition(
+                f"silence:{silence.receiver}:{title}",
+                f"{title} has sent nothing to {silence.receiver} for {hours:.0f} hours; at this time of the week "
+                f"it has sent at least {silence.usual} studies",
+            )
+
+
+def _disk(numbers: Measurements) -> Iterator[Condition]:
+    free = f"{numbers.free / (1 << 30):.1f} GiB are free in the spool"
+    if numbers.free < numbers.refuse_below:
+        yield Condition("disk-full", f"{free}: the receivers refuse what comes")
+    elif numbers.free < numbers.alarm_below:
+        yield Condition("disk-low", free)
+
+
+def _destinations(settings: Settings, numbers: Measurements) -> Iterator[Condition]:
+    stuck_after = settings.alarm.stuck_after.total_seconds()
+    paused_after = settings.alarm.paused_after.total_seconds()
+    for name in sorted({*numbers.destination_names, *numbers.queues}):
+        queue, noted = numbers.queues.get(name), numbers.destinations.get(name)
+        waiting = f"{queue.deliveries} deliveries wait" if queue else "nothing waits"
+        if name not in numbers.destination_names:
+            words = f"{name} is no longer configured, and {waiting} for it: storestow reroute {name} NEW"
+            yield Condition(f"gone:{name}", words)
+        elif noted is not None and noted.paused:
+            if noted.paused_at is not None and numbers.at - noted.paused_at > paused_after:
+                hours = (numbers.at - noted.paused_at) / 3600
+                yield Condition(f"paused:{name}", f"{name} has been paused for {hours:.0f} hours; {waiting}")
+        elif noted is not None and noted.down_since is not None:
+            yield Condition(f"down:{name}", f"destination {name} does not answer; {waiting}", MOMENT)
+        elif queue and numbers.at - queue.oldest_at > stuck_after:
+            minutes = (numbers.at - queue.oldest_at) / 60
+            words = f"a delivery has waited {minutes:.0f} minutes for {name}; {waiting}"
+            yield Condition(f"stuck:{name}", words)

@@ -1,0 +1,36 @@
+"""What `storestow up` tells of its parts: a worker that is silent, a part that dies again and again.
+
+The worker tells everything else; of itself it cannot. The ledger is not asked: it may be what is wrong.
+"""
+
+import socket
+import threading
+import time
+
+from pipeline.config.alarm_tables import AlarmTable
+
+
+class PartAlarms:
+    """Tells each key once within `again_after`, in a thread: `up` has parts to look after."""
+
+    def __init__(self, table: AlarmTable) -> None:
+        self._table = table
+        self._told: dict[str, float] = {}  # by the monotonic clock
+
+    def tell(self, key: str, text: str) -> None:
+        """Tell of `key`, unless that was done within `again_after`, or the hour has had its messages."""
+        now = time.monotonic()
+        if now - self._told.get(key, -1e12) < self._table.again_after.total_seconds():
+            return
+        if sum(now - at < 3600 for at in self._told.values()) >= self._table.messages_an_hour:
+            return
+        self._told[key] = now
+        threading.Thread(target=self._send, args=(key, text), name="alarm", daemon=True).start()
+
+    def _send(self, key: str, text: str) -> None:
+        from pipeline.alarms.channels import Channels, Letter  # noqa: PLC0415  # `up` must stay small while it waits
+
+        if not Channels(self._table).send(
+            Letter(f"storestow {socket.gethostname()}: {text}", text, "alarm", (key,))
+        ):
+            self._told.pop(key, None)

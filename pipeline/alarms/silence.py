@@ -1,0 +1,55 @@
+"""When an AE title's silence is unusual, by its own history; pure.
+
+An AE title is missed where, in at least three of the last four weeks, it had sent at least `FEWEST` arrivals in
+the same hours of the week in which it has now sent nothing. So nights, weekends and a machine that is used now and
+then alarm nobody. Hours are those of UTC: after a change to or from summer time the comparison is off by one hour
+for a month.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pipeline.ledger.tallies import HOUR, Tally
+
+WEEK = 7 * 24  # hours
+WEEKS = 4
+WEEKS_NEEDED = 3
+FEWEST = 3  # arrivals that were usual in the time of the silence
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """An AE title that is missed: since when, and how many arrivals were usual in that time, at the least."""
+
+    receiver: str
+    calling_ae_title: str
+    since: float  # seconds since the epoch
+    usual: int
+
+
+def silences(received: Iterable[Tally], now: float) -> list[Silence]:
+    """Return who is missed at `now`; `received` are the counts by the hour of the last five weeks."""
+    hours: dict[tuple[str, str], dict[int, int]] = {}
+    last: dict[tuple[str, str], float] = {}
+    for tally in received:
+        who = (tally.name, tally.detail)
+        counted = hours.setdefault(who, {})
+        counted[tally.hour] = counted.get(tally.hour, 0) + tally.times
+        last[who] = max(last.get(who, 0.0), tally.last_at)
+    found = []
+    for (receiver, title), counted in sorted(hours.items()):
+        usual = _usual(counted, int(now // HOUR))
+        if usual >= FEWEST:
+            found.append(Silence(receiver, title, last[receiver, title], usual))
+    return found
+
+
+def _usual(counted: Mapping[int, int], this_hour: int) -> int:
+    """Return how many arrivals at the least three of four weeks had in the hours of the present silence."""
+    silent = range(max(counted) + 1, this_hour)  # whole hours: the one that runs is not over
+    if not silent or this_hour - min(counted) < WEEKS_NEEDED * WEEK or len(silent) > WEEK:
+        return 0
+    weeks = sorted(
+        (sum(counted.get(hour - week * WEEK, 0) for hour in silent) for week in range(1, WEEKS + 1)), reverse=True
+    )
+    return weeks[WEEKS_NEEDED - 1]

@@ -1,0 +1,85 @@
+"""Who was told of what: an alarm is told once, again after a time, and its end once; pure.
+
+An alarm that comes and goes is one alarm: its end is told when it has been over for `OVER_SECONDS`. Messages are
+bounded by the hour; what does not fit waits for the next.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.alarms.conditions import Condition
+from pipeline.ledger.told_alarms import ToldAlarm
+
+OVER_SECONDS = 900.0
+HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What one message tells: alarms that are new, that go on, and keys of those that are over."""
+
+    new: tuple[Condition, ...] = ()
+    going_on: tuple[Condition, ...] = ()
+    over: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.going_on or self.over)
+
+
+class ToldAlarms:
+    """What is known of each alarm; times are seconds since the epoch."""
+
+    def __init__(self, known: Iterable[ToldAlarm] = ()) -> None:
+        self._known = {alarm.key: alarm for alarm in known}
+        self._sent: list[float] = []  # of the messages of the last hour
+
+    @property
+    def known(self) -> list[ToldAlarm]:
+        """Return what must outlive this process."""
+        return list(self._known.values())
+
+    def look(
+        self, found: Sequence[Condition], now: float, *, again_after: float, messages_an_hour: int
+    ) -> Message:
+        """Note what holds now, and return what is to be told; `sent` must follow when it was."""
+        holds = {condition.key: condition for condition in found}
+        for key in holds:
+            alarm = self._known.get(key)
+            since = now if alarm is None or alarm.since > now else alarm.since
+            self._known[key] = ToldAlarm(key, since, alarm.told_at if alarm else 0.0, None)
+        for key, alarm in list(self._known.items()):
+            if key in holds:
+                continue
+            if not alarm.told_at:
+                del self._known[key]  # it was over before anybody was told
+            elif alarm.ended_at is None or alarm.ended_at > now:
+                self._known[key] = alarm._replace(ended_at=now)
+        self._sent = [at for at in self._sent if now - HOUR < at <= now]
+        if len(self._sent) >= messages_an_hour:
+            return Message()
+        return self._message(holds, now, again_after)
+
+    def _message(self, holds: dict[str, Condition], now: float, again_after: float) -> Message:
+        new, going_on = [], []
+        for key, condition in holds.items():
+            alarm = self._known[key]
+            if now - alarm.since < condition.after:
+                continue
+            if not alarm.told_at:
+                new.append(condition)
+            elif now - alarm.told_at >= again_after:
+                going_on.append(condition)
+        over = [
+            key
+            for key, alarm in self._known.items()
+            if alarm.ended_at is not None and now - alarm.ended_at >= OVER_SECONDS
+        ]
+        return Message(tuple(new), tuple(going_on), tuple(sorted(over)))
+
+    def sent(self, message: Message, now: float) -> None:
+        """Note that a message was sent."""
+        self._sent.append(now)
+        for condition in (*message.new, *message.going_on):
+            self._known[condition.key] = self._known[condition.key]._replace(told_at=now)
+        for key in message.over:
+            self._known.pop(key, None)

@@ -1,0 +1,136 @@
+"""The worker's look at the site as a whole: samples for pictures, alarms for people, the summary of the day."""
+
+import socket
+import time
+from datetime import datetime
+
+from pipeline.alarms import letters
+from pipeline.alarms.channels import Channels
+from pipeline.alarms.conditions import Condition, conditions
+from pipeline.alarms.heartbeat_study import HeartbeatStudy
+from pipeline.alarms.silence import silences
+from pipeline.alarms.told import Message, ToldAlarms
+from pipeline.errors import StorestowError, Transient
+from pipeline.events import Event, alarm, emit
+from pipeline.ledger import Ledger, reports, samples, tallies, told_alarms
+from pipeline.ledger.samples import SampleKind
+from pipeline.ledger.tallies import TallyKind
+from pipeline.model import DeliveryState
+from pipeline.operate.measurements import Measurements, measured
+from pipeline.site.settings import Settings
+
+LOOK_SECONDS = 30.0
+SAMPLE_SECONDS = 300.0
+HISTORY_SECONDS = 5 * 7 * 86400.0
+AGAIN_SECONDS = 120.0  # after every channel has failed
+
+
+class SiteWatch:
+    """Looks when it is asked to; nothing of the line waits for it."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings, self._ledger = settings, ledger
+        self._channels = Channels(settings.alarm)
+        self._heartbeat = HeartbeatStudy(settings, ledger)
+        self._told: ToldAlarms | None = None
+        self._next = time.monotonic() + LOOK_SECONDS
+        self._next_sample = 0.0
+        self._not_before = 0.0  # by the monotonic clock
+
+    def is_due(self, monotonic: float) -> bool:
+        """Say whether it is time to look again."""
+        return monotonic >= self._next
+
+    def look(self, now: float, monotonic: float) -> None:
+        """Look at the site at `now` (seconds since the epoch), and tell what is to be told."""
+        self._next = monotonic + LOOK_SECONDS
+        try:
+            found, numbers = self._found(now)
+        except StorestowError:
+            words = "the ledger cannot be read or written: storestow check names the cause"
+            found, numbers = [Condition("ledger", words)], None
+        if numbers is not None and monotonic >= self._next_sample:
+            self._next_sample = monotonic + SAMPLE_SECONDS
+            self._sample(numbers)
+        self._tell(found, now, monotonic)
+        if numbers is not None:
+            self._summarize(numbers, now)
+
+    def _found(self, now: float) -> tuple[list[Condition], Measurements]:
+        numbers = measured(self._settings, self._ledger, now)
+        with self._ledger.reading() as connection:
+            if self._told is None:
+                self._told = ToldAlarms(told_alarms.read(connection))
+            history = tallies.since(connection, now - HISTORY_SECONDS, TallyKind.RECEIVED)
+            rows = reports.open_deliveries(connection)
+        refused = sum(row.state == DeliveryState.REFUSED for row in rows)
+        for_orders = self._settings.pacs.receiver if self._settings.pacs else None
+        heartbeat = self._settings.alarm.heartbeat
+        others = {for_orders, heartbeat.receiver if heartbeat else None}
+        missed = silences([tally for tally in history if tally.name not in others and tally.detail], now)
+        found = list(conditions(self._settings, numbers, missed, refused))
+        if heartbeat is not None:
+            found += self._heartbeat.look(now)
+        return found, numbers
+
+    def _sample(self, numbers: Measurements) -> None:
+        values = {(SampleKind.FREE, ""): float(numbers.free), (SampleKind.LEDGER, ""): float(numbers.ledger_size)}
+        for name in numbers.destination_names:
+            queue = numbers.queues.get(name)
+            values[SampleKind.WAITING, name] = queue.deliveries if queue else 0
+            values[SampleKind.OLDEST, name] = numbers.at - queue.oldest_at if queue else 0
+        with self._ledger.transaction(flushed=False) as connection:
+            samples.take(connection, numbers.at, values)
+            tallies.roll_up(connection, numbers.at)
+
+    def _tell(self, found: list[Condition], now: float, monotonic: float) -> None:
+        told = self._told = self._told or ToldAlarms()
+        before = told.known
+        table = self._settings.alarm
+        limits = {"again_after": table.again_after.total_seconds(), "messages_an_hour": table.messages_an_hour}
+        message = told.look(found, now, **limits)  # type: ignore[arg-type]  # names fit
+        if message and monotonic >= self._not_before:
+            if self._channels.send(letters.letter_of(message, socket.gethostname())):
+                _log(message)
+                told.sent(message, now)
+            else:
+                self._not_before = monotonic + AGAIN_SECONDS
+        if told.known != before:
+            self._keep(told)
+
+    def _keep(self, told: ToldAlarms) -> None:
+        try:
+            with self._ledger.transaction() as connection:
+                told_alarms.write(connection, told.known)
+        except Transient as error:  # who was told is known in memory; a worker that starts again tells it twice
+            alarm(Event.HELD, what="alarms", reason=error)
+
+    def _summarize(self, numbers: Measurements, now: float) -> None:
+        """Send the summary of the day when its time has come, once a day."""
+        if not self._settings.alarm.summary_at:
+            return
+        due = _latest(self._settings.alarm.summary_at, now)
+        with self._ledger.reading() as connection:
+            last = told_alarms.summary_at(connection)
+            day = tallies.since(connection, now - 86400.0, TallyKind.RECEIVED, TallyKind.DELIVERED)
+        if last is None or last < due <= now:
+            with self._ledger.transaction() as connection:
+                told_alarms.set_summary_at(connection, now)
+            if last is not None:  # the first one is of the next day: a site just set up has nothing to tell
+                holding = [known.key for known in (self._told or ToldAlarms()).known if known.ended_at is None]
+                self._channels.send(letters.summary_of(numbers, day, holding, socket.gethostname()))
+
+
+def _latest(time_of_day: str, now: float) -> float:
+    """Return the latest moment at or before `now` at which this machine's clock showed `time_of_day`."""
+    hour, minute = map(int, time_of_day.split(":"))
+    here = datetime.fromtimestamp(now).astimezone()
+    moment = here.replace(hour=hour, minute=minute, second=0, microsecond=0).timestamp()
+    return moment if moment <= now else moment - 86400.0
+
+
+def _log(message: Message) -> None:
+    for condition in (*message.new, *message.going_on):
+        alarm(Event.ALARM, key=condition.key, text=condition.text)
+    for key in message.over:
+        emit(Event.ALARM_OVER, key=key)
