@@ -44,6 +44,7 @@ CAPTIONS = {
     "orders": "by accession number",
     "sending": "files of this machine",
     "operate": "what people see, decide",
+    "alarms": "who is told, and how",
     "worker": "the loop",
     "web": "HTTP for HIS and people",
     "commands": "the command line",

@@ -3,8 +3,8 @@
 import time
 
 import pytest
-from dicom_programs import wait_until
-from running_site import running_site
+from support.machine.dicom_programs import wait_until
+from support.sites.running_site import running_site
 
 from pipeline.alarms.heartbeat_study import PATIENT, HeartbeatStudy
 from pipeline.ledger import FILE_NAME, Ledger, heartbeat_studies

@@ -3,9 +3,9 @@ import logging
 import os
 import sys
 
-from dicom_programs import running, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
+from support.machine.dicom_programs import running, wait_until
 
 from pipeline.events import Event, LogFormat, bug, emit, escaped, is_journal, log_to_stderr
 

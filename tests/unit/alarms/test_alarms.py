@@ -12,8 +12,8 @@ import time
 
 import pytest
 from aiosmtpd.controller import Controller
-from dicom_programs import free_port, wait_until
-from line_site import NULL, RECEIVER, all_settled, arrive, instance, rounds, settings_for, working
+from support.machine.dicom_programs import free_port, wait_until
+from support.sites.line_site import NULL, RECEIVER, all_settled, arrive, instance, rounds, settings_for, working
 
 from pipeline.alarms import watch as watching
 from pipeline.alarms.channels import Channels, Letter
