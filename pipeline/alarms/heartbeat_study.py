@@ -20,6 +20,7 @@ from pipeline.ledger import Ledger, heartbeat_studies
 from pipeline.ledger.heartbeat_studies import SentStudy
 from pipeline.model import ARRIVED, InstanceKey, Item
 from pipeline.site.settings import Settings
+from pipeline.spool.durable import unlink
 
 PATIENT = "STORESTOW-HEARTBEAT"  # Patient ID and name: nobody's
 SEND_SECONDS = 20.0
@@ -78,7 +79,7 @@ class HeartbeatStudy:
             alarm(Event.HEARTBEAT_STUDY, study=study, reason=error)
             sent = sent._replace(is_missed=True)
         finally:
-            path.unlink(missing_ok=True)
+            unlink(path, missing_ok=True)
         self._keep(sent)
         return sent
 

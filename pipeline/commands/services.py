@@ -14,6 +14,7 @@ from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration, Usage
 from pipeline.receiving.external import command_line
 from pipeline.site.settings import Settings
+from pipeline.spool.durable import rename
 
 Manager = Literal["systemd", "launchd"]
 
@@ -88,7 +89,7 @@ def _write(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_bytes(data)
         beside.chmod(0o644)
-        beside.replace(path)
+        rename(beside, path)
     except OSError as error:
         raise Configuration(
             f"{path}: cannot be written: {error.strerror}; services are installed as root"

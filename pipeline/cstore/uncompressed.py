@@ -14,6 +14,7 @@ from pipeline.model import Item
 from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import PoolProcessDied, ProcessPool
 from pipeline.spool.digest import sha256_of
+from pipeline.spool.durable import unlink
 
 
 class DecodingProcess:
@@ -44,7 +45,7 @@ class DecodingProcess:
             target = Path(folder, "decoded.dcm")
             sha256, is_lossy = self._decode(item, target, Path(folder), transfer_syntax)
             with outgoing(target, sha256) as data:
-                target.unlink()  # The open file keeps the pixels; after a crash no copy stays behind.
+                unlink(target)  # The open file keeps the pixels; after a crash no copy stays behind.
                 yield data, is_lossy
 
     def _decode(self, item: Item, target: Path, scratch: Path, transfer_syntax: str) -> tuple[str, bool]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
+from pipeline.crash_points import around, door
 from pipeline.errors import Transient
 
 UMASK = 0o027  # Only the service's user and group may read received files.
@@ -18,6 +19,7 @@ class FinishedProgram:
     output: str
 
 
+@door
 def start(
     argv: Sequence[str],
     environment: Mapping[str, str],
@@ -32,20 +34,22 @@ def start(
     Transient if the machine cannot start it now.
     """
     try:
-        return subprocess.Popen(
-            list(argv),
-            env=dict(environment),
-            cwd="/",
-            stdin=stdin,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            pass_fds=tuple(inherited),
-            umask=UMASK,
-        )
+        with around("start"):
+            return subprocess.Popen(
+                list(argv),
+                env=dict(environment),
+                cwd="/",
+                stdin=stdin,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=tuple(inherited),
+                umask=UMASK,
+            )
     except OSError as error:
         raise Transient(f"{argv[0]} cannot be started: {error}") from error
 
 
+@door
 def run(argv: Sequence[str], environment: Mapping[str, str], *, timeout_seconds: float) -> FinishedProgram:
     """Run `argv` to its end; the caller must doubt the exit code, because 0 often proves nothing.
 

@@ -24,6 +24,7 @@ from pipeline.disc.pages.disc_names import FIELDS, unknown_fields
 from pipeline.errors import Configuration, PeerUnavailable
 from pipeline.events import Event, alarm, escaped
 from pipeline.model import LEFT_OUT, Consignment, ConsignmentAbout, NewDisc, Receipt, ReceiptState
+from pipeline.spool.durable import unlink
 
 FOR_ORDERS = ".orders"
 _PERSON_MUST_ACT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
@@ -155,7 +156,7 @@ class IsoDestination(Destination):
         container: Container = "zip" if about.container == "zip" else "iso"
         target = self.folder / FOR_ORDERS / f"{about.order}.{container}"
         target.parent.mkdir(mode=0o750, exist_ok=True)
-        target.unlink(missing_ok=True)  # A killed attempt left it, and nobody was told of it.
+        unlink(target, missing_ok=True)  # A killed attempt left it, and nobody was told of it.
         options = replace(self.options(datetime.now(UTC)), container=container, missing=_set_aside(consignment))
         options = replace(options, only=about.modalities, unknown=about.missing)
         if about.counted is not None:

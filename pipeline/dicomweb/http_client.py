@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import requests
 
 from pipeline import __version__
+from pipeline.crash_points import around, door
 from pipeline.dicomweb.auth import Auth
 from pipeline.dicomweb.multipart import Body
 from pipeline.dicomweb.send_timeout import AnswerLimit, SlowReaderAdapter
@@ -83,14 +84,17 @@ class HttpClient:
         for session in self._sessions:
             session.close()
 
+    @door
     def get(self, url: str, parameters: Mapping[str, str | int]) -> Reply:
         """Send a GET to `url` and return the reply."""
 
         def send(header: str | None) -> Reply:
             return self._send("GET", url, header, params=dict(parameters))
 
-        return self._asked(send)
+        with around("request"):
+            return self._asked(send)
 
+    @door
     def fetch(self, url: str, accept: str, file: BinaryIO, most_bytes: int) -> Reply:
         """Write the body of a 200 to `file` and return the rest; `is_too_large` if the body was cut off."""
 
@@ -109,14 +113,17 @@ class HttpClient:
             file.truncate()
             return self._send("GET", url, header, read=read, headers={"Accept": accept})
 
-        return self._asked(send)
+        with around("request"):
+            return self._asked(send)
 
+    @door
     def post(self, url: str, body: Body, *, more_seconds: float) -> Reply:
         """Send `body` by POST, and wait `more_seconds` longer than usual for the reply."""
         headers = {"Content-Type": body.content_type}
-        return self._authorized(
-            lambda header: self._send("POST", url, header, more_seconds, data=body, headers=headers)
-        )
+        with around("request"):
+            return self._authorized(
+                lambda header: self._send("POST", url, header, more_seconds, data=body, headers=headers)
+            )
 
     def post_json(self, url: str, text: bytes) -> Reply:
         """Send JSON by POST and return the reply."""

@@ -18,12 +18,12 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.exc import DatabaseError
 
+from pipeline.crash_points import around, door
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, emit
 from pipeline.ledger import migrations
 from pipeline.ledger.tables import note
-from pipeline.spool.spool import flush_path
-from pipeline.waypoints import reached
+from pipeline.spool.durable import flush_path, rename, unlink
 
 FILE_NAME = "ledger.sqlite3"
 BEGUN = (
@@ -77,7 +77,6 @@ class Ledger:
                         change.execute(note.insert().values(key=key, value=value))
                 elif version != migrations.newest():
                     self._migrate(change, version)
-                reached("ledger-creating")
         finally:
             os.umask(old)
         return version is None
@@ -93,12 +92,11 @@ class Ledger:
                 f"{self.path}: a new release changes the ledger after it made a copy; {free} bytes free are too "
                 f"few for {needed} and as much again; free some of the spool's disk"
             )
-        unfinished.unlink(missing_ok=True)
+        unlink(unfinished, missing_ok=True)
         migrations.copy_ledger(self.path, unfinished)
         flush_path(unfinished)
-        unfinished.rename(copy)
+        rename(unfinished, copy)
         flush_path(copy.parent)
-        reached("ledger-copied")
         migrations.migrate(change, version)
         emit(Event.LEDGER_MIGRATED, ledger=self.path, version=migrations.newest(), before=version, copy=copy.name)
 
@@ -129,6 +127,7 @@ class Ledger:
             )
 
     @contextmanager
+    @door
     def transaction(self, *, flushed: bool = True) -> Iterator[Connection]:
         """Run one transaction that sees and changes a consistent state; an exception takes all of it back.
 
@@ -143,7 +142,8 @@ class Ledger:
             except BaseException:
                 connection.rollback()
                 raise
-            connection.commit()
+            with around("commit"):
+                connection.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -232,8 +232,7 @@ def _set_aside(path: Path) -> None:
     for suffix in ("-wal", "-shm", ""):
         beside = Path(f"{path}{suffix}")
         if beside.exists():
-            beside.rename(f"{aside}{suffix}")
-    reached("ledger-set-aside")
+            rename(beside, Path(f"{aside}{suffix}"))
 
 
 def _worker_was_here(spool: Path) -> bool:

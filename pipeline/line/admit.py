@@ -5,8 +5,7 @@ import time
 from pipeline.events import Event, emit
 from pipeline.ledger import arrivals
 from pipeline.site.site import Site
-from pipeline.spool.spool import flush_path, fsync_tree
-from pipeline.waypoints import reached
+from pipeline.spool.durable import flush_path, fsync_tree
 
 
 def admit(name: str, site: Site) -> None:
@@ -14,13 +13,11 @@ def admit(name: str, site: Site) -> None:
     folder = site.spool.arrivals / name
     fsync_tree(folder)
     flush_path(site.spool.arrivals)  # the entry the hook has made; it must not wait for the disk
-    reached("admit-synced")
     nanoseconds, receiver = parse_arrival_name(name)
     newest = max((entry.stat().st_mtime for entry in folder.iterdir()), default=folder.stat().st_mtime)
     with site.ledger.transaction() as change:
         values = {"name": name, "receiver": receiver, "admitted_at": nanoseconds / 1e9, "newest_file_at": newest}
         arrivals.admit(change, values)
-    reached("admitted")
     emit(Event.ADMITTED, arrival=name, receiver=receiver)
 
 

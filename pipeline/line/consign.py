@@ -15,7 +15,6 @@ from pipeline.line.prepare import Prepared, PreparedFile
 from pipeline.line.prepare_study import PreparedStudy, outcome_of
 from pipeline.model import InstanceState
 from pipeline.site.site import Site
-from pipeline.waypoints import reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,6 @@ def consign(prepared: PreparedStudy, site: Site) -> None:
         record_outcomes(connection, decided)
         for destination in destinations:
             open_delivery(connection, _of_line(prepared.study, destination, site), decided, destination, site)
-        reached("consigning")
-    reached("consigned")
     if put_off:
         raise put_off[0]
 

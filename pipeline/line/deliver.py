@@ -30,7 +30,6 @@ from pipeline.model import (
 from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import Site
-from pipeline.waypoints import reached
 
 ATTEMPTS_FOR_AN_ORDER = 3
 RECORD_EVERY = 5.0  # seconds: what a crash may make us ask the peer about again
@@ -60,13 +59,11 @@ def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | None:
         row = deliveries.claim(connection, due.number, time.time(), one_a_study=destination.makes_file)
     if row is None:
         return None
-    reached("claimed")
     error: StorestowError | None = None
     try:
         _attempt(row, destination, site)
     except StorestowError as raised:
         error = raised
-    reached("attempted")
     return AttemptedDelivery(row, destination, error)
 
 
@@ -84,12 +81,10 @@ def _attempt(row: DeliveryRow, destination: Destination, site: Site) -> None:
             deliveries.record(change, row.id, answers, time.time())
             deliveries.attempt(change, row.id, [numbers[item.key] for item in some if item.key in numbers])
         answers.clear()
-        reached("deliver-attempt")
 
     def made(path: Path) -> None:
         with site.ledger.transaction() as change:
             deliveries.made(change, row.id, path, path.stat().st_size)
-        reached("deliver-made")
 
     consignment = Consignment(
         row.id,
@@ -114,7 +109,6 @@ def _attempt(row: DeliveryRow, destination: Destination, site: Site) -> None:
     try:
         for answer in handed_over(consignment, load, destination):
             answers[numbers[answer.key]] = answer
-            reached("deliver-receipt")
             if not destination.asks_first:  # whatever is not written now would be sent twice after a crash
                 _record(row, answers, site, flushed=False)
             elif time.monotonic() - recorded > RECORD_EVERY:

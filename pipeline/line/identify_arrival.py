@@ -28,7 +28,6 @@ from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import SEND, Site
 from pipeline.spool.envelope import Envelope
-from pipeline.waypoints import reached
 
 
 def identify_arrival(name: str, site: Site) -> None:
@@ -37,7 +36,6 @@ def identify_arrival(name: str, site: Site) -> None:
     folder, table = site.spool.arrivals / name, site.receiver(receiver)
     read = contents_of(folder, site.spool.run, site.pool_of(receiver))
     contents = with_objections(read, folder, require_patient=table is not None and table.require_patient)
-    reached("intake-read")
     claim = claims(name, receiver, contents, site)
     patients = StudyPatients(name, _studies_of_the_line(contents, claim), site)
     rows = list(_instances(name, contents, claim, patients, site))
@@ -184,8 +182,6 @@ def _enter(entry: _ArrivalEntry, site: Site) -> set[str]:
             raise Transient(f"{name}: the order it was received for has ended meanwhile; judged again")
         _leave_what_came_too_late(change, name, envelope)
         open_requests(change, name, parse_arrival_name(name)[1], site)
-        reached("intake-entering")
-    reached("taken-in")
     return before
 
 

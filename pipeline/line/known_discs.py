@@ -11,7 +11,6 @@ from pipeline.line import settle
 from pipeline.line.delivery_items import DeliveryItems
 from pipeline.model import Consignment, NewDisc
 from pipeline.site.site import Site
-from pipeline.waypoints import reached
 
 
 def end_unfinished(row: DeliveryRow, destination: Destination, site: Site) -> None:
@@ -21,7 +20,6 @@ def end_unfinished(row: DeliveryRow, destination: Destination, site: Site) -> No
     if unfinished is None:
         return
     was_seen = destination.has_been_seen(row.study_instance_uid, unfinished.new)
-    reached("disc-looked-for")
     if was_seen:
         _note_offered(unfinished.identity, site)
         return

@@ -15,8 +15,8 @@ from pipeline.line import quarantine
 from pipeline.line.identify import IdentifiedFile
 from pipeline.line.study_patient import marks_of, row_of
 from pipeline.model import InstanceState
-from pipeline.spool.spool import Spool, rename_durably
-from pipeline.waypoints import reached
+from pipeline.spool.durable import rename_durably
+from pipeline.spool.spool import Spool
 
 REASON_LENGTH = range(3, 201)  # characters
 
@@ -85,7 +85,6 @@ def _accept(  # noqa: PLR0913, PLR0917  # one decision, and where it is written 
                 row = by_id[identity]
                 accepted = row_of(row.scope, study, marks, row.arrival, reason)
                 study_patients.enter_missing(change, [accepted])
-    reached("other-patient-accepted")
 
 
 def _release(arrival: str, ready: dict[int, IdentifiedFile], spool: Spool, ledger: Ledger) -> int:
@@ -93,13 +92,11 @@ def _release(arrival: str, ready: dict[int, IdentifiedFile], spool: Spool, ledge
     for room in (spool.settled, spool.quarantine):
         with contextlib.suppress(FileNotFoundError):
             rename_durably(room / arrival, spool.arrivals / arrival)
-    reached("release-reopened")
     with ledger.transaction() as change:
         mine = ready.keys() & quarantined.undecided(change, arrival)
         for identity in sorted(mine):
             arrivals.set_instance(change, identity, _as_judged(change, identity, ready[identity]))
         quarantine.reopen(change, arrival)
-    reached("released")
     for identity in sorted(mine):
         found = ready[identity]
         emit(Event.RELEASED, arrival=arrival, file=found.file, instance=found.key and found.key.sop_instance_uid)

@@ -11,7 +11,6 @@ from pipeline.line.prepare_study import limits_of, task_of
 from pipeline.model import Item, Receipt, ReceiptState
 from pipeline.site.site import Site
 from pipeline.spool.digest import sha256_of
-from pipeline.waypoints import reached
 
 NOT_REPRODUCIBLE = (
     "the file pinned before the first attempt is gone, and the original no longer gives the same bytes; "
@@ -39,7 +38,6 @@ def pinned(  # noqa: PLR0913, PLR0917  # one instance of one delivery, and where
         original = arrivals.instance_row(look, identity)
     tasks = [task_of(original, receiver, {destination.encode}, site)]
     ((_, again),) = site.pool.each(prepare, tasks, limits_of)
-    reached("pinned-again")
     if isinstance(again, Exception) and not isinstance(again, Permanent):
         return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be made again now: {again}")
     if not item.sha256:
@@ -57,6 +55,5 @@ def _pinned_first(
     (output,) = made.outputs
     with site.ledger.transaction() as change:
         rerouting.pin(change, delivery, identity, pin_of(output, site))
-    reached("pinned-first")
     syntax = output.transfer_syntax_uid
     return replace(item, path=output.path, sha256=output.sha256, size=output.size, transfer_syntax_uid=syntax)

@@ -13,7 +13,7 @@ from pydicom import Dataset
 from pydicom.errors import BytesLengthException
 
 from pipeline.coercions import Rule, coerced
-from pipeline.dicom import encoded_ahead, encodings, part10
+from pipeline.dicom import encodings, part10
 from pipeline.dicom.attributes.elements import named
 from pipeline.dicom.encodings import Encoded, NotEncoded
 from pipeline.dicom.header import read_header, unreadable_in, with_rest, write_data_set, write_instance
@@ -21,7 +21,9 @@ from pipeline.dicom.part10 import Bytes, DataSetLayout, Malformed, Mend
 from pipeline.dicom.pixels.encapsulation import attach
 from pipeline.dicom.reading import data_set_of
 from pipeline.errors import Permanent
+from pipeline.line import encoded_ahead
 from pipeline.model import Change, InstanceKey, Origin
+from pipeline.spool.durable import rename, unlink
 
 TRANSFER_SYNTAX_UID = 0x00020010
 # What pydicom raises for attributes that make no sense, at the moment somebody looks at them.
@@ -222,9 +224,9 @@ def _made(task: PrepareTask, name: str, transfer_syntax_uid: str, write: Callabl
         sha256 = write(beside)
         _prove(task, beside, transfer_syntax_uid)
         path = task.target.with_name(f"{task.target.name}.{name}.{sha256[:16]}.dcm")
-        beside.rename(path)
+        rename(beside, path)
     finally:
-        beside.unlink(missing_ok=True)
+        unlink(beside, missing_ok=True)
     return PreparedFile("", path, sha256, path.stat().st_size, transfer_syntax_uid)
 
 

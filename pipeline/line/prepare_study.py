@@ -17,7 +17,6 @@ from pipeline.model import InstanceState, Origin, SetAsideCode
 from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import OverLimit
 from pipeline.site.site import Site
-from pipeline.waypoints import reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +37,7 @@ def prepare_study(study: WaitingStudy, site: Site) -> PreparedStudy:
         )
     with site.ledger.reading() as connection:
         rows = arrivals.instances_waiting(connection, study.receiver, study.study_instance_uid)
-    reached("gathered")
     outcomes = dict(_outcomes(rows, study, site)) if site.destinations_of(study.receiver) else {}
-    reached("prepared")
     return PreparedStudy(study, [row.id for row in rows], outcomes)
 
 
@@ -64,7 +61,6 @@ def _outcomes(
         else:
             ready.append(outcome)
         yield task.instance, outcome
-        reached("instance-prepared")
     _report(study, ready)
 
 

@@ -17,8 +17,8 @@ from pipeline.line.identify import IdentifiedFile, IdentifyTask, found_in
 from pipeline.line.settle import renew_account
 from pipeline.model import ArrivalState, InstanceState, SetAsideCode
 from pipeline.processes.process_pool import ProcessPool
-from pipeline.spool.spool import Spool, rename_durably
-from pipeline.waypoints import reached
+from pipeline.spool.durable import rename_durably
+from pipeline.spool.spool import Spool
 
 
 def listed(ledger: Ledger) -> dict[str, Any]:
@@ -129,9 +129,7 @@ def _release_arrival(arrival: str, spool: Spool, ledger: Ledger) -> None:
             raise _decided_meanwhile(arrival)
         arrivals.forget_instances(change, arrival)
         arrivals.set_state(change, arrival, ArrivalState.ADMITTED, "released")
-    reached("release-forgotten")
     rename_durably(spool.quarantine / arrival, spool.arrivals / arrival)
-    reached("release-renamed")
     emit(Event.RELEASED, arrival=arrival)
 
 
@@ -152,7 +150,6 @@ def _release_instances(arrival: str, released: dict[int, IdentifiedFile], spool:
     for room in (spool.settled, spool.quarantine):
         with contextlib.suppress(FileNotFoundError):  # perhaps somebody else has just done it
             rename_durably(room / arrival, spool.arrivals / arrival)
-    reached("release-reopened")
     try:
         with ledger.transaction() as change:
             mine = released.keys() & quarantined.undecided(change, arrival)
@@ -166,7 +163,6 @@ def _release_instances(arrival: str, released: dict[int, IdentifiedFile], spool:
         raise Permanent(
             f"{arrival}: another instance holds the same UIDs by now; it was received first"
         ) from error
-    reached("released")
     if not is_first:
         raise _decided_meanwhile(arrival)
     for found in (released[identity] for identity in sorted(mine)):
@@ -225,7 +221,6 @@ def discard(name: str, spool: Spool, ledger: Ledger) -> list[Path]:
         raise Usage(f"nothing set aside has the name {name}; `storestow quarantine list` names what there is")
     wanted = {one.id for one in instances}
     is_news = _note_discarded(arrival, wanted, ledger, is_whole=is_whole)
-    reached("discard-noted")
     deleted = _delete(arrival, wanted, spool, ledger, is_whole=is_whole)
     if not (is_news or deleted):
         raise _decided_meanwhile(name)
@@ -256,7 +251,6 @@ def _delete(arrival: str, wanted: set[int], spool: Spool, ledger: Ledger, *, is_
         for identity, file in quarantined.discarded(change, arrival).items():
             if identity in wanted:
                 deleted.append(spool.remove(arrival, file))
-                reached("discarding")
         if is_whole and arrivals.is_gone(change, arrival):
             spool.remove_all(arrival)
     return [path for path in deleted if path]

@@ -5,7 +5,6 @@ ledger was told of, an account that is older than its receipts, outputs nobody n
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +20,7 @@ from pipeline.line.settle import UNREADABLE, drop_outputs, remark_of, renew_acco
 from pipeline.line.study_patient import drop_unfinished_key
 from pipeline.model import ArrivalState
 from pipeline.site.site import Site
-from pipeline.spool.spool import rename_durably
-from pipeline.waypoints import reached
+from pipeline.spool.durable import remove_tree, rename_durably, unlink
 
 Believe = Callable[[str, str | None, Site], None]
 
@@ -45,7 +43,6 @@ def reconcile(site: Site, alive: Callable[[], None] = lambda: None) -> None:
     _drop_outputs(site, alive)
     _drop_copies(site)
     drop_unfinished_key(site.spool)
-    reached("reconciled")
     with site.ledger.transaction() as change:
         deliveries.resume(change, deliveries.sending(change), time.time())
 
@@ -54,7 +51,6 @@ def _each(room: Path, believe: Believe, rows: dict[str, str], site: Site, alive:
     """Compare every folder of a room with its row; one that cannot be set right keeps no other from it."""
     for name in _folders(room):
         _try(name, lambda name: believe(name, rows.get(name), site))
-        reached("reconciling")
         alive()
 
 
@@ -75,7 +71,7 @@ def _believe_settled(name: str, state: str | None, site: Site) -> None:
     if state is not None:
         _set_state(name, ArrivalState.SETTLED, remark_of(name, site), site)
     elif _is_gone(name, site):
-        shutil.rmtree(site.spool.settled / name)
+        remove_tree(site.spool.settled / name)
     else:
         _restore(name, site)
 
@@ -85,7 +81,6 @@ def _restore(name: str, site: Site) -> None:
     if problem := _unreadable_account(site.spool.settled / name, site):
         reason = f"settled, but its account cannot be read: {problem}"
         rename_durably(site.spool.settled / name, site.spool.quarantine / name)
-        reached("unreadable-account-set-aside")
         _enter(name, reason, site)
         alarm(Event.QUARANTINED, arrival=name, reason=reason)
 
@@ -109,7 +104,7 @@ def _believe_set_aside(name: str, state: str | None, site: Site) -> None:
             reason = "set aside" if arrivals.holds_an_instance(look, name) else UNREADABLE
         _set_state(name, ArrivalState.QUARANTINED, reason, site)
     elif _is_gone(name, site):
-        shutil.rmtree(site.spool.quarantine / name)
+        remove_tree(site.spool.quarantine / name)
     elif not _is_known(name, site) and _unreadable_account(site.spool.quarantine / name, site):
         _enter(name, "set aside before the ledger was lost", site)
 
@@ -187,10 +182,10 @@ def _drop_outputs(site: Site, alive: Callable[[], None]) -> None:
         drop_outputs(name, site.spool)
         alive()
     for half_made in site.spool.outputs.glob("*/.*"):
-        half_made.unlink(missing_ok=True)
+        unlink(half_made, missing_ok=True)
 
 
 def _drop_copies(site: Site) -> None:
     """Delete what archives gave back to be compared, where the worker died over it."""
     for left in site.spool.run.glob(f"{SCRATCH}*"):
-        shutil.rmtree(left, ignore_errors=True)
+        remove_tree(left, ignore_errors=True)

@@ -7,7 +7,6 @@ crash is done first where the next start looks for it: the room before the row, 
 
 import contextlib
 import json
-import shutil
 import time
 from typing import Any
 
@@ -18,8 +17,8 @@ from pipeline.line.identify import ACCOUNT
 from pipeline.model import ArrivalState
 from pipeline.schedule import may_go
 from pipeline.site.site import SEND, Site
-from pipeline.spool.spool import Spool, alone_in, rename_durably, write_durably
-from pipeline.waypoints import reached
+from pipeline.spool.durable import remove_tree, rename_durably, write_durably
+from pipeline.spool.spool import Spool, alone_in
 
 UNREADABLE = "no readable instance"
 
@@ -36,12 +35,10 @@ def settle(name: str, site: Site) -> None:
         return
     now, remark = time.time(), remark_of(name, site)
     is_well = _move_to_settled(name, now, site)
-    reached("settle-renamed")
     with site.ledger.transaction() as change:
         if not arrivals.may_settle(change, name):  # a person has released something of it meanwhile
             return
         arrivals.set_state(change, name, ArrivalState.SETTLED, remark, settled_at=now)
-    reached("settled")
     if is_well:
         drop_outputs(name, site.spool)
     emit(Event.SETTLED, arrival=name, kept="until-aged" if is_well else "until-decided")
@@ -60,7 +57,6 @@ def _move_to_settled(name: str, now: float, site: Site) -> bool:
             return arrivals.all_is_well(look, name)
     account, is_well = _account(name, now, site.ledger)
     write_durably(folder / ACCOUNT, account)
-    reached("settle-account")
     rename_durably(folder, settled)
     return is_well
 
@@ -93,7 +89,6 @@ def set_aside(name: str, reason: str, site: Site) -> None:
     if not aside.is_dir():  # likewise
         write_durably(folder / ACCOUNT, _as_json(account))
         rename_durably(folder, aside)
-    reached("quarantine-renamed")
     with site.ledger.transaction() as change:
         arrivals.set_state(change, name, ArrivalState.QUARANTINED, reason, settled_at=now)
     alarm(Event.QUARANTINED, arrival=name, reason=reason)
@@ -118,7 +113,6 @@ def renew_account(name: str, spool: Spool, ledger: Ledger) -> None:
         now = time.time()
         account, is_well = _account(name, now, ledger)
         write_durably(spool.settled / name / ACCOUNT, account)
-        reached("account-renewed")
         with ledger.transaction() as change:
             arrivals.set_settled_at(change, name, now)
         if is_well:
@@ -127,7 +121,7 @@ def renew_account(name: str, spool: Spool, ledger: Ledger) -> None:
 
 def drop_outputs(name: str, spool: Spool) -> None:
     """Delete what was made of an arrival for its destinations: they have it, verified."""
-    shutil.rmtree(spool.outputs / name, ignore_errors=True)
+    remove_tree(spool.outputs / name, ignore_errors=True)
 
 
 def expire(site: Site, now: float) -> None:
@@ -149,7 +143,5 @@ def expire(site: Site, now: float) -> None:
 
 def delete(name: str, spool: Spool) -> None:
     """Delete the files of a settled arrival of which the ledger has been told that they are gone."""
-    reached("aged-out")
-    shutil.rmtree(spool.settled / name, ignore_errors=True)
-    reached("let-go")
+    remove_tree(spool.settled / name, ignore_errors=True)
     drop_outputs(name, spool)

@@ -19,6 +19,7 @@ from pipeline.dicom.same_patient import is_placeholder, normalised_identifier
 from pipeline.ledger import study_patients
 from pipeline.line.identify import IdentifiedFile
 from pipeline.site.site import Site
+from pipeline.spool.durable import unlink
 from pipeline.spool.key_file import key_in
 from pipeline.spool.spool import Spool
 
@@ -66,7 +67,7 @@ def marks_of(
 def drop_unfinished_key(spool: Spool) -> None:
     """Delete what a worker has left behind that was killed while it made the key; none is at work now."""
     for unfinished in spool.root.glob(f".{KEY_FILE}.*.part"):
-        unfinished.unlink(missing_ok=True)
+        unlink(unfinished, missing_ok=True)
 
 
 class StudyPatients:

@@ -21,7 +21,6 @@ from pipeline.line import settle
 from pipeline.line.deliver import AttemptedDelivery
 from pipeline.model import ARRIVED, DeliveryState, OrderError, ReceiptState
 from pipeline.site.site import Site
-from pipeline.waypoints import reached
 
 ATTEMPTS_FOR_AN_ORDER = 3
 
@@ -53,7 +52,6 @@ def _conclude(row: ClaimedDeliveryRow, error: StorestowError | None, destination
         if row.order_id is not None and state == DeliveryState.REFUSED:
             kind = error_of(counts, error, destination)
             orders.change_row(change, row.order_id, error_kind=kind)
-    reached("concluded")
     if request:
         _say_of_request(row, request)
     if not request or request.sent or state != DeliveryState.DELIVERED:

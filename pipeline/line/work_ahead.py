@@ -1,6 +1,6 @@
 """Work ahead: have pixels encoded and proved while their study still comes in, and until it is quiet.
 
-Nothing depends on it. What is made ahead is found by the pixels it was made of (`dicom/encoded_ahead.py`), so a
+Nothing depends on it. What is made ahead is found by the pixels it was made of (`line/encoded_ahead.py`), so a
 study that turns out to be a duplicate costs only the work; what nobody takes is deleted after a while.
 """
 
@@ -14,13 +14,14 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Self
 
-from pipeline.dicom.encoded_ahead import AheadTask, encode_ahead
 from pipeline.events import bug
 from pipeline.ledger import arrivals
+from pipeline.line.encoded_ahead import AheadTask, encode_ahead
 from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import PoolClosed
 from pipeline.site.disk_space import free_bytes
 from pipeline.site.site import Site
+from pipeline.spool.durable import unlink
 
 LOOK_SECONDS = 0.25
 CLOSED_SECONDS = 0.2  # storescp writes an object in one go: a file that is not written to for so long is closed
@@ -137,7 +138,7 @@ class WorkAhead:
         total = sum(size for _, size, _ in kept)
         for changed, size, path in kept:
             if total > MOST_BYTES or not 0 <= time.time() - changed <= KEPT_SECONDS:
-                Path(path).unlink(missing_ok=True)
+                unlink(Path(path), missing_ok=True)
                 total -= size
 
 

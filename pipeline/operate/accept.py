@@ -8,7 +8,6 @@ from pipeline.ledger import Ledger, arrivals, deliveries, reports
 from pipeline.line.settle import renew_account
 from pipeline.operate.reason import reason_of
 from pipeline.spool.spool import Spool
-from pipeline.waypoints import reached
 
 
 def accept(
@@ -24,8 +23,6 @@ def accept(
     said = reason_of(reason, "what you looked at, and who you are")
     with ledger.transaction() as change:
         numbers, count = deliveries.accept(change, reports.named_by(subject), destination, said, time.time())
-        reached("accepting")
-    reached("accepted")
     if not numbers:
         raise Usage(f"nothing of {subject} is at a destination without having been compared")
     for number in numbers:

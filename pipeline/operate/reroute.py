@@ -10,7 +10,6 @@ from pipeline.line.settle import renew_account
 from pipeline.operate.reason import reason_of
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
-from pipeline.waypoints import reached
 
 
 def reroute(settings: Settings, ledger: Ledger, old: str, new: str) -> list[int]:
@@ -30,7 +29,6 @@ def reroute(settings: Settings, ledger: Ledger, old: str, new: str) -> list[int]
             number = rerouting.open_again(change, row, new, target.encode, whole=whole, now=now)
             opened += [number] if number is not None else []
         rerouting.close(change, [row.id for row in rows], REROUTED, f"rerouted to {new}", now)
-        reached("rerouting")
     if not rows:
         raise Usage(f"nothing waits for the destination {old}")
     for row in rows:
@@ -47,7 +45,6 @@ def discard(settings: Settings, ledger: Ledger, destination: str, reason: str) -
     with ledger.transaction() as change:
         rows = rerouting.open_to(change, destination)
         rerouting.close(change, [row.id for row in rows], GIVEN_UP, f"discarded by a person: {said}", now)
-        reached("giving-up")
     if not rows:
         raise Usage(f"nothing waits for the destination {destination}")
     for row in rows:

@@ -6,7 +6,6 @@ from pipeline.errors import Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, deliveries, reports
 from pipeline.model import DeliveryState
-from pipeline.waypoints import reached
 
 
 def retry(ledger: Ledger, subject: str | None, destination: str | None, *, release_guard: bool) -> list[int]:
@@ -18,8 +17,6 @@ def retry(ledger: Ledger, subject: str | None, destination: str | None, *, relea
     with ledger.transaction() as change:
         numbers = reports.deliveries_of(change, subject, destination, states)
         deliveries.retry(change, numbers, time.time(), release_guard=release_guard)
-        reached("retrying")
-    reached("retried")
     if not numbers:
         raise Usage(f"nothing of {subject or 'all that is known'} is refused, deferred or held")
     for number in numbers:

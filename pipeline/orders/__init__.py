@@ -25,7 +25,6 @@ from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders.compare_sources import Findings, SourceDifference
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
-from pipeline.waypoints import reached
 
 SHORTEST_REASON, LONGEST_REASON = 3, 200  # characters
 
@@ -204,7 +203,6 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
             now=now,
             **wish,
         )
-        reached("order-placing")
     if known is None:
         allowed = None if reason is None else "allowed"
         about = {"verb": verb, "accessions": len(wanted), "destination": destination, "identity": allowed}

@@ -12,6 +12,7 @@ from pipeline.ledger.rows import RetrievalRow
 from pipeline.orders.reception_progress import WRITING, end_writers
 from pipeline.receiving import sweep
 from pipeline.site.site import Site
+from pipeline.spool.durable import rename
 from pipeline.spool.envelope import Envelope, write_envelope
 
 
@@ -39,7 +40,7 @@ def received_into(row: RetrievalRow, site: Site) -> Iterator[Path]:
 
 def _hand_over(folder: Path) -> None:
     finished = folder.with_name(f"A_{folder.name.removeprefix(WRITING)}")
-    folder.rename(finished)
+    rename(folder, finished)
     sweep.take(finished.parent, finished)
 
 

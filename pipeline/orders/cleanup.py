@@ -1,7 +1,6 @@
 """Leave nothing behind: what orders retrieved and what was made of it go after `keep_results`."""
 
 import contextlib
-import shutil
 import time
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from pipeline.orders.c_find import SCRATCH
 from pipeline.receiving.sweep import signature_of
 from pipeline.schedule import may_go
 from pipeline.site.site import SEND, Site
-from pipeline.waypoints import reached
+from pipeline.spool.durable import remove_tree, rename, unlink
 
 GONE = "D_"  # begins the name of what is being deleted: nobody sweeps it
 
@@ -45,7 +44,6 @@ def _clear(number: int, path: Path, site: Site, now: float) -> None:
     with site.ledger.transaction() as change:
         orders.change_row(change, number, cleared_at=now)
         is_anothers = orders.is_made_by_another(change, str(path))
-    reached("result-cleared")
     if not is_anothers:
         _delete_file(path)
     emit(Event.DISCARDED, order=number)
@@ -53,7 +51,7 @@ def _clear(number: int, path: Path, site: Site, now: float) -> None:
 
 def _delete_file(path: Path) -> None:
     if path.is_file() and not path.is_symlink():
-        path.unlink(missing_ok=True)
+        unlink(path, missing_ok=True)
 
 
 def drop_cleared(site: Site) -> None:
@@ -75,12 +73,12 @@ def _drop_unsent(site: Site, moment: float) -> None:
         with contextlib.suppress(FileNotFoundError):  # admitted meanwhile
             if max(left.stat().st_mtime_ns, signature_of(left).newest_ns) < moment * 1e9:
                 gone = left.with_name(f"{GONE}{left.name.removeprefix(GONE)}")
-                left.rename(gone)
-                shutil.rmtree(gone, ignore_errors=True)
+                rename(left, gone)
+                remove_tree(gone, ignore_errors=True)
 
 
 def drop_scratch(site: Site) -> None:
     """Delete what questions to the PACS have left in the room `run` where the worker died over them."""
     for left in site.spool.run.glob(f"{SCRATCH}*"):
         if left.is_dir() and time.time() > left.stat().st_mtime:
-            shutil.rmtree(left, ignore_errors=True)
+            remove_tree(left, ignore_errors=True)

@@ -24,7 +24,6 @@ from pipeline.orders.finish import end, end_within, say
 from pipeline.orders.order_completeness import lacking
 from pipeline.orders.prepare_with_patient import PreparedWithPatient, prepare_identified
 from pipeline.site.site import Site
-from pipeline.waypoints import reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,6 @@ def consign(number: int, site: Site) -> None:
     came = [(row, one.patient) for row in load.rows if isinstance(one := ready[row.id], PreparedWithPatient)]
     if not prove.before_delivery(order, came, site, makes_file=destination.makes_file):
         return
-    reached("order-prepared")
     _write_down(order, load, ready, destination, site)
 
 
@@ -103,8 +101,6 @@ def _write_down(
         if load.rows and not is_short:
             new = NewDelivery(load.receiver, load.rows[0].study_instance_uid, order.id)
             open_delivery(connection, new, outcomes, destination, site)
-        reached("order-consigning")
-    reached("order-consigned")
     if is_short:
         say(order.id, *how)
 

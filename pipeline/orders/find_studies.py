@@ -21,7 +21,6 @@ from pipeline.orders import c_find, prove, reuse
 from pipeline.orders.c_find import Series, SeriesAnswer, StudyAnswer
 from pipeline.orders.finish import end
 from pipeline.site.site import Site
-from pipeline.waypoints import reached
 
 
 def find(number: int, site: Site) -> None:
@@ -67,7 +66,6 @@ def _ask(order: OrderRow, site: Site) -> dict[str, Patient] | None:
         return None
     with site.ledger.transaction() as change:
         orders.enter_studies(change, rows)
-    reached("order-found")
     return {answer.study_instance_uid: answer.patient for answer in answers}
 
 
@@ -141,7 +139,6 @@ def _queue(number: int, patients: dict[str, Patient], site: Site) -> None:
             _attach(order, link, reuse.usable(link.study_instance_uid, keys, patient, site), site)
     with site.ledger.transaction() as change:
         orders.set_stage(change, number, OrderStage.QUEUED)
-    reached("order-queued")
 
 
 def _order_and_links(number: int, site: Site) -> tuple[OrderRow, list[OrderStudyRow]]:
@@ -164,7 +161,6 @@ def _list(link: OrderStudyRow, site: Site) -> list[Key] | None:
         listed = None
     with site.ledger.transaction() as change:
         orders.change_link(change, link.order_id, link.study_instance_uid, asked=True, listed=listed)
-    reached("order-listed")
     return listed
 
 
@@ -184,7 +180,6 @@ def _attach(order: OrderRow, link: OrderStudyRow, usable: dict[Key, int], site: 
                 values = {"state": RetrievalState.COMPLETE, "ended_at": now, "detail": "held already"}
                 retrievals.change_row(change, number, **values)
         orders.change_link(change, order.id, study, retrieval=number)
-    reached("order-attached")
 
 
 def _listed(look: Connection, link: OrderStudyRow) -> int:

@@ -11,7 +11,6 @@ from pipeline.ledger.tallies import TallyKind
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
 from pipeline.orders.compare_sources import Findings, sentence
 from pipeline.site.site import Site
-from pipeline.waypoints import reached
 
 
 def end(
@@ -21,7 +20,6 @@ def end(
     with site.ledger.transaction() as change:
         has_ended = end_within(change, number, state, error, detail)
     site.pacs_patients.pop(number, None)
-    reached("order-ended")
     if has_ended:
         say(number, state, error, detail)
 

@@ -16,7 +16,6 @@ from pipeline.line.senders import Sender, senders_of
 from pipeline.model import OrderError, RetrievalState
 from pipeline.orders import reception_progress
 from pipeline.site.site import Site
-from pipeline.waypoints import reached
 
 MOST_ATTEMPTS = 2  # of a C-MOVE that broke off; one with a final response is the PACS's last word
 MOST_SENDERS = 5  # that are named in words
@@ -165,7 +164,6 @@ def _end(row: RetrievalRow, how: Verdict, received: int, expected: int | None, s
         if (present.state, present.last_progress_at) != (row.state, row.last_progress_at):
             return
         retrievals.change_row(change, row.id, **values)
-    reached("retrieval-ended")
     emit(
         Event.RETRIEVED,
         study=row.study_instance_uid,

@@ -30,7 +30,6 @@ from pipeline.orders.c_find import SCRATCH, write_identifiers
 from pipeline.orders.c_get import received_into
 from pipeline.orders.reception_progress import ReceptionProgress
 from pipeline.site.site import Site
-from pipeline.waypoints import reached
 
 LOOK_SECONDS = 1.0
 LONGEST_PAUSE = 30.0  # seconds before a PACS that takes no association for now is asked again
@@ -53,18 +52,15 @@ def move(number: int, site: Site) -> None:
         row = _begin(change, number)
         held = set(retrievals.held(change, number))
         wishes = retrievals.open_links(change, number)
-    reached("retrieval-started")
     emit(Event.RETRIEVING, study=row.study_instance_uid, retrieval=number, attempt=row.attempts)
     questions = identifiers(row, held, wishes)
     try:
         outcome = _sent(row, questions, len(held), site) if questions else RetrievalOutcome(None, SubOperations())
     except StorestowError as error:  # a program that is not installed, a machine that cannot start it
         outcome = RetrievalOutcome(None, SubOperations(), OrderError.INTERNAL, str(error))
-    reached("retrieval-sent")
     with site.ledger.transaction() as change:
         is_whole = not held or any(one.QueryRetrieveLevel == "STUDY" for one in questions)
         _finish(change, row, outcome, is_whole=is_whole)
-    reached("retrieval-finished")
 
 
 def _begin(change: Connection, number: int) -> RetrievalRow:
@@ -269,4 +265,3 @@ class _Patience:
         }
         with self._site.ledger.transaction() as change:
             retrievals.change_row(change, self._row.id, **values)
-        reached("retrieval-progress")

@@ -21,9 +21,9 @@ from pipeline.model import SEND_VERB
 from pipeline.orders import PlacedOrder
 from pipeline.site.settings import Settings
 from pipeline.site.site import SEND
+from pipeline.spool.durable import remove_tree, rename
 from pipeline.spool.envelope import Envelope, write_envelope
 from pipeline.spool.spool import Spool, admit
-from pipeline.waypoints import reached
 
 COPYING = ".C_"  # begins the name of a folder that is not complete: nobody sweeps it, nobody admits it
 
@@ -66,7 +66,6 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
     }
     with ledger.transaction() as change:
         number = orders.enter(change, now=time.time() if now is None else now, **wish)
-    reached("send-placed")
     emit(Event.ORDERED, order=number, verb=SEND_VERB, files=len(files), destination=destination)
     _hand_in(files, number, spool)
     spool.knock()
@@ -110,13 +109,11 @@ def _hand_in(files: Sequence[Path], number: int, spool: Spool) -> None:
             shutil.copyfile(file, folder / f"{position:05d}")
         envelope = Envelope(calling_ae_title="", called_ae_title="", peer=None, order=number)
         write_envelope(folder, envelope)
-        folder.rename(complete)
+        rename(folder, complete)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, ignore_errors=True)
         raise Transient(f"the files cannot be copied: {error}") from error
-    reached("send-copied")
     admit(incoming, complete)
-    reached("send-admitted")
 
 
 def admit_complete(spool: Spool) -> None:

@@ -14,7 +14,6 @@ from pipeline.orders.find_studies import find
 from pipeline.orders.finish import end
 from pipeline.orders.order_completeness import StudyStatus, gravest, lacking, weigh
 from pipeline.site.site import Site
-from pipeline.waypoints import reached
 
 ENDED = {RetrievalState.COMPLETE, RetrievalState.INCOMPLETE, RetrievalState.FAILED}
 
@@ -83,7 +82,6 @@ def _ask_again(studies: Sequence[StudyStatus], site: Site) -> None:
             instances = [row.id for key, row in held.items() if key in listed]
             number = retrievals.enter(change, wish.study_instance_uid, wish.modalities, instances, wish.found_at)
             orders.change_link(change, wish.order_id, wish.study_instance_uid, retrieval=number)
-        reached("order-attached-again")
 
 
 def _enter(order: OrderRow, stage: OrderStage, site: Site) -> None:

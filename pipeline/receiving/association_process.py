@@ -27,7 +27,6 @@ from pipeline.receiving.program_log import CHUNK, ProgramLog
 from pipeline.receiving.stuck_folders import AssociationTimeouts
 from pipeline.spool.envelope import Envelope, write_envelope
 from pipeline.spool.spool import Spool
-from pipeline.waypoints import reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +58,7 @@ class AssociationServer:
         folder = incoming / name
         try:
             self._open(folder, proposal, peer)
-            reached("association-opened")
             self._receive(connection, proposal, peer, folder, started)
-            reached("association-ended")
         finally:
             sweep.take(incoming, folder)
 

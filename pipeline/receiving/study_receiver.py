@@ -31,7 +31,8 @@ from pipeline.receiving.signal_socket import Signals
 from pipeline.receiving.stuck_folders import Idleness, Signature, StuckFolders, TimeoutStep, back_off
 from pipeline.site.disk_space import SpaceWatch
 from pipeline.site.settings import Settings
-from pipeline.spool.spool import Spool, hook_file, write_durably
+from pipeline.spool.durable import write_durably
+from pipeline.spool.spool import Spool, hook_file
 
 OFTEN_SECONDS = 1  # Seconds between looks for a peer that holds the one storescp without an association.
 MARGIN_SECONDS = 5  # storescp's own end-of-study must come first.

@@ -15,9 +15,9 @@ from pipeline.receiving.foreign import may_take, writer
 from pipeline.receiving.lock import unless_receiving
 from pipeline.receiving.stuck_folders import Signature
 from pipeline.spool import spool as rooms
+from pipeline.spool.durable import link, rename, unlink
 from pipeline.spool.envelope import ENVELOPE
 from pipeline.spool.spool import SAID, Spool
-from pipeline.waypoints import reached
 
 
 def leftovers(incoming: Path) -> list[Path]:
@@ -54,8 +54,8 @@ def _hand_over(objects: Path, folders: list[Path]) -> None:
         return
     for folder in folders:
         with contextlib.suppress(FileNotFoundError):  # The folder has been admitted meanwhile.
-            os.link(objects, folder / f"{SAID}{time.time_ns()}")
-    objects.unlink(missing_ok=True)
+            link(objects, folder / f"{SAID}{time.time_ns()}")
+    unlink(objects, missing_ok=True)
 
 
 def _gather_loose(incoming: Path, may_take: Callable[[Path], bool]) -> None:
@@ -69,7 +69,7 @@ def _gather_loose(incoming: Path, may_take: Callable[[Path], bool]) -> None:
         folder = incoming / f"L_{time.time_ns()}"
         folder.mkdir(mode=0o750)
         for path in loose:
-            path.rename(folder / path.name)
+            rename(path, folder / path.name)
 
 
 def sweep_abandoned(spool: Spool, name: str, receiver: ReceiverTable | None = None) -> list[str]:
@@ -112,9 +112,7 @@ def take(incoming: Path, folder: Path, reason: str | None = None) -> str | None:
     try:
         if _is_without_files(folder):
             return None
-        reached("sweep-admitting")
         arrival = rooms.admit(incoming, folder)
-        reached("sweep-admitted")
     except (StorestowError, OSError) as error:
         alarm(Event.DEFERRED, receiver=incoming.name, folder=folder.name, reason=error)
         return None
@@ -133,7 +131,7 @@ def _is_without_files(folder: Path) -> bool:
         return False
     if all(name.startswith((ENVELOPE, SAID)) for name in names):
         for name in names:
-            (folder / name).unlink(missing_ok=True)
+            unlink((folder / name), missing_ok=True)
         folder.rmdir()
     return True
 

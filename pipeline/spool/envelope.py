@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.spool.spool import write_durably
+from pipeline.spool.durable import write_durably
 
 ENVELOPE = ".envelope.json"
 

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 from pipeline.errors import Configuration, Transient
-from pipeline.spool.spool import flush, flush_path
+from pipeline.spool.durable import flush, flush_path, unlink
 from pipeline.spool.store_file import give_name
 
 KEY_BYTES = 32
@@ -43,4 +43,4 @@ def _made(path: Path) -> bytes:
         raise Transient(f"the key {path} cannot be made: {error.strerror}") from error
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            unlink(beside, missing_ok=True)

@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import functools
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,9 @@ from types import ModuleType
 
 import psutil
 
+from pipeline.crash_points import around, door
 from pipeline.errors import Configuration, Permanent, Transient
+from pipeline.spool.durable import remove_tree, unlink
 
 HOOKS = Path("hooks")
 SAID = ".storescp.log"  # Prefix of files in a study's folder with storescp's messages about the objects in it.
@@ -95,7 +96,7 @@ class Spool:
         """
         while path := self.find(arrival, file):
             try:
-                path.unlink()
+                unlink(path)
             except FileNotFoundError:  # The arrival has changed rooms meanwhile.
                 continue
             return path
@@ -104,7 +105,7 @@ class Spool:
     def remove_all(self, arrival: str) -> None:
         """Delete an arrival, even if it changes rooms meanwhile."""
         for room in (*self.rooms_of_arrivals, *self.rooms_of_arrivals):
-            shutil.rmtree(room / arrival, ignore_errors=True)
+            remove_tree(room / arrival, ignore_errors=True)
 
     def present(self, path: Path) -> Path | None:
         """Return where a file pinned at `path` is now: an original moves with its arrival."""
@@ -161,6 +162,7 @@ def network_file_system(path: Path) -> str | None:
     return nearest if nearest.lower().startswith(NETWORK_FILE_SYSTEMS) else None
 
 
+@door
 def admit(incoming: Path, folder: Path) -> str | None:
     """Rename a finished folder of `incoming` into the arrivals, exactly as the hook does.
 
@@ -168,7 +170,8 @@ def admit(incoming: Path, folder: Path) -> str | None:
     association folder, Transient if the rename failed.
     """
     try:
-        arrival: str | None = _hook().admit(str(incoming), str(folder))
+        with around("admit"):
+            arrival: str | None = _hook().admit(str(incoming), str(folder))
     except ValueError as error:
         raise Permanent(f"{folder} {error}") from error
     except OSError as error:
@@ -198,24 +201,6 @@ def _hook() -> ModuleType:
     return module
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, flush, and rename: `path` has the old or the new content, never a part."""
-    # The name is hidden, so that it is never taken for an instance.
-    beside = path.with_name(f".{path.name.lstrip('.')}.new")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        flush(file.fileno())
-    rename_durably(beside, path)
-
-
-def rename_durably(source: Path, target: Path) -> None:
-    """Rename, and return when the entries of both folders are on the disk."""
-    source.rename(target)
-    for folder in {source.parent, target.parent}:
-        flush_path(folder)
-
-
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Exclude every other thread and process that calls this for `folder`, for the duration of the block."""
@@ -225,40 +210,6 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def fsync_tree(folder: Path) -> None:
-    """Return when every file and folder below `folder`, and `folder` itself, is on the disk."""
-    for path in _tree(folder):
-        flush_path(path)
-
-
-def _tree(folder: Path) -> Iterator[Path]:
-    """Yield files before the folders that name them; links are no instances and are not followed."""
-    for parent, _, names in os.walk(folder, topdown=False, onerror=_raise):
-        yield from (Path(parent, name) for name in names if not Path(parent, name).is_symlink())
-        yield Path(parent)
-
-
-def _raise(error: OSError) -> None:
-    raise error  # A folder that cannot be listed cannot be called durable.
-
-
-def flush_path(path: Path) -> None:
-    """Return when a file, or the entries of a folder, are on the disk; a link is an error."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        flush(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def flush(descriptor: int) -> None:
-    """Return when everything written to an open file is on the disk."""
-    if sys.platform == "darwin":  # There, fsync leaves the data in the cache of the disk.
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(descriptor)
 
 
 def _make(folder: Path) -> None:

@@ -10,8 +10,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.spool.spool import alone_in, flush, flush_path
-from pipeline.waypoints import reached
+from pipeline.crash_points import door
+from pipeline.spool.durable import flush, flush_path, link, rename, unlink
+from pipeline.spool.spool import alone_in
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _LONGEST = 64
@@ -51,15 +52,13 @@ def file_away(source: Path, target: Path, sha256: str, *, mark: str) -> StoreOut
             return _found(target, sha256)
         if not _copy(source, beside, sha256):
             return StoreOutcome.NOT_AS_PINNED
-        reached("filing-copied")
         if not give_name(beside, target):
             return _found(target, sha256)
-        reached("filing-named")
         flush_path(target.parent)
         return StoreOutcome.FILED
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            unlink(beside, missing_ok=True)
 
 
 def _found(target: Path, sha256: str) -> StoreOutcome:
@@ -77,7 +76,7 @@ def _copy(source: Path, beside: Path, sha256: str) -> bool:
     except OSError:
         return False
     read = hashlib.sha256()
-    beside.unlink(missing_ok=True)
+    unlink(beside, missing_ok=True)
     with file, beside.open("xb") as copy:
         while block := _next_block(file):
             read.update(block)
@@ -99,10 +98,11 @@ def _next_block(file: BinaryIO) -> bytes:
         return b""
 
 
+@door
 def give_name(beside: Path, target: Path) -> bool:
     """Give `beside` the name `target`; return False if a file has appeared there meanwhile, which stays."""
     try:
-        target.hardlink_to(beside)  # Unlike a rename, a hard link never replaces a file.
+        link(beside, target)  # Unlike a rename, a hard link never replaces a file.
     except FileExistsError:
         return False
     except OSError as error:
@@ -112,6 +112,7 @@ def give_name(beside: Path, target: Path) -> bool:
     return True
 
 
+@door
 def _rename_unless_there(beside: Path, target: Path) -> bool:
     """Rename on shares without hard links; a lock keeps other processes of this machine from doing the same.
 
@@ -122,7 +123,7 @@ def _rename_unless_there(beside: Path, target: Path) -> bool:
             stack.enter_context(alone_in(target.parent))
         if target.exists():
             return False
-        beside.rename(target)
+        rename(beside, target)
     return True
 
 

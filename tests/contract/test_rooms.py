@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pipeline"
 FLOORS = (
-    ("errors", "events", "schedule", "model", "waypoints"),
+    ("errors", "events", "schedule", "model", "crash_points"),
     ("dicom", "spool", "processes"),
     ("config", "cstore", "ledger"),
     ("coercions", "dcmtk", "dicomweb"),

@@ -79,7 +79,9 @@ def test_while_the_worker_sweeps_and_takes_them_in_and_once_more_afterwards(site
     assert_each_was_taken_in_once(site, folders)
 
 
-@pytest.mark.parametrize("point", ["sweep-admitting", "sweep-admitted", "admit-synced", "admitted", "intake-read"])
+@pytest.mark.parametrize(
+    "point", ["sweep-admitting", "sweep-admitted", "admit-synced", "admitted", "intake-entering"]
+)
 def test_while_the_worker_dies_over_them(point, site, scene):
     folders = receive(site, scene)
     if not point.startswith("sweep"):

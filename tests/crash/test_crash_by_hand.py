@@ -125,7 +125,7 @@ def test_a_released_instance_of_an_old_arrival_is_sent_before_it_can_age_out(sce
     site.assert_all_is_accounted_for()
 
 
-@pytest.mark.parametrize("point", ["other-patient-accepted", "release-reopened", "released"])
+@pytest.mark.parametrize("point", ["other-patient-accepted", "other-patient-reopened", "other-patient-released"])
 def test_the_release_of_another_patients_images_is_done_or_can_be_asked_for_again(point, scene, site, tmp_path):
     site.archive.failing.clear()
     site.run("retry", "--all")
@@ -137,7 +137,7 @@ def test_the_release_of_another_patients_images_is_done_or_can_be_asked_for_agai
     assert site.killed(*words, point=point)
     site.work()
     if codes(site):
-        assert point != "released"
+        assert point != "other-patient-released"
         site.run(*words)
         site.work()
     assert codes(site) == set()

@@ -1,37 +1,13 @@
-"""SIGKILL at every named point, then a restart: nothing is lost, nothing sent twice, nothing half done remains."""
+"""SIGKILL at every crash point of the line, then a restart: nothing is lost, sent twice, or left half done."""
 
 import time
 from pathlib import Path
 
 import pytest
 from support.crash.crash_scene import Scene, make_scene
-from support.crash.crash_site import crash_site
+from support.crash.crash_site import CrashSite, crash_site, situations
 
-ON_THE_LINE = {
-    "admit-synced",
-    "admitted",
-    "intake-read",
-    "intake-entering",
-    "taken-in",
-    "gathered",
-    "instance-prepared",
-    "prepared",
-    "consigning",
-    "consigned",
-    "claimed",
-    "deliver-attempt",
-    "deliver-receipt",
-    "filing-copied",
-    "filing-named",
-    "attempted",
-    "concluded",
-    "settle-account",
-    "settle-renamed",
-    "settled",
-    "quarantine-renamed",
-    "ledger-creating",
-    "reconciled",
-}
+SHARES = 12  # sites; each is killed at every twelfth point, so at early and at late ones
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +37,50 @@ def test_an_undisturbed_run_has_every_outcome_there_is(undisturbed):
     assert {state for state, _ in undisturbed["arrivals"]} == {"settled", "quarantined"}
 
 
-@pytest.mark.parametrize("point", sorted(ON_THE_LINE))
-def test_a_worker_killed_twice_goes_on_as_if_it_had_not_been(point, scene, site, undisturbed):
-    scene.arrive(site)
-    assert site.killed("work", point=point), f"{point} is never reached"
-    site.killed("work", point=point, count=2)
+@pytest.fixture(scope="module")
+def points(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Every crash point such a run reaches, in order."""
+    folder = tmp_path_factory.mktemp("recorded")
+    with crash_site(folder) as site:
+        scene.arrive(site)
+        site.how["record"] = str(folder / "points")
+        site.work()
+    return situations(folder / "points")
+
+
+def test_a_run_passes_the_points_of_every_stage(points):
+    """A guard for the tests below: they are as good as the list they go through."""
+    stages = {point.split()[-1].rpartition(".")[0] for point in points}
+    of_the_line = {
+        f"line.{one}" for one in ("admit", "consign", "prepare", "deliver", "verify", "settle", "reconcile")
+    }
+    assert stages >= of_the_line | {"ledger"}
+    assert {point.split()[1] for point in points} >= {"commit", "rename", "unlink", "fsync", "link", "request"}
+    assert len(points) >= 50
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_a_worker_killed_at_every_point_goes_on_as_if_it_had_not_been(share, points, scene, undisturbed, tmp_path):
+    mine = points[share::SHARES]
+    with crash_site(tmp_path / "all") as site:
+        scene.arrive(site)
+        passed_by = [point for point in mine if not site.killed("work", point=point)]
+        site.killed("work", point=mine[-1], count=2)
+        went_on(site, undisturbed)
+    for number, point in enumerate(passed_by):  # what a restart does in another way than the first start
+        with crash_site(tmp_path / str(number)) as site:
+            scene.arrive(site)
+            assert site.killed("work", point=point), f"{point} is never reached"
+            went_on(site, undisturbed)
+
+
+def went_on(site: CrashSite, undisturbed: dict) -> None:
     site.work()
     site.assert_all_is_accounted_for()
     assert site.outcome() == undisturbed
 
 
-@pytest.mark.parametrize("point", ["intake-read", "instance-prepared", "deliver-receipt", "settle-account"])
+@pytest.mark.parametrize("point", ["intake-entering", "consigning", "deliver-receipt", "settle-account"])
 def test_a_worker_that_is_told_to_end_in_the_middle_quarantines_nothing_and_ends_well(
     point, scene, site, undisturbed
 ):

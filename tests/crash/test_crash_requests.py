@@ -10,7 +10,15 @@ from support.crash.crash_site import CrashSite, crash_site
 from pipeline.ledger import FILE_NAME, Ledger, redeliveries
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 
-POINTS = ["intake-entering", "taken-in", "claimed", "pinned-again", "deliver-attempt", "attempted", "concluded"]
+POINTS = [
+    "intake-entering",
+    "taken-in",
+    "claimed",
+    "instance-prepared",
+    "deliver-attempt",
+    "attempted",
+    "concluded",
+]
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,8 @@ WHILE_GETTING = [
     "retrieval-sent",
     "retrieval-finished",
     "admit-synced",
-    "intake-read",
+    "admitted",
+    "intake-entering",
     "taken-in",
 ]
 

@@ -16,9 +16,10 @@ pytestmark = pytest.mark.skipif(not may_mount(), reason="only root on Linux may 
 
 POINTS = [
     "admit-synced",
-    "intake-read",
-    "gathered",
-    "prepared",
+    "admitted",
+    "intake-entering",
+    "taken-in",
+    "consigning",
     "claimed",
     "deliver-attempt",
     "deliver-receipt",
@@ -72,7 +73,7 @@ def says_something(site: CrashSite, process: Forked, already: int) -> bool:
     return process.poll() is not None or site.log.stat().st_size > already
 
 
-@pytest.mark.parametrize("point", ["intake-read", "prepared", "deliver-receipt"])
+@pytest.mark.parametrize("point", ["intake-entering", "consigning", "deliver-receipt"])
 def test_a_start_on_a_full_disk_takes_nothing_for_lost(point, site):
     stop(start_until_full(site, point), seconds=0.01)
     for _ in range(2):

@@ -48,7 +48,7 @@ def test_a_start_says_which_folder_and_changes_nothing(point: str, site: CrashSi
     assert "ledger-rebuilt" not in site.log.read_text()
 
 
-@pytest.mark.parametrize("point", ["admit-synced", "intake-read", "gathered", "claimed", "settle-account"])
+@pytest.mark.parametrize("point", ["admit-synced", "admitted", "taken-in", "claimed", "settle-account"])
 def test_a_worker_goes_on_by_itself_once_it_may_write_again(point: str, site: CrashSite):
     process = site.start("work", point=point, read_only=str(site.spool.root), poll_seconds=0.2)
     try:

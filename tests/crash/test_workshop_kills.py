@@ -9,7 +9,7 @@ from support.crash.crash_scene import pixels
 from support.peers.fake_dcm4chee import FakeDcm4chee
 from support.sites.line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 
-from pipeline import waypoints
+from pipeline.line.prepare import prepare
 
 INSTANCES = 48
 EVERY = 6  # instances: more than can be in hand, so that no instance is hit twice
@@ -35,11 +35,15 @@ def test_processes_killed_while_encoding_cost_nothing(seed, tmp_path, monkeypatc
 
             reaches = iter(range(1, 10_000))
 
-            def observe(point: str) -> None:
-                if point == "instance-prepared" and next(reaches) % EVERY == 0:
-                    threading.Thread(target=kill_one).start()
+            real = site.pool.each
 
-            monkeypatch.setattr(waypoints, "observer", observe)
+            def each(function, *arguments):
+                for outcome in real(function, *arguments):
+                    yield outcome
+                    if function is prepare and next(reaches) % EVERY == 0:
+                        threading.Thread(target=kill_one).start()
+
+            monkeypatch.setattr(site.pool, "each", each)
             arrive(site.spool, *files)
             rounds(worker, until=all_settled(site), seconds=120)
             assert states(site, "instances") == {"encoded": INSTANCES}, f"seed {seed}"

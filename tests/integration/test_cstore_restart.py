@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.crash.moments import point_of
 from support.machine.dicom_programs import ENVIRONMENT, free_port, stop, wait_until
 from support.peers.storage_peer import TABLE, storage_peer
 from support.sites.line_site import arrive, instance
@@ -18,14 +19,14 @@ from pipeline.spool.spool import Spool
 
 WORKER = """
 import itertools, os, signal, sys
-from pipeline import waypoints
+from pipeline import crash_points
 from pipeline.commands import cli
 point, count = sys.argv[1], int(sys.argv[2])
 reaches = itertools.count(1)
 def observe(name):
     if name == point and next(reaches) == count:
         os.kill(os.getpid(), signal.SIGKILL)
-waypoints.observer = observe
+crash_points.observer = observe
 sys.argv = ["storestow", *sys.argv[3:]]
 cli.main()
 """
@@ -33,7 +34,7 @@ COUNT = MOST_AHEAD + 8  # two batches
 
 
 def work(file: Path, *, point: str = "no such point", count: int = 1, log: Path) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-I", "-c", WORKER, point, str(count), "--site", str(file), "work"]
+    argv = [sys.executable, "-I", "-c", WORKER, point_of(point), str(count), "--site", str(file), "work"]
     with log.open("ab") as output:
         return subprocess.Popen(
             argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -10,6 +10,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from sqlalchemy import delete, select, update
+from support.crash.moments import point_of
 from support.sites.line_site import RECEIVER, all_settled, arrive, rounds, states, working
 from support.sites.study_discs import (
     attempted,
@@ -23,7 +24,7 @@ from support.sites.study_discs import (
 )
 from support.studies.discs import STUDY, an_object, assert_records_agree, killed_at, taken_apart
 
-from pipeline import waypoints
+from pipeline import crash_points
 from pipeline.disc.make.study_disc import HIDDEN, hidden_files
 from pipeline.ledger import accounts
 from pipeline.ledger.tables import arrival, delivery, disc, instance, on_disc, receipt
@@ -248,11 +249,11 @@ def test_a_disc_that_was_seen_and_could_not_be_noted_is_not_offered_again(is_tak
     assert hidden(folder) == []
 
 
-@pytest.mark.parametrize("point", ["disc-offered", "disc-remembered"])
-def test_killed_again_while_it_looks_for_what_it_left_it_ends_in_one_disc(point, folder, files):
+@pytest.mark.parametrize(("point", "looked"), [("disc-offered", "disc-seen"), ("disc-remembered", "disc-unseen")])
+def test_killed_again_while_it_looks_for_what_it_left_it_ends_in_one_disc(point, looked, folder, files):
     with working(settings(folder)) as (site, worker):
         number = consigned(site, worker, *files)
-        for next_point in (point, "disc-looked-for"):
+        for next_point in (point, looked):
             with killed_at(next_point):
                 attempted(site, number)
             resumed(site, number)
@@ -308,11 +309,11 @@ def test_two_deliveries_of_a_study_are_attempted_one_after_the_other(folder, fil
         first, late = consigned(site, worker, files[0]), consigned(site, worker, files[1])
 
         def meanwhile(point: str) -> None:
-            if point == "disc-made":
-                monkeypatch.setattr(waypoints, "observer", lambda _: None)
+            if point == point_of("disc-made"):
+                monkeypatch.setattr(crash_points, "observer", lambda _: None)
                 assert attempted(site, late).state == "waiting"
 
-        monkeypatch.setattr(waypoints, "observer", meanwhile)
+        monkeypatch.setattr(crash_points, "observer", meanwhile)
         attempted(site, first)
         assert attempted(site, late).state == "delivered"
     assert discs(folder) == [(2, None)]

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from support.crash.moments import point_of
 from support.machine.dicom_programs import dcmsend, wait_until
 from support.sites.receiving import ROOT, Reception, end_storescps, receiving, write_instance
 
@@ -20,8 +21,9 @@ def dying_at(point: str) -> str:
     """Return Python that kills the process the first time it reaches `point`."""
     return (
         "import os, signal\n"
-        "from pipeline import waypoints\n"
-        f"waypoints.observer = lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == {point!r} else None"
+        "from pipeline import crash_points\n"
+        f"point = {point_of(point)!r}\n"
+        "crash_points.observer = lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == point else None"
     )
 
 

@@ -8,27 +8,16 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from support.crash.crash_scene import Scene, make_scene
-from support.crash.crash_site import CrashSite, crash_site, named_points
+from support.crash.crash_site import CrashSite, crash_site
 
 from pipeline.ledger import FILE_NAME
 
-POINTS = sorted(
-    named_points()
-    & {
-        *(
-            "admit-synced",
-            "admitted",
-            "intake-read",
-            "intake-entering",
-            "taken-in",
-            "gathered",
-            "instance-prepared",
-        ),
-        *("prepared", "consigning", "consigned", "claimed", "deliver-attempt", "deliver-receipt", "filing-copied"),
-        *("filing-named", "attempted", "concluded", "settle-account", "settle-renamed", "settled", "pinned-again"),
-        *("quarantine-renamed", "reconciling", "reconciled", "account-renewed", "ledger-creating"),
-    }
-)
+POINTS = [
+    *("admit-synced", "admitted", "intake-entering", "taken-in", "instance-prepared", "consigning", "consigned"),
+    *("claimed", "deliver-attempt", "deliver-receipt", "filing-copied", "filing-named", "attempted", "concluded"),
+    *("settle-account", "settle-renamed", "settling", "settled", "account-renewed", "quarantine-renamed"),
+    *("correcting", "corrected", "reconciled", "ledger-creating"),
+]
 
 
 class Custody(RuleBasedStateMachine):

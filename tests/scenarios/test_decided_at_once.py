@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 from sqlalchemy import func, select
+from support.crash.moments import point_of
 from support.sites.line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 
-from pipeline import waypoints
+from pipeline import crash_points
 from pipeline.errors import Permanent
 from pipeline.ledger.tables import delivery
 from pipeline.ledger.tables import instance as instances
@@ -16,7 +17,7 @@ from pipeline.line import quarantine, settle
 from pipeline.line.identify import ACCOUNT
 from pipeline.line.line import Line
 from pipeline.site.site import Site
-from pipeline.spool.spool import rename_durably
+from pipeline.spool.durable import rename_durably
 from pipeline.worker.worker import Worker
 
 
@@ -109,12 +110,12 @@ def at(monkeypatch):
 
     def arrange(point: str, *acts) -> None:
         def meanwhile(reached: str) -> None:
-            if reached == point:
-                monkeypatch.setattr(waypoints, "observer", lambda _: None)
+            if reached == point_of(point):
+                monkeypatch.setattr(crash_points, "observer", lambda _: None)
                 for act in acts:
                     act()
 
-        monkeypatch.setattr(waypoints, "observer", meanwhile)
+        monkeypatch.setattr(crash_points, "observer", meanwhile)
 
     return arrange
 

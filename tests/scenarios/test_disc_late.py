@@ -12,11 +12,12 @@ from unittest import mock
 import pydicom
 import pytest
 from pydicom.uid import generate_uid
+from support.crash.moments import point_of
 from support.sites.line_site import all_settled, arrive, instance, rounds, states, working
 from support.sites.study_discs import discs, pause, rows, settings
 from support.studies.discs import Killed, taken_apart
 
-from pipeline import schedule, waypoints
+from pipeline import crash_points, schedule
 from pipeline.disc.errors import NoSpace, TooLarge
 from pipeline.disc.formats.contents import IsoContents
 from pipeline.disc.make import plan
@@ -190,12 +191,12 @@ def test_late_instances_with_a_slot_of_their_own_wait_for_what_is_still_being_lo
     claimed, go = threading.Event(), threading.Event()
 
     def hold(point: str) -> None:
-        if point == "claimed" and not claimed.is_set():
+        if point == point_of("claimed") and not claimed.is_set():
             claimed.set()
             assert go.wait(30)
 
     with working(settings(folder, slots=2)) as (site, worker):
-        monkeypatch.setattr(waypoints, "observer", hold)
+        monkeypatch.setattr(crash_points, "observer", hold)
         arrive(site.spool, *files[:2])
         while not claimed.wait(0.05):
             worker.round()
@@ -230,7 +231,7 @@ def test_an_orders_disc_interrupted_while_its_receipts_were_written_is_made_agai
     reaches = itertools.count(1)
 
     def die_at_the_second(point: str) -> None:
-        if point == "deliver-receipt" and next(reaches) == 2:
+        if point == point_of("deliver-receipt") and next(reaches) == 2:
             raise Killed
 
     with working(settings(folder)) as (site, worker):
@@ -240,7 +241,7 @@ def test_an_orders_disc_interrupted_while_its_receipts_were_written_is_made_agai
             worker.round()
             time.sleep(0.02)
         (row,), burner = rows(site), site.settings.destination_named("burner")
-        with mock.patch.object(waypoints, "observer", die_at_the_second), pytest.raises(Killed):
+        with mock.patch.object(crash_points, "observer", die_at_the_second), pytest.raises(Killed):
             deliver(DueDelivery(row.id, burner), site)
         assert verify(deliver(DueDelivery(row.id, burner), site), site) is None
         assert rows(site)[0].state == "delivered"

@@ -1,9 +1,10 @@
 """A destination that is paused while something is on its way to it keeps the reason the person gave."""
 
 import pytest
+from support.crash.moments import point_of
 from support.sites.line_site import NULL, arrive, instance, rounds, settings_for, states, working
 
-from pipeline import waypoints
+from pipeline import crash_points
 from pipeline.ledger import deliveries
 from pipeline.operate.status import status
 
@@ -17,12 +18,12 @@ def test_the_reason_of_a_pause_outlives_what_was_on_its_way(destination, outcome
         deliveries.set_destination(change, name, down_since=1.0, reason="connection refused")
 
     def meanwhile(reached: str) -> None:
-        if reached == "claimed":
+        if reached == point_of("claimed"):
             with site.ledger.transaction() as change:
                 deliveries.set_destination(change, name, paused=True, reason="no paper")
 
     with working(settings) as (site, worker):
-        monkeypatch.setattr(waypoints, "observer", meanwhile)
+        monkeypatch.setattr(crash_points, "observer", meanwhile)
         arrive(site.spool, instance(tmp_path))
         rounds(worker, until=lambda: states(site, "deliveries") == {outcome: 1})
         (shown,) = status(settings, site.ledger)["destinations"]

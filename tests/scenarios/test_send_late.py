@@ -1,9 +1,10 @@
 """A `send` whose files are taken in after its order has ended: it took longer to copy or to queue than it may."""
 
 import pytest
+from support.crash.moments import point_of
 from support.sites.line_site import all_settled, instance, rounds, settings_for, states, working
 
-from pipeline import waypoints
+from pipeline import crash_points
 from pipeline.line import identify_arrival
 from pipeline.line.quarantine import listed
 from pipeline.model import OrderError, OrderState
@@ -21,14 +22,26 @@ def ran_out(site, number: int) -> None:
     end(number, OrderState.FAILED, site, OrderError.RELAY_FAILED, "not finished within 7200 s")
 
 
-@pytest.mark.parametrize("point", ["send-placed", "send-copied", "send-admitted", "admitted", "intake-read"])
+@pytest.mark.parametrize("point", ["send-placed", "send-copied", "send-admitted", "admitted", "read"])
 def test_files_that_come_after_the_end_of_their_order_are_left_and_settle(
     point, site_and_worker, tmp_path, monkeypatch
 ):
     site, worker = site_and_worker
     broken = tmp_path / "broken"
     broken.write_bytes(b"\0" * 200)
-    monkeypatch.setattr(waypoints, "observer", lambda reached: ran_out(site, 1) if reached == point else None)
+    real = identify_arrival.contents_of
+
+    def run_out_at(reached: str) -> None:
+        if reached == point_of(point):
+            ran_out(site, 1)
+
+    def contents_of(*arguments):
+        contents = real(*arguments)
+        run_out_at("read")
+        return contents
+
+    monkeypatch.setattr(crash_points, "observer", run_out_at)
+    monkeypatch.setattr(identify_arrival, "contents_of", contents_of)
     assert send(site.ledger, site.settings, [instance(tmp_path), broken], "nowhere").order_id == 1
     rounds(worker, until=all_settled(site))
     assert states(site, "arrivals") == {"settled": 1}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipeline.disc.errors import NoPlace, NoSpace
 from pipeline.processes.signal_handling import held_back
+from pipeline.spool.durable import remove_tree
 
 _PREFIX = ".storestow-disc-"
 _LOCK = "lock"
@@ -51,9 +52,9 @@ def _new_beside(target: Path) -> Path:
 
 def _remove(folder: Path) -> None:
     try:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, ignore_errors=True)
     finally:  # The one signal that ends a command may have come meanwhile (pipeline.processes.signal_handling).
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, ignore_errors=True)
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -77,7 +78,7 @@ def remove_abandoned(parent: Path) -> None:
     """Remove the folders of processes that were killed."""
     for folder in parent.glob(f"{_PREFIX}*"):
         if _is_abandoned(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder, ignore_errors=True)
 
 
 def _is_abandoned(folder: Path) -> bool:

@@ -22,7 +22,7 @@ from pipeline.disc.model import CD, DVD, Disc, DiscOptions, LeftOut, Progress, S
 from pipeline.disc.pages.summary import instances_of, patient_of
 from pipeline.events import Event, emit
 from pipeline.processes.process_pool import ProcessPool
-from pipeline.spool.spool import flush_path
+from pipeline.spool.durable import flush_path
 from pipeline.spool.store_file import give_name
 
 

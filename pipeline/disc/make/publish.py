@@ -7,9 +7,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from pipeline.spool.spool import flush_path, write_durably
+from pipeline.spool.durable import flush_path, unlink, write_durably
 from pipeline.spool.store_file import give_name
-from pipeline.waypoints import reached
 
 SUFFIX, RESULT = ".iso", ".json"
 _MODE = 0o640  # The mode of published files, which hold a patient's images, or their list.
@@ -36,7 +35,7 @@ def take_back(folder: Path, name: str, sha256: str) -> None:
     result = (folder / name).with_suffix(RESULT)
     with contextlib.suppress(OSError, ValueError):
         if not (folder / name).exists() and json.loads(result.read_bytes())["sha256"] == sha256:
-            result.unlink()
+            unlink(result)
 
 
 def _appears(image: Path, folder: Path, stem: str, table: dict[str, Any]) -> bool:
@@ -49,10 +48,9 @@ def _appears(image: Path, folder: Path, stem: str, table: dict[str, Any]) -> boo
         if not give_name(beside, folder / f"{stem}{RESULT}"):
             return False
     finally:
-        beside.unlink(missing_ok=True)
-    reached("disc-result")
+        unlink(beside, missing_ok=True)
     if not give_name(image, folder / f"{stem}{SUFFIX}"):
-        (folder / f"{stem}{RESULT}").unlink(missing_ok=True)
+        unlink(folder / f"{stem}{RESULT}", missing_ok=True)
         return False
     flush_path(folder)
     return True

@@ -5,7 +5,6 @@ anything is visible. Once the disc was visible, the hidden file is renamed, so t
 publisher has taken is not mistaken for one that never appeared.
 """
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,8 +18,8 @@ from pipeline.disc.pages.disc_names import file_stem
 from pipeline.disc.result import as_json
 from pipeline.model import Consignment, InstanceKey, NewDisc, Receipt, ReceiptState
 from pipeline.spool.digest import sha256_of
+from pipeline.spool.durable import remove_tree, rename, unlink
 from pipeline.spool.store_file import component
-from pipeline.waypoints import reached
 
 HIDDEN = ".storestow"
 _KEEP_SECONDS = 7 * 86400.0
@@ -42,22 +41,19 @@ class StudyDisc:
         image, seen = hidden_files(self.folder, consignment.study_instance_uid)
         image.parent.mkdir(mode=0o750, exist_ok=True)
         for file in (image, seen):
-            file.unlink(missing_ok=True)
+            unlink(file, missing_ok=True)
         consignment.attempt(consignment.items)
         disc = self._made(consignment, image)
-        reached("disc-made")
         on_it = {one.key for one in disc.instances}
         left_out = _left_out(disc, consignment)
         if on_it <= consignment.on_earlier:
-            image.unlink()
+            unlink(image)
         else:
             self._offer(disc, left_out, consignment)
             if image.exists():  # Without hard links, it has been renamed.
-                image.replace(seen)
-            reached("disc-offered")
+                rename(image, seen)
             consignment.offered()
-            reached("disc-noted")
-            seen.unlink(missing_ok=True)
+            unlink(seen, missing_ok=True)
         for item in consignment.items:
             if item.key in on_it:
                 yield Receipt(item.key, ReceiptState.STORED, disc.volume_id, verified=True)
@@ -76,7 +72,6 @@ class StudyDisc:
         def remembered(name: str) -> dict[str, Any]:
             new = NewDisc(name, disc.volume_id, disc.size, disc.sha256, disc.made_at, on_it, left_out)
             consignment.remember(new)
-            reached("disc-remembered")
             return as_json(disc, name)
 
         stem = file_stem(self.file_name, disc.patient, disc.studies, disc.made_at)
@@ -96,7 +91,7 @@ def has_been_seen(folder: Path, study_instance_uid: str, disc: NewDisc) -> bool:
     if not was_seen:
         take_back(folder, disc.name, disc.sha256)
     for file in (image, seen):
-        file.unlink(missing_ok=True)
+        unlink(file, missing_ok=True)
     return was_seen
 
 
@@ -109,9 +104,9 @@ def tidy(folder: Path, now: float) -> None:
         if now - path.lstat().st_mtime < _KEEP_SECONDS:
             continue
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            unlink(path, missing_ok=True)
 
 
 def _is(path: Path, disc: NewDisc) -> bool:

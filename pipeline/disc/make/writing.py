@@ -15,7 +15,7 @@ from pipeline.disc.model import CD, DVD, DiscOptions, Medium, Progress
 from pipeline.disc.objects.arrangement import Tree
 from pipeline.disc.verify.read_back import read_back
 from pipeline.processes.process_pool import ProcessPool
-from pipeline.spool.spool import flush_path
+from pipeline.spool.durable import flush_path
 
 _IMAGE, _GRAFTS = "image", "image.grafts"
 

@@ -12,6 +12,7 @@ from pipeline.errors import Transient
 from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.digest import sha256_of
+from pipeline.spool.durable import unlink
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def converted(
         if isinstance(outcome, Transient):
             raise outcome
         if isinstance(outcome, Exception):
-            task.target.unlink(missing_ok=True)
+            unlink(task.target, missing_ok=True)
             left_out.append(LeftOut(task.entry.source, task.entry.key, str(outcome)))
         elif outcome.unfit:
             left_out.append(LeftOut(task.entry.source, task.entry.key, outcome.unfit))

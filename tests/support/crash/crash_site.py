@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 import shutil
 import signal
 from collections import Counter
@@ -27,13 +26,14 @@ from pipeline.spool.spool import Spool
 NOWHERE = "no such point"
 ROOMS = {"admitted": "arrivals", "processing": "arrivals", "settled": "settled", "quarantined": "quarantine"}
 ENDED = {"delivered", "refused"}
-PACKAGE = Path(__file__).parents[3] / "pipeline"
 
 
-def named_points() -> set[str]:
-    """Return every point the code names, so that none can be forgotten."""
-    texts = (file.read_text() for file in PACKAGE.rglob("*.py"))
-    return {name for text in texts for name in re.findall(r'\breached\(\s*"([^"]+)"', text)}
+def situations(record: Path) -> list[str]:
+    """Return the points a run has reached, each once, in the order of their first time.
+
+    A process that is killed after an fsync leaves what it leaves before it.
+    """
+    return [name for name in dict.fromkeys(record.read_text().splitlines()) if not name.startswith("after fsync")]
 
 
 @dataclass
@@ -334,7 +334,7 @@ def crash_site(folder: Path, *, like: "CrashSite | None" = None, **keys: Any) ->
     with FakeDcm4chee() as archive:
         one = CrashSite(folder, archive)
         if like is None:
-            one.filed.mkdir()
+            one.filed.mkdir(parents=True)
         else:
             one.take_after(like)
         one.log.touch()

@@ -90,8 +90,18 @@ class Stage:
             code = stop(process)
         assert code == -signal.SIGKILL, f"{point}: ended with {code}\n{self.text()}"
 
-    def work_until_ended(self, number: int) -> OrderView:
-        process = self.start("work")
+    def died(self, number: int, point: str) -> bool:
+        """Run a worker until the order has ended or it is killed at the point; say whether it was."""
+        process = self.start("work", point=point)
+        try:
+            wait_until(lambda: process.poll() is not None or self.view(number).ended_at, seconds=60, what=point)
+        finally:
+            code = stop(process)
+        assert code in {0, -signal.SIGKILL}, f"{point}: ended with {code}\n{self.text()}"
+        return code == -signal.SIGKILL
+
+    def work_until_ended(self, number: int, **how: Any) -> OrderView:
+        process = self.start("work", **how)
         try:
             wait_until(lambda: self.view(number).ended_at, seconds=60, what=f"{self.view(number)} {self.text()}")
         finally:

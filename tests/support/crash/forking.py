@@ -17,6 +17,7 @@ PLAIN = {
     "by": signal.SIGKILL,
     "ballast": None,
     "read_only": None,  # a folder that becomes so at the point
+    "record": None,  # a file for the names of all points that are reached; then nothing happens at `point`
     "poll_seconds": 5.0,
     "clock": None,  # a file that says by how many seconds the wall clock is ahead
     "shortest_wait": 5.0,  # seconds before a second attempt

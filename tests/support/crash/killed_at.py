@@ -20,9 +20,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # it runs isolated
 
+from support.crash.moments import point_of
 from support.machine.small_disk import make_read_only
 
-from pipeline import schedule, waypoints
+from pipeline import crash_points, schedule
 from pipeline.commands import cli, work  # noqa: F401
 from pipeline.errors import StorestowError, Transient
 from pipeline.line import delivery_scheduler, prepare, quarantine  # noqa: F401
@@ -36,12 +37,23 @@ from pipeline.worker import worker
 def act_at(point: str, count: int, act: Callable[[], None]) -> None:
     """Act when `point` is reached for the `count`th time, by whichever thread."""
     reaches = itertools.count(1)
+    wanted = point_of(point)
 
     def observe(name: str) -> None:
-        if name == point and next(reaches) == count:
+        if name == wanted and next(reaches) == count:
             act()
 
-    waypoints.observer = observe
+    crash_points.observer = observe
+
+
+def record(file: str) -> None:
+    """Add a line to `file` for each point that is reached: its name."""
+    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    crash_points.observer = lambda name: void(os.write(log, f"{name}\n".encode()))
+
+
+def void(_: object) -> None:
+    pass
 
 
 def fill_disk(ballast: str) -> None:
@@ -108,7 +120,10 @@ def run(request: dict[str, Any]) -> int:
     act = (lambda: fill_disk(ballast)) if ballast else (lambda: os.kill(os.getpid(), request["by"]))
     if read_only:
         act = partial(make_read_only, Path(read_only))
-    act_at(request["point"], request["count"], act)
+    if request["record"]:
+        record(request["record"])
+    else:
+        act_at(request["point"], request["count"], act)
     worker.POLL_SECONDS = request["poll_seconds"]
     jobs.RETRY_SECONDS = 6 * worker.POLL_SECONDS
     delivery_scheduler.RECLAIM_SECONDS = 12 * worker.POLL_SECONDS

@@ -16,10 +16,11 @@ from pydicom import Dataset
 from pydicom.data import get_testdata_file
 from pydicom.fileset import FileSet
 from pydicom.uid import generate_uid
+from support.crash.moments import point_of
 from support.machine.dicom_programs import ENVIRONMENT, program
 from support.studies.small_studies import pinned
 
-from pipeline import waypoints
+from pipeline import crash_points
 from pipeline.disc.make.make import make_disc
 from pipeline.disc.model import Disc, DiscOptions, SourceFile
 from pipeline.model import InstanceKey, Item
@@ -39,10 +40,10 @@ def killed_at(point: str) -> Iterator[None]:
     """Have the block end where it reaches this point, which it must."""
 
     def die(name: str) -> None:
-        if name == point:
+        if name == point_of(point):
             raise Killed
 
-    with mock.patch.object(waypoints, "observer", die), pytest.raises(Killed):
+    with mock.patch.object(crash_points, "observer", die), pytest.raises(Killed):
         yield
 
 

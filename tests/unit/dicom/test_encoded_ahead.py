@@ -8,9 +8,9 @@ from pydicom.data import get_testdata_file
 from support.sites.line_site import instance
 from support.sites.preparing import task_of
 
-from pipeline.dicom import encoded_ahead
-from pipeline.dicom.encoded_ahead import AheadTask, encode_ahead
 from pipeline.dicom.encodings import j2k, none
+from pipeline.line import encoded_ahead
+from pipeline.line.encoded_ahead import AheadTask, encode_ahead
 from pipeline.line.prepare import prepare
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, inspect
+from support.crash.moments import point_of
 from support.machine.dicom_programs import free_port
 from support.sites import line_site
 from support.sites.older_ledger import as_version_2, empty_version_2
@@ -89,9 +90,10 @@ def test_killed_while_it_is_brought_up_to_date_the_next_start_does_it(point: str
     path = tmp_path / FILE_NAME
     empty_version_2(path)
     program = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom pipeline import waypoints\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom pipeline import crash_points\n"
         "from pipeline.ledger import open_ledger\n"
-        f"waypoints.observer = lambda name: name == {point!r} and os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"point = {point_of(point)!r}\n"
+        "crash_points.observer = lambda name: name == point and os.kill(os.getpid(), signal.SIGKILL)\n"
         "open_ledger(Path(sys.argv[1]))\n"
     )
     ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode

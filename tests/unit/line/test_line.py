@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pydicom
 import pytest
 from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, generate_uid
+from support.crash.moments import point_of
 from support.peers.fake_dcm4chee import FakeDcm4chee
 from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 
-from pipeline import waypoints
+from pipeline import crash_points
 from pipeline.errors import Configuration, Permanent
 from pipeline.ledger import FILE_NAME, reports
 from pipeline.line import quarantine, settle
@@ -352,14 +353,14 @@ def test_two_deliveries_that_end_at_once_write_the_account_one_after_the_other(t
     is_written, may_go_on = threading.Event(), threading.Event()
 
     def wait(point: str) -> None:
-        if point == "account-renewed" and not is_written.is_set():
+        if point == point_of("account-renewed") and not is_written.is_set():
             is_written.set()
             assert may_go_on.wait(10)
 
     with working(settings_for(tmp_path)) as (site, worker), ThreadPoolExecutor(2) as threads:
         name = arrive(site.spool, instance(tmp_path))
         rounds(worker, until=all_settled(site))
-        monkeypatch.setattr(waypoints, "observer", wait)
+        monkeypatch.setattr(crash_points, "observer", wait)
         earlier = threads.submit(settle.renew_account, name, site.spool, site.ledger)
         assert is_written.wait(10)
         later = threads.submit(settle.renew_account, name, site.spool, site.ledger)

@@ -8,16 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.errors import Configuration, Permanent, Transient
+from pipeline.spool import durable
 from pipeline.spool import spool as module
-from pipeline.spool.spool import (
-    Spool,
-    admit,
-    fsync_tree,
-    hook_file,
-    network_file_system,
-    rename_durably,
-    write_durably,
-)
+from pipeline.spool.durable import fsync_tree, rename_durably, write_durably
+from pipeline.spool.spool import Spool, admit, hook_file, network_file_system
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -105,7 +99,7 @@ def test_a_write_cut_short_leaves_the_old_content_and_a_hidden_file(tmp_path, mo
     def cut(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "rename_durably", cut)
+    monkeypatch.setattr(Path, "rename", cut)
     with pytest.raises(KeyboardInterrupt):
         write_durably(path, b"new")
     assert path.read_bytes() == b"old"
@@ -116,7 +110,7 @@ def test_a_write_cut_short_leaves_the_old_content_and_a_hidden_file(tmp_path, mo
 def flushed(monkeypatch):
     """Record what is flushed, by the path its descriptor stands for at that moment."""
     paths: list[str] = []
-    monkeypatch.setattr(module, "flush", lambda fd: paths.append(str(Path(f"/proc/self/fd/{fd}").readlink())))
+    monkeypatch.setattr(durable, "flush", lambda fd: paths.append(str(Path(f"/proc/self/fd/{fd}").readlink())))
     return paths
 
 

@@ -5,10 +5,11 @@ import threading
 import time
 
 import pytest
+from support.crash.moments import point_of
 from support.sites.line_site import working
 from support.sites.shim_site import settings_of
 
-from pipeline import waypoints
+from pipeline import crash_points
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import Transient
 from pipeline.ledger import FILE_NAME, open_ledger, orders
@@ -83,14 +84,14 @@ def test_an_order_placed_while_the_ledger_is_set_aside_is_not_said_to_be_placed(
         pass
 
     def meanwhile(point):
-        if point == "order-placing":
+        if point == point_of("order-placing"):
             (settings.site.spool / FILE_NAME).rename(settings.site.spool / "aside")
             open_ledger(settings.site.spool)[0].close()
 
-    monkeypatch.setattr(waypoints, "observer", meanwhile)
+    monkeypatch.setattr(crash_points, "observer", meanwhile)
     with pytest.raises(Transient, match="set aside"):
         desk.place(wish("A1"))
-    monkeypatch.setattr(waypoints, "observer", lambda _: None)
+    monkeypatch.setattr(crash_points, "observer", lambda _: None)
     assert desk.place(wish("A1")).is_new
 
 

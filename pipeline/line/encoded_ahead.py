@@ -25,6 +25,7 @@ from pipeline.dicom.header import read_header
 from pipeline.dicom.part10 import Malformed
 from pipeline.dicom.pixels.layout import PixelLayout
 from pipeline.dicom.reading import data_set_of
+from pipeline.spool.durable import rename, unlink
 
 _FORMAT = 1
 _LIBRARIES = ("imagecodecs", "pylibjpeg-openjpeg")  # another version may encode in another way
@@ -87,7 +88,7 @@ def encoded(store: Path | None, name: str, header: Dataset, pixels: bytes, pixel
         if made := _read(path):
             return made
     finally:
-        path.unlink(missing_ok=True)
+        unlink(path, missing_ok=True)
     return encode(header, pixels, pixel_vr)
 
 
@@ -125,9 +126,9 @@ def _write(path: Path, made: Encoded) -> None:
                 whole.update(piece)
                 file.write(piece)
             file.write(whole.digest())
-        beside.rename(path)
+        rename(beside, path)
     finally:
-        beside.unlink(missing_ok=True)
+        unlink(beside, missing_ok=True)
 
 
 def _read(path: Path) -> Encoded | None:

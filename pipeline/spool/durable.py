@@ -1,0 +1,102 @@
+"""The doors to the disk: whatever is renamed, removed or made durable goes through here.
+
+Each effect has a crash point before and after it (pipeline/crash_points.py); a contract test keeps every other
+module from having such effects past these functions.
+"""
+
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.crash_points import around, door
+
+
+@door
+def rename(source: Path, target: Path) -> None:
+    """Rename; what lies at `target` is replaced. Raises OSError."""
+    with around("rename"):
+        source.rename(target)
+
+
+@door
+def link(source: Path, target: Path) -> None:
+    """Give the file `source` the second name `target`; unlike a rename it never replaces. Raises OSError."""
+    with around("link"):
+        target.hardlink_to(source)
+
+
+@door
+def unlink(path: Path, *, missing_ok: bool = False) -> None:
+    """Remove a file or link. Raises OSError, FileNotFoundError only unless it may be missing."""
+    with around("unlink"):
+        path.unlink(missing_ok=missing_ok)
+
+
+@door
+def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
+    """Remove a folder and all that is in it. Raises OSError unless told to ignore what cannot be removed."""
+    with around("unlink"):
+        shutil.rmtree(folder, ignore_errors=ignore_errors)
+
+
+@door
+def write_durably(path: Path, data: bytes) -> None:
+    """Write `data` beside `path`, flush, and rename: `path` has the old or the new content, never a part."""
+    # The name is hidden, so that it is never taken for an instance.
+    beside = path.with_name(f".{path.name.lstrip('.')}.new")
+    with around("write"):
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            flush(file.fileno())
+        beside.rename(path)
+        flush_path(path.parent)
+
+
+@door
+def rename_durably(source: Path, target: Path) -> None:
+    """Rename, and return when the entries of both folders are on the disk."""
+    rename(source, target)
+    for folder in {source.parent, target.parent}:
+        flush_path(folder)
+
+
+@door
+def fsync_tree(folder: Path) -> None:
+    """Return when every file and folder below `folder`, and `folder` itself, is on the disk."""
+    for path in _tree(folder):
+        flush_path(path)
+
+
+def _tree(folder: Path) -> Iterator[Path]:
+    """Yield files before the folders that name them; links are no instances and are not followed."""
+    for parent, _, names in os.walk(folder, topdown=False, onerror=_raise):
+        yield from (Path(parent, name) for name in names if not Path(parent, name).is_symlink())
+        yield Path(parent)
+
+
+def _raise(error: OSError) -> None:
+    raise error  # A folder that cannot be listed cannot be called durable.
+
+
+@door
+def flush_path(path: Path) -> None:
+    """Return when a file, or the entries of a folder, are on the disk; a link is an error."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        flush(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@door
+def flush(descriptor: int) -> None:
+    """Return when everything written to an open file is on the disk."""
+    with around("fsync"):
+        if sys.platform == "darwin":  # There, fsync leaves the data in the cache of the disk.
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(descriptor)
