@@ -14,7 +14,7 @@ install: ## programs and Python packages, as far as they are missing
 	@machine/programs.sh
 	@machine/environment.sh
 
-run: install ## the whole site on this machine, with a study sent through it [STUDY=folder] [PORT=number] [SITE=folder]
+run: install ## the whole site on this machine: archive, PACS, modality, CD publisher, links to click [STUDY=folder] [PORT=number] [SITE=folder]
 	@exec $(VENV_PYTHON) demo/run.py $(if $(STUDY),--study '$(STUDY)') $(if $(PORT),--port '$(PORT)') \
 	    $(if $(SITE),--folder '$(SITE)')
 

@@ -1,7 +1,8 @@
-"""The archive of the demonstration: a private Orthanc with DICOMweb, which also counts for itself."""
+"""The archive of the demonstration, and its PACS: a private Orthanc each, which also counts for itself."""
 
 import json
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class Archive:
         answer.raise_for_status()
         return {instance["00080018"]["Value"][0] for instance in answer.json()}
 
+    def store(self, files: Iterable[Path]) -> None:
+        """Put files into it by its own interface; what it has already stays as it is."""
+        for file in files:
+            requests.post(f"{self.root}/instances", data=file.read_bytes(), timeout=30).raise_for_status()
+
     def stored_bytes(self, study_instance_uid: str) -> int:
         """Return the size of a study's files on Orthanc's disk, compressed by nobody but us."""
         found = requests.post(f"{self.root}/tools/lookup", data=study_instance_uid, timeout=30).json()
@@ -47,12 +53,12 @@ class Archive:
         return sum(int(size) for size in sizes)
 
 
-def start(folder: Path, log: Path) -> Archive:
-    """Start Orthanc with its data below `folder` and wait until it answers."""
+def start(folder: Path, log: Path, dicom: Mapping[str, object] | None = None) -> Archive:
+    """Start Orthanc with its data below `folder` and wait until it answers; `dicom` lets it speak DIMSE."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "orthanc.json"
-    configuration.write_text(json.dumps(_settings(folder, port), indent=2))
+    configuration.write_text(json.dumps({**_settings(folder, port), **(dicom or {})}, indent=2))
     archive = Archive(Program("Orthanc", [find("Orthanc"), str(configuration)], log), f"http://127.0.0.1:{port}")
     try:
         _wait_for(archive)
@@ -87,7 +93,7 @@ def _settings(folder: Path, port: int) -> dict[str, object]:
         "HttpPort": port,
         "RemoteAccessAllowed": False,  # it listens on every address, and answers this machine only
         "AuthenticationEnabled": False,
-        "DicomServerEnabled": False,  # studies come in by STOW-RS alone
+        "DicomServerEnabled": False,  # the archive takes studies by STOW-RS alone
         "OverwriteInstances": False,
         "ExecuteLuaEnabled": False,
         "Plugins": [str(plugin)],

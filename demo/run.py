@@ -1,7 +1,8 @@
 """Show the whole site on this machine: `make run`.
 
-Below ./.site: an Orthanc of its own as the archive, a configuration, the spool. One study is sent by dcmsend,
-its account printed, and the site stays up for more until Ctrl-C. Nothing it starts survives it.
+Below ./.site: an Orthanc as the archive, another as the PACS, a storescp as the CD publisher, a configuration, the
+spool. A modality sends a study, its account is printed, late images follow; the links of the HIS make a disc and
+print; and the site stays up for more until Ctrl-C. Nothing it starts survives it.
 """
 
 import argparse
@@ -17,16 +18,21 @@ from pathlib import Path
 import account as accounts
 import archive as archives
 import configuration
+import links
+import pacs as pacses
+import publisher as publishers
 import study as studies
 from account import Account
 from archive import Archive
+from configuration import Peers
 from programs import ENVIRONMENT, Program, Unhealthy, find, free_port, is_free
+from publisher import Publisher
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from study import Study
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-USUAL_PORT = 11112
+USUAL_PORT, USUAL_ORDERS_PORT, USUAL_HTTP_PORT = 11112, 10104, 8090
 START_SECONDS = 60
 STANDSTILL_SECONDS = 120  # nothing happened for so long: say so instead of waiting for ever
 INTERRUPTED = 130
@@ -85,13 +91,24 @@ def _show(options: argparse.Namespace, started: contextlib.ExitStack) -> None:
     archive = archives.start(folder / "archive", logs / "orthanc.log")
     started.callback(archive.program.stop)
 
-    port = _port(options.port)
-    site = configuration.write(folder, port=port, url=archive.studies)
+    port, orders_port = _port(options.port), _free(USUAL_ORDERS_PORT)
+    _say(f"starting another Orthanc as the PACS, with {' and '.join(pacses.ACCESSION_NUMBERS)}; a CD publisher")
+    pacs, pacs_port = pacses.start(
+        folder / "pacs", logs / "pacs.log", calling_ae_title=configuration.ORDERS_AE_TITLE, port=orders_port
+    )
+    started.callback(pacs.program.stop)
+    publisher = publishers.start(folder / "publisher", logs / "publisher.log")
+    started.callback(publisher.program.stop)
+
+    places = (port, archive.studies, pacses.AE_TITLE, pacs_port, orders_port, publishers.AE_TITLE, publisher.port)
+    peers = Peers(*places, http_port=_free(USUAL_HTTP_PORT))
+    site = configuration.write(folder, peers)
     command = [sys.executable, "-I", "-m", "pipeline", "--site", str(site)]
-    _say(f"starting storestow: receiver {configuration.AE_TITLE} on port {port}, worker")
+    _say(f"starting storestow: receiver {configuration.AE_TITLE} on port {port}, worker, links on {peers.root}")
     storestow = Program("storestow", [*command, "up"], logs / "storestow.log")
     started.callback(storestow.stop)
     _wait_for_receiver(port, storestow)
+    _show_links(peers.root)
 
     study = studies.given(options.study) if options.study else studies.real(folder / "study")
     _say(f"sending {study.count} instances of {len(study.instances)} study by dcmsend from {study.folder}")
@@ -100,8 +117,40 @@ def _show(options: argparse.Namespace, started: contextlib.ExitStack) -> None:
     account = _wait_for_account(command, study, [archive.program, storestow])
     console.print(accounts.table(account, study, archive, time.monotonic() - begin))
     _judge(account, study, archive)
+    if not options.study:
+        _send_late(studies.late(study, folder / "late"), port, folder / "dcmsend-late.txt", archive)
+    _order(peers.root, command, folder, publisher, storestow)
     if not options.once:
-        _stay_up(port, archive, site, [archive.program, storestow])
+        programs = [archive.program, pacs.program, publisher.program, storestow]
+        _stay_up(peers, archive, publisher, site, programs)
+
+
+def _show_links(root: str) -> None:
+    for what, address in links.addresses(root):
+        console.print(f"click: {address}   {what}", soft_wrap=True, markup=False)
+
+
+def _send_late(late: Study, port: int, report: Path, archive: Archive) -> None:
+    """Have the modality send the rest of its study, and wait until the archive has it, too."""
+    _say(f"the modality sends {late.count} late images of the same study")
+    _send(late, port, report)
+    end = time.monotonic() + STANDSTILL_SECONDS
+    while accounts.verified(archive, late) < late.count:
+        if time.monotonic() > end:
+            raise Unhealthy("the late images do not arrive", 75)
+        time.sleep(0.2)
+    _say(f"the archive has the {late.count} late images, counted by QIDO-RS")
+
+
+def _order(root: str, command: list[str], folder: Path, publisher: Publisher, storestow: Program) -> None:
+    """Click the links of the HIS once: a disc, and a print."""
+    links.wait_until_served(root, storestow)
+    _say(f"the HIS asks for a disc of {pacses.ACCESSION_NUMBERS[0]}: C-FIND, C-MOVE, image, read back")
+    image = links.download(root, folder)
+    _say(f"disc of {image.stat().st_size / 1e6:.1f} MB, looked at again: {links.verified(command, image)}")
+    _say(f"the HIS has {' and '.join(pacses.ACCESSION_NUMBERS)} printed")
+    sent = links.print_all(root)
+    _say(f"{sent} images were acknowledged by the CD publisher; it got {publisher.news()}")
 
 
 def _say(sentence: str) -> None:
@@ -110,10 +159,14 @@ def _say(sentence: str) -> None:
 
 def _port(wanted: int | None) -> int:
     if wanted is None:
-        return USUAL_PORT if is_free(USUAL_PORT) else free_port()
+        return _free(USUAL_PORT)
     if not is_free(wanted):
         raise Unhealthy(f"port {wanted} is in use; name another one (make run PORT=...)")
     return wanted
+
+
+def _free(usual: int) -> int:
+    return usual if is_free(usual) else free_port()
 
 
 def _wait_for_receiver(port: int, storestow: Program) -> None:
@@ -190,7 +243,8 @@ def _judge(account: Account, study: Study, archive: Archive) -> None:
         )
 
 
-def _stay_up(port: int, archive: Archive, site: Path, programs: list[Program]) -> None:
+def _stay_up(peers: Peers, archive: Archive, publisher: Publisher, site: Path, programs: list[Program]) -> None:
+    port = peers.port
     storestow = f"{Path(sys.executable).with_name('storestow')} --site {site}"
     names = f"-aet {configuration.CALLING_AE_TITLE} -aec {configuration.AE_TITLE}"
     lines = (
@@ -203,11 +257,14 @@ def _stay_up(port: int, archive: Archive, site: Path, programs: list[Program]) -
         "Ctrl-C stops everything.",
     )
     with contextlib.suppress(KeyboardInterrupt):  # the way this is meant to end
+        _show_links(peers.root)
         console.print("\n".join(lines), soft_wrap=True, markup=False)
         while True:
             time.sleep(1)
             for program in programs:
                 program.must_run()
+            if came := publisher.news():
+                _say(f"the CD publisher got {came}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ send again. Nothing else is changed.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ CORPUS_STUDY = Path(__file__).resolve().parents[2] / "shared/corpus/dev/studies/
 BUNDLED = Path(pydicom.data.__file__).parent / "test_files"
 BUNDLED_SLICES = ("CT_small.dcm", "MR_small.dcm")
 COPIES_OF_EACH = 10
+LATE = 2  # images the modality sends when its study is archived already
 UIDS = ("StudyInstanceUID", "SOPInstanceUID")
 
 
@@ -66,6 +67,35 @@ def real(folder: Path) -> Study:
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         dataset.save_as(folder / f"{number:04}.dcm")
     return given(folder)
+
+
+def late(study: Study, folder: Path) -> Study:
+    """Write more images of a study into `folder`, as a modality sends them a while later."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for file in sorted(study.folder.iterdir())[:LATE]:
+        dataset = pydicom.dcmread(file)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.save_as(folder / file.name)
+    return given(folder)
+
+
+def under_numbers(folder: Path, accession_numbers: Sequence[str]) -> list[Path]:
+    """Write a small study of one invented patient under each accession number; the same each time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for accession, name in zip(accession_numbers, BUNDLED_SLICES, strict=True):
+        for number in range(1, COPIES_OF_EACH + 1):
+            dataset = pydicom.dcmread(BUNDLED / name)
+            dataset.StudyInstanceUID = generate_uid(entropy_srcs=[accession])
+            dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[accession, "series"])
+            instance = generate_uid(entropy_srcs=[accession, str(number)])
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = instance
+            dataset.AccessionNumber, dataset.PatientID, dataset.PatientName = accession, "DEMO-7", "Demo^Patient"
+            dataset.PatientBirthDate, dataset.PatientSex, dataset.InstanceNumber = "19700101", "O", number
+            files.append(folder / f"{accession}-{number:02}.dcm")
+            dataset.save_as(files[-1])
+    return files
 
 
 def _slices() -> Iterator[Path]:

@@ -81,11 +81,13 @@ class ShimTable(Table):
     public_without_key: bool = False
     """Whether anybody who reaches the port may order, although there is no key."""
     download: Name | None = None
-    """Destination of download links; the only "iso" destination where it is not written. Example: `"disc"`"""
+    """Destination of download links, of kind "iso"; where it is not written they answer 501. Example: `"disc"`"""
     print: Name | None = None
-    """Destination of print links; the only "cstore" destination where it is not written. Example: `"publisher"`"""
+    """Destination of print links, not of kind "iso"; where it is not written they answer 501.
+    Example: `"publisher"`"""
     forward: tuple[Name, ...] = ()
-    """Destinations a forward link may name; the first one where it names none. Example: `["second_pacs"]`"""
+    """Destinations a forward link may name, the first where it names none; without any they answer 501.
+    Example: `["second_pacs"]`"""
     max_concurrent: Annotated[int, Field(ge=1, le=1000)] = 8
     """Orders that may be open at once; one more is answered 503."""
     move_timeout: Duration = timedelta(seconds=300)

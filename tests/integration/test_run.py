@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 from support.machine.dicom_programs import free_port, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -101,6 +102,14 @@ def test_a_study_goes_through_and_after_ctrl_c_the_next_run_works_at_once(show: 
             assert re.search(rf"{what} +│ +{sent[1]} ", site.said()), site.said()
         assert re.search(r"ratio [1-9]", site.said())
         assert "dcmsend -aet" in site.said()
+        assert "the archive has the 2 late images, counted by QIDO-RS" in site.said()
+        assert re.search(r"disc of [0-9.]+ MB, looked at again: nothing wrong was found", site.said()), site.said()
+        assert "it got 10 images of DEMO1, 10 images of DEMO2" in site.said()
+        clicks = set(re.findall(r"click: (\S+)", site.said()))
+        assert len(clicks) == 3
+        for address in clicks:
+            page = requests.get(address, headers={"Accept": "text/html"}, timeout=30)
+            assert (page.status_code, page.headers["Content-Type"].split(";")[0]) == (200, "text/html"), address
         before = site.processes()
         assert len(before) > 4
         ctrl_c(site)
