@@ -30,7 +30,8 @@ SYSTEM_PATH = os.pathsep.join(
 )
 # DCMTK leaves Nagle's algorithm on unless told otherwise, which costs 40 to 90 ms an object.
 ENVIRONMENT = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "TCP_NODELAY": "1"}
-_PORTS = random.SystemRandom()
+_CHANCE = random.SystemRandom()
+_GIVEN: set[int] = set()
 
 
 def program(name: str) -> str:
@@ -41,12 +42,20 @@ def program(name: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port nobody listens on, below the range from which the kernel takes ports for outgoing calls."""
+    """Return a port nobody listens on and nobody else was given in this run.
+
+    It lies below the range from which the kernel takes ports for outgoing calls. Tests that run at the same time
+    draw from ranges of their own: who was given a port has not always bound it when the next one asks.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = _PORTS.randrange(10_000, 32_000)
+        port = 10_000 + _CHANCE.randrange(22_000 // count) * count + number
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("", port))
-            return port
+            if port not in _GIVEN:
+                _GIVEN.add(port)
+                return port
 
 
 def wait_until(condition: Callable[[], T], *, seconds: float = 20, what: str = "") -> T:

@@ -149,7 +149,7 @@ class FakeDcm4chee:
         self.keys: set[tuple[str, str, str]] = set()
         self.duplicates: list[str] = []  # sent again, although it was there when last asked about, or never asked
         self.stored_in: dict[str, tuple[float, float]] = {}  # begin and end of the request that brought it
-        self.asked_at = 0.0  # the last answer of what is there; all three on the monotonic clock
+        self.asked_at: dict[str, float] = {}  # study or instance -> the last answer whether it is there
         self.institutions: dict[tuple[str, str], str] = {}  # (study, series) -> InstitutionName
         self.hidden: set[str] = set()  # stored, and never listed by QIDO-RS
         self.failing: dict[str, int] = {}  # SOP Instance UID -> FailureReason
@@ -425,7 +425,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _instances(self, study: str, series: str | None) -> list[dict[str, Any]]:
         only = {uid for text in self.seen.query.get("SOPInstanceUID", []) for uid in text.split(",")}
         with self.archive.lock:
-            self.archive.asked_at = time.monotonic()
+            self.archive.asked_at.update(dict.fromkeys(only or {study}, time.monotonic()))
             listed = self._listed()
         return [
             {"00080016": _ui("1.2.3"), "00080018": _ui(u), "0020000D": _ui(s), "0020000E": _ui(e)}
@@ -620,7 +620,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if sop in archive.stored:  # listed as stored, and ignored: overwrite policy NEVER
                 begun, there = archive.stored_in.get(sop, (0.0, 0.0))
-                if not begun < archive.asked_at < there:  # cut off, they asked before we had taken it in
+                asked_at = max(archive.asked_at.get(uid, 0.0) for uid in (sop, key[0]))
+                if not begun < asked_at < there:  # cut off, they asked about it before we had taken it in
                     archive.duplicates.append(sop)
             else:
                 archive.stored_in[sop] = (self.began, time.monotonic())
