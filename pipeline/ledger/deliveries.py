@@ -5,15 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, true, update
+from sqlalchemy import Connection, and_, func, insert, not_, or_, select, true, update
 
 from pipeline.ledger import tallies
 from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow, read_one
-from pipeline.ledger.tables import delivery, destination, instance, receipt
-from pipeline.model import ARRIVED, DeliveryState, InstanceKey, Item, Receipt, ReceiptState
+from pipeline.ledger.tables import arrival, delivery, destination, instance, receipt
+from pipeline.model import ARRIVED, DeliveryState, InstanceKey, InstanceState, Item, Receipt, ReceiptState
 from pipeline.schedule import LONGEST_WAIT
 
 OPEN = (DeliveryState.WAITING, DeliveryState.DEFERRED)
+GROWS_AT_MOST = 60.0  # seconds until a delivery is looked at again to which nothing was added
 
 
 def consign(change: Connection, values: Mapping[str, Any], pinned: Sequence[Mapping[str, Any]]) -> int:
@@ -24,6 +25,73 @@ def consign(change: Connection, values: Mapping[str, Any], pinned: Sequence[Mapp
     rows = [{"delivery": number, "state": ReceiptState.PENDING, **pin} for pin in pinned]
     change.execute(insert(receipt), rows)
     return number
+
+
+def growing(connection: Connection, destination_name: str, receiver: str, study_instance_uid: str) -> int | None:
+    """Return the delivery to which the instances of a study that are prepared one after the other are added."""
+    wanted = select(delivery.c.id).where(
+        delivery.c.growing,
+        delivery.c.state.in_((*OPEN, DeliveryState.SENDING)),
+        delivery.c.destination == destination_name,
+        delivery.c.receiver == receiver,
+        delivery.c.study_instance_uid == study_instance_uid,
+    )
+    return connection.scalar(wanted)
+
+
+def add(
+    connection: Connection, number: int, pinned: Sequence[Mapping[str, Any]], now: float, *, is_last: bool
+) -> None:
+    """Add instances to a growing delivery and make it due; a deferred one keeps its time."""
+    rows = [{"delivery": number, "state": ReceiptState.PENDING, **pin} for pin in pinned]
+    if rows:
+        connection.execute(insert(receipt), rows)
+    its_row = delivery.c.id == number
+    if is_last:
+        connection.execute(update(delivery).where(its_row).values(growing=False))
+    connection.execute(
+        update(delivery).where(its_row, delivery.c.state == DeliveryState.WAITING).values(due_at=now)
+    )
+
+
+def abandoned(connection: Connection) -> list[int]:
+    """Return what grows no more although nobody said so: a person has taken the rest of its study away."""
+    is_prepared = (
+        select(instance.c.id)
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(
+            instance.c.study_instance_uid == delivery.c.study_instance_uid,
+            arrival.c.receiver == delivery.c.receiver,
+            instance.c.state == InstanceState.RECEIVED,
+            not_(instance.c.consigned),
+        )
+    )
+    return list(connection.scalars(select(delivery.c.id).where(delivery.c.growing, ~is_prepared.exists())))
+
+
+def unanswered(connection: Connection, number: int) -> frozenset[int]:
+    """Return the row numbers of the instances of a delivery that still need a receipt."""
+    wanted = select(receipt.c.instance).where(receipt.c.delivery == number, needs_an_answer())
+    return frozenset(connection.scalars(wanted))
+
+
+def goes_on(connection: Connection, number: int, handed_over: frozenset[int], now: float) -> bool:
+    """Have a delivery wait for the rest of its study, or go on at once with what was added during an attempt.
+
+    `handed_over` are the instances of the attempt. Returns whether there is, or will be, anything else. The
+    attempt does not count then, and an instance of it that got no answer is tried again with the others.
+    """
+    was_added = bool(unanswered(connection, number) - handed_over)
+    its_row = delivery.c.id == number
+    if not was_added and not connection.scalar(select(delivery.c.growing).where(its_row)):
+        return False
+    values = {
+        "state": DeliveryState.WAITING,
+        "due_at": now if was_added else now + GROWS_AT_MOST,
+        "attempts": delivery.c.attempts - 1,
+    }
+    connection.execute(update(delivery).where(its_row).values(**values))
+    return True
 
 
 def due(look: Connection, destination_name: str, now: float, *, one_a_study: bool = False) -> list[int]:
@@ -41,6 +109,8 @@ def due(look: Connection, destination_name: str, now: float, *, one_a_study: boo
         )
         .order_by(delivery.c.order_id.is_(None), delivery.c.created_at, delivery.c.id)
     )
+    if one_a_study:
+        wanted = wanted.where(not_(delivery.c.growing))  # a file is made of the whole study
     busy = _studies_in_hand(look, destination_name) if one_a_study else set()
     found = []
     for number, order, study in look.execute(wanted):

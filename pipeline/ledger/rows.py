@@ -143,6 +143,7 @@ class DeliveryRow:
     requested: bool
     made_path: str | None
     made_size: int | None
+    growing: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,8 @@ delivery = Table(
     Column("requested", Boolean, nullable=False, default=False),  # of what was delivered before and came again
     Column("made_path", String),  # the file made for a person to fetch
     Column("made_size", Integer),
+    Column("growing", Boolean, nullable=False, default=False),  # later instances of its study are being prepared
+    Index("growing_deliveries", "growing", sqlite_where=text("growing"), postgresql_where=text("growing")),
 )
 
 receipt = Table(

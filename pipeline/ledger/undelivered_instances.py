@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection, and_, not_, or_, select, update
 
 from pipeline.ledger import deliveries
 from pipeline.ledger.rows import DeliveryRow
@@ -77,7 +77,7 @@ def _of_the_study(row: DeliveryRow) -> Any:
         .join(delivery, delivery.c.id == receipt.c.delivery)
         .join(instance, instance.c.id == receipt.c.instance)
         .join(arrival, arrival.c.name == instance.c.arrival)
-        .where(is_of_the_study(row))
+        .where(is_of_the_study(row), or_(delivery.c.id == row.id, not_(delivery.c.growing)))
         .order_by(delivery.c.id, instance.c.id)
     )
 

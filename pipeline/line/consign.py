@@ -1,7 +1,7 @@
 """Consign: open a delivery with one pinned receipt an instance, for the line and for orders alike."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,8 @@ from sqlalchemy import Connection
 from pipeline.destinations import Destination
 from pipeline.errors import Transient
 from pipeline.ledger import arrivals, deliveries
-from pipeline.ledger.arrivals import WaitingStudy
 from pipeline.line.prepare import Prepared, PreparedFile
-from pipeline.line.prepare_study import PreparedStudy, outcome_of
+from pipeline.line.prepare_study import PreparedPart, outcome_of
 from pipeline.model import InstanceState
 from pipeline.site.site import Site
 
@@ -25,41 +24,64 @@ class NewDelivery:
     study_instance_uid: str
     order_id: int | None = None
     held_because: str | None = None
+    growing: bool = False  # later parts of the study will be added
 
 
-def consign(prepared: PreparedStudy, site: Site) -> None:
-    """Write down what became of a study's instances, and open a delivery for each destination, in one transaction.
+def consign(parts: Iterable[PreparedPart], site: Site) -> None:
+    """Write down what became of a study's instances, part by part, and give each part to its destinations.
+
+    The first part opens a delivery for each destination, and the others are added to it; each part is one
+    transaction. A crash between two of them leaves the rest of the study waiting: it is prepared again and added.
 
     Raises Transient where an instance could not be prepared now: the study will be due again, for that instance.
     """
-    destinations = site.destinations_of(prepared.study.receiver)
-    if not destinations:
-        _leave_unclaimed(prepared, site)
-        return
-    put_off = [outcome for outcome in prepared.outcomes.values() if isinstance(outcome, Transient)]
-    decided = {
-        identity: outcome for identity, outcome in prepared.outcomes.items() if not isinstance(outcome, Transient)
-    }
-    with site.ledger.transaction() as connection:
-        record_outcomes(connection, decided)
-        for destination in destinations:
-            open_delivery(connection, _of_line(prepared.study, destination, site), decided, destination, site)
+    put_off: list[Transient] = []
+    for part in parts:
+        destinations = site.destinations_of(part.study.receiver)
+        if not destinations:
+            _leave_unclaimed(part, site)
+            continue
+        put_off += [outcome for outcome in part.outcomes.values() if isinstance(outcome, Transient)]
+        decided = {key: outcome for key, outcome in part.outcomes.items() if not isinstance(outcome, Transient)}
+        with site.ledger.transaction() as connection:
+            record_outcomes(connection, decided)
+            for destination in destinations:
+                _give(connection, part, decided, destination, site)
+        if not part.is_last:
+            site.spool.knock()
     if put_off:
         raise put_off[0]
 
 
-def _leave_unclaimed(prepared: PreparedStudy, site: Site) -> None:
+def _give(
+    connection: Connection,
+    part: PreparedPart,
+    outcomes: Mapping[int, Prepared | Exception],
+    destination: Destination,
+    site: Site,
+) -> None:
+    """Add a part of a study to the delivery that an earlier part has opened, or open one."""
+    study, pins = part.study, pins_for(destination, outcomes, site)
+    number = deliveries.growing(connection, destination.name, study.receiver, study.study_instance_uid)
+    if number is not None:
+        deliveries.add(connection, number, pins, time.time(), is_last=part.is_last)
+    elif pins:
+        open_delivery(connection, _of_line(part, destination, site), pins, destination)
+
+
+def _leave_unclaimed(part: PreparedPart, site: Site) -> None:
     """Keep what nobody ordered, for its time; an order may still come for it."""
     with site.ledger.transaction() as connection:
-        for identity in prepared.instances:
+        for identity in part.instances:
             values = {"state": InstanceState.PASSED, "reason": "unclaimed", "consigned": True}
             arrivals.set_instance(connection, identity, values)
 
 
-def _of_line(study: WaitingStudy, destination: Destination, site: Site) -> NewDelivery:
+def _of_line(part: PreparedPart, destination: Destination, site: Site) -> NewDelivery:
+    study = part.study
     is_held = not destination.asks_first and study.first_admitted_at < (site.rebuilt_at or 0)
     reason = "the ledger was lost: this may have been delivered before; `retry` sends it" if is_held else None
-    return NewDelivery(study.receiver, study.study_instance_uid, held_because=reason)
+    return NewDelivery(study.receiver, study.study_instance_uid, held_because=reason, growing=not part.is_last)
 
 
 def record_outcomes(connection: Connection, outcomes: Mapping[int, Prepared | Exception]) -> None:
@@ -68,21 +90,23 @@ def record_outcomes(connection: Connection, outcomes: Mapping[int, Prepared | Ex
         arrivals.set_instance(connection, identity, outcome_of(outcome))
 
 
-def open_delivery(
-    connection: Connection,
-    new: NewDelivery,
-    outcomes: Mapping[int, Prepared | Exception],
-    destination: Destination,
-    site: Site,
-) -> None:
-    """Open one delivery of everything that is ready for the destination, pinned file by file; none of nothing."""
-    pins = [
+def pins_for(
+    destination: Destination, outcomes: Mapping[int, Prepared | Exception], site: Site
+) -> list[dict[str, Any]]:
+    """Return the very files that are ready for a destination, one an instance."""
+    return [
         {"instance": identity, **pin_of(output, site)}
         for identity, ready in outcomes.items()
         if isinstance(ready, Prepared)
         for output in ready.outputs
         if output.encoding == destination.encode
     ]
+
+
+def open_delivery(
+    connection: Connection, new: NewDelivery, pins: Sequence[Mapping[str, Any]], destination: Destination
+) -> None:
+    """Open one delivery of everything that is ready for the destination, pinned file by file; none of nothing."""
     if not pins:
         return
     now = time.time()
@@ -95,6 +119,7 @@ def open_delivery(
         "held": new.held_because is not None,
         "reason": new.held_because,
         "order_id": new.order_id,
+        "growing": new.growing,
     }
     deliveries.consign(connection, values, pins)
 

@@ -45,11 +45,15 @@ class DueDelivery:
 
 @dataclass(frozen=True, slots=True)
 class AttemptedDelivery:
-    """A delivery that was attempted, as its row was at the beginning, and the error that ended the attempt."""
+    """A delivery that was attempted, as its row was at the beginning, and the error that ended the attempt.
+
+    `handed_over` are the row numbers of the instances it was to bring then: others may have been added since.
+    """
 
     row: ClaimedDeliveryRow
     destination: Destination
     error: StorestowError | None
+    handed_over: frozenset[int]
 
 
 def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | None:
@@ -60,11 +64,13 @@ def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | None:
     if row is None:
         return None
     error: StorestowError | None = None
+    with site.ledger.reading() as connection:
+        unanswered = deliveries.unanswered(connection, row.id)
     try:
         _attempt(row, destination, site)
     except StorestowError as raised:
         error = raised
-    return AttemptedDelivery(row, destination, error)
+    return AttemptedDelivery(row, destination, error, unanswered)
 
 
 def _attempt(row: DeliveryRow, destination: Destination, site: Site) -> None:

@@ -55,12 +55,21 @@ class DeliveryScheduler:
     def _start_due(self, attempt: Attempt) -> None:
         now = time.time()
         self._reclaim(now)
+        self._end_growth(now)
         with self._site.ledger.reading() as connection:
             paused = deliveries.paused(connection)
         for destination in self._site.settings.destination:
             if destination.name not in paused:
                 self._fill_slots(destination, now, attempt)
         self._report_stranded()
+
+    def _end_growth(self, now: float) -> None:
+        """Let deliveries end whose study has nothing left that could be added to them."""
+        with self._site.ledger.reading() as connection:
+            abandoned = deliveries.abandoned(connection)
+        for number in abandoned:
+            with self._site.ledger.transaction() as connection:
+                deliveries.add(connection, number, (), now, is_last=True)
 
     def _report_stranded(self) -> None:
         """Say once, of each destination, that something waits for it and no configuration names it any more."""

@@ -1,5 +1,9 @@
-"""Prepare a study: coerce and encode every gathered instance of it, each alone, in the processes of the pool."""
+"""Prepare a study: coerce and encode every gathered instance of it, each alone, in the processes of the pool.
 
+What is ready is handed on while the rest is still being prepared, so that it can be sent meanwhile.
+"""
+
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,18 +22,24 @@ from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import OverLimit
 from pipeline.site.site import Site
 
+FIRST_SECONDS, NEXT_SECONDS = 0.3, 1.0  # after which what is ready is handed on; a small study goes in one part
+
 
 @dataclass(frozen=True, slots=True)
-class PreparedStudy:
-    """A gathered study and what became of its instances, by row number; of none where it goes nowhere."""
+class PreparedPart:
+    """Instances of a gathered study and what became of them, by row number; of none where it goes nowhere."""
 
     study: WaitingStudy
     instances: Sequence[int]
     outcomes: Mapping[int, Prepared | Exception]
+    is_last: bool
 
 
-def prepare_study(study: WaitingStudy, site: Site) -> PreparedStudy:
-    """Coerce and encode what waits of a study; raises Configuration where its receiver is configured no longer."""
+def prepare_study(study: WaitingStudy, site: Site) -> Iterator[PreparedPart]:
+    """Coerce and encode what waits of a study, and yield it in parts as it becomes ready.
+
+    Raises Configuration where the study's receiver is configured no longer.
+    """
     if site.receiver(study.receiver) is None:
         raise Configuration(
             f"what came in by the receiver {study.receiver} waits, because the configuration no longer names it; "
@@ -37,8 +47,17 @@ def prepare_study(study: WaitingStudy, site: Site) -> PreparedStudy:
         )
     with site.ledger.reading() as connection:
         rows = arrivals.instances_waiting(connection, study.receiver, study.study_instance_uid)
-    outcomes = dict(_outcomes(rows, study, site)) if site.destinations_of(study.receiver) else {}
-    return PreparedStudy(study, [row.id for row in rows], outcomes)
+    if not site.destinations_of(study.receiver):
+        yield PreparedPart(study, [row.id for row in rows], {}, is_last=True)
+        return
+    outcomes: dict[int, Prepared | Exception] = {}
+    hand_on_at = time.monotonic() + FIRST_SECONDS
+    for identity, outcome in _outcomes(rows, study, site):
+        if outcomes and time.monotonic() >= hand_on_at:
+            yield PreparedPart(study, list(outcomes), outcomes, is_last=False)
+            outcomes, hand_on_at = {}, time.monotonic() + NEXT_SECONDS
+        outcomes[identity] = outcome
+    yield PreparedPart(study, list(outcomes), outcomes, is_last=True)
 
 
 def _outcomes(

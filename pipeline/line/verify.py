@@ -33,15 +33,18 @@ def verify(attempted: AttemptedDelivery | None, site: Site) -> StorestowError | 
     """
     if attempted is None:
         return None
-    _conclude(attempted.row, attempted.error, attempted.destination, site)
+    _conclude(attempted, site)
     settle.renew_accounts(attempted.row.id, site)
     return attempted.error if isinstance(attempted.error, PeerUnavailable) else None
 
 
-def _conclude(row: ClaimedDeliveryRow, error: StorestowError | None, destination: Destination, site: Site) -> None:
-    """Write down where the delivery stands now."""
+def _conclude(attempted: AttemptedDelivery, site: Site) -> None:
+    """Write down where the delivery stands now, or that it goes on with what was added meanwhile."""
+    row, error, destination = attempted.row, attempted.error, attempted.destination
     now = time.time()
     with site.ledger.transaction() as change:
+        if error is None and deliveries.goes_on(change, row.id, attempted.handed_over, now):
+            return
         counts = deliveries.tally(change, row.id)
         state, reason = verdict(counts, error, has_given_up=_has_given_up(row, error, now, site))
         more: dict[str, Any] = {"finished_at": now}

@@ -16,7 +16,7 @@ from pipeline.events import Event, alarm
 from pipeline.ledger import order_queries, orders, retrievals
 from pipeline.ledger.completeness import of_wish
 from pipeline.ledger.rows import OrderRow, SoundInstanceRow
-from pipeline.line.consign import NewDelivery, open_delivery, record_outcomes
+from pipeline.line.consign import NewDelivery, open_delivery, pins_for, record_outcomes
 from pipeline.line.prepare_study import limits_of, task_of
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
 from pipeline.orders import prove
@@ -100,7 +100,7 @@ def _write_down(
             orders.set_stage(connection, order.id, OrderStage.DELIVERING, **more)
         if load.rows and not is_short:
             new = NewDelivery(load.receiver, load.rows[0].study_instance_uid, order.id)
-            open_delivery(connection, new, outcomes, destination, site)
+            open_delivery(connection, new, pins_for(destination, outcomes, site), destination)
     if is_short:
         say(order.id, *how)
 
