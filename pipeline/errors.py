@@ -1,7 +1,7 @@
-"""The three kinds of error, decided once, at the door where something failed.
+"""The three kinds of error; where something fails, its kind is decided once.
 
-An error's class says what happens next; its message says what a person should look at. What is not known
-to be permanent is transient, and ends at `give_up_after` (docs/design.md, Errors).
+An error's class says what happens next; its message says what a person should look at. An error not known to be
+permanent is transient, and ends at `give_up_after` (docs/design.md, Errors).
 """
 
 
@@ -12,7 +12,7 @@ class StorestowError(Exception):
 
 
 class Transient(StorestowError):
-    """Say that the same attempt may succeed later: the caller defers with a back-off that depends on age."""
+    """Say that the same attempt may succeed later: the caller defers it, with a back-off that depends on age."""
 
     exit_code = 75
 
@@ -34,7 +34,7 @@ class Permanent(StorestowError):
 
 
 class Held(Permanent):
-    """Say that a guard keeps the whole delivery back until a person releases it or changes the mapping."""
+    """Say that a guard holds the whole delivery until a person releases it or changes the mapping."""
 
 
 class Configuration(StorestowError):

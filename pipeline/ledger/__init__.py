@@ -1,8 +1,8 @@
 """The ledger: what we know of every instance, in one SQLite file beside the rooms (docs/design.md, State).
 
-The rooms carry the one fact that must outlive it (where a folder stands); the ledger carries the rest.
-Every change is one explicit transaction a stage and study. The tables are in `tables`, the statements of
-each stage in `arrivals` and `deliveries`, what people ask in `reports`.
+The rooms carry the one fact that must outlive the ledger (where a folder is); the ledger carries the rest. Every
+change is one explicit transaction for each stage and study. `tables` has the tables, `arrivals` and `deliveries`
+the statements of the stages, `reports` the questions of people.
 """
 
 import os
@@ -27,9 +27,10 @@ from pipeline.spool.durable import flush_path, rename, unlink
 
 FILE_NAME = "ledger.sqlite3"
 BEGUN = (
-    "ledger.begun"  # that there ever was a ledger: without one, arrivals alone may be older than the first start
+    # It records that a ledger existed: without one, arrivals alone may be older than the first start.
+    "ledger.begun"
 )
-REBUILT = "rebuilt_at"  # the note that an earlier ledger was lost, and when
+REBUILT = "rebuilt_at"  # The note that an earlier ledger was lost, and when.
 
 # https://www.sqlite.org/rescode.html, primary codes
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -50,22 +51,22 @@ class LedgerDamaged(Transient):
 
 
 class Ledger:
-    """An open ledger; every method raises Transient where the disk is full, or cannot be read or written now."""
+    """An open ledger; every method raises Transient if the disk is full, or cannot be read or written now."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 60})
         event.listen(self._engine, "connect", _prepare_connection)
         self._door = threading.Condition()
-        self._inside = 0  # transactions under way
-        self._mine = threading.local()  # how many of them are this thread's
+        self._inside = 0  # Number of running transactions.
+        self._mine = threading.local()  # Number of running transactions of each thread.
         self._must_reopen = False
 
     def create(self, notes: Mapping[str, str] | None = None) -> bool:
-        """Create the tables where there are none, and bring older ones up to date after a copy of the ledger.
+        """Create missing tables, and bring older ones up to date after copying the ledger.
 
-        Returns whether the ledger was made anew, and then with `notes` in it. Raises Configuration where a newer
-        program wrote it, and Transient where there is no room for the copy.
+        Returns whether the ledger was created, which then holds `notes`. Raises Configuration if a newer program
+        wrote it, and Transient if there is no space for the copy.
         """
         old = os.umask(0o027)
         try:
@@ -82,12 +83,12 @@ class Ledger:
         return version is None
 
     def _migrate(self, change: Connection, version: int) -> None:
-        """Copy the ledger, then take every step that lacks; killed in between, the old ledger stands."""
+        """Copy the ledger, then apply every missing step; if killed in between, the old ledger stays valid."""
         self._require_no_newer(version)
         copy = self.path.with_name(f"{FILE_NAME}.version-{version}")
         unfinished = copy.with_name(f"{copy.name}.new")
         free, needed = shutil.disk_usage(self.path.parent).free, migrations.size_of(change)
-        if free < 2 * needed:  # the copy, and as much again for the steps themselves
+        if free < 2 * needed:  # Space for the copy, and as much again for the steps themselves.
             raise Transient(
                 f"{self.path}: a new release changes the ledger after it made a copy; {free} bytes free are too "
                 f"few for {needed} and as much again; free some of the spool's disk"
@@ -101,7 +102,7 @@ class Ledger:
         emit(Event.LEDGER_MIGRATED, ledger=self.path, version=migrations.newest(), before=version, copy=copy.name)
 
     def require_tables(self) -> None:
-        """Raise Configuration unless the tables are there, and of our version: only the worker makes them."""
+        """Raise Configuration unless the tables exist and have our version: only the worker creates them."""
         with self.reading() as look:
             version = migrations.version_of(look)
         if version is None:
@@ -129,10 +130,10 @@ class Ledger:
     @contextmanager
     @door
     def transaction(self, *, flushed: bool = True) -> Iterator[Connection]:
-        """Run one transaction that sees and changes a consistent state; an exception takes all of it back.
+        """Run one transaction that sees and changes a consistent state; an exception rolls it back.
 
-        What is not `flushed` outlives this process, and the machine only with the next transaction that is:
-        for what happens hundreds of times a second.
+        A transaction that is not `flushed` survives a crash of this process; it survives a crash of the machine
+        only after the next flushed one. Use it for changes that happen hundreds of times a second.
         """
         with self._classified(), self._connected() as connection:
             connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if flushed else 'NORMAL'}")
@@ -147,17 +148,19 @@ class Ledger:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Look at one consistent state without keeping anybody from writing."""
+        """Read one consistent state without blocking writers."""
         with self._classified(), self._connected() as connection:
             connection.exec_driver_sql("BEGIN")
             yield connection
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        """Lend a connection; what was opened while nothing could be written is closed before another is opened.
+        """Yield a connection.
 
-        SQLite's connections of one process share how the write-ahead log's index was opened, so that one that may
-        only read makes every later one so: all must be closed at the same moment.
+        Connections opened while the disk was not writable are closed before another is opened.
+
+        SQLite's connections of one process share how the index of the write-ahead log was opened: after a
+        read-only one every later one is read-only too, so all must be closed at the same moment.
         """
         depth = getattr(self._mine, "depth", 0)
         with self._door:
@@ -191,7 +194,7 @@ class Ledger:
             raise
 
     def noted(self, key: str) -> str | None:
-        """Return the note `key`, None where it was never taken."""
+        """Return the note `key`, None if it was never written."""
         with self.reading() as look:
             value: str | None = look.scalar(select(note.c.value).where(note.c.key == key))
         return value
@@ -202,10 +205,10 @@ class Ledger:
 
 
 def open_ledger(spool: Path) -> tuple[Ledger, bool]:
-    """Return the spool's ledger, and whether it had to be begun anew because an earlier one is lost.
+    """Return the spool's ledger, and whether it is new because an earlier one is lost.
 
-    A corrupt file is moved aside, never deleted, and counts as lost. That it was is noted together with the
-    tables: a crash in between must not make the loss forgotten.
+    A corrupt file is moved aside, never deleted, and counts as lost. The loss is noted in the transaction that
+    creates the tables, so that a crash cannot make it forgotten.
     """
     path = spool / FILE_NAME
     if path.exists() and not _is_sound(path):
@@ -219,7 +222,7 @@ def open_ledger(spool: Path) -> tuple[Ledger, bool]:
 
 
 def _after_all_arrivals(spool: Path) -> float:
-    """Return now, or the moment after the last admission where the clock has been set back since."""
+    """Return now, or the moment after the last admission if the clock has been set back since."""
     room = spool / "arrivals"
     begins = (folder.name.partition("-")[0] for folder in (room.iterdir() if room.is_dir() else ()))
     last = max((int(begin) for begin in begins if begin.isdecimal()), default=0)
@@ -236,13 +239,13 @@ def _set_aside(path: Path) -> None:
 
 
 def _worker_was_here(spool: Path) -> bool:
-    """Tell whether anything is where only a worker puts it; the arrivals can be the hook's work alone."""
+    """Tell whether a file exists that only a worker creates; the arrivals may be the hook's work alone."""
     rooms = (spool / room for room in ("settled", "quarantine", "outputs"))
     return any(room.is_dir() and any(room.iterdir()) for room in rooms)
 
 
 def _is_sound(path: Path) -> bool:
-    """Tell whether the file is a ledger; what merely cannot be read now, or by us, is an error."""
+    """Tell whether the file is a sound ledger; raises an error if it cannot be read now, or by us."""
     ledger = Ledger(path)
     try:
         with ledger.reading() as look:
@@ -259,12 +262,12 @@ def _is_sound(path: Path) -> bool:
 
 
 def _code(error: BaseException | None) -> int:
-    """Return SQLite's primary result code, 0 where there is none."""
+    """Return SQLite's primary result code, 0 if there is none."""
     return getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF
 
 
 def _prepare_connection(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions are begun by us, never by the driver behind our back
+    connection.isolation_level = None  # We begin transactions, never the driver.
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=60000", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")

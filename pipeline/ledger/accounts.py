@@ -1,4 +1,4 @@
-"""The account of an arrival: everything the ledger knows of it, as JSON, and back again."""
+"""The account of an arrival: everything the ledger knows of it, as JSON, and the way back."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ VERSION = 1
 def account_of(
     look: Connection, name: str, settled_at: float, state: ArrivalState = ArrivalState.SETTLED, **more: Any
 ) -> dict[str, Any]:
-    """Return an arrival as it will be once in `state`: its row, its instances, their receipts and deliveries."""
+    """Return an arrival as it will be in `state`: its row, its instances, their receipts and deliveries."""
     about = look.execute(select(arrival).where(arrival.c.name == name)).one()
     wanted = select(instance).where(instance.c.arrival == name).order_by(instance.c.id)
     instances = [dict(row._mapping) for row in look.execute(wanted)]  # noqa: SLF001  # SQLAlchemy's public mapping
@@ -38,7 +38,8 @@ def _deliveries(look: Connection, name: str) -> dict[int, list[dict[str, Any]]]:
     answers: dict[int, list[dict[str, Any]]] = {}
     for row in look.execute(wanted):
         answer = {"receipt": _plain(row, receipt), "delivery": _plain(row, delivery)}
-        del answer["receipt"]["asked_by"]  # a number of this ledger; what it asked for is what its key names
+        # This number is valid in this ledger only; the key names what it refers to.
+        del answer["receipt"]["asked_by"]
         answers.setdefault(answer["receipt"]["instance"], []).append(answer)
     return answers
 
@@ -71,7 +72,7 @@ def restore(change: Connection, account: dict[str, Any]) -> None:
 
 
 def _delivery_again(change: Connection, row: dict[str, Any]) -> int:
-    """Return the number of this delivery in the new ledger: several accounts may speak of the same one."""
+    """Return the number of this delivery in the new ledger: several accounts may mention the same one."""
     same = (
         (delivery.c.destination == row["destination"])
         & (delivery.c.receiver == row["receiver"])
@@ -81,7 +82,7 @@ def _delivery_again(change: Connection, row: dict[str, Any]) -> int:
     number: int | None = change.scalar(select(delivery.c.id).where(same))
     if number is None:
         values = {key: value for key, value in row.items() if key != "id"}
-        if row["state"] not in {DeliveryState.DELIVERED, DeliveryState.REFUSED}:  # open again by `retry` then
+        if row["state"] not in {DeliveryState.DELIVERED, DeliveryState.REFUSED}:  # It was opened again by `retry`.
             values |= {
                 "state": DeliveryState.WAITING,
                 "held": True,

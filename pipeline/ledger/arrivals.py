@@ -1,4 +1,4 @@
-"""What the ledger does with arrivals and their instances: admit, take in, settle, quarantine, age out."""
+"""The ledger's statements about arrivals and instances: admit, take in, settle, quarantine, age out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ from pipeline.ledger.rows import SoundInstanceRow, read_all, read_one
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ARRIVED, ArrivalState, DeliveryState, InstanceKey, InstanceState
 
-OF_A_RETRIEVAL, UNCLAIMED, SENT = "retrieval:", "unclaimed:", "sent:"  # how the scopes outside the line begin
-OF_A_STRANGER = "stranger:"  # it came to the receiver of orders, and from somebody whom [pacs] does not name
+OF_A_RETRIEVAL, UNCLAIMED, SENT = "retrieval:", "unclaimed:", "sent:"  # Prefixes of the scopes outside the line.
+# The instance came to the receiver of orders, from a sender that [pacs] does not name.
+OF_A_STRANGER = "stranger:"
 SCOPES_OF_ORDERS = (OF_A_RETRIEVAL, UNCLAIMED, OF_A_STRANGER, SENT)
-NOBODYS = "unclaimed"  # the reason of what came without an order, and the remark of its arrival
+NOBODYS = "unclaimed"  # The reason of an instance that came without an order, and the remark of its arrival.
 
 HOLDS_ITS_KEY = (InstanceState.RECEIVED, InstanceState.PASSED, InstanceState.ENCODED)
 GOOD = (*HOLDS_ITS_KEY, InstanceState.DUPLICATE)
@@ -34,7 +35,7 @@ class WaitingStudy:
 
 
 def admit(change: Connection, values: Mapping[str, Any]) -> None:
-    """Enter an arrival whose files are durably in the room `arrivals`."""
+    """Enter an arrival whose files are durable in the room `arrivals`."""
     change.execute(insert(arrival).values(state=ArrivalState.ADMITTED, **values))
 
 
@@ -50,7 +51,10 @@ def set_state(change: Connection, name: str, state: ArrivalState, reason: str | 
 
 
 def take_in(change: Connection, name: str, rows: Sequence[Mapping[str, Any]], **counts: int) -> None:
-    """Enter what intake found, once; raises IntegrityError if a key has been taken meanwhile: look again."""
+    """Enter the identified instances, once.
+
+    Raises IntegrityError if a key has been taken meanwhile: look again.
+    """
     admitted = (arrival.c.name == name) & (arrival.c.state == ArrivalState.ADMITTED)
     values = {"state": ArrivalState.PROCESSING, **counts}
     is_new = change.execute(update(arrival).where(admitted).values(**values)).rowcount
@@ -60,7 +64,7 @@ def take_in(change: Connection, name: str, rows: Sequence[Mapping[str, Any]], **
 
 
 def forget_instances(change: Connection, name: str) -> None:
-    """Take back the instances of an arrival that is to be taken in again and that nothing was sent of."""
+    """Delete the instances of an arrival that is to be taken in again, if nothing of it was sent."""
     change.execute(instance.delete().where(instance.c.arrival == name))
 
 
@@ -126,7 +130,7 @@ def sound_instances() -> Select[Any]:
 
 
 def set_instance(change: Connection, identity: int, values: Mapping[str, Any]) -> None:
-    """Write what a stage found out about one instance."""
+    """Write the results of a stage for one instance."""
     change.execute(update(instance).where(instance.c.id == identity).values(**values))
     if values.get("state") in tallies.SET_ASIDE:
         tallies.set_aside(change, identity, values)
@@ -142,7 +146,7 @@ _UNFINISHED = or_(
             delivery.c.state.not_in((DeliveryState.DELIVERED, DeliveryState.REFUSED)),
         )
     ),
-    exists(  # a request that this duplicate has opened
+    exists(  # A request that this duplicate has opened.
         select(receipt.c.instance)
         .join(delivery, delivery.c.id == receipt.c.delivery)
         .where(
@@ -168,7 +172,7 @@ def may_settle(look: Connection, name: str) -> bool:
 
 
 def has_instances(look: Connection, name: str) -> bool:
-    """Tell whether an arrival has been taken in: whether any file of it is on record."""
+    """Tell whether an arrival has been taken in: whether any file of it is recorded."""
     return bool(look.scalar(select(exists(select(instance.c.id).where(instance.c.arrival == name)))))
 
 
@@ -187,19 +191,20 @@ _KEPT_FOR_EVER = or_(
             or_(receipt.c.instance == instance.c.id, receipt.c.asked_by == instance.c.id),
             or_(receipt.c.state.not_in(ARRIVED), not_(receipt.c.verified)),
             receipt.c.code.not_in(DECIDED),
-            not_(and_(delivery.c.requested, receipt.c.code == DELETED)),  # it was there, and was deleted there
+            # It was stored there, and was deleted there.
+            not_(and_(delivery.c.requested, receipt.c.code == DELETED)),
         )
     ),
 )
 
 
 def all_is_well(look: Connection, name: str) -> bool:
-    """Tell whether nothing of an arrival was refused, quarantined or conflicting: it may age out."""
+    """Tell whether no instance of an arrival was refused, quarantined or in conflict: it may be deleted by age."""
     return not look.scalar(select(exists(select(instance.c.id).where(instance.c.arrival == name, _KEPT_FOR_EVER))))
 
 
 def settled_of(look: Connection, delivery_number: int) -> list[str]:
-    """Return the settled arrivals that instances of a delivery came in."""
+    """Return the settled arrivals in which instances of a delivery came."""
     wanted = (
         select(arrival.c.name)
         .join(instance, instance.c.arrival == arrival.c.name)
@@ -215,23 +220,23 @@ def settled_of(look: Connection, delivery_number: int) -> list[str]:
 
 
 def set_settled_at(change: Connection, name: str, now: float) -> None:
-    """Begin the time of keeping of a settled arrival again."""
+    """Restart the retention time of a settled arrival."""
     change.execute(update(arrival).where(arrival.c.name == name).values(settled_at=now))
 
 
 def set_gone(change: Connection, name: str, now: float) -> None:
-    """Note that the originals of an arrival are let go; its rows stay for `trace`."""
+    """Note that the originals of an arrival are deleted; its rows stay for `trace`."""
     change.execute(update(arrival).where(arrival.c.name == name).values(gone_at=now))
 
 
 def is_gone(look: Connection, name: str) -> bool:
-    """Tell whether the originals of an arrival were let go or discarded."""
+    """Tell whether the originals of an arrival were deleted by age or by a person."""
     gone = (arrival.c.name == name) & arrival.c.gone_at.is_not(None)
     return bool(look.scalar(select(exists(select(arrival.c.name).where(gone)))))
 
 
 def discarded(look: Connection) -> list[tuple[str, str]]:
-    """Return arrival and file of what a person has discarded of arrivals that are still here."""
+    """Return arrival and file of everything a person has discarded in arrivals that are still here."""
     wanted = (
         select(instance.c.arrival, instance.c.file)
         .join(arrival, arrival.c.name == instance.c.arrival)
@@ -245,7 +250,7 @@ def discarded(look: Connection) -> list[tuple[str, str]]:
 
 
 def with_stale_accounts(look: Connection) -> list[str]:
-    """Return settled arrivals of which something was delivered, given up, accepted or discarded since."""
+    """Return settled arrivals with instances delivered, given up, accepted or discarded since."""
     wanted = (
         select(arrival.c.name)
         .join(instance, instance.c.arrival == arrival.c.name)
@@ -282,9 +287,9 @@ _IS_OF_ORDERS = exists(
 
 
 def results_before(look: Connection, moment: float) -> list[tuple[str, float]]:
-    """Return settled arrivals that came for orders, at or before `moment`, but for what a person must look at.
+    """Return arrivals for orders settled at or before `moment`, except those a person must look at.
 
-    Whether it was delivered does not matter: who sent it has it still.
+    It does not matter whether they were delivered, because their sender still has them.
     """
     is_set_aside = and_(instance.c.state.not_in(GOOD), instance.c.discarded_at.is_(None))
     wanted = select(arrival.c.name, arrival.c.settled_at).where(
@@ -299,13 +304,13 @@ def results_before(look: Connection, moment: float) -> list[tuple[str, float]]:
 
 
 def is_unclaimed(look: Connection, name: str) -> bool:
-    """Tell whether an arrival holds something that came for an order nobody had placed."""
+    """Tell whether an arrival holds an instance that came for an order nobody had placed."""
     of_it = (instance.c.arrival == name) & (instance.c.reason == NOBODYS)
     return bool(look.scalar(select(exists(select(instance.c.id).where(of_it)))))
 
 
 def settled_before(look: Connection, moment: float) -> list[tuple[str, float]]:
-    """Return settled arrivals with nothing wrong about them, settled at or before `moment`."""
+    """Return settled arrivals without problems, settled at or before `moment`."""
     wanted = select(arrival.c.name, arrival.c.settled_at).where(
         arrival.c.state == ArrivalState.SETTLED,
         arrival.c.gone_at.is_(None),

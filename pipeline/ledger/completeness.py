@@ -1,9 +1,9 @@
-"""Which of the instances that came are a study's, how many must come, and whether all have: pure.
+"""Decide which received instances belong to a study, how many must come, and whether all have. Pure.
 
-A PACS says it three times over: by a count, by a list, by the final response to a C-MOVE. Each is known to be
-wrong somewhere. Lists end at a limit, with Success; counts may be of frames; sub-operations are counted twice, or
-remain in the final response. So a list names what must be here, the count says whether the list is whole, and the
-final response decides only where nothing is listed, or where it says that something failed.
+A PACS says it in three ways: by a count, by a list, by the final response to a C-MOVE. Each is wrong in some
+products: lists end at a limit, with Success; counts may be of frames; sub-operations are counted twice, or remain
+in the final response. Therefore a list names what must be here, the count says whether the list is complete, and
+the final response decides only if nothing is listed, or if it reports failures.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ SUCCESS, WARNING = "0x0000", "0xB000"  # PS3.4 table C.4-2
 
 @dataclass(frozen=True, slots=True)
 class FinalResponse:
-    """The final response to a C-MOVE of all that an order wishes for: its status, its counts of sub-operations."""
+    """The final response to a C-MOVE for everything an order wants: its status, its counts of sub-operations."""
 
     status: str
     completed: int = 0
@@ -28,23 +28,23 @@ class FinalResponse:
 
     @property
     def is_good(self) -> bool:
-        """Say whether the PACS means that it has sent everything."""
+        """Say whether the PACS reports that it has sent everything."""
         return self.status in {SUCCESS, WARNING} and not self.failed
 
     @property
     def sent(self) -> set[int]:
-        """Return how many it may have sent: some count what was stored with a warning as completed, too."""
+        """Return how many it may have sent: some also count instances stored with a warning as completed."""
         return {self.completed, self.completed + self.warned}
 
     @property
     def total(self) -> int:
-        """Return how many it set out to send."""
+        """Return how many it was going to send."""
         return self.completed + self.failed + self.warned + self.remaining
 
 
 @dataclass(frozen=True, slots=True)
 class PacsAnswer:
-    """What the PACS says of what an order wishes for of a study; None where it does not say.
+    """What the PACS says of the part of a study that an order wants; None if it does not say.
 
     `counted` is Number of Study (or Series) Related Instances, `listed` the answers of an IMAGE level C-FIND.
     """
@@ -56,11 +56,11 @@ class PacsAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StudyCompleteness:
-    """What has come, weighed against what the PACS says.
+    """The received instances of a study, compared with what the PACS says.
 
-    `instances` are those that count as the study's. `expected` is how many must come, None where nobody says.
-    `overruled` is the count of the PACS where its own final response has overruled it. `may_grow` says that all
-    may be here and yet more come, as far as anybody can know; `is_owed`, that the PACS means to have sent more.
+    `instances` are those that count as the study's. `expected` is how many must come, None if unknown. `overruled`
+    is the count of the PACS if its own final response has overruled it. `may_grow` says that all may be here and
+    yet more may come; `is_owed`, that the PACS reports having sent more.
     """
 
     instances: frozenset[Key]
@@ -72,7 +72,7 @@ class StudyCompleteness:
 
 
 def judged(told: PacsAnswer, came: Mapping[Key, int]) -> StudyCompleteness:
-    """Weigh what came: each distinct instance, with its Number of Frames."""
+    """Judge what came: each distinct instance, with its Number of Frames."""
     instances = _counting(told, came)
     here = len(instances)
     expected, overruled = _expected(told, here, sum(came[key] for key in instances))
@@ -94,9 +94,9 @@ def judged(told: PacsAnswer, came: Mapping[Key, int]) -> StudyCompleteness:
 
 
 def _counting(told: PacsAnswer, came: Mapping[Key, int]) -> frozenset[Key]:
-    """Return what counts: where the PACS lists instances these, and more only as far as it says that it sent more.
+    """Return the instances that count: those the PACS lists, and others as far as it reports more.
 
-    Where more came than that, nobody can tell which of it the PACS has sent, and none of it counts.
+    If more came than that, it is unknown which the PACS has sent, and none of the others count.
     """
     if told.listed is None:
         return frozenset(came)
@@ -109,7 +109,7 @@ def _expected(told: PacsAnswer, here: int, frames: int) -> tuple[int | None, int
     """Return how many must come, and the count that the final response overrules."""
     final, counted = told.final, told.counted
     if here and counted == frames:
-        counted = here if told.listed is None else None  # it counts frames, and all of these are here
+        counted = here if told.listed is None else None  # The count is of frames, and all of these are here.
     if told.listed is None and final and final.is_good and here and here in final.sent:
         return here, counted if counted not in {None, here} else None
     figures = [counted, None if told.listed is None else len(set(told.listed))]
@@ -125,9 +125,9 @@ def _is_good(told: PacsAnswer) -> bool:
 def of_wish(
     link: OrderStudyRow, modalities: Sequence[str], move: RetrievalRow | None, came: Mapping[Key, int]
 ) -> StudyCompleteness:
-    """Weigh what a retrieval `move` brought for one study `link` of an order, by their rows.
+    """Judge what a retrieval `move` brought for one study `link` of an order, by their rows.
 
-    A retrieval may bring more than an order of some modalities asked for: then its final response says nothing.
+    A retrieval may bring more than an order for some modalities wants: then its final response says nothing.
     """
     is_of_all = move is not None and move.modalities == tuple(modalities)
     told = PacsAnswer(link.counted, link.listed, _final(move) if move is not None and is_of_all else None)
@@ -137,6 +137,7 @@ def of_wish(
 
 
 def _final(move: RetrievalRow) -> FinalResponse | None:
-    if move.status is None or move.announced is None:  # there was none, or it was to a move of a part
+    # There was no final response, or it was to a C-MOVE of a part.
+    if move.status is None or move.announced is None:
         return None
     return FinalResponse(move.status, move.completed, move.failed, move.warned, move.remaining)

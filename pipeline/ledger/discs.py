@@ -1,4 +1,4 @@
-"""The discs that were made of studies on the line: which instances are on each, and which discs have been seen."""
+"""The discs made of studies on the line: the instances on each, and which discs were ever visible."""
 
 import uuid
 from collections.abc import Mapping
@@ -13,21 +13,21 @@ from pipeline.ledger.rows import DeliveryRow
 from pipeline.ledger.tables import delivery, disc, on_disc, receipt
 from pipeline.model import EarlierDisc, InstanceKey, NewDisc, ReceiptState
 
-Rows = Mapping[InstanceKey, tuple[int, int]]  # of each instance the delivery and the number that its receipt has
+Rows = Mapping[InstanceKey, tuple[int, int]]  # For each instance, its delivery and the row number of its receipt.
 
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedDisc:
-    """A disc that an attempt remembered and did not note as seen."""
+    """A disc that an attempt recorded and did not mark as visible."""
 
     identity: str
     new: NewDisc
 
 
 def earlier_of(look: Connection, row: DeliveryRow) -> EarlierDisc | None:
-    """Return the latest disc of the study that has been seen at the destination of the delivery `row`.
+    """Return the latest visible disc of the study at the destination of the delivery `row`.
 
-    Where the ledger was lost since, or an earlier version made it, the receipts tell its volume identifier.
+    If the ledger was lost since, or an earlier version made the disc, the receipts tell its volume identifier.
     """
     wanted = (
         select(disc.c.name, disc.c.volume_id, disc.c.made_at)
@@ -53,7 +53,7 @@ def _told_by_receipts(row: DeliveryRow) -> Any:
 
 
 def unfinished_of(look: Connection, row: DeliveryRow) -> UnfinishedDisc | None:
-    """Return the disc of the study that was remembered, and not noted as seen before its attempt ended."""
+    """Return the recorded disc of the study whose attempt ended before it was marked as visible."""
     wanted = (
         select(disc)
         .join(delivery, delivery.c.id == disc.c.delivery)
@@ -68,7 +68,7 @@ def unfinished_of(look: Connection, row: DeliveryRow) -> UnfinishedDisc | None:
 
 
 def remember(change: Connection, row: DeliveryRow, new: NewDisc, rows: Rows) -> str:
-    """Write down what is on a disc that the delivery `row` is about to offer; of several names the last counts."""
+    """Record the contents of a disc that the delivery `row` is about to publish; the last name counts."""
     tried = select(disc.c.id).where(disc.c.delivery == row.id, disc.c.offered_at.is_(None))
     for identity in list(change.scalars(tried)):
         forget(change, identity)
@@ -97,9 +97,9 @@ def remember(change: Connection, row: DeliveryRow, new: NewDisc, rows: Rows) -> 
 
 
 def offered(change: Connection, identity: str, now: float) -> list[int]:
-    """Note that a disc has been seen: what is on it has arrived, and what it lists as left out is refused.
+    """Mark a disc as visible: its instances have arrived, and those it lists as left out are refused.
 
-    Returns the deliveries that are to be attempted again because of it.
+    Returns the deliveries that must be attempted again because of it.
     """
     change.execute(update(disc).where(disc.c.id == identity).values(offered_at=now))
     volume_id = change.scalar(select(disc.c.volume_id).where(disc.c.id == identity))
@@ -123,6 +123,6 @@ def offered(change: Connection, identity: str, now: float) -> list[int]:
 
 
 def forget(change: Connection, identity: str) -> None:
-    """Forget a disc that nobody has seen."""
+    """Delete the record of a disc that was never visible."""
     change.execute(delete(on_disc).where(on_disc.c.disc == identity))
     change.execute(delete(disc).where(disc.c.id == identity))

@@ -1,14 +1,14 @@
-"""Which file stands where the ledger should: a damaged one is set aside by the worker, and another begun."""
+"""Identify the file of the ledger: the worker sets a damaged one aside and begins another."""
 
 from pathlib import Path
 
 from pipeline.errors import Transient
 
-FileIdentity = tuple[int, int]  # device and inode
+FileIdentity = tuple[int, int]  # Device and inode.
 
 
 def file_at(path: Path) -> FileIdentity | None:
-    """Return which file `path` is, None where there is none; raises Transient where that cannot be told now."""
+    """Return which file `path` is, None if there is none; raises Transient if that cannot be told now."""
     try:
         about = path.stat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""When a part of the site that works on the ledger was last alive."""
+"""When a part of the site that works on the ledger last reported."""
 
 from typing import NamedTuple
 
@@ -10,31 +10,31 @@ WORKER = "worker"
 
 
 def beat(change: Connection, name: str, started_at: float, now: float) -> None:
-    """Write down that the part `name`, begun at `started_at`, is alive `now` (seconds since the epoch)."""
+    """Record that the part `name`, started at `started_at`, is alive `now` (seconds since the epoch)."""
     values = {"started_at": started_at, "beat_at": now}
     if not change.execute(update(heartbeat).where(heartbeat.c.name == name).values(**values)).rowcount:
         change.execute(insert(heartbeat).values(name=name, **values))
 
 
 def seconds_since(look: Connection, name: str, now: float) -> float | None:
-    """Return for how many seconds nothing was heard of the part `name`, None where it never was alive.
+    """Return the seconds since the last report of the part `name`, None if it never reported.
 
-    A clock that was set back makes the last heartbeat lie in the future: that counts as heard just now, for the
-    next one comes within seconds where the part lives.
+    After the clock was set back, the last report lies in the future; it counts as just now, because a living part
+    reports again within seconds.
     """
     at = look.scalar(select(heartbeat.c.beat_at).where(heartbeat.c.name == name))
     return None if at is None else max(0.0, now - at)
 
 
 class Beat(NamedTuple):
-    """When a part began, and when it was last heard of (seconds since the epoch)."""
+    """When a part started, and when it last reported (seconds since the epoch)."""
 
     started_at: float
     beat_at: float
 
 
 def row(look: Connection, name: str) -> Beat | None:
-    """Return when the part `name` began and was last heard of, None where it never was alive."""
+    """Return when the part `name` started and last reported, None if it never did."""
     wanted = select(heartbeat.c.started_at, heartbeat.c.beat_at).where(heartbeat.c.name == name)
     found = look.execute(wanted).one_or_none()
     return None if found is None else Beat(*found)

@@ -1,4 +1,4 @@
-"""What a disc lacks although it was received: what was set aside of its studies, or came with them."""
+"""The received instances that a disc lacks: those of its studies, or of its arrivals, that were set aside."""
 
 from collections.abc import Collection
 
@@ -9,9 +9,9 @@ from pipeline.model import InstanceKey, InstanceState, SetAside
 
 
 def beside(look: Connection, deliveries: Collection[int]) -> tuple[SetAside, ...]:
-    """Return the instances that belong to the studies of deliveries and were set aside, and not discarded since.
+    """Return instances that belong to the studies of deliveries and were set aside, and not discarded since.
 
-    What was too damaged to say which study it is of counts where it came in the same arrival.
+    An instance too damaged to name its study counts if it came in the same arrival.
     """
     own = (
         select(instance.c.arrival, instance.c.study_instance_uid, instance.c.scope)

@@ -1,4 +1,4 @@
-"""What people have decided about what is set aside, and what not yet: asked by the transaction that acts on it."""
+"""Which set-aside instances a person has decided about, read in the transaction that acts on it."""
 
 from sqlalchemy import Connection
 
@@ -8,13 +8,13 @@ from pipeline.model import ArrivalState
 
 
 def is_aside(look: Connection, name: str) -> bool:
-    """Tell whether a whole arrival is set aside, and kept."""
+    """Tell whether a whole arrival is set aside and kept."""
     row = reports.arrival_row(look, name)
     return row is not None and row.state == ArrivalState.QUARANTINED and row.gone_at is None
 
 
 def undecided(look: Connection, name: str) -> set[int]:
-    """Return the instances of an arrival that are set aside, and kept."""
+    """Return the instances of an arrival that are set aside and kept."""
     return {one.id for one in reports.instances_of(look, name) if _is_aside(one) and one.discarded_at is None}
 
 

@@ -1,4 +1,4 @@
-"""How much waits, is set aside and is open right now: answered from indexes, whatever the ledger holds."""
+"""Count what waits, what is set aside and what is open now; indexes answer, however large the ledger is."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ from pipeline.model import ArrivalState, OrderState
 
 
 class Queue(NamedTuple):
-    """The deliveries to one destination that have not ended, and when the oldest of them was opened."""
+    """The open deliveries to one destination, and when the oldest was opened."""
 
     deliveries: int
     oldest_at: float
 
 
 def queues(connection: Connection) -> dict[str, Queue]:
-    """Return what waits, by destination, also of those that are no longer configured."""
+    """Return the queues by destination, including destinations no longer configured."""
     wanted = (
         select(delivery.c.destination, func.count(), func.min(delivery.c.created_at))
         .where(delivery.c.state.in_(OPEN))
@@ -27,7 +27,7 @@ def queues(connection: Connection) -> dict[str, Queue]:
 
 
 def set_aside(connection: Connection) -> dict[str, int]:
-    """Count the instances that a person has to look at, by their code."""
+    """Count the instances that a person must look at, by their code."""
     wanted = (
         select(instance.c.state, instance.c.code, func.count())
         .where(instance.c.state.in_(SET_ASIDE), instance.c.discarded_at.is_(None))

@@ -1,7 +1,7 @@
-"""What is received again is a request: the ledger's part in giving destinations back what they have lost.
+"""Requests: an instance received again makes the ledger ask its destinations whether they still have it.
 
 A *request* is a delivery of instances that were delivered before, opened when they are received again. It keeps
-what it has sent, and what was refused: where the destination still has everything, nothing of it remains.
+what it has sent, and what was refused; if the destination still has everything, it is deleted.
 """
 
 from collections import defaultdict
@@ -17,15 +17,15 @@ from pipeline.ledger.arrivals import first_received
 from pipeline.ledger.tables import delivery, instance, receipt
 from pipeline.model import ARRIVED, DeliveryState, InstanceKey, InstanceState, Item, ReceiptState
 
-ONCE_IN = 86400.0  # seconds: no instance is sent again by a request more often
+ONCE_IN = 86400.0  # Seconds: requests send no instance again more often.
 REASON = "received again: the destination is asked whether it still has it"
 
-Line = tuple[str, str, str]  # destination, receiver, Study Instance UID
+Line = tuple[str, str, str]  # Destination, receiver, Study Instance UID.
 
 
 @dataclass(frozen=True, slots=True)
 class RequestedInstance:
-    """An instance of a request that needs an answer; `asked_by` is the duplicate that was received, if known."""
+    """An instance of a request that needs an answer; `asked_by` is the received duplicate, if known."""
 
     identity: int
     item: Item
@@ -33,7 +33,7 @@ class RequestedInstance:
 
 
 def open_requests(change: Connection, arrival_name: str, destinations: Collection[str], now: float) -> None:
-    """Open a request for what an arrival holds duplicates of, at each of the destinations it was delivered to."""
+    """Open a request for an arrival's duplicates at each of the destinations they were delivered to."""
     asked = _asked_for(change, arrival_name) if destinations else {}
     pins: dict[Line, list[dict[str, Any]]] = defaultdict(list)
     under_way = _under_way(change, {key.study_instance_uid for key, _ in asked.values()})
@@ -60,7 +60,7 @@ _PIN = ("path", "sha256", "size", "transfer_syntax_uid", "encoding")
 
 
 def _asked_for(look: Connection, arrival_name: str) -> dict[int, tuple[InstanceKey, int]]:
-    """Return, by the instance that holds its key, the key and the last duplicate of each in an arrival."""
+    """Return the key and the last duplicate in an arrival, by the instance that holds the key."""
     wanted = (instance.c.arrival == arrival_name) & (instance.c.state == InstanceState.DUPLICATE)
     by_scope: dict[str, dict[InstanceKey, int]] = defaultdict(dict)
     for row in look.execute(select(instance).where(wanted).order_by(instance.c.id)):
@@ -74,7 +74,7 @@ def _asked_for(look: Connection, arrival_name: str) -> dict[int, tuple[InstanceK
 
 
 def _delivered(look: Connection, holders: Collection[int], destinations: Collection[str]) -> list[Any]:
-    """Return the last receipt of each instance at each destination that it arrived at, on the line."""
+    """Return the last receipt of each instance at each destination where it arrived, on the line."""
     found: dict[tuple[int, str], Any] = {}
     for some in deliveries.batches(list(holders)):
         wanted = (
@@ -85,7 +85,7 @@ def _delivered(look: Connection, holders: Collection[int], destinations: Collect
                 receipt.c.state.in_(ARRIVED),
                 delivery.c.state.in_(
                     (DeliveryState.DELIVERED, DeliveryState.REFUSED)
-                ),  # some of it, in the latter
+                ),  # In the latter state, some instances arrived.
                 delivery.c.order_id.is_(None),
                 delivery.c.destination.in_(destinations),
             )
@@ -96,7 +96,7 @@ def _delivered(look: Connection, holders: Collection[int], destinations: Collect
 
 
 def _under_way(look: Connection, studies: Collection[str]) -> set[tuple[str, InstanceKey]]:
-    """Return destination and key of what open deliveries of these studies bring already."""
+    """Return destination and key of instances that open deliveries of these studies already bring."""
     wanted = (
         select(delivery.c.destination, *_KEY)
         .join(receipt, receipt.c.delivery == delivery.c.id)
@@ -121,7 +121,7 @@ def wanted_of(look: Connection, number: int, root: Any) -> list[RequestedInstanc
 
 
 def answered_since(look: Connection, destination: str, study: str, moment: float) -> set[InstanceKey]:
-    """Return what requests have sent to a destination since `moment` and have an answer to."""
+    """Return instances that requests have sent to a destination since `moment` and have an answer to."""
     wanted = (
         select(*_KEY)
         .join(receipt, receipt.c.instance == instance.c.id)
@@ -141,7 +141,7 @@ def answered_since(look: Connection, destination: str, study: str, moment: float
 def put_in_its_place(
     change: Connection, number: int, one: RequestedInstance, pin: Mapping[str, Any], values: Mapping[str, Any]
 ) -> None:
-    """Have a request bring the duplicate itself, pinned anew, and write `values` into the duplicate's row."""
+    """Let a request deliver the duplicate itself, pinned anew, and write `values` into the duplicate's row."""
     old = (receipt.c.delivery == number) & (receipt.c.instance == one.identity)
     change.execute(delete(receipt).where(old))
     new = {"delivery": number, "instance": one.asked_by, "asked_by": one.asked_by, "state": ReceiptState.PENDING}
@@ -151,16 +151,16 @@ def put_in_its_place(
 
 @dataclass(frozen=True, slots=True)
 class EndedRequest:
-    """How a request has ended: how many instances it sent, and why the archive did not want them back."""
+    """How a request has ended: how many instances it sent, and why the archive refused them."""
 
     sent: int
     unwanted: str | None = None
 
 
 def close_request(change: Connection, number: int) -> EndedRequest:
-    """Forget what a request that has ended had nothing to do for, and the request where that is all of it.
+    """Delete the part of an ended request that had nothing to do, and the request if nothing else is left.
 
-    One that is refused only because the archive has deleted what it sent says that as its reason.
+    A request refused only because the archive has deleted what it sent gets that as its reason.
     """
     of_it = receipt.c.delivery == number
     sent = change.scalar(select(func.count()).where(of_it, receipt.c.attempted)) or 0

@@ -1,4 +1,4 @@
-"""Deliveries to a destination that is no longer configured: given to another one, or given up by a person."""
+"""Deliveries to a destination that is no longer configured: a person reroutes them, or gives them up."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -10,8 +10,8 @@ from pipeline.ledger.rows import DeliveryRow, read_all
 from pipeline.ledger.tables import delivery, instance, receipt
 from pipeline.model import DeliveryState, ReceiptState
 
-REROUTED, GIVEN_UP = "rerouted", "discarded"  # codes of receipts
-DECIDED = (REROUTED, GIVEN_UP)  # a person has decided: they keep no original, and `retry` leaves them alone
+REROUTED, GIVEN_UP = "rerouted", "discarded"  # Codes of receipts.
+DECIDED = (REROUTED, GIVEN_UP)  # A person has decided: these keep no original, and `retry` ignores them.
 OPEN = (DeliveryState.WAITING, DeliveryState.DEFERRED)
 
 
@@ -27,7 +27,7 @@ def stranded(look: Connection, configured: Collection[str]) -> dict[str, tuple[i
 
 
 def open_to(look: Connection, destination: str) -> list[DeliveryRow]:
-    """Return the deliveries to `destination` that wait and are of no order: who ordered asks again."""
+    """Return the waiting deliveries to `destination` that belong to no order; who ordered must ask again."""
     wanted = select(delivery).where(
         delivery.c.destination == destination, delivery.c.state.in_(OPEN), delivery.c.order_id.is_(None)
     )
@@ -35,7 +35,7 @@ def open_to(look: Connection, destination: str) -> list[DeliveryRow]:
 
 
 def close(change: Connection, numbers: Sequence[int], code: str, reason: str, now: float) -> None:
-    """End deliveries as refused, each instance without an answer with `code` and `reason`."""
+    """End deliveries as refused; each instance without an answer gets `code` and `reason`."""
     for number in numbers:
         values = {"state": DeliveryState.REFUSED, "reason": reason, "finished_at": now}
         change.execute(update(delivery).where(delivery.c.id == number).values(**values))
@@ -49,9 +49,9 @@ def close(change: Connection, numbers: Sequence[int], code: str, reason: str, no
 def open_again(  # noqa: PLR0913  # each by its name
     change: Connection, row: DeliveryRow, destination: str, encoding: str, *, whole: bool, now: float
 ) -> int | None:
-    """Open a delivery to `destination` of what the delivery `row` had still to bring, or of the `whole` of it.
+    """Open a delivery to `destination` for the rest of the delivery `row`, or for the `whole` of it.
 
-    Returns its number, None where nothing is left to bring. Its files are not made yet: each is pinned when it is
+    Returns its number, None if nothing is left to send. Its files are not made yet: each is pinned when it is
     made, before the first attempt.
     """
     wanted = (
@@ -86,6 +86,6 @@ def open_again(  # noqa: PLR0913  # each by its name
 
 
 def pin(change: Connection, number: int, identity: int, pinned: dict[str, Any]) -> None:
-    """Write down which file of an instance a delivery will send; one that was pinned stays as it was."""
+    """Record which file of an instance a delivery will send; an existing pin stays."""
     is_unpinned = (receipt.c.delivery == number) & (receipt.c.instance == identity) & (receipt.c.sha256 == "")
     change.execute(update(receipt).where(is_unpinned).values(**pinned))

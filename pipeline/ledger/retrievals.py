@@ -1,4 +1,4 @@
-"""What the ledger does with retrievals: share, begin, follow, end, and which instances they brought."""
+"""The ledger's statements about retrievals: share, begin, follow, end, and which instances they brought."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ OPEN = (RetrievalState.QUEUED, RetrievalState.MOVING, RetrievalState.RECEIVING)
 
 
 def open_one(look: Connection, study: str, modalities: tuple[str, ...]) -> int | None:
-    """Return the retrieval under way that will bring these modalities of a study, or all of it."""
+    """Return the running retrieval that will bring these modalities of a study, or all of it."""
     wanted = select(retrieval.c.id).where(
         retrieval.c.study_instance_uid == study,
         retrieval.c.state.in_(OPEN),
@@ -36,7 +36,7 @@ def open_one(look: Connection, study: str, modalities: tuple[str, ...]) -> int |
 def enter(
     change: Connection, study: str, modalities: tuple[str, ...], instances: Sequence[int], now: float
 ) -> int:
-    """Queue a retrieval; `instances` are held already and need not be brought."""
+    """Queue a retrieval; `instances` are held already and need not be retrieved."""
     values = {
         "study_instance_uid": study,
         "modalities": modalities,
@@ -52,7 +52,7 @@ def enter(
 
 
 def add(change: Connection, number: int, instances: Iterable[int]) -> None:
-    """Note that a retrieval has these instances."""
+    """Record that a retrieval has these instances."""
     rows = [{"retrieval": number, "instance": one} for one in instances]
     if not rows:
         return
@@ -63,7 +63,7 @@ def add(change: Connection, number: int, instances: Iterable[int]) -> None:
 
 
 def take_in(change: Connection, arrival_name: str, belongings: Mapping[str, Iterable[int]], now: float) -> bool:
-    """Note which files of an arrival belong to which retrievals; False where one of these has ended meanwhile."""
+    """Record which files of an arrival belong to which retrievals; False if one of these has ended meanwhile."""
     numbers = {number for some in belongings.values() for number in some}
     still = select(retrieval.c.id).where(retrieval.c.id.in_(numbers), retrieval.c.state.in_(OPEN))
     if numbers - set(change.scalars(still)):
@@ -88,7 +88,7 @@ def in_state(look: Connection, *states: RetrievalState) -> list[RetrievalRow]:
 
 
 def claims(look: Connection, studies: Iterable[str]) -> list[RetrievalRow]:
-    """Return the retrievals under way that what arrives of these studies belongs to, the oldest first."""
+    """Return the running retrievals of these studies, to which new instances belong, the oldest first."""
     wanted = select(retrieval).where(
         retrieval.c.study_instance_uid.in_(list(studies)),
         retrieval.c.state.in_(OPEN),
@@ -98,18 +98,18 @@ def claims(look: Connection, studies: Iterable[str]) -> list[RetrievalRow]:
 
 
 def asked_series(look: Connection, number: int) -> set[str]:
-    """Return the series that orders with modalities asked for of a retrieval."""
+    """Return the series that orders with modalities asked for in a retrieval."""
     lists = look.scalars(select(order_study.c.series).where(order_study.c.retrieval == number))
     return {uid for series in lists for uid, _, _ in series}
 
 
 def change_row(change: Connection, number: int, **values: Any) -> None:
-    """Write what has become of a retrieval."""
+    """Write the progress of a retrieval."""
     change.execute(update(retrieval).where(retrieval.c.id == number).values(**values))
 
 
 def held(look: Connection, number: int) -> dict[Key, SoundInstanceRow]:
-    """Return the sound instances of a retrieval by their key, of several the one received last."""
+    """Return the sound instances of a retrieval by their key; of several, the one received last."""
     wanted = (
         sound_instances()
         .join(retrieved, retrieved.c.instance == instance.c.id)
@@ -121,7 +121,7 @@ def held(look: Connection, number: int) -> dict[Key, SoundInstanceRow]:
 
 
 def from_strangers(look: Connection, study: str, since: float) -> dict[tuple[str, str | None], int]:
-    """Count what came of a study since then from others than the PACS, by their AE title and address."""
+    """Count instances of a study from senders other than the PACS since then, by AE title and address."""
     wanted = (
         select(
             instance.c.calling_ae_title,
@@ -141,9 +141,9 @@ def from_strangers(look: Connection, study: str, since: float) -> dict[tuple[str
 
 
 def contradicted(look: Connection, number: int) -> set[Key]:
-    """Return the instances that came several times for a retrieval, and not always with the same content.
+    """Return the keys that came several times for a retrieval with different contents.
 
-    Nobody can tell which of these the PACS means.
+    It is unknown which of them the PACS means.
     """
     wanted = (
         select(instance.c.series_instance_uid, instance.c.sop_instance_uid)
@@ -162,7 +162,7 @@ def contradicted(look: Connection, number: int) -> set[Key]:
 def came(look: Connection, number: int) -> dict[Key, int]:
     """Return the sound instances of a retrieval by their key, each with its Number of Frames.
 
-    Those that are contradicted count for nothing.
+    Contradicted keys do not count.
     """
     wanted = (
         select(instance.c.series_instance_uid, instance.c.sop_instance_uid, instance.c.frames)
@@ -176,9 +176,9 @@ def came(look: Connection, number: int) -> dict[Key, int]:
 
 
 def kept(look: Connection, study: str) -> list[SoundInstanceRow]:
-    """Return every sound instance of a study that came to the receiver of orders, from anybody, and is still here.
+    """Return every sound instance of a study that came to the receiver of orders from any sender, and is kept.
 
-    Each with the address of its sender; whether that is the PACS is for the caller to ask.
+    Each row has the sender's address; the caller must check whether it is the PACS.
     """
     scopes = (OF_A_RETRIEVAL, UNCLAIMED, OF_A_STRANGER)
     wanted = (
@@ -195,7 +195,7 @@ def kept(look: Connection, study: str) -> list[SoundInstanceRow]:
 
 
 def open_links(look: Connection, number: int) -> list[WantedStudyRow]:
-    """Return what open orders wait for of a retrieval."""
+    """Return the studies of open orders that wait for a retrieval."""
     wanted = (
         select(order_study, orders.c.modalities)
         .join(orders, orders.c.id == order_study.c.order_id)
@@ -206,6 +206,6 @@ def open_links(look: Connection, number: int) -> list[WantedStudyRow]:
 
 
 def is_being_taken_in(look: Connection, receiver: str) -> bool:
-    """Tell whether an arrival at `receiver` is known whose instances are not."""
+    """Tell whether an arrival at `receiver` is known whose instances are not yet."""
     waits = exists(select(arrival.c.name).where(arrival.c.receiver == receiver, arrival.c.state == "admitted"))
     return bool(look.scalar(select(waits)))

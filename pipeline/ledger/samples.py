@@ -1,4 +1,4 @@
-"""How things stood every few minutes: what pictures of the last days are drawn from."""
+"""Measurements every few minutes, for charts of the last days."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -12,12 +12,12 @@ KEPT_SECONDS = 8 * 86400.0
 
 
 class SampleKind(StrEnum):
-    """What is measured; of a destination, `name` is its name."""
+    """What is measured; for a destination, `name` is its name."""
 
-    FREE = "free"  # bytes free in the spool's file system
-    LEDGER = "ledger"  # bytes of the ledger's file
-    WAITING = "waiting"  # deliveries of a destination that have not ended
-    OLDEST = "oldest"  # seconds since the oldest of them was opened
+    FREE = "free"  # Free bytes in the spool's file system.
+    LEDGER = "ledger"  # Bytes of the ledger's file.
+    WAITING = "waiting"  # Open deliveries of a destination.
+    OLDEST = "oldest"  # Seconds since the oldest of them was opened.
 
 
 class Sample(NamedTuple):
@@ -30,15 +30,15 @@ class Sample(NamedTuple):
 
 
 def take(connection: Connection, at: float, values: Mapping[tuple[SampleKind, str], float]) -> None:
-    """Write down how things stand at `at`, and forget what is older than `KEPT_SECONDS`."""
+    """Record the values of the moment `at`, and delete samples older than `KEPT_SECONDS`."""
     connection.execute(delete(sample).where(sample.c.at < at - KEPT_SECONDS))
-    connection.execute(delete(sample).where(sample.c.at >= at))  # the clock was set back
+    connection.execute(delete(sample).where(sample.c.at >= at))  # The clock was set back.
     rows = [{"at": at, "kind": kind, "name": name, "value": value} for (kind, name), value in values.items()]
     if rows:
         connection.execute(insert(sample), rows)
 
 
 def since(connection: Connection, moment: float) -> list[Sample]:
-    """Return what was measured since `moment`, the oldest first."""
+    """Return the samples since `moment`, the oldest first."""
     wanted = select(sample).where(sample.c.at >= moment).order_by(sample.c.at)
     return [Sample(row.at, SampleKind(row.kind), row.name, row.value) for row in connection.execute(wanted)]

@@ -1,4 +1,4 @@
-"""Who has sent to a receiver, and what of it storescp misread."""
+"""Who has sent to a receiver, and which of its instances storescp misread."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def since(look: Connection, receiver: str, moment: float) -> int:
 
 
 def instances(look: Connection, receiver: str, moment: float) -> dict[tuple[str, str | None], int]:
-    """Count what has come to the receiver since `moment`, by the AE title and the address of whoever sent it."""
+    """Count the instances received since `moment`, by the sender's AE title and address."""
     who = (instance.c.calling_ae_title, arrival.c.peer)
     counted = _received(receiver, moment).with_only_columns(*who, func.count()).group_by(*who)
     return {(ae_title, peer): count for ae_title, peer, count in look.execute(counted)}

@@ -1,4 +1,4 @@
-"""Whose the studies of the line are, by keyed hashes: the first received decides, and a person may add others."""
+"""The patients of studies on the line, as keyed hashes: the first decides, a person may add others."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from pipeline.model import InstanceState, SetAsideCode
 
 
 def of_studies(look: Connection, scope: str, studies: Collection[str]) -> list[StudyPatientRow]:
-    """Return what is known of the patients of these studies."""
+    """Return the known patients of these studies."""
     rows: list[StudyPatientRow] = []
     for study in studies:
         wanted = (study_patient.c.scope == scope) & (study_patient.c.study_instance_uid == study)
@@ -20,20 +20,20 @@ def of_studies(look: Connection, scope: str, studies: Collection[str]) -> list[S
 
 
 def of_arrival(look: Connection, arrival: str) -> list[dict[str, Any]]:
-    """Return what is known by an arrival of the patients of its studies, for its account."""
+    """Return the patients known by an arrival, for its account."""
     of_it = select(study_patient).where(study_patient.c.arrival == arrival)
     in_order = of_it.order_by(study_patient.c.at, study_patient.c.identifier)
     return [dict(row._mapping) for row in look.execute(in_order)]  # noqa: SLF001  # SQLAlchemy's public mapping
 
 
 def enter(change: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Enter patients of studies; raises IntegrityError where another one has come first meanwhile."""
+    """Enter patients of studies; raises IntegrityError if another one was entered first meanwhile."""
     for row in rows:
         change.execute(insert(study_patient).values(**row))
 
 
 def enter_missing(change: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Enter those patients of studies that are not known."""
+    """Enter the patients of studies that are not known yet."""
     for row in rows:
         is_it = [study_patient.c[name] == row[name] for name in study_patient.primary_key.columns.keys()]  # noqa: SIM118
         if not change.scalar(select(exists(select(study_patient.c.at).where(*is_it)))):
@@ -41,7 +41,7 @@ def enter_missing(change: Connection, rows: Iterable[Mapping[str, Any]]) -> None
 
 
 def set_aside(look: Connection, study: str) -> list[InstanceRow]:
-    """Return the instances of a study that are aside as another patient's, and kept, in the order received."""
+    """Return the kept instances of a study set aside as another patient's, in the order received."""
     wanted = select(instance).where(
         instance.c.study_instance_uid == study,
         instance.c.state == InstanceState.QUARANTINED,

@@ -1,7 +1,7 @@
 """Counts by the hour: what came in, what was delivered, what failed, and how long it took.
 
-A count is written in the transaction of what it counts. So metrics and pictures read a small table, whatever the
-ledger holds, and go on from where they were after a restart and after old rows have been removed.
+A count is written in the transaction of the event it counts. Metrics and charts therefore read a small table,
+however large the ledger is, and continue after a restart and after old rows have been removed.
 """
 
 from collections import Counter
@@ -15,8 +15,9 @@ from pipeline.ledger.tables import arrival, delivery, instance, receipt, tally
 from pipeline.model import ARRIVED, DeliveryState, InstanceState
 
 HOUR = 3600
-HOURS_KEPT = 35 * 24  # older hours are added up into hour 0; five weeks tell what an AE title usually sends
-BUCKETS = (10, 30, 60, 120, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600)  # seconds from end of study to verified
+HOURS_KEPT = 35 * 24  # Older hours are added up into hour 0; five weeks show what an AE title usually sends.
+# Upper bounds of seconds from the end of a study to its verification.
+BUCKETS = (10, 30, 60, 120, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600)
 BEYOND = "+Inf"
 SET_ASIDE = frozenset({InstanceState.QUARANTINED, InstanceState.CONFLICT})
 
@@ -24,19 +25,19 @@ SET_ASIDE = frozenset({InstanceState.QUARANTINED, InstanceState.CONFLICT})
 class TallyKind(StrEnum):
     """What is counted; `name` and `detail` of a count depend on it."""
 
-    RECEIVED = "received"  # by receiver and calling AE title; times: arrivals
-    SET_ASIDE = "set-aside"  # by receiver and code; times: instances
-    DELIVERED = "delivered"  # by destination; times: deliveries
-    DEFERRED = "deferred"  # likewise: attempts that failed and are made again
-    REFUSED = "refused"  # likewise: deliveries that ended without having arrived
-    VERIFIED = "verified"  # by destination and upper bound of seconds; times: deliveries
-    PIXELS_BEFORE = "pixels-before"  # by destination; bytes before encoding
-    PIXELS_AFTER = "pixels-after"  # likewise; bytes of the same pixels, encoded
-    ORDER = "order"  # by destination and how it ended: its state, or the kind of its error
+    RECEIVED = "received"  # By receiver and calling AE title; times: arrivals.
+    SET_ASIDE = "set-aside"  # By receiver and code; times: instances.
+    DELIVERED = "delivered"  # By destination; times: deliveries.
+    DEFERRED = "deferred"  # By destination: attempts that failed and will be repeated.
+    REFUSED = "refused"  # By destination: deliveries that ended without having arrived.
+    VERIFIED = "verified"  # By destination and upper bound of seconds; times: deliveries.
+    PIXELS_BEFORE = "pixels-before"  # By destination; bytes before encoding.
+    PIXELS_AFTER = "pixels-after"  # By destination; bytes of the same pixels, encoded.
+    ORDER = "order"  # By destination and result: the order's state, or its kind of error.
 
 
 class Tally(NamedTuple):
-    """One count, of one hour or of several added up."""
+    """One count, for one hour or several added up."""
 
     hour: int
     kind: TallyKind
@@ -97,7 +98,7 @@ def taken_in(connection: Connection, name: str, rows: Iterable[Mapping[str, Any]
 
 
 def set_aside(connection: Connection, identity: int, values: Mapping[str, Any]) -> None:
-    """Count an instance that is set aside on its way."""
+    """Count an instance that is set aside by a later stage."""
     receiver, at = connection.execute(
         select(arrival.c.receiver, arrival.c.admitted_at)
         .join(instance, instance.c.arrival == arrival.c.name)
@@ -156,7 +157,7 @@ def _add_pixels(connection: Connection, number: int, destination: str, now: floa
 
 
 def totals(connection: Connection) -> list[Tally]:
-    """Return every count since there are any, all hours added up."""
+    """Return every count, all hours added up."""
     wanted = select(
         func.max(tally.c.hour),
         *(tally.c.kind, tally.c.name, tally.c.detail),
@@ -167,7 +168,7 @@ def totals(connection: Connection) -> list[Tally]:
 
 
 def since(connection: Connection, moment: float, *kinds: TallyKind) -> list[Tally]:
-    """Return the counts of each hour from that of `moment` on, of these kinds."""
+    """Return the counts of these kinds for each hour since `moment`."""
     wanted = select(tally).where(tally.c.hour >= max(1, int(moment // HOUR)), tally.c.kind.in_(kinds))
     return [_tally(row) for row in connection.execute(wanted.order_by(tally.c.hour))]
 
@@ -177,7 +178,7 @@ def _tally(row: Any) -> Tally:
 
 
 def roll_up(connection: Connection, now: float) -> None:
-    """Add up what is older than `HOURS_KEPT` into hour 0, so that the table stays small."""
+    """Add up hours older than `HOURS_KEPT` into hour 0, so that the table stays small."""
     first_kept = int(now // HOUR) - HOURS_KEPT
     is_old = (tally.c.hour > 0) & (tally.c.hour < first_kept)
     for row in list(connection.execute(select(tally).where(is_old).order_by(tally.c.last_at))):

@@ -1,4 +1,4 @@
-"""Which alarms somebody was told of, and when: a worker that starts again tells nobody twice."""
+"""Which alarms were sent, and when: after a restart the worker sends none twice."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,11 @@ from sqlalchemy import Connection, delete, insert, select
 from pipeline.ledger import notes
 from pipeline.ledger.tables import told_alarm
 
-SUMMARY_KEY = "alarm.summary-at"  # the note of when the last daily summary was sent
+SUMMARY_KEY = "alarm.summary-at"  # The note of when the last daily summary was sent.
 
 
 class ToldAlarm(NamedTuple):
-    """One alarm: since when it holds, when it was last told (0: not yet), when it ended (None: it holds)."""
+    """One alarm: when it began, when it was last sent (0: not yet), when it ended (None: it holds)."""
 
     key: str
     since: float
@@ -20,23 +20,23 @@ class ToldAlarm(NamedTuple):
 
 
 def read(connection: Connection) -> list[ToldAlarm]:
-    """Return every alarm that holds, or ended not long ago."""
+    """Return every alarm that holds, or ended recently."""
     return [ToldAlarm(*row) for row in connection.execute(select(told_alarm))]
 
 
 def write(connection: Connection, alarms: list[ToldAlarm]) -> None:
-    """Put these alarms in the place of those that are known."""
+    """Replace the known alarms by these."""
     connection.execute(delete(told_alarm))
     if alarms:
         connection.execute(insert(told_alarm), [known._asdict() for known in alarms])
 
 
 def summary_at(connection: Connection) -> float | None:
-    """Return when the last daily summary was sent (seconds since the epoch), None where none ever was."""
+    """Return when the last daily summary was sent (seconds since the epoch), None if none ever was."""
     text = notes.read(connection, SUMMARY_KEY)
     return None if text is None else float(text)
 
 
 def set_summary_at(connection: Connection, moment: float) -> None:
-    """Note when the last daily summary was sent."""
+    """Record when the last daily summary was sent."""
     notes.write(connection, SUMMARY_KEY, str(moment))

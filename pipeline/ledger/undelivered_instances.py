@@ -1,7 +1,7 @@
-"""The companions of a delivery that makes a disc: all else that came of its study for the same destination.
+"""For a delivery that makes a disc: all other instances of its study received for the same destination.
 
-A disc of some of a study's instances is taken for the whole study. So every disc is made of all of it: of what
-earlier discs hold, and of what other deliveries were to bring and could not (a full disk, a refusal, …).
+A reader takes a disc with some of a study's instances for the whole study. Every disc is therefore made of the
+whole study: of what earlier discs hold, and of what other deliveries could not bring (a full disk, a refusal, …).
 """
 
 from collections.abc import Collection
@@ -22,10 +22,10 @@ HAS_ARRIVED = and_(receipt.c.state.in_(ARRIVED), receipt.c.verified)
 
 @dataclass(frozen=True, slots=True)
 class UndeliveredInstance:
-    """One instance by the number and the receiver of the delivery that was to bring it.
+    """One instance, with the number and the receiver of its delivery.
 
-    `has_arrived` says that it is on a disc that has been seen; `is_answered` that, or that one had to leave it
-    out. `is_gone` says that its original has been deleted.
+    `has_arrived`: it is on a disc that was visible. `is_answered`: it is, or a visible disc had to leave it out.
+    `is_gone`: its original has been deleted.
     """
 
     delivery: int
@@ -38,10 +38,10 @@ class UndeliveredInstance:
 
 
 def of(look: Connection, row: DeliveryRow, spool: Path) -> dict[InstanceKey, UndeliveredInstance]:
-    """Return all that deliveries of the study to the destination were to bring, but for what `row` has yet to.
+    """Return all instances of the study for the destination, except those `row` must still deliver.
 
-    Of the same key the last one consigned counts, or the last one that has arrived. What a person has discarded
-    before it arrived is not among them.
+    For the same key the last one consigned counts, or the last one that has arrived. Instances that a person
+    discarded before they arrived are left out.
     """
     is_waiting = and_(delivery.c.id == row.id, deliveries.needs_an_answer())
     found: dict[InstanceKey, UndeliveredInstance] = {}
@@ -56,14 +56,17 @@ def of(look: Connection, row: DeliveryRow, spool: Path) -> dict[InstanceKey, Und
 
 
 def all_of(look: Connection, row: DeliveryRow) -> list[int]:
-    """Return the deliveries of the study to the destination, this one among them; an order's has no others."""
+    """Return the deliveries of the study to the destination, including this one.
+
+    An order's delivery has no others.
+    """
     if row.order_id is not None:
         return [row.id]
     return list(look.scalars(select(delivery.c.id).where(is_of_the_study(row))))
 
 
 def is_of_the_study(row: DeliveryRow) -> Any:
-    """Return the condition on a delivery that it is of the study and to the destination of the delivery `row`."""
+    """Return the condition that a delivery is of the study and to the destination of the delivery `row`."""
     return and_(
         delivery.c.destination == row.destination,
         delivery.c.study_instance_uid == row.study_instance_uid,
@@ -97,9 +100,9 @@ def _companion(row: Any, spool: Path) -> UndeliveredInstance:
 
 
 def bring_on(change: Connection, numbers: Collection[int], now: float) -> list[int]:
-    """Have deliveries attempted again that were put off or refused; return them.
+    """Let deferred or refused deliveries be attempted again, and return them.
 
-    Their instances are on a disc now, so they end. One that is held waits for a person all the same.
+    Their instances are on a disc now, so they will end. A held one still waits for a person.
     """
     kept = (DeliveryState.DEFERRED, DeliveryState.REFUSED)
     is_to_end = and_(delivery.c.id.in_(numbers), delivery.c.state.in_(kept), delivery.c.held.is_(False))

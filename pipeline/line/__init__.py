@@ -1,1 +1,1 @@
-"""The line an arriving study takes, a stage a file."""
+"""The line: the stages an arriving study takes, one file a stage."""

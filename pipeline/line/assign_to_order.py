@@ -1,9 +1,9 @@
-"""Decide, for each file that arrives, within which scope its UIDs identify it, and which retrieval it belongs to.
+"""Decide for each arriving file within which scope its UIDs identify it, and to which retrieval it belongs.
 
-The line is one scope. What the PACS sends for orders is none of its business: each retrieval is a snapshot of
-its own, so that a later one never conflicts with it nor with what a modality pushed, although the archive has
-changed the study since. What the PACS sends and no retrieval waits for is unclaimed; an order may come for it.
-What others send there is unclaimed, too, and serves no order.
+The line is one scope. Instances that the PACS sends for orders are outside it: each retrieval is a scope of its
+own, so that it conflicts neither with a later retrieval nor with a modality's instances, although the archive may
+have changed the study since. Instances from the PACS that no retrieval waits for are unclaimed; a later order may
+use them. Instances from other senders there are unclaimed, too, and serve no order.
 """
 
 from collections.abc import Callable, Collection
@@ -21,17 +21,17 @@ from pipeline.site.site import SEND, Site
 
 @dataclass(frozen=True, slots=True)
 class OrderAssignment:
-    """Where a file belongs; `values` is what its row says of it in the place of waiting to be gathered."""
+    """Where a file belongs; `values` are the columns of its row."""
 
     scope: str
     retrievals: tuple[int, ...] = ()
     state: InstanceState = InstanceState.RECEIVED
     reason: str | None = None
-    is_gathered: bool = True  # by the line, that is
+    is_gathered: bool = True  # True for instances of the line.
 
     @property
     def values(self) -> dict[str, Any]:
-        """Return what the row of a sound instance says."""
+        """Return the columns for the row of a sound instance."""
         if self.is_gathered:
             return {}
         return {"state": self.state, "reason": self.reason, "consigned": True}
@@ -40,7 +40,7 @@ class OrderAssignment:
 def claims(
     name: str, receiver: str, contents: ArrivalContents, site: Site
 ) -> Callable[[IdentifiedFile], OrderAssignment]:
-    """Return what tells where each file of an arrival belongs."""
+    """Return a function that tells where each file of an arrival belongs."""
     pacs = site.settings.pacs
     if receiver == SEND:
         order = contents.envelope.order if contents.envelope else None
@@ -62,7 +62,8 @@ def claims(
         if not numbers:
             return unclaimed
         scope = (
-            f"{OF_A_RETRIEVAL}{numbers[-1]}"  # nothing of it came before: no file of it is taken for a duplicate
+            # Nothing of the retrieval came before, so no file of it is a duplicate.
+            f"{OF_A_RETRIEVAL}{numbers[-1]}"
         )
         return OrderAssignment(scope, numbers, InstanceState.PASSED, is_gathered=False)
 
@@ -70,9 +71,10 @@ def claims(
 
 
 def _belongs(found: IdentifiedFile, retrieval: RetrievalRow, series: Collection[str]) -> bool:
-    """Tell whether a retrieval asked for this file; what was received before it began, it did not.
+    """Tell whether a retrieval asked for this file; never for a file received before the retrieval began.
 
-    One of some modalities asked for `series`: of which modality these are, the PACS has said, and no file decides.
+    A retrieval for some modalities asked for `series`: the PACS has said which modalities these are, and no file
+    decides.
     """
     return bool(
         found.key

@@ -32,7 +32,7 @@ from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import Site
 
 ATTEMPTS_FOR_AN_ORDER = 3
-RECORD_EVERY = 5.0  # seconds: what a crash may make us ask the peer about again
+RECORD_EVERY = 5.0  # Seconds; after a crash the peer is asked again about at most this much.
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _attempt(row: DeliveryRow, destination: Destination, site: Site) -> None:
 
     def attempt(some: Sequence[Item]) -> None:
         with site.ledger.transaction() as change:
-            # What has been answered goes along, before more leaves: after a power cut it is not sent again.
+            # Receipts are recorded before more instances are sent: after a power cut these are not sent again.
             deliveries.record(change, row.id, answers, time.time())
             deliveries.attempt(change, row.id, [numbers[item.key] for item in some if item.key in numbers])
         answers.clear()
@@ -115,7 +115,7 @@ def _attempt(row: DeliveryRow, destination: Destination, site: Site) -> None:
     try:
         for answer in handed_over(consignment, load, destination):
             answers[numbers[answer.key]] = answer
-            if not destination.asks_first:  # whatever is not written now would be sent twice after a crash
+            if not destination.asks_first:  # Unrecorded instances would be sent twice after a crash.
                 _record(row, answers, site, flushed=False)
             elif time.monotonic() - recorded > RECORD_EVERY:
                 _record(row, answers, site)
@@ -125,7 +125,7 @@ def _attempt(row: DeliveryRow, destination: Destination, site: Site) -> None:
 
 
 def _compared(ours: Path, theirs: Path, site: Site) -> ContentComparison:
-    """Compare in the pool; raises Permanent where that kills its process: nobody will ever compare them."""
+    """Compare in the pool; raises Permanent if that kills its process, because it would do so every time."""
     ((_, answer),) = site.pool.each(compared, [(ours, theirs)], lambda pair: to_encode(*pair))
     if isinstance(answer, PoolProcessDied):
         raise Permanent(f"the two cannot be compared: {answer}") from answer
@@ -135,7 +135,7 @@ def _compared(ours: Path, theirs: Path, site: Site) -> ContentComparison:
 
 
 def _of_order(consignment: Consignment, number: int, site: Site) -> Consignment:
-    """Return the consignment with what a destination may want to know of the order it is for."""
+    """Return the consignment with what a destination may want to know of its order."""
     with site.ledger.reading() as look:
         order = orders.row(look, number)
         assert order is not None

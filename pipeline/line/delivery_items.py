@@ -1,6 +1,6 @@
-"""The burden of a delivery: the files it hands to its destination, each the very one that was pinned.
+"""The items of a delivery: the files it hands to its destination, each exactly the one that was pinned.
 
-A file is made of all of it or not at all: one of some instances would be taken for the whole.
+A destination that makes a file gets all instances or none: a file of some instances would be taken for the whole.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,32 +18,34 @@ from pipeline.site.site import Site
 
 @dataclass(frozen=True, slots=True)
 class DeliveryItems:
-    """What is handed over. `numbers` are the rows of the delivery's own instances, `lacking` why some are not.
+    """The files to hand over.
 
-    `beside` is what else belongs in the same file.
+    `numbers` are the rows of the delivery's own instances, `lacking` why some are missing.
+
+    `beside` are further instances that belong in the same file.
     """
 
     items: list[Item] = field(default_factory=list)
     numbers: dict[InstanceKey, int] = field(default_factory=dict)
     lacking: dict[int, Receipt] = field(default_factory=dict)
     beside: dict[InstanceKey, UndeliveredInstance] = field(default_factory=dict)
-    waits: list[str] = field(default_factory=list)  # why instances are not handed over now, one for each
+    waits: list[str] = field(default_factory=list)  # Why instances are not handed over now, one reason for each.
 
     def on_earlier(self) -> frozenset[InstanceKey]:
-        """Return what is on a disc that has been seen already."""
+        """Return the keys on a disc that was visible already."""
         return frozenset(key for key, one in self.beside.items() if one.has_arrived)
 
     def unanswered(self) -> list[UndeliveredInstance]:
-        """Return what other deliveries were to bring, and no disc has told of yet."""
+        """Return the items of other deliveries that no visible disc has answered yet."""
         return [one for one in self.beside.values() if not one.is_answered]
 
 
 def burden_of(row: DeliveryRow, destination: Destination, site: Site) -> DeliveryItems:
-    """Return what a delivery still has to bring; where a file is made, all that belongs in it, or raise.
+    """Return the items a delivery must still send; for a made file, all that belongs in it, or raise.
 
     Raises:
-        Transient: a file cannot be made now, because one of its instances is not at hand.
-        Permanent: it never can, because one cannot be had again.
+        Transient: a file cannot be made now, because one of its instances is not available.
+        Permanent: it never can, because one is lost.
     """
     waiting, beside = _wanted(row, destination, site)
     _require_all(beside)
@@ -64,9 +66,9 @@ def burden_of(row: DeliveryRow, destination: Destination, site: Site) -> Deliver
 def _wanted(
     row: DeliveryRow, destination: Destination, site: Site
 ) -> tuple[list[tuple[int, Item]], dict[InstanceKey, UndeliveredInstance]]:
-    """Return what is to be brought, with row numbers, and what belongs in the same file besides.
+    """Return the items still to send with their receipt ids, and the other instances for the same file.
 
-    The file of an order is made anew, so it is made of everything, whatever has been answered before.
+    The file of an order is made anew, so it contains every instance, even one already answered.
     """
     root = site.spool.root
     with site.ledger.reading() as look:
@@ -82,7 +84,7 @@ def _wanted(
 
 
 def _require_all(beside: Mapping[InstanceKey, UndeliveredInstance]) -> None:
-    """Raise Permanent where originals have aged out: a disc of the rest would be taken for the whole study."""
+    """Raise Permanent if originals have been deleted: a disc of the rest would look like the whole study."""
     if gone := sum(one.is_gone for one in beside.values()):
         raise Permanent(
             f"these instances are late, and the originals of {gone} others of the study, which are on an earlier "
@@ -97,9 +99,9 @@ def _nothing_made(lacking: Receipt) -> StorestowError:
 
 
 def handed_over(consignment: Consignment, burden: DeliveryItems, destination: Destination) -> Iterator[Receipt]:
-    """Yield what the destination says of the delivery's own instances; raises what it raises.
+    """Yield the destination's receipts for the delivery's own instances; raises what the destination raises.
 
-    What it refuses together with instances of others it refuses with the ways out.
+    A refusal of the delivery together with instances of others names the ways out.
     """
     try:
         for answer in destination.deliver(consignment) if burden.items else ():

@@ -1,8 +1,8 @@
-"""Decide what a file is within its scope: the first of its key, the same again, or something else under it.
+"""Decide what a file is within its scope: the first of its key, a duplicate, or a conflict.
 
-Identity is (Study, Series, SOP Instance UID). First received wins. *The same* is equal bytes of the data
-set, or, where bytes differ, equal data sets with equal decoded pixels (docs/design.md). Everything else under a
-known key is a conflict: kept, never sent by itself.
+Identity is (Study, Series, SOP Instance UID). The first received wins. A *duplicate* has equal bytes of the data
+set or, if bytes differ, an equal data set with equal decoded pixels (docs/design.md). Any other file under a known
+key is a conflict: kept, never sent automatically.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,15 +17,16 @@ from pipeline.model import InstanceKey, InstanceState, SetAsideCode
 
 @dataclass(frozen=True, slots=True)
 class KnownInstance:
-    """Who holds a key already: an earlier instance, by the hash of its data set and where its file lies."""
+    """The earlier instance that holds a key: the hash of its data set and where its file is."""
 
     data_set_sha256: str
-    place: Callable[[], Path | None]  # now: it moves with its arrival; None once the originals have aged out
+    # The current place: it moves with its arrival; None once the originals have been deleted.
+    place: Callable[[], Path | None]
 
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
-    """The state of one file, and why, where it does not simply go on."""
+    """The state of one file, and the reason if it does not go on."""
 
     state: InstanceState
     reason: str | None = None
@@ -38,10 +39,10 @@ Same = Callable[[Path, Path], bool]
 def judge(
     found: IdentifiedFile, folder: Path, holders: Mapping[InstanceKey, KnownInstance], same: Same
 ) -> FileOutcome:
-    """Return what becomes of one file; `same` compares two files element by element, pixels decoded.
+    """Return the state of one file; `same` compares two files element by element, with decoded pixels.
 
-    What cannot be compared for good is a conflict: both are kept, one is sent. What cannot be compared now, `same`
-    raises, and nothing is decided.
+    Files that can never be compared are a conflict: both are kept, one is sent. If they cannot be compared now,
+    `same` raises, and nothing is decided.
     """
     if found.problem or found.key is None or found.data_set_sha256 is None:
         return FileOutcome(InstanceState.QUARANTINED, found.problem, found.code)
@@ -62,7 +63,7 @@ def _compared(holder: KnownInstance, path: Path, same: Same) -> FileOutcome:
     except Transient:
         if holder.place() == first:
             raise
-        return _compared(holder, path, same)  # it settled meanwhile
+        return _compared(holder, path, same)  # The earlier arrival was settled meanwhile.
     except Incomparable as error:
         return FileOutcome(InstanceState.CONFLICT, f"{other}, and the two cannot be compared: {error}")
     if is_same:

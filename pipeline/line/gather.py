@@ -21,7 +21,7 @@ from pipeline.site.site import Site
 class StudiesUnderWay:
     """Study folders storescp still fills, as (receiver, name); receivers and studies of arrivals not taken in yet.
 
-    `receivers` are those of arrivals that nobody has glanced at: they may hold anything.
+    `receivers` are those of arrivals whose studies are unknown: they may hold any study.
     """
 
     open_folders: frozenset[tuple[str, str]]
@@ -29,8 +29,8 @@ class StudiesUnderWay:
     studies: frozenset[tuple[str, str]]
 
     def may_hold(self, study: WaitingStudy) -> bool:
-        """Tell whether something of the study may be among it."""
-        uid = study.study_instance_uid  # storescp names a study's folder by it, behind a prefix or none
+        """Tell whether any of these may hold an instance of the study."""
+        uid = study.study_instance_uid  # storescp names a study's folder after it, with or without a prefix.
         folders = [name for receiver, name in self.open_folders if receiver == study.receiver]
         return (
             study.receiver in self.receivers
@@ -63,9 +63,9 @@ def complete_studies(
 
 
 def studies_under_way(site: Site, unread: UnreadArrivals, unusable: Collection[str]) -> StudiesUnderWay:
-    """Look at the rooms in the order folders take, so that nothing on its way between them is overlooked.
+    """Look at the rooms in the order folders take, so that no folder is missed while it moves.
 
-    Arrivals named `unusable` are left out: what cannot be taken in now must not hold up the others.
+    Arrivals named `unusable` are left out, because an arrival that cannot be taken in now must not delay others.
     """
     open_folders = frozenset(
         (room.name, folder.name)

@@ -1,4 +1,4 @@
-"""What the ledger tells a destination of the discs of a study, and what it remembers of a new one."""
+"""What the ledger tells a destination about a study's discs, and what it records of a new one."""
 
 import time
 from dataclasses import replace
@@ -14,7 +14,7 @@ from pipeline.site.site import Site
 
 
 def end_unfinished(row: DeliveryRow, destination: Destination, site: Site) -> None:
-    """End what an attempt has left that died as it offered a disc of the study: it was seen, or is forgotten."""
+    """Close the record of a disc whose attempt died: it was visible, or the record is deleted."""
     with site.ledger.reading() as look:
         unfinished = discs.unfinished_of(look, row)
     if unfinished is None:
@@ -35,9 +35,9 @@ def _note_offered(identity: str, site: Site) -> None:
 
 
 def of_study(consignment: Consignment, load: DeliveryItems, row: DeliveryRow, site: Site) -> Consignment:
-    """Return the consignment with what was made of its study before, and a way to remember what is made now.
+    """Return the consignment with the study's earlier disc, and functions that record a new one.
 
-    Once a disc has been offered, the originals of all it was made of are kept for another `keep_originals`.
+    Once a disc has been published, the originals of everything on it are kept for another `keep_originals`.
     """
     rows = {key: (one.delivery, one.identity) for key, one in load.beside.items()}
     rows |= {key: (row.id, identity) for key, identity in load.numbers.items()}
@@ -50,7 +50,7 @@ def of_study(consignment: Consignment, load: DeliveryItems, row: DeliveryRow, si
     def offered() -> None:
         _note_offered(remembered[-1], site)
         for number in {one.delivery for one in load.beside.values()}:
-            settle.renew_accounts(number, site)  # for late instances that come after these
+            settle.renew_accounts(number, site)  # Late instances need the originals for another disc.
 
     with site.ledger.reading() as look:
         earlier = discs.earlier_of(look, row)

@@ -1,4 +1,4 @@
-"""What speaks against a file that can be read: storescp misread it on its way in, or it names no patient."""
+"""Objections to a readable file: storescp misread it while receiving, or it names no patient."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from pipeline.line.identify import ArrivalContents, IdentifiedFile
 from pipeline.model import SetAsideCode
 from pipeline.spool.spool import SAID
 
-LONGEST_LINE = 4096  # bytes; storescp writes no longer ones
+LONGEST_LINE = 4096  # Bytes; storescp writes no longer lines.
 CUT_OFF = (
     "its pixels are not those that its attributes describe: storescp takes a deflated data set that is cut off "
     "for a whole one and says nothing; in association mode it would be seen"
@@ -19,10 +19,10 @@ CUT_OFF = (
 
 
 def with_objections(contents: ArrivalContents, folder: Path, *, require_patient: bool) -> ArrivalContents:
-    """Return the contents of an arrival, each file with what speaks against it.
+    """Return the contents of an arrival, each file with the objection to it.
 
-    `require_patient` is the receiver's: each instance has the elements Patient's Name and Patient ID, if empty
-    (PS3.3 table C.7-1, type 2); one without has lost it on its way.
+    `require_patient` is the receiver's setting: every instance has the elements Patient's Name and Patient ID,
+    possibly empty (PS3.3 table C.7-1, type 2); an instance without them has lost them on its way.
     """
     said = {Path(request.file).name: request for request in _said_in(folder)}
 
@@ -42,9 +42,9 @@ def with_objections(contents: ArrivalContents, folder: Path, *, require_patient:
 
 
 def _may_be_cut_off(found: IdentifiedFile) -> bool:
-    """Say whether storescp inflated a data set, and what it made of it is not what it should be.
+    """Say whether storescp inflated a data set, and its result is not what it should be.
 
-    It fills up a value that is cut with bytes nobody sent, and leaves out what follows.
+    It fills a truncated value with bytes nobody sent, and leaves out what follows.
     """
     return found.lacks_pixels and found.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
@@ -54,7 +54,7 @@ def _without_patient(absent: tuple[str, ...]) -> str:
 
 
 def _said_in(folder: Path) -> Iterator[StoreRequest]:
-    """Yield the objects whose lines lie in the folder; in association mode there are none."""
+    """Yield the objects whose log lines are in the folder; in association mode there are none."""
     for path in sorted(folder.glob(f"{SAID}*")):
         log = StorescpLog()
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What a person decides about another patient's instances under a study's UID: they are of the study, or go."""
+"""A person's decision on another patient's instances under a study's UID: accept or delete them."""
 
 import contextlib
 from collections import defaultdict
@@ -18,13 +18,13 @@ from pipeline.model import InstanceState
 from pipeline.spool.durable import rename_durably
 from pipeline.spool.spool import Spool
 
-REASON_LENGTH = range(3, 201)  # characters
+REASON_LENGTH = range(3, 201)  # Characters.
 
 
 def release_study(study: str, reason: str, placeholders: tuple[str, ...], spool: Spool, ledger: Ledger) -> int:
-    """Have the other patients' instances of a study sent as of that study, and return how many there were.
+    """Send the other patients' instances of a study as of that study, and return how many there were.
 
-    What comes in later with one of these Patient IDs is of the study, too; a further one is set aside again. The
+    Later instances with one of these Patient IDs belong to the study, too; a further ID is set aside again. The
     reason is kept in the ledger.
 
     Raises:
@@ -50,14 +50,14 @@ def release_study(study: str, reason: str, placeholders: tuple[str, ...], spool:
 
 
 def discard_study(study: str, spool: Spool, ledger: Ledger) -> list[Path]:
-    """Delete the other patients' instances of a study and return what was; raises Usage if there are none."""
+    """Delete the other patients' instances of a study and return their paths; raises Usage if there are none."""
     aside = _set_aside(study, ledger)
     names = [f"{arrival}/{row.file}" for arrival, rows in aside.items() for row in rows]
     return [path for name in names for path in quarantine.discard(name, spool, ledger)]
 
 
 def _set_aside(study: str, ledger: Ledger) -> dict[str, list[InstanceRow]]:
-    """Return what is aside of a study, by arrival."""
+    """Return the set-aside instances of a study, by arrival."""
     with ledger.reading() as look:
         rows = study_patients.set_aside(look, study)
     if not rows:
@@ -77,7 +77,7 @@ def _accept(  # noqa: PLR0913, PLR0917  # one decision, and where it is written 
     spool: Spool,
     ledger: Ledger,
 ) -> None:
-    """Write down whose the study is from now on, too, before anything of it goes on."""
+    """Record the additional patients of the study before any of their instances go on."""
     by_id = {row.id: row for row in rows}
     with ledger.transaction() as change:
         for identity, found in ready.items():
@@ -88,7 +88,7 @@ def _accept(  # noqa: PLR0913, PLR0917  # one decision, and where it is written 
 
 
 def _release(arrival: str, ready: dict[int, IdentifiedFile], spool: Spool, ledger: Ledger) -> int:
-    """Bring an arrival back among the open ones, and each instance before the line unless its key is taken."""
+    """Reopen an arrival, and return each instance to the line unless its key is taken."""
     for room in (spool.settled, spool.quarantine):
         with contextlib.suppress(FileNotFoundError):
             rename_durably(room / arrival, spool.arrivals / arrival)

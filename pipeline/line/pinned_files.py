@@ -1,4 +1,4 @@
-"""Pins: the very files that were pinned before the first attempt, found again, or made again byte for byte."""
+"""Find the very files that were pinned before the first attempt, or make them again byte for byte."""
 
 from dataclasses import replace
 
@@ -21,12 +21,12 @@ NOT_REPRODUCIBLE = (
 def pinned(  # noqa: PLR0913, PLR0917  # one instance of one delivery, and where it is to go
     identity: int, item: Item, receiver: str, destination: Destination, site: Site, delivery: int
 ) -> Item | Receipt:
-    """Return `item` with the very file pinned before the first attempt, made again if it is gone, else why not.
+    """Return `item` with the file pinned before the first attempt, made again if it is gone, otherwise why not.
 
-    What was rerouted to this destination has no file yet: it is made, and pinned, now.
+    A rerouted instance has no file for this destination yet: the file is made, and pinned, now.
 
-    Sending other bytes under the same UID is not ours to do (docs/facts.md, Archives). That it
-    cannot be read or made now (a full disk, a process that was killed) refuses nothing.
+    Other bytes must not be sent under the same UID (docs/facts.md, Archives). If the file cannot be read or made
+    now (a full disk, a killed process), nothing is refused.
     """
     path = site.spool.present(item.path)
     try:

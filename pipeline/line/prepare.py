@@ -1,7 +1,7 @@
 """Prepare one instance for its destinations: coerce the header, encode the pixels, prove the result.
 
-Runs in the pool's processes. A step that fails stops this instance and says why; the original stays
-where it is, untouched, and nothing unprocessed is ever handed on (docs/facts.md, What others lost data by).
+This runs in the pool's processes. A step that fails stops this instance and says why; the original stays
+unchanged, and no unprocessed instance is ever handed on (docs/facts.md, What others lost data by).
 """
 
 import secrets
@@ -26,7 +26,7 @@ from pipeline.model import Change, InstanceKey, Origin
 from pipeline.spool.durable import rename, unlink
 
 TRANSFER_SYNTAX_UID = 0x00020010
-# What pydicom raises for attributes that make no sense, at the moment somebody looks at them.
+# pydicom raises these when a malformed value is read.
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -50,26 +50,26 @@ class PrepareTask:
     origin: Origin
     rules: Sequence[Rule]
     encodings: tuple[str, ...]
-    target: Path  # outputs are named after it and what they hold: <target>.<encoding>.<start of its SHA-256>.dcm
+    target: Path  # Outputs are named <target>.<encoding>.<start of their SHA-256>.dcm.
     scratch: Path
-    ahead: Path | None = None  # where `encoded_ahead` keeps what was encoded already
+    ahead: Path | None = None  # The folder in which `encoded_ahead` keeps encoded pixels.
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedFile:
-    """The file to send where `encoding` is asked for; `reason` says why it is not encoded, if so."""
+    """The file for an `encoding`; `reason` says why it is not encoded, if it is not."""
 
     encoding: str
     path: Path
     sha256: str
-    size: int  # bytes
+    size: int  # Bytes.
     transfer_syntax_uid: str
     reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An instance ready to leave."""
+    """An instance ready to be sent."""
 
     changes: tuple[Change, ...]
     outputs: tuple[PreparedFile, ...]
@@ -77,11 +77,11 @@ class Prepared:
     pixel_md5: str | None = None
     pixel_sha256: str | None = None
     encoded_length: int | None = None
-    mends: tuple[Mend, ...] = ()  # what was made right before any rule was asked
+    mends: tuple[Mend, ...] = ()  # Corrections of the encoding, made before any rule applied.
 
     @property
     def account(self) -> list[dict[str, str | None]]:
-        """Return everything that is otherwise than it was received, for the ledger and for people."""
+        """Return everything that differs from what was received, for the ledger and for people."""
         mends = [(named(mend.tag), None, None, f"mended: {mend.words}") for mend in self.mends]
         changes = [(change.keyword, change.before, change.after, change.rule) for change in self.changes]
         return [
@@ -97,10 +97,10 @@ def load_encodings(_: str) -> None:
 
 
 def prepare(task: PrepareTask) -> Prepared:
-    """Return the files to send for one instance, one for each encoding asked for.
+    """Return the files to send for one instance, one for each encoding.
 
     Raises:
-        Permanent: the instance cannot be coerced, or what was written does not read back: quarantine it.
+        Permanent: the instance cannot be coerced, or the result does not read back: quarantine it.
     """
     try:
         with data_set_of(task.source, task.scratch) as (data, layout):
@@ -110,13 +110,13 @@ def prepare(task: PrepareTask) -> Prepared:
     except (*UNREADABLE, OSError, EOFError) as error:
         if (
             isinstance(error, OSError) and error.errno is not None
-        ):  # the machine's word; without a number pydicom's
+        ):  # The system sets a number; an OSError without a number comes from pydicom.
             raise
-        raise Permanent(_unreadable(task, error)) from None  # the error's own text may name people
+        raise Permanent(_unreadable(task, error)) from None  # The error's own text may contain a person's name.
 
 
 def _unreadable(task: PrepareTask, error: Exception) -> str:
-    """Say which attribute cannot be read, in words; only where all can be, which kind of error that is."""
+    """Say which attribute cannot be read, in words, or the kind of error if all can be read."""
     with data_set_of(task.source, task.scratch) as (data, layout):
         name = unreadable_in(data, layout)
     if name:
@@ -158,10 +158,10 @@ def _prepare(task: PrepareTask, data: Bytes, layout: DataSetLayout) -> Prepared:
 def _encoded(
     task: PrepareTask, name: str, whole: Dataset, data: Bytes, layout: DataSetLayout
 ) -> tuple[Encoded, PreparedFile] | None:
-    """Return the instance in the encoding of this name and its file, None where that is to leave it as it is.
+    """Return the encoded instance and its file, None if this encoding leaves it unchanged.
 
     Raises:
-        NotEncoded: it cannot be encoded, or what was written does not read back: it is passed as it is.
+        NotEncoded: it cannot be encoded, or the result does not read back: send it unencoded.
     """
     if encodings.named(name) is None:
         return None
@@ -174,13 +174,13 @@ def _encoded(
 
 
 def _pixels(name: str, header: Dataset, data: Bytes, layout: DataSetLayout) -> tuple[bytes, str]:
-    """Return Pixel Data as it stands in the file and its VR, once the header alone gives no reason against."""
+    """Return Pixel Data as it stands in the file and its VR, if the header allows encoding."""
     element = layout.pixels
     if element is None:
         raise NotEncoded("no Pixel Data")
     if element.tag != part10.PIXEL_DATA:
         raise NotEncoded("floating point pixels")
-    vr = element.vr.decode("ascii") or "OW"  # PS3.5 A.1: OW in Implicit VR
+    vr = element.vr.decode("ascii") or "OW"  # PS3.5 A.1: OW in Implicit VR.
     length = 0 if element.undefined_length else element.end - element.value
     if reason := encodings.why_not(name, header, length, vr):
         raise NotEncoded(reason)
@@ -190,7 +190,10 @@ def _pixels(name: str, header: Dataset, data: Bytes, layout: DataSetLayout) -> t
 def _plain(
     task: PrepareTask, data: Bytes, layout: DataSetLayout, header: Dataset, touched: frozenset[int]
 ) -> PreparedFile:
-    """Return the instance as received but for its coerced attributes; the very file where nothing changed."""
+    """Return the instance with its coerced attributes and otherwise as received.
+
+    The original file if nothing changed.
+    """
     syntax = layout.transfer_syntax_uid
     if not (touched or layout.mends) and layout.has_preamble and _says_what_it_is(header, layout):
         _prove(task, task.source, syntax)
@@ -199,7 +202,7 @@ def _plain(
 
 
 def _says_what_it_is(header: Dataset, layout: DataSetLayout) -> bool:
-    """Tell whether the file meta information names the instance that follows it (PS3.10 table 7.1-1)."""
+    """Tell whether the file meta information names the following instance (PS3.10 table 7.1-1)."""
     meta = header.file_meta
     return bool(
         TRANSFER_SYNTAX_UID in layout.meta
@@ -214,10 +217,10 @@ def _encapsulated(task: PrepareTask, name: str, whole: Dataset) -> PreparedFile:
 
 
 def _made(task: PrepareTask, name: str, transfer_syntax_uid: str, write: Callable[[Path], str]) -> PreparedFile:
-    """Return what `write` wrote and told the SHA-256 of, proven, under a name no other content can have.
+    """Return what `write` wrote, proven, under a name that no other content can have.
 
-    Two deliveries may have the same file made again at the same time, and a third be sending it: what has its
-    name is whole, and is never written to.
+    Two deliveries may make the same file again at the same time, while a third sends it: a file with its final
+    name is complete, and never written again.
     """
     beside = task.target.with_name(f".{task.target.name}.{name}.{secrets.token_hex(4)}")
     try:
@@ -231,7 +234,7 @@ def _made(task: PrepareTask, name: str, transfer_syntax_uid: str, write: Callabl
 
 
 def _prove(task: PrepareTask, path: Path, transfer_syntax_uid: str) -> None:
-    """Read back what is to be sent: well-formed, of the promised syntax, and still the same instance."""
+    """Read back what is to be sent: well-formed, in the promised transfer syntax, and still the same instance."""
     try:
         with data_set_of(path, task.scratch) as (data, layout):
             uids = [part10.text_of(data, layout.elements.get(tag)) for tag in IDENTITY]

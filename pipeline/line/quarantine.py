@@ -1,4 +1,4 @@
-"""What is set aside, and the two things a person can do about it: release it, or discard it."""
+"""Set-aside arrivals and files, and a person's two decisions: release or discard."""
 
 import contextlib
 import time
@@ -22,7 +22,7 @@ from pipeline.spool.spool import Spool
 
 
 def listed(ledger: Ledger) -> dict[str, Any]:
-    """Return the shape of `quarantine list --json` (docs/design.md, Commands)."""
+    """Return the JSON of `quarantine list --json` (docs/design.md, Commands)."""
     with ledger.reading() as look:
         instances = [
             {
@@ -54,7 +54,7 @@ def listed(ledger: Ledger) -> dict[str, Any]:
 
 
 def shown(name: str, spool: Spool, ledger: Ledger) -> dict[str, Any]:
-    """Return what is known of `ARRIVAL` or `ARRIVAL/FILE`, and where it lies; raises Usage if it is not there."""
+    """Return what is known of `ARRIVAL` or `ARRIVAL/FILE`, and its path; raises Usage if there is none."""
     arrival, file = _split(name)
     with ledger.reading() as look:
         row = reports.arrival_row(look, arrival)
@@ -86,12 +86,12 @@ def shown(name: str, spool: Spool, ledger: Ledger) -> dict[str, Any]:
 
 
 def release(name: str, spool: Spool, ledger: Ledger) -> None:
-    """Have `ARRIVAL` or `ARRIVAL/FILE` tried again from the start.
+    """Let `ARRIVAL` or `ARRIVAL/FILE` be tried again from the start.
 
     Raises:
         Usage: there is nothing of that name.
-        Permanent: it is still what it was; or it is a conflict, which no second look resolves; or somebody else
-            has released or discarded it meanwhile.
+        Permanent: it is unchanged; or it is a conflict, which no second look resolves; or another person has
+            released or discarded it meanwhile.
     """
     arrival, file = _split(name)
     with ledger.reading() as look:
@@ -102,7 +102,7 @@ def release(name: str, spool: Spool, ledger: Ledger) -> None:
     if file is None and row.state == ArrivalState.QUARANTINED:
         if not (spool.quarantine / arrival).is_dir():
             raise Permanent(f"{arrival}: its files are missing, there is nothing to release")
-        if any(one.study_instance_uid for one in instances):  # somebody has set it aside on its way
+        if any(one.study_instance_uid for one in instances):  # A later stage has set it aside.
             _release_instances(arrival, {}, spool, ledger)
         else:
             _release_arrival(arrival, spool, ledger)
@@ -134,7 +134,7 @@ def _release_arrival(arrival: str, spool: Spool, ledger: Ledger) -> None:
 
 
 def read_again(row: InstanceRow, spool: Spool) -> IdentifiedFile:
-    """Return what a quarantined file is now; raises Permanent if it still is none that can go on."""
+    """Read a quarantined file again; raises Permanent if it still cannot go on."""
     path = spool.find(row.arrival, row.file)
     if path is None:
         raise Permanent(f"{row.arrival}/{row.file}: the file is missing")
@@ -146,9 +146,9 @@ def read_again(row: InstanceRow, spool: Spool) -> IdentifiedFile:
 
 
 def _release_instances(arrival: str, released: dict[int, IdentifiedFile], spool: Spool, ledger: Ledger) -> None:
-    """Bring the arrival back among the open ones, and these instances before the line: the room says so first."""
+    """Reopen the arrival, and return these instances to the line: the folder moves before the rows change."""
     for room in (spool.settled, spool.quarantine):
-        with contextlib.suppress(FileNotFoundError):  # perhaps somebody else has just done it
+        with contextlib.suppress(FileNotFoundError):  # Another person may have done it just now.
             rename_durably(room / arrival, spool.arrivals / arrival)
     try:
         with ledger.transaction() as change:
@@ -170,7 +170,7 @@ def _release_instances(arrival: str, released: dict[int, IdentifiedFile], spool:
 
 
 def reopen(change: Connection, arrival: str) -> None:
-    """Have an arrival settled again; raises Permanent where it has been discarded meanwhile."""
+    """Let an arrival be settled again; raises Permanent if it has been discarded meanwhile."""
     row = reports.arrival_row(change, arrival)
     if row is None or row.gone_at is not None:
         raise _decided_meanwhile(arrival)
@@ -182,7 +182,7 @@ def _decided_meanwhile(name: str) -> Permanent:
 
 
 def as_received(found: IdentifiedFile) -> dict[str, Any]:
-    """Return what the row of a released instance says: as if it had just come in."""
+    """Return the columns of a released instance, as if it had just come in."""
     assert found.key is not None
     return {
         "state": InstanceState.RECEIVED,
@@ -204,13 +204,13 @@ def as_received(found: IdentifiedFile) -> dict[str, Any]:
 
 
 def discard(name: str, spool: Spool, ledger: Ledger) -> list[Path]:
-    """Delete what is set aside under `ARRIVAL` or `ARRIVAL/FILE`, and return what was deleted.
+    """Delete what is set aside under `ARRIVAL` or `ARRIVAL/FILE`, and return the deleted paths.
 
-    Only files that are quarantined or conflicting: what is on its way, or has arrived, is not touched.
+    Only quarantined or conflicting files are deleted, never files that are being delivered or have arrived.
 
     Raises:
         Usage: there is nothing of that name.
-        Permanent: somebody else has released or discarded it meanwhile.
+        Permanent: another person has released or discarded it meanwhile.
     """
     arrival, file = _split(name)
     with ledger.reading() as look:
@@ -231,7 +231,7 @@ def discard(name: str, spool: Spool, ledger: Ledger) -> list[Path]:
 
 
 def _note_discarded(arrival: str, wanted: set[int], ledger: Ledger, *, is_whole: bool) -> bool:
-    """Note what goes; return whether there is anything that nobody has decided about before."""
+    """Record the deletion; return whether any file was still undecided."""
     now = time.time()
     with ledger.transaction() as change:
         if is_whole:
@@ -245,7 +245,7 @@ def _note_discarded(arrival: str, wanted: set[int], ledger: Ledger, *, is_whole:
 
 
 def _delete(arrival: str, wanted: set[int], spool: Spool, ledger: Ledger, *, is_whole: bool) -> list[Path]:
-    """Delete what the ledger says is discarded; while it is, nobody can release what it belongs to."""
+    """Delete what the ledger records as discarded; meanwhile nobody can release it."""
     with ledger.transaction(flushed=False) as change:
         deleted = []
         for identity, file in quarantined.discarded(change, arrival).items():

@@ -1,7 +1,7 @@
-"""Reconcile: at start, make the ledger agree with the rooms after whatever happened before (docs/design.md).
+"""Reconcile: at start, make the ledger agree with the rooms after a crash (docs/design.md).
 
-The room wins about where a folder stands. What a crash has left half done is ended here: a deletion the
-ledger was told of, an account that is older than its receipts, outputs nobody needs any more.
+For the place of a folder the room wins. Steps that a crash interrupted are finished here: a deletion the ledger
+was told of, an account older than its receipts, outputs nobody needs any more.
 """
 
 import json
@@ -26,14 +26,14 @@ Believe = Callable[[str, str | None, Site], None]
 
 
 def reconcile(site: Site, alive: Callable[[], None] = lambda: None) -> None:
-    """Correct the ledger, end what was begun, and make interrupted deliveries due; nobody else works yet.
+    """Correct the ledger, finish interrupted steps, and make interrupted deliveries due, before other work starts.
 
-    `alive` is called again and again meanwhile: with many folders this takes minutes.
-    Raises Transient where the disk is full, or the ledger cannot be used now.
+    `alive` is called regularly meanwhile, because many folders take minutes. Raises Transient if the disk is full,
+    or the ledger cannot be used now.
     """
     with site.ledger.reading() as look:
         rows = arrivals.states(look)
-    # `release` may move folders meanwhile: into the arrivals, which are therefore looked at last
+    # `release` may move folders meanwhile into the arrivals, which are therefore looked at last.
     _each(site.spool.settled, _believe_settled, rows, site, alive)
     _each(site.spool.quarantine, _believe_set_aside, rows, site, alive)
     _each(site.spool.arrivals, _believe_open, rows, site, alive)
@@ -48,7 +48,7 @@ def reconcile(site: Site, alive: Callable[[], None] = lambda: None) -> None:
 
 
 def _each(room: Path, believe: Believe, rows: dict[str, str], site: Site, alive: Callable[[], None]) -> None:
-    """Compare every folder of a room with its row; one that cannot be set right keeps no other from it."""
+    """Compare every folder of a room with its row; a failure concerns that folder only."""
     for name in _folders(room):
         _try(name, lambda name: believe(name, rows.get(name), site))
         alive()
@@ -77,7 +77,7 @@ def _believe_settled(name: str, state: str | None, site: Site) -> None:
 
 
 def _restore(name: str, site: Site) -> None:
-    """Enter a settled arrival from its own account; without one a person decides, and until then it is kept."""
+    """Enter a settled arrival from its own account; without one it is kept until a person decides."""
     if problem := _unreadable_account(site.spool.settled / name, site):
         reason = f"settled, but its account cannot be read: {problem}"
         rename_durably(site.spool.settled / name, site.spool.quarantine / name)
@@ -86,7 +86,7 @@ def _restore(name: str, site: Site) -> None:
 
 
 def _unreadable_account(folder: Path, site: Site) -> str | None:
-    """Enter an arrival from the account in its folder; return why that cannot be done."""
+    """Enter an arrival from the account in its folder; return why that is impossible, None if done."""
     try:
         account = json.loads((folder / ACCOUNT).read_bytes())
         with site.ledger.transaction() as change:
@@ -110,7 +110,7 @@ def _believe_set_aside(name: str, state: str | None, site: Site) -> None:
 
 
 def _believe_open(name: str, state: str | None, site: Site) -> None:
-    """What somebody has put back among the arrivals goes on; what has no row is admitted like any other."""
+    """Continue what a person has put back among the arrivals; admit a folder without row."""
     is_back = state in {ArrivalState.SETTLED, ArrivalState.QUARANTINED}
     if not is_back and not (state is None and _is_gone(name, site)):
         return
@@ -121,7 +121,7 @@ def _believe_open(name: str, state: str | None, site: Site) -> None:
 
 
 def _enter(name: str, reason: str, site: Site) -> None:
-    """Enter an arrival set aside of which nothing is known but its name."""
+    """Enter a set-aside arrival of which only the name is known."""
     nanoseconds, receiver = parse_arrival_name(name)
     admitted_at = nanoseconds / 1e9
     with site.ledger.transaction() as change:
@@ -141,7 +141,7 @@ def _is_gone(name: str, site: Site) -> bool:
 
 
 def _is_known(name: str, site: Site) -> bool:
-    """Tell whether an arrival has a row by now: one without a readable account has just been given one."""
+    """Tell whether an arrival has a row now: one without a readable account has just got one."""
     with site.ledger.reading() as look:
         return name in arrivals.states(look)
 
@@ -156,7 +156,7 @@ def _miss_what_is_gone(rows: dict[str, str], site: Site) -> None:
 
 
 def _end_discarding(site: Site) -> None:
-    with site.ledger.transaction() as change:  # while they are deleted, nobody can release them
+    with site.ledger.transaction() as change:  # While files are deleted, nobody can release them.
         for arrival, file in arrivals.discarded(change):
             site.spool.remove(arrival, file)
 
@@ -170,7 +170,7 @@ def _renew_accounts(site: Site, alive: Callable[[], None]) -> None:
 
 
 def _drop_outputs(site: Site, alive: Callable[[], None]) -> None:
-    """Drop what was made of arrivals that have ended well, or are no longer here, and what was being made."""
+    """Delete outputs of arrivals that have ended well or are gone, and unfinished outputs."""
     with site.ledger.reading() as look:
         rows = arrivals.states(look)
         unneeded = [
@@ -186,6 +186,6 @@ def _drop_outputs(site: Site, alive: Callable[[], None]) -> None:
 
 
 def _drop_copies(site: Site) -> None:
-    """Delete what archives gave back to be compared, where the worker died over it."""
+    """Delete copies from archives that a dead worker was comparing."""
     for left in site.spool.run.glob(f"{SCRATCH}*"):
         remove_tree(left, ignore_errors=True)

@@ -1,8 +1,9 @@
-"""What is received again is a request: a destination that no longer has it gets it back.
+"""Redeliver: a destination that no longer has an instance gets it again when it is received again.
 
-The modality that sends a study again is told that it was stored, as always. Where the archive has lost or deleted
-the study meanwhile, swallowing the duplicates would make that untrue. It is sent as it was: the pinned file, or a
-file made again of the kept original to the same bytes. Where neither can be had, the duplicate is pinned and sent.
+A modality that sends a study again is told that it was stored, as always. If the archive has lost or deleted the
+study meanwhile, ignoring the duplicates would make that untrue. The instance is sent as it was: the pinned file,
+or a file made again from the kept original to the same bytes. If neither is available, the duplicate is pinned and
+sent.
 """
 
 import time
@@ -27,13 +28,13 @@ TOO_SOON = "sent again less than a day ago, and not there: sent again once a day
 
 
 def open_requests(change: Connection, arrival: str, receiver: str, site: Site) -> None:
-    """Have the destinations of a receiver that can be asked be asked for what an arrival holds duplicates of."""
+    """Open requests at the destinations of a receiver that can be asked, for an arrival's duplicates."""
     names = [destination.name for destination in site.destinations_of(receiver) if destination.lists_what_it_has]
     redeliveries.open_requests(change, arrival, names, time.time())
 
 
 def burden_of_request(row: DeliveryRow, destination: Destination, site: Site) -> DeliveryItems:
-    """Return what a request has to bring: what the destination no longer has; raises what `holds` raises."""
+    """Return the items of a request: what the destination no longer has; raises what `holds` raises."""
     since = time.time() - redeliveries.ONCE_IN
     with site.ledger.reading() as look:
         wanted = redeliveries.wanted_of(look, row.id, site.spool.root)
@@ -54,21 +55,22 @@ def burden_of_request(row: DeliveryRow, destination: Destination, site: Site) ->
 def _add(
     found: DeliveryItems, one: RequestedInstance, row: DeliveryRow, destination: Destination, site: Site
 ) -> None:
-    """Add what is sent of an instance, or why nothing is."""
+    """Add the file for an instance, or why there is none."""
     identity, file = one.identity, _as_it_was(one, row, destination, site)
     if isinstance(file, Receipt) and file.state is ReceiptState.REFUSED and one.asked_by is not None:
         file = _as_it_is_now(one, file.message, row, destination, site)
         if isinstance(file, Item):
             identity = found.numbers[file.key] = one.asked_by
     if isinstance(file, Item):
-        # "attempted": what is there in the end is ours, and what QIDO-RS does not list is asked for singly.
+        # "attempted" means that an instance found there is ours, and that QIDO-RS is asked singly for one it does
+        # not list.
         found.items.append(replace(file, attempted=True))
     else:
         found.lacking[identity] = file
 
 
 def _as_it_was(one: RequestedInstance, row: DeliveryRow, destination: Destination, site: Site) -> Item | Receipt:
-    """Return the file that was sent before, or why there is none."""
+    """Return the file that was sent before, or why it is not available."""
     with site.ledger.reading() as look:
         original = arrivals.instance_row(look, one.identity)
     if site.spool.present(one.item.path) is None and site.spool.find(original.arrival, original.file) is None:
@@ -79,7 +81,10 @@ def _as_it_was(one: RequestedInstance, row: DeliveryRow, destination: Destinatio
 def _as_it_is_now(
     one: RequestedInstance, why: str, row: DeliveryRow, destination: Destination, site: Site
 ) -> Item | Receipt:
-    """Have the duplicate brought in the place of the first, and say so in its row; else return why it cannot."""
+    """Let the duplicate be sent in place of the first, and record it in its row.
+
+    Otherwise return why it cannot.
+    """
     assert one.asked_by is not None
     with site.ledger.reading() as look:
         duplicate = arrivals.instance_row(look, one.asked_by)

@@ -1,9 +1,9 @@
-"""Who brings what an order delivers: the PACS alone, as [pacs] names it.
+"""Which senders count for orders: the PACS alone, as [pacs] names it.
 
-Whoever reaches the receiver of orders may send there what he likes, under any UIDs. In association mode the
-address of the peer decides, which nobody can make up who wants an answer: that of `host`, or of one of the
-`senders`, with its AE title where the entry has one. Otherwise the address is not known, and the calling AE title
-has to do, which storescp writes into each file (0002,0016): anybody can claim one.
+Anybody who reaches the receiver of orders may send there, under any UIDs. In association mode the peer's address
+decides, which cannot be forged by a sender that wants an answer: that of `host`, or of one of the `senders`, with
+its AE title if the entry has one. Otherwise the address is unknown, and the calling AE title must do, which
+storescp writes into each file (0002,0016): anybody can claim one.
 """
 
 import json
@@ -20,7 +20,7 @@ AE_TITLE_LENGTH = 16  # PS3.5 table 6.2-1
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """A peer that sent something; `address` is numeric, None where it is not known."""
+    """A peer that sent something; `address` is numeric, None if unknown."""
 
     ae_title: str
     address: str | None
@@ -33,7 +33,7 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Senders:
-    """Those whose instances count for orders."""
+    """The senders whose instances count for orders."""
 
     pacs: PacsTable
     address_decides: bool
@@ -50,7 +50,7 @@ class Senders:
         return any(_is(sender, one) for one in self.pacs.senders)
 
     def line_with(self, other: Sender) -> str:
-        """Return the line of [pacs] that names a peer besides, ready to be pasted."""
+        """Return the line of [pacs] that also names this peer, ready to be pasted."""
         entries = [_entry(one.address, one.ae_title) for one in self.pacs.senders]
         entries.append(_entry(other.address if self.address_decides else None, other.ae_title))
         return f"senders = [{', '.join(entries)}]"
@@ -63,13 +63,13 @@ def _is(sender: Sender, entry: SenderTable) -> bool:
 
 
 def _entry(address: str | None, ae_title: str | None) -> str:
-    """Return an entry as TOML writes it, whose strings are escaped as those of JSON are."""
+    """Return an entry in TOML, whose strings are escaped like those of JSON."""
     keys = {"address": address, "ae_title": ae_title}
     return f"{{ {', '.join(f'{key} = {json.dumps(value)}' for key, value in keys.items() if value)} }}"
 
 
 def sender_of(found: IdentifiedFile, envelope: Envelope | None) -> Sender:
-    """Return who sent a file: whom the envelope names, else the AE title storescp has written into the file."""
+    """Return who sent a file, from the envelope, otherwise from the AE title that storescp has written."""
     if envelope is None:
         return Sender(found.source_ae_title[:AE_TITLE_LENGTH], None)
     return Sender((envelope.calling_ae_title or found.source_ae_title)[:AE_TITLE_LENGTH], envelope.peer)

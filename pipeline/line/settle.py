@@ -1,8 +1,8 @@
-"""Custody: settle what has come to an end, set aside what cannot go on, and let originals go in their time.
+"""Settle arrivals that are finished, set aside those that cannot go on, and delete originals by age.
 
-The rooms are the truth about where a folder stands; `account.json` in a folder that left the line is the
-truth about what became of its instances, should the ledger ever be lost (docs/design.md). What must outlive a
-crash is done first where the next start looks for it: the room before the row, the row before a deletion.
+The rooms are the truth about the place of a folder; `account.json` in a folder that left the line is the truth
+about its instances, should the ledger ever be lost (docs/design.md). The order of steps survives a crash: the room
+before the row, the row before a deletion.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ UNREADABLE = "no readable instance"
 
 
 def settle(name: str, site: Site) -> None:
-    """Write the account into an arrival, move it to the room `settled`, then tell the ledger.
+    """Write the account into an arrival, move it to the room `settled`, then update the ledger.
 
-    An arrival no file of which could be read as an instance is set aside instead.
+    An arrival without any readable instance is set aside instead.
     """
     with site.ledger.reading() as look:
         is_readable = arrivals.holds_an_instance(look, name)
@@ -36,7 +36,7 @@ def settle(name: str, site: Site) -> None:
     now, remark = time.time(), remark_of(name, site)
     is_well = _move_to_settled(name, now, site)
     with site.ledger.transaction() as change:
-        if not arrivals.may_settle(change, name):  # a person has released something of it meanwhile
+        if not arrivals.may_settle(change, name):  # A person has released an instance of it meanwhile.
             return
         arrivals.set_state(change, name, ArrivalState.SETTLED, remark, settled_at=now)
     if is_well:
@@ -45,10 +45,10 @@ def settle(name: str, site: Site) -> None:
 
 
 def _move_to_settled(name: str, now: float, site: Site) -> bool:
-    """Write the account into an arrival, bring it to the room `settled`, and return whether all is well with it.
+    """Write the account into an arrival, move it to the room `settled`, and return whether all is well with it.
 
-    It is there already where the ledger could not be told, because the disk was full, and where something of it
-    was released while it settled; its account tells of an earlier state then.
+    The folder is there already if a full disk kept the ledger from being updated, and if an instance was released
+    while it settled; its account is outdated then.
     """
     folder, settled = site.spool.arrivals / name, site.spool.settled / name
     if settled.is_dir():
@@ -62,7 +62,7 @@ def _move_to_settled(name: str, now: float, site: Site) -> bool:
 
 
 def remark_of(name: str, site: Site) -> str | None:
-    """Return what is worth saying of an arrival that has settled."""
+    """Return a remark about a settled arrival, None if there is none."""
     _, receiver = parse_arrival_name(name)
     if receiver in {SEND, site.receiver_of_orders}:
         with site.ledger.reading() as look:
@@ -86,7 +86,7 @@ def set_aside(name: str, reason: str, site: Site) -> None:
     folder, aside, now = site.spool.arrivals / name, site.spool.quarantine / name, time.time()
     with site.ledger.reading() as look:
         account = accounts.account_of(look, name, now, ArrivalState.QUARANTINED, reason=reason)
-    if not aside.is_dir():  # likewise
+    if not aside.is_dir():  # Another process has moved it.
         write_durably(folder / ACCOUNT, _as_json(account))
         rename_durably(folder, aside)
     with site.ledger.transaction() as change:
@@ -95,7 +95,7 @@ def set_aside(name: str, reason: str, site: Site) -> None:
 
 
 def renew_accounts(delivery: int, site: Site) -> None:
-    """Write the accounts of settled arrivals anew that a delivery asked for by `retry` has carried some of."""
+    """Rewrite the accounts of settled arrivals with instances in this delivery, which `retry` has opened again."""
     with site.ledger.reading() as look:
         settled = arrivals.settled_of(look, delivery)
     for name in settled:
@@ -103,11 +103,10 @@ def renew_accounts(delivery: int, site: Site) -> None:
 
 
 def renew_account(name: str, spool: Spool, ledger: Ledger) -> None:
-    """Write the account of a settled arrival anew, and begin its time of keeping again.
+    """Rewrite the account of a settled arrival, and restart its retention time.
 
-    One after the other: of two deliveries that end at once, the later would write into the earlier's file, and
-    what the earlier had read before could be what stays. One that a person has taken out of the room meanwhile, to
-    release something of it, gets its account when it settles again.
+    A lock keeps two deliveries that end at once from writing the same file, so that the later reading stays. An
+    arrival that a person has moved meanwhile, to release an instance, gets its account when it settles again.
     """
     with contextlib.suppress(FileNotFoundError), alone_in(spool.settled / name):
         now = time.time()
@@ -120,14 +119,14 @@ def renew_account(name: str, spool: Spool, ledger: Ledger) -> None:
 
 
 def drop_outputs(name: str, spool: Spool) -> None:
-    """Delete what was made of an arrival for its destinations: they have it, verified."""
+    """Delete the outputs of an arrival: the destinations have them, verified."""
     remove_tree(spool.outputs / name, ignore_errors=True)
 
 
 def expire(site: Site, now: float) -> None:
-    """Delete originals that have been kept long enough and with which nothing is wrong.
+    """Delete originals that have been kept long enough and have no problems.
 
-    The ledger is told first: a crash leaves a folder too many, which the next start removes, never a row
+    The ledger is updated first: a crash leaves a superfluous folder, which the next start removes, never a row
     without its folder.
     """
     keep = site.settings.site.keep_originals.total_seconds()
@@ -142,6 +141,6 @@ def expire(site: Site, now: float) -> None:
 
 
 def delete(name: str, spool: Spool) -> None:
-    """Delete the files of a settled arrival of which the ledger has been told that they are gone."""
+    """Delete the files of a settled arrival that the ledger records as gone."""
     remove_tree(spool.settled / name, ignore_errors=True)
     drop_outputs(name, spool)

@@ -1,9 +1,9 @@
-"""Tell two patients under one Study Instance UID: a modality that was not told of the next patient makes them.
+"""Detect two patients under one Study Instance UID, from a modality that was not told of the next patient.
 
-The Patient ID of what is received first decides (with the issuer, where both have one), as received and before it
-is coerced; a placeholder decides and contradicts nothing. Names and birth dates are noted. Nothing but keyed
-hashes is kept, and the key lies in the spool: whoever has the ledger alone can neither read nor guess an ID, nor
-tell which studies are one patient's.
+The Patient ID of the first received instance decides (with the issuer, if both have one), as received and before
+coercion; a placeholder decides and contradicts nothing. Names and birth dates are noted. Only keyed hashes are
+kept, and the key lies in the spool: with the ledger alone nobody can read or guess an ID, or tell which studies
+belong to one patient.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from pipeline.spool.durable import unlink
 from pipeline.spool.key_file import key_in
 from pipeline.spool.spool import Spool
 
-KEY_FILE = "study-patients.key"  # in the spool
+KEY_FILE = "study-patients.key"  # Name of the file in the spool.
 OTHER_PATIENT = "its Patient ID is another one than its study began with"
 
 
 @dataclass(frozen=True, slots=True)
 class PatientHashes:
-    """Keyed hashes of what an instance says of its patient, each empty where it says nothing."""
+    """Keyed hashes of what an instance says of its patient, each empty if it says nothing."""
 
     identifier: str
     issuer: str
@@ -37,7 +37,7 @@ class PatientHashes:
     birth_date: str
 
     def is_same(self, other: "PatientHashes") -> bool:
-        """Tell whether Patient ID and issuer contradict each other in nothing."""
+        """Tell whether Patient ID and issuer do not contradict each other."""
         return self.identifier == other.identifier and not _differ(self.issuer, other.issuer)
 
 
@@ -48,7 +48,7 @@ def _differ(one: str, other: str) -> bool:
 def marks_of(
     study: str, patient: Patient | None, placeholders: tuple[str, ...], spool: Spool
 ) -> PatientHashes | None:
-    """Return a patient's marks within a study, None where the Patient ID proves nothing; raises as `key_in`."""
+    """Return a patient's hashes within a study, None if the Patient ID proves nothing; raises as `key_in`."""
     if patient is None or is_placeholder(patient.identifier, placeholders):
         return None
     key = key_in(spool.root / KEY_FILE)
@@ -65,16 +65,16 @@ def marks_of(
 
 
 def drop_unfinished_key(spool: Spool) -> None:
-    """Delete what a worker has left behind that was killed while it made the key; none is at work now."""
+    """Delete the unfinished file of a worker that was killed while it made the key; no other worker runs now."""
     for unfinished in spool.root.glob(f".{KEY_FILE}.*.part"):
         unlink(unfinished, missing_ok=True)
 
 
 class StudyPatients:
-    """Whose the studies of one arrival are: what was known before, and what it brings."""
+    """The patients of the studies of one arrival: those known before, and those it brings."""
 
     def __init__(self, arrival: str, scopes: Mapping[str, Iterable[str]], site: Site) -> None:
-        """Read what is known of the arrival's studies, by the scope they are in."""
+        """Read what is known of the arrival's studies, by scope."""
         self._arrival = arrival
         self._site = site
         self._accepted: dict[tuple[str, str], list[PatientHashes]] = {}
@@ -87,7 +87,10 @@ class StudyPatients:
                     self._accepted.setdefault((scope, row.study_instance_uid), []).append(marks)
 
     def is_another(self, scope: str, found: IdentifiedFile) -> bool:
-        """Tell whether a sound file is another patient's than its study; a study's first decides from then on."""
+        """Tell whether a sound file is of another patient than its study.
+
+        The first patient decides from then on.
+        """
         assert found.key is not None
         study = found.key.study_instance_uid
         marks = marks_of(study, found.patient, self._site.settings.site.placeholder_ids, self._site.spool)
@@ -111,6 +114,6 @@ class StudyPatients:
 def row_of(
     scope: str, study: str, marks: PatientHashes, arrival: str, reason: str | None = None
 ) -> dict[str, Any]:
-    """Return the row that says that a study is this patient's, too, as is known by an arrival."""
+    """Return the row that adds this patient to a study, as known by an arrival."""
     about = {"scope": scope, "study_instance_uid": study, "is_first": False, "reason": reason, "at": time.time()}
     return {**about, **asdict(marks), "arrival": arrival}

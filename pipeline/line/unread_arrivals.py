@@ -1,7 +1,7 @@
-"""Which studies the arrivals hold that are not taken in yet: told by a glance at the beginning of each file.
+"""Which studies untaken arrivals hold, by a glance at the beginning of each file.
 
-So no arrival has to wait for another one that may take long to read, unless both hold a study: of one key the
-first received wins, and arrivals of one study are taken in in the order admitted.
+An arrival therefore waits for a slower one only if both hold the same study: for each key the first received wins,
+and arrivals of one study are taken in in the order admitted.
 """
 
 import os
@@ -16,13 +16,16 @@ STUDY_INSTANCE_UID = 0x0020000D
 
 
 class UnreadArrivals:
-    """What was seen at a glance of arrivals that are not taken in yet."""
+    """The studies seen at a glance in arrivals that are not taken in yet."""
 
     def __init__(self) -> None:
         self._studies: dict[str, frozenset[str]] = {}
 
     def look(self, name: str, site: Site) -> None:
-        """Glance at the files of an arrival; what cannot be read may be of no study, and nothing waits for it."""
+        """Glance at the files of an arrival.
+
+        An unreadable file counts as of no study, and nothing waits for it.
+        """
         self._studies[name] = studies_in(site.spool.arrivals / name)
 
     def keep(self, names: Collection[str]) -> None:
@@ -30,11 +33,11 @@ class UnreadArrivals:
         self._studies = {name: studies for name, studies in self._studies.items() if name in names}
 
     def studies_of(self, name: str) -> frozenset[str] | None:
-        """Return the studies of an arrival, None where nobody has looked."""
+        """Return the studies of an arrival, None if it was not looked at."""
         return self._studies.get(name)
 
     def in_order(self, names: Collection[str], unusable: Collection[str]) -> Iterator[str]:
-        """Yield the arrivals that may be taken in now; `unusable` ones cannot be, and hold up nobody."""
+        """Yield the arrivals that may be taken in now; `unusable` ones are skipped, and delay no others."""
         before: set[str] = set()
         for name in sorted(names):
             studies = self._studies.get(name)
@@ -52,7 +55,7 @@ def studies_in(folder: Path) -> frozenset[str]:
         with os.scandir(folder) as entries:
             files = [Path(entry.path) for entry in entries if _is_received(entry)]
         return frozenset(filter(None, map(_study_of, files)))
-    except FileNotFoundError:  # a person has moved it, or a start has
+    except FileNotFoundError:  # A person, or a start of the worker, has moved it.
         return frozenset()
 
 
@@ -63,5 +66,5 @@ def _is_received(entry: "os.DirEntry[str]") -> bool:
 def _study_of(file: Path) -> str:
     try:
         return values_of(file, [STUDY_INSTANCE_UID]).get(STUDY_INSTANCE_UID, b"").decode("latin-1").strip(" \0")
-    except (OSError, ValueError):  # ValueError: it cannot be mapped
+    except (OSError, ValueError):  # ValueError: the file cannot be mapped.
         return ""

@@ -68,14 +68,14 @@ def _say_of_request(row: DeliveryRow, request: redeliveries.EndedRequest) -> Non
 
 
 def _ended(change: Connection, row: DeliveryRow, state: DeliveryState) -> redeliveries.EndedRequest | None:
-    """End a request where it has come to an end; what it had nothing to do for is forgotten."""
+    """Close a request that has come to an end, and delete the part of it that had nothing to do."""
     if state not in {DeliveryState.DELIVERED, DeliveryState.REFUSED}:
         return None
     return redeliveries.close_request(change, row.id)
 
 
 def _has_given_up(row: ClaimedDeliveryRow, error: StorestowError | None, now: float, site: Site) -> bool:
-    """Tell whether to try no more. Somebody waits for an order: it fails soon, and asking again is theirs."""
+    """Tell whether to stop trying. An order fails soon, because a person waits for it and can ask again."""
     if row.order_id is not None:
         return row.attempts >= ATTEMPTS_FOR_AN_ORDER or isinstance(error, PeerUnavailable | Configuration)
     give_up_after = site.settings.site.give_up_after.total_seconds()
@@ -87,7 +87,7 @@ def _retry_after(error: StorestowError | None) -> float | None:
 
 
 def error_of(counts: dict[str, int], error: StorestowError | None, destination: Destination) -> OrderError:
-    """Return what a refused delivery means for its order; pure."""
+    """Return what a refused delivery means for its order. Pure."""
     if destination.makes_file:
         return OrderError.MORE_THAN_ONE_PATIENT if isinstance(error, SeveralPatients) else OrderError.DISC_FAILED
     if any(counts.get(state) for state in ARRIVED):
@@ -98,10 +98,10 @@ def error_of(counts: dict[str, int], error: StorestowError | None, destination: 
 def verdict(
     counts: dict[str, int], error: StorestowError | None, *, has_given_up: bool
 ) -> tuple[DeliveryState, str | None]:
-    """Return where a delivery stands after an attempt, and why; pure.
+    """Return the state of a delivery after an attempt, and why. Pure.
 
-    `counts` are its receipts by state, "unanswered" those it cannot end with. Delivered means that every
-    instance has arrived and was verified, but for what was there before and could not be compared.
+    `counts` are its receipts by state, "unanswered" those it cannot end with. Delivered means that every instance
+    has arrived and was verified, except those present before that could not be compared.
     """
     refused = counts.get(ReceiptState.REFUSED, 0)
     unanswered = counts["unanswered"]
@@ -121,7 +121,7 @@ def verdict(
 def _say(
     row: DeliveryRow, state: DeliveryState, reason: str | None, counts: dict[str, int], *, is_expected: bool
 ) -> None:
-    """Say how a delivery stands; a refusal that `is_expected` is for nobody to mend."""
+    """Log the state of a delivery; a refusal that `is_expected` needs no correction."""
     about: dict[str, object] = {
         "study": row.study_instance_uid,
         "destination": row.destination,

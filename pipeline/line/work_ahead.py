@@ -24,15 +24,15 @@ from pipeline.site.site import Site
 from pipeline.spool.durable import unlink
 
 LOOK_SECONDS = 0.25
-CLOSED_SECONDS = 0.2  # storescp writes an object in one go: a file that is not written to for so long is closed
-MOST_BYTES = 2 << 30  # of what is kept ahead
+CLOSED_SECONDS = 0.2  # storescp writes an object in one go: a file without writes for this long is closed.
+MOST_BYTES = 2 << 30  # Bytes of results that are kept.
 KEPT_SECONDS = 1800.0
-LARGEST = 64 << 20  # bytes of a file: larger ones would hold up what others wait for
+LARGEST = 64 << 20  # Bytes of a file: larger ones would delay what others wait for.
 MOST_CPU_SECONDS = 20.0
 
 FileState = tuple[
     int, int, int
-]  # inode, bytes and time of last change, which a rename of its folder leaves as they are
+]  # Inode, bytes and time of last change, which a rename of its folder does not alter.
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class _Received:
 
 
 class WorkAhead:
-    """A thread that looks for received files whose pixels may be encoded, as long as the context lasts.
+    """A thread that encodes pixels of received files in advance, as long as the context lasts.
 
-    `in_hand` tells whether a study of a receiver is being prepared: then there is nothing to be ahead of.
+    `in_hand` tells whether a study of a receiver is being prepared: then working ahead is useless.
     """
 
     def __init__(self, site: Site, in_hand: Callable[[str, str], bool]) -> None:
@@ -74,7 +74,7 @@ class WorkAhead:
                 self._ending.wait(60)
 
     def look(self) -> None:
-        """Encode what can be encoded now; stop where anybody else needs the processes."""
+        """Encode what can be encoded now; stop if other work needs the processes."""
         self._tidy()
         found = list(self._received())
         self._done &= {file.state for file in found}
@@ -88,7 +88,8 @@ class WorkAhead:
         )
         for task, _ in pool.each(encode_ahead, tasks, _limits):
             self._done.add(states[task.source])
-            if self._ending.is_set() or pool.waiting > 2 * pool.size:  # more than these tasks wait: others do
+            # More tasks than these wait, so other work does.
+            if self._ending.is_set() or pool.waiting > 2 * pool.size:
                 return
 
     def _received(self) -> Iterator[_Received]:
@@ -107,7 +108,7 @@ class WorkAhead:
                     yield from _file(path, names)
 
     def _encodings_of(self, receiver: str) -> tuple[str, ...]:
-        """Return the encodings that the destinations of a receiver ask for; none for what comes for orders."""
+        """Return the encodings of a receiver's destinations; none for instances that come for orders."""
         if self._site.is_for_orders(receiver):
             return ()
         return tuple(
@@ -125,7 +126,7 @@ class WorkAhead:
         return free_bytes(self._site.spool.root) > least + MOST_BYTES
 
     def _tidy(self) -> None:
-        """Delete now and then what nobody took, the oldest first where there is too much."""
+        """Delete unused results now and then, the oldest first if there are too many."""
         now = time.monotonic()
         if now < self._tidied + 10:
             return

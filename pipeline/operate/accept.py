@@ -1,4 +1,4 @@
-"""`storestow accept`: a person says that what an archive holds, and nobody could compare, is what we hold."""
+"""`storestow accept`: a person confirms that an archive's copy, which nobody could compare, is ours."""
 
 import time
 
@@ -13,12 +13,10 @@ from pipeline.spool.spool import Spool
 def accept(
     spool: Spool, ledger: Ledger, subject: str, destination: str | None, reason: str
 ) -> tuple[list[int], int]:
-    """Let the originals of `subject` go in their time although nobody could compare them with what is there.
+    """Let the originals of `subject` age out although nobody could compare them with the archive's copies.
 
-    Returns the deliveries it was of, and the number of instances. The reason is kept in the ledger and in the
-    account, never in a log line.
-
-    Raises Usage where the reason has not 3 to 200 characters, or nothing of `subject` waits for this.
+    Returns the deliveries, and the number of instances. The reason is kept in the ledger and in the account, never
+    in a log line. Raises Usage if the reason has not 3 to 200 characters, or nothing of `subject` waits for this.
     """
     said = reason_of(reason, "what you looked at, and who you are")
     with ledger.transaction() as change:

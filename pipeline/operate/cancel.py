@@ -10,13 +10,13 @@ IN_HAND = (DeliveryState.SENDING,)
 
 
 def cancel(ledger: Ledger, number: int, reason: str) -> None:
-    """End the open order `number` as failed, with `reason`; what its destination has not got is not sent.
+    """End the open order `number` as failed, with `reason`; undelivered instances are not sent.
 
     What the PACS still sends for it is received, kept for its time, and delivered to nobody.
 
     Raises:
         Usage: there is no such order, it has ended, or the reason has not 3 to 200 characters.
-        Transient: the destination has it in hand just now, so nobody can know what it will have got; ask again.
+        Transient: a delivery is running, so that its result is unknown; try again.
     """
     detail = f"cancelled by a person: {reason_of(reason, 'why nobody needs this any more')}"
     with ledger.transaction() as connection:

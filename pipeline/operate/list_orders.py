@@ -1,4 +1,4 @@
-"""`storestow orders`: what was asked for, and how each order stands or has ended."""
+"""`storestow orders`: what was requested, and the state of each order."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from pipeline.ledger import Ledger, order_queries
 
 
 def list_orders(ledger: Ledger, *, at_most: int, only_open: bool = False) -> dict[str, Any]:
-    """Return the newest orders, the newest first, in the shape of `orders --json`; no patient is in it."""
+    """Return the latest orders, the newest first, as `orders --json` has them, without patients."""
     with ledger.reading() as connection:
         numbers = order_queries.newest(connection, at_most, only_open=only_open)
         views = [orders.view(connection, number) for number in numbers]

@@ -1,4 +1,4 @@
-"""How the site stands in numbers: read once, for metrics, alarms and the operator's page."""
+"""The state of the site in numbers: read once, for metrics, alarms and the operator's page."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,25 +20,25 @@ class Measurements:
 
     at: float
     totals: Sequence[Tally]
-    queues: Mapping[str, Queue]  # by destination, configured or not
-    destinations: Mapping[str, Any]  # what the ledger notes of each
-    set_aside: Mapping[str, int]  # instances by code
+    queues: Mapping[str, Queue]  # By destination, configured or not.
+    destinations: Mapping[str, Any]  # The ledger's notes about each.
+    set_aside: Mapping[str, int]  # Instances by code.
     arrivals_set_aside: int
     open_orders: int
-    beat_at: float | None  # of the worker
+    beat_at: float | None  # The worker's last report.
     started_at: float | None
     heartbeat_study: SentStudy | None
     receivers_up: Mapping[str, bool]
-    destination_names: Sequence[str]  # of those that are configured
+    destination_names: Sequence[str]  # The configured destinations.
     alarm_below: int
     refuse_below: int
     free: int
-    size: int  # of the spool's file system
+    size: int  # Size of the spool's file system.
     ledger_size: int
 
 
 def measured(settings: Settings, ledger: Ledger, now: float) -> Measurements:
-    """Return the numbers of `now`; raises Transient where the ledger cannot be read."""
+    """Return the numbers at `now`; raises Transient if the ledger cannot be read."""
     spool = Spool(settings.site.spool)
     with ledger.reading() as connection:
         worker = heartbeats.row(connection, heartbeats.WORKER)

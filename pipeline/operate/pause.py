@@ -7,13 +7,13 @@ from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, deliveries
 from pipeline.site.settings import Settings
 
-LONGEST_REASON = 200  # characters
+LONGEST_REASON = 200  # Characters.
 
 
 def pause(settings: Settings, ledger: Ledger, destination: str, reason: str, by: str | None = None) -> None:
     """Send nothing to `destination` until `resume`; `by` is the name the person typed.
 
-    Raises Configuration where no such destination is configured, Usage where the reason is too long.
+    Raises Configuration if no such destination is configured, Usage if the reason is too long.
     """
     settings.destination_named(destination)
     said = " ".join(reason.split())
@@ -27,7 +27,7 @@ def pause(settings: Settings, ledger: Ledger, destination: str, reason: str, by:
 
 
 def resume(settings: Settings, ledger: Ledger, destination: str, by: str | None = None) -> None:
-    """Send to a paused `destination` again; raises Configuration where no such destination is configured."""
+    """Send to a paused `destination` again; raises Configuration if no such destination is configured."""
     settings.destination_named(destination)
     with ledger.transaction() as change:
         values = {"paused": False, "reason": None, "paused_by": None, "paused_at": None}

@@ -1,4 +1,4 @@
-"""`storestow reroute` and `storestow discard`: decide about what waits for a destination that is gone."""
+"""`storestow reroute` and `storestow discard`: decide about deliveries to a destination that is gone."""
 
 import time
 
@@ -13,10 +13,10 @@ from pipeline.spool.spool import Spool
 
 
 def reroute(settings: Settings, ledger: Ledger, old: str, new: str) -> list[int]:
-    """Give what waits for the destination `old` to the destination `new`, from the originals.
+    """Give the waiting deliveries of the destination `old` to the destination `new`, from the originals.
 
-    Returns the new deliveries. What `old` has got already is not sent again, but where `new` makes files: it gets
-    all of it. Raises Usage where nothing waits for `old`, Configuration where `new` is not configured.
+    Returns the new deliveries. What `old` has already is not sent again, unless `new` makes files: then it gets
+    everything. Raises Usage if nothing waits for `old`, Configuration if `new` is not configured.
     """
     target, now = settings.destination_named(new), time.time()
     if old == new:
@@ -37,9 +37,9 @@ def reroute(settings: Settings, ledger: Ledger, old: str, new: str) -> list[int]
 
 
 def discard(settings: Settings, ledger: Ledger, destination: str, reason: str) -> list[int]:
-    """Give up what waits for `destination`; the originals stay for their time, and no longer.
+    """Give up the deliveries that wait for `destination`; the originals stay for their time, and no longer.
 
-    Returns the deliveries. Raises Usage where the reason has not 3 to 200 characters, or nothing waits for it.
+    Returns the deliveries. Raises Usage if the reason has not 3 to 200 characters, or nothing waits for it.
     """
     said, now = reason_of(reason, "why nobody needs this any more"), time.time()
     with ledger.transaction() as change:

@@ -1,4 +1,4 @@
-"""`storestow retry`: a person says that something is to be tried again."""
+"""`storestow retry`: a person decides that deliveries are tried again."""
 
 import time
 
@@ -11,7 +11,7 @@ from pipeline.model import DeliveryState
 def retry(ledger: Ledger, subject: str | None, destination: str | None, *, release_guard: bool) -> list[int]:
     """Make due what is refused, deferred or held of `subject` (None: of everything); return the deliveries.
 
-    Raises Usage where there is nothing to retry.
+    Raises Usage if there is nothing to retry.
     """
     states = (DeliveryState.REFUSED, DeliveryState.DEFERRED, DeliveryState.WAITING)
     with ledger.transaction() as change:

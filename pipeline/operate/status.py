@@ -1,4 +1,4 @@
-"""How the site stands: the shape of `status --json` (docs/design.md, Commands)."""
+"""The state of the site, as `status --json` has it (docs/design.md, Commands)."""
 
 import time
 from dataclasses import asdict
@@ -18,7 +18,7 @@ from pipeline.spool.spool import Spool
 
 
 def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
-    """Return counts by state, and how every destination and receiver stands."""
+    """Return counts by state, and the state of every destination and receiver."""
     spool = Spool(settings.site.spool)
     with ledger.reading() as look:
         answer: dict[str, Any] = {**reports.counts(look), "orders": orders.by_state(look)}
@@ -46,7 +46,7 @@ def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
 
 
 def _space(settings: Settings) -> dict[str, Any]:
-    """Return what is free in the spool, and how it stands without regard to how it stood before."""
+    """Return the free space in the spool, and its level regardless of the level before."""
     free = free_bytes(settings.site.spool)
     marks = {"alarm_below": settings.site.alarm_below, "refuse_below": settings.site.refuse_below}
     return {"free": free, **marks, "state": judged(free, DiskLevel.ENOUGH, **marks).name.lower()}
@@ -70,7 +70,7 @@ def _destination(look: Connection, destination: Destination) -> dict[str, Any]:
 
 
 def _gone(name: str, deliveries: int, oldest: float) -> dict[str, Any]:
-    """Return a destination that something waits for, and that the configuration no longer names."""
+    """Return a destination that deliveries wait for although it is no longer configured."""
     return {
         "name": name,
         "kind": None,
@@ -83,7 +83,7 @@ def _gone(name: str, deliveries: int, oldest: float) -> dict[str, Any]:
 
 
 def _attention(row: DeliveryRow, wait: Wait) -> dict[str, Any]:
-    """Return one delivery that has not arrived: why, what it waits for, and until when."""
+    """Return one undelivered delivery: why, what it waits for, and until when."""
     return {
         "delivery": row.id,
         "destination": row.destination,

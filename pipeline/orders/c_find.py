@@ -1,8 +1,8 @@
-"""Ask the PACS what it has: C-FIND by accession number, then series by study, then instances by series.
+"""Query the PACS by C-FIND: studies by accession number, then series by study, then instances by series.
 
-An archive may match more than it was asked for (an empty value asks for everything), may stop in the middle,
-and findscu ends with 0 whatever happened; so every answer is compared with its question and a question counts as
-answered only by a final Success.
+An archive may match more than it was asked for (an empty value asks for everything), or stop in the middle, and
+findscu ends with 0 whatever happened. Every answer is therefore compared with its query, and a query counts as
+answered only after a final Success.
 """
 
 import tempfile
@@ -29,26 +29,26 @@ from pipeline.errors import PeerUnavailable, StorestowError, Transient
 from pipeline.site.settings import Settings
 
 LONGEST_UID = 64  # PS3.5 9.1
-LARGEST_ANSWER = 1 << 20  # bytes; what is asked for takes some hundred
+LARGEST_ANSWER = 1 << 20  # Bytes; the wanted attributes take some hundred.
 LONGEST_MODALITY = 16
-LONGEST_NUMBER, MOST_INSTANCES = 12, 2**31 - 1  # PS3.5 6.2, IS; a higher number is none
-LONGEST_QUERY = 300.0  # seconds for all answers to one question; each alone has `answer_timeout`
-PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # before an archive that takes no association for now is asked again
+LONGEST_NUMBER, MOST_INSTANCES = 12, 2**31 - 1  # Characters and largest value of an IS, PS3.5 6.2.
+LONGEST_QUERY = 300.0  # Seconds for all answers to one query; each answer has `answer_timeout`.
+PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # Pauses before a busy archive is asked again.
 SCRATCH = "query-"
 
-Answer = tuple[bytes, DataSetLayout]  # one of the files findscu wrote, and where what lies in it
+Answer = tuple[bytes, DataSetLayout]  # The bytes of a file written by findscu, and their layout.
 
 
 class PacsBusy(Transient):
-    """Say that the archive takes no association for now: the same question is asked again later."""
+    """Say that the archive accepts no association for now: the same query is sent again later."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyAnswer:
-    """A study the PACS has under one of the numbers asked for.
+    """A study the PACS has under one of the requested numbers.
 
-    `accession_number` is as it was asked for; `instances` and `series` are what the PACS says it holds of the
-    study, None where it does not say.
+    `accession_number` is the requested one; `instances` and `series` are the PACS's counts for the study, None if
+    it does not say.
     """
 
     study_instance_uid: str
@@ -60,7 +60,7 @@ class StudyAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Studies:
-    """What the PACS has under some accession numbers; `unclear` says why an answer to a number is of no use.
+    """The PACS's studies for some accession numbers; `unclear` says why answers to a number are unusable.
 
     One study may be there under several of them: one acquisition for two orders (PS3.17 annex J).
     """
@@ -71,7 +71,7 @@ class Studies:
 
 @dataclass(frozen=True, slots=True)
 class SeriesAnswer:
-    """A series of a study; `modality` is empty and `instances` None where the PACS does not say."""
+    """A series of a study; `modality` is empty and `instances` None if the PACS does not say."""
 
     series_instance_uid: str
     modality: str
@@ -82,8 +82,8 @@ class SeriesAnswer:
 class Series:
     """The series of a study, as far as the PACS tells them.
 
-    `nameless` are the answers whose Series Instance UID is none, by what stands there and the modality: such a
-    series cannot be asked for. `is_whole` where the PACS has answered to the end.
+    `nameless` are answers without a valid Series Instance UID, with what stands there and the modality: such a
+    series cannot be retrieved. `is_whole` if the PACS has answered to the end.
     """
 
     answers: tuple[SeriesAnswer, ...]
@@ -92,7 +92,7 @@ class Series:
 
     @property
     def all_told(self) -> tuple[SeriesAnswer, ...]:
-        """Return the series where the PACS tells all of them, none where it does not."""
+        """Return the series if the PACS tells all of them, otherwise none."""
         return self.answers if self.is_whole and not self.nameless else ()
 
     def of(self, modalities: Collection[str]) -> list[SeriesAnswer]:
@@ -100,7 +100,7 @@ class Series:
         return [one for one in self.answers if set(one.modality.split("\\")).intersection(modalities)]
 
     def untold(self, modalities: Collection[str], study: StudyAnswer) -> str:
-        """Return, in words, what the PACS does not tell of the series of these modalities; "" for nothing."""
+        """Return, in words, what the PACS does not tell of the series of these modalities; "" if it tells all."""
         told = len(self.answers) + len(self.nameless)
         if not self.is_whole or not told:
             return "it does not tell its series"
@@ -114,7 +114,7 @@ class Series:
         )
 
     def _hold_all(self, study: StudyAnswer) -> bool:
-        """Say whether the series that are told hold as many instances as the study, whatever their number."""
+        """Say whether the known series hold as many instances as the study."""
         figures = [one.instances for one in self.answers]
         return None not in figures and sum(figure or 0 for figure in figures) == study.instances
 
@@ -122,9 +122,9 @@ class Series:
 def studies_of(accessions: Sequence[AccessionNumber], settings: Settings, scratch: Path) -> Studies:
     """Return every study the PACS has under these accession numbers and no other.
 
-    A number that differs from the one asked for in case or padding only counts where no answer bears that one.
-
-    Raises PeerUnavailable where it cannot be asked or does not answer to the end, Busy where it may be later.
+    A number that differs from the requested one only in case or padding counts if no answer has the requested one.
+    Raises PeerUnavailable if the PACS cannot be asked or does not answer to the end, PacsBusy if it may answer
+    later.
     """
     questions = [
         _identifier(
@@ -166,7 +166,7 @@ def _numbers(answer: Answer) -> list[str]:
 
 
 def _unclear(accession: AccessionNumber, known: Sequence[str], said: Sequence[Answer]) -> str:
-    """Return why none of the answers to an accession number can be taken, "" where they are of other numbers."""
+    """Return why no answer to an accession number is usable, "" if the answers are for other numbers."""
     if known:
         return (
             f"the PACS spells {accession} in several ways, and it is not clear which is meant: {'; '.join(known)}"
@@ -179,7 +179,7 @@ def _unclear(accession: AccessionNumber, known: Sequence[str], said: Sequence[An
 def series_of(study_instance_uid: str, settings: Settings, scratch: Path) -> Series:
     """Return the series of a study, each once.
 
-    Raises PeerUnavailable where it cannot be asked, Busy where it may be later.
+    Raises PeerUnavailable if the PACS cannot be asked, PacsBusy if it may answer later.
     """
     question = _identifier(
         "SERIES",
@@ -203,9 +203,9 @@ def series_of(study_instance_uid: str, settings: Settings, scratch: Path) -> Ser
 def instances_of(
     study_instance_uid: str, series: Sequence[str], settings: Settings, scratch: Path
 ) -> list[tuple[str, str]] | None:
-    """Return Series and SOP Instance UID of every instance of these series, None where the PACS lists none.
+    """Return Series and SOP Instance UID of every instance of these series, None if the PACS lists none.
 
-    A list that is cut short, holds what cannot be read, or is empty where there is a series, is no list.
+    A list that is truncated, holds an unreadable answer, or is empty for an existing series counts as none.
     """
     questions = [
         _identifier("IMAGE", StudyInstanceUID=study_instance_uid, SeriesInstanceUID=one, SOPInstanceUID="")
@@ -222,7 +222,7 @@ def instances_of(
 
 
 def echo(pacs: PacsTable, programs: ProgramsTable) -> str | None:
-    """Return why the PACS does not answer us, None where it does."""
+    """Return why the PACS does not answer a C-ECHO, None if it does."""
     name = f"{pacs.ae_title} at {pacs.host}:{pacs.port}"
     try:
         argv = dcmtk.echoscu_argv(dcmtk.program(programs, "echoscu"), pacs)
@@ -239,13 +239,13 @@ def _identifier(level: str, **keys: str) -> Dataset:
     for keyword, value in keys.items():
         tag = tag_for_keyword(keyword)
         assert tag is not None
-        # an accession number may be longer than its VR allows: the archive is asked all the same
+        # An accession number may be longer than its VR allows; the archive is queried for it nevertheless.
         identifier.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE))
     return identifier
 
 
 def write_identifiers(identifiers: Sequence[Dataset], folder: Path) -> list[Path]:
-    """Write what DCMTK's programs are to ask, a file a question."""
+    """Write the identifiers for DCMTK's programs, one file for each query."""
     paths = [folder / f"q{number:05d}" for number in range(len(identifiers))]
     for path, identifier in zip(paths, identifiers, strict=True):
         identifier.save_as(path, implicit_vr=False, little_endian=True)
@@ -254,11 +254,11 @@ def write_identifiers(identifiers: Sequence[Dataset], folder: Path) -> list[Path
 
 @contextmanager
 def _asked(questions: Sequence[Dataset], settings: Settings, scratch: Path) -> Iterator[list[QueryAnswers]]:
-    """Ask, and yield the answers to each question; their files last as long as the block.
+    """Send the queries, and yield the answers to each; their files exist during the block.
 
-    All questions go over one association. Some archives end it after each query, and after a final response that
-    carries a data set findscu hears nothing more: so each question left over gets an association of its own.
-    Raises PeerUnavailable where no question was taken, Busy where the archive takes no association for now.
+    All queries use one association. Some archives end it after each query, and after a final response with a data
+    set findscu hears nothing more: each remaining query then gets an association of its own. Raises
+    PeerUnavailable if no query was accepted, PacsBusy if the archive accepts no association for now.
     """
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=scratch) as folder:
         answered = _ended(_over_one_association(questions, Path(folder) / "all", settings))
@@ -276,7 +276,7 @@ def _ended(answers: Sequence[QueryAnswers]) -> list[QueryAnswers]:
 
 
 def _over_one_association(questions: Sequence[Dataset], folder: Path, settings: Settings) -> list[QueryAnswers]:
-    """Return the answers to the questions that were taken; the last may have no end."""
+    """Return the answers to the accepted queries; the last may be incomplete."""
     pacs = settings.pacs
     assert pacs is not None
     folder.mkdir()
@@ -291,7 +291,7 @@ def _over_one_association(questions: Sequence[Dataset], folder: Path, settings: 
 
 
 def _said(argv: Sequence[str], limit: float, settings: Settings) -> str:
-    """Run findscu, some times where the archive takes no association for now, and return what it says."""
+    """Run findscu, repeatedly if the archive is busy, and return its output."""
     for pause in (*PAUSES_SECONDS, None):
         try:
             said = dcmtk.run(argv, dcmtk.environment(settings.programs), timeout_seconds=limit).output
@@ -320,12 +320,12 @@ def _read(answers: QueryAnswers) -> Iterator[Answer]:
         try:
             yield _answer_in(file)
         except (Malformed, OSError):
-            answers.status = None  # what cannot be read is not a whole answer
+            answers.status = None  # An unreadable answer makes the query incomplete.
             return
 
 
 def _answer_in(file: Path) -> Answer:
-    """Return the answer, walked as received objects are; raises Malformed and nothing else, whatever it holds."""
+    """Return the answer, walked like a received object; raises only Malformed, whatever the file holds."""
     with file.open("rb") as opened:
         content = opened.read(LARGEST_ANSWER + 1)
     if len(content) > LARGEST_ANSWER:
@@ -341,13 +341,13 @@ def _text(answer: Answer, keyword: str) -> str:
 
 
 def _uid(answer: Answer, keyword: str) -> str:
-    """Return a UID that names one thing, "" for anything else."""
+    """Return a UID that names one thing, "" for any other value."""
     uid = _text(answer, keyword)
     return uid if UID.fullmatch(uid) and len(uid) <= LONGEST_UID else ""
 
 
 def _modality(answer: Answer) -> str:
-    """Return a modality that can be shown, in capitals, "" for anything else (CS, PS3.5 6.2)."""
+    """Return a printable modality in capitals, "" for any other value (CS, PS3.5 6.2)."""
     text = _text(answer, "Modality").upper()
     return text if text.isascii() and text.isprintable() and len(text) <= LONGEST_MODALITY else ""
 

@@ -1,6 +1,6 @@
-"""What getscu receives: a folder beside those of the associations, with an envelope, admitted by the same rename.
+"""Receive by C-GET: getscu writes into a folder with an envelope, which is admitted by the same rename.
 
-Its name hides it from whoever sweeps the incoming folder as long as getscu writes there.
+The name of the folder hides it from the sweep as long as getscu writes there.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pipeline.spool.envelope import Envelope, write_envelope
 
 @contextlib.contextmanager
 def received_into(row: RetrievalRow, site: Site) -> Iterator[Path]:
-    """Yield a folder to receive a retrieval into, and admit what is there when the block ends, however it does."""
+    """Yield a folder to receive a retrieval into, and admit it when the block ends, also after an error."""
     pacs = site.settings.pacs
     assert pacs is not None
     folder = site.spool.prepare_receiver(pacs.receiver) / f"{WRITING}{time.time_ns()}_{row.id}"
@@ -45,7 +45,7 @@ def _hand_over(folder: Path) -> None:
 
 
 def take_leftovers(site: Site) -> None:
-    """Admit what the getscu of a worker that died has received, once no such getscu writes any more."""
+    """Admit what the getscu of a dead worker has received, once no such getscu runs any more."""
     pacs = site.settings.pacs
     if pacs is None:
         return

@@ -1,7 +1,7 @@
-"""What the sources of an order say of its patient, held against each other: the HIS, the PACS, the images.
+"""Compare what the sources of an order say of its patient: the HIS, the PACS, the images.
 
-Pure. What comes out names accession numbers, sources and attributes, never a value: it is for the ledger, for JSON
-and for a page that says whom to ask.
+Pure. The result names accession numbers, sources and attributes, never a value: it is for the ledger, for JSON and
+for a page that says whom to ask.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from pipeline.dicom.same_patient import Attribute, PatientComparison, compare, j
 
 
 class IdentitySource(StrEnum):
-    """Who says whose a study is; the words stand in JSON."""
+    """A source of a study's patient; the values stand in JSON."""
 
     HIS = "his"
     PACS = "pacs"
@@ -31,9 +31,9 @@ class SourceStatement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SourceDifference:
-    """Say in which attributes sources differ about an accession number.
+    """The attributes in which sources differ about an accession number.
 
-    One source in `between` says that it contradicts itself: two patients were asked for, or came.
+    One source alone in `between` contradicts itself: two patients were asked for, or came.
     """
 
     accession_number: str
@@ -42,11 +42,11 @@ class SourceDifference:
 
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> Self:
-        """Return what was written into the ledger."""
+        """Return a difference as read from the ledger."""
         return cls(row["accession_number"], tuple(row["between"]), tuple(row["attributes"]))
 
     def as_row(self) -> dict[str, Any]:
-        """Return it as the ledger and JSON have it."""
+        """Return the difference as the ledger and JSON have it."""
         return {
             "accession_number": self.accession_number,
             "between": [str(source) for source in self.between],
@@ -56,7 +56,7 @@ class SourceDifference:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What differs so that it contradicts, and what differs and is only noted."""
+    """Differences that contradict, and differences that are only noted."""
 
     differing: tuple[SourceDifference, ...] = ()
     noted: tuple[SourceDifference, ...] = ()
@@ -70,7 +70,7 @@ class Findings:
 
     @classmethod
     def read(cls, row: Mapping[str, Any] | None) -> Self:
-        """Return what the ledger has of an order, nothing where nothing was found yet."""
+        """Return the findings the ledger has of an order, empty if there are none yet."""
         found = row or {}
         differing, noted = (
             tuple(map(SourceDifference.read, found.get(key, ()))) for key in ("differing", "noted")
@@ -78,7 +78,7 @@ class Findings:
         return cls(differing, noted)
 
     def as_row(self, row: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the ledger is to have: these, `more` facts, and what `row` has besides."""
+        """Return the new value for the ledger: these findings, `more` facts, and the rest of `row`."""
         mine = {
             "differing": [one.as_row() for one in self.differing],
             "noted": [one.as_row() for one in self.noted],
@@ -87,7 +87,7 @@ class Findings:
 
     @property
     def may_be_allowed(self) -> bool:
-        """Say whether a person may let it through: no source contradicts itself."""
+        """Say whether a person may accept them: no source contradicts itself."""
         return all(len(one.between) > 1 for one in self.differing)
 
 
@@ -116,10 +116,10 @@ def pacs_and_images(
     *,
     by_patient_id: bool,
 ) -> Findings:
-    """Compare every image with what the PACS names for its study, in `named`.
+    """Compare every image with the patient the PACS names for its study, in `named`.
 
-    `by_patient_id`: the PACS corrects names and birth dates in its database alone, so only the Patient ID has to
-    agree; one that proves nothing leaves the decision to the rest.
+    `by_patient_id`: the PACS corrects names and birth dates in its database only, so only the Patient ID must
+    agree; if it proves nothing, the other attributes decide.
     """
     differs: dict[str, set[Attribute]] = {}
     noted: dict[str, set[Attribute]] = {}

@@ -1,7 +1,7 @@
-"""Find an order's studies at the PACS, and have those retrieved that are not held already.
+"""Find an order's studies at the PACS, and retrieve those that are not held already.
 
-A retrieval is queued before the instances are listed, so that the first image does not wait for the list;
-only where something is held, the list is asked for first. Killed anywhere, it goes on where it was.
+A retrieval is queued before the instances are listed, so that the first image does not wait for the list; only if
+some instances are held, the list is asked for first. After a crash it continues where it was.
 """
 
 import time
@@ -24,9 +24,9 @@ from pipeline.site.site import Site
 
 
 def find(number: int, site: Site) -> None:
-    """Ask for the studies of an order, and queue what has to be retrieved; the order may end here.
+    """Query the studies of an order, and queue what must be retrieved; the order may end here.
 
-    Raises Busy where the PACS takes no association for now: it is asked again within `order_timeout`.
+    Raises PacsBusy if the PACS accepts no association for now: it is asked again within `order_timeout`.
     """
     with site.ledger.transaction() as change:
         orders.set_stage(change, number, OrderStage.FINDING)
@@ -41,7 +41,7 @@ def find(number: int, site: Site) -> None:
 
 
 def _ask(order: OrderRow, site: Site) -> dict[str, Patient] | None:
-    """Enter the studies the PACS has and return whose they are; None where the order has ended over it."""
+    """Enter the PACS's studies and return their patients; None if the order has ended because of them."""
     accessions = [AccessionNumber(text) for text in order.accessions]
     said = c_find.studies_of(accessions, site.settings, site.spool.run)
     answers, studies = said.answers, _by_study(said.answers)
@@ -70,7 +70,7 @@ def _ask(order: OrderRow, site: Site) -> dict[str, Patient] | None:
 
 
 def _unknown(missing: Sequence[AccessionNumber], unclear: Mapping[AccessionNumber, str]) -> str | None:
-    """Return what a person is told of the numbers nothing was found under, None where there are none."""
+    """Return the text for a person about the numbers without study, None if there are none."""
     absent = [number for number in missing if number not in unclear]
     words = [f"the PACS has no study under {', '.join(absent)}"] if absent else []
     return "; ".join([*words, *(unclear[number] for number in missing if number in unclear)]) or None
@@ -85,7 +85,7 @@ def _by_study(answers: Sequence[StudyAnswer]) -> list[list[StudyAnswer]]:
 
 
 def _untold(order: OrderRow, told: Sequence[tuple[Sequence[StudyAnswer], Series]]) -> str:
-    """Return why it is not known which series an order of some modalities asks for, "" where it is known."""
+    """Return why it is unknown which series an order for some modalities needs, "" if it is known."""
     if not order.modalities:
         return ""
     reasons = [
@@ -100,9 +100,9 @@ def _untold(order: OrderRow, told: Sequence[tuple[Sequence[StudyAnswer], Series]
 
 
 def _link(order: OrderRow, answers: Sequence[StudyAnswer], told: Series) -> dict[str, Any] | None:
-    """Return the row of one study of the order, None where nothing of it is asked for."""
+    """Return the row of one study of the order, None if nothing of it is wanted."""
     figures = [answer.instances for answer in answers if answer.instances is not None]
-    counted = max(figures, default=None)  # a PACS may count those of the number asked for alone
+    counted = max(figures, default=None)  # A PACS may count only instances of the requested number.
     series: Sequence[SeriesAnswer] = told.all_told
     if order.modalities:
         series = told.of(order.modalities)
@@ -126,7 +126,7 @@ def _sum(series: Sequence[SeriesAnswer]) -> int | None:
 
 
 def _queue(number: int, patients: dict[str, Patient], site: Site) -> None:
-    """Have every study of the order retrieved, or served by what is held, and listed."""
+    """Let every study of the order be retrieved, or served from held instances, and listed."""
     order, links = _order_and_links(number, site)
     for link in links:
         if link.retrieval is None and not _is_held(link, site):
@@ -152,7 +152,7 @@ def _is_held(link: OrderStudyRow, site: Site) -> bool:
 
 
 def _list(link: OrderStudyRow, site: Site) -> list[Key] | None:
-    """Ask which instances the study has, and write it down; a PACS that does not tell has told nothing."""
+    """Query which instances the study has, and record them; None if the PACS does not tell."""
     series = [uid for uid, _, _ in link.series]
     try:
         study = link.study_instance_uid
@@ -165,15 +165,15 @@ def _list(link: OrderStudyRow, site: Site) -> list[Key] | None:
 
 
 def _attach(order: OrderRow, link: OrderStudyRow, usable: dict[Key, int], site: Site) -> None:
-    """Give a study its retrieval: the one under way, else a new one for what is not `usable` already.
+    """Give a study its retrieval: the running one, otherwise a new one for what is not `usable` already.
 
-    One whose every listed instance is usable is complete at once.
+    If every listed instance is usable, the retrieval is complete at once.
     """
     study, modalities, now = link.study_instance_uid, order.modalities, time.time()
     with site.ledger.transaction() as change:
         number = retrievals.open_one(change, study, modalities)
         if number is None:
-            present = {row.id for row in retrievals.kept(change, study)}  # it may have been let go since
+            present = {row.id for row in retrievals.kept(change, study)}  # It may have been deleted since.
             instances = sorted(present.intersection(usable.values()))
             number = retrievals.enter(change, study, modalities, instances, now)
             if usable and len(instances) == len(usable) == _listed(change, link):

@@ -1,6 +1,6 @@
-"""Ask the HIS of an order whose the accession numbers are, and hold that against the answers of the PACS.
+"""Ask the HIS whose an order's accession numbers are, and compare its answers with those of the PACS.
 
-What it answers is compared in memory and written down nowhere: what is kept names attributes alone.
+The answers are compared in memory and never stored: what is kept names attributes only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,12 @@ from pipeline.dicom.same_patient import Attribute, PatientComparison, bare_ident
 from pipeline.orders.compare_sources import Findings, IdentitySource, SourceDifference, SourceStatement
 from pipeline.patients import MoreThanOnePatient, Person
 
-GO_ON_WITHOUT = frozenset({"download", "forward"})  # verbs whose answer names no patient: the HIS may be away
+# Verbs whose answer names no patient: the HIS may be unavailable.
+GO_ON_WITHOUT = frozenset({"download", "forward"})
 
 
 def is_asked_beforehand(table: PatientsTable) -> bool:
-    """Say whether there is a HIS to ask: some sites have the patient's name of the images alone."""
+    """Say whether there is a HIS to ask: some sites get the patient's name from the images."""
     return patients.from_table(table).knows_beforehand
 
 
@@ -28,8 +29,8 @@ def ask(
 ) -> tuple[dict[str, Person], Findings]:
     """Return what the HIS knows of each accession number, and where its answers contradict each other.
 
-    An order that goes on without an answer asks once: its asker waits. Raises PatientUnknown, PatientsUnavailable
-    and Configuration as `Patients.find` does.
+    An order that can go on without an answer asks once, because a person waits. Raises PatientUnknown,
+    PatientsUnavailable and Configuration as `Patients.find` does.
     """
     source = patients.from_table(table.model_copy(update={"retries": 0}) if verb in GO_ON_WITHOUT else table)
     people: dict[str, Person] = {}
@@ -55,9 +56,9 @@ def among(people: Mapping[str, Person], table: PatientsTable) -> Findings:
 
 
 def in_what_two(one: Person, other: Person, table: PatientsTable) -> Attribute | None:
-    """Return in what two answers of the HIS are two persons', None where nothing shows that they are.
+    """Return the attribute in which two answers of the HIS are of two persons, None if nothing shows that.
 
-    It has one way to write its own numbers, so that two of these decide; where one is missing, the names do.
+    The HIS writes its own IDs in one way, so two IDs decide; if one is missing, the names do.
     """
     if one.medrec_id and other.medrec_id:
         is_another = bare_identifier(one.medrec_id) != bare_identifier(other.medrec_id)
@@ -87,10 +88,10 @@ def his_and_pacs(
 def _compare(
     person: Person, patient: Patient, table: PatientsTable, placeholders: tuple[str, ...]
 ) -> PatientComparison:
-    """Compare one answer of the HIS with one of the PACS; the HIS gives no birth date, so none is asked of it.
+    """Compare one answer of the HIS with one of the PACS; the HIS gives no birth date, so none is compared.
 
-    Two IDs that differ may be one person's, written otherwise or of another system, if the names agree; two names
-    that differ may be one person's if the IDs agree. Where neither agrees, they are two.
+    Two different IDs may be one person's, written differently or by another system, if the names agree; two
+    different names may be one person's if the IDs agree. If neither agrees, they are two persons.
     """
     ids = _ids(person.medrec_id or "", patient.identifier, table, placeholders)
     names = _names(person.patient_name, patient.name, table)
@@ -106,14 +107,14 @@ def _compare(
 
 
 def _ids(one: str, other: str, table: PatientsTable, placeholders: tuple[str, ...]) -> bool | None:
-    """Tell whether two IDs are the same, None where they cannot be compared."""
+    """Tell whether two IDs are the same, None if they cannot be compared."""
     if table.patient_id == "other" or is_placeholder(one, placeholders) or is_placeholder(other, placeholders):
         return None
     return bare_identifier(one) == bare_identifier(other)
 
 
 def _names(one: str | None, other: str | None, table: PatientsTable) -> bool | None:
-    """Tell whether two names agree, None where one of them says nothing."""
+    """Tell whether two names agree, None if one of them is empty."""
     if not (groups_of(one or "") and groups_of(other or "")):
         return None
     return names_agree(one or "", other or "", table.titles)

@@ -1,4 +1,4 @@
-"""What an order has of each of its studies, and whether that is all: asked when it came, and before it leaves."""
+"""What an order has of each of its studies, and whether that is all: checked on arrival, and before delivery."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pipeline.ledger.completeness import StudyCompleteness, of_wish
 from pipeline.ledger.rows import OrderRow, RetrievalRow, WantedStudyRow
 from pipeline.model import OrderError, RetrievalState
 
-GRAVEST = (  # of several reasons, the one a person should see
+GRAVEST = (  # Of several reasons, the one a person should see.
     OrderError.INTERNAL,
     OrderError.RECEIVER_NOT_READY,
     OrderError.PACS_UNREACHABLE,
@@ -22,7 +22,7 @@ GRAVEST = (  # of several reasons, the one a person should see
 
 @dataclass(frozen=True, slots=True)
 class StudyStatus:
-    """A study of an order, its retrieval, and what has come of it and can be read."""
+    """A study of an order, its retrieval, and its readable instances."""
 
     wish: WantedStudyRow
     move: RetrievalRow
@@ -30,23 +30,23 @@ class StudyStatus:
 
     @property
     def received(self) -> int:
-        """Return how many of its instances are here and can be read."""
+        """Return the number of its instances that are here and readable."""
         return len(self.found.instances)
 
     @property
     def is_lacking(self) -> bool:
-        """Say whether something of it is not."""
+        """Say whether instances are missing."""
         return not self.found.is_complete
 
     @property
     def has_grown(self) -> bool:
-        """Say whether the order has asked the PACS later than the retrieval did, and been told of more."""
+        """Say whether the order queried the PACS later than the retrieval did, and was told of more."""
         started = self.move.started_at
         return self.move.state != RetrievalState.FAILED and started is not None and started < self.wish.found_at
 
     @property
     def reason(self) -> str | None:
-        """Return why something lacks; a retrieval that was complete does not know what became of it since."""
+        """Return why instances are missing; a complete retrieval does not know of later losses."""
         if self.move.state != RetrievalState.COMPLETE:
             return self.move.detail
         wanted = self.found.expected or "an unknown number of"
@@ -54,22 +54,22 @@ class StudyStatus:
 
 
 def weigh(look: Connection, order: OrderRow) -> list[StudyStatus]:
-    """Return how every study of an order stands."""
+    """Return the status of every study of an order."""
     studies = []
     for wish in orders.wishes(look, order.id):
-        assert wish.retrieval is not None  # every study of an order has one once the order is queued
+        assert wish.retrieval is not None  # Every study of a queued order has a retrieval.
         move, came = retrievals.row(look, wish.retrieval), retrievals.came(look, wish.retrieval)
         studies.append(StudyStatus(wish, move, of_wish(wish, order.modalities, move, came)))
     return studies
 
 
 def lacking(look: Connection, order: OrderRow) -> list[StudyStatus]:
-    """Return the studies of an order of which something lacks."""
+    """Return the studies of an order with missing instances."""
     return [study for study in weigh(look, order) if study.is_lacking]
 
 
 def gravest(studies: Sequence[StudyStatus]) -> tuple[OrderError, str | None]:
-    """Return why an order ends that lacks something of these studies."""
+    """Return why an order with these incomplete studies ends."""
     by_kind = {study.move.error_kind or OrderError.MOVE_INCOMPLETE: study.reason for study in studies}
     kind = next(kind for kind in GRAVEST if kind in by_kind)
     return kind, by_kind[kind]

@@ -16,7 +16,7 @@ SAME_IN_META = ((0x00020002, 0x00080016), (0x00020003, 0x00080018))  # SOP Class
 
 @dataclass(frozen=True, slots=True)
 class PreparedWithPatient:
-    """An instance ready to leave, and whose it is."""
+    """An instance ready to be sent, and its patient."""
 
     prepared: Prepared
     patient: Patient
@@ -35,7 +35,7 @@ def prepare_identified(task: PrepareTask) -> PreparedWithPatient:
 
 
 def _says_what_it_is(task: PrepareTask, data: Bytes, layout: DataSetLayout) -> bool:
-    """Tell whether the very file may leave: well-formed, the instance it was, and so named in its own header."""
+    """Tell whether the original file may be sent: well-formed, and the same instance in its own header."""
 
     def text(where: dict[int, part10.Element], tag: int) -> str:
         return part10.text_of(data, where.get(tag))
@@ -52,4 +52,4 @@ def _as_received(task: PrepareTask, layout: DataSetLayout) -> Prepared:
 
 
 def be_ready(_: str) -> None:
-    """Do nothing: to have been asked is to have imported everything."""
+    """Do nothing: calling this has imported everything."""

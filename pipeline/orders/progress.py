@@ -1,4 +1,4 @@
-"""What `retrieve` and `send` show at a terminal: a bar while it goes on, a sentence at its end."""
+"""What `retrieve` and `send` show at a terminal: a progress bar, and a sentence at the end."""
 
 from types import TracebackType
 from typing import Self
@@ -24,7 +24,7 @@ WORDS = {
 
 
 class OrderProgress:
-    """Show an order while the block lasts, on standard error: what is printed for a program stays clean."""
+    """Show an order during the block, on standard error: standard output stays clean for programs."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -49,7 +49,7 @@ class OrderProgress:
         self._bar.stop()
 
     def show(self, view: OrderView) -> None:
-        """Show how the order stands now."""
+        """Show the current state of the order."""
         is_sending = view.stage == OrderStage.DELIVERING
         done = view.sent if is_sending else view.received
         self._bar.update(self._task, description=_words(view), completed=done, total=view.expected)

@@ -1,8 +1,8 @@
-"""See what a receiver is receiving right now of one study: for progress and patience, never as proof.
+"""Look at what a receiver is receiving of one study: for progress and time-outs, never as proof.
 
-Files are counted by folder, and what is new in one is taken for whatever its newest readable file belongs to,
-so that a look costs one small reading a folder whatever the study's size. What others than the PACS send is no
-progress and keeps nobody waiting, as far as the sender is known while he sends.
+Files are counted by folder, and all new files in a folder count for the study of its newest readable file, so that
+a look needs one small reading a folder, however large the study is. Instances of senders other than the PACS are
+no progress, as far as the sender is known during reception.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from pipeline.line.senders import Sender, Senders
 from pipeline.spool.envelope import envelope_of
 
 OF_AN_ASSOCIATION = "A_"
-WRITING = ".G_"  # begins the folder of a getscu, and hides it from the sweep
+WRITING = ".G_"  # Prefix of a getscu's folder, which hides it from the sweep.
 END_SECONDS = 5.0
 STUDY_INSTANCE_UID = 0x0020000D
-TRIES = 3  # the newest file may not be written as far as its Study Instance UID
+TRIES = 3  # The newest file may not be written as far as its Study Instance UID.
 
 
 class ReceptionProgress:
@@ -46,15 +46,15 @@ class ReceptionProgress:
 
 
 def holds(folder: Path, study: str, senders: Senders) -> bool:
-    """Tell whether something of a study lies in a receiver's incoming folder and is not admitted yet."""
+    """Tell whether a receiver's incoming folder holds instances of a study that are not admitted yet."""
     return any(_study_of_newest(_files(one)) == study for one in _folders(folder, senders))
 
 
 def end_silent(incoming: Path, study: str, senders: Senders, before: float) -> None:
-    """End the associations by which a study comes and that have brought no instance since `before` (epoch).
+    """End the associations that carry a study and have brought no instance since `before` (epoch).
 
-    What they brought is then admitted as at any other end of an association. In study mode storescp alone knows
-    when one ends.
+    What they brought is then admitted as at any end of an association. In study mode only storescp knows when one
+    ends.
     """
     for folder in _folders(incoming, senders):
         files = _files(folder) if folder.name.startswith(OF_AN_ASSOCIATION) else []
@@ -72,7 +72,7 @@ def end_writers(folder: Path) -> None:
 
 
 def _moment_of(folder: Path) -> float:
-    """Return when something last came into a folder."""
+    """Return when the last file came into a folder."""
     try:
         with os.scandir(folder) as entries:
             return max((one.stat().st_mtime for one in entries), default=0.0)
@@ -110,8 +110,8 @@ def _study_of_newest(files: list[Path]) -> str:
 
 
 def _study_of(file: Path) -> str:
-    """Return the Study Instance UID of a file that is perhaps still being written, "" where there is none yet."""
+    """Return the Study Instance UID of a file that may still be being written, "" if it has none yet."""
     try:
         return values_of(file, [STUDY_INSTANCE_UID]).get(STUDY_INSTANCE_UID, b"").decode("latin-1").strip(" \0")
-    except OSError:  # it was renamed away meanwhile
+    except OSError:  # It was renamed meanwhile.
         return ""

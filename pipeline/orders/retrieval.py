@@ -1,4 +1,4 @@
-"""Whether a retrieval has come to its end: decided by what has been taken in, whatever the PACS said of it."""
+"""Decide whether a retrieval has ended, from the instances taken in, whatever the PACS reported."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ from pipeline.model import OrderError, RetrievalState
 from pipeline.orders import reception_progress
 from pipeline.site.site import Site
 
-MOST_ATTEMPTS = 2  # of a C-MOVE that broke off; one with a final response is the PACS's last word
-MOST_SENDERS = 5  # that are named in words
+MOST_ATTEMPTS = 2  # C-MOVEs that broke off; a C-MOVE with a final response is not repeated.
+MOST_SENDERS = 5  # Senders named in a text.
 SUCCESS, WARNING = 0x0000, 0xB000  # PS3.4 table C.4-2
-ADMISSION_SECONDS = 5.0  # for an association that we have ended
+ADMISSION_SECONDS = 5.0  # Seconds until an association that we have ended is admitted.
 DESTINATION_UNKNOWN = 0xA801
 
 Verdict = tuple[RetrievalState, OrderError | None, str | None]
@@ -29,8 +29,8 @@ Verdict = tuple[RetrievalState, OrderError | None, str | None]
 def judge(row: RetrievalRow, site: Site, now: float) -> None:
     """End a retrieval whose PACS has finished, once all has come, or nothing has come for long enough.
 
-    That is the quiet time of the receiver, and `move_timeout` where the PACS means to have sent what has not come:
-    some answer a C-MOVE with Success first, and send when its turn comes.
+    Long enough is the receiver's quiet time, and `move_timeout` if the PACS reports having sent more than came:
+    some answer a C-MOVE with Success first, and send later.
     """
     with site.ledger.reading() as look:
         wishes = retrievals.open_links(look, row.id)
@@ -42,7 +42,8 @@ def judge(row: RetrievalRow, site: Site, now: float) -> None:
     found = [of_wish(wish, wish.modalities, row, came) for wish in wishes]
     quiet, longest = _quiet_seconds(site), site.settings.shim.move_timeout.total_seconds()
     missing = max(((one.expected or 1) - len(one.instances) for one in found), default=0)
-    has_sent_elsewhere = sum(strangers.values()) >= missing  # by a way that is not known as its own
+    # The PACS sent from an address that [pacs] does not name.
+    has_sent_elsewhere = sum(strangers.values()) >= missing
     patience = longest if any(one.is_owed for one in found) and not has_sent_elsewhere else quiet
     received = max((len(one.instances) for one in found), default=len(came))
     if wishes and all(one.is_complete for one in found):
@@ -57,7 +58,7 @@ def judge(row: RetrievalRow, site: Site, now: float) -> None:
 def _with_remarks(
     how: Verdict, doubtful: int, strangers: Mapping[tuple[str, str | None], int], site: Site
 ) -> Verdict:
-    """Add what came and does not count: it says more than what the PACS says of it."""
+    """Add instances that came and do not count: they explain more than the PACS's words."""
     state, kind, detail = how
     remarks = [f"{doubtful} came twice, with another content each time"] if doubtful else []
     if strangers:
@@ -72,7 +73,7 @@ def _with_remarks(
 
 
 def _most(row: RetrievalRow, found: Sequence[StudyCompleteness]) -> int | None:
-    """Return how many instances the most demanding of the orders expects."""
+    """Return how many instances the most demanding order expects."""
     return max((one.expected for one in found if one.expected is not None), default=row.announced)
 
 
@@ -82,14 +83,14 @@ def _quiet_seconds(site: Site) -> float:
 
 
 def _is_final(row: RetrievalRow) -> bool:
-    """Tell whether nothing was ever asked to be sent, so nothing can come."""
+    """Tell whether nothing was ever requested, so that nothing can come."""
     return row.error_kind in {OrderError.PACS_UNREACHABLE, OrderError.INTERNAL}
 
 
 def _is_quiet(row: RetrievalRow, site: Site, now: float, seconds: float) -> bool:
-    """Tell whether nothing of the study has come for so long, nor is coming, as far as anybody can know.
+    """Tell whether nothing of the study has come for so long, nor is coming, as far as known.
 
-    A PACS that froze keeps its association open; what it brought is not waited for longer than `move_timeout`.
+    A frozen PACS keeps its association open; what it brought is not waited for longer than `move_timeout`.
     """
     pacs = site.settings.pacs
     assert pacs is not None
@@ -108,14 +109,14 @@ def _is_quiet(row: RetrievalRow, site: Site, now: float, seconds: float) -> bool
 
 
 def _unknown(look: Connection, pacs: PacsTable, site: Site) -> bool:
-    """Tell whether an arrival at the receiver of orders has not even been entered."""
+    """Tell whether an arrival at the receiver of orders has not been entered yet."""
     known = arrivals.states(look)
     names = (entry.name for entry in site.spool.arrivals.iterdir())
     return any(name not in known and parse_arrival_name(name)[1] == pacs.receiver for name in names)
 
 
 def verdict(row: RetrievalRow, received: int, wanted: int | None, pacs: PacsTable | None) -> Verdict:
-    """Return how a retrieval ended that did not bring everything, and why; pure."""
+    """Return how an incomplete retrieval ended, and why. Pure."""
     name = f"{pacs.ae_title} at {pacs.host}:{pacs.port}" if pacs else "the PACS"
     came = f"{received} of {wanted if wanted is not None else 'an unknown number of'} instances have come"
     if pacs and pacs.retrieve == "get" and row.status is not None:
@@ -153,7 +154,7 @@ def _not_had_by_get(count: int) -> str:
 
 
 def _end(row: RetrievalRow, how: Verdict, received: int, expected: int | None, site: Site) -> None:
-    """Write down how a retrieval ended, unless something came while it was judged: it will be again."""
+    """Record how a retrieval ended, unless something came while it was judged: then it is judged again."""
     state, kind, detail = how
     now = time.time()
     values: dict[str, Any] = {"state": state, "error_kind": kind, "detail": detail}

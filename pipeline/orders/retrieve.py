@@ -1,4 +1,4 @@
-"""`storestow retrieve`: place an order, and look on until it has ended."""
+"""`storestow retrieve`: place an order, and follow it until it has ended."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from pipeline.orders import OrderView, PlacedOrder
 from pipeline.site.settings import Settings
 
 VERB = "retrieve"
-SHORTEST_WAIT, LONGEST_WAIT = 0.1, 1.0  # seconds between two looks
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 1.0  # Seconds between two looks.
 
 DONE, REFUSED, UNAVAILABLE, BUG, TRY_AGAIN, CONFIGURATION = 0, 65, 69, 70, 75, 78  # sysexits.h
 EXIT_CODES = {
@@ -39,7 +39,7 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     again: bool = False,
     allow_identity: str | None = None,
 ) -> PlacedOrder:
-    """Place the order a command line asks for; raises Usage and Configuration as `orders.place` does."""
+    """Place the order of a command line; raises Usage and Configuration as `orders.place` does."""
     return orders.place(
         ledger,
         settings,
@@ -55,7 +55,7 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
 
 
 def parse_modalities(text: str) -> tuple[str, ...]:
-    """Return the modalities of a list with commas; raises Usage for what is no CS (PS3.5 6.2)."""
+    """Return the modalities of a list with commas; raises Usage for one that is no CS (PS3.5 6.2)."""
     words = tuple(word.strip(" ").upper() for word in text.split(",")) if text.strip(" ") else ()
     for word in words:
         plain = word.replace("_", "").replace(" ", "")
@@ -70,10 +70,10 @@ def follow(
     show: Callable[[OrderView], None],
     require_worker: Callable[[], None] = lambda: None,
 ) -> OrderView:
-    """Show how the order stands whenever it has moved on, and return it once it has ended.
+    """Show the order whenever it has changed, and return it once it has ended.
 
-    Raises Transient where the worker has set the ledger aside meanwhile: in that file no order ever ends; and what
-    `require_worker` raises while nobody works on it. The order itself stays, and goes on when the worker does.
+    Raises Transient if the worker has set the ledger aside meanwhile, because no order ends in that file, and what
+    `require_worker` raises while no worker runs. The order itself stays, and goes on with the worker.
     """
     pause, last, file = SHORTEST_WAIT, None, file_at(ledger.path)
     while (view := look(ledger, placed)).ended_at is None:
@@ -89,7 +89,7 @@ def follow(
 
 
 def look(ledger: Ledger, placed: PlacedOrder) -> OrderView:
-    """Return how the order stands; raises Usage where it is gone."""
+    """Return the state of the order; raises Usage if it is gone."""
     with ledger.reading() as connection:
         view = orders.view(connection, placed.order_id, is_new=placed.is_new)
     if view is None:
@@ -98,7 +98,7 @@ def look(ledger: Ledger, placed: PlacedOrder) -> OrderView:
 
 
 def exit_code(view: OrderView) -> int:
-    """Return how the command ends: 0 only where everything asked for has arrived."""
+    """Return the exit code of the command: 0 only if everything requested has arrived."""
     if view.state in {OrderState.DONE, OrderState.OPEN}:
         return DONE
     return EXIT_CODES.get(view.error_kind, REFUSED) if view.error_kind else REFUSED

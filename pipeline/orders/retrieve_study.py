@@ -1,6 +1,6 @@
-"""Have one study sent by the PACS: movescu or getscu at work, followed line by line, and ended when nothing comes.
+"""Let the PACS send one study: run movescu or getscu, read its output line by line, and end it if nothing comes.
 
-What the program says is how the PACS sees it. What has come, the arrivals tell (`retrieval`).
+The program's output is the PACS's view. `retrieval` looks at the arrivals for what has come.
 """
 
 import os
@@ -32,13 +32,13 @@ from pipeline.orders.reception_progress import ReceptionProgress
 from pipeline.site.site import Site
 
 LOOK_SECONDS = 1.0
-LONGEST_PAUSE = 30.0  # seconds before a PACS that takes no association for now is asked again
+LONGEST_PAUSE = 30.0  # Seconds before a busy PACS is asked again.
 CHUNK = 65536
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalOutcome:
-    """How the PACS sees it: the final status (None where none came), its counts, and what stood in the way."""
+    """The PACS's view of a retrieval: final status (None if none came), its counts, and what prevented it."""
 
     status: tuple[int, str] | None
     counted: SubOperations
@@ -47,7 +47,7 @@ class RetrievalOutcome:
 
 
 def move(number: int, site: Site) -> None:
-    """Have what a retrieval lacks sent, and write down how the PACS ended it."""
+    """Let the PACS send what a retrieval lacks, and record how the PACS ended it."""
     with site.ledger.transaction() as change:
         row = _begin(change, number)
         held = set(retrievals.held(change, number))
@@ -56,7 +56,7 @@ def move(number: int, site: Site) -> None:
     questions = identifiers(row, held, wishes)
     try:
         outcome = _sent(row, questions, len(held), site) if questions else RetrievalOutcome(None, SubOperations())
-    except StorestowError as error:  # a program that is not installed, a machine that cannot start it
+    except StorestowError as error:  # The program is not installed, or the machine cannot start it.
         outcome = RetrievalOutcome(None, SubOperations(), OrderError.INTERNAL, str(error))
     with site.ledger.transaction() as change:
         is_whole = not held or any(one.QueryRetrieveLevel == "STUDY" for one in questions)
@@ -95,9 +95,9 @@ def _finish(change: Connection, row: RetrievalRow, outcome: RetrievalOutcome, *,
 
 
 def identifiers(row: RetrievalRow, held: set[tuple[str, str]], wishes: Sequence[WantedStudyRow]) -> list[Dataset]:
-    """Return what the PACS is to send: the study, the series of some modalities, or those that lack something.
+    """Return what the PACS must send: the study, the series of some modalities, or series with missing instances.
 
-    None where nothing is lacking, or nobody waits any more.
+    None if nothing is missing, or nobody waits any more.
     """
     if not wishes:
         return []
@@ -140,9 +140,9 @@ def _sent(row: RetrievalRow, questions: Sequence[Dataset], held: int, site: Site
 def _commands(
     row: RetrievalRow, queries: Sequence[Path], longest: float, site: Site
 ) -> Iterator[list[tuple[str, ...]]]:
-    """Yield what to run; where it is getscu, what it received is admitted at the end of the block.
+    """Yield the commands to run; what getscu received is admitted at the end of the block.
 
-    getscu of 3.6.7 crashes over a second question, so each has its own.
+    getscu 3.6.7 crashes on a second query, so each query has its own.
     """
     settings = site.settings
     assert settings.pacs is not None
@@ -164,7 +164,7 @@ def _commands(
 
 
 def _take(argv: Sequence[str], progress: Progress, patience: "_Patience", site: Site) -> bool:
-    """Run a program, again and again where the PACS takes no association for now; False where time has run out."""
+    """Run a program, repeatedly while the PACS is busy; return False if time has run out."""
     for attempt in count():
         progress.begin_again()
         if not _follow(argv, progress, patience, site):
@@ -177,7 +177,7 @@ def _take(argv: Sequence[str], progress: Progress, patience: "_Patience", site: 
 
 
 def _follow(argv: Sequence[str], progress: Progress, patience: "_Patience", site: Site) -> bool:
-    """Run a program to its end and hear what it says; False where it had to be ended."""
+    """Run a program to its end and read its output; return False if it had to be ended."""
     hears, tells = os.pipe()
     with os.fdopen(hears, "rb", 0) as output:
         with os.fdopen(tells, "wb", 0) as voice:
@@ -210,7 +210,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Patience:
-    """Watch that instances come, write down how many, and say when it has taken too long."""
+    """Watch that instances come, record their number, and say when it has taken too long."""
 
     def __init__(self, row: RetrievalRow, held: int, progress: Progress, site: Site) -> None:
         assert site.settings.pacs is not None
@@ -239,7 +239,7 @@ class _Patience:
         return not self.reason
 
     def pauses(self, seconds: float) -> bool:
-        """Wait before the PACS is asked again, which is no time without a new instance; say whether to go on."""
+        """Wait before the PACS is asked again, without counting the wait as silence; say whether to go on."""
         until = time.monotonic() + seconds
         while (now := time.monotonic()) < until and not self.reason:
             time.sleep(min(LOOK_SECONDS, until - now))

@@ -1,8 +1,8 @@
-"""What we hold of a study already, and whether it may serve an order in the place of a retrieval.
+"""Decide which instances held already may serve an order instead of a retrieval.
 
-Only what the PACS itself has sent to the receiver of orders counts, as [pacs] names it now. It is believed when no
-two copies of an instance differ, when the PACS still lists it, and when it still names the patient whom the files
-name: an archive corrects names and numbers under the same UIDs.
+Only instances that the PACS itself, as [pacs] names it now, has sent to the receiver of orders count. They are
+usable if no two copies of an instance differ, if the PACS still lists it, and if it still names the patient in the
+files: an archive corrects names and numbers under the same UIDs.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +22,7 @@ from pipeline.site.site import Site
 
 
 def usable(study: str, listed: Collection[Key], patient: Patient | None, site: Site) -> dict[Key, int]:
-    """Return the instances, by Series and SOP Instance UID, that need not be sent again; none in doubt."""
+    """Return the instances, by Series and SOP Instance UID, that need not be sent again; none if in doubt."""
     if patient is None or not listed:
         return {}
     senders = senders_of(site.settings)
@@ -36,13 +36,13 @@ def usable(study: str, listed: Collection[Key], patient: Patient | None, site: S
 
 
 def _is_sent_by(senders: Senders, row: SoundInstanceRow) -> bool:
-    """Tell whether the PACS has sent an instance, or we have fetched it by C-GET, which knows no peer."""
+    """Tell whether the PACS has sent an instance, or we have fetched it by C-GET, which has no peer address."""
     is_fetched = row.peer is None and senders.address_decides and row.scope.startswith(OF_A_RETRIEVAL)
     return is_fetched or senders.include(Sender(row.calling_ae_title, row.peer))
 
 
 def _differ(rows: Sequence[SoundInstanceRow]) -> bool:
-    """Tell whether two copies of an instance are not the same: the PACS has changed it in between."""
+    """Tell whether two copies of an instance differ: the PACS has changed it in between."""
     distinct = {(row.series_instance_uid, row.sop_instance_uid, row.data_set_sha256) for row in rows}
     return len(distinct) > len({(series, instance) for series, instance, _ in distinct})
 
@@ -64,7 +64,7 @@ def _is_of(patient: Patient, row: SoundInstanceRow, site: Site) -> bool:
 
 
 def _patient_of(task: tuple[Path, Path]) -> Patient:
-    """Return whose a file is, of nobody where it cannot be read; runs in a process of the pool."""
+    """Return the patient of a file, an empty one if it cannot be read; runs in a process of the pool."""
     path, scratch = task
     try:
         with data_set_of(path, scratch) as (data, layout):

@@ -1,1 +1,1 @@
-"""The worker: the loop that does what is due, and what is deleted by age."""
+"""The worker: the loop that does what is due, and deletion by age."""

@@ -1,4 +1,4 @@
-"""The worker's heartbeat: its loop says every few seconds that it lives, to the ledger and the service manager."""
+"""The worker's heartbeat: its loop reports every few seconds to the ledger and the service manager."""
 
 import contextlib
 import time
@@ -10,22 +10,21 @@ from pipeline.site.worker_state import BEAT_SECONDS
 
 
 class Heartbeat:
-    """Is called by the loop itself, and within its long steps: a thread would beat for a loop that hangs."""
+    """Called by the loop itself, and within its long steps: a thread would report for a loop that hangs."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._started_at = time.time()
-        self._next = 0.0  # by the monotonic clock
+        self._next = 0.0  # Monotonic time of the next report.
 
     def beat(self) -> None:
-        """Say that the loop lives, unless that was said less than `BEAT_SECONDS` ago.
+        """Report that the loop lives, unless it reported less than `BEAT_SECONDS` ago.
 
-        A ledger that cannot be written now makes the worker look dead to those who read it, and keeps it from
-        working; it does not end it.
+        If the ledger cannot be written now, the worker looks dead to readers and cannot work; it does not end.
         """
         if time.monotonic() < self._next:
             return
         notify(ALIVE, LONGER)
         with contextlib.suppress(Transient), self._ledger.transaction(flushed=False) as change:
             heartbeats.beat(change, heartbeats.WORKER, self._started_at, time.time())
-        self._next = time.monotonic() + BEAT_SECONDS - 0.5  # a loop that wakes each five seconds misses none
+        self._next = time.monotonic() + BEAT_SECONDS - 0.5  # A loop that wakes every five seconds misses none.

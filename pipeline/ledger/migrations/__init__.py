@@ -1,8 +1,8 @@
 """The ledger's version, and the numbered steps from each version to the next.
 
-A step is a file `NNNN-what-it-does.sql` beside this one. Its number is the version the ledger has afterwards. It
-holds statements that SQLite and PostgreSQL both understand, each ended by a semicolon at the end of a line. What a
-step adds stands in `tables` too: a new ledger is made from there, and a test compares the two.
+A step is a file `NNNN-what-it-does.sql` beside this one; its number is the resulting version. Its statements must
+be valid in SQLite and PostgreSQL, each ended by a semicolon at the end of a line. `tables` must describe the
+result too: new ledgers are created from it, and a test compares the two.
 """
 
 import re
@@ -18,9 +18,9 @@ from sqlalchemy import Connection, func, inspect, select
 
 from pipeline.ledger.tables import METADATA, note
 
-FIRST = 2  # the oldest version that can be brought up to date
+FIRST = 2  # The oldest version that can be brought up to date.
 _NAME = re.compile(r"(\d{4})-([a-z0-9-]+)\.sql")
-_VERSION_KEY = "schema"  # the note that releases without migrations read; they refuse every other number than 2
+_VERSION_KEY = "schema"  # Releases without migrations read this note; they refuse every number other than 2.
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Migration:
 
 @cache
 def migrations() -> tuple[Migration, ...]:
-    """Return every step, in order; raises RuntimeError where numbers are missing or given twice."""
+    """Return every step, in order; raises RuntimeError if numbers are missing or repeated."""
     found = sorted(_read(), key=lambda migration: migration.version)
     numbers = [migration.version for migration in found]
     if numbers != list(range(FIRST + 1, FIRST + 1 + len(found))):
@@ -56,7 +56,7 @@ def newest() -> int:
 
 
 def version_of(connection: Connection) -> int | None:
-    """Return the version of the ledger behind `connection`, None where it has no tables yet."""
+    """Return the version of the ledger behind `connection`, None if it has no tables yet."""
     if not inspect(connection).has_table(note.name):
         return None
     if written := (_user_version(connection) if connection.dialect.name == "sqlite" else 0):
@@ -83,8 +83,8 @@ def migrate(connection: Connection, version: int) -> None:
 def copy_ledger(source: Path, target: Path) -> None:
     """Copy the SQLite ledger `source`, as last committed, to the new file `target`.
 
-    Held by a transaction of another connection nobody changes it meanwhile. (SQLite copies from no connection that
-    has itself begun to write.)
+    A transaction of another connection must keep writers away meanwhile. (SQLite cannot copy from a connection
+    that has itself begun to write.)
     """
     with (
         closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as old,
