@@ -60,7 +60,18 @@ class ReceiptState(StrEnum):
     REFUSED = "refused"
 
 
-LEFT_OUT = "left out, and listed on what was made: "  # begins the warning for what a made file does not hold
+class LeftOutCode(StrEnum):
+    """Why a made file does not hold an instance that was received; the sentence for it stands beside."""
+
+    KIND = "kind"  # no directory record exists for its SOP Class
+    COMPRESSED = "compressed"  # no decoder here reads its pixels
+    FILM = "film"  # the medium must not have its video transfer syntax
+    LARGE = "large"  # one file cannot hold it, as it is or once decoded
+    DAMAGED = "damaged"  # it is no DICOM object, or not a whole one
+    OTHER_CONTENT = "other-content"  # another object of the same UIDs is there
+    NOT_CONVERTED = "not-converted"  # converting it took too much, or met a fault of this program
+    SET_ASIDE = "set-aside"  # it was set aside before anything was made
+    OTHER = "other"
 
 
 class OrderState(StrEnum):
@@ -215,6 +226,7 @@ class Receipt:
     `stored`, `warned` and `duplicate` must be `verified` before the delivery is `delivered`. What is `present` and
     not `verified` was not compared: the delivery ends, and the original stays until a person says `accept`. `code`
     is the status of the peer's protocol as text (`0xA700`, `HTTP 503`), `message` a sentence without patient data.
+    `left_out` says that what was made does not hold the instance, and lists it, and why.
     """
 
     key: InstanceKey
@@ -222,6 +234,7 @@ class Receipt:
     code: str = ""
     message: str = ""
     verified: bool = False
+    left_out: LeftOutCode | None = None
 
 
 @dataclass(frozen=True, slots=True)

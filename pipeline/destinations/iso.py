@@ -23,7 +23,7 @@ from pipeline.disc.model import Container, DiscOptions, LeftOut, Media, SourceFi
 from pipeline.disc.pages.disc_names import FIELDS, unknown_fields
 from pipeline.errors import Configuration, PeerUnavailable
 from pipeline.events import Event, alarm, escaped
-from pipeline.model import LEFT_OUT, Consignment, ConsignmentAbout, NewDisc, Receipt, ReceiptState
+from pipeline.model import Consignment, ConsignmentAbout, LeftOutCode, NewDisc, Receipt, ReceiptState
 from pipeline.spool.durable import unlink
 
 FOR_ORDERS = ".orders"
@@ -175,19 +175,22 @@ class IsoDestination(Destination):
             ) from error
         consignment.made(disc.path)
         there = {one.key for one in disc.instances}
-        reasons = {one.key: one.reason for one in disc.left_out}
+        reasons = {one.key: one for one in disc.left_out}
         for item in consignment.items:
             if item.key in there:
                 yield Receipt(item.key, ReceiptState.STORED, disc.volume_id, verified=True)
                 continue
-            said = LEFT_OUT + reasons.get(item.key, "no reason is known")
-            alarm(Event.REFUSED, order=about.order, instance=item.key.sop_instance_uid, reason=said)
-            yield Receipt(item.key, ReceiptState.WARNED, disc.volume_id, said, verified=True)
+            why = reasons.get(item.key) or LeftOut(Path(), item.key, LeftOutCode.OTHER, "no reason is known")
+            uid = item.key.sop_instance_uid
+            alarm(Event.REFUSED, order=about.order, instance=uid, code=why.code, reason=why.reason)
+            yield Receipt(
+                item.key, ReceiptState.WARNED, disc.volume_id, why.reason, verified=True, left_out=why.code
+            )
 
 
 def _set_aside(consignment: Consignment) -> tuple[LeftOut, ...]:
     """Return the instances that can be on no disc: the reader of the disc must learn about them."""
-    return tuple(LeftOut(Path(), one.key, one.reason) for one in consignment.set_aside)
+    return tuple(LeftOut(Path(), one.key, LeftOutCode.SET_ASIDE, one.reason) for one in consignment.set_aside)
 
 
 def _classified(error: OSError, destination: IsoDestination) -> Configuration | PeerUnavailable:

@@ -33,6 +33,7 @@ from pipeline.dicom.pixels.implicit import without_vr
 from pipeline.dicom.pixels.transcription import transcribed
 from pipeline.dicom.reading import data_set_of
 from pipeline.errors import Permanent
+from pipeline.model import LeftOutCode
 
 Samples = npt.NDArray[np.generic]
 
@@ -52,7 +53,11 @@ UNDECODABLE = (ValueError, TypeError, RuntimeError, AttributeError, LookupError,
 
 
 class NotDecoded(Permanent):
-    """Say why an instance cannot be converted to Explicit VR Little Endian."""
+    """Say why an instance cannot be converted to Explicit VR Little Endian, in words and by a code."""
+
+    def __init__(self, message: str, code: LeftOutCode = LeftOutCode.COMPRESSED) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ def decode(task: DecodingTask) -> Decoded:
         with data_set_of(task.source, task.scratch) as (data, layout):
             return _decoded(task, data, layout)
     except Malformed as malformed:
-        raise NotDecoded(f"it cannot be decoded: {malformed}") from malformed
+        raise NotDecoded(f"it cannot be decoded: {malformed}", LeftOutCode.DAMAGED) from malformed
     except NotEncoded as reason:
         raise NotDecoded(f"it cannot be written in Explicit VR Little Endian: {reason}") from reason
 
@@ -173,11 +178,13 @@ class _Shape:
             frames = int(header.get("NumberOfFrames") or 1)
             frame_length = int(header.Rows) * int(header.Columns) * int(header.SamplesPerPixel) * bits // 8
         except UNDECODABLE as error:
-            raise NotDecoded("the attributes that describe its pixels are missing or absurd") from error
+            words = "the attributes that describe its pixels are missing or absurd"
+            raise NotDecoded(words, LeftOutCode.DAMAGED) from error
         if bits not in {8, 16, 32}:
             raise NotDecoded(f"compressed pixels of {bits} bits are not decoded here")
         if frames < 1 or not 0 < frames * frame_length <= LONGEST:
-            raise NotDecoded(f"its pixels are {frames * frame_length} bytes when decoded, which fit no element")
+            words = f"its pixels are {frames * frame_length} bytes when decoded, which fit no element"
+            raise NotDecoded(words, LeftOutCode.LARGE if frames > 0 < frame_length else LeftOutCode.DAMAGED)
         return cls(frames, frame_length, bits, stored)
 
 
@@ -307,7 +314,8 @@ def _decoder(transfer_syntax_uid: str) -> Any:
 def _opening(data_set: Dataset, *, implicit: bool) -> bytes:
     """Return preamble and file meta information."""
     if "SOPClassUID" not in data_set or "SOPInstanceUID" not in data_set:
-        raise NotDecoded("it does not say what it is: SOP Class UID or SOP Instance UID is missing")
+        words = "it does not say what it is: SOP Class UID or SOP Instance UID is missing"
+        raise NotDecoded(words, LeftOutCode.DAMAGED)
     buffer = DicomBytesIO()
     syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     write_file_meta_info(buffer, file_meta(data_set, syntax))

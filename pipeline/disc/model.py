@@ -9,7 +9,7 @@ from typing import Literal
 from pipeline.config.program_tables import ProgramsTable
 from pipeline.dicom.part10 import EXPLICIT_VR_LITTLE_ENDIAN
 from pipeline.dicom.same_patient import PLACEHOLDERS
-from pipeline.model import InstanceKey
+from pipeline.model import InstanceKey, LeftOutCode
 
 EXPLICIT = EXPLICIT_VR_LITTLE_ENDIAN
 JPEG_2000 = frozenset({"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"})
@@ -70,6 +70,7 @@ class LeftOut:
 
     source: Path
     key: InstanceKey | None
+    code: LeftOutCode
     reason: str
 
     @property

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipeline import __version__
-from pipeline.disc.model import Disc, InstanceOnDisc
+from pipeline.disc.model import Disc, InstanceOnDisc, LeftOut
 
 
 def as_json(disc: Disc, name: str) -> dict[str, Any]:
@@ -25,12 +25,19 @@ def as_json(disc: Disc, name: str) -> dict[str, Any]:
             for study in disc.studies
         ],
         "instances": [_instance(one) for one in disc.instances],
-        "left_out": [{"sop_instance_uid": one.sop_instance_uid, "reason": one.reason} for one in disc.left_out],
+        "left_out": [
+            {"sop_instance_uid": one.sop_instance_uid, "code": one.code, "reason": one.reason}
+            for one in disc.left_out
+        ],
         "duplicates": disc.duplicates,
         "replaces": {"disc": disc.replaces.name or None, "volume_id": disc.replaces.volume_id}
         if disc.replaces
         else None,
     }
+
+
+def _left_out(one: LeftOut) -> dict[str, Any]:
+    return {"sop_instance_uid": one.sop_instance_uid, "code": one.code, "reason": one.reason}
 
 
 def _instance(one: InstanceOnDisc) -> dict[str, Any]:

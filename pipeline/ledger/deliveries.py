@@ -260,6 +260,7 @@ def record(change: Connection, number: int, answers: Mapping[int, Receipt], now:
                 code=answer.code,
                 message=answer.message,
                 verified=answer.verified,
+                left_out=answer.left_out,
                 at=now,
             )
         )

@@ -11,7 +11,7 @@ from pipeline.ledger.arrivals import HOLDS_ITS_KEY, OF_A_RETRIEVAL, UNCLAIMED
 from pipeline.ledger.completeness import of_wish
 from pipeline.ledger.rows import DeliveryRow, OrderRow, OrderStudyRow, RetrievalRow, read_all
 from pipeline.ledger.tables import arrival, instance, receipt, retrieval, retrieved
-from pipeline.model import ARRIVED, LEFT_OUT, OrderStage, ReceiptState, RetrievalState
+from pipeline.model import ARRIVED, LeftOutCode, OrderStage, ReceiptState, RetrievalState
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,15 @@ class CountedStudy:
     expected: int | None
     received: int
     overruled: int | None  # what the PACS counts, where its final response says that less is all
+
+
+@dataclass(frozen=True, slots=True)
+class NotThere:
+    """Say of how many instances the made file had to do without, and why."""
+
+    reason: str
+    instances: int
+    code: LeftOutCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class OrderCounts:
     from_strangers: Mapping[tuple[str, str | None], int]  # by AE title and address
     made_path: str | None
     made_size: int
-    left_out: tuple[tuple[str, int], ...]  # of the made file: why, and how many instances
+    left_out: tuple[NotThere, ...]
     last_progress_at: float
     remark: str | None  # why it waits, while it does
 
@@ -138,20 +147,16 @@ def _answers(look: Connection, number: int) -> dict[str, int]:
     return {row[0]: row[1] for row in look.execute(counted)}
 
 
-def _left_out(look: Connection, number: int) -> tuple[tuple[str, int], ...]:
+def _left_out(look: Connection, number: int) -> tuple[NotThere, ...]:
     """Return why instances are not in the file that was made, the most frequent reason first."""
     count = func.count()
     counted = (
-        select(receipt.c.message, count)
-        .where(
-            receipt.c.delivery == number,
-            receipt.c.state == ReceiptState.WARNED,
-            receipt.c.message.startswith(LEFT_OUT, autoescape=True),
-        )
-        .group_by(receipt.c.message)
+        select(receipt.c.message, count, receipt.c.left_out)
+        .where(receipt.c.delivery == number, receipt.c.left_out.is_not(None))
+        .group_by(receipt.c.message, receipt.c.left_out)
         .order_by(count.desc(), receipt.c.message)
     )
-    return tuple((row[0].removeprefix(LEFT_OUT), row[1]) for row in look.execute(counted))
+    return tuple(read_all(NotThere, look.execute(counted)))
 
 
 def _from_strangers(

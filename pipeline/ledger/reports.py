@@ -121,6 +121,7 @@ def trace(look: Connection, subject: str) -> list[TraceRow]:
             receipt.c.state.label("receipt_state"),
             receipt.c.code.label("receipt_code"),
             receipt.c.message,
+            receipt.c.left_out,
             receipt.c.verified,
             receipt.c.at,
             receipt.c.sha256.label("sent_sha256"),

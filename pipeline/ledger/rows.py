@@ -15,6 +15,7 @@ from pipeline.model import (
     DeliveryState,
     InstanceKey,
     InstanceState,
+    LeftOutCode,
     OrderError,
     OrderStage,
     OrderState,
@@ -171,6 +172,7 @@ class ReceiptRow:
     encoding: str
     at: float | None
     asked_by: int | None
+    left_out: LeftOutCode | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +279,7 @@ class TraceRow(InstanceRow):
     receipt_state: ReceiptState | None
     receipt_code: str | None
     message: str | None
+    left_out: LeftOutCode | None
     verified: bool | None
     at: float | None
     sent_sha256: str | None

@@ -25,6 +25,7 @@ from pipeline.model import (
     ArrivalState,
     DeliveryState,
     InstanceState,
+    LeftOutCode,
     OrderError,
     OrderStage,
     OrderState,
@@ -172,6 +173,7 @@ receipt = Table(
     Column("encoding", String, nullable=False),
     Column("at", Float),
     Column("asked_by", ForeignKey("instance.id"), index=True),  # of a request: the duplicate that was received
+    Column("left_out", Word(LeftOutCode)),  # why what was made does not hold it, although it lists it
 )
 
 disc = Table(

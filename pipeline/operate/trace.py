@@ -75,13 +75,18 @@ def _instance(row: TraceRow, receipts: list[TraceRow], waiting: Mapping[int, Wai
     }
 
 
+def _message(row: TraceRow) -> str | None:
+    return f"left out, and listed on what was made: {row.message}" if row.left_out else row.message
+
+
 def _delivery(row: TraceRow, wait: Wait | None) -> dict[str, Any]:
     return {
         "destination": row.destination,
         "order": row.order_id,
         "state": row.receipt_state,
         "code": row.receipt_code or None,
-        "message": row.message or (wait.reason if wait else row.delivery_reason),
+        "message": _message(row) or (wait.reason if wait else row.delivery_reason),
+        "left_out": row.left_out,
         "verified": row.verified,
         "at": moment(row.at),
         "sent_sha256": row.sent_sha256,

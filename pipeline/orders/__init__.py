@@ -19,7 +19,7 @@ from pipeline.errors import Configuration, Transient, Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, order_counts, order_queries
 from pipeline.ledger import orders as rows
-from pipeline.ledger.order_counts import OrderCounts
+from pipeline.ledger.order_counts import NotThere, OrderCounts
 from pipeline.ledger.rows import OrderRow
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders.compare_sources import Findings, SourceDifference
@@ -71,14 +71,6 @@ class MadeFile:
     path: str
     name: str
     size: int  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class NotThere:
-    """Say of how many instances the made file had to do without, and why."""
-
-    reason: str
-    instances: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +290,7 @@ def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView |
         last_progress_at=max(row.last_progress_at, counts.last_progress_at),
         ended_at=row.ended_at,
         already_sent=row.state == OrderState.DONE and not is_new,
-        left_out=tuple(NotThere(reason, count) for reason, count in counts.left_out),
+        left_out=counts.left_out,
         differing=findings.differing,
         noted=findings.noted,
         accession_differs=(row.identity or {}).get("accession_differs", 0),

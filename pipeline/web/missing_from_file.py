@@ -1,16 +1,13 @@
 """What is missing from the file of an order, in words: nobody may take it for complete if it is not. Pure."""
 
-import re
 from collections import Counter
 
+from pipeline.model import LeftOutCode
 from pipeline.orders import OrderView
 from pipeline.web.translations import Translation
 
-_KINDS = (  # what the disc says of an object it has to do without, and the sentence a person gets
-    ("kind", re.compile(r"SOP class")),
-    ("compressed", re.compile(r"decode")),
-    ("large", re.compile(r"4 GiB or larger")),
-    ("damaged", re.compile(r"truncated|not a DICOM file|file is empty|cannot be read|is missing|not valid")),
+_TOLD = frozenset(  # the codes for which a sentence is kept; of the others technical support reads the reason
+    {LeftOutCode.KIND, LeftOutCode.COMPRESSED, LeftOutCode.FILM, LeftOutCode.LARGE, LeftOutCode.DAMAGED}
 )
 
 
@@ -28,7 +25,7 @@ def shortfall(view: OrderView, words: Translation) -> tuple[str, ...]:
         lines.append(words.say("short.missing", accessions=", ".join(view.missing)))
     kinds: Counter[str] = Counter()
     for one in view.left_out:
-        kinds[_kind(one.reason)] += one.instances
+        kinds[one.code if one.code in _TOLD else LeftOutCode.OTHER] += one.instances
     for kind, count in kinds.most_common():
         key = f"short.left_out_{'one' if count == 1 else 'many'}"
         lines.append(words.say(key, count=count, what=words.say(f"short.why_{kind}")))
@@ -37,7 +34,3 @@ def shortfall(view: OrderView, words: Translation) -> tuple[str, ...]:
 
 def _not_received(view: OrderView) -> int:
     return max(0, (view.expected or 0) - view.received)
-
-
-def _kind(reason: str) -> str:
-    return next((kind for kind, pattern in _KINDS if pattern.search(reason)), "other")

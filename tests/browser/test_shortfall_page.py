@@ -7,14 +7,14 @@ from support.machine.chromium import chromium
 from support.machine.dicom_programs import wait_until
 from support.sites.shim_site import FOUND, running_shim
 
-from pipeline.model import OrderState
-from pipeline.orders import NotThere
+from pipeline.ledger.order_counts import NotThere
+from pipeline.model import LeftOutCode, OrderState
 
 pytestmark = pytest.mark.programs
 
 LEFT_OUT = (
-    NotThere("private SOP class: no reader knows what it is", 14),
-    NotThere("its compressed pixels cannot be decoded (ValueError)", 1),
+    NotThere("private SOP class: no reader knows what it is", 14, LeftOutCode.KIND),
+    NotThere("its compressed pixels cannot be decoded (ValueError)", 1, LeftOutCode.COMPRESSED),
 )
 SHORT = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "left_out": LEFT_OUT}
 

@@ -28,6 +28,7 @@ from pipeline.disc.formats.contents import IsoContents
 from pipeline.disc.model import EXPLICIT, MEDIA, Disc, LeftOut, ReplacedDisc
 from pipeline.disc.pages.thumbnails import ThumbnailTask, thumbnail
 from pipeline.disc.verify.inspection import inspect
+from pipeline.model import LeftOutCode
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -309,7 +310,7 @@ def test_the_same_object_again_is_on_the_disc_once(tmp_path):
 
 
 def test_what_was_known_to_be_missing_is_listed_too(tmp_path):
-    missing = LeftOut(Path(), None, "could not be retrieved")
+    missing = LeftOut(Path(), None, LeftOutCode.SET_ASIDE, "could not be retrieved")
     disc = a_disc(tmp_path, an_object(tmp_path / "in"), missing=(missing,))
     assert "could not be retrieved" in (taken_apart(disc.path, tmp_path / "x") / "README.TXT").read_text(
         "utf-8-sig"

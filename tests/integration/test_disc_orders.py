@@ -245,7 +245,7 @@ def test_a_download_from_a_real_archive_says_on_its_page_what_its_disc_had_to_le
             view = site.view(body["id"])
     assert view.state is OrderState.DONE
     assert body["left_out"] == [
-        {"reason": "its SOP class is retired and has no directory record any more", "instances": 1}
+        {"reason": "its SOP class is retired and has no directory record any more", "instances": 1, "code": "kind"}
     ]
     assert (body["served"], body["complete"], body["received"], body["expected"]) == (True, False, 4, 4)
     assert "1 image that was received: of a kind that no disc can hold" in page.text

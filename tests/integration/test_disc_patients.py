@@ -14,6 +14,7 @@ from pipeline.disc.dicomdir.values import element
 from pipeline.disc.errors import SeveralPatients
 from pipeline.disc.model import Disc
 from pipeline.disc.verify.inspection import inspect
+from pipeline.model import LeftOutCode
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -249,3 +250,4 @@ def test_one_header_that_lies_about_its_frames_is_left_out_and_the_rest_is_made(
     (left_out,) = disc.left_out
     assert "by its header it would be" in left_out.reason
     assert "too large for one file" in left_out.reason
+    assert left_out.code is LeftOutCode.LARGE

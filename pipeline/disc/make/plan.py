@@ -11,11 +11,12 @@ from pipeline.disc.make.writing import Making, check_capacity
 from pipeline.disc.model import ANY, CD, DVD, MEDIA, VIDEO, LeftOut, Medium, SeriesUIDs, SourceFile
 from pipeline.disc.objects.arrangement import Tree, arranged
 from pipeline.disc.objects.conversion import converted, must_be_converted, size_on
-from pipeline.disc.objects.entry import Entry
+from pipeline.disc.objects.entry import Entry, Unfit
 from pipeline.disc.objects.one_patient import check_patient
 from pipeline.disc.objects.raw import LARGEST_FILE
 from pipeline.disc.objects.read_sources import survey
 from pipeline.disc.pages.pictures import pictures
+from pipeline.model import LeftOutCode
 
 OVERHEAD = 1 << 20  # Bytes, about: descriptors, directories and the small files of an image.
 
@@ -45,17 +46,13 @@ def loaded(sources: Sequence[SourceFile], making: Making) -> DiscPlan:
     fit = [entry for entry in found.entries if entry.unfit is None]
     medium = _medium(fit, making)
     ready, not_decoded = _converted(fit, medium, making)
-    left_out = [*options.missing, *found.left_out, *map(_unfit, found.entries), *not_decoded]
-    left_out = [one for one in left_out if one.reason]
+    unfit = [LeftOut(entry.source, entry.key, *entry.unfit) for entry in found.entries if entry.unfit]
+    left_out = [*options.missing, *found.left_out, *unfit, *not_decoded]
     if not ready:
         raise NothingForDisc(_why_nothing(left_out))
     patients = arranged(ready, one_patient=not options.allow_several_patients)
     shown = pictures(patients, making.pool)
     return DiscPlan(patients, shown, tuple(left_out), found.duplicates, medium, whose)
-
-
-def _unfit(entry: Entry) -> LeftOut:
-    return LeftOut(entry.source, entry.key, entry.unfit or "")
 
 
 def _why_nothing(left_out: Sequence[LeftOut]) -> str:
@@ -113,19 +110,22 @@ def _without_unfit(entries: Sequence[Entry], medium: Medium) -> tuple[list[Entry
     """
     fit, left_out = [], []
     for entry in entries:
-        if reason := _why_unfit(entry, medium):
-            left_out.append(LeftOut(entry.source, entry.key, reason))
+        if unfit := _unfit(entry, medium):
+            left_out.append(LeftOut(entry.source, entry.key, *unfit))
         else:
             fit.append(entry)
     return fit, left_out
 
 
-def _why_unfit(entry: Entry, medium: Medium) -> str:
+def _unfit(entry: Entry, medium: Medium) -> Unfit | None:
     if not must_be_converted(entry, medium):
-        return ""
+        return None
     if entry.transfer_syntax_uid in VIDEO:
-        has_medium = entry.transfer_syntax_uid in medium.allows
-        return "" if has_medium else f"a film, which a {medium.name.upper()} cannot have; a DVD or a USB stick can"
+        if entry.transfer_syntax_uid in medium.allows:
+            return None
+        words = f"a film, which a {medium.name.upper()} cannot have; a DVD or a USB stick can"
+        return Unfit(LeftOutCode.FILM, words)
     if entry.native_size > LARGEST_FILE:
-        return f"by its header it would be {entry.native_size:,} bytes once decoded, too large for one file"
-    return ""
+        words = f"by its header it would be {entry.native_size:,} bytes once decoded, too large for one file"
+        return Unfit(LeftOutCode.LARGE, words)
+    return None

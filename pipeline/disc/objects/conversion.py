@@ -9,6 +9,7 @@ from pipeline.disc.errors import NotAsWritten
 from pipeline.disc.model import EXPLICIT, LeftOut, Medium
 from pipeline.disc.objects.entry import Entry, UnreadableObject, read
 from pipeline.errors import Transient
+from pipeline.model import LeftOutCode
 from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.digest import sha256_of
@@ -82,9 +83,10 @@ def converted(
             raise outcome
         if isinstance(outcome, Exception):
             unlink(task.target, missing_ok=True)
-            left_out.append(LeftOut(task.entry.source, task.entry.key, str(outcome)))
+            code = outcome.code if isinstance(outcome, decoding.NotDecoded) else LeftOutCode.NOT_CONVERTED
+            left_out.append(LeftOut(task.entry.source, task.entry.key, code, str(outcome)))
         elif outcome.unfit:
-            left_out.append(LeftOut(task.entry.source, task.entry.key, outcome.unfit))
+            left_out.append(LeftOut(task.entry.source, task.entry.key, *outcome.unfit))
         else:
             ready.append(outcome)
         progress(number)

@@ -4,6 +4,7 @@ import functools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.dicom.attributes.character_sets import CharacterSet, reads_as_utf_8
 from pipeline.dicom.attributes.elements import TEXT_VRS
@@ -12,7 +13,7 @@ from pipeline.disc.model import EXPLICIT
 from pipeline.disc.objects import records
 from pipeline.disc.objects.raw import LARGEST_FILE, RawObject, raw
 from pipeline.disc.objects.records import NoRecord, RecordKey
-from pipeline.model import InstanceKey
+from pipeline.model import InstanceKey, LeftOutCode
 
 _SAMPLES, _FRAMES, _BITS_ALLOCATED = 0x00280002, 0x00280008, 0x00280100
 _GEOMETRY = (_SAMPLES, _FRAMES, records.ROWS, records.COLUMNS, _BITS_ALLOCATED)
@@ -25,6 +26,13 @@ WANTED: dict[int, str] = {
     **dict.fromkeys(_GEOMETRY, "US"),
     _FRAMES: "IS",
 }
+
+
+class Unfit(NamedTuple):
+    """Why an object cannot be on a disc."""
+
+    code: LeftOutCode
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ class Entry:
     pixel_bytes: int  # Length of Pixel Data in the file.
     values: dict[int, bytes] = field(repr=False)
     kind: str = ""
-    unfit: str | None = None
+    unfit: Unfit | None = None
     decoded_from: str | None = None
 
     def text(self, key: RecordKey | int) -> str:
@@ -71,7 +79,11 @@ class Entry:
 
 
 class UnreadableObject(Exception):
-    """Say why a file is no object that could be told apart from others."""
+    """Say why a file is no object that could be told apart from others, in words and by a code."""
+
+    def __init__(self, message: str, code: LeftOutCode = LeftOutCode.DAMAGED) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def read(path: Path, sha256: str, scratch: Path) -> Entry:
@@ -88,7 +100,8 @@ def entry_of(path: Path, found: RawObject, pool: dict[bytes, bytes]) -> Entry:
     if found.problem is not None:
         raise UnreadableObject(found.problem)
     if found.meta.get(0x00020002) == DIRECTORY_STORAGE:
-        raise UnreadableObject("a DICOMDIR is the index of a medium, not an object of a patient")
+        words = "a DICOMDIR is the index of a medium, not an object of a patient"
+        raise UnreadableObject(words, LeftOutCode.KIND)
     study, series, instance, sop_class = (
         found.values.get(tag, b"").decode("latin-1").strip(" \0")
         for tag in (records.STUDY_UID, records.SERIES_UID, records.SOP_INSTANCE, records.SOP_CLASS)
@@ -126,14 +139,14 @@ def _check_uids(key: InstanceKey, sop_class: str) -> None:
             raise UnreadableObject(f"its {name} is {'not valid' if uid else 'missing'}")
 
 
-def _kind(sop_class: str, values: dict[int, bytes], size: int) -> tuple[str, str | None]:
+def _kind(sop_class: str, values: dict[int, bytes], size: int) -> tuple[str, Unfit | None]:
     try:
         has_picture = records.ROWS in values and records.COLUMNS in values
         kind = records.kind_of(sop_class, has_rows_and_columns=has_picture)
     except NoRecord as reason:
-        return "", str(reason)
+        return "", Unfit(LeftOutCode.KIND, str(reason))
     if size > LARGEST_FILE:
-        return kind, "4 GiB or larger, which a disc in ISO 9660 cannot hold as one file"
+        return kind, Unfit(LeftOutCode.LARGE, "4 GiB or larger, which a disc in ISO 9660 cannot hold as one file")
     return kind, None
 
 

@@ -9,7 +9,7 @@ from pipeline.disc.formats.parallel import spread
 from pipeline.disc.model import LeftOut, SourceFile
 from pipeline.disc.objects.entry import WANTED, Entry, UnreadableObject, entry_of
 from pipeline.disc.objects.raw import ReadTask, raws
-from pipeline.model import InstanceKey
+from pipeline.model import InstanceKey, LeftOutCode
 from pipeline.processes.limits import SMALLEST_BOUND
 from pipeline.processes.process_pool import ProcessPool
 
@@ -47,7 +47,7 @@ def survey(
         try:
             _enter(_as_known(entry_of(source.path, raw, strings), source), known, found)
         except UnreadableObject as reason:
-            found.left_out.append(LeftOut(source.path, source.key, str(reason)))
+            found.left_out.append(LeftOut(source.path, source.key, reason.code, str(reason)))
         progress(number)
     return found
 
@@ -63,7 +63,8 @@ def _may_be_mapped(source: SourceFile) -> bool:
 def _as_known(entry: Entry, source: SourceFile) -> Entry:
     """Return the object; raises UnreadableObject if it is another one than the ledger says."""
     if source.key not in {None, entry.key}:
-        raise UnreadableObject("its file holds another object than the one it is known for")
+        words = "its file holds another object than the one it is known for"
+        raise UnreadableObject(words, LeftOutCode.OTHER_CONTENT)
     return entry
 
 
@@ -75,7 +76,7 @@ def _enter(entry: Entry, known: dict[InstanceKey, Entry], found: SourceObjects) 
         found.duplicates += 1
     else:
         reason = "another file of the same UIDs came first and is there; this one differs from it"
-        found.left_out.append(LeftOut(entry.source, entry.key, reason))
+        found.left_out.append(LeftOut(entry.source, entry.key, LeftOutCode.OTHER_CONTENT, reason))
         found.others.append(entry)
 
 

@@ -16,14 +16,12 @@ from pipeline.dicom.part10 import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_END
 from pipeline.dicom.same_patient import UNDISPUTED, Attribute, Judgement
 from pipeline.disc.model import DiscOptions, DiscPatient, LeftOut, Medium, SeriesUIDs, StudyOnDisc
 from pipeline.disc.pages.summary import readable_date, readable_name
+from pipeline.model import LeftOutCode
 
 README, INDEX, SUMS = "README.TXT", "INDEX.HTM", "SHA256.TXT"
 # Characters that XML 1.0, 2.2 forbids, and those in names that reverse the direction of all text after them.
 _ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]")
 _KIND_OF_ERROR = re.compile(r" \(\w+Error\)$")
-_OF_THE_WORKSHOP = re.compile(
-    "a fault of this program |the process that |it took longer than "
-)  # See pipeline.processes.process_pool.
 _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # A name becomes one line.
 _UNCOMPRESSED = {IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN}
 _PROFILES = {"cd": "STD-GEN-CD", "dvd": "STD-GEN-DVD-J2K", "usb": "STD-GEN-USB-J2K", "any": ""}
@@ -128,18 +126,18 @@ def _grouped(left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
     """
     groups: dict[str, list[LeftOut]] = defaultdict(list)
     for one in left_out:
-        groups[_in_words(one.reason)].append(one)
+        groups[_in_words(one)].append(one)
     return [
         {"reason": reason, "count": len(group), "uids": [uid for one in group if (uid := one.sop_instance_uid)]}
         for reason, group in groups.items()
     ]
 
 
-def _in_words(reason: str) -> str:
+def _in_words(left_out: LeftOut) -> str:
     """Return a reason without parts for programmers; the log and the result have the whole."""
-    if _OF_THE_WORKSHOP.match(reason):
+    if left_out.code == LeftOutCode.NOT_CONVERTED:
         return "it could not be converted for this medium"
-    return _KIND_OF_ERROR.sub(": damaged, or of a kind that is not known here", reason)
+    return _KIND_OF_ERROR.sub(": damaged, or of a kind that is not known here", left_out.reason)
 
 
 _environment = Environment(

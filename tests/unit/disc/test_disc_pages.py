@@ -10,6 +10,7 @@ from support.studies.discs import MADE_AT, options
 from pipeline.disc.model import ANY, CD, DiscPatient, LeftOut, SeriesOnDisc, StudyOnDisc
 from pipeline.disc.pages.disc_pages import INDEX, README, PageData, checksums, pages
 from pipeline.disc.pages.summary import readable_date, readable_name
+from pipeline.model import LeftOutCode
 
 NASTY = "<script>alert(1)</script> & \"'\x00\x08\x1b[31m\ufffe"
 
@@ -85,7 +86,7 @@ def test_the_readme_has_no_word_of_the_patient():
 
 
 def test_both_languages_say_how_many_are_missing_and_why():
-    left_out = tuple(LeftOut(Path(f"f{n}"), None, "truncated") for n in range(3))
+    left_out = tuple(LeftOut(Path(f"f{n}"), None, LeftOutCode.DAMAGED, "truncated") for n in range(3))
     text = readme(left_out=left_out, options={"partial": (37, 42)})
     assert "3 x truncated" in text
     assert "f2" not in text
@@ -102,23 +103,28 @@ def test_both_languages_say_what_the_archive_counts_otherwise():
 
 
 @pytest.mark.parametrize(
-    ("reason", "words"),
+    ("code", "reason", "words"),
     [
         (
+            LeftOutCode.COMPRESSED,
             "its compressed pixels cannot be decoded (RuntimeError)",
             "its compressed pixels cannot be decoded: damaged, or of a kind that is not known here",
         ),
         (
+            LeftOutCode.NOT_CONVERTED,
             "a fault of this program ended its work on it; the log says where",
             "it could not be converted for this medium",
         ),
-        ("the process that had it in hand died twice: SIGKILL", "it could not be converted for this medium"),
-        ("it took longer than 900 s and was stopped", "it could not be converted for this medium"),
-        ("truncated (0008,0018)", "truncated (0008,0018)"),
+        (
+            LeftOutCode.NOT_CONVERTED,
+            "it took longer than 900 s and was stopped",
+            "it could not be converted for this medium",
+        ),
+        (LeftOutCode.DAMAGED, "truncated (0008,0018)", "truncated (0008,0018)"),
     ],
 )
-def test_a_reason_is_in_words_for_people(reason, words):
-    left_out = (LeftOut(Path("f"), None, reason),)
+def test_a_reason_is_in_words_for_people(code, reason, words):
+    left_out = (LeftOut(Path("f"), None, code, reason),)
     assert f"1 x {words}\r\n" in readme(left_out=left_out)
     assert f"{words}</li>" in index(left_out=left_out)
 

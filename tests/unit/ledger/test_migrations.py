@@ -214,6 +214,45 @@ def test_what_waits_is_set_aside_and_ordered_goes_on_after_the_upgrade(tmp_path:
     assert list(shelf.rglob("*.dcm"))
 
 
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("private SOP class: no reader knows what it is", "kind"),
+        ("its SOP Class UID is missing", "damaged"),
+        ("its compressed pixels cannot be decoded (ValueError)", "compressed"),
+        ("JPEG XL is not decoded here", "compressed"),
+        ("by its header it would be 5,000,000,000 bytes once decoded, too large for one file", "large"),
+        ("4 GiB or larger, which a disc in ISO 9660 cannot hold as one file", "large"),
+        ("a film, which a CD cannot have; a DVD or a USB stick can", "film"),
+        ("it cannot be decoded: truncated: 7 bytes are left", "damaged"),
+        ("another file of the same UIDs came first and is there; this one differs from it", "other-content"),
+        ("a fault of this program ended its work on it; the log says where", "not-converted"),
+        ("no reason is known", "other"),
+    ],
+)
+def test_what_an_earlier_release_left_out_of_a_file_is_told_by_a_code_after_the_upgrade(
+    tmp_path: Path, reason: str, code: str
+) -> None:
+    path = tmp_path / FILE_NAME
+    empty_version_2(path)
+    said = {1: ("warned", f"left out, and listed on what was made: {reason}"), 2: ("warned", reason)}
+    said[3] = ("refused", f"left out, and listed on what was made: {reason}")
+    with closing(sqlite3.connect(path)) as ledger:
+        columns = "delivery, instance, state, message, code, verified, attempted, path, sha256, size, "
+        columns += "transfer_syntax_uid, encoding"
+        for number, (state, message) in said.items():
+            values = (1, number, state, message, "x", 1, 1, "", "", 0, "", "none")
+            ledger.execute(
+                f"INSERT INTO receipt ({columns}) VALUES ({', '.join('?' * 12)})",
+                values,
+            )
+        ledger.commit()
+    open_ledger(tmp_path)[0].close()
+    with closing(sqlite3.connect(path)) as ledger:
+        found = ledger.execute("SELECT message, left_out FROM receipt ORDER BY instance").fetchall()
+    assert found == [(reason, code), (reason, None), (said[3][1], None)]
+
+
 def test_the_tables_are_those_of_the_newest_version(tmp_path: Path) -> None:
     open_ledger(tmp_path)[0].close()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as ledger:

@@ -5,16 +5,17 @@ import dataclasses
 import pytest
 from support.sites.shim_site import BROWSER, FOUND, NEW, running_shim
 
-from pipeline.model import OrderError, OrderState
-from pipeline.orders import MadeFile, NotThere
+from pipeline.ledger.order_counts import NotThere
+from pipeline.model import LeftOutCode, OrderError, OrderState
+from pipeline.orders import MadeFile
 from pipeline.web import translations
 from pipeline.web.missing_from_file import falls_short, shortfall
 from pipeline.web.order_page import page_of
 
 LINK = "/mkiso.php?accession_number=A1"
 WHOLE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "sent": 812}
-PRIVATE = NotThere("private SOP class: no reader knows what it is", 2)
-GARBLED = NotThere("its compressed pixels cannot be decoded (ValueError)", 1)
+PRIVATE = NotThere("private SOP class: no reader knows what it is", 2, LeftOutCode.KIND)
+GARBLED = NotThere("its compressed pixels cannot be decoded (ValueError)", 1, LeftOutCode.COMPRESSED)
 ENGLISH, SPANISH = (translations.languages()[code] for code in ("en", "es"))
 
 
@@ -71,8 +72,8 @@ def test_programs_are_told_that_a_download_is_not_complete_and_what_it_lacks(shi
     body = shim.get(page).json()
     assert (body["served"], body["complete"]) == (True, False)
     assert body["left_out"] == [
-        {"reason": PRIVATE.reason, "instances": 2},
-        {"reason": GARBLED.reason, "instances": 1},
+        {"reason": PRIVATE.reason, "instances": 2, "code": "kind"},
+        {"reason": GARBLED.reason, "instances": 1, "code": "compressed"},
     ]
     shim.orders.change(1, left_out=())
     assert (shim.get(page).json()["complete"], shim.get(page).json()["left_out"]) == (True, [])
@@ -104,28 +105,30 @@ def test_the_file_is_there_for_whoever_has_read_it(shim):
     assert shim.get(f"{page}&file=1", headers=BROWSER).content == b"image"
 
 
-@pytest.mark.parametrize(
-    ("reason", "said"),
-    [
-        ("private SOP class: no reader knows what it is", "of a kind"),
-        ("its SOP class is retired and has no directory record any more", "of a kind"),
-        ("truncated: 7 bytes are left where an element must begin", "damaged"),
-        ("its SOP Instance UID is missing", "damaged"),
-        ("4 GiB or larger, which a disc in ISO 9660 cannot hold as one file", "larger than"),
-        ("compressed pixels of 1 bits are not decoded here", "compressed"),
-        ("something nobody has thought of", "technical support"),
-    ],
-)
-def test_every_reason_is_put_in_plain_words(reason, said):
-    (line,) = shortfall(view(left_out=(NotThere(reason, 3),)), ENGLISH)
+SAID = {
+    LeftOutCode.KIND: "of a kind",
+    LeftOutCode.COMPRESSED: "compressed",
+    LeftOutCode.FILM: "a film",
+    LeftOutCode.LARGE: "larger than",
+    LeftOutCode.DAMAGED: "damaged",
+}
+
+
+@pytest.mark.parametrize("code", LeftOutCode)
+def test_every_code_is_put_in_plain_words_whatever_the_reason_says(code):
+    reason = "by its header it would be 5,000,000,000 bytes once decoded, too large for one file"
+    (line,) = shortfall(view(left_out=(NotThere(reason, 3, code),)), ENGLISH)
     assert line.startswith("3 images that were received: ")
-    assert said in line
-    (line,) = shortfall(view(left_out=(NotThere(reason, 1),)), SPANISH)
+    assert SAID.get(code, "technical support") in line
+    (line,) = shortfall(view(left_out=(NotThere(reason, 1, code),)), SPANISH)
     assert line.startswith("1 imagen que sí se recibió: ")
 
 
 def test_reasons_of_one_kind_are_one_line_and_their_own_words_stay_for_technical_support():
-    many = tuple(NotThere(f"truncated: {n} bytes are left where an element must begin", 2) for n in range(50))
+    many = tuple(
+        NotThere(f"truncated: {n} bytes are left where an element must begin", 2, LeftOutCode.DAMAGED)
+        for n in range(50)
+    )
     page = page_of(view(left_out=many), ENGLISH)
     assert page.short == ("100 images that were received: damaged, or not a whole file",)
     assert page.technical.count("truncated") == 20
