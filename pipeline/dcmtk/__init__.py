@@ -12,6 +12,7 @@ from pipeline.dcmtk.arguments import (
     storescp_study_argv,
     study_files,
 )
+from pipeline.dcmtk.command_dictionary import command_dictionary, command_dictionary_file
 from pipeline.dcmtk.known_bugs import KnownBug, holes
 from pipeline.dcmtk.processes import UMASK, FinishedProgram, run, start
 from pipeline.dcmtk.profile import PROFILE, left_out, profile_text, proposed_sop_classes, study_sop_classes
@@ -36,6 +37,8 @@ __all__ = [
     "Progress",
     "QueryAnswers",
     "SubOperations",
+    "command_dictionary",
+    "command_dictionary_file",
     "echoscu_argv",
     "encrypted",
     "environment",

@@ -25,7 +25,8 @@ from pipeline.receiving import listening_port, sweep
 from pipeline.receiving.peek import AssociateRequest
 from pipeline.receiving.program_log import CHUNK, ProgramLog
 from pipeline.receiving.stuck_folders import AssociationTimeouts
-from pipeline.spool.envelope import Envelope, write_envelope
+from pipeline.spool.durable import flush_path
+from pipeline.spool.envelope import ENVELOPE, Envelope, write_envelope
 from pipeline.spool.spool import Spool
 
 
@@ -68,9 +69,20 @@ class AssociationServer:
         )
         try:
             folder.mkdir(mode=0o750)
-            write_envelope(folder, envelope)
+            write_envelope(folder, envelope, durably=False)
         except OSError as error:
             raise Transient(f"{folder} cannot be opened: {error}") from error
+
+    def _make_durable(self, folder: Path) -> None:
+        """Return when the envelope is on the disk; storescp starts meanwhile, so that the peer does not wait.
+
+        Admission flushes the folder again. An object that outlives a power cut before that keeps its envelope.
+        """
+        try:
+            flush_path(folder / ENVELOPE)
+            flush_path(folder)
+        except OSError as error:
+            raise Transient(f"{folder} cannot be kept: {error}") from error
 
     def _receive(
         self,
@@ -87,6 +99,7 @@ class AssociationServer:
             try:
                 connection.close()
                 started(process)
+                self._make_durable(folder)
                 self._attend(process, output.fileno(), folder, peer)
             finally:  # The folder is renamed next, which must not happen under a living storescp.
                 process.kill()
@@ -132,14 +145,16 @@ class AssociationServer:
         about = psutil.Process(process.pid)
         poll = select.poll()
         poll.register(hears, select.POLLIN)
-        chunk = b"-"
+        chunk, looked, due = b"-", False, time.monotonic() + limits.next_look(time.monotonic())
         while chunk:
-            if poll.poll(1000 * limits.next_look(time.monotonic())):
+            if poll.poll(1000 * max(due - time.monotonic(), 0.0)):
                 chunk = os.read(hears, CHUNK)  # An empty chunk means that no process can write any more.
                 output.hear(chunk)
-            reason = limits.look(
-                time.monotonic(), sweep.signature_of(folder), listening_port.processor_seconds(about)
-            )
+            now = time.monotonic()
+            if looked and now < due:
+                continue  # A look reads the whole folder, and storescp says several lines for each object.
+            reason = limits.look(now, sweep.signature_of(folder), listening_port.processor_seconds(about))
+            looked, due = True, now + limits.next_look(now)
             if reason:
                 alarm(Event.REFUSED, receiver=self.receiver.name, folder=folder.name, reason=reason)
                 process.terminate()

@@ -21,6 +21,7 @@ from pipeline.receiving.reject_association import reject
 from pipeline.receiving.signal_socket import Signals
 from pipeline.site.disk_space import SpaceWatch
 from pipeline.site.settings import Settings
+from pipeline.spool.durable import write_durably
 from pipeline.spool.spool import Spool
 
 LOOK_SECONDS = 5.0
@@ -38,7 +39,7 @@ class AssociationReceiver:
             receiver,
             spool,
             dcmtk.program(settings.programs, "storescp"),
-            dcmtk.environment(settings.programs),
+            _environment(settings, spool),
             lock,
         )
         certificates = certificates_of(settings, receiver)
@@ -143,6 +144,16 @@ class AssociationReceiver:
         self._guests.end_all()
         self._guests.join(KILL_SECONDS)
         self._sweep()
+
+
+def _environment(settings: Settings, spool: Spool) -> dict[str, str]:
+    """Return the environment of an association's storescp: with the site's own dictionary or a short one."""
+    environment = dcmtk.environment(settings.programs)
+    if "DCMDICTPATH" not in environment:
+        dictionary = dcmtk.command_dictionary_file(spool.run)
+        write_durably(dictionary, dcmtk.command_dictionary().encode("ascii"))
+        environment["DCMDICTPATH"] = str(dictionary)
+    return environment
 
 
 def open_listener(receiver: ReceiverTable) -> socket.socket:

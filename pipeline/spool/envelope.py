@@ -26,10 +26,17 @@ class Envelope:
     retrieval: int | None = None
 
 
-def write_envelope(folder: Path, envelope: Envelope) -> None:
-    """Write the envelope of `folder` durably; raises OSError where it cannot be written."""
+def write_envelope(folder: Path, envelope: Envelope, *, durably: bool = True) -> None:
+    """Write the envelope of `folder`; raises OSError where it cannot be written.
+
+    Not `durably` only in a folder nobody looks into yet, by a caller who flushes both before the end of reception.
+    """
     told = {key: value for key, value in asdict(envelope).items() if value is not None or key == "peer"}
-    write_durably(folder / ENVELOPE, json.dumps(told).encode())
+    text = json.dumps(told).encode()
+    if durably:
+        write_durably(folder / ENVELOPE, text)
+    else:
+        (folder / ENVELOPE).write_bytes(text)
 
 
 def envelope_of(folder: Path) -> Envelope | None:

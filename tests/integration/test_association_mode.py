@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pynetdicom import AE
-from support.machine.dicom_programs import ENVIRONMENT, dcmsend, echoscu, program, storescu, wait_until
+from support.machine.dicom_programs import ENVIRONMENT, dcmsend, echoscu, program, storescp, storescu, wait_until
 from support.sites.receiving import (
     CT,
     ROOT,
@@ -88,6 +88,19 @@ def test_bytes_are_kept_as_they_were_sent(tmp_path):
         (kept,) = files_of(r.arrivals()[0])
         data_set = sent.read_bytes().split(b"CS\x02\x00CT", 1)[1]
         assert kept.read_bytes().split(b"CS\x02\x00CT", 1)[1] == data_set
+
+
+def test_the_short_dictionary_leaves_every_byte_as_dcmtks_own_does(tmp_path):
+    """Send the same object to a storescp with its own dictionary; both files are equal, file meta included."""
+    (file,) = study(tmp_path / "out", A, 1)
+    with storescp(tmp_path / "plain", "+B", "-aet", "STORESTOW") as port:
+        assert dcmsend(port, file).acknowledged == 1
+    with receiving(tmp_path, "association") as r:
+        assert dcmsend(r.port, file).acknowledged == 1
+        r.wait_for(1)
+        (there,) = files_of(r.arrivals()[0])
+        assert (r.spool.run / "commands.dic").is_file()
+        assert there.read_bytes() == next((tmp_path / "plain").iterdir()).read_bytes()
 
 
 def test_four_senders_are_served_side_by_side(tmp_path):

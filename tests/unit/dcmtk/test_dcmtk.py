@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CORPUS
+from pydicom.datadict import DicomDictionary, dictionary_VR, keyword_for_tag
 
 from pipeline import dcmtk
 from pipeline.commands.check import findings
@@ -360,3 +361,14 @@ CERTIFICATES = Certificates(Path("/c.pem"), Path("/k.pem"), Path("/ca.pem"), cli
 )
 def test_the_options_of_an_encrypted_storescp(certificates, options):
     assert dcmtk.encrypted(("storescp", "11112"), certificates) == ("storescp", *options, "11112")
+
+
+def test_the_short_dictionary_says_of_every_element_what_the_standard_says():
+    lines = [line.split("\t") for line in dcmtk.command_dictionary().splitlines()]
+
+    said = {int(tag[1:5] + tag[6:10], 16): (vr, name) for tag, vr, name, _, _ in lines}
+
+    assert len(said) == len(lines)
+    assert said == {tag: (dictionary_VR(tag), keyword_for_tag(tag)) for tag in said}
+    in_force = {tag for tag, entry in DicomDictionary.items() if tag >> 16 == 0 and entry[3] != "Retired"}
+    assert {tag for tag in said if tag >> 16 == 0} == in_force
