@@ -393,12 +393,12 @@ def test_a_machine_without_a_thread_to_spare_costs_one_association(tmp_path):
 def test_a_bug_costs_one_association(tmp_path):
     shorten = (
         "from pipeline.receiving import association_process\n"
-        "opened, bugs = association_process.json.dumps, iter([True])\n"
-        "def stumble_once(about):\n"
+        "written, bugs = association_process.write_envelope, iter([True])\n"
+        "def stumble_once(*about, **more):\n"
         "    if next(bugs, False):\n"
         "        raise ZeroDivisionError('a bug')\n"
-        "    return opened(about)\n"
-        "association_process.json = type('json', (), {'dumps': staticmethod(stumble_once)})"
+        "    written(*about, **more)\n"
+        "association_process.write_envelope = stumble_once"
     )
     with receiving(tmp_path, "association", shorten=shorten) as r:
         assert echoscu(r.port).exit_code != 0
