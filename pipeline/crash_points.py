@@ -1,8 +1,8 @@
-"""The moments before and after every effect that outlives this process: the tests kill it there.
+"""The moments before and after every effect that survives this process: the tests kill it there.
 
-Every door to such an effect (a commit, a rename, an unlink, an fsync, a request) names the effect here. The name
-of a point says who asked for the effect, as in "after commit in line.settle.settle": whoever writes a new step
-through the doors has written its crash points too. In production there is no observer, and nothing is named.
+Every function with such an effect (a commit, a rename, an unlink, an fsync, a request) names the effect here. The
+name of a point says who asked for the effect, as in "after commit in line.settle.settle": a new step that uses
+these functions therefore has its crash points. In production there is no observer, and no names are made.
 """
 
 import sys
@@ -17,19 +17,19 @@ R = TypeVar("R")
 observer: Callable[[str], None] | None = None
 
 _PACKAGE = f"{__package__}."
-_BETWEEN = {__name__, "contextlib"}  # modules that stand between a door and its caller
+_BETWEEN = {__name__, "contextlib"}  # Modules between such a function and its caller.
 _doors: set[CodeType] = set()
 
 
 def door(function: Callable[P, R]) -> Callable[P, R]:
-    """Mark a function whose effects are its caller's: it never stands in the name of a point."""
+    """Mark a function whose effects belong to its caller: the name of a point never contains it."""
     _doors.add(function.__code__)
     return function
 
 
 @contextmanager
 def around(effect: str) -> Iterator[None]:
-    """Tell the observer, if a test has set one, before the block and after it; not after one that raises."""
+    """Call the observer, if a test has set one, before the block and after it; not after a block that raises."""
     if observer is None:
         yield
         return
@@ -41,7 +41,7 @@ def around(effect: str) -> Iterator[None]:
 
 
 def _place() -> str:
-    """Return module and function of whoever called the outermost door; "elsewhere" where that is not our code."""
+    """Return module and function of the caller of the outermost marked function; "elsewhere" outside our code."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # a hundred times cheaper than `inspect.stack`
     while frame and (frame.f_globals["__name__"] in _BETWEEN or frame.f_code in _doors):
         frame = frame.f_back

@@ -1,7 +1,7 @@
 """The one place for log lines: fixed verbs, `key=value`, identifiers, never a person (docs/log-events.md).
 
-Every value is escaped, because most of them come from a peer: no line break, no control character and no
-quote survives, so one event is always one line.
+Every value is escaped, because most come from a peer: without line breaks, control characters and quotes one event
+is always one line.
 """
 
 import json
@@ -82,24 +82,24 @@ class Event(StrEnum):
 
 
 def emit(event: Event, level: int = logging.INFO, /, **fields: object) -> None:
-    """Write one event as one line: the verb, then `key=value` in the order given; None is left out."""
+    """Write one event as one line: the verb, then `key=value` in the given order; a value of None is left out."""
     given = {key: value for key, value in fields.items() if value is not None}
     words = [str(event), *(f"{key}={escaped(value)}" for key, value in given.items())]
     _log.log(level, " ".join(words), extra={"event": str(event), "fields": given})
 
 
 def alarm(event: Event, /, **fields: object) -> None:
-    """Write an event somebody must look at."""
+    """Write an event that somebody must look at."""
     emit(event, logging.ERROR, **fields)
 
 
 def bug(what: str, error: BaseException) -> None:
-    """Write a bug as an event: its kind and where it arose, without its text, which may quote a patient's name."""
+    """Write a bug as an event: its kind and its place, without its text, which may quote a patient's name."""
     fault(what, traced(error))
 
 
 def fault(what: str, where: str) -> None:
-    """Write a bug as an event, where another process has caught it: `where` is what `traced` returned there."""
+    """Write a bug that another process has caught as an event; `where` is what `traced` returned there."""
     given = {"what": what, "error": where}
     _log.error(
         "bug what=%s error=%s", escaped(what), escaped(where, limit=2000), extra={"event": "bug", "fields": given}
@@ -113,7 +113,7 @@ def traced(error: BaseException) -> str:
 
 
 def escaped(value: object, limit: int = 500) -> str:
-    """Return `value` as one printable ASCII word, quoted where it holds blanks, cut at `limit` characters."""
+    """Return `value` as one printable ASCII word, quoted if it holds blanks, cut at `limit` characters."""
     text = str(value)
     if len(text) > limit:
         text = text[:limit] + "..."
@@ -127,9 +127,9 @@ def moment(seconds: float | None) -> str | None:
 
 
 def silence_libraries() -> None:
-    """Keep libraries from writing lines of their own: pydicom's warnings quote values, and values name people.
+    """Keep libraries from writing lines of their own: pydicom's warnings quote values, which may name people.
 
-    watchdog complains of its own end.
+    watchdog logs its own end.
     """
     warnings.simplefilter("ignore")
     for library in ("pydicom", "watchdog"):
@@ -137,7 +137,7 @@ def silence_libraries() -> None:
 
 
 class LogFormat(StrEnum):
-    """How a line is written: for people and files, for systemd's journal, for programs that read JSON."""
+    """The format of a log line: for people and files, for systemd's journal, for programs that read JSON."""
 
     TEXT = "text"
     JOURNAL = "journal"
@@ -164,7 +164,7 @@ def _plain(value: object) -> object:
 
 
 class _Journal(logging.Formatter):
-    """The priority of sd-daemon(3) and the words; the journal has time and program by itself."""
+    """The priority of sd-daemon(3) and the words; the journal adds time and program itself."""
 
     _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
@@ -175,7 +175,7 @@ class _Journal(logging.Formatter):
 
 
 def is_journal(stream: TextIO) -> bool:
-    """Say whether `stream` is systemd's journal: the device and inode in JOURNAL_STREAM are its own."""
+    """Say whether `stream` is systemd's journal: JOURNAL_STREAM has its device and inode."""
     named = os.environ.get("JOURNAL_STREAM", "")
     try:
         about = os.fstat(stream.fileno())
@@ -185,9 +185,9 @@ def is_journal(stream: TextIO) -> bool:
 
 
 def log_to_stderr(level: int = logging.INFO, kind: LogFormat | None = None) -> None:
-    """Send events to standard error, where systemd's journal and launchd's StandardErrorPath pick them up.
+    """Send events to standard error, which systemd's journal and launchd's StandardErrorPath record.
 
-    Where no `kind` is given, lines have priorities for the journal if standard error is the journal, else times.
+    Without `kind`, lines have priorities if standard error is the journal, otherwise times.
     """
     silence_libraries()
     kind = kind or (LogFormat.JOURNAL if is_journal(sys.stderr) else LogFormat.TEXT)

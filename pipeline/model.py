@@ -1,4 +1,4 @@
-"""The words of the line as types: immutable values that cannot be wrong once they exist."""
+"""The types of the line: immutable values that cannot be wrong once they exist."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from pipeline.errors import Permanent
 
 
 class ArrivalState(StrEnum):
-    """Where an admitted folder stands (docs/design.md, State)."""
+    """The state of an admitted folder (docs/design.md, State)."""
 
     ADMITTED = "admitted"
     PROCESSING = "processing"
@@ -20,7 +20,7 @@ class ArrivalState(StrEnum):
 
 
 class InstanceState(StrEnum):
-    """What became of one received file (docs/design.md, State)."""
+    """The state of one received file (docs/design.md, State)."""
 
     RECEIVED = "received"
     PASSED = "passed"
@@ -31,16 +31,16 @@ class InstanceState(StrEnum):
 
 
 class SetAsideCode(StrEnum):
-    """Why an instance is set aside, where that is told by a code; the ledger's reason has it in words."""
+    """Why an instance is set aside, as a code; the ledger's reason has it in words."""
 
-    OTHER_PATIENT = "other-patient"  # its study began as another patient's
-    OVER_LIMIT = "over-limit"  # reading or preparing it takes more than its size warrants
-    MISREAD = "misread"  # storescp dropped or misread an element of it in study mode
-    NO_PATIENT = "no-patient"  # it has no Patient's Name or no Patient ID, not even an empty one
+    OTHER_PATIENT = "other-patient"  # Its study began with another patient.
+    OVER_LIMIT = "over-limit"  # Reading or preparing it needs more than its size warrants.
+    MISREAD = "misread"  # storescp dropped or misread an element of it in study mode.
+    NO_PATIENT = "no-patient"  # It lacks the element Patient's Name or Patient ID, even an empty one.
 
 
 class DeliveryState(StrEnum):
-    """Where a consignment stands on its way to one destination (docs/design.md, State)."""
+    """The state of a consignment on its way to one destination (docs/design.md, State)."""
 
     WAITING = "waiting"
     SENDING = "sending"
@@ -50,7 +50,7 @@ class DeliveryState(StrEnum):
 
 
 class ReceiptState(StrEnum):
-    """What the peer said of one SOP Instance (docs/design.md, State)."""
+    """The peer's response to one SOP Instance (docs/design.md, State)."""
 
     PENDING = "pending"
     STORED = "stored"
@@ -75,43 +75,43 @@ class LeftOutCode(StrEnum):
 
 
 class OrderState(StrEnum):
-    """Where an order stands (docs/design.md, State)."""
+    """The state of an order (docs/design.md, State)."""
 
     OPEN = "open"
     DONE = "done"
-    PARTIAL = "partial"  # something came, not everything: never called done, whoever allowed it
+    PARTIAL = "partial"  # Some instances came, not all: it is never called done, whoever allowed it.
     FAILED = "failed"
 
 
 class OrderStage(StrEnum):
-    """What is being done for an open order, in this order."""
+    """The current step of an open order, in this order."""
 
     PLACED = "placed"
     FINDING = "finding"
-    QUEUED = "queued"  # in the ledger: the studies are being retrieved; which of the three, their retrievals tell
+    QUEUED = "queued"  # Stored for QUEUED, MOVING and RECEIVING; the view derives which one from the retrievals.
     MOVING = "moving"
-    RECEIVING = "receiving"  # the PACS has finished, what it sent is being taken in
+    RECEIVING = "receiving"  # The PACS has finished, and its instances are being taken in.
     PREPARING = "preparing"
     DELIVERING = "delivering"
     ENDED = "ended"
 
 
-SEND_VERB = "send"  # the one verb whose order retrieves nothing: it sends files from this machine's disk
+SEND_VERB = "send"  # The one verb whose order retrieves nothing: it sends files from this machine's disk.
 
 
 class RetrievalState(StrEnum):
-    """Where the retrieval of one study from the PACS stands; several orders may wait for one."""
+    """The state of a retrieval of one study from the PACS; several orders may wait for one."""
 
     QUEUED = "queued"
     MOVING = "moving"
-    RECEIVING = "receiving"  # the PACS has finished; what it sent is being taken in, or more may follow
+    RECEIVING = "receiving"  # The PACS has finished; its instances are being taken in, or more may follow.
     COMPLETE = "complete"
     INCOMPLETE = "incomplete"
     FAILED = "failed"
 
 
 class OrderError(StrEnum):
-    """Why an order ended otherwise than done; `words` are what a person and the HIS read."""
+    """Why an order ended without being done; a person and the HIS read `words`."""
 
     NO_DATA = "no-data"
     MORE_THAN_ONE_PATIENT = "more-than-one-patient"
@@ -156,7 +156,7 @@ _ERROR_WORDS = {
 
 ARRIVED = frozenset(
     {ReceiptState.STORED, ReceiptState.WARNED, ReceiptState.PRESENT, ReceiptState.DUPLICATE}
-)  # the receipts that make a delivery `delivered`, once verified
+)  # A delivery is `delivered` when all receipts are one of these and verified.
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -170,11 +170,11 @@ class InstanceKey:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Tell where an instance came from, as far as its receiver could know it.
+    """Where an instance came from, as far as its receiver knows.
 
     `calling_ae_title` is (0002,0016) in study mode and the association's in association mode; `peer` is the
-    numeric IP address, known in association mode only. `called_ae_title` is what the sender called in
-    association mode, the receiver's own AE title in study mode (storescp does not tell).
+    numeric IP address, known in association mode only. `called_ae_title` is what the sender called in association
+    mode, the receiver's own AE title in study mode (storescp does not tell).
     """
 
     receiver: str
@@ -182,17 +182,19 @@ class Origin:
     called_ae_title: str
     peer: str | None
     admitted_at: (
-        datetime  # aware, UTC: Attribute Modification DateTime, so that the same input gives the same bytes
+        # With time zone UTC; it becomes Attribute Modification DateTime, so that the same input gives the same
+        # bytes.
+        datetime
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Propose that a top-level attribute gets `value`, or goes (`value` is None).
+    """Propose that a top-level attribute gets `value`, or is removed (`value` is None).
 
-    `keyword` is its DICOM keyword, `"gggg,CREATOR,ee"` for a private element, else `ggggeeee`. `value` is a
-    text, several values joined by backslashes. `before` and `after` are texts for the ledger, None where the
-    attribute is absent; `before` is filled in where the change is applied.
+    `keyword` is its DICOM keyword, `"gggg,CREATOR,ee"` for a private element, otherwise `ggggeeee`. `value` is a
+    text; backslashes separate several values. `before` and `after` are texts for the ledger, None if the attribute
+    is absent; `before` is filled in when the change is applied.
     """
 
     tag: int
@@ -210,13 +212,13 @@ class Item:
     key: InstanceKey
     path: Path
     sha256: str
-    size: int  # bytes
+    size: int  # Bytes.
     sop_class_uid: str
     transfer_syntax_uid: str
     calling_ae_title: str
     called_ae_title: str
-    institution: str | None  # the mapped InstitutionName, None where the mapping knows neither AE title nor peer
-    attempted: bool = False  # an earlier attempt may have left this instance at the destination
+    institution: str | None  # The mapped Institution Name, None if the mapping knows neither AE title nor peer.
+    attempted: bool = False  # An earlier attempt may have left this instance at the destination.
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ContentComparison:
-    """Say whether two files hold the same instance, and which attributes, by keyword, differ all the same."""
+    """Whether two files hold the same instance, and which attributes, by keyword, differ nevertheless."""
 
     is_same: bool
     differing: tuple[str, ...] = ()
@@ -247,7 +249,7 @@ class ContentComparison:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """An instance that was received and goes nowhere; `key` is None where the file does not tell it."""
+    """An instance that was received and is sent nowhere; `key` is None if the file does not tell it."""
 
     key: InstanceKey | None
     reason: str
@@ -255,15 +257,14 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class ConsignmentAbout:
-    """Say which order a consignment is for.
+    """The order a consignment is for.
 
-    `expected` and `received` are distinct instances of all its studies: fewer received than expected means
-    that a person allowed an incomplete one, and what is made must say so. `missing` are accession numbers the
-    PACS does not know; `container` is what was asked for, empty where nobody cared; `modalities` are the only ones
-    asked for, empty where all were. `counted` is what the PACS counts, where that is more than came and its final
-    response says that this was all.
-    `identity_allowed` is why a person let it through that two sources name different patients, None where
-    nobody did or nothing differed.
+    `expected` and `received` are distinct instances of all its studies: fewer received than expected means that a
+    person allowed an incomplete one, and what is made must say so. `missing` are accession numbers the PACS does
+    not know; `container` is the one asked for, empty for any; `modalities` are the only ones asked for, empty for
+    all. `counted` is the count of the PACS, if it is more than came and its final response says that this was all.
+    `identity_allowed` is a person's reason for accepting that two sources name different patients, None if nothing
+    differed.
     """
 
     order: int
@@ -279,20 +280,20 @@ class ConsignmentAbout:
 
 @dataclass(frozen=True, slots=True)
 class NewDisc:
-    """A disc of a study that is about to appear: its name, what is on it, what the receipts of the rest say."""
+    """A disc of a study that is about to appear: its name, its contents, the receipts of the others."""
 
     name: str
     volume_id: str
-    size: int  # bytes
+    size: int  # Bytes.
     sha256: str
-    made_at: datetime  # aware
+    made_at: datetime  # With a time zone.
     on_it: tuple[InstanceKey, ...]
     left_out: Mapping[InstanceKey, str]
 
 
 @dataclass(frozen=True, slots=True)
 class EarlierDisc:
-    """The latest disc of a study that people have seen; `name` is empty where the ledger was lost since."""
+    """The latest disc of a study that was visible; `name` is empty if the ledger was lost since."""
 
     name: str
     volume_id: str
@@ -323,28 +324,27 @@ def _nobody_notes() -> None:
 class Consignment:
     """Instances for one destination.
 
-    A destination calls `attempt(items)` before the first byte of these leaves: their receipts then say
-    durably that the peer may have them, so that after a crash the peer is asked instead of sent to again.
-    One that makes a file for a person to fetch calls `made(path)` once it is complete and read back, before
-    the receipts; of a consignment made twice the last path counts. `study_instance_uid` is the first study's
-    where an order holds several; each item has its own key. `compare(ours, theirs)` compares a file with what the
-    destination holds in its place, written below `scratch`; it raises Permanent where that cannot be done,
-    Transient where it cannot be done now. `set_aside` is what a file made of the items lacks, and must say that it
-    lacks; known only where a file is made.
+    A destination calls `attempt(items)` before the first byte of these items is sent: their receipts then say
+    durably that the peer may have them, so that after a crash the peer is asked before anything is sent again. A
+    destination that makes a file for a person to fetch calls `made(path)` once the file is complete and read back,
+    before the receipts; if it is made twice, the last path counts. `study_instance_uid` is the first study's if an
+    order holds several; each item has its own key. `compare(ours, theirs)` compares a file with the destination's
+    copy, written below `scratch`; it raises Permanent if they cannot be compared, Transient if not now.
+    `set_aside` are instances that a made file lacks and must mention; it is known only if a file is made.
 
-    Where a disc is made of a study on the line, `items` are all that came of it, those that are on the `earlier`
-    disc (`on_earlier`) among them. Call `remember(disc)` before anything of a new one can be seen, once for each
-    name that is tried, and `offered()` once it has stood under its name.
+    If a disc is made of a study on the line, `items` are all instances of the study, including those on the
+    `earlier` disc (`on_earlier`). Call `remember(disc)` before anything of a new disc is visible, once for each
+    name that is tried, and `offered()` once it was visible under its name.
     """
 
     delivery: int
     study_instance_uid: str
     items: tuple[Item, ...]
     attempt: Callable[[Sequence[Item]], None] = field(default=_nobody_asks, compare=False)
-    guard_released: bool = False  # a person has said: send it although the guard holds it
-    about: ConsignmentAbout | None = None  # None: not for an order
+    guard_released: bool = False  # A person has said: send it although the guard holds it.
+    about: ConsignmentAbout | None = None  # None: not for an order.
     made: Callable[[Path], None] = field(default=_nobody_fetches, compare=False)
-    again: bool = False  # a person has said: send it although the destination has these UIDs already
+    again: bool = False  # A person has said: send it although the destination already has these UIDs.
     set_aside: tuple[SetAside, ...] = ()
     compare: Callable[[Path, Path], ContentComparison] = field(default=_nobody_compares, compare=False)
     scratch: Path | None = field(default=None, compare=False)

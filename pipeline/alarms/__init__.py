@@ -1,1 +1,1 @@
-"""Alarms: what is wrong now, who is told of it, and how."""
+"""Alarms: what is wrong now, who is told of it, and by which channel."""

@@ -1,4 +1,4 @@
-"""The ways out of the house: a command, mail, a webhook. Each has a deadline and fails alone."""
+"""The channels for messages: a command, mail, a webhook. Each has a deadline and fails alone."""
 
 import json
 import logging
@@ -20,12 +20,13 @@ from pipeline.dicomweb.http_client import HttpClient, HttpTimeouts
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm, emit, traced
 
-_PASSED_ON = ("PATH", "HOME", "LANG", "TZ")  # of our environment; the rest may hold secrets
+# Variables of our environment that the command gets; the others may hold secrets.
+_PASSED_ON = ("PATH", "HOME", "LANG", "TZ")
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A message in words: what a mail's subject and body are; `keys` are those of the alarms it tells."""
+    """A message in words: subject and body of a mail; `keys` are those of its alarms."""
 
     subject: str
     text: str
@@ -35,14 +36,14 @@ class Letter:
 
 @dataclass(slots=True)
 class Channels:
-    """The channels of one site. One that hangs beyond its deadline is left alone until it has come back."""
+    """The channels of one site. A channel that hangs beyond its deadline is not used until it returns."""
 
     table: AlarmTable
     _hanging: dict[str, threading.Thread] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
-        """Return which channels are configured."""
+        """Return the names of the configured channels."""
         return list(self._ways())
 
     def _ways(self) -> dict[str, Callable[[Letter], None]]:
@@ -57,7 +58,10 @@ class Channels:
         return ways
 
     def send(self, letter: Letter) -> bool:
-        """Send a letter by every channel at once; return whether any took it, or there is none but the log."""
+        """Send a message by all channels at once.
+
+        Return whether any accepted it, or only the log is configured.
+        """
         ways = self._ways()
         threads = {name: self._start(name, way, letter) for name, way in ways.items()}
         took = [name for name, attempt in threads.items() if attempt and self._ended_well(name, attempt)]
@@ -104,7 +108,7 @@ class _Attempt:
 
 
 def _run(argv: tuple[str, ...], letter: Letter, seconds: float) -> None:
-    """Start the command with the letter on standard input; raises Transient unless it ends with 0 in time."""
+    """Start the command with the message on standard input; raises Transient unless it ends with 0 in time."""
     ours = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     told = {
         "STORESTOW_SUBJECT": letter.subject,
@@ -126,7 +130,7 @@ def _send_mail(table: MailTable, letter: Letter, seconds: float) -> None:
     message["To"] = ", ".join(table.to)
     message["Date"] = formatdate(localtime=True)
     message["Message-ID"] = make_msgid(domain=table.sender.rpartition("@")[2])
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holiday answer comes back
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: automatic replies do not come back.
     message.set_content(letter.text)
     context = ssl.create_default_context()
     if table.security == "tls":
@@ -147,7 +151,7 @@ def _post(table: WebhookTable, letter: Letter, seconds: float) -> None:
     if table.token_env is not None or table.token_file is not None:
         headers["Authorization"] = f"Bearer {secret.read('token', table.token_env, table.token_file)}"
     body = {
-        "text": f"{letter.subject}\n{letter.text}",  # what chat programs show
+        "text": f"{letter.subject}\n{letter.text}",  # Chat programs show this key.
         "subject": letter.subject,
         "kind": letter.kind,
         "alarms": list(letter.keys),

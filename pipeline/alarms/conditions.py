@@ -1,7 +1,7 @@
-"""What is wrong with the site now, each thing under a key that stays the same while it lasts.
+"""The conditions that are wrong at the site now, each with a key that stays the same while it lasts.
 
-The texts name destinations, receivers, AE titles and counts. They hold no name, no ID and no UID, and nothing that
-a peer has said: they leave the house.
+The texts name destinations, receivers, AE titles and counts. They hold no name, no ID, no UID and no words of a
+peer, because they leave the hospital.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,12 +12,12 @@ from pipeline.events import escaped
 from pipeline.operate.measurements import Measurements
 from pipeline.site.settings import Settings
 
-MOMENT = 120.0  # seconds; what is over sooner wakes nobody
+MOMENT = 120.0  # Seconds; a shorter condition causes no message.
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One thing that is wrong; nobody is told before it has lasted for `after` seconds."""
+    """One condition that is wrong; it causes a message once it has lasted for `after` seconds."""
 
     key: str
     text: str

@@ -1,7 +1,7 @@
-"""A study of one small image that goes through the whole line every so often: [alarm] heartbeat.
+"""A study of one small image that is sent through the whole line regularly: [alarm] heartbeat.
 
-It is sent by C-STORE to one of our receivers, as a modality would, and must be verified at every destination of
-that receiver in time. So it tests storescp, the hook, the worker, the codec and the archive at once.
+It is sent by C-STORE to one of our receivers, as a modality would send it, and must be verified in time at every
+destination of that receiver. It therefore tests storescp, the hook, the worker, the codec and the archive at once.
 """
 
 import hashlib
@@ -22,19 +22,19 @@ from pipeline.model import ARRIVED, InstanceKey, Item
 from pipeline.site.settings import Settings
 from pipeline.spool.durable import unlink
 
-PATIENT = "STORESTOW-HEARTBEAT"  # Patient ID and name: nobody's
+PATIENT = "STORESTOW-HEARTBEAT"  # Patient ID and name of no person.
 SEND_SECONDS = 20.0
 ROWS = 64
 
 
 class HeartbeatStudy:
-    """Sends one when it is due, and says what is wrong with the last."""
+    """Send a study when it is due, and report what is wrong with the last one."""
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings, self._ledger = settings, ledger
 
     def look(self, now: float) -> list[Condition]:
-        """Send a study if one is due at `now`; return a condition where the last was not verified in time."""
+        """Send a study if one is due at `now`; return a condition if the last was not verified in time."""
         table = self._settings.alarm.heartbeat
         if table is None:
             return []
@@ -103,7 +103,7 @@ class HeartbeatStudy:
 
 
 def _written(path: Path, study: str, calling_ae_title: str) -> Item:
-    """Write a Secondary Capture Image of nobody to `path`, and return it as what is sent."""
+    """Write a Secondary Capture Image without a real patient to `path`, and return it as the item to send."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -1,4 +1,4 @@
-"""Messages and summaries in words; pure. They hold no name, no ID and no UID."""
+"""The texts of messages and summaries. Pure. They hold no name, no ID and no UID."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from pipeline.operate.measurements import Measurements
 
 
 def letter_of(message: Message, host: str) -> Letter:
-    """Return the letter that tells of alarms."""
+    """Return the message that reports alarms."""
     parts = [
         *(condition.text for condition in message.new),
         *(f"still: {condition.text}" for condition in message.going_on),
@@ -23,7 +23,7 @@ def letter_of(message: Message, host: str) -> Letter:
 
 
 def summary_of(numbers: Measurements, day: Iterable[Tally], alarms: Iterable[str], host: str) -> Letter:
-    """Return the daily summary: of the counts of the last 24 hours, and the keys of the alarms that hold."""
+    """Return the daily summary, with the counts of the last 24 hours and the keys of the present alarms."""
     tallies = list(day)
     lines = ["The last 24 hours:"]
     for kind, word in ((TallyKind.RECEIVED, "received by"), (TallyKind.DELIVERED, "delivered to")):

@@ -1,6 +1,7 @@
-"""What `storestow up` tells of its parts: a worker that is silent, a part that dies again and again.
+"""Alarms of `storestow up` about its parts: a worker that is silent, a part that dies again and again.
 
-The worker tells everything else; of itself it cannot. The ledger is not asked: it may be what is wrong.
+The worker reports everything else, but cannot report its own silence. The ledger is not read, because it may be
+the fault.
 """
 
 import socket
@@ -11,14 +12,14 @@ from pipeline.config.alarm_tables import AlarmTable
 
 
 class PartAlarms:
-    """Tells each key once within `again_after`, in a thread: `up` has parts to look after."""
+    """Report each key once within `again_after`, in a thread, because `up` must watch its parts."""
 
     def __init__(self, table: AlarmTable) -> None:
         self._table = table
         self._told: dict[str, float] = {}  # by the monotonic clock
 
     def tell(self, key: str, text: str) -> None:
-        """Tell of `key`, unless that was done within `again_after`, or the hour has had its messages."""
+        """Report `key`, unless that was done within `again_after`, or the hour has had all its messages."""
         now = time.monotonic()
         if now - self._told.get(key, -1e12) < self._table.again_after.total_seconds():
             return

@@ -1,9 +1,8 @@
-"""When an AE title's silence is unusual, by its own history; pure.
+"""Decide by its own history whether an AE title's silence is unusual. Pure.
 
-An AE title is missed where, in at least three of the last four weeks, it had sent at least `FEWEST` arrivals in
-the same hours of the week in which it has now sent nothing. So nights, weekends and a machine that is used now and
-then alarm nobody. Hours are those of UTC: after a change to or from summer time the comparison is off by one hour
-for a month.
+An AE title is missed if, in at least three of the last four weeks, it sent at least `FEWEST` arrivals in the hours
+of the week in which it has now sent nothing. Nights, weekends and a rarely used machine therefore cause no alarm.
+Hours are those of UTC: for a month after a change to or from summer time the comparison is off by one hour.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,12 +13,12 @@ from pipeline.ledger.tallies import HOUR, Tally
 WEEK = 7 * 24  # hours
 WEEKS = 4
 WEEKS_NEEDED = 3
-FEWEST = 3  # arrivals that were usual in the time of the silence
+FEWEST = 3  # Usual arrivals in the time of the silence.
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """An AE title that is missed: since when, and how many arrivals were usual in that time, at the least."""
+    """An AE title that is missed: since when, and the least number of usual arrivals in that time."""
 
     receiver: str
     calling_ae_title: str
@@ -45,8 +44,8 @@ def silences(received: Iterable[Tally], now: float) -> list[Silence]:
 
 
 def _usual(counted: Mapping[int, int], this_hour: int) -> int:
-    """Return how many arrivals at the least three of four weeks had in the hours of the present silence."""
-    silent = range(max(counted) + 1, this_hour)  # whole hours: the one that runs is not over
+    """Return how many arrivals at least three of four weeks had in the hours of the present silence."""
+    silent = range(max(counted) + 1, this_hour)  # Whole hours; the current hour is not over.
     if not silent or this_hour - min(counted) < WEEKS_NEEDED * WEEK or len(silent) > WEEK:
         return 0
     weeks = sorted(

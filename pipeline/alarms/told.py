@@ -1,7 +1,7 @@
-"""Who was told of what: an alarm is told once, again after a time, and its end once; pure.
+"""Decide what to report: an alarm once, again after a time, and its end once. Pure.
 
-An alarm that comes and goes is one alarm: its end is told when it has been over for `OVER_SECONDS`. Messages are
-bounded by the hour; what does not fit waits for the next.
+An alarm that comes and goes is one alarm: its end is reported when it has been over for `OVER_SECONDS`. The number
+of messages in an hour is limited; the rest waits for the next message.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ HOUR = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What one message tells: alarms that are new, that go on, and keys of those that are over."""
+    """The content of one message: new alarms, continuing alarms, and the keys of ended ones."""
 
     new: tuple[Condition, ...] = ()
     going_on: tuple[Condition, ...] = ()
@@ -31,17 +31,17 @@ class ToldAlarms:
 
     def __init__(self, known: Iterable[ToldAlarm] = ()) -> None:
         self._known = {alarm.key: alarm for alarm in known}
-        self._sent: list[float] = []  # of the messages of the last hour
+        self._sent: list[float] = []  # Times of the messages of the last hour.
 
     @property
     def known(self) -> list[ToldAlarm]:
-        """Return what must outlive this process."""
+        """Return what must survive this process."""
         return list(self._known.values())
 
     def look(
         self, found: Sequence[Condition], now: float, *, again_after: float, messages_an_hour: int
     ) -> Message:
-        """Note what holds now, and return what is to be told; `sent` must follow when it was."""
+        """Note what holds now, and return what to report; call `sent` once it was sent."""
         holds = {condition.key: condition for condition in found}
         for key in holds:
             alarm = self._known.get(key)
@@ -51,7 +51,7 @@ class ToldAlarms:
             if key in holds:
                 continue
             if not alarm.told_at:
-                del self._known[key]  # it was over before anybody was told
+                del self._known[key]  # It was over before it was reported.
             elif alarm.ended_at is None or alarm.ended_at > now:
                 self._known[key] = alarm._replace(ended_at=now)
         self._sent = [at for at in self._sent if now - HOUR < at <= now]

@@ -1,4 +1,4 @@
-"""The worker's look at the site as a whole: samples for pictures, alarms for people, the summary of the day."""
+"""The worker's look at the whole site: samples for charts, alarms for people, the daily summary."""
 
 import socket
 import time
@@ -22,11 +22,11 @@ from pipeline.site.settings import Settings
 LOOK_SECONDS = 30.0
 SAMPLE_SECONDS = 300.0
 HISTORY_SECONDS = 5 * 7 * 86400.0
-AGAIN_SECONDS = 120.0  # after every channel has failed
+AGAIN_SECONDS = 120.0  # Seconds after all channels have failed.
 
 
 class SiteWatch:
-    """Looks when it is asked to; nothing of the line waits for it."""
+    """Look at the site when asked; no stage of the line waits for it."""
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings, self._ledger = settings, ledger
@@ -42,7 +42,7 @@ class SiteWatch:
         return monotonic >= self._next
 
     def look(self, now: float, monotonic: float) -> None:
-        """Look at the site at `now` (seconds since the epoch), and tell what is to be told."""
+        """Look at the site at `now` (seconds since the epoch), and send the messages that are due."""
         self._next = monotonic + LOOK_SECONDS
         try:
             found, numbers = self._found(now)
@@ -102,11 +102,11 @@ class SiteWatch:
         try:
             with self._ledger.transaction() as connection:
                 told_alarms.write(connection, told.known)
-        except Transient as error:  # who was told is known in memory; a worker that starts again tells it twice
+        except Transient as error:  # The reports are known in memory; a restarted worker repeats them.
             alarm(Event.HELD, what="alarms", reason=error)
 
     def _summarize(self, numbers: Measurements, now: float) -> None:
-        """Send the summary of the day when its time has come, once a day."""
+        """Send the daily summary when its time has come, once a day."""
         if not self._settings.alarm.summary_at:
             return
         due = _latest(self._settings.alarm.summary_at, now)
@@ -116,7 +116,7 @@ class SiteWatch:
         if last is None or last < due <= now:
             with self._ledger.transaction() as connection:
                 told_alarms.set_summary_at(connection, now)
-            if last is not None:  # the first one is of the next day: a site just set up has nothing to tell
+            if last is not None:  # The first summary is sent on the next day: a new site has nothing to report.
                 holding = [known.key for known in (self._told or ToldAlarms()).known if known.ended_at is None]
                 self._channels.send(letters.summary_of(numbers, day, holding, socket.gethostname()))
 

@@ -72,9 +72,9 @@ def run(argv: Sequence[str], environment: Mapping[str, str], *, timeout_seconds:
 def run_to_end(
     argv: Sequence[str], environment: Mapping[str, str], *, stdin: IO[bytes], timeout_seconds: float
 ) -> int:
-    """Run `argv` with `stdin` and return its exit code; what it says goes nowhere.
+    """Run `argv` with `stdin` and return its exit code; its output is discarded.
 
-    Raises Transient where it cannot be started, or has not ended in time and was killed.
+    Raises Transient if it cannot be started, or was killed after its time-out.
     """
     process = start(argv, environment, stdin=stdin)
     try:

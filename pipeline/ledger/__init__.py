@@ -155,9 +155,7 @@ class Ledger:
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        """Yield a connection.
-
-        Connections opened while the disk was not writable are closed before another is opened.
+        """Yield a connection; connections of a time without writable disk are closed first.
 
         SQLite's connections of one process share how the index of the write-ahead log was opened: after a
         read-only one every later one is read-only too, so all must be closed at the same moment.

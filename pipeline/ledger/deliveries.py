@@ -1,4 +1,4 @@
-"""What the ledger does with deliveries and receipts: consign, claim, attempt, record, finish, retry."""
+"""The ledger's statements about deliveries and receipts: consign, claim, attempt, record, finish, retry."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +14,11 @@ from pipeline.model import ARRIVED, DeliveryState, InstanceKey, InstanceState, I
 from pipeline.schedule import LONGEST_WAIT
 
 OPEN = (DeliveryState.WAITING, DeliveryState.DEFERRED)
-GROWS_AT_MOST = 60.0  # seconds until a delivery is looked at again to which nothing was added
+GROWS_AT_MOST = 60.0  # Seconds until a delivery to which nothing was added is looked at again.
 
 
 def consign(change: Connection, values: Mapping[str, Any], pinned: Sequence[Mapping[str, Any]]) -> int:
-    """Open a delivery with one pending receipt an instance, pinned to the very file that will be sent."""
+    """Open a delivery with one pending receipt for each instance, pinned to the very file that will be sent."""
     made = change.execute(insert(delivery).values(state=DeliveryState.WAITING, **values)).inserted_primary_key
     assert made is not None
     number: int = made[0]
@@ -28,7 +28,7 @@ def consign(change: Connection, values: Mapping[str, Any], pinned: Sequence[Mapp
 
 
 def growing(connection: Connection, destination_name: str, receiver: str, study_instance_uid: str) -> int | None:
-    """Return the delivery to which the instances of a study that are prepared one after the other are added."""
+    """Return the delivery to which a study's instances are added while they are prepared."""
     wanted = select(delivery.c.id).where(
         delivery.c.growing,
         delivery.c.state.in_((*OPEN, DeliveryState.SENDING)),
@@ -55,7 +55,7 @@ def add(
 
 
 def abandoned(connection: Connection) -> list[int]:
-    """Return what grows no more although nobody said so: a person has taken the rest of its study away."""
+    """Return deliveries that cannot grow any more: a person has taken the rest of their study away."""
     is_prepared = (
         select(instance.c.id)
         .join(arrival, arrival.c.name == instance.c.arrival)
@@ -70,16 +70,16 @@ def abandoned(connection: Connection) -> list[int]:
 
 
 def unanswered(connection: Connection, number: int) -> frozenset[int]:
-    """Return the row numbers of the instances of a delivery that still need a receipt."""
+    """Return the row numbers of a delivery's instances that still need a receipt."""
     wanted = select(receipt.c.instance).where(receipt.c.delivery == number, needs_an_answer())
     return frozenset(connection.scalars(wanted))
 
 
 def goes_on(connection: Connection, number: int, handed_over: frozenset[int], now: float) -> bool:
-    """Have a delivery wait for the rest of its study, or go on at once with what was added during an attempt.
+    """Let a delivery wait for the rest of its study, or go on at once with what was added during an attempt.
 
     `handed_over` are the instances of the attempt. Returns whether there is, or will be, anything else. The
-    attempt does not count then, and an instance of it that got no answer is tried again with the others.
+    attempt does not count then, and its instances without an answer are tried again with the others.
     """
     was_added = bool(unanswered(connection, number) - handed_over)
     its_row = delivery.c.id == number
@@ -95,9 +95,10 @@ def goes_on(connection: Connection, number: int, handed_over: frozenset[int], no
 
 
 def due(look: Connection, destination_name: str, now: float, *, one_a_study: bool = False) -> list[int]:
-    """Return the deliveries a destination may attempt now: orders, which somebody waits for, then the oldest.
+    """Return the deliveries a destination may attempt now: orders first, because somebody waits, then the oldest.
 
-    With `one_a_study` no two of the line are of the same study, and none of a study that one is attempted of.
+    With `one_a_study` no two deliveries of the line are of the same study, and none is of a study already being
+    attempted.
     """
     wanted = (
         select(delivery.c.id, delivery.c.order_id, delivery.c.study_instance_uid)
@@ -105,12 +106,12 @@ def due(look: Connection, destination_name: str, now: float, *, one_a_study: boo
             delivery.c.destination == destination_name,
             delivery.c.state.in_(OPEN),
             delivery.c.held.is_(False),
-            or_(delivery.c.due_at <= now, delivery.c.due_at > now + LONGEST_WAIT),  # a clock was set back
+            or_(delivery.c.due_at <= now, delivery.c.due_at > now + LONGEST_WAIT),  # The clock was set back.
         )
         .order_by(delivery.c.order_id.is_(None), delivery.c.created_at, delivery.c.id)
     )
     if one_a_study:
-        wanted = wanted.where(not_(delivery.c.growing))  # a file is made of the whole study
+        wanted = wanted.where(not_(delivery.c.growing))  # A file is made of the whole study.
     busy = _studies_in_hand(look, destination_name) if one_a_study else set()
     found = []
     for number, order, study in look.execute(wanted):
@@ -132,7 +133,7 @@ def _studies_in_hand(look: Connection, destination_name: str) -> set[str]:
 
 
 def next_due(look: Connection, destination_name: str, now: float) -> float | None:
-    """Return when the next delivery to a destination becomes due that is not due yet, None where there is none."""
+    """Return when the next delivery to a destination becomes due, None if there is none."""
     wanted = select(func.min(delivery.c.due_at)).where(
         delivery.c.destination == destination_name,
         delivery.c.state.in_(OPEN),
@@ -144,15 +145,15 @@ def next_due(look: Connection, destination_name: str, now: float) -> float | Non
 
 
 def for_orders(look: Connection) -> set[int]:
-    """Return the deliveries somebody waits for."""
+    """Return the deliveries that somebody waits for."""
     is_for_one = delivery.c.order_id.is_not(None) & delivery.c.state.in_(OPEN)
     return set(look.scalars(select(delivery.c.id).where(is_for_one)))
 
 
 def claim(change: Connection, number: int, now: float, *, one_a_study: bool = False) -> ClaimedDeliveryRow | None:
-    """Mark a delivery `sending` and return its row as it is from then on.
+    """Mark a delivery `sending` and return its new row.
 
-    With `one_a_study` returns None where another delivery of its study is attempted at the destination.
+    With `one_a_study` returns None if another delivery of its study is being attempted at the destination.
     """
     if one_a_study:
         row = read_one(DeliveryRow, change.execute(select(delivery).where(delivery.c.id == number)))
@@ -171,7 +172,7 @@ def claim(change: Connection, number: int, now: float, *, one_a_study: bool = Fa
 
 
 def items(look: Connection, number: int, spool: Path, *, answered: bool = False) -> list[tuple[int, Item]]:
-    """Return the instances of a delivery that still need a receipt, or all of it, with their row numbers."""
+    """Return the instances of a delivery without a receipt, or all if `answered`, with their row numbers."""
     wanted = (
         select(receipt, instance)
         .join(instance, instance.c.id == receipt.c.instance)
@@ -184,23 +185,24 @@ def items(look: Connection, number: int, spool: Path, *, answered: bool = False)
 def needs_an_answer() -> Any:
     """Return the condition on a receipt that the delivery cannot end with.
 
-    What is there from somebody else and could not be compared ends it: asking again would not make it comparable.
+    A receipt for another sender's instance that could not be compared is an end: asking again would not make it
+    comparable.
     """
     awaits_proof = receipt.c.state.in_(ARRIVED - {ReceiptState.PRESENT}) & receipt.c.verified.is_(False)
     return or_(receipt.c.state == ReceiptState.PENDING, awaits_proof)
 
 
 def is_not_compared() -> Any:
-    """Return the condition on a receipt that a person has to `accept` before its original may go."""
+    """Return the condition on a receipt that a person must `accept` before its original may be deleted."""
     return and_(receipt.c.state == ReceiptState.PRESENT, receipt.c.verified.is_(False))
 
 
 def accept(
     change: Connection, named: Any, destination_name: str | None, reason: str, now: float
 ) -> tuple[list[int], int]:
-    """Count as verified what could not be compared of the instances that the condition `named` names.
+    """Count as verified the instances selected by `named` that could not be compared.
 
-    Returns the deliveries it was of, and how many instances it were.
+    Returns their deliveries, and the number of instances.
     """
     wanted = (
         select(receipt.c.delivery, receipt.c.instance, receipt.c.message)
@@ -250,7 +252,7 @@ def attempt(change: Connection, number: int, instances: Iterable[int]) -> None:
 
 
 def record(change: Connection, number: int, answers: Mapping[int, Receipt], now: float) -> None:
-    """Write what the peer said of each instance."""
+    """Write the peer's response to each instance."""
     for identity, answer in answers.items():
         change.execute(
             update(receipt)
@@ -267,7 +269,7 @@ def record(change: Connection, number: int, answers: Mapping[int, Receipt], now:
 
 
 def finish(change: Connection, number: int, state: DeliveryState, reason: str | None, **more: Any) -> None:
-    """Move a delivery to `state`; a refused one refuses what is still without an answer."""
+    """Move a delivery to `state`; a refused one refuses instances without an answer."""
     change.execute(update(delivery).where(delivery.c.id == number).values(state=state, reason=reason, **more))
     if state == DeliveryState.REFUSED:
         change.execute(
@@ -279,7 +281,7 @@ def finish(change: Connection, number: int, state: DeliveryState, reason: str | 
 
 
 def made(change: Connection, number: int, path: Path, size: int) -> None:
-    """Note which file a delivery has made for a person to fetch; of several the last counts."""
+    """Record the file a delivery has made for a person to fetch; the last one counts."""
     values = {"made_path": str(path), "made_size": size}
     change.execute(update(delivery).where(delivery.c.id == number).values(**values))
 
@@ -287,7 +289,7 @@ def made(change: Connection, number: int, path: Path, size: int) -> None:
 def tally(look: Connection, number: int) -> dict[str, int]:
     """Count the receipts of a delivery by state.
 
-    "unanswered" are those it cannot end with, "not_compared" those of `present` that a person has to accept.
+    "unanswered" are those it cannot end with, "not_compared" those of `present` that a person must accept.
     """
     wanted = select(receipt.c.state, func.count()).where(receipt.c.delivery == number).group_by(receipt.c.state)
     counted: dict[str, int] = {row[0]: row[1] for row in look.execute(wanted)}
@@ -299,7 +301,7 @@ def tally(look: Connection, number: int) -> dict[str, int]:
 
 
 def sending(look: Connection) -> set[int]:
-    """Return the deliveries that a worker has, or had, in hand."""
+    """Return the deliveries that a worker is, or was, attempting."""
     return set(look.scalars(select(delivery.c.id).where(delivery.c.state == DeliveryState.SENDING)))
 
 
@@ -333,7 +335,7 @@ def retry(change: Connection, numbers: Sequence[int], now: float, *, release_gua
 
 
 def make_due(change: Connection, destination_name: str, now: float) -> None:
-    """Make every deferred delivery to a destination due: it has just answered again."""
+    """Make every deferred delivery to a destination due, because it has just answered again."""
     change.execute(
         update(delivery)
         .where(
@@ -352,7 +354,7 @@ def hold(change: Connection, numbers: Iterable[int], reason: str) -> None:
 
 
 def set_destination(change: Connection, name: str, **values: Any) -> None:
-    """Write what holds for a destination as a whole: paused, down since when, and why."""
+    """Write the state of a destination as a whole: paused, down since when, and why."""
     known = change.scalar(select(destination.c.name).where(destination.c.name == name))
     if known is None:
         change.execute(insert(destination).values(name=name))
@@ -360,7 +362,7 @@ def set_destination(change: Connection, name: str, **values: Any) -> None:
 
 
 def down_since(look: Connection, name: str) -> float | None:
-    """Return since when a destination as a whole has not answered, None where it has."""
+    """Return since when a destination as a whole has not answered, None if it answers."""
     return look.scalar(select(destination.c.down_since).where(destination.c.name == name))
 
 
@@ -370,5 +372,5 @@ def paused(look: Connection) -> set[str]:
 
 
 def batches(numbers: list[int], size: int = 500) -> Iterable[list[int]]:
-    """Cut a list to pieces that fit a statement's bound parameters."""
+    """Split a list into pieces that fit the bound parameters of a statement."""
     return (numbers[at : at + size] for at in range(0, len(numbers), size))

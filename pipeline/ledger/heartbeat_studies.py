@@ -1,4 +1,4 @@
-"""The last heartbeat study: when it was sent, and when it was verified at every destination of its receiver."""
+"""The last heartbeat study: when it was sent, and when every destination of its receiver had it verified."""
 
 import json
 from typing import NamedTuple
@@ -13,28 +13,31 @@ _KEY = "heartbeat-study"
 
 
 class SentStudy(NamedTuple):
-    """One heartbeat study; times are seconds since the epoch, `seconds` what the last verified one took."""
+    """One heartbeat study.
+
+    Times are seconds since the epoch, `seconds` is the duration of the last verified one.
+    """
 
     study_instance_uid: str
     sent_at: float
     verified_at: float | None = None
-    is_missed: bool = False  # it, or one before it since the last verified one, was late
+    is_missed: bool = False  # It, or an earlier one since the last verified one, was late.
     seconds: float | None = None
 
 
 def read(connection: Connection) -> SentStudy | None:
-    """Return the last one, None where none was ever sent."""
+    """Return the last heartbeat study, None if none was ever sent."""
     text = notes.read(connection, _KEY)
     return None if text is None else SentStudy(*json.loads(text))
 
 
 def write(connection: Connection, study: SentStudy) -> None:
-    """Put `study` in the place of the one that is known."""
+    """Replace the recorded heartbeat study by `study`."""
     notes.write(connection, _KEY, json.dumps(study))
 
 
 def verified_at(connection: Connection, study: SentStudy, destinations: int) -> float | None:
-    """Return when the last of so many destinations had it, None where one has not."""
+    """Return when the last of so many destinations had it verified, None if one has not."""
     of_it = (delivery.c.study_instance_uid == study.study_instance_uid) & (delivery.c.order_id.is_(None))
     wanted = select(func.count(), func.max(delivery.c.finished_at)).where(
         of_it, delivery.c.state == DeliveryState.DELIVERED

@@ -1,4 +1,4 @@
-"""How an order stands, counted over its studies, their retrievals and its delivery."""
+"""The state of an order, counted over its studies, their retrievals and its delivery."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from pipeline.model import ARRIVED, LeftOutCode, OrderStage, ReceiptState, Retri
 
 @dataclass(frozen=True, slots=True)
 class CountedStudy:
-    """A study of an order as it stands; `series` are (Series Instance UID, Modality, instances or None)."""
+    """The state of a study of an order; `series` are (Series Instance UID, Modality, instances or None)."""
 
     study_instance_uid: str
     accession_numbers: tuple[str, ...]
@@ -24,7 +24,7 @@ class CountedStudy:
     retrieval: int | None
     expected: int | None
     received: int
-    overruled: int | None  # what the PACS counts, where its final response says that less is all
+    overruled: int | None  # The count of the PACS, if its final response says that fewer are all.
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +38,28 @@ class NotThere:
 
 @dataclass(frozen=True, slots=True)
 class OrderCounts:
-    """What an order comes to, over all its studies and its delivery."""
+    """The counts of an order, over all its studies and its delivery."""
 
     stage: OrderStage
     place_in_queue: int | None
     studies: tuple[CountedStudy, ...]
     expected: int | None
     received: int
-    counted: int | None  # by the PACS, where that is more than is expected
+    counted: int | None  # Counted by the PACS, if that is more than expected.
     failed: int
     sent: int
     refused: int
     late: int
-    from_strangers: Mapping[tuple[str, str | None], int]  # by AE title and address
+    from_strangers: Mapping[tuple[str, str | None], int]  # Keys are AE title and address.
     made_path: str | None
     made_size: int
     left_out: tuple[NotThere, ...]
     last_progress_at: float
-    remark: str | None  # why it waits, while it does
+    remark: str | None  # Why it waits, while it waits.
 
 
 def counts(look: Connection, order: OrderRow) -> OrderCounts:
-    """Return what the order `order` comes to by now."""
+    """Return the current counts of the order `order`."""
     links = orders.links(look, order.id)
     moves = _retrievals(look, [link.retrieval for link in links if link.retrieval is not None])
     studies = tuple(_study(look, link, moves.get(link.retrieval or 0), order) for link in links)
@@ -116,14 +116,14 @@ def _study(look: Connection, link: OrderStudyRow, move: RetrievalRow | None, ord
 
 
 def _counted(studies: Sequence[CountedStudy]) -> int | None:
-    """Return what the PACS counts of all studies, None where that is what is expected."""
+    """Return the PACS's count for all studies, None if it equals what is expected."""
     if all(study.overruled is None for study in studies):
         return None
     return sum(study.expected or 0 if study.overruled is None else study.overruled for study in studies)
 
 
 def _stage(order: OrderRow, moves: Sequence[RetrievalRow]) -> OrderStage:
-    """Return the stage; of an order that retrieves, the farthest any of its retrievals has come."""
+    """Return the stage; for an order that retrieves, the stage of its furthest retrieval."""
     if order.stage not in {OrderStage.FINDING, OrderStage.QUEUED} or not moves:
         return order.stage
     states = {move.state for move in moves}
@@ -148,7 +148,7 @@ def _answers(look: Connection, number: int) -> dict[str, int]:
 
 
 def _left_out(look: Connection, number: int) -> tuple[NotThere, ...]:
-    """Return why instances are not in the file that was made, the most frequent reason first."""
+    """Return why instances are missing from the made file, the most frequent reason first."""
     count = func.count()
     counted = (
         select(receipt.c.message, count, receipt.c.left_out)
@@ -162,7 +162,7 @@ def _left_out(look: Connection, number: int) -> tuple[NotThere, ...]:
 def _from_strangers(
     look: Connection, order: OrderRow, links: Sequence[OrderStudyRow]
 ) -> Counter[tuple[str, str | None]]:
-    """Count what came of the order's studies while it was open, from others than the PACS."""
+    """Count instances of the order's studies that came while it was open from senders other than the PACS."""
     counted: Counter[tuple[str, str | None]] = Counter()
     for link in links:
         counted += Counter(retrievals.from_strangers(look, link.study_instance_uid, order.created_at))
@@ -170,7 +170,7 @@ def _from_strangers(
 
 
 def _late(look: Connection, order: OrderRow, links: Sequence[OrderStudyRow]) -> int:
-    """Count what came of the order's studies, for nobody or for another order, and is in none of its own."""
+    """Count instances of the order's studies that came otherwise, and are in none of its results."""
     own = [link.retrieval for link in links if link.retrieval is not None]
     held = (
         select(instance.c.sop_instance_uid)

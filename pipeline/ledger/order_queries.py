@@ -1,4 +1,4 @@
-"""What the ledger knows of many orders side by side: how many are open, who waits for whom, what was made."""
+"""The ledger's answers about several orders: how many are open, which waits for which, which files were made."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,19 +15,19 @@ ENDED = (DeliveryState.DELIVERED, DeliveryState.REFUSED)
 
 
 def count_open(look: Connection, verbs: Iterable[str]) -> int:
-    """Count the open orders of these verbs."""
+    """Count the open orders with these verbs."""
     wanted = select(func.count()).where(orders.c.state == OrderState.OPEN, orders.c.verb.in_(list(verbs)))
     return look.scalar(wanted) or 0
 
 
 def newest(look: Connection, at_most: int, *, only_open: bool) -> list[int]:
-    """Return the numbers of the orders placed last, the newest first."""
+    """Return the numbers of the latest orders, the newest first."""
     wanted = select(orders.c.id).order_by(orders.c.id.desc()).limit(at_most)
     return list(look.scalars(wanted.where(orders.c.state == OrderState.OPEN) if only_open else wanted))
 
 
 def files_made_for(look: Connection, number: int) -> int:
-    """Count the files, kept or not, that were ever made for the wish of this order."""
+    """Count the files, kept or not, that were ever made for the request of this order."""
     key = select(orders.c.key).where(orders.c.id == number).scalar_subquery()
     made = (
         select(func.count())
@@ -38,10 +38,10 @@ def files_made_for(look: Connection, number: int) -> int:
 
 
 def awaited(look: Connection, order: OrderRow) -> int | None:
-    """Return the delivery a `send` waits for before it is prepared, None where it waits for none.
+    """Return the delivery a `send` must wait for before it is prepared, None if there is none.
 
-    That is one that has not ended and may still bring the destination an instance given to the `send`; nobody
-    knows yet whether it must go. One that is to go again waits for nothing.
+    It is an open delivery that may still bring the destination an instance given to the `send`, so that it is
+    unknown whether the instance must be sent. A `send` with `again` waits for none.
     """
     if order.verb != SEND_VERB or order.again:
         return None
@@ -64,11 +64,11 @@ def awaited(look: Connection, order: OrderRow) -> int | None:
 
 
 def _are_of_one_series(given: Any) -> Any:
-    """Return the condition in words that no index serves: looked up by study, each would find all of its study."""
+    """Return the condition in terms without an index: by study, every instance would find all of its study."""
     uids = ("study_instance_uid", "series_instance_uid")
     return and_(*(func.coalesce(given.c[uid], "") == func.coalesce(instance.c[uid], "") for uid in uids))
 
 
 def words_for(awaited_delivery: int) -> str:
-    """Return what a person is told while, or because, an order waits for a delivery."""
+    """Return the text for a person while, or because, an order waits for a delivery."""
     return f"delivery {awaited_delivery} has the same instances for that destination, and has not ended"

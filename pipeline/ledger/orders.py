@@ -1,4 +1,4 @@
-"""What the ledger does with orders: enter, share, follow and end them; their studies; what they still need."""
+"""The ledger's statements about orders: enter, share, follow and end them; their studies; what they still need."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,11 +20,14 @@ from pipeline.ledger.rows import (
 from pipeline.ledger.tables import delivery, instance, note, order_study, orders, receipt, retrieved
 from pipeline.model import ARRIVED, InstanceState, OrderStage, OrderState
 
-_YEAR_2020 = 1_577_836_800  # its first second; so the numbers stay short
+_YEAR_2020 = 1_577_836_800  # The first second of 2020, which keeps the numbers short.
 
 
 def shared(look: Connection, key: str, done_since: float | None) -> int | None:
-    """Return the open order of this wish, else the last one done since `done_since`; None if there is neither."""
+    """Return the open order for this request, or the last one done since `done_since`.
+
+    None if there is neither.
+    """
     is_open = orders.c.state == OrderState.OPEN
     is_done = and_(
         orders.c.state == OrderState.DONE, orders.c.ended_at >= (done_since or 0), orders.c.cleared_at.is_(None)
@@ -55,8 +58,8 @@ def enter(change: Connection, *, now: float, **values: Any) -> int:
 def _first_number(look: Connection) -> dict[str, int]:
     """Return the number of the first order of a rebuilt ledger, nothing for any other order.
 
-    It is one that none in the lost ledger had: files copied for an order of that one may still come in, and those
-    of two patients must never be one order's.
+    No order of the lost ledger had that number: files copied for one of its orders may still arrive, and must
+    never be mixed with another patient's order.
     """
     rebuilt = look.scalar(select(note.c.value).where(note.c.key == REBUILT))
     if rebuilt is None or look.scalar(select(orders.c.id).limit(1)) is not None:
@@ -65,7 +68,7 @@ def _first_number(look: Connection) -> dict[str, int]:
 
 
 def row(look: Connection, number: int) -> OrderRow | None:
-    """Return an order, None where there is none of that number."""
+    """Return an order, None if there is none with that number."""
     return read_one_or_none(OrderRow, look.execute(select(orders).where(orders.c.id == number)))
 
 
@@ -80,12 +83,12 @@ def is_open(look: Connection, number: int) -> bool:
 
 
 def change_row(change: Connection, number: int, **values: Any) -> None:
-    """Write what has become of an order."""
+    """Write the progress of an order."""
     change.execute(update(orders).where(orders.c.id == number).values(**values))
 
 
 def set_stage(change: Connection, number: int, stage: OrderStage, **more: Any) -> bool:
-    """Bring an open order to a stage; return whether it is open still."""
+    """Move an open order to a stage; return whether it is still open."""
     is_it = (orders.c.id == number) & (orders.c.state == OrderState.OPEN)
     return bool(change.execute(update(orders).where(is_it).values(stage=stage, **more)).rowcount)
 
@@ -132,7 +135,7 @@ def has_instances(look: Connection, number: int) -> bool:
 
 
 def enter_studies(change: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Enter the studies the PACS has for an order."""
+    """Enter the studies that the PACS has for an order."""
     change.execute(insert(order_study), list(rows))
 
 
@@ -143,14 +146,14 @@ def change_link(change: Connection, number: int, study: str, **values: Any) -> N
 
 
 def delivery_of(look: Connection, number: int) -> DeliveryRow | None:
-    """Return the delivery of an order, None where there is none yet."""
+    """Return the delivery of an order, None if there is none yet."""
     return read_one_or_none(DeliveryRow, look.execute(select(delivery).where(delivery.c.order_id == number)))
 
 
 def brought_before(look: Connection, order: OrderRow) -> set[tuple[str, str, str]]:
-    """Return Series and SOP Instance UID and data set of what earlier orders of the same wish have brought there.
+    """Return Series UID, SOP Instance UID and data set hash of what earlier orders for the same request delivered.
 
-    Of those that were not done: a done one is shared, or was asked for again, which means all of it.
+    Only orders that were not done count: a done one is shared, or asked for again, which means all of it.
     """
     earlier = and_(
         orders.c.key == order.key,
@@ -201,7 +204,7 @@ def unsent(look: Connection, number: int) -> list[str]:
 
 
 def leave_files(change: Connection, number: int, now: float) -> None:
-    """Let go of what was given to a `send` and was not sent: who gave it has it still, and has been told."""
+    """Release files given to a `send` and not sent: the person still has them, and has been told."""
     of_it = instance.c.scope == f"{SENT}{number}"
     waiting = of_it & (instance.c.state == InstanceState.RECEIVED)
     values = {"state": InstanceState.PASSED, "reason": "not sent"}
@@ -211,7 +214,7 @@ def leave_files(change: Connection, number: int, now: float) -> None:
 
 
 def arrivals_in_use(look: Connection) -> set[str]:
-    """Return the arrivals that open orders still need where they are."""
+    """Return the arrivals whose files open orders still need."""
     of_a_retrieval = (
         select(instance.c.arrival)
         .join(retrieved, retrieved.c.instance == instance.c.id)
@@ -238,7 +241,7 @@ def made_before(look: Connection, moment: float) -> list[tuple[int, str]]:
 
 
 def cleared(look: Connection) -> set[str]:
-    """Return the paths of the files of which it was noted that they go, and that no other order has made anew."""
+    """Return the paths of files marked for deletion that no other order has made anew."""
     wanted = (
         select(delivery.c.made_path)
         .join(orders, delivery.c.order_id == orders.c.id)
@@ -250,7 +253,7 @@ def cleared(look: Connection) -> set[str]:
 
 
 def is_made_by_another(look: Connection, path: str) -> bool:
-    """Tell whether an order whose file is still kept has made the file of this path."""
+    """Tell whether an order whose file is still kept has made the file at this path."""
     wanted = (
         select(orders.c.id)
         .join(delivery, delivery.c.order_id == orders.c.id)

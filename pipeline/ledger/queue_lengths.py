@@ -41,7 +41,7 @@ def set_aside(connection: Connection) -> dict[str, int]:
 
 
 def arrivals_set_aside(connection: Connection) -> int:
-    """Count the arrivals that are set aside as a whole: none of their files is an instance on record."""
+    """Count the arrivals that are set aside as a whole: none of their files is a recorded instance."""
     has_instances = exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name))
     is_one = and_(arrival.c.state == ArrivalState.QUARANTINED, arrival.c.gone_at.is_(None), ~has_instances)
     return connection.scalar(select(func.count()).select_from(arrival).where(is_one)) or 0

@@ -1,4 +1,4 @@
-"""What people ask the ledger: how things stand, what became of an instance, what is set aside (docs/design.md)."""
+"""Answers for people: counts, the history of an instance, what is set aside (docs/design.md)."""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ OPEN = (DeliveryState.WAITING, DeliveryState.SENDING, DeliveryState.DEFERRED)
 _HAS_DECIDED = exists(
     select(receipt.c.delivery)
     .where(receipt.c.delivery == delivery.c.id, receipt.c.code.in_(DECIDED))
-    .correlate(delivery)  # of any receipt of the delivery, also where the question is about one of them
+    .correlate(delivery)  # Any receipt of the delivery, even if the question concerns one of them.
 )
 
 
@@ -43,7 +43,7 @@ class NotCompared:
 
 
 def counts(look: Connection) -> dict[str, dict[str, int]]:
-    """Return how many arrivals, instances and deliveries stand in each state."""
+    """Return how many arrivals, instances and deliveries are in each state."""
     tables = (("arrivals", arrival, ArrivalState), ("instances", instance, InstanceState))
     answer = {name: _by_state(look, table, list(states)) for name, table, states in tables}
     answer["deliveries"] = _by_state(look, delivery, list(DeliveryState))
@@ -56,7 +56,7 @@ def _by_state(look: Connection, table: Any, states: Sequence[str]) -> dict[str, 
 
 
 def waiting_at(look: Connection, name: str) -> tuple[int, float | None]:
-    """Return how many deliveries to a destination have not ended, and when the oldest was created."""
+    """Return the number of open deliveries to a destination, and when the oldest was created."""
     wanted = select(func.count(), func.min(delivery.c.created_at)).where(
         delivery.c.destination == name, delivery.c.state.in_(OPEN)
     )
@@ -65,19 +65,19 @@ def waiting_at(look: Connection, name: str) -> tuple[int, float | None]:
 
 
 def destination_row(look: Connection, name: str) -> DestinationRow | None:
-    """Return what is noted of a destination as a whole, None where nothing ever was."""
+    """Return the notes about a destination as a whole, None if there are none."""
     return read_one_or_none(DestinationRow, look.execute(select(destination).where(destination.c.name == name)))
 
 
 def destination_rows(look: Connection) -> dict[str, DestinationRow]:
-    """Return, by name, what is noted of each destination of which anything ever was."""
+    """Return, by name, the notes about each destination that has any."""
     return {row.name: row for row in read_all(DestinationRow, look.execute(select(destination)))}
 
 
 def open_deliveries(look: Connection) -> list[DeliveryRow]:
-    """Return the deliveries that have not arrived, the oldest first; a failed order's has ended.
+    """Return the undelivered deliveries, the oldest first; a failed order's delivery has ended.
 
-    So has one of which a person has decided that it is not to arrive.
+    A delivery also counts as ended if a person has decided that it shall not arrive.
     """
     refused = select(receipt.c.instance).where(
         receipt.c.delivery == delivery.c.id, receipt.c.state == ReceiptState.REFUSED, receipt.c.code != DELETED
@@ -90,7 +90,7 @@ def open_deliveries(look: Connection) -> list[DeliveryRow]:
 
 
 def not_compared(look: Connection) -> list[NotCompared]:
-    """Return, by study and destination, how many instances were there before and await `accept`."""
+    """Return, by study and destination, how many instances of others await `accept`."""
     wanted = (
         select(instance.c.study_instance_uid, delivery.c.destination, func.count().label("instances"))
         .join(receipt, receipt.c.instance == instance.c.id)
@@ -103,7 +103,7 @@ def not_compared(look: Connection) -> list[NotCompared]:
 
 
 def named_by(subject: str) -> Any:
-    """Return the condition on an instance that an accession number, a study UID or an arrival names it."""
+    """Return the condition that an accession number, a study UID or an arrival selects an instance."""
     return or_(
         instance.c.accession_number == subject,
         instance.c.study_instance_uid == subject,
@@ -112,7 +112,10 @@ def named_by(subject: str) -> Any:
 
 
 def trace(look: Connection, subject: str) -> list[TraceRow]:
-    """Return a row for each receipt of each instance that `subject` names; one without receipts has one row."""
+    """Return a row for each receipt of each instance `subject` selects.
+
+    An instance without receipts has one row.
+    """
     wanted: Select[Any] = (
         select(
             *instance.c,
@@ -140,7 +143,7 @@ def trace(look: Connection, subject: str) -> list[TraceRow]:
 
 
 def orders_of(look: Connection, subject: str) -> list[OrderRow]:
-    """Return the orders that asked for what `subject` names, or found it; an arrival names none."""
+    """Return the orders that asked for `subject`, or found it; an arrival selects none."""
     found = select(order_study.c.order_id).where(
         or_(order_study.c.study_instance_uid == subject, order_study.c.accession_numbers == (subject,))
     )
@@ -150,10 +153,10 @@ def orders_of(look: Connection, subject: str) -> list[OrderRow]:
 
 
 def deliveries_of(look: Connection, subject: str | None, name: str | None, states: Sequence[str]) -> list[int]:
-    """Return the deliveries in `states` of what `subject` names and to destination `name`; None means any.
+    """Return deliveries in `states`, of `subject` and to destination `name`; None means any.
 
-    Not those of orders: who placed one has been told that it failed, and asks again, or does not want it any more.
-    Not what a person has rerouted or discarded either.
+    Deliveries of orders are left out: the person was told of the failure, and asks again or does not want it any
+    more. Rerouted and discarded ones are left out, too.
     """
     is_one = and_(delivery.c.state.in_(states), delivery.c.order_id.is_(None), not_(_HAS_DECIDED))
     wanted = select(delivery.c.id).where(is_one).distinct().order_by(delivery.c.id)
@@ -180,7 +183,7 @@ def set_aside(look: Connection) -> list[SetAsideRow]:
 
 
 def arrivals_set_aside(look: Connection) -> list[ArrivalRow]:
-    """Return quarantined arrivals none of whose files is an instance on record."""
+    """Return quarantined arrivals without any recorded instance."""
     has_instances = select(instance.c.id).where(instance.c.arrival == arrival.c.name).exists()
     wanted = (
         select(arrival)

@@ -1,7 +1,7 @@
-"""The tables of the newest ledger; `migrations` leads older ones here.
+"""The tables of the newest ledger; `migrations` converts older ones.
 
-Times are seconds since the epoch; no column holds a patient's name or ID.
-`instance.changes` is the one place that may hold what a rule replaced: it is for `trace`, never for a log.
+Times are seconds since the epoch; no column holds a patient's name or ID. `instance.changes` is the one column
+that may hold values a rule replaced: it is for `trace`, never for a log.
 """
 
 from sqlalchemy import (
@@ -41,7 +41,7 @@ note = Table("note", METADATA, Column("key", String, primary_key=True), Column("
 heartbeat = Table(
     "heartbeat",
     METADATA,
-    Column("name", String, primary_key=True),  # of the part that lives: "worker"
+    Column("name", String, primary_key=True),  # Name of the part that reports: "worker".
     Column("started_at", Float, nullable=False),
     Column("beat_at", Float, nullable=False),
 )
@@ -56,7 +56,7 @@ arrival = Table(
     Column("admitted_at", Float, nullable=False),
     Column("newest_file_at", Float, nullable=False),
     Column("settled_at", Float),
-    Column("gone_at", Float),  # originals aged out; the rows stay for `trace`
+    Column("gone_at", Float),  # When its originals were deleted; the rows stay for `trace`.
     Column("calling_ae_title", String),
     Column("called_ae_title", String),
     Column("peer", String),
@@ -72,7 +72,7 @@ instance = Table(
     Column("file", String, nullable=False),
     Column("state", Word(InstanceState), nullable=False, index=True),
     Column("reason", Text),
-    Column("code", Word(SetAsideCode)),  # of why it is set aside, where there is one
+    Column("code", Word(SetAsideCode)),  # Code for the reason why it is set aside, if there is one.
     Column("scope", String, nullable=False),
     Column("study_instance_uid", String, index=True),
     Column("series_instance_uid", String),
@@ -84,8 +84,8 @@ instance = Table(
     Column("called_ae_title", String, nullable=False),
     Column("institution", String),
     Column("size", Integer, nullable=False),
-    Column("received_sha256", String, nullable=False),  # of the file
-    Column("data_set_sha256", String),  # file meta information aside: it names the sender
+    Column("received_sha256", String, nullable=False),  # Hash of the file.
+    Column("data_set_sha256", String),  # Hash without file meta information, which names the sender.
     Column("transfer_syntax_received", String),
     Column("transfer_syntax_sent", String),
     Column("changes", JSON),
@@ -93,9 +93,9 @@ instance = Table(
     Column("pixel_md5", String),
     Column("pixel_sha256", String),
     Column("encoded_length", Integer),
-    Column("frames", Integer),  # Number of Frames; null where a release before this column took it in
+    Column("frames", Integer),  # Number of Frames; null if a release before this column took it in.
     Column("consigned", Boolean, nullable=False, default=False),
-    Column("discarded_at", Float),  # a person has deleted the file; the row stays for `trace`
+    Column("discarded_at", Float),  # When a person deleted the file; the row stays for `trace`.
     Index(
         "one_of_each",
         "scope",
@@ -114,13 +114,14 @@ study_patient = Table(
     METADATA,
     Column("scope", String, primary_key=True),
     Column("study_instance_uid", String, primary_key=True),
-    Column("identifier", String, primary_key=True),  # this and the next three: keyed hashes, empty for nothing
+    # This and the next three are keyed hashes, empty for no value.
+    Column("identifier", String, primary_key=True),
     Column("issuer", String, primary_key=True),
     Column("name", String, nullable=False),
     Column("birth_date", String, nullable=False),
     Column("is_first", Boolean, nullable=False),
-    Column("arrival", String, nullable=False),  # by which it is known, and in whose account it stands
-    Column("reason", Text),  # a person's, for letting it be of this study too
+    Column("arrival", String, nullable=False),  # The arrival that brought it, and whose account has it.
+    Column("reason", Text),  # A person's reason for accepting it as of this study.
     Column("at", Float, nullable=False),
     Index(
         "one_first_patient",
@@ -141,18 +142,19 @@ delivery = Table(
     Column("study_instance_uid", String, nullable=False, index=True),
     Column("state", Word(DeliveryState), nullable=False, index=True),
     Column("reason", Text),
-    Column("held", Boolean, nullable=False, default=False),  # waits for `retry`, whatever the time
+    Column("held", Boolean, nullable=False, default=False),  # It waits for `retry`, whatever the time.
     Column("guard_released", Boolean, nullable=False, default=False),
     Column("created_at", Float, nullable=False),
     Column("due_at", Float, nullable=False),
     Column("first_attempt_at", Float),
     Column("attempts", Integer, nullable=False, default=0),
     Column("finished_at", Float),
-    Column("order_id", ForeignKey("orders.id"), index=True),  # null: on the line, for no order
-    Column("requested", Boolean, nullable=False, default=False),  # of what was delivered before and came again
-    Column("made_path", String),  # the file made for a person to fetch
+    Column("order_id", ForeignKey("orders.id"), index=True),  # Null for a delivery of the line, without order.
+    # It asks for instances delivered before and received again.
+    Column("requested", Boolean, nullable=False, default=False),
+    Column("made_path", String),  # The file made for a person to fetch.
     Column("made_size", Integer),
-    Column("growing", Boolean, nullable=False, default=False),  # later instances of its study are being prepared
+    Column("growing", Boolean, nullable=False, default=False),  # Later instances of its study are being prepared.
     Index("growing_deliveries", "growing", sqlite_where=text("growing"), postgresql_where=text("growing")),
 )
 
@@ -166,28 +168,28 @@ receipt = Table(
     Column("message", Text, nullable=False, default=""),
     Column("verified", Boolean, nullable=False, default=False),
     Column("attempted", Boolean, nullable=False, default=False),
-    Column("path", String, nullable=False),  # below the spool
-    Column("sha256", String, nullable=False),  # pinned before the first attempt: retries send that very file
+    Column("path", String, nullable=False),  # Relative to the spool.
+    Column("sha256", String, nullable=False),  # Pinned before the first attempt: retries send that very file.
     Column("size", Integer, nullable=False),
     Column("transfer_syntax_uid", String, nullable=False),
     Column("encoding", String, nullable=False),
     Column("at", Float),
-    Column("asked_by", ForeignKey("instance.id"), index=True),  # of a request: the duplicate that was received
+    Column("asked_by", ForeignKey("instance.id"), index=True),  # For a request: the received duplicate.
     Column("left_out", Word(LeftOutCode)),  # why what was made does not hold it, although it lists it
 )
 
 disc = Table(
-    "disc",  # made of a study on the line; one that was never seen under its name has no row for long
+    "disc",  # A disc of a study on the line; a disc that was never visible keeps no row for long.
     METADATA,
     Column("id", String, primary_key=True),
     Column("delivery", ForeignKey("delivery.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("number", Integer, nullable=False),  # among the discs of the study at the destination, from 1
-    Column("name", String, nullable=False),  # of the file in the destination's folder
+    Column("number", Integer, nullable=False),  # Number among the discs of the study at the destination, from 1.
+    Column("name", String, nullable=False),  # Name of the file in the destination's folder.
     Column("volume_id", String, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("sha256", String, nullable=False),
     Column("made_at", Float, nullable=False),
-    Column("offered_at", Float),  # null: it may have been seen under its name, or not
+    Column("offered_at", Float),  # Null: it is unknown whether it was visible.
 )
 
 on_disc = Table(
@@ -196,7 +198,7 @@ on_disc = Table(
     Column("disc", ForeignKey("disc.id", ondelete="CASCADE"), primary_key=True),
     Column("delivery", ForeignKey("delivery.id", ondelete="CASCADE"), primary_key=True),
     Column("instance", ForeignKey("instance.id", ondelete="CASCADE"), primary_key=True, index=True),
-    Column("left_out", Text),  # why it is not on it, although it is of the study
+    Column("left_out", Text),  # Why it is not on the disc, although it is of the study.
 )
 
 destination = Table(
@@ -205,9 +207,9 @@ destination = Table(
     Column("name", String, primary_key=True),
     Column("paused", Boolean, nullable=False, default=False),
     Column("down_since", Float),
-    Column("try_at", Float),  # while it is down: when one delivery tries whether it answers again
+    Column("try_at", Float),  # While it is down: when one delivery tries whether it answers again.
     Column("reason", Text),
-    Column("paused_by", String),  # the name a person typed
+    Column("paused_by", String),  # The name a person typed.
     Column("paused_at", Float),
 )
 
@@ -215,7 +217,8 @@ orders = Table(
     "orders",
     METADATA,
     Column("id", Integer, primary_key=True),
-    Column("key", String, nullable=False, index=True),  # verb, accessions, modalities, destination, container
+    # Verb, accession numbers, modalities, destination, container.
+    Column("key", String, nullable=False, index=True),
     Column("verb", String, nullable=False),
     Column("accessions", Texts, nullable=False),
     Column("modalities", Texts, nullable=False),
@@ -228,19 +231,19 @@ orders = Table(
     Column("stage", Word(OrderStage), nullable=False),
     Column("error_kind", Word(OrderError)),
     Column("detail", Text),
-    Column("missing", Texts, nullable=False, default=list),  # accession numbers the PACS does not know
-    Column("sent_before", Integer, nullable=False, default=0),  # by an earlier order, so not sent again
-    Column("receiver", String),  # of `send`: as which receiver's the files are treated, null: as they are
-    Column("files", Integer, nullable=False, default=0),  # of `send`
-    Column("several_patients", Boolean, nullable=False, default=False),  # of `send`: a person allowed them
+    Column("missing", Texts, nullable=False, default=list),  # Accession numbers that the PACS does not know.
+    Column("sent_before", Integer, nullable=False, default=0),  # Sent by an earlier order, so not sent again.
+    Column("receiver", String),  # For `send`: the receiver whose rules apply; null: send unchanged.
+    Column("files", Integer, nullable=False, default=0),  # For `send`.
+    Column("several_patients", Boolean, nullable=False, default=False),  # For `send`: a person allowed them.
     Column(
         "identity", JSON(none_as_null=True)
-    ),  # what its sources said of the patient, without values: orders.identity
-    Column("identity_allowed", Text),  # why a person let a difference between sources through
+    ),  # The sources' statements about the patient, without values: orders.compare_sources.
+    Column("identity_allowed", Text),  # A person's reason for accepting a difference between sources.
     Column("created_at", Float, nullable=False),
     Column("last_progress_at", Float, nullable=False),
     Column("ended_at", Float),
-    Column("cleared_at", Float),  # what it made is deleted
+    Column("cleared_at", Float),  # When its made file was deleted.
     Index(
         "one_open",
         "key",
@@ -259,17 +262,17 @@ retrieval = Table(
     Column("state", Word(RetrievalState), nullable=False, index=True),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
-    Column("finished_at", Float),  # the last final response of the PACS, or the end of waiting for one
+    Column("finished_at", Float),  # The last final response of the PACS, or the end of waiting for one.
     Column("ended_at", Float),
     Column("last_progress_at", Float, nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
-    Column("status", String),  # of the final response, as 0xB000; null where none came
-    Column("completed", Integer, nullable=False, default=0),  # sub-operations, as the PACS counts them
+    Column("status", String),  # Status of the final response, as 0xB000; null if none came.
+    Column("completed", Integer, nullable=False, default=0),  # Sub-operations, as the PACS counts them.
     Column("failed", Integer, nullable=False, default=0),
     Column("warned", Integer, nullable=False, default=0),
     Column("remaining", Integer, nullable=False, default=0),
-    Column("announced", Integer),  # how many instances it has, by the final response to a move of all of it
-    Column("arrived", Integer, nullable=False, default=0),  # seen arriving so far, before they are taken in
+    Column("announced", Integer),  # Number of its instances, by the final response to a C-MOVE of the whole study.
+    Column("arrived", Integer, nullable=False, default=0),  # Seen arriving so far, before they are taken in.
     Column("error_kind", Word(OrderError)),
     Column("detail", Text),
 )
@@ -283,9 +286,9 @@ order_study = Table(
     Column("retrieval", ForeignKey("retrieval.id"), index=True),
     Column("found_at", Float, nullable=False),
     Column("series", Tuples, nullable=False),  # [[Series Instance UID, Modality, instances or null], ...]
-    Column("counted", Integer),  # what the PACS says it holds, null where it does not say
-    Column("asked", Boolean, nullable=False, default=False),  # whether it has been asked for the list
-    Column("listed", Tuples),  # [[Series, SOP Instance UID], ...] where it lists them, else null
+    Column("counted", Integer),  # The PACS's count, null if it does not say.
+    Column("asked", Boolean, nullable=False, default=False),  # Whether it has been asked for the list.
+    Column("listed", Tuples),  # [[Series, SOP Instance UID], ...] if it lists them, otherwise null.
 )
 
 retrieved = Table(
@@ -296,11 +299,12 @@ retrieved = Table(
 )
 
 tally = Table(
-    "tally",  # what happened in each hour: ledger.tallies
+    "tally",  # What happened in each hour: ledger.tallies.
     METADATA,
-    Column("hour", Integer, primary_key=True, autoincrement=False),  # since the epoch; 0: before those kept apart
+    # Hours since the epoch; 0 for everything older than the hours kept.
+    Column("hour", Integer, primary_key=True, autoincrement=False),
     Column("kind", String, primary_key=True),
-    Column("name", String, primary_key=True),  # of a receiver or destination
+    Column("name", String, primary_key=True),  # Name of a receiver or destination.
     Column("detail", String, primary_key=True),
     Column("times", BigInteger, nullable=False),
     Column("instances", BigInteger, nullable=False),
@@ -310,7 +314,7 @@ tally = Table(
 )
 
 sample = Table(
-    "sample",  # how things stood every few minutes: ledger.samples
+    "sample",  # Measurements every few minutes: ledger.samples.
     METADATA,
     Column("at", Float, primary_key=True),
     Column("kind", String, primary_key=True),
@@ -323,6 +327,6 @@ told_alarm = Table(
     METADATA,
     Column("key", String, primary_key=True),
     Column("since", Float, nullable=False),
-    Column("told_at", Float, nullable=False),  # 0: nobody was told yet
+    Column("told_at", Float, nullable=False),  # 0: nobody has been told yet.
     Column("ended_at", Float),
 )

@@ -1,4 +1,4 @@
-"""Admit: a folder that the hook or the sweep has moved in becomes an arrival, durable and known to the ledger."""
+"""Admit: enter a folder, which the hook or the sweep has moved in, as a durable arrival in the ledger."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Consign: open a delivery with one pinned receipt an instance, for the line and for orders alike."""
+"""Consign: open a delivery with one pinned receipt for each instance, for the line and for orders."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,22 +18,22 @@ from pipeline.site.site import Site
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """A delivery that is to be opened; `held_because` says why it waits for `retry`, None where it does not."""
+    """A delivery to open; `held_because` says why it waits for `retry`, None if it does not wait."""
 
     receiver: str
     study_instance_uid: str
     order_id: int | None = None
     held_because: str | None = None
-    growing: bool = False  # later parts of the study will be added
+    growing: bool = False  # Later parts of the study will be added.
 
 
 def consign(parts: Iterable[PreparedPart], site: Site) -> None:
-    """Write down what became of a study's instances, part by part, and give each part to its destinations.
+    """Record the results for a study's instances, part by part, and give each part to its destinations.
 
     The first part opens a delivery for each destination, and the others are added to it; each part is one
-    transaction. A crash between two of them leaves the rest of the study waiting: it is prepared again and added.
+    transaction. A crash between two parts leaves the rest of the study waiting: it is prepared again and added.
 
-    Raises Transient where an instance could not be prepared now: the study will be due again, for that instance.
+    Raises Transient if an instance could not be prepared now: the study will be due again, for that instance.
     """
     put_off: list[Transient] = []
     for part in parts:
@@ -85,7 +85,7 @@ def _of_line(part: PreparedPart, destination: Destination, site: Site) -> NewDel
 
 
 def record_outcomes(connection: Connection, outcomes: Mapping[int, Prepared | Exception]) -> None:
-    """Write down what became of each instance, by its row number."""
+    """Record the result for each instance, by its row number."""
     for identity, outcome in outcomes.items():
         arrivals.set_instance(connection, identity, outcome_of(outcome))
 
@@ -93,7 +93,7 @@ def record_outcomes(connection: Connection, outcomes: Mapping[int, Prepared | Ex
 def pins_for(
     destination: Destination, outcomes: Mapping[int, Prepared | Exception], site: Site
 ) -> list[dict[str, Any]]:
-    """Return the very files that are ready for a destination, one an instance."""
+    """Return the pins of the files that are ready for a destination, one for each instance."""
     return [
         {"instance": identity, **pin_of(output, site)}
         for identity, ready in outcomes.items()
@@ -106,7 +106,10 @@ def pins_for(
 def open_delivery(
     connection: Connection, new: NewDelivery, pins: Sequence[Mapping[str, Any]], destination: Destination
 ) -> None:
-    """Open one delivery of everything that is ready for the destination, pinned file by file; none of nothing."""
+    """Open one delivery of everything that is ready for the destination, pinned file by file.
+
+    None if nothing is.
+    """
     if not pins:
         return
     now = time.time()

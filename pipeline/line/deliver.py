@@ -1,4 +1,4 @@
-"""Deliver: hand one consignment to its destination, and write down what the destination says of each instance."""
+"""Deliver: hand one consignment to its destination, and record the response to each instance."""
 
 import time
 from collections.abc import Sequence
@@ -45,9 +45,9 @@ class DueDelivery:
 
 @dataclass(frozen=True, slots=True)
 class AttemptedDelivery:
-    """A delivery that was attempted, as its row was at the beginning, and the error that ended the attempt.
+    """A delivery after an attempt, with its row from the beginning, and the error that ended the attempt.
 
-    `handed_over` are the row numbers of the instances it was to bring then: others may have been added since.
+    `handed_over` are the row numbers of the instances in the attempt: others may have been added since.
     """
 
     row: ClaimedDeliveryRow
@@ -57,7 +57,7 @@ class AttemptedDelivery:
 
 
 def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | None:
-    """Attempt one delivery; None where another delivery of its study is attempted at the destination."""
+    """Attempt one delivery; return None if the destination is already being sent another delivery of its study."""
     destination = due.destination
     with site.ledger.transaction() as connection:
         row = deliveries.claim(connection, due.number, time.time(), one_a_study=destination.makes_file)

@@ -1,4 +1,4 @@
-"""Which deliveries are attempted now: each destination has its own slots, pause switch and circuit breaker."""
+"""Start the due deliveries: each destination has its own slots, pause switch and circuit breaker."""
 
 import time
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from pipeline.processes.jobs import JobKey, JobKind, Jobs
 from pipeline.schedule import Agenda
 from pipeline.site.site import Site
 
-RECLAIM_SECONDS = 60.0  # before a delivery is due again that a bug has ended
+RECLAIM_SECONDS = 60.0  # Seconds before a delivery that a bug has ended is due again.
 
 Attempt = Callable[[DueDelivery], StorestowError | None]
 
 
 class DeliveryScheduler:
-    """Give every destination what it may attempt now."""
+    """Start the due deliveries of every destination."""
 
     def __init__(self, site: Site, jobs: Jobs, agenda: Agenda) -> None:
         self._site = site
@@ -46,9 +46,9 @@ class DeliveryScheduler:
             executor.shutdown(wait=False, cancel_futures=True)
 
     def each_due(self, attempt: Attempt) -> Callable[[], None]:
-        """Return what starts `attempt` for each delivery that is due.
+        """Return a function that starts `attempt` for each due delivery.
 
-        `attempt` returns the error that speaks of the peer as a whole, None where the peer could be worked with.
+        `attempt` returns the error that concerns the peer as a whole, None if the peer worked.
         """
         return partial(self._start_due, attempt)
 
@@ -64,7 +64,7 @@ class DeliveryScheduler:
         self._report_stranded()
 
     def _end_growth(self, now: float) -> None:
-        """Let deliveries end whose study has nothing left that could be added to them."""
+        """Stop the growth of deliveries whose study has nothing left to add."""
         with self._site.ledger.reading() as connection:
             abandoned = deliveries.abandoned(connection)
         for number in abandoned:
@@ -81,7 +81,7 @@ class DeliveryScheduler:
         self._stranded = set(found)
 
     def _reclaim(self, now: float) -> None:
-        """Make deliveries due again that say `sending` although no job has them: a bug ended theirs."""
+        """Make deliveries due again that are marked `sending` although no job has them: a bug ended theirs."""
         with self._site.ledger.reading() as connection:
             sending = deliveries.sending(connection)
         lost = sending - {key.subject for key in self._jobs.running() if key.kind is JobKind.DELIVER}

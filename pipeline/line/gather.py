@@ -1,6 +1,6 @@
-"""Gather: a study waits until it is complete as far as anybody can know.
+"""Gather: a study waits until it is complete as far as is known.
 
-What has come in and was not looked at yet may belong to a study that looks complete.
+An object that has just come in may belong to a study that looks complete.
 """
 
 import time
@@ -42,9 +42,9 @@ class StudiesUnderWay:
 def complete_studies(
     site: Site, agenda: Agenda, unread: UnreadArrivals, unusable: Collection[str]
 ) -> Iterator[WaitingStudy]:
-    """Yield the studies that are due, and name to the agenda when the others will be.
+    """Yield the studies that are due, and tell the agenda when the others will be.
 
-    A study whose receiver is configured no longer is due: the next stage says aloud what is wrong with it.
+    A study whose receiver is no longer configured is due: the next stage reports that.
     """
     under_way = studies_under_way(site, unread, unusable)
     with site.ledger.reading() as connection:

@@ -1,7 +1,7 @@
-"""The line an arriving study takes, to be read aloud: its stages in order, each a file of this room.
+"""The line an arriving study takes: its stages in order, each a file of this room.
 
-The rooms of the spool and the ledger are the truth: each stage asks them what is due, so that whatever is killed
-at any moment is found again by the next round.
+The rooms of the spool and the ledger are the truth: each stage reads from them what is due, so that the next round
+finds whatever was killed at any moment.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,12 +29,12 @@ from pipeline.processes.jobs import JobKey, JobKind, Jobs
 from pipeline.schedule import Agenda
 from pipeline.site.site import Site
 
-AT_ONCE = 16  # arrivals identified, and studies in hand: the pool's processes do the work, and share it fairly
+AT_ONCE = 16  # Parallel arrivals and studies: the pool's processes do the work, and share it fairly.
 
 Subject = TypeVar("Subject")
 Due = Iterable[
     tuple[JobKey, Subject, Executor | None]
-]  # what is due, and in which thread; None: in the loop itself
+]  # What is due, and the executor for it; None: in the loop itself.
 
 
 class Line:
@@ -53,7 +53,7 @@ class Line:
         self._studies = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="study")
 
     def stages(self) -> dict[str, Callable[[], None]]:
-        """Return the stages in the order in which an arriving study takes them; each starts what is due at it."""
+        """Return the stages in the order an arriving study takes them; each starts its due jobs."""
         site = self._site
         return {
             "admit": self._each(self._new_arrivals, lambda name: admit(name, site)),
@@ -64,12 +64,12 @@ class Line:
         }
 
     def open(self) -> None:
-        """Make the ledger agree with the rooms; nobody else works yet."""
+        """Make the ledger agree with the rooms, before other work starts."""
         reconcile(self._site, self._beat)
         self._site.pool.warm(load_encodings)
 
     def work_ahead(self) -> WorkAhead:
-        """Return what encodes pixels while their study still comes in, as long as its context lasts."""
+        """Return the thread that encodes pixels while their study still comes in, as a context manager."""
         return WorkAhead(self._site, self._is_being_prepared)
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class Line:
         self._deliveries.close()
 
     def _each(self, find: Callable[[], Due[Subject]], do: Callable[[Subject], None]) -> Callable[[], None]:
-        """Return what starts the job `do` for each subject that is due."""
+        """Return a function that starts the job `do` for each due subject."""
 
         def start_due() -> None:
             for key, subject, executor in find():
@@ -110,12 +110,12 @@ class Line:
                 yield JobKey(JobKind.IDENTIFY, name), name, self._executor_for(name)
 
     def _complete_studies(self) -> Due[WaitingStudy]:
-        """Yield the studies that are complete as far as anybody can know."""
+        """Yield the studies that are complete as far as is known."""
         for study in complete_studies(self._site, self._agenda, self._unread, self._unusable()):
             yield JobKey(JobKind.PROCESS, study.study_instance_uid, study.receiver), study, self._studies
 
     def _ended_arrivals(self) -> Due[str]:
-        """Yield the arrivals whose every delivery has ended, and that no open order needs where they are."""
+        """Yield the arrivals whose deliveries have all ended, and whose files no open order needs."""
         with self._site.ledger.reading() as connection:
             ready = arrivals.ready_to_settle(connection)
             in_use = orders.arrivals_in_use(connection)
@@ -135,6 +135,6 @@ class Line:
         return [str(key.subject) for key in self._jobs.failed(JobKind.ADMIT, JobKind.IDENTIFY)]
 
     def _executor_for(self, name: str) -> Executor:
-        """Return whose threads take an arrival: what came for an order is not behind what the modalities send."""
+        """Return the threads for an arrival: arrivals for orders do not wait behind those of modalities."""
         _, receiver = parse_arrival_name(name)
         return self._arrivals_for_orders if self._site.is_for_orders(receiver) else self._arrivals

@@ -1,6 +1,6 @@
-"""Prepare a study: coerce and encode every gathered instance of it, each alone, in the processes of the pool.
+"""Prepare a study: coerce and encode every gathered instance, each alone, in the processes of the pool.
 
-What is ready is handed on while the rest is still being prepared, so that it can be sent meanwhile.
+Ready instances are handed on while the rest is still being prepared, so that they can be sent meanwhile.
 """
 
 import time
@@ -22,12 +22,13 @@ from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import OverLimit
 from pipeline.site.site import Site
 
-FIRST_SECONDS, NEXT_SECONDS = 0.3, 1.0  # after which what is ready is handed on; a small study goes in one part
+# Seconds after which ready instances are handed on; a small study is handed on in one part.
+FIRST_SECONDS, NEXT_SECONDS = 0.3, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedPart:
-    """Instances of a gathered study and what became of them, by row number; of none where it goes nowhere."""
+    """Instances of a gathered study and their results, by row number; empty if they go to no destination."""
 
     study: WaitingStudy
     instances: Sequence[int]
@@ -36,9 +37,9 @@ class PreparedPart:
 
 
 def prepare_study(study: WaitingStudy, site: Site) -> Iterator[PreparedPart]:
-    """Coerce and encode what waits of a study, and yield it in parts as it becomes ready.
+    """Coerce and encode the waiting instances of a study, and yield them in parts as they become ready.
 
-    Raises Configuration where the study's receiver is configured no longer.
+    Raises Configuration if the study's receiver is no longer configured.
     """
     if site.receiver(study.receiver) is None:
         raise Configuration(

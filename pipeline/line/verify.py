@@ -1,7 +1,7 @@
-"""Verify: say where a delivery stands after an attempt, by its receipts alone.
+"""Verify: decide the state of a delivery after an attempt, by its receipts alone.
 
-Exit codes and HTTP statuses prove nothing: a delivery is delivered when every receipt says so. What the
-destination has raised decides what happens to the others (errors.py).
+Exit codes and HTTP statuses prove nothing: a delivery is delivered when every receipt says so. The error that the
+destination raised decides about instances without receipt (errors.py).
 """
 
 import logging
@@ -26,10 +26,10 @@ ATTEMPTS_FOR_AN_ORDER = 3
 
 
 def verify(attempted: AttemptedDelivery | None, site: Site) -> StorestowError | None:
-    """Count the receipts, and write down whether the delivery has ended, and how.
+    """Count the receipts, and record whether the delivery has ended, and how.
 
-    Returns the error that speaks of the peer as a whole, for the circuit breaker; None where the peer could be
-    worked with, whatever it said of single instances.
+    Returns the error that concerns the peer as a whole, for the circuit breaker; None if the peer worked, whatever
+    it said of single instances.
     """
     if attempted is None:
         return None
@@ -39,7 +39,7 @@ def verify(attempted: AttemptedDelivery | None, site: Site) -> StorestowError | 
 
 
 def _conclude(attempted: AttemptedDelivery, site: Site) -> None:
-    """Write down where the delivery stands now, or that it goes on with what was added meanwhile."""
+    """Record the state of the delivery, or that it goes on with what was added meanwhile."""
     row, error, destination = attempted.row, attempted.error, attempted.destination
     now = time.time()
     with site.ledger.transaction() as change:

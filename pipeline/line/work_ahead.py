@@ -1,7 +1,7 @@
-"""Work ahead: have pixels encoded and proved while their study still comes in, and until it is quiet.
+"""Work ahead: encode and prove pixels while their study still comes in, and until it is quiet.
 
-Nothing depends on it. What is made ahead is found by the pixels it was made of (`line/encoded_ahead.py`), so a
-study that turns out to be a duplicate costs only the work; what nobody takes is deleted after a while.
+Correctness does not depend on it. The results are found by the pixels they were made of (`line/encoded_ahead.py`),
+so a study that turns out to be a duplicate costs only the work; unused results are deleted after a while.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Orders at work: which of them are open, which retrieval may begin, what is due now."""
+"""The scheduler of orders: which are open, which retrieval may begin, what is due now."""
 
 import time
 from collections.abc import Collection

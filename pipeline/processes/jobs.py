@@ -1,4 +1,4 @@
-"""The jobs of the worker: what its threads do now, and what has just failed and has to wait."""
+"""The jobs of the worker: which run now, and which have just failed and must wait."""
 
 import threading
 import time
@@ -10,11 +10,11 @@ from enum import StrEnum
 from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm, bug
 
-RETRY_SECONDS = 30.0  # a job that failed by a bug or a full disk is left alone for so long
+RETRY_SECONDS = 30.0  # A job that failed by a bug or a full disk is not started for this time.
 
 
 class JobKind(StrEnum):
-    """What is done; the log names a failed job by these words."""
+    """What a job does; the log names a failed job by these words."""
 
     ADMIT = "admit"
     GLANCE = "glance"
@@ -31,7 +31,7 @@ class JobKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobKey:
-    """Name a job: two jobs with one key are never done at once.
+    """Name a job: two jobs with equal keys never run at once.
 
     `subject` is the name or the number of what the job is about, `place` the receiver or the destination.
     """
@@ -46,7 +46,7 @@ class JobKey:
 
 
 class Jobs:
-    """The table of jobs. Each runs in a thread of an executor, or in the loop; one that fails stops no other.
+    """The table of jobs. Each runs in a thread of an executor, or in the loop; a failing job stops no other.
 
     `wake` is called whenever a job has ended, so that the loop looks for what has become due by it.
     """
@@ -55,22 +55,25 @@ class Jobs:
         self._wake = wake
         self._lock = threading.Lock()
         self._running: set[JobKey] = set()
-        self._listed: frozenset[JobKey] = frozenset()  # running when the list of due work was begun
+        self._listed: frozenset[JobKey] = frozenset()  # The jobs that ran when the list of due work was begun.
         self._retry_at: dict[JobKey, float] = {}  # by the monotonic clock
         self._is_closed = False
 
     def begin_list(self) -> None:
-        """Note what is running: call this before a list of due work is read, which may be stale about these."""
+        """Note what is running.
+
+        Call this before reading a list of due work, which may be stale about these jobs.
+        """
         with self._lock:
             self._listed = frozenset(self._running)
 
     def running(self) -> set[JobKey]:
-        """Return the keys of what runs now."""
+        """Return the keys of the running jobs."""
         with self._lock:
             return set(self._running)
 
     def running_since_list(self) -> set[JobKey]:
-        """Return the keys of what runs now, or ran when the list of due work was begun."""
+        """Return the keys of jobs that run now, or ran when the list of due work was begun."""
         with self._lock:
             return self._running | self._listed
 
@@ -79,9 +82,9 @@ class Jobs:
         return [key for key in list(self._retry_at) if key.kind in kinds]
 
     def start(self, executor: Executor | None, key: JobKey, function: Callable[[], object]) -> bool:
-        """Run a job in a thread of `executor`, or here where it is None; return whether it was started.
+        """Run a job in a thread of `executor`, or here if it is None; return whether it was started.
 
-        Refused while a job of this key runs, or for a while after it has failed. Refused too if the job was
+        Refused while a job with this key runs, or for a while after it has failed. Refused too if the job was
         running when the list of due work was read: that list may be stale.
         """
         now = time.monotonic()
@@ -103,7 +106,7 @@ class Jobs:
             self._try(key, function)
 
     def close(self) -> None:
-        """Report no more failures: the worker ends, and what is running fails because of that."""
+        """Report no more failures: running jobs fail because the worker ends."""
         self._is_closed = True
 
     def _run(self, key: JobKey, function: Callable[[], object]) -> None:
@@ -128,7 +131,7 @@ class Jobs:
 
 
 def report_failure(what: str, error: Exception) -> None:
-    """Log that something failed and is tried again; what is no error of ours or the machine's is a bug."""
+    """Log that something failed and is tried again; an error of no known kind is a bug."""
     if isinstance(error, StorestowError | OSError):
         alarm(Event.HELD, what=what, reason=error)
     else:

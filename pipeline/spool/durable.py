@@ -1,7 +1,7 @@
-"""The doors to the disk: whatever is renamed, removed or made durable goes through here.
+"""The functions through which everything on the disk is renamed, removed or made durable.
 
 Each effect has a crash point before and after it (pipeline/crash_points.py); a contract test keeps every other
-module from having such effects past these functions.
+module from having such effects by itself.
 """
 
 import fcntl
@@ -16,28 +16,31 @@ from pipeline.crash_points import around, door
 
 @door
 def rename(source: Path, target: Path) -> None:
-    """Rename; what lies at `target` is replaced. Raises OSError."""
+    """Rename; a file at `target` is replaced. Raises OSError."""
     with around("rename"):
         source.rename(target)
 
 
 @door
 def link(source: Path, target: Path) -> None:
-    """Give the file `source` the second name `target`; unlike a rename it never replaces. Raises OSError."""
+    """Give the file `source` the second name `target`; unlike a rename this never replaces a file.
+
+    Raises OSError.
+    """
     with around("link"):
         target.hardlink_to(source)
 
 
 @door
 def unlink(path: Path, *, missing_ok: bool = False) -> None:
-    """Remove a file or link. Raises OSError, FileNotFoundError only unless it may be missing."""
+    """Remove a file or link. Raises OSError, and FileNotFoundError unless `missing_ok`."""
     with around("unlink"):
         path.unlink(missing_ok=missing_ok)
 
 
 @door
 def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
-    """Remove a folder and all that is in it. Raises OSError unless told to ignore what cannot be removed."""
+    """Remove a folder and everything in it. Raises OSError, unless `ignore_errors`."""
     with around("unlink"):
         shutil.rmtree(folder, ignore_errors=ignore_errors)
 

@@ -18,7 +18,7 @@ from pipeline.web.order_service import OrderService, ask
 from pipeline.web.shim_site import site_of
 
 PATH = "/metrics"
-MOST_TITLES = 200  # peers choose AE titles; a thousand of them would be a thousand series
+MOST_TITLES = 200  # Peers choose AE titles; a thousand of them would make a thousand time series.
 
 
 async def metrics(request: Request) -> Response:

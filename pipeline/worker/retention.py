@@ -1,4 +1,4 @@
-"""Retention: delete originals and results that were kept long enough, if the clock can be believed."""
+"""Retention: delete originals and results that were kept long enough, if the clock is credible."""
 
 import time
 
@@ -22,7 +22,7 @@ class Retention:
         self._next = 0.0
 
     def clock_has_jumped(self) -> bool:
-        """Tell whether the wall clock was set since the last look, and say so."""
+        """Tell whether the wall clock was set since the last look, and log it."""
         jump = self._clock.look(time.time(), time.monotonic())
         if jump:
             alarm(Event.CLOCK_JUMPED, seconds=round(jump))

@@ -1,7 +1,7 @@
-"""The worker: the loop that asks what is due and has it done, and nothing else.
+"""The worker: the loop that reads what is due and starts it.
 
-The rooms and the ledger are the truth; a notice from the file system only wakes the loop earlier. Whatever
-is killed at any moment is found again by the next round, because every round asks the same questions.
+The rooms and the ledger are the truth; a notice from the file system only wakes the loop earlier. The next round
+finds whatever was killed at any moment, because every round asks the same questions.
 """
 
 import threading
@@ -115,14 +115,14 @@ class Worker:
                 sweep_abandoned(self._site.spool, incoming.name, self._site.receiver(incoming.name))
 
     def _tidy(self) -> None:
-        """Delete what has been kept long enough, in a thread: deleting much takes long, a share may not answer."""
+        """Delete what has been kept long enough, in a thread, because a share may not answer."""
         now, monotonic = time.time(), time.monotonic()
         if self._retention.is_due(monotonic):
             job = partial(self._retention.tidy, now, monotonic)
             self._jobs.start(self._retention_thread, JobKey(JobKind.TIDY), job)
 
     def _watch(self) -> None:
-        """Look at the site as a whole, in a thread: who has to be told may not answer."""
+        """Look at the whole site, in a thread, because a channel may not answer."""
         now, monotonic = time.time(), time.monotonic()
         if self._site_watch.is_due(monotonic):
             job = partial(self._site_watch.look, now, monotonic)
