@@ -67,6 +67,7 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
     yield from _tried("institution mapping", lambda: mapping_of(settings), _mapping_text(settings))
     yield from _tried("coercion rules", lambda: rules_of(settings), f"{len(settings.coercion)} of the site's own")
     yield from _tried("hook", hook_file, "the hook is in its place")
+    yield from (CheckFinding("[programs]", "note", note) for note in settings.programs.notes())
     yield from _storescp(settings)
     for receiver in settings.receiver:
         found = receiver_checks.looked_at(settings, receiver, spool)

@@ -1,6 +1,12 @@
 """The table [programs] of site.toml: which external programs to use."""
 
+from typing import Any, Self
+
+from pydantic import ModelWrapValidatorHandler, PrivateAttr, model_validator
+
 from pipeline.config.keys import Table
+
+WITHOUT_EFFECT = ("dcmsend", "dcmmkdir")  # Keys of earlier releases: a site.toml that has them still starts.
 
 
 class ProgramsTable(Table):
@@ -16,14 +22,25 @@ class ProgramsTable(Table):
     getscu: str = ""
     """DCMTK's getscu, which fetches from the PACS, where `[pacs] retrieve = "get"`.
     Example: `"/opt/dcmtk/bin/getscu"`"""
-    dcmsend: str = ""
-    """Accepted from older configurations; nothing uses it. Example: `"/opt/dcmtk/bin/dcmsend"`"""
     echoscu: str = ""
     """DCMTK's echoscu, with which `storestow check` asks the PACS. Example: `"/opt/dcmtk/bin/echoscu"`"""
-    dcmmkdir: str = ""
-    """Accepted from older configurations; nothing uses it. Example: `"/opt/dcmtk/bin/dcmmkdir"`"""
     xorriso: str = ""
     """xorriso, which writes disc images. Example: `"/opt/xorriso/bin/xorriso"`"""
     dictionary: str = ""
     """A DICOM dictionary of the site, which DCMTK's programs get as DCMDICTPATH.
     Example: `"/etc/storestow/dicom.dic"`"""
+
+    _without_effect: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _leave_out_what_has_no_effect(cls, table: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(table, dict):
+            return build(table)
+        made = build({key: value for key, value in table.items() if key not in WITHOUT_EFFECT})
+        made._without_effect = tuple(key for key in WITHOUT_EFFECT if key in table)  # noqa: SLF001  # our own, of the table just built
+        return made
+
+    def notes(self) -> list[str]:
+        """Return what a person should know of this table: each key in it that has no effect, and the remedy."""
+        return [f"{key} has no effect, no program of that name is used: delete it" for key in self._without_effect]

@@ -2,7 +2,7 @@
 
 from pipeline.errors import PeerUnavailable, Permanent, StorestowError
 
-PERMANENT, TRANSIENT = 1, 2  # The values of result, PS3.8 table 9-21.
+PERMANENT = 1  # A value of result, PS3.8 table 9-21; the other, 2, is transient.
 _SOURCES = {1: "its application", 2: "its association service", 3: "its presentation service"}
 _REASONS = {
     (1, 1): "no reason given",

@@ -31,7 +31,7 @@ class ProgramPackage(NamedTuple):
 
 DCMTK = ProgramPackage("dcmtk", "dcmtk", r"\$dcmtk: {name} v(\d+)\.(\d+)\.(\d+)")
 PACKAGES = {
-    **dict.fromkeys(("storescp", "findscu", "movescu", "getscu", "dcmsend", "echoscu", "dcmmkdir"), DCMTK),
+    **dict.fromkeys(("storescp", "findscu", "movescu", "getscu", "echoscu"), DCMTK),
     "xorriso": ProgramPackage("xorriso", "xorriso", r"(?s).*?{name} (\d+)\.(\d+)\.(\d+)"),
 }
 

@@ -87,7 +87,6 @@ class DataSetLayout:
     """The top-level structure of one file. Offsets are bytes from the start of the walked bytes."""
 
     has_preamble: bool
-    has_meta: bool
     transfer_syntax_uid: str
     data_set: int
     explicit: bool
@@ -151,7 +150,7 @@ def walked(data: Bytes, walker_of: "type[Walker]") -> DataSetLayout:
     end = max(element.end for element in elements.values())
     _check_header(elements, pixels.start if pixels else end)
     return DataSetLayout(
-        *(has_preamble, bool(meta), syntax, data_set, explicit, little, meta, elements, pixels, end),
+        *(has_preamble, syntax, data_set, explicit, little, meta, elements, pixels, end),
         is_odd=walker.is_odd,
         mends=tuple(walker.mends),
     )

@@ -126,7 +126,6 @@ class DiscPatient:
     patient_id: str
     issuer: str
     birth_date: str
-    sex: str
 
 
 @dataclass(frozen=True, slots=True)

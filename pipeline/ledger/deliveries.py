@@ -347,12 +347,6 @@ def make_due(change: Connection, destination_name: str, now: float) -> None:
     )
 
 
-def hold(change: Connection, numbers: Iterable[int], reason: str) -> None:
-    """Make deliveries wait until a person says `retry`."""
-    for number in numbers:
-        change.execute(update(delivery).where(delivery.c.id == number).values(held=True, reason=reason))
-
-
 def set_destination(change: Connection, name: str, **values: Any) -> None:
     """Write the state of a destination as a whole: paused, down since when, and why."""
     known = change.scalar(select(destination.c.name).where(destination.c.name == name))

@@ -39,11 +39,6 @@ def patient_part(name: str) -> str:
     return next((part for group in name.split("=") if (part := ascii_part(group))), "PATIENT")
 
 
-def download_name(accession_number: str, suffix: str = "iso") -> str:
-    """Return the file name of one accession's disc, `{ACCESSION}.iso`; ASCII only, never empty."""
-    return f"{ascii_part(accession_number) or 'DISC'}.{suffix}"
-
-
 def download_name_of_several(patient_name: str, accession_numbers: Sequence[str], suffix: str = "iso") -> str:
     """Return the file name of several accessions' disc, `{PATIENT_NAME}-{ACCESSIONS}.iso`, capped."""
     parts = [part for number in accession_numbers if (part := ascii_part(number))]
