@@ -205,7 +205,7 @@ def send(  # noqa: PLR0913, PLR0917  # each is an option of the command
     as_json: Json = False,
 ) -> None:
     """Send files from this machine's disk to a destination."""
-    from pipeline.orders.send import send as order  # noqa: PLC0415
+    from pipeline.sending.send import send as order  # noqa: PLC0415
 
     settings = settings_of_site()
     ledger = ledger_of(settings)

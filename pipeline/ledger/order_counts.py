@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, or_, select
 
-from pipeline.ledger import order_queries, orders, retrievals
+from pipeline.ledger import given_files, orders, retrievals
 from pipeline.ledger.arrivals import HOLDS_ITS_KEY, OF_A_RETRIEVAL, UNCLAIMED
 from pipeline.ledger.completeness import of_wish
 from pipeline.ledger.rows import DeliveryRow, OrderRow, OrderStudyRow, RetrievalRow, read_all
@@ -89,8 +89,8 @@ def counts(look: Connection, order: OrderRow) -> OrderCounts:
 def _remark(look: Connection, order: OrderRow, sent: DeliveryRow | None) -> str | None:
     if sent:
         return sent.reason
-    awaited = order_queries.awaited(look, order)
-    return None if awaited is None else order_queries.words_for(awaited)
+    awaited = given_files.awaited_delivery(look, order)
+    return None if awaited is None else given_files.words_for(awaited)
 
 
 def _retrievals(look: Connection, numbers: Sequence[int]) -> dict[int, RetrievalRow]:

@@ -6,19 +6,18 @@ from typing import Any
 from sqlalchemy import Connection, String, and_, cast, func, insert, literal, or_, select, update
 
 from pipeline.ledger import REBUILT
-from pipeline.ledger.arrivals import SENT, sound_instances
+from pipeline.ledger.arrivals import SENT
 from pipeline.ledger.rows import (
     DeliveryRow,
     OrderRow,
     OrderStudyRow,
-    SoundInstanceRow,
     WantedStudyRow,
     read_all,
     read_one,
     read_one_or_none,
 )
 from pipeline.ledger.tables import delivery, instance, note, order_study, orders, receipt, retrieved
-from pipeline.model import ARRIVED, InstanceState, OrderStage, OrderState
+from pipeline.model import ARRIVED, OrderStage, OrderState
 
 _YEAR_2020 = 1_577_836_800  # The first second of 2020, which keeps the numbers short.
 
@@ -119,21 +118,6 @@ def wishes(look: Connection, number: int) -> list[WantedStudyRow]:
     return read_all(WantedStudyRow, look.execute(wanted.where(order_study.c.order_id == number)))
 
 
-def sent_instances(look: Connection, number: int) -> list[SoundInstanceRow]:
-    """Return the sound instances given to a `send`, with what their arrival knows."""
-    wanted = (
-        sound_instances()
-        .where(instance.c.scope == f"{SENT}{number}", instance.c.state == InstanceState.RECEIVED)
-        .order_by(instance.c.id)
-    )
-    return read_all(SoundInstanceRow, look.execute(wanted))
-
-
-def has_instances(look: Connection, number: int) -> bool:
-    """Tell whether the files given to a `send` have been taken in."""
-    return look.execute(select(instance.c.id).where(instance.c.scope == f"{SENT}{number}")).first() is not None
-
-
 def enter_studies(change: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Enter the studies that the PACS has for an order."""
     change.execute(insert(order_study), list(rows))
@@ -172,45 +156,6 @@ def brought_before(look: Connection, order: OrderRow) -> set[tuple[str, str, str
         .where(earlier, receipt.c.state.in_(ARRIVED), receipt.c.verified)
     )
     return {(row[0], row[1], row[2]) for row in look.execute(wanted)}
-
-
-def brought_by_anyone(
-    look: Connection, destination: str, rows: Sequence[SoundInstanceRow]
-) -> dict[tuple[str, str, str], set[str]]:
-    """Return the data sets a destination has of the instances of `rows`, by Study, Series and SOP Instance UID."""
-    key = (instance.c.study_instance_uid, instance.c.series_instance_uid, instance.c.sop_instance_uid)
-    wanted = (
-        select(*key, instance.c.data_set_sha256)
-        .join(receipt, receipt.c.instance == instance.c.id)
-        .join(delivery, delivery.c.id == receipt.c.delivery)
-        .where(
-            delivery.c.destination == destination,
-            instance.c.study_instance_uid.in_({row.study_instance_uid for row in rows}),
-            receipt.c.state.in_(ARRIVED),
-            receipt.c.verified,
-        )
-    )
-    found: dict[tuple[str, str, str], set[str]] = {}
-    for study, series, uid, data_set in look.execute(wanted):
-        found.setdefault((study, series, uid), set()).add(data_set)
-    return found
-
-
-def unsent(look: Connection, number: int) -> list[str]:
-    """Return why files given to a `send` could not be sent."""
-    is_unsound = instance.c.state.in_((InstanceState.QUARANTINED, InstanceState.CONFLICT))
-    wanted = select(instance.c.reason).where(instance.c.scope == f"{SENT}{number}", is_unsound)
-    return [reason or "" for reason in look.scalars(wanted.order_by(instance.c.id))]
-
-
-def leave_files(change: Connection, number: int, now: float) -> None:
-    """Release files given to a `send` and not sent: the person still has them, and has been told."""
-    of_it = instance.c.scope == f"{SENT}{number}"
-    waiting = of_it & (instance.c.state == InstanceState.RECEIVED)
-    values = {"state": InstanceState.PASSED, "reason": "not sent"}
-    change.execute(update(instance).where(waiting).values(**values))
-    unsound = of_it & instance.c.state.in_((InstanceState.QUARANTINED, InstanceState.CONFLICT))
-    change.execute(update(instance).where(unsound).values(discarded_at=now))
 
 
 def arrivals_in_use(look: Connection) -> set[str]:

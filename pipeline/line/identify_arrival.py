@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from pipeline.dicom.same_content import Incomparable, are_same
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import arrivals, orders, retrievals, study_patients
+from pipeline.ledger import arrivals, given_files, orders, retrievals, study_patients
 from pipeline.line.admit import parse_arrival_name
 from pipeline.line.assign_to_order import OrderAssignment, claims
 from pipeline.line.duplicates import FileOutcome, KnownInstance, judge
@@ -192,7 +192,7 @@ def _leave_what_came_too_late(change: Connection, name: str, envelope: Envelope 
         return
     row = orders.row(change, order)
     if row is None or row.state != OrderState.OPEN:
-        orders.leave_files(change, order, time.time())
+        given_files.leave(change, order, time.time())
 
 
 _NOTEWORTHY = {

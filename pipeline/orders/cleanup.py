@@ -8,12 +8,9 @@ from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, orders
 from pipeline.line.settle import delete
 from pipeline.orders.c_find import SCRATCH
-from pipeline.receiving.sweep import signature_of
 from pipeline.schedule import may_go
-from pipeline.site.site import SEND, Site
-from pipeline.spool.durable import remove_tree, rename, unlink
-
-GONE = "D_"  # begins the name of what is being deleted: nobody sweeps it
+from pipeline.site.site import Site
+from pipeline.spool.durable import remove_tree, unlink
 
 
 def expire(site: Site, now: float) -> None:
@@ -27,7 +24,6 @@ def expire(site: Site, now: float) -> None:
             delete(name, site.spool)
     for number, path in made:
         _clear(number, Path(path), site, now)
-    _drop_unsent(site, now - keep)
 
 
 def _set_gone(name: str, site: Site, now: float) -> bool:
@@ -61,20 +57,6 @@ def drop_cleared(site: Site) -> None:
     for path in sorted(paths):
         with contextlib.suppress(OSError):  # a share that is away; the next start sees to it
             _delete_file(Path(path))
-
-
-def _drop_unsent(site: Site, moment: float) -> None:
-    """Delete what a `send` that died has left before it was admitted.
-
-    It is renamed first: one that sleeps rather than died must fail over it, and not hand in the rest.
-    """
-    folder = site.spool.incoming_of(SEND)
-    for left in folder.iterdir() if folder.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):  # admitted meanwhile
-            if max(left.stat().st_mtime_ns, signature_of(left).newest_ns) < moment * 1e9:
-                gone = left.with_name(f"{GONE}{left.name.removeprefix(GONE)}")
-                rename(left, gone)
-                remove_tree(gone, ignore_errors=True)
 
 
 def drop_scratch(site: Site) -> None:

@@ -1,24 +1,25 @@
-"""Make one consignment of what was retrieved for an order, or given to `send`.
+"""Make one consignment of what was retrieved for an order.
 
 What the PACS sent is not coerced. Before anything leaves, every instance is asked whose it is: an archive may
 answer a query for one patient and send another's images, and no disc or print of two patients is to be made.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
+from pipeline.dicom.patient import Patient
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm
-from pipeline.ledger import order_queries, orders, retrievals
+from pipeline.ledger import orders, retrievals
 from pipeline.ledger.completeness import of_wish
 from pipeline.ledger.rows import OrderRow, SoundInstanceRow
 from pipeline.line.consign import NewDelivery, open_delivery, pins_for, record_outcomes
 from pipeline.line.prepare_study import limits_of, task_of
-from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
+from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import prove
 from pipeline.orders.finish import end, end_within, say
 from pipeline.orders.order_completeness import lacking
@@ -33,7 +34,6 @@ class OrderItems:
     rows: Sequence[SoundInstanceRow]
     receiver: str  # as whose instances they are treated, empty: as they are
     sent_before: int = 0
-    other_content: int = 0  # how many are there with other content under their UIDs
 
 
 def consign(number: int, site: Site) -> None:
@@ -41,45 +41,46 @@ def consign(number: int, site: Site) -> None:
 
     Raises Transient where this machine cannot prepare an instance now: it is tried again.
     """
-    with site.ledger.reading() as look:
-        order = orders.one(look, number)
-    try:
-        destination = site.settings.destination_named(order.destination)
-    except Configuration as error:
-        end(number, OrderState.FAILED, site, OrderError.NOT_CONFIGURED, str(error))
+    with site.ledger.reading() as connection:
+        order = orders.one(connection, number)
+    if (destination := destination_of(order, site)) is None:
         return
-    with site.ledger.reading() as look:
-        is_short = not order.incomplete_allowed and bool(lacking(look, order))
-        load = _load(look, order, destination)
+    with site.ledger.reading() as connection:
+        is_short = not order.incomplete_allowed and bool(lacking(connection, order))
+        load = _load(connection, order, destination)
     if is_short:  # another order has found unreadable what this one counted
         _weigh_again(number, site)
         return
-    if load.other_content:
-        end(number, OrderState.FAILED, site, OrderError.RELAY_FAILED, _other_content(load))
-        return
-    ready = _prepared(load, destination, site)
-    came = [(row, one.patient) for row in load.rows if isinstance(one := ready[row.id], PreparedWithPatient)]
-    if not prove.before_delivery(order, came, site, makes_file=destination.makes_file):
-        return
-    _write_down(order, load, ready, destination, site)
+    ready = prepared(load, destination, site)
+    if prove.before_delivery(order, patients_of(load, ready), site):
+        open_one_delivery(order, load, ready, destination, site)
+
+
+def destination_of(order: OrderRow, site: Site) -> Destination | None:
+    """Return where an order goes; None where the order has ended because no configuration names it any more."""
+    try:
+        return site.settings.destination_named(order.destination)
+    except Configuration as error:
+        end(order.id, OrderState.FAILED, site, OrderError.NOT_CONFIGURED, str(error))
+        return None
 
 
 def _weigh_again(number: int, site: Site) -> None:
-    with site.ledger.transaction() as change:
-        orders.set_stage(change, number, OrderStage.QUEUED)
+    with site.ledger.transaction() as connection:
+        orders.set_stage(connection, number, OrderStage.QUEUED)
 
 
-def _write_down(
+def open_one_delivery(  # noqa: PLR0913, PLR0917  # one order with what it brings, and the last question
     order: OrderRow,
     load: OrderItems,
     ready: Mapping[int, PreparedWithPatient | Exception],
     destination: Destination,
     site: Site,
+    is_still_to_go: Callable[[Connection], bool] = lambda _: True,
 ) -> None:
     """Write down what became of every instance, and with it open the delivery, or end an order that lacks some.
 
-    Neither where the order has run out of time meanwhile, or another delivery brings the same: the next look at
-    it decides again.
+    Neither where the order has run out of time meanwhile, or is no longer to go: the next look decides again.
     """
     lost = sum(isinstance(answer, Exception) for answer in ready.values())
     unreadable = f"{lost} of {len(ready)} instances cannot be read; nothing was sent"
@@ -90,7 +91,7 @@ def _write_down(
         for identity, answer in ready.items()
     }
     with site.ledger.transaction() as connection:
-        if not orders.is_open(connection, order.id) or not _is_still_to_go(connection, order, load):
+        if not orders.is_open(connection, order.id) or not is_still_to_go(connection):
             return
         record_outcomes(connection, outcomes)
         if is_short:
@@ -105,49 +106,21 @@ def _write_down(
         say(order.id, *how)
 
 
-def _is_still_to_go(look: Connection, order: OrderRow, load: OrderItems) -> bool:
-    """Tell whether what is given to a `send` is still to be brought there, all of it, and by nobody else."""
-    if order.verb != SEND_VERB:
-        return True
-    is_as_it_was = [row.id for row in _given(look, order).rows] == [row.id for row in load.rows]
-    return is_as_it_was and order_queries.awaited(look, order) is None
-
-
-def _load(look: Connection, order: OrderRow, destination: Destination) -> OrderItems:
+def _load(connection: Connection, order: OrderRow, destination: Destination) -> OrderItems:
     """Return what was retrieved, but for what an earlier order of the same wish has brought already.
 
     A file that is made is made of everything.
     """
-    if order.verb == SEND_VERB:
-        return _given(look, order)
-    rows = _retrieved(look, order)
+    rows = _retrieved(connection, order)
     if destination.makes_file or order.again:
         return OrderItems(rows, "")
-    brought = orders.brought_before(look, order)
-    left = [row for row in rows if _content(row) not in brought]
+    brought = orders.brought_before(connection, order)
+    left = [row for row in rows if content_of(row) not in brought]
     return OrderItems(left, "", len(rows) - len(left))
 
 
-def _given(look: Connection, order: OrderRow) -> OrderItems:
-    """Return what was given to `send`, but for what it has brought there before unless it is to go again."""
-    rows, receiver = orders.sent_instances(look, order.id), order.receiver or ""
-    if order.again:
-        return OrderItems(rows, receiver)
-    there = orders.brought_by_anyone(look, order.destination, rows)
-    known = {row.id: there[key] for row in rows if (key := (row.study_instance_uid, *_content(row)[:2])) in there}
-    left = [row for row in rows if row.id not in known]
-    other = sum(row.data_set_sha256 not in known[row.id] for row in rows if row.id in known)
-    return OrderItems(left, receiver, len(known) - other, other)
-
-
-def _other_content(load: OrderItems) -> str:
-    return (
-        f"{load.other_content} instances are at the destination with other content under the same UIDs; "
-        "nothing was sent: `send --again` sends all"
-    )
-
-
-def _content(row: SoundInstanceRow) -> tuple[str, str, str]:
+def content_of(row: SoundInstanceRow) -> tuple[str, str, str]:
+    """Return Series and SOP Instance UID and the SHA-256 of the data set."""
     return row.series_instance_uid, row.sop_instance_uid, row.data_set_sha256
 
 
@@ -166,9 +139,7 @@ def _retrieved(look: Connection, order: OrderRow) -> list[SoundInstanceRow]:
     return sorted(found.values(), key=lambda row: row.id)
 
 
-def _prepared(
-    load: OrderItems, destination: Destination, site: Site
-) -> dict[int, PreparedWithPatient | Exception]:
+def prepared(load: OrderItems, destination: Destination, site: Site) -> dict[int, PreparedWithPatient | Exception]:
     """Return what became of each instance; raises Transient where one cannot be prepared now."""
     tasks = [task_of(row, load.receiver, {destination.encode}, site) for row in load.rows]
     ready: dict[int, PreparedWithPatient | Exception] = {}
@@ -180,3 +151,10 @@ def _prepared(
             alarm(Event.QUARANTINED, study=task.key.study_instance_uid, instance=uid, reason=answer)
         ready[task.instance] = answer
     return ready
+
+
+def patients_of(
+    load: OrderItems, ready: Mapping[int, PreparedWithPatient | Exception]
+) -> list[tuple[SoundInstanceRow, Patient]]:
+    """Return the instances that are ready, each with whose it is."""
+    return [(row, one.patient) for row in load.rows if isinstance(one := ready[row.id], PreparedWithPatient)]

@@ -1,16 +1,73 @@
-"""The end of an order: one place writes it down and says it."""
+"""The end of an order: one place decides it, writes it down and says it."""
 
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import orders, tallies
+from pipeline.ledger import deliveries, given_files, orders, tallies
+from pipeline.ledger.rows import OrderRow
 from pipeline.ledger.tallies import TallyKind
-from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
+from pipeline.model import DeliveryState, OrderError, OrderStage, OrderState
 from pipeline.orders.compare_sources import Findings, sentence
 from pipeline.site.site import Site
+
+Shortage = tuple[OrderError, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderEnding:
+    """What decides how an order of one kind ends.
+
+    `shortage` tells what an order lacks whose delivery has ended well, `awaited` why it is not prepared yet.
+    """
+
+    out_of_time: OrderError
+    shortage: Callable[[Connection, OrderRow], Shortage | None]
+    awaited: Callable[[Connection, OrderRow], str | None] = lambda _connection, _order: None
+
+
+def conclude(number: int, ending: OrderEnding, site: Site) -> None:
+    """End an order whose delivery has ended; without one all was at the destination already."""
+    with site.ledger.reading() as connection:
+        order = orders.one(connection, number)  # with what its delivery has written as it ended
+        delivery = orders.delivery_of(connection, number)
+        shortage = ending.shortage(connection, order)
+    if delivery is not None and delivery.state == DeliveryState.REFUSED:
+        kind = order.error_kind or OrderError.RELAY_FAILED
+        state = OrderState.PARTIAL if kind == OrderError.RELAY_INCOMPLETE else OrderState.FAILED
+        end(number, state, site, kind, delivery.reason)
+    elif delivery is not None and delivery.state != DeliveryState.DELIVERED:
+        return
+    elif shortage:
+        end(number, OrderState.PARTIAL, site, *shortage)
+    else:
+        end(number, OrderState.DONE, site)
+
+
+def is_out_of_time(order: OrderRow, site: Site, now: float, since: float) -> bool:
+    """Tell whether an order has taken too long; no time counts before `since`, when the worker started."""
+    limit = site.settings.shim.order_timeout.total_seconds()
+    placed = order.created_at if order.created_at <= now else since  # a clock was set back
+    return bool(now - max(placed, since) > limit)
+
+
+def run_out(order: OrderRow, ending: OrderEnding, site: Site) -> None:
+    """End an order that has taken too long; what its destination has in hand is waited for: then it is known."""
+    limit = site.settings.shim.order_timeout.total_seconds()
+    with site.ledger.transaction() as connection:
+        delivery, awaited = orders.delivery_of(connection, order.id), ending.awaited(connection, order)
+        if delivery is not None and delivery.state in deliveries.OPEN:
+            reason = f"not delivered within {limit:g} s: {delivery.reason or 'its turn has not come'}"
+            deliveries.finish(connection, delivery.id, DeliveryState.REFUSED, reason)
+    if delivery is None:
+        why = "" if awaited is None else f": {awaited}"
+        end(order.id, OrderState.FAILED, site, ending.out_of_time, f"not finished within {limit:g} s{why}")
+    else:
+        conclude(order.id, ending, site)
 
 
 def end(
@@ -43,8 +100,7 @@ def end_within(
         last_progress_at=now,
     )
     tallies.add(change, now, TallyKind.ORDER, row.destination, str(error or state))
-    if row.verb == SEND_VERB:
-        orders.leave_files(change, number, now)
+    given_files.leave(change, number, now)
     return True
 
 

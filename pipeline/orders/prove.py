@@ -14,7 +14,7 @@ from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm
 from pipeline.ledger import orders
 from pipeline.ledger.rows import OrderRow, SoundInstanceRow
-from pipeline.model import SEND_VERB, OrderError, OrderState
+from pipeline.model import OrderError, OrderState
 from pipeline.orders import c_find, his
 from pipeline.orders.c_find import StudyAnswer
 from pipeline.orders.compare_sources import Findings, IdentitySource, SourceStatement, pacs_and_images, within
@@ -49,29 +49,18 @@ def before_retrieval(order: OrderRow, answers: Sequence[StudyAnswer], site: Site
             return False
         state = NOT_ASKED
     site.pacs_patients[order.id] = _by_study(answers)
-    return _decided(order, findings, {"his": state}, "nothing was retrieved", site)
+    return is_decided(order, findings, {"his": state}, "nothing was retrieved", site)
 
 
-def before_delivery(
-    order: OrderRow, came: Sequence[tuple[SoundInstanceRow, Patient]], site: Site, *, makes_file: bool
-) -> bool:
+def before_delivery(order: OrderRow, came: Sequence[tuple[SoundInstanceRow, Patient]], site: Site) -> bool:
     """Tell whether the images, each with its row, are of one patient, whom the PACS named; else it has ended.
 
-    A `send` of several patients' files that a person allowed is asked study by study, and never where one file is
-    made of everything. Raises PeerUnavailable where the PACS must be asked again and does not answer.
+    Raises PeerUnavailable where the PACS must be asked again and does not answer.
     """
     placeholders = site.settings.site.placeholder_ids
     links = _links(order, site)
-    said = [
-        SourceStatement(_number(links.get(row.study_instance_uid, ()), row), row.study_instance_uid, patient)
-        for row, patient in came
-    ]
-    findings = Findings()
-    for group in _groups(said, of_each_study=order.several_patients and not makes_file):
-        findings |= within(IdentitySource.IMAGES, group, placeholders)
-    if order.verb == SEND_VERB:
-        remedy = "" if makes_file or order.several_patients else "; --several-patients sends them all"
-        return _decided(order, findings, {}, f"nothing was sent{remedy}", site)
+    said = statements(came, links)
+    findings = within(IdentitySource.IMAGES, said, placeholders)
     named = _named(order, site)
     if gone := sorted({one.study_instance_uid for one in said} - named.keys()):
         detail = f"the PACS does not name the patient of study {gone[0]} any more; nothing was sent"
@@ -81,11 +70,14 @@ def before_delivery(
     by_patient_id = site.settings.pacs.identity == "patient-id"
     findings |= pacs_and_images(named, said, placeholders, by_patient_id=by_patient_id)
     differs = sum(_is_of_other_number(row, links) for row, _ in came)
-    return _decided(order, findings, {"accession_differs": differs}, "nothing was made or sent", site)
+    return is_decided(order, findings, {"accession_differs": differs}, "nothing was made or sent", site)
 
 
-def _decided(order: OrderRow, findings: Findings, more: Mapping[str, Any], what: str, site: Site) -> bool:
-    """Write down what was found; end the order over what contradicts, unless a person has let it through."""
+def is_decided(order: OrderRow, findings: Findings, more: Mapping[str, Any], what: str, site: Site) -> bool:
+    """Write down what was found, and tell whether the order goes on.
+
+    It ends over what contradicts, unless a person has let that through; `what` says what was not done.
+    """
     is_allowed = order.identity_allowed is not None and findings.may_be_allowed
     with site.ledger.transaction() as change:
         row = orders.row(change, order.id)
@@ -107,6 +99,16 @@ def _links(order: OrderRow, site: Site) -> dict[str, tuple[str, ...]]:
         return {link.study_instance_uid: link.accession_numbers for link in orders.links(look, order.id)}
 
 
+def statements(
+    came: Sequence[tuple[SoundInstanceRow, Patient]], links: Mapping[str, tuple[str, ...]]
+) -> list[SourceStatement]:
+    """Return what the images say of their patients; `links` are the numbers each study was asked for under."""
+    return [
+        SourceStatement(_number(links.get(row.study_instance_uid, ()), row), row.study_instance_uid, patient)
+        for row, patient in came
+    ]
+
+
 def _number(asked: tuple[str, ...], row: SoundInstanceRow) -> str:
     """Return the accession number a person knows an image by: the first it was asked for under, else its own."""
     return asked[0] if asked else (row.accession_number or "").split("\\")[0]
@@ -117,15 +119,6 @@ def _is_of_other_number(row: SoundInstanceRow, links: Mapping[str, tuple[str, ..
     own = [one for one in (row.accession_number or "").split("\\") if one.strip(" \0")]
     asked = links.get(row.study_instance_uid, ())
     return bool(own) and not any(spellings(one, own) for one in asked)
-
-
-def _groups(said: Sequence[SourceStatement], *, of_each_study: bool) -> Iterable[list[SourceStatement]]:
-    if not of_each_study:
-        return [list(said)]
-    studies: dict[str, list[SourceStatement]] = {}
-    for one in said:
-        studies.setdefault(one.study_instance_uid, []).append(one)
-    return studies.values()
 
 
 def _named(order: OrderRow, site: Site) -> PacsPatients:

@@ -1,9 +1,10 @@
 """The scheduler of orders: which are open, which retrieval may begin, what is due now."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Protocol
 
 from pipeline.ledger import orders, retrievals
 from pipeline.ledger.rows import OrderRow, RetrievalRow
@@ -19,12 +20,23 @@ STEPS_AT_ONCE = 4  # orders that ask the PACS or are being prepared
 PATIENCE_SECONDS = 30.0  # for our own receiver, which may start a moment after the worker
 
 
-class OrderScheduler:
-    """Bring all orders of a site on, a look at a time."""
+class OrderSteps(Protocol):
+    """A module that brings orders of one kind on."""
 
-    def __init__(self, site: Site, jobs: Jobs) -> None:
+    def look_at(self, order: OrderRow, site: Site, now: float, since: float) -> bool:
+        """Take the step that is due if it is a short one; return whether a long one is due."""
+
+    def take_long_step(self, number: int, site: Site) -> None:
+        """Take the step that takes long."""
+
+
+class OrderScheduler:
+    """Bring all orders of a site on, a look at a time; `steps_of` are those of the verbs that retrieve nothing."""
+
+    def __init__(self, site: Site, jobs: Jobs, steps_of: Mapping[str, OrderSteps]) -> None:
         self._site = site
         self._jobs = jobs
+        self._steps_of = steps_of
         self._began = time.time()
         self._steps = ThreadPoolExecutor(STEPS_AT_ONCE, thread_name_prefix="order")
         self._moves = ThreadPoolExecutor(site.settings.moves_at_once, thread_name_prefix="move")
@@ -80,8 +92,9 @@ class OrderScheduler:
                 self._jobs.take_step(key, partial(self._take_due_step, order, now))
 
     def _take_due_step(self, order: OrderRow, now: float) -> None:
-        if steps.look_at(order, self._site, now, self._began):
-            step = partial(steps.take_long_step, order.id, self._site)
+        kind = self._steps_of.get(order.verb, steps)
+        if kind.look_at(order, self._site, now, self._began):
+            step = partial(kind.take_long_step, order.id, self._site)
             self._jobs.start(self._steps, JobKey(JobKind.ORDER, order.id), step)
 
     def _begin_moves(self, now: float) -> None:

@@ -6,6 +6,7 @@ from pipeline import schedule
 from pipeline.events import Event, alarm
 from pipeline.line import settle
 from pipeline.orders import cleanup
+from pipeline.sending import send
 from pipeline.site.site import Site
 from pipeline.spool.clock import Clock
 
@@ -42,6 +43,7 @@ class Retention:
         for seconds, expire in (
             (keep.keep_originals.total_seconds(), settle.expire),
             (keep.keep_results.total_seconds(), cleanup.expire),
+            (keep.keep_results.total_seconds(), send.expire),
         ):
             if left := schedule.until_believed(steady, seconds):
                 wait = min(wait, left)

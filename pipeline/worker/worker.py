@@ -18,6 +18,7 @@ from pipeline.orders.scheduler import OrderScheduler
 from pipeline.processes.jobs import JobKey, JobKind, Jobs, report_failure
 from pipeline.receiving.sweep import sweep_abandoned
 from pipeline.schedule import Agenda
+from pipeline.sending import send_steps
 from pipeline.site.site import Site
 from pipeline.spool.arrival_notifier import ArrivalNotifier
 from pipeline.worker.heartbeat import Heartbeat
@@ -43,7 +44,7 @@ class Worker:
         self._site_watch = SiteWatch(site.settings, site.ledger)
         self._watch_thread = ThreadPoolExecutor(1, thread_name_prefix="watch")
         self._line = Line(site, self._jobs, self._agenda, self._heartbeat.beat)
-        self._orders = OrderScheduler(site, self._jobs)
+        self._orders = OrderScheduler(site, self._jobs, {send_steps.VERB: send_steps})
 
     def stop(self) -> None:
         """Ask the worker to end; what is in hand is done again after the next start."""

@@ -18,6 +18,7 @@ FLOORS = (
     ("site",),
     ("line", "receiving"),
     ("orders",),
+    ("sending",),
     ("operate",),
     ("alarms",),
     ("web", "worker"),

@@ -11,7 +11,7 @@ from support.peers.archives import study
 
 from pipeline.model import OrderState
 from pipeline.orders import view
-from pipeline.orders.send import send
+from pipeline.sending.send import send
 from pipeline.site.settings import load
 
 pytestmark = pytest.mark.programs

@@ -10,7 +10,7 @@ from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rou
 from support.studies.discs import taken_apart
 
 from pipeline.line import quarantine
-from pipeline.orders.send import send
+from pipeline.sending.send import send
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 

@@ -26,7 +26,7 @@ from pipeline.ledger.tables import delivery
 from pipeline.line.deliver import DueDelivery, deliver
 from pipeline.line.verify import verify
 from pipeline.operate.retry import retry
-from pipeline.orders.send import send
+from pipeline.sending.send import send
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 

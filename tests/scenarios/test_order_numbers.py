@@ -6,7 +6,7 @@ import pytest
 from support.sites.line_site import NULL, all_settled, arrive, instance, rounds, settings_for, working
 
 from pipeline.ledger import FILE_NAME, REBUILT, Ledger
-from pipeline.orders.send import send
+from pipeline.sending.send import send
 
 
 @pytest.fixture

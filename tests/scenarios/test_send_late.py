@@ -9,7 +9,7 @@ from pipeline.line import identify_arrival
 from pipeline.line.quarantine import listed
 from pipeline.model import OrderError, OrderState
 from pipeline.orders.finish import end
-from pipeline.orders.send import send
+from pipeline.sending.send import send
 
 
 @pytest.fixture

@@ -28,8 +28,9 @@ from pipeline.line.quarantine import listed
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.operate.trace import trace
 from pipeline.orders import cleanup, view
-from pipeline.orders.consign_order import consign
-from pipeline.orders.send import send
+from pipeline.sending import consign_files
+from pipeline.sending.send import send
+from pipeline.sending.send_steps import take_long_step
 
 
 @pytest.fixture
@@ -208,15 +209,17 @@ def test_of_two_sends_prepared_side_by_side_the_one_that_is_later_looks_again(
     file = instance(tmp_path)
     first, second = (prepared(site, file) for _ in range(2))
 
-    def meanwhile(point: str) -> None:
-        if point == "order-prepared":
-            monkeypatch.undo()
-            consign(first, site)
-            if is_over:
-                rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 1})
+    open_delivery = consign_files.open_one_delivery
 
-    monkeypatch.setattr("pipeline.orders.consign_order.reached", meanwhile)
-    consign(second, site)
+    def meanwhile(*of_the_second) -> None:
+        monkeypatch.undo()
+        take_long_step(first, site)
+        if is_over:
+            rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 1})
+        open_delivery(*of_the_second)
+
+    monkeypatch.setattr(consign_files, "open_one_delivery", meanwhile)
+    take_long_step(second, site)
     assert states(site, "deliveries") in ({"waiting": 1}, {"delivered": 1}), "that of the first alone"
     assert ended(site, worker, second).sent_before == 1
     assert len(archive.received) == 1
@@ -249,7 +252,7 @@ def test_a_send_is_not_taken_for_abandoned_while_it_copies(site, worker, archive
 
     files = [instance(tmp_path, name) for name in "abc"]
     with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
-        patch.setattr("pipeline.orders.send.shutil.copyfile", slow)
+        patch.setattr("pipeline.sending.send.shutil.copyfile", slow)
         placed = pool.submit(send, site.ledger, site.settings, files, "archive")
         assert copies.wait(60)
         rounds(worker, until=lambda: True)
@@ -275,7 +278,7 @@ def test_a_send_that_slept_until_its_copies_were_deleted_does_not_hand_in_the_re
     def half(folder, **_):
         (folder / "00000").unlink(missing_ok=True)
 
-    monkeypatch.setattr("pipeline.orders.send.shutil.copyfile", sleepy)
+    monkeypatch.setattr("pipeline.sending.send.shutil.copyfile", sleepy)
     monkeypatch.setattr("pipeline.orders.cleanup.shutil.rmtree", half)
     with pytest.raises(Transient):
         send(site.ledger, site.settings, files, "archive")
@@ -306,7 +309,7 @@ def test_what_cannot_be_copied_leaves_no_half_behind(site, worker, tmp_path, mon
             raise OSError(28, "No space left on device")
         return copyfile(source, target, **how)
 
-    monkeypatch.setattr("pipeline.orders.send.shutil.copyfile", full)
+    monkeypatch.setattr("pipeline.sending.send.shutil.copyfile", full)
     with pytest.raises(Transient, match="No space left"):
         send(site.ledger, site.settings, files, "archive")
     assert not list(site.spool.incoming_of("_send").iterdir())

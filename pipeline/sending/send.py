@@ -4,6 +4,7 @@ They are copied into an arrival and admitted by the same rename as everything el
 alone, so that they conflict with nothing. What lies in the spool is treated as its receiver's instances are.
 """
 
+import contextlib
 import os
 import shutil
 import time
@@ -19,12 +20,14 @@ from pipeline.line.admit import parse_arrival_name
 from pipeline.line.identify import ACCOUNT
 from pipeline.model import SEND_VERB
 from pipeline.orders import PlacedOrder
+from pipeline.receiving.sweep import signature_of
 from pipeline.site.settings import Settings
-from pipeline.site.site import SEND
+from pipeline.site.site import SEND, Site
 from pipeline.spool.durable import remove_tree, rename
 from pipeline.spool.envelope import Envelope, write_envelope
 from pipeline.spool.spool import Spool, admit
 
+GONE = "D_"  # begins the name of what is being deleted: nobody sweeps it
 COPYING = ".C_"  # begins the name of a folder that is not complete: nobody sweeps it, nobody admits it
 
 
@@ -121,3 +124,18 @@ def admit_complete(spool: Spool) -> None:
     incoming = spool.incoming_of(SEND)
     for folder in sorted(incoming.glob("A_*")):
         admit(incoming, folder)
+
+
+def expire(site: Site, now: float) -> None:
+    """Delete, after `keep_results`, what a `send` that died has left before it was admitted.
+
+    It is renamed first: one that sleeps rather than died must fail over it, and not hand in the rest.
+    """
+    moment = now - site.settings.site.keep_results.total_seconds()
+    folder = site.spool.incoming_of(SEND)
+    for left in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # admitted meanwhile
+            if max(left.stat().st_mtime_ns, signature_of(left).newest_ns) < moment * 1e9:
+                gone = left.with_name(f"{GONE}{left.name.removeprefix(GONE)}")
+                rename(left, gone)
+                remove_tree(gone, ignore_errors=True)
