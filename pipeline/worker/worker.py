@@ -6,23 +6,20 @@ finds whatever was killed at any moment, because every round asks the same quest
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 
-from pipeline.alarms.watch import SiteWatch
 from pipeline.events import Event, emit
 from pipeline.ledger import LedgerDamaged
 from pipeline.line.line import Line
 from pipeline.orders.scheduler import OrderScheduler
-from pipeline.processes.jobs import JobKey, JobKind, Jobs, report_failure
+from pipeline.processes.jobs import Jobs, report_failure
 from pipeline.receiving.sweep import sweep_abandoned
 from pipeline.schedule import Agenda
 from pipeline.sending import send_steps
 from pipeline.site.site import Site
 from pipeline.spool.arrival_notifier import ArrivalNotifier
 from pipeline.worker.heartbeat import Heartbeat
-from pipeline.worker.retention import Retention
+from pipeline.worker.upkeep import Upkeep
 
 POLL_SECONDS = 5.0
 POLL_SECONDS_FOR_ORDERS = 1.0  # while orders are open: somebody looks on
@@ -39,10 +36,7 @@ class Worker:
         self._jobs = Jobs(self._wake.set)
         self._agenda = Agenda()
         self._heartbeat = Heartbeat(site.ledger)
-        self._retention = Retention(site)
-        self._retention_thread = ThreadPoolExecutor(1, thread_name_prefix="retention")
-        self._site_watch = SiteWatch(site.settings, site.ledger)
-        self._watch_thread = ThreadPoolExecutor(1, thread_name_prefix="watch")
+        self._upkeep = Upkeep(site, self._jobs)
         self._line = Line(site, self._jobs, self._agenda, self._heartbeat.beat)
         self._orders = OrderScheduler(site, self._jobs, {send_steps.VERB: send_steps})
 
@@ -78,19 +72,18 @@ class Worker:
                 self._wake.wait(self._agenda.seconds(time.time(), at_most))
             self._orders.close()
             self._line.close()
-            for thread in (self._retention_thread, self._watch_thread):
-                thread.shutdown(wait=False, cancel_futures=True)
+            self._upkeep.close()
 
     def round(self) -> None:
         """Ask once what is due, and have it done; a question that fails keeps no other from being asked.
 
         Raises LedgerDamaged, which only a new start can mend.
         """
-        if self._retention.clock_has_jumped():
+        if self._upkeep.clock_has_jumped():
             self._orders.begin_again()
         self._agenda.begin()
-        questions = {"sweep": self._sweep, "orders": self._orders.look} | self._line.stages()
-        for name, ask in (questions | {"retention": self._tidy, "watch": self._watch}).items():
+        first = {"sweep": self._sweep, "orders": self._orders.look}
+        for name, ask in (first | self._line.stages() | self._upkeep.questions()).items():
             self._heartbeat.beat()
             self._jobs.begin_list()
             try:
@@ -114,17 +107,3 @@ class Worker:
         for incoming in sorted(self._site.spool.incoming.iterdir()):
             if incoming.is_dir():
                 sweep_abandoned(self._site.spool, incoming.name, self._site.receiver(incoming.name))
-
-    def _tidy(self) -> None:
-        """Delete what has been kept long enough, in a thread, because a share may not answer."""
-        now, monotonic = time.time(), time.monotonic()
-        if self._retention.is_due(monotonic):
-            job = partial(self._retention.tidy, now, monotonic)
-            self._jobs.start(self._retention_thread, JobKey(JobKind.TIDY), job)
-
-    def _watch(self) -> None:
-        """Look at the whole site, in a thread, because a channel may not answer."""
-        now, monotonic = time.time(), time.monotonic()
-        if self._site_watch.is_due(monotonic):
-            job = partial(self._site_watch.look, now, monotonic)
-            self._jobs.start(self._watch_thread, JobKey(JobKind.WATCH), job)

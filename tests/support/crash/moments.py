@@ -77,13 +77,13 @@ MOMENTS = {
     "order-placing": "before commit in orders.place",
     "retrieval-sent": "before commit in orders.retrieve_study.move",
     "retrieval-finished": "after commit in orders.retrieve_study.move",
-    "order-consigning": "before commit in orders.consign_order._write_down",
-    "order-consigned": "after commit in orders.consign_order._write_down",
+    "order-consigning": "before commit in orders.consign_order.open_one_delivery",
+    "order-consigned": "after commit in orders.consign_order.open_one_delivery",
     "order-ended": "after commit in orders.finish.end",
     "result-cleared": "after commit in orders.cleanup._clear",
-    "send-placed": "after commit in orders.send.send",
-    "send-copied": "before admit in orders.send._hand_in",
-    "send-admitted": "after admit in orders.send._hand_in",
+    "send-placed": "after commit in sending.send.send",
+    "send-copied": "before admit in sending.send._hand_in",
+    "send-admitted": "after admit in sending.send._hand_in",
 }
 
 

@@ -27,9 +27,9 @@ from pipeline.line.identify_arrival import identify_arrival
 from pipeline.line.quarantine import listed
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.operate.trace import trace
-from pipeline.orders import cleanup, view
+from pipeline.orders import view
 from pipeline.sending import consign_files
-from pipeline.sending.send import send
+from pipeline.sending.send import expire, send
 from pipeline.sending.send_steps import take_long_step
 
 
@@ -257,7 +257,7 @@ def test_a_send_is_not_taken_for_abandoned_while_it_copies(site, worker, archive
         assert copies.wait(60)
         rounds(worker, until=lambda: True)
         worker.round()
-        cleanup.expire(site, time.time())
+        expire(site, time.time())
         assert not list(site.spool.arrivals.iterdir())
         may_go_on.set()
         number = placed.result(60).order_id
@@ -272,14 +272,14 @@ def test_a_send_that_slept_until_its_copies_were_deleted_does_not_hand_in_the_re
 
     def sleepy(source, target, **how):
         if target.name == "00001":
-            cleanup.expire(site, time.time() + 7 * 86400)
+            expire(site, time.time() + 7 * 86400)
         return copyfile(source, target, **how)
 
     def half(folder, **_):
         (folder / "00000").unlink(missing_ok=True)
 
     monkeypatch.setattr("pipeline.sending.send.shutil.copyfile", sleepy)
-    monkeypatch.setattr("pipeline.orders.cleanup.shutil.rmtree", half)
+    monkeypatch.setattr("pipeline.sending.send.remove_tree", half)
     with pytest.raises(Transient):
         send(site.ledger, site.settings, files, "archive")
     assert not list(site.spool.arrivals.iterdir())

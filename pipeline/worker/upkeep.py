@@ -1,0 +1,50 @@
+"""Upkeep: what the worker does now and then beside the line, each in a thread of its own.
+
+Deleting much takes long, and neither a share nor whoever has to be told may answer.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from pipeline.alarms.watch import SiteWatch
+from pipeline.processes.jobs import JobKey, JobKind, Jobs
+from pipeline.site.site import Site
+from pipeline.worker.retention import Retention
+
+
+class Upkeep:
+    """Delete what has been kept long enough, and look at the site as a whole."""
+
+    def __init__(self, site: Site, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._retention = Retention(site)
+        self._site_watch = SiteWatch(site.settings, site.ledger)
+        self._retention_thread = ThreadPoolExecutor(1, thread_name_prefix="retention")
+        self._watch_thread = ThreadPoolExecutor(1, thread_name_prefix="watch")
+
+    def clock_has_jumped(self) -> bool:
+        """Tell whether the wall clock was set since the last look, and say so."""
+        return self._retention.clock_has_jumped()
+
+    def questions(self) -> dict[str, Callable[[], None]]:
+        """Return what is asked in each round, by the name that the log has for it."""
+        return {"retention": self._tidy, "watch": self._watch}
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        for thread in (self._retention_thread, self._watch_thread):
+            thread.shutdown(wait=False, cancel_futures=True)
+
+    def _tidy(self) -> None:
+        now, monotonic = time.time(), time.monotonic()
+        if self._retention.is_due(monotonic):
+            job = partial(self._retention.tidy, now, monotonic)
+            self._jobs.start(self._retention_thread, JobKey(JobKind.TIDY), job)
+
+    def _watch(self) -> None:
+        now, monotonic = time.time(), time.monotonic()
+        if self._site_watch.is_due(monotonic):
+            job = partial(self._site_watch.look, now, monotonic)
+            self._jobs.start(self._watch_thread, JobKey(JobKind.WATCH), job)
