@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.cstore.even_length import padded
-from pipeline.dicom import part10
 from pipeline.dicom.part10 import LONG_VRS, Bytes, Malformed
+from pipeline.dicom.walk import walk
 
 _LONGEST_META = 1 << 16  # Bytes; real file meta information has some hundred.
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
@@ -121,7 +121,7 @@ def bounds(data: Bytes) -> tuple[int, int]:
     if _ends_with_pixels(data[start : start + _HEAD], start, size):
         return start, size
     try:
-        return start, part10.walk(data).end
+        return start, walk(data).end
     except Malformed:  # A deflated data set cannot be walked; it is sent unchanged.
         return start, size
 

@@ -5,9 +5,9 @@ A value of odd length violates PS3.5 7.1, a deflated data set of odd length PS3.
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from pipeline.dicom import part10
 from pipeline.dicom.attributes.elements import STRING_VRS
 from pipeline.dicom.part10 import LONG_VRS, DataSetLayout, Element, Malformed
+from pipeline.dicom.walk import walk
 from pipeline.errors import Permanent
 
 _ODD = "its data set has an odd number of bytes, which cannot be carried, and not because of its last value"
@@ -21,7 +21,7 @@ def padded(content: bytes, start: int, end: int) -> bytes:
     if _is_deflated(content, start):
         return content[start:end] + b"\0"
     try:
-        layout = part10.walk(content)
+        layout = walk(content)
     except Malformed as error:
         raise Permanent(_ODD) from error
     last = max(layout.elements.values(), key=lambda element: element.end)

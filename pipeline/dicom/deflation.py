@@ -4,7 +4,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Bytes, Malformed, text_of, walk_meta
+from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Bytes, Malformed, text_of
+from pipeline.dicom.walk import walk_meta
 
 MAX_INFLATED = 1 << 30  # A deflated data set may inflate to this many bytes.
 PIECE = 1 << 22  # Bytes inflated at once.

@@ -19,12 +19,11 @@ from pipeline.dicom.part10 import (
     Element,
     Malformed,
     Mend,
-    Walker,
-    is_padding,
     shown,
     text_of,
-    walked,
 )
+from pipeline.dicom.walk import walked
+from pipeline.dicom.walker import Walker, is_padding
 
 PIECE = 1 << 20
 MOST_MENDS = 10_000  # Most corrections in one file.

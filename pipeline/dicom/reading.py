@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from pipeline.dicom import part10
 from pipeline.dicom.deflation import inflate, inflated_head, is_deflated
 from pipeline.dicom.mending import mended
 from pipeline.dicom.part10 import DataSetLayout, Malformed
+from pipeline.dicom.walk import first_values, walk, walk_meta
 
 UID = re.compile(r"(0|[0-9]+)(\.[0-9]+)+")  # leading zeros are wrong (PS3.5 9.1) and common, so they pass
 DIRECTORY_STORAGE = "1.2.840.10008.1.3.10"  # a DICOMDIR: the index of a medium, not an instance
@@ -32,7 +32,7 @@ def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.
     only is copied there in well-formed encoding; the layout's `mends` say what was corrected.
 
     Raises:
-        Malformed: see `part10.walk`.
+        Malformed: see `walk`.
     """
     with ExitStack() as stack:
         data = stack.enter_context(_mapped(stack.enter_context(path.open("rb"))))
@@ -47,13 +47,13 @@ def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.
             if mends := mended(data, copy):
                 copy.flush()
                 data = stack.enter_context(_mapped(copy))
-                layout = replace(part10.walk(data), mends=mends)
-        yield data, layout or part10.walk(data)
+                layout = replace(walk(data), mends=mends)
+        yield data, layout or walk(data)
 
 
 def _walked(data: mmap.mmap) -> DataSetLayout | None:
     try:
-        return part10.walk(data)
+        return walk(data)
     except Malformed:
         return None
 
@@ -74,12 +74,12 @@ def values_of(path: Path, tags: Iterable[int]) -> dict[int, bytes]:
         with _mapped(file) as data:
             try:
                 if is_deflated(data):
-                    return part10.first_values(_inflated_start(data), tags)
-                return part10.first_values(data, tags)
+                    return first_values(_inflated_start(data), tags)
+                return first_values(data, tags)
             except Malformed:
                 return {}
 
 
 def _inflated_start(data: mmap.mmap) -> bytes:
-    _, offset = part10.walk_meta(data, 132 if data[128:132] == b"DICM" else 0)
+    _, offset = walk_meta(data, 132 if data[128:132] == b"DICM" else 0)
     return data[:offset] + inflated_head(data[offset : offset + MOST_GLANCED_AT], MOST_GLANCED_AT)

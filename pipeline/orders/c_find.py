@@ -25,6 +25,7 @@ from pipeline.dicom.accession import AccessionNumber, spellings
 from pipeline.dicom.part10 import DataSetLayout, Malformed
 from pipeline.dicom.patient import Patient, patient_in
 from pipeline.dicom.reading import UID
+from pipeline.dicom.walk import walk
 from pipeline.errors import PeerUnavailable, StorestowError, Transient
 from pipeline.site.settings import Settings
 
@@ -330,7 +331,7 @@ def _answer_in(file: Path) -> Answer:
         content = opened.read(LARGEST_ANSWER + 1)
     if len(content) > LARGEST_ANSWER:
         raise Malformed("an answer is far longer than what was asked for")
-    return content, part10.walk(content)
+    return content, walk(content)
 
 
 def _text(answer: Answer, keyword: str) -> str:

@@ -13,7 +13,8 @@ from support.sites import coercing
 from pipeline.coercions import coerced, rules_of
 from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by
 from pipeline.dicom.attributes.elements import TEXT_VRS, bytes_of, element_of, vr_of
-from pipeline.dicom.part10 import DataSetLayout, Malformed, walk
+from pipeline.dicom.part10 import DataSetLayout, Malformed
+from pipeline.dicom.walk import walk
 from pipeline.errors import Permanent
 
 INSTITUTIONS = ["Clínica São José", "東京病院 Łódź"]  # in Latin-1; in UTF-8 only

@@ -15,7 +15,7 @@ from support.peers.storage_peer import as_item, data_set_bytes, deliver, destina
 from support.studies.small_studies import make_item, make_study, uids_of
 from support.studies.storage_classes import CLASSES, build
 
-from pipeline.dicom.part10 import walk
+from pipeline.dicom.walk import walk
 from pipeline.errors import PeerUnavailable, Permanent, Transient
 
 pytestmark = pytest.mark.programs

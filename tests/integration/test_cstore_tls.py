@@ -17,7 +17,7 @@ from support.sites.running_site import write_site
 from support.studies.small_studies import make_study, uids_of
 
 from pipeline.destinations import from_table
-from pipeline.dicom.part10 import walk
+from pipeline.dicom.walk import walk
 from pipeline.errors import Configuration, PeerUnavailable
 
 pytestmark = pytest.mark.programs

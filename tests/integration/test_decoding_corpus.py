@@ -10,7 +10,8 @@ import pytest
 from support.machine.dicom_programs import ENVIRONMENT, program
 
 from pipeline.dicom.decoding import DecodingTask, NotDecoded, decode
-from pipeline.dicom.part10 import Malformed, walk
+from pipeline.dicom.part10 import Malformed
+from pipeline.dicom.walk import walk
 
 pytestmark = pytest.mark.programs
 

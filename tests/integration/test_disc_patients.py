@@ -9,7 +9,7 @@ from pydicom.tag import Tag
 from pydicom.uid import generate_uid
 from support.studies.discs import STUDY, a_disc, an_object, said, taken_apart
 
-from pipeline.dicom import part10
+from pipeline.dicom.walk import walk
 from pipeline.disc.dicomdir.values import element
 from pipeline.disc.errors import SeveralPatients
 from pipeline.disc.model import Disc
@@ -164,7 +164,7 @@ def with_sequence(path: Path, tag: int, vr: str, value: bytes) -> Path:
     """Put an element of these very bytes into a file; pydicom would not write such a thing."""
 
     data = path.read_bytes()
-    layout = part10.walk(data)
+    layout = walk(data)
     at = next(one.start for one in layout.elements.values() if one.tag > tag)
     path.write_bytes(data[:at] + element(tag, vr, value) + data[at:])
     return path

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 from pipeline.dicom.deflation import inflate
-from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Bytes, DataSetLayout, Malformed, walk
+from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Bytes, DataSetLayout, Malformed
 from pipeline.dicom.reading import DIRECTORY_STORAGE
+from pipeline.dicom.walk import walk
 from pipeline.disc.formats.contents import PIECE, Contents, DamagedZip
 from pipeline.disc.formats.hash_files import Passing
 from pipeline.disc.formats.independent_reader import NoIdentity, ObjectIdentity, claims_in

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from support.hostile import hostile_http, hostile_words
 
-from pipeline.dicom import part10
 from pipeline.dicom.part10 import Malformed
 from pipeline.dicom.same_content import Incomparable, are_same
+from pipeline.dicom.walk import walk
 from pipeline.dicomweb.response import parse as parse_stow
 from pipeline.errors import Configuration, Permanent, StorestowError
 from pipeline.line.identify import read
@@ -41,7 +41,7 @@ def intake(content: bytes, folder: Path) -> None:
 def walker(content: bytes, _: Path) -> None:
     """The layout stays within the bytes."""
     try:
-        layout = part10.walk(content)
+        layout = walk(content)
     except Malformed:
         return
     for element in (*layout.meta.values(), *layout.elements.values()):

@@ -16,7 +16,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ, P_DATA_TF
 from support.studies.small_studies import Attempts, consign, last_of, pinned
 
 from pipeline.destinations import Destination, from_table
-from pipeline.dicom.part10 import walk
+from pipeline.dicom.walk import walk
 from pipeline.errors import StorestowError
 from pipeline.model import InstanceKey, Item
 

@@ -26,8 +26,9 @@ from support.studies.odd_data_sets import (
 )
 
 from pipeline.dicom import mending
-from pipeline.dicom.part10 import Malformed, walk
+from pipeline.dicom.part10 import Malformed
 from pipeline.dicom.reading import data_set_of
+from pipeline.dicom.walk import walk
 from pipeline.line.identify import read
 
 

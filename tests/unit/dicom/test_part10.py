@@ -13,6 +13,8 @@ from pydicom.data import get_testdata_file
 
 from pipeline.dicom import deflation, part10
 from pipeline.dicom.part10 import Malformed
+from pipeline.dicom.walk import walk
+from pipeline.dicom.walker import Walker
 
 
 def read(name: str) -> bytes:
@@ -21,7 +23,7 @@ def read(name: str) -> bytes:
 
 def test_every_element_is_where_pydicom_finds_it():
     data = read("CT_small.dcm")
-    layout = part10.walk(data)
+    layout = walk(data)
     dataset = pydicom.dcmread(io.BytesIO(data))
     assert set(layout.elements) == {int(tag) for tag in dataset.keys()}  # noqa: SIM118
     raws = {tag: dataset.get_item(tag) for tag in layout.elements}
@@ -38,7 +40,7 @@ def test_every_element_is_where_pydicom_finds_it():
 )
 def test_every_encoding_is_walked_to_its_end(name):
     data = read(name)
-    layout = part10.walk(data)
+    layout = walk(data)
     assert layout.end == len(data)
 
 
@@ -46,9 +48,9 @@ def judged(data: bytes, *, carefully: bool) -> part10.DataSetLayout | str:
     """What the walk says of it; `carefully`: of every element by itself."""
     with pytest.MonkeyPatch.context() as patch:
         if carefully:
-            patch.setattr(part10.Walker, "_enter_usual", lambda _self, at, _end, _elements: at)
+            patch.setattr(Walker, "_enter_usual", lambda _self, at, _end, _elements: at)
         try:
-            return part10.walk(data)
+            return walk(data)
         except Malformed as malformed:
             return str(malformed)
 
@@ -70,20 +72,20 @@ def test_the_quick_way_through_usual_elements_says_what_the_careful_one_says(nam
 @pytest.mark.parametrize("cut", [1, 2, 100, 5000])
 def test_a_file_cut_anywhere_is_truncated(cut):
     with pytest.raises(Malformed, match="truncated"):
-        part10.walk(read("CT_small.dcm")[:-cut])
+        walk(read("CT_small.dcm")[:-cut])
 
 
 def test_a_cut_within_compressed_pixels_is_found():
     with pytest.raises(Malformed):
-        part10.walk(read("JPEG2000.dcm")[:-20])
+        walk(read("JPEG2000.dcm")[:-20])
 
 
 @pytest.mark.parametrize("zeros", [4, 512, 1 << 20, (1 << 20) + 4])
 def test_zeros_after_the_last_element_are_padding(zeros):
     data = read("CT_small.dcm")
-    assert part10.walk(data + b"\0" * zeros).end == len(data)
+    assert walk(data + b"\0" * zeros).end == len(data)
     with pytest.raises(Malformed):
-        part10.walk(data + b"\0" * zeros + b"\1")
+        walk(data + b"\0" * zeros + b"\1")
 
 
 def test_much_padding_takes_little_time_and_memory(tmp_path):
@@ -94,7 +96,7 @@ def test_much_padding_takes_little_time_and_memory(tmp_path):
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             began = time.process_time()
             tracemalloc.start()
-            assert part10.walk(data).end == len(read("CT_small.dcm"))
+            assert walk(data).end == len(read("CT_small.dcm"))
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
     assert peak < 8 << 20
@@ -103,71 +105,71 @@ def test_much_padding_takes_little_time_and_memory(tmp_path):
 
 def test_other_bytes_after_the_last_element_are_not():
     with pytest.raises(Malformed):
-        part10.walk(read("CT_small.dcm") + b"\0\0\0\0\1\0\0\0garbage!")
+        walk(read("CT_small.dcm") + b"\0\0\0\0\1\0\0\0garbage!")
 
 
 def test_an_attribute_that_appears_twice_makes_the_identity_ambiguous():
     data = read("CT_small.dcm")
-    uid = part10.walk(data).elements[0x00080018]
-    end = part10.walk(data).end
+    uid = walk(data).elements[0x00080018]
+    end = walk(data).end
     with pytest.raises(Malformed, match=r"\(0008,0018\) appears twice"):
-        part10.walk(data[:end] + data[uid.start : uid.end])
+        walk(data[:end] + data[uid.start : uid.end])
 
 
 def test_an_enhanced_object_of_millions_of_elements_is_an_object():
-    head = read("CT_small.dcm")[: part10.walk(read("CT_small.dcm")).data_set]
+    head = read("CT_small.dcm")[: walk(read("CT_small.dcm")).data_set]
     item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff" + b"\x09\0\x10\x10LO\0\0" * 300 + b"\xfe\xff\x0d\xe0\0\0\0\0"
     frames = b"\x09\0\x10\x10SQ\0\0\xff\xff\xff\xff" + item * 3_400 + b"\xfe\xff\xdd\xe0\0\0\0\0"
     began = time.process_time()
-    assert part10.walk(head + frames).end == len(head + frames)
+    assert walk(head + frames).end == len(head + frames)
     assert time.process_time() - began < 10
 
 
 def test_a_header_beyond_all_measure_is_refused_and_a_large_document_is_not(monkeypatch):
-    head = read("CT_small.dcm")[: part10.walk(read("CT_small.dcm")).data_set]
-    monkeypatch.setattr(part10, "MAX_HEADER", 1 << 16)
+    head = read("CT_small.dcm")[: walk(read("CT_small.dcm")).data_set]
+    monkeypatch.setattr("pipeline.dicom.walk.MAX_HEADER", 1 << 16)
     large = struct.pack("<L", 1 << 17) + bytes(1 << 17)
-    assert part10.walk(head + b"\x42\0\x11\0OB\0\0" + large).end
+    assert walk(head + b"\x42\0\x11\0OB\0\0" + large).end
     for structured in (
         b"\x40\0\x30\xa7SQ\0\0" + large,
         b"\x09\0\x10\x10SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0" + large + b"\xfe\xff\xdd\xe0\0\0\0\0",
         b"".join(b"\x09\0" + struct.pack("<H", 0x1000 + number) + b"LO\0\0" for number in range(1 << 14)),
     ):
         with pytest.raises(Malformed, match="header is larger than"):
-            part10.walk(head + structured)
+            walk(head + structured)
 
 
 def test_the_end_of_the_header_is_told_without_looking_at_every_element():
-    head = read("CT_small.dcm")[: part10.walk(read("CT_small.dcm")).data_set]
+    head = read("CT_small.dcm")[: walk(read("CT_small.dcm")).data_set]
     usual = b"".join(
         struct.pack("<HH2sH", 0x0009 + 2 * (n >> 16), n & 0xFFFF, b"LO", 0)
         for n in range(1, 300_000)
         if n & 0xFFFF
     )
-    layout = part10.walk(head + usual)
+    layout = walk(head + usual)
     began = time.process_time()
     assert sum(element.start < layout.header_end for element in layout.elements.values()) == len(layout.elements)
     assert time.process_time() - began < 2  # a walk for each would take hours
 
 
 def test_sequences_nested_without_end_are_refused_and_cost_little():
-    head = read("CT_small.dcm")[: part10.walk(read("CT_small.dcm")).data_set]
+    head = read("CT_small.dcm")[: walk(read("CT_small.dcm")).data_set]
     nested = b"\x09\x00\x10\x10SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 65_535
     with pytest.raises(Malformed, match="nested deeper"):
-        part10.walk(head + nested)
+        walk(head + nested)
 
 
 def test_a_length_of_four_gigabytes_is_refused_without_reading_it():
-    head = read("CT_small.dcm")[: part10.walk(read("CT_small.dcm")).data_set]
+    head = read("CT_small.dcm")[: walk(read("CT_small.dcm")).data_set]
     with pytest.raises(Malformed, match="claims 4294967294 bytes"):
-        part10.walk(head + b"\x08\x00\x05\x00UN\0\0\xfe\xff\xff\xff")
+        walk(head + b"\x08\x00\x05\x00UN\0\0\xfe\xff\xff\xff")
 
 
 def test_a_deflated_data_set_is_inflated_in_pieces(tmp_path):
     target = io.BytesIO()
     assert deflation.is_deflated(read("image_dfl.dcm"))
     deflation.inflate(read("image_dfl.dcm"), target)
-    layout = part10.walk(target.getvalue())
+    layout = walk(target.getvalue())
     assert part10.text_of(target.getvalue(), layout.elements[0x00080016]) == "1.2.840.10008.5.1.4.1.1.7"
 
 

@@ -4,8 +4,8 @@ import pytest
 from support.hostile.hostile_files import EXPLICIT, IMPLICIT, element
 from support.studies.odd_data_sets import JPEG_LS, file_of, fragments, implicit
 
-from pipeline.dicom.part10 import walk
 from pipeline.dicom.promised_pixels import lacks_pixels
+from pipeline.dicom.walk import walk
 
 COLOUR = (element(0x00280002, b"US", b"\3\0"), element(0x00280004, b"CS", b"YBR_FULL_422"))
 BITS = element(0x00280100, b"US", b"\1\0")

@@ -1,0 +1,141 @@
+"""Find the structure of a DICOM file (PS3.10) without decoding a value.
+
+The walk proves that every length stays within the file and that the last element ends where the file ends,
+so a truncated or garbled file is found here and nowhere later. It builds no objects per nested element, takes
+time in proportion to the header's bytes, and is bounded in depth and bytes whatever a peer sent.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from pipeline.dicom.part10 import (
+    BULK_VRS,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    MAX_HEADER,
+    MOST_GLANCED_AT,
+    MOST_OF_A_VALUE,
+    PIXEL_DATA,
+    PIXEL_GROUP,
+    Bytes,
+    DataSetLayout,
+    Element,
+    Malformed,
+    text_of,
+)
+from pipeline.dicom.walker import Walker, is_vr
+
+
+def walk(data: Bytes) -> DataSetLayout:
+    """Return the layout of a file; a deflated data set must have been inflated before (see `deflation.inflate`).
+
+    Raises:
+        Malformed: the file is truncated, garbled, nested too deep, or contradicts its transfer syntax.
+    """
+    return walked(data, Walker)
+
+
+def walked(data: Bytes, walker_of: "type[Walker]") -> DataSetLayout:
+    """Return the layout that a walker of this class finds; raises Malformed."""
+    has_preamble = data[128:132] == b"DICM"
+    start = 132 if has_preamble else 0
+    if not has_preamble and data[:2] not in {b"\x02\0", b"\x08\0"}:
+        # A data set without file meta information begins with group 0008 (PS3.10 7.1).
+        raise Malformed("not a DICOM file")
+    meta, data_set = walk_meta(data, start)
+    syntax = text_of(data, meta.get(0x00020010))
+    explicit, little = _encoding_of(syntax) if syntax else _guessed_encoding(data, data_set)
+    walker = walker_of(data, explicit, little, syntax=syntax)
+    elements = walker.top_level(data_set)
+    if not elements:
+        raise Malformed("the data set is empty")
+    if not syntax:
+        if any(e.undefined_length for e in elements.values() if e.tag == PIXEL_DATA):
+            raise Malformed("no transfer syntax is given, and the pixels are compressed by an unknown one")
+        syntax = EXPLICIT_VR_LITTLE_ENDIAN if explicit else IMPLICIT_VR_LITTLE_ENDIAN
+    pixels = next((e for tag, e in elements.items() if PIXEL_GROUP <= tag <= PIXEL_DATA), None)
+    end = max(element.end for element in elements.values())
+    _check_header(elements, pixels.start if pixels else end)
+    return DataSetLayout(
+        *(has_preamble, syntax, data_set, explicit, little, meta, elements, pixels, end),
+        is_odd=walker.is_odd,
+        mends=tuple(walker.mends),
+    )
+
+
+def first_values(data: Bytes, tags: Iterable[int]) -> dict[int, bytes]:
+    """Return values of those `tags` that stand before the first unreadable element, within a glance.
+
+    Raises:
+        Malformed: not even the file meta information can be read.
+    """
+    wanted = frozenset(tags)
+    meta, at = walk_meta(data, 132 if data[128:132] == b"DICM" else 0)
+    syntax = text_of(data, meta.get(0x00020010))
+    walker = Walker(data, *(_encoding_of(syntax) if syntax else _guessed_encoding(data, at)), MOST_GLANCED_AT)
+    found: dict[int, bytes] = {}
+    with suppress(Malformed):
+        while at < len(data):
+            element = walker.element(at, len(data), 0)
+            if element.tag in wanted:
+                stop = min(element.end, element.value + MOST_OF_A_VALUE)
+                found.setdefault(element.tag, bytes(data[element.value : stop]))
+            if element.tag > max(wanted):
+                break
+            at = element.end
+    return found
+
+
+def _check_header(elements: dict[int, Element], end: int) -> None:
+    """Refuse a header too large to hold as objects; a large value without structure is allowed."""
+    if end - next(iter(elements.values())).start <= MAX_HEADER:
+        return
+    header = (e for e in elements.values() if e.start < end and (e.undefined_length or e.vr not in BULK_VRS))
+    if sum(e.end - e.start for e in header) > MAX_HEADER:
+        raise Malformed(f"its header is larger than {MAX_HEADER >> 20} MiB")
+
+
+_SYNTAXES = {
+    IMPLICIT_VR_LITTLE_ENDIAN: (False, True),
+    EXPLICIT_VR_BIG_ENDIAN: (True, False),
+}
+
+
+def _encoding_of(transfer_syntax_uid: str) -> tuple[bool, bool]:
+    """Return (explicit VR, little endian).
+
+    Every other transfer syntax is Explicit VR Little Endian (PS3.5 A.4).
+    """
+    return _SYNTAXES.get(transfer_syntax_uid, (True, True))
+
+
+def _guessed_encoding(data: Bytes, at: int) -> tuple[bool, bool]:
+    """Guess the encoding from the first element, if no file meta information names a transfer syntax."""
+    return is_vr(bytes(data[at + 4 : at + 6])), True
+
+
+def walk_meta(data: Bytes, start: int) -> tuple[dict[int, Element], int]:
+    """Return group 0002 (always Explicit VR Little Endian, PS3.10 7.1) and where the data set begins.
+
+    Some senders pass on the group 0002 of their own file within the data set. The group's length, or a repeated
+    element, reveals it; it says nothing about this file.
+    """
+    walker = Walker(data, explicit=True, little=True, most=MOST_GLANCED_AT)
+    meta: dict[int, Element] = {}
+    at, end = start, None
+    while data[at : at + 2] == b"\x02\x00" and not (at == end and _is_complete(data, meta)):
+        element = walker.element(at, len(data), 0)
+        if element.tag in meta:
+            break
+        meta[element.tag] = element
+        at = element.end
+        if element.tag == 0x00020000 and at - element.value == 4:
+            end = at + int.from_bytes(data[element.value : at], "little")
+    return meta, at
+
+
+def _is_complete(data: Bytes, meta: dict[int, Element]) -> bool:
+    """Tell whether a data set may follow; a deflated data set begins with no visible element."""
+    return text_of(data, meta.get(0x00020010)) not in {"", DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN}
