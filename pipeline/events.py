@@ -49,6 +49,7 @@ class Event(StrEnum):
     MAPPING_LOADED = "mapping-loaded"
     MENDED = "mended"
     NOT_ENCODED = "not-encoded"
+    OPERATOR = "operator"
     ORDERED = "ordered"
     ORDER_ENDED = "order-ended"
     PAUSED = "paused"

@@ -51,6 +51,8 @@ class SiteTable(Table):
     """Free bytes of the spool's disk below which an alarm is logged; 0 means never."""
     refuse_below: Space = 1 << 30
     """Free bytes of the spool's disk below which receivers accept nothing more; 0 means never."""
+    show_names: bool = False
+    """Whether the operator's page shows the patient of a study, and names before and after coercion."""
     language: Literal["en", "es", "id"] = "en"
     """Language of the pages for readers whose browser asks for none of these: English, Spanish or Indonesian."""
     placeholder_ids: tuple[str, ...] = PLACEHOLDERS

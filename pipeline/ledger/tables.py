@@ -53,7 +53,7 @@ arrival = Table(
     Column("receiver", String, nullable=False),
     Column("state", Word(ArrivalState), nullable=False, index=True),
     Column("reason", Text),
-    Column("admitted_at", Float, nullable=False),
+    Column("admitted_at", Float, nullable=False, index=True),
     Column("newest_file_at", Float, nullable=False),
     Column("settled_at", Float),
     Column("gone_at", Float),  # When its originals were deleted; the rows stay for `trace`.
@@ -329,4 +329,15 @@ told_alarm = Table(
     Column("since", Float, nullable=False),
     Column("told_at", Float, nullable=False),  # 0: nobody has been told yet.
     Column("ended_at", Float),
+)
+
+act = Table(
+    "act",  # of a person on the operator's page
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False, index=True),
+    Column("by", String, nullable=False),  # the name that was typed
+    Column("what", String, nullable=False),
+    Column("subject", String, nullable=False, index=True),
+    Column("reason", Text),
 )

@@ -25,6 +25,7 @@ from pipeline.web.http_errors import (
 from pipeline.web.http_responses import json, refused
 from pipeline.web.middleware import RequestLog, RequireKey
 from pipeline.web.openapi import description
+from pipeline.web.operator import endpoints as operator_endpoints
 from pipeline.web.order_endpoints import LINKS
 from pipeline.web.our_hosts import OurHosts, is_asked_as_us
 from pipeline.web.page_assets import PageAssets, asset
@@ -67,6 +68,7 @@ def routes() -> list[Route]:
         Route(metrics.PATH, metrics.metrics),
         *(Route(path, page_endpoints.link_or_page(verb), methods=["GET", "POST"]) for path, verb in LINKS.items()),
         Route("/patient/by-accession", by_accession),
+        *operator_endpoints.routes(),
         Route("/orders/assets/{name}", asset),
         Route("/orders/{reference}", page_endpoints.show),
         Route("/orders/{reference}/file", page_endpoints.file),

@@ -12,6 +12,7 @@ from pipeline.events import Event, bug, emit
 from pipeline.web.http_errors import TOO_MANY, UNAUTHORIZED, HttpError
 from pipeline.web.http_responses import refused
 from pipeline.web.metrics import PATH as METRICS_PATH
+from pipeline.web.operator.endpoints import is_operator_path
 from pipeline.web.page_assets import ASSETS
 from pipeline.web.raw_error import ALWAYS
 from pipeline.web.request_target import bring_into_origin_form
@@ -80,7 +81,8 @@ class RequireKey:
         keyring, headers = self.site.keyring, Headers(scope=scope)
         is_open = scope["path"] in OPEN or not keyring.is_set
         is_metrics = scope["path"] == METRICS_PATH and keyring.opens_metrics(headers)
-        if is_open or is_metrics or keyring.opens(headers):
+        has_cookie = bool(keyring.operator_key) and is_operator_path(scope["path"])  # or shows the login form
+        if is_open or is_metrics or has_cookie or keyring.opens(headers):
             await self.app(scope, receive, send)
         else:
             await refused(Request(scope), HttpError(UNAUTHORIZED))(scope, receive, send)

@@ -12,7 +12,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.web.http_errors import NOT_FOUND, HttpError
 
-ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+ASSETS = {
+    "page.css": "text/css",
+    "operator.css": "text/css",
+    "page.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 _QUERIES = {f"asset={name}".encode(): name for name in ASSETS}
 
 

@@ -1,9 +1,7 @@
 """The page of an order, its file, and the buttons that place another order."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -11,8 +9,8 @@ from starlette.types import ASGIApp
 
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.orders import OrderView
+from pipeline.web.form_fields import fields_of
 from pipeline.web.http_errors import (
-    INVALID_PARAMETER,
     NO_OPERATOR,
     NOT_FOUND,
     NOT_FROM_PAGE,
@@ -30,7 +28,6 @@ from pipeline.web.page_token import FIELD, is_token_of, token_of
 from pipeline.web.result_body import address_of, served
 from pipeline.web.shim_site import ShimSite, site_of
 
-BODY_SECONDS = 10.0
 REASON, OPERATOR_KEY = "reason", "operator_key"  # Fields of the form that overrides a difference of identity.
 # Paths relative to /.
 WAYS = {"download": "api/iso/download-multiple", "print": "api/iso/print", "forward": "api/iso/forward"}
@@ -88,7 +85,7 @@ async def file(request: Request) -> Response | ASGIApp:
 async def again(request: Request) -> Response:
     """Place another order for the same, and show it. This is a button's POST, so that no reload repeats it."""
     site, view = await _named(request)
-    fields = await _fields(request)
+    fields = await fields_of(request)
     await ask(_require_token, site, view, fields)
     verb = Verb(view.verb)
     wish = OrderRequest(
@@ -158,13 +155,3 @@ async def _named(request: Request) -> tuple[ShimSite, OrderView]:
 
 def _no_such_order() -> HttpError:
     return HttpError(NOT_FOUND, "no such order; open the study again from the information system")
-
-
-async def _fields(request: Request) -> list[tuple[str, str]]:
-    """Return the fields of a form; the application limits its length."""
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            body = await request.body()
-        return parse_qsl(body.decode("ascii"), max_num_fields=10)
-    except (TimeoutError, UnicodeDecodeError, ValueError) as error:
-        raise HttpError(INVALID_PARAMETER, "the form cannot be read") from error

@@ -24,7 +24,7 @@ from pipeline.model import OrderState
 from pipeline.orders import MadeFile
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
-from pipeline.web import health, page_endpoints, patient_names
+from pipeline.web import form_fields, health, patient_names
 from pipeline.web.api_key import ApiKeys
 from pipeline.web.app import application
 from pipeline.web.byte_range import part_of
@@ -125,7 +125,7 @@ class Stage:
                 (order_queries, "files_made_for", lambda *_: 1),
                 (health, "look_at", lambda _: [("pacs", True, True, "answers")]),
                 (patient_names.PatientNames, "name_of", lambda *_: "DOE^JANE"),
-                (page_endpoints, "BODY_SECONDS", 0.01),
+                (form_fields, "BODY_SECONDS", 0.01),
             ):
                 stack.enter_context(mock.patch.object(where, name, what))
             yield

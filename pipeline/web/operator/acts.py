@@ -1,0 +1,123 @@
+"""What a person may do on the operator's page, each by the same function as the command of its name."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pipeline.events import Event, emit
+from pipeline.ledger import Ledger, acts
+from pipeline.ledger.acts import Act
+from pipeline.line import other_patient, quarantine
+from pipeline.operate import accept, cancel, pause, reroute, retry
+from pipeline.operate.reason import reason_of
+from pipeline.site.settings import Settings
+from pipeline.spool.spool import Spool
+
+WHY = "why, for the others"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a form asks for: whom it is about, why, and who asks."""
+
+    subject: str
+    reason: str
+    by: str
+    to: str = ""  # of `reroute`
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorAct:
+    """One kind of act: what it does, whether it wants a reason, and the page its subject has."""
+
+    do: Callable[[Asked, Settings, Spool, Ledger], str]
+    needs_reason: bool
+    page: str  # the name of the page, and of the parameter that names the subject there
+
+
+def _pause(asked: Asked, settings: Settings, _spool: Spool, ledger: Ledger) -> str:
+    pause.pause(settings, ledger, asked.subject, asked.reason, asked.by)
+    return f"{asked.subject} is paused"
+
+
+def _resume(asked: Asked, settings: Settings, _spool: Spool, ledger: Ledger) -> str:
+    pause.resume(settings, ledger, asked.subject, asked.by)
+    return f"{asked.subject} is resumed"
+
+
+def _retry_destination(asked: Asked, settings: Settings, _spool: Spool, ledger: Ledger) -> str:
+    settings.destination_named(asked.subject)
+    numbers = retry.retry(ledger, None, asked.subject, release_guard=False)
+    return f"{len(numbers)} deliveries are due again"
+
+
+def _retry_study(asked: Asked, _settings: Settings, _spool: Spool, ledger: Ledger) -> str:
+    numbers = retry.retry(ledger, asked.subject, None, release_guard=False)
+    return f"{len(numbers)} deliveries are due again"
+
+
+def _reroute(asked: Asked, settings: Settings, _spool: Spool, ledger: Ledger) -> str:
+    numbers = reroute.reroute(settings, ledger, asked.subject, asked.to)
+    return f"{len(numbers)} deliveries wait for {asked.to} now"
+
+
+def _accept(asked: Asked, _settings: Settings, spool: Spool, ledger: Ledger) -> str:
+    _, count = accept.accept(spool, ledger, asked.subject, None, asked.reason)
+    return f"{count} instances are accepted"
+
+
+def _cancel(asked: Asked, _settings: Settings, _spool: Spool, ledger: Ledger) -> str:
+    number = int(asked.subject) if asked.subject.isascii() and asked.subject.isdigit() else 0
+    cancel.cancel(ledger, number, asked.reason)
+    return f"order {number} is cancelled"
+
+
+def _release(asked: Asked, _settings: Settings, spool: Spool, ledger: Ledger) -> str:
+    quarantine.release(asked.subject, spool, ledger)
+    return f"{asked.subject} will be tried again"
+
+
+def _discard(asked: Asked, _settings: Settings, spool: Spool, ledger: Ledger) -> str:
+    deleted = quarantine.discard(asked.subject, spool, ledger)
+    return f"{len(deleted)} files deleted"
+
+
+def _release_study(asked: Asked, settings: Settings, spool: Spool, ledger: Ledger) -> str:
+    placeholders = settings.site.placeholder_ids
+    count = other_patient.release_study(asked.subject, asked.reason, placeholders, spool, ledger)
+    return f"{count} instances will be sent as of this study"
+
+
+def _discard_study(asked: Asked, _settings: Settings, spool: Spool, ledger: Ledger) -> str:
+    return f"{len(other_patient.discard_study(asked.subject, spool, ledger))} files deleted"
+
+
+ACTS: Mapping[str, OperatorAct] = {
+    "pause": OperatorAct(_pause, needs_reason=True, page="destination"),
+    "resume": OperatorAct(_resume, needs_reason=False, page="destination"),
+    "retry-destination": OperatorAct(_retry_destination, needs_reason=False, page="destination"),
+    "reroute": OperatorAct(_reroute, needs_reason=True, page="destination"),
+    "retry": OperatorAct(_retry_study, needs_reason=False, page="study"),
+    "accept": OperatorAct(_accept, needs_reason=True, page="study"),
+    "cancel": OperatorAct(_cancel, needs_reason=True, page="orders"),
+    "release": OperatorAct(_release, needs_reason=True, page="quarantine"),
+    "discard": OperatorAct(_discard, needs_reason=True, page="quarantine"),
+    "release-study": OperatorAct(_release_study, needs_reason=True, page="study"),
+    "discard-study": OperatorAct(_discard_study, needs_reason=True, page="study"),
+}
+
+
+def act(kind: str, asked: Asked, settings: Settings, ledger: Ledger) -> str:
+    """Do what a form asks for, and return what was done in a sentence.
+
+    It is logged with the typed name, and kept in the ledger with the reason. Raises KeyError for an unknown kind,
+    Usage where a reason lacks, and as the command does.
+    """
+    wanted = ACTS[kind]
+    if wanted.needs_reason:
+        reason_of(asked.reason, WHY)
+    done = wanted.do(asked, settings, Spool(settings.site.spool), ledger)
+    with ledger.transaction() as connection:
+        acts.add(connection, Act(time.time(), asked.by, kind, asked.subject, asked.reason or None))
+    emit(Event.OPERATOR, what=kind, subject=asked.subject, by=asked.by)
+    return done

@@ -1,0 +1,197 @@
+"""The addresses of the operator's page; there are none where the site has no operator key."""
+
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from pipeline.errors import StorestowError
+from pipeline.events import Event, alarm, emit
+from pipeline.web.form_fields import fields_of
+from pipeline.web.http_errors import INVALID_PARAMETER, NO_OPERATOR, NOT_FOUND, NOT_FROM_PAGE, HttpError
+from pipeline.web.http_responses import html
+from pipeline.web.operator import views
+from pipeline.web.operator.acts import ACTS, Asked, act
+from pipeline.web.operator.pictures import duration
+from pipeline.web.operator.session import COOKIE, SECONDS, Session, Sessions, parse_name
+from pipeline.web.order_service import ask
+from pipeline.web.page_token import FIELD
+from pipeline.web.shim_site import site_of
+
+ROOT = "/operator"
+_REFRESH_SECONDS = 30
+
+Page = Callable[[Request, Session], Awaitable[Response]]
+
+
+def is_operator_path(path: str) -> bool:
+    """Say whether an address is one of these, which the cookie protects and no key of the interface."""
+    return path == ROOT or path.startswith(f"{ROOT}/")
+
+
+def routes() -> list[Route]:
+    """Return the addresses; each but the login wants a session."""
+    return [
+        Route(ROOT, _with_session(_overview)),
+        Route(f"{ROOT}/login", _login, methods=["POST"]),
+        Route(f"{ROOT}/logout", _with_session(_logout), methods=["POST"]),
+        Route(f"{ROOT}/destination", _with_session(_destination)),
+        Route(f"{ROOT}/orders", _with_session(_orders)),
+        Route(f"{ROOT}/quarantine", _with_session(_quarantine)),
+        Route(f"{ROOT}/search", _with_session(_search)),
+        Route(f"{ROOT}/study", _with_session(_study)),
+        Route(f"{ROOT}/act", _with_session(_act), methods=["POST"]),
+    ]
+
+
+def _sessions(request: Request) -> Sessions:
+    """Return who reads and makes the cookies, made once for the application."""
+    state = request.app.state
+    if not hasattr(state, "operator_sessions"):
+        site = site_of(request)
+        state.operator_sessions = Sessions(site.settings.site.spool, site.keyring.operator_key)
+    sessions: Sessions = state.operator_sessions
+    return sessions
+
+
+def _with_session(page: Page) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        if not site_of(request).keyring.operator_key:
+            raise HttpError(NOT_FOUND)
+        session = await ask(_sessions(request).read, request.cookies.get(COOKIE, ""))
+        if session is not None:
+            return await page(request, session)
+        if request.method == "POST":
+            raise HttpError(NO_OPERATOR, "the session is over; log in again")
+        return _page(request, "login.html", None, status=401, wrong="")
+
+    return answer
+
+
+def _page(request: Request, template: str, session: Session | None, status: int = 200, **values: Any) -> Response:
+    """Return a page; `base` leads from its address to the others, whatever a proxy puts before them."""
+    request.state.is_quiet = request.method == "GET" and session is not None
+    is_root = request.url.path == ROOT
+    about = {
+        "session": session,
+        "base": "operator/" if is_root else "",
+        "home": "operator" if is_root else "../operator",
+        "refresh": _REFRESH_SECONDS,
+        "ago": lambda at: duration(max(0.0, time.time() - at)),
+        "duration": duration,
+        "clock": lambda at: time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)),
+        "query": lambda **fields: urlencode(fields, quote_via=quote),
+    }
+    return html(request, f"operator/{template}", status, {"Cache-Control": "no-store"}, **about, **values)
+
+
+async def _login(request: Request) -> Response:
+    site, sessions = site_of(request), _sessions(request)
+    if not site.keyring.operator_key:
+        raise HttpError(NOT_FOUND)
+    given = dict(await fields_of(request))
+    name = parse_name(given.get("name", ""))
+    wrong = ""
+    if not sessions.may_try(time.monotonic()):
+        wrong = "Too many wrong keys; wait a minute."
+    elif name is None:
+        wrong = "Write your name, in at most 60 characters."
+    elif not site.keyring.is_operator(given.get("key", "")):
+        sessions.note_wrong(time.monotonic())
+        alarm(Event.OPERATOR, what="login-refused", by=name)
+        wrong = "This is not the operator key."
+    if wrong or name is None:
+        return _page(request, "login.html", None, status=403, wrong=wrong)
+    emit(Event.OPERATOR, what="login", by=name)
+    answer = RedirectResponse("../operator", 303)
+    is_secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto", "") == "https"
+    cookie = await ask(sessions.cookie_of, name)
+    answer.set_cookie(
+        COOKIE, cookie, max_age=SECONDS, path="/", secure=is_secure, httponly=True, samesite="strict"
+    )
+    return answer
+
+
+async def _logout(request: Request, session: Session) -> Response:
+    _require_token(dict(await fields_of(request)), session)
+    answer = RedirectResponse("../operator", 303)
+    answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    return answer
+
+
+async def _overview(request: Request, session: Session) -> Response:
+    desk = site_of(request).desk
+    span = request.query_params.get("span", "day")
+    if span not in views.SPANS:
+        raise HttpError(INVALID_PARAMETER, "span is day or week")
+    shown = await ask(lambda: views.overview(desk.settings, desk.ledger(), span))
+    return _page(request, "overview.html", session, **shown)
+
+
+async def _destination(request: Request, session: Session) -> Response:
+    desk = site_of(request).desk
+    name = request.query_params.get("name", "")
+    shown = await ask(lambda: views.destination(desk.settings, desk.ledger(), name))
+    if shown is None:
+        raise HttpError(NOT_FOUND, "no such destination")
+    return _page(request, "destination.html", session, **shown)
+
+
+async def _orders(request: Request, session: Session) -> Response:
+    desk = site_of(request).desk
+    return _page(request, "orders.html", session, **await ask(lambda: views.orders(desk.ledger())))
+
+
+async def _quarantine(request: Request, session: Session) -> Response:
+    desk = site_of(request).desk
+    return _page(request, "quarantine.html", session, **await ask(lambda: views.quarantine(desk.ledger())))
+
+
+async def _search(request: Request, session: Session) -> Response:
+    desk = site_of(request).desk
+    text = request.query_params.get("q", "")
+    shown = await ask(lambda: views.search(desk.settings, desk.ledger(), text))
+    return _page(request, "search.html", session, **shown)
+
+
+async def _study(request: Request, session: Session) -> Response:
+    desk = site_of(request).desk
+    uid = request.query_params.get("uid", "")
+    shown = await ask(lambda: views.study(desk.settings, desk.ledger(), uid))
+    if shown is None:
+        raise HttpError(NOT_FOUND, "nothing is known of this study")
+    return _page(request, "study.html", session, **shown)
+
+
+async def _act(request: Request, session: Session) -> Response:
+    """Do what a form asks for, and say what was done, or why not; a reload repeats nothing that is done."""
+    desk = site_of(request).desk
+    given = dict(await fields_of(request))
+    _require_token(given, session)
+    kind, by = given.get("act", ""), parse_name(given.get("by", ""))
+    if kind not in ACTS:
+        raise HttpError(INVALID_PARAMETER, "there is no such act")
+    if by is None:
+        raise HttpError(INVALID_PARAMETER, "write your name, in at most 60 characters")
+    asked = Asked(given.get("subject", ""), given.get("reason", ""), by, given.get("to", ""))
+    page = ACTS[kind].page
+    leads_to = {"destination": {"name": asked.subject}, "study": {"uid": asked.subject}}.get(page)
+    back = f"{page}?{urlencode(leads_to, quote_via=quote)}" if leads_to else page
+    try:
+        done, is_done = await ask(lambda: act(kind, asked, desk.settings, desk.ledger())), True
+    except StorestowError as error:
+        done, is_done = str(error), False
+    return _page(
+        request, "done.html", session, 200 if is_done else 409, done=done, is_done=is_done, kind=kind, back=back
+    )
+
+
+def _require_token(given: dict[str, str], session: Session) -> None:
+    """Raise HttpError unless a form was sent by a page of this session."""
+    if not hmac.compare_digest(given.get(FIELD, "").encode("utf-8", "replace"), session.token.encode()):
+        raise HttpError(NOT_FROM_PAGE, "the form carries no token of this session; open the page again")

@@ -1,0 +1,312 @@
+"""What the operator's pages show, from the ledger; a patient on a study's page alone, and only if allowed."""
+
+import contextlib
+import itertools
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+from pydicom.datadict import dictionary_VR
+
+from pipeline.alarms.silence import Silence, silences
+from pipeline.alarms.watch import HISTORY_SECONDS
+from pipeline.dicom.accession import AccessionNumber
+from pipeline.dicom.patient import Patient
+from pipeline.errors import StorestowError
+from pipeline.ledger import Ledger, acts, found_studies, samples, tallies
+from pipeline.ledger.found_studies import FoundStudy, StudyArrival, StudyDelivery, StudyInstance
+from pipeline.ledger.samples import SampleKind
+from pipeline.ledger.tallies import TallyKind
+from pipeline.line.identify import ACCOUNT
+from pipeline.line.quarantine import listed
+from pipeline.line.study_patient import marks_of
+from pipeline.operate.associations import open_associations
+from pipeline.operate.list_orders import list_orders
+from pipeline.operate.measurements import Measurements, measured
+from pipeline.operate.status import status
+from pipeline.patients.dicom import DicomPatients
+from pipeline.site.settings import Settings
+from pipeline.spool.spool import Spool
+from pipeline.web.operator.pictures import TimeLineEvent, bars, duration, lines, time_line
+
+MOST_STUDIES, MOST_WAITING, MOST_ORDERS, MOST_ACTS, MOST_SET_ASIDE = 25, 50, 100, 20, 200
+MOST_INSTANCES, MOST_CHANGES = 200, 200
+MOST_READ = 5000  # instances of one study whose changes are added up
+HIDDEN = "(not shown)"
+SPANS = {"day": 86400.0, "week": 7 * 86400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverLine:
+    """A receiver and whoever sends to it."""
+
+    name: str
+    ae_title: str
+    port: int
+    mode: str
+    is_up: bool
+    associations: int
+    senders: Sequence[tuple[str, float, bool]]  # AE title, when it last sent, whether it is missed
+
+
+def overview(settings: Settings, ledger: Ledger, span: str) -> dict[str, Any]:
+    """Return what the first page shows."""
+    now = time.time()
+    numbers = measured(settings, ledger, now)
+    with ledger.reading() as connection:
+        history = tallies.since(connection, now - HISTORY_SECONDS, TallyKind.RECEIVED)
+        studies = found_studies.newest(connection, MOST_STUDIES)
+        done = acts.newest(connection, MOST_ACTS)
+    missed = silences([tally for tally in history if tally.detail], now)
+    stands = status(settings, ledger)
+    return {
+        "now": now,
+        "numbers": numbers,
+        "span": span,
+        "stands": stands,
+        "waiting": stands["attention"][:MOST_WAITING],
+        "more_waiting": max(0, len(stands["attention"]) - MOST_WAITING),
+        "receivers": _receivers(settings, numbers, missed),
+        "studies_found": studies,
+        "acts": done,
+        "pictures": pictures(settings, ledger, span, now),
+    }
+
+
+def _receivers(settings: Settings, numbers: Measurements, missed: Sequence[Silence]) -> list[ReceiverLine]:
+    last: dict[str, list[tuple[str, float]]] = {}
+    for tally in numbers.totals:
+        if tally.kind == TallyKind.RECEIVED:
+            last.setdefault(tally.name, []).append((tally.detail, tally.last_at))
+    silent = {(silence.receiver, silence.calling_ae_title) for silence in missed}
+    connected = open_associations(settings.receiver)
+    return [
+        ReceiverLine(
+            receiver.name,
+            receiver.ae_title,
+            receiver.port,
+            receiver.mode,
+            numbers.receivers_up[receiver.name],
+            connected[receiver.name],
+            [
+                (title, at, (receiver.name, title) in silent)
+                for title, at in sorted(last.get(receiver.name, []), key=lambda sender: -sender[1])[:12]
+            ],
+        )
+        for receiver in settings.receiver
+    ]
+
+
+def pictures(settings: Settings, ledger: Ledger, span: str, now: float) -> list[Markup]:
+    """Return the pictures of the last day or week."""
+    begin = now - SPANS[span]
+    with ledger.reading() as connection:
+        counts = tallies.since(connection, begin, TallyKind.RECEIVED, TallyKind.VERIFIED)
+        measured_so = samples.since(connection, begin)
+    received: dict[str, dict[int, float]] = {}
+    verified: dict[str, dict[int, tuple[float, int]]] = {}
+    for tally in counts:
+        if tally.kind == TallyKind.RECEIVED:
+            hours = received.setdefault(tally.name, {})
+            hours[tally.hour] = hours.get(tally.hour, 0) + tally.times
+        else:
+            means = verified.setdefault(tally.name, {})
+            seconds, times = means.get(tally.hour, (0.0, 0))
+            means[tally.hour] = (seconds + tally.seconds, times + tally.times)
+    means_of = {
+        name: [((hour + 0.5) * 3600, seconds / times / 60) for hour, (seconds, times) in sorted(hours.items())]
+        for name, hours in verified.items()
+    }
+    of_kind: dict[SampleKind, dict[str, list[tuple[float, float]]]] = {}
+    for sample in measured_so:
+        of_kind.setdefault(sample.kind, {}).setdefault(sample.name, []).append((sample.at, sample.value))
+    free = [(at, value / 1e9) for at, value in of_kind.get(SampleKind.FREE, {}).get("", [])]
+    oldest = {
+        name: [(at, value / 60) for at, value in points]
+        for name, points in of_kind.get(SampleKind.OLDEST, {}).items()
+    }
+    mark = settings.site.alarm_below / 1e9 or None
+    return [
+        bars("Arrivals an hour", received, begin, now),
+        lines("Deliveries that wait", of_kind.get(SampleKind.WAITING, {}), begin, now),
+        lines("Age of the oldest of them, minutes", oldest, begin, now),
+        lines("End of study to verified, minutes (mean of each hour)", means_of, begin, now),
+        lines("Free in the spool, GB", {"free": free}, begin, now, mark=mark),
+    ]
+
+
+def destination(settings: Settings, ledger: Ledger, name: str) -> dict[str, Any] | None:
+    """Return one destination and its queue, None where neither configuration nor ledger knows it."""
+    stands = status(settings, ledger)
+    it = next((line for line in stands["destinations"] if line["name"] == name), None)
+    if it is None:
+        return None
+    queue = [line for line in stands["attention"] if line["destination"] == name]
+    with ledger.reading() as connection:
+        done = acts.newest(connection, MOST_ACTS, name)
+    others = [other.name for other in settings.destination if other.name != name]
+    about = {"queue_lines": queue[:MOST_WAITING], "more_waiting": max(0, len(queue) - MOST_WAITING)}
+    return {"now": time.time(), "it": it, "acts": done, "others": others, **about}
+
+
+def orders(ledger: Ledger) -> dict[str, Any]:
+    """Return the last orders."""
+    return {"now": time.time(), "orders": list_orders(ledger, at_most=MOST_ORDERS)["orders"]}
+
+
+def quarantine(ledger: Ledger) -> dict[str, Any]:
+    """Return what is set aside."""
+    found = listed(ledger)["quarantined"]
+    return {"now": time.time(), "found": found[:MOST_SET_ASIDE], "more": max(0, len(found) - MOST_SET_ASIDE)}
+
+
+def search(settings: Settings, ledger: Ledger, text: str) -> dict[str, Any]:
+    """Return the studies that a typed text means: accession number, study UID, AE title or Patient ID."""
+    sought = text.strip()[:128]
+    found: list[FoundStudy] = []
+    by = ""
+    if sought:
+        with ledger.reading() as connection:
+            found, by = found_studies.named(connection, sought, MOST_STUDIES), "accession number or study"
+            if not found:
+                found, by = found_studies.sent_by(connection, sought, MOST_STUDIES), "AE title"
+            if not found:
+                found, by = _of_patient(settings, connection, sought), "Patient ID"
+    return {"now": time.time(), "text": sought, "found": found, "by": by}
+
+
+def _of_patient(settings: Settings, connection: Any, identifier: str) -> list[FoundStudy]:
+    """Return the studies whose first patient has this ID: the ledger knows it as a keyed hash alone."""
+    spool, placeholders = Spool(settings.site.spool), settings.site.placeholder_ids
+    sought = Patient(identifier=identifier)
+
+    def is_patient(study: str, known: str) -> bool:
+        marks = marks_of(study, sought, placeholders, spool)
+        return marks is not None and marks.identifier == known
+
+    return found_studies.of_patient(connection, is_patient, MOST_STUDIES)
+
+
+def study(settings: Settings, ledger: Ledger, uid: str) -> dict[str, Any] | None:
+    """Return the whole life of a study, None where nothing of it is known."""
+    with ledger.reading() as connection:
+        arrivals = found_studies.arrivals_of(connection, uid)
+        if not arrivals:
+            return None
+        deliveries = found_studies.deliveries_of(connection, uid)
+        instances = list(found_studies.instances_of(connection, uid, MOST_READ))
+        files = found_studies.files_of(connection, uid, 8)
+        done = acts.newest(connection, MOST_ACTS, uid)
+    shows = settings.site.show_names
+    changes = _changes(instances, shows=shows)
+    return {
+        "now": time.time(),
+        "uid": uid,
+        "patient": _patient(settings, files) if shows else None,
+        "arrivals": arrivals,
+        "deliveries": deliveries,
+        "instances": instances[:MOST_INSTANCES],
+        "more_instances": sum(arrival.instances for arrival in arrivals) - len(instances[:MOST_INSTANCES]),
+        "changes": changes[:MOST_CHANGES],
+        "states": Counter(instance.state for instance in instances).most_common(),
+        "other_patient": any(instance.code == "other-patient" for instance in instances),
+        "not_compared": any(d.arrived > d.verified and d.state == "delivered" for d in deliveries),
+        "can_retry": any(d.state in {"refused", "deferred", "waiting"} for d in deliveries),
+        "encoding": _encoding(instances),
+        "picture": _life(arrivals, deliveries, Spool(settings.site.spool), time.time()),
+        "acts": done,
+    }
+
+
+def _changes(instances: Sequence[StudyInstance], *, shows: bool) -> list[tuple[str, str, str, str, int]]:
+    """Return keyword, before, after, rule and number of instances of every change."""
+    counted: Counter[tuple[str, str, str, str]] = Counter()
+    for instance in instances:
+        for change in instance.changes or []:
+            keyword = str(change.get("keyword") or "")
+            hidden = not shows and _names_somebody(keyword)
+            before = HIDDEN if hidden and change.get("before") else str(change.get("before") or "")
+            after = HIDDEN if hidden and change.get("after") else str(change.get("after") or "")
+            counted[keyword, before, after, str(change.get("rule") or "")] += 1
+    return [(*what, count) for what, count in sorted(counted.items())]
+
+
+def _names_somebody(keyword: str) -> bool:
+    """Say whether the value of an attribute names a person or tells who the patient is; what is unknown may."""
+    if keyword.startswith(("Patient", "OtherPatient", "IssuerOfPatient")):
+        return True
+    try:
+        return dictionary_VR(keyword) in {"PN", "SQ", "UN"}
+    except (KeyError, ValueError):  # no keyword of the dictionary
+        return True
+
+
+def _encoding(instances: Sequence[StudyInstance]) -> dict[str, Any]:
+    encoded = [one for one in instances if one.encoded_length and one.pixel_length]
+    before = sum(one.pixel_length or 0 for one in encoded)
+    after = sum(one.encoded_length or 0 for one in encoded)
+    reasons = Counter(one.reason for one in instances if one.state == "passed" and one.reason)
+    return {
+        "count": len(encoded),
+        "before": before,
+        "after": after,
+        "ratio": before / after if after else 0.0,
+        "syntaxes": sorted({one.transfer_syntax_sent or "" for one in encoded}),
+        "passed": reasons.most_common(10),
+    }
+
+
+def _life(
+    arrivals: Sequence[StudyArrival], deliveries: Sequence[StudyDelivery], spool: Spool, now: float
+) -> Markup:
+    events = []
+    for arrival in arrivals:
+        first = min(_first_object(arrival, spool), arrival.newest_file_at)
+        received = f"{arrival.instances} instances from {arrival.calling_ae_title}"
+        events.append(TimeLineEvent(arrival.receiver, first, arrival.newest_file_at, received))
+        events.append(TimeLineEvent("admitted", arrival.admitted_at, arrival.admitted_at, "admitted: durable"))
+    for delivery in deliveries:
+        end = delivery.finished_at or now
+        begin = delivery.first_attempt_at or delivery.created_at
+        words = (
+            f"{delivery.state}, {delivery.attempts} attempts, {delivery.verified} of {delivery.instances} verified"
+        )
+        is_bad = delivery.state in {"refused", "deferred"}
+        events.append(TimeLineEvent(delivery.destination, begin, end, words, is_bad=is_bad))
+    events += [
+        TimeLineEvent("settled", arrival.settled_at, arrival.settled_at, "settled")
+        for arrival in arrivals
+        if arrival.settled_at is not None
+    ]
+    took = duration(max(event.end for event in events) - min(event.begin for event in events))
+    return time_line(f"The life of this study, {took}", events)
+
+
+def _first_object(arrival: StudyArrival, spool: Spool) -> float:
+    """Return when the first object of an arrival was written, as far as its files are kept."""
+    for room in spool.rooms_of_arrivals:
+        with contextlib.suppress(OSError), os.scandir(room / arrival.name) as entries:
+            written = (
+                entry.stat().st_mtime for entry in itertools.islice(entries, MOST_READ) if _is_object(entry)
+            )
+            return min(written, default=arrival.newest_file_at)
+    return arrival.newest_file_at
+
+
+def _is_object(entry: "os.DirEntry[str]") -> bool:
+    return not entry.name.startswith(".") and entry.name != ACCOUNT
+
+
+def _patient(settings: Settings, files: Sequence[tuple[str, str]]) -> Mapping[str, str | None] | None:
+    """Return who it is of, from the originals, None where none is kept or readable."""
+    spool = Spool(settings.site.spool)
+    paths = (path for arrival, file in files if (path := spool.find(arrival, file)))
+    try:
+        person = DicomPatients(settings.patients).find(AccessionNumber("-"), paths)
+    except StorestowError:
+        return None
+    return {"name": person.patient_name, "id": person.medrec_id}

@@ -1,0 +1,157 @@
+"""The operator's page in a real browser: narrow and wide, light and dark, by keyboard, on a site that is ill."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pydicom.uid import generate_uid
+from support.machine.chromium import Browser, Tab, chromium
+from support.machine.dicom_programs import free_port
+from support.sites.line_site import arrive, instance, rounds, working
+from support.sites.shim_site import served
+
+from pipeline.ledger import deliveries, reports, samples, tallies
+from pipeline.ledger.samples import SampleKind
+from pipeline.ledger.tallies import TallyKind
+from pipeline.site.settings import Settings
+from pipeline.web.app import application
+from pipeline.web.shim_site import opened
+
+pytestmark = pytest.mark.programs
+
+KEY = "an-operator-key"
+PAGES = ("", "/destination?name=archive", "/orders", "/quarantine", "/search?q=CT1", "/study?uid={study}")
+
+
+@dataclass
+class Shown:
+    """The page, somebody who is logged in, and a study."""
+
+    url: str
+    study: str
+    browser: Browser
+    tab: Tab
+
+
+def settings_of(folder: Path) -> Settings:
+    (folder / "out").mkdir()
+    return Settings.model_validate(
+        {
+            "folder": folder,
+            "site": {"spool": str(folder / "spool"), "workers": 1, "show_names": True},
+            "receiver": [
+                {"name": "modalities", "ae_title": "STORESTOW", "port": free_port(), "quiet_seconds": 1,
+                 "to": ["archive", "second-archive"]},
+                {"name": "ultrasound", "ae_title": "STORESTOW_US", "port": free_port(), "to": ["archive"]},
+            ],
+            "destination": [
+                {"name": "archive", "kind": "folder", "folder": str(folder / "out"), "encode": "j2k"},
+                {"name": "second-archive", "kind": "stow", "url": "http://127.0.0.1:1/rs/studies"},
+            ],
+            "shim": {"operator_key": KEY},
+        }
+    )  # fmt: skip
+
+
+def history(connection, now: float) -> None:
+    """A week of a hospital's life."""
+    for hours in range(7 * 24):
+        at = now - hours * 3600
+        busy = max(0.0, math.sin((time.gmtime(at).tm_hour - 6) / 12 * math.pi))
+        for receiver, title, share in (
+            ("modalities", "CT1", 20),
+            ("modalities", "MR2", 9),
+            ("ultrasound", "US7", 12),
+        ):
+            if count := int(share * busy):
+                tallies.add(
+                    connection, at, TallyKind.RECEIVED, receiver, title, times=count, instances=count * 300
+                )
+                tallies.add(
+                    connection,
+                    at,
+                    TallyKind.VERIFIED,
+                    "archive",
+                    "300",
+                    times=count,
+                    seconds=count * 90 * (1 + busy),
+                )
+    for minutes in range(7 * 24 * 60, 0, -20):
+        values = {
+            (SampleKind.FREE, ""): 900e9 - (10080 - minutes) * 3e7,
+            (SampleKind.WAITING, "archive"): minutes % 7,
+            (SampleKind.WAITING, "second-archive"): max(0, 300 - minutes) / 4,
+            (SampleKind.OLDEST, "second-archive"): max(0, 300 - minutes) * 60,
+        }
+        samples.take(connection, now - minutes * 60, values)
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory) -> Iterator[Shown]:
+    folder = tmp_path_factory.mktemp("site")
+    study = generate_uid()
+    with working(settings_of(folder)) as (site, worker):
+        with site.ledger.transaction() as connection:
+            history(connection, time.time())
+        about = {"AccessionNumber": "ACC-2026-0001", "PatientName": "DOE^JANE", "PatientID": "4711"}
+        arrive(site.spool, *(instance(folder, n, StudyInstanceUID=study, **about) for n in "ab"), peer="10.0.0.9")
+        for _ in range(3):
+            arrive(site.spool, instance(folder, StudyInstanceUID=generate_uid()), peer="10.0.0.9")
+        (folder / "rubbish").write_bytes(b"no DICOM at all")
+        arrive(site.spool, folder / "rubbish")
+
+        def is_there() -> bool:
+            with site.ledger.reading() as look:
+                delivered = reports.counts(look)["deliveries"]["delivered"]
+                return delivered == 4 and deliveries.down_since(look, "second-archive") is not None
+
+        rounds(worker, until=is_there)
+        port = free_port()
+        with served(application(opened(site.settings)), port), chromium(folder / "browser") as browser:
+            url = f"http://127.0.0.1:{port}/operator"
+            tab = browser.tab()
+            tab.open(url)
+            tab.run("document.querySelector('[name=name]').value = 'Ana Lyst'")
+            tab.run(f"document.querySelector('[name=key]').value = '{KEY}'")
+            tab.run("document.querySelector('form').submit()")
+            tab.wait_for("Log out")
+            browser.events.clear()  # among them that the first page was answered 401
+            yield Shown(url, study, browser, tab)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 360])
+def test_every_page_fits_and_breaks_no_rule_of_ours(shown: Shown, tmp_path: Path, width: int, scheme: str) -> None:
+    screen = {"width": width, "deviceScaleFactor": 1, "mobile": False}
+    shown.tab.say("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    for page in PAGES:
+        shown.tab.say("Emulation.setDeviceMetricsOverride", **screen, height=900)
+        shown.tab.open(shown.url + page.format(study=shown.study))
+        shown.tab.wait_for("Log out")
+        assert shown.tab.run("document.documentElement.scrollWidth") <= width, page
+        unlabelled = (
+            "[...document.querySelectorAll('input:not([type=hidden]),select')].filter(e => !e.labels.length)"
+        )
+        assert shown.tab.run(f"{unlabelled}.length") == 0, page
+        tall = shown.tab.run("document.documentElement.scrollHeight")
+        name = page.strip("/").partition("?")[0] or "site"
+        shown.tab.say("Emulation.setDeviceMetricsOverride", **screen, height=int(tall))
+        shown.tab.screenshot(tmp_path / f"{name}-{width}-{scheme}.png")
+    assert shown.browser.complaints() == []
+
+
+def test_it_is_used_by_keyboard_alone(shown: Shown) -> None:
+    shown.tab.open(shown.url + "/destination?name=archive")
+    shown.tab.wait_for("Pause")
+    reached = []
+    for _ in range(20):
+        for kind in ("rawKeyDown", "keyUp"):
+            shown.tab.say("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        reached.append(shown.tab.run("document.activeElement.name || document.activeElement.textContent.trim()"))
+        if reached[-1] == "Pause":
+            break
+    assert {"q", "reason", "by"} <= set(reached)
+    assert reached[-1] == "Pause"
