@@ -11,7 +11,7 @@ from pipeline.ledger.tallies import HOUR, TallyKind
 MOST_PATIENTS = 200_000  # the newest studies whose patient is compared with what was typed
 
 
-class FoundStudy(NamedTuple):
+class ListedStudy(NamedTuple):
     """A study as lists show it; times are seconds since the epoch."""
 
     study_instance_uid: str
@@ -25,13 +25,13 @@ class FoundStudy(NamedTuple):
     last_at: float
 
 
-def newest(connection: Connection, at_most: int) -> list[FoundStudy]:
+def newest(connection: Connection, at_most: int) -> list[ListedStudy]:
     """Return the studies of the last arrivals, the newest first."""
     names = select(arrival.c.name).order_by(arrival.c.admitted_at.desc()).limit(at_most)
     return _of(connection, instance.c.arrival.in_(names))[:at_most]
 
 
-def named(connection: Connection, text: str, at_most: int) -> list[FoundStudy]:
+def named(connection: Connection, text: str, at_most: int) -> list[ListedStudy]:
     """Return the studies with this accession number or Study Instance UID."""
     found = _of(connection, instance.c.accession_number == text) or _of(
         connection, instance.c.study_instance_uid == text
@@ -39,10 +39,10 @@ def named(connection: Connection, text: str, at_most: int) -> list[FoundStudy]:
     return found[:at_most]
 
 
-def sent_by(connection: Connection, calling_ae_title: str, at_most: int) -> list[FoundStudy]:
+def sent_by(connection: Connection, calling_ae_title: str, at_most: int) -> list[ListedStudy]:
     """Return the last studies an AE title has sent, the newest first, from its counts by the hour."""
     of_it = (tally.c.kind == TallyKind.RECEIVED) & (tally.c.detail == calling_ae_title) & (tally.c.hour > 0)
-    found: list[FoundStudy] = []
+    found: list[ListedStudy] = []
     for hour in connection.scalars(select(tally.c.hour).where(of_it).distinct().order_by(tally.c.hour.desc())):
         within = (arrival.c.admitted_at >= hour * HOUR) & (arrival.c.admitted_at < (hour + 1) * HOUR)
         names = list(connection.scalars(select(arrival.c.name).where(within)))
@@ -53,7 +53,7 @@ def sent_by(connection: Connection, calling_ae_title: str, at_most: int) -> list
     return found[:at_most]
 
 
-def of_patient(connection: Connection, is_patient: Callable[[str, str], bool], at_most: int) -> list[FoundStudy]:
+def of_patient(connection: Connection, is_patient: Callable[[str, str], bool], at_most: int) -> list[ListedStudy]:
     """Return the studies whose UID and hash of the Patient ID `is_patient` takes, the newest first."""
     columns = (study_patient.c.study_instance_uid, study_patient.c.identifier)
     wanted = select(*columns).order_by(study_patient.c.at.desc()).limit(MOST_PATIENTS)
@@ -64,7 +64,7 @@ def of_patient(connection: Connection, is_patient: Callable[[str, str], bool], a
     return _of(connection, instance.c.study_instance_uid.in_(studies)) if studies else []
 
 
-def _of(connection: Connection, named_so: Any) -> list[FoundStudy]:
+def _of(connection: Connection, named_so: Any) -> list[ListedStudy]:
     aside = instance.c.state.in_(("quarantined", "conflict")) & instance.c.discarded_at.is_(None)
     wanted = (
         select(
@@ -83,7 +83,7 @@ def _of(connection: Connection, named_so: Any) -> list[FoundStudy]:
         .group_by(instance.c.study_instance_uid)
         .order_by(func.max(arrival.c.admitted_at).desc())
     )
-    return [FoundStudy._make(row)._replace(modalities=row[4] or "") for row in connection.execute(wanted)]
+    return [ListedStudy._make(row)._replace(modalities=row[4] or "") for row in connection.execute(wanted)]
 
 
 class StudyDelivery(NamedTuple):

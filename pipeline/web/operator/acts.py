@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pipeline.events import Event, emit
-from pipeline.ledger import Ledger, acts
-from pipeline.ledger.acts import Act
+from pipeline.ledger import Ledger, act_records
+from pipeline.ledger.act_records import Act
 from pipeline.line import other_patient, quarantine
 from pipeline.operate import accept, cancel, pause, reroute, retry
 from pipeline.operate.reason import reason_of
@@ -118,6 +118,6 @@ def act(kind: str, asked: Asked, settings: Settings, ledger: Ledger) -> str:
         reason_of(asked.reason, WHY)
     done = wanted.do(asked, settings, Spool(settings.site.spool), ledger)
     with ledger.transaction() as connection:
-        acts.add(connection, Act(time.time(), asked.by, kind, asked.subject, asked.reason or None))
+        act_records.add(connection, Act(time.time(), asked.by, kind, asked.subject, asked.reason or None))
     emit(Event.OPERATOR, what=kind, subject=asked.subject, by=asked.by)
     return done

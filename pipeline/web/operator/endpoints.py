@@ -17,7 +17,7 @@ from pipeline.web.http_errors import INVALID_PARAMETER, NO_OPERATOR, NOT_FOUND, 
 from pipeline.web.http_responses import html
 from pipeline.web.operator import views
 from pipeline.web.operator.acts import ACTS, Asked, act
-from pipeline.web.operator.pictures import duration
+from pipeline.web.operator.drawings import duration
 from pipeline.web.operator.session import COOKIE, SECONDS, Session, Sessions, parse_name
 from pipeline.web.order_service import ask
 from pipeline.web.page_token import FIELD

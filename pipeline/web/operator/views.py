@@ -17,8 +17,8 @@ from pipeline.alarms.watch import HISTORY_SECONDS
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicom.patient import Patient
 from pipeline.errors import StorestowError
-from pipeline.ledger import Ledger, acts, found_studies, samples, tallies
-from pipeline.ledger.found_studies import FoundStudy, StudyArrival, StudyDelivery, StudyInstance
+from pipeline.ledger import Ledger, act_records, found_studies, samples, tallies
+from pipeline.ledger.found_studies import ListedStudy, StudyArrival, StudyDelivery, StudyInstance
 from pipeline.ledger.samples import SampleKind
 from pipeline.ledger.tallies import TallyKind
 from pipeline.line.identify import ACCOUNT
@@ -31,7 +31,7 @@ from pipeline.operate.status import status
 from pipeline.patients.dicom import DicomPatients
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
-from pipeline.web.operator.pictures import TimeLineEvent, bars, duration, lines, time_line
+from pipeline.web.operator.drawings import TimeLineEvent, bars, duration, lines, time_line
 
 MOST_STUDIES, MOST_WAITING, MOST_ORDERS, MOST_ACTS, MOST_SET_ASIDE = 25, 50, 100, 20, 200
 MOST_INSTANCES, MOST_CHANGES = 200, 200
@@ -60,7 +60,7 @@ def overview(settings: Settings, ledger: Ledger, span: str) -> dict[str, Any]:
     with ledger.reading() as connection:
         history = tallies.since(connection, now - HISTORY_SECONDS, TallyKind.RECEIVED)
         studies = found_studies.newest(connection, MOST_STUDIES)
-        done = acts.newest(connection, MOST_ACTS)
+        done = act_records.newest(connection, MOST_ACTS)
     missed = silences([tally for tally in history if tally.detail], now)
     stands = status(settings, ledger)
     return {
@@ -147,7 +147,7 @@ def destination(settings: Settings, ledger: Ledger, name: str) -> dict[str, Any]
         return None
     queue = [line for line in stands["attention"] if line["destination"] == name]
     with ledger.reading() as connection:
-        done = acts.newest(connection, MOST_ACTS, name)
+        done = act_records.newest(connection, MOST_ACTS, name)
     others = [other.name for other in settings.destination if other.name != name]
     about = {"queue_lines": queue[:MOST_WAITING], "more_waiting": max(0, len(queue) - MOST_WAITING)}
     return {"now": time.time(), "it": it, "acts": done, "others": others, **about}
@@ -167,7 +167,7 @@ def quarantine(ledger: Ledger) -> dict[str, Any]:
 def search(settings: Settings, ledger: Ledger, text: str) -> dict[str, Any]:
     """Return the studies that a typed text means: accession number, study UID, AE title or Patient ID."""
     sought = text.strip()[:128]
-    found: list[FoundStudy] = []
+    found: list[ListedStudy] = []
     by = ""
     if sought:
         with ledger.reading() as connection:
@@ -179,7 +179,7 @@ def search(settings: Settings, ledger: Ledger, text: str) -> dict[str, Any]:
     return {"now": time.time(), "text": sought, "found": found, "by": by}
 
 
-def _of_patient(settings: Settings, connection: Any, identifier: str) -> list[FoundStudy]:
+def _of_patient(settings: Settings, connection: Any, identifier: str) -> list[ListedStudy]:
     """Return the studies whose first patient has this ID: the ledger knows it as a keyed hash alone."""
     spool, placeholders = Spool(settings.site.spool), settings.site.placeholder_ids
     sought = Patient(identifier=identifier)
@@ -200,7 +200,7 @@ def study(settings: Settings, ledger: Ledger, uid: str) -> dict[str, Any] | None
         deliveries = found_studies.deliveries_of(connection, uid)
         instances = list(found_studies.instances_of(connection, uid, MOST_READ))
         files = found_studies.files_of(connection, uid, 8)
-        done = acts.newest(connection, MOST_ACTS, uid)
+        done = act_records.newest(connection, MOST_ACTS, uid)
     shows = settings.site.show_names
     changes = _changes(instances, shows=shows)
     return {

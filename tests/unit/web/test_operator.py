@@ -15,13 +15,13 @@ from support.sites.line_site import RECEIVER, arrive, instance, rounds, working
 from support.sites.shim_site import BROWSER, served
 
 from pipeline.errors import Configuration
-from pipeline.ledger import acts, deliveries, reports, samples
+from pipeline.ledger import act_records, deliveries, reports, samples
 from pipeline.ledger.samples import SampleKind
 from pipeline.ledger.tables import instance as instances
 from pipeline.operate.status import status
 from pipeline.site.settings import Settings
 from pipeline.web.app import application
-from pipeline.web.operator.pictures import TimeLineEvent, bars, lines, time_line
+from pipeline.web.operator.drawings import TimeLineEvent, bars, lines, time_line
 from pipeline.web.operator.session import COOKIE, SECONDS, Sessions
 from pipeline.web.shim_site import opened
 
@@ -257,7 +257,7 @@ def test_what_peers_and_people_wrote_is_never_markup(tmp_path):
             change = {"keyword": HOSTILE, "before": HOSTILE, "after": HOSTILE, "rule": HOSTILE}
             connection.execute(instances.update().values(**hostile, changes=[change]))
             deliveries.set_destination(connection, "dead", reason=HOSTILE, paused=True, paused_by=HOSTILE)
-            acts.add(connection, acts.Act(time.time(), HOSTILE, "pause", "dead", HOSTILE))
+            act_records.add(connection, act_records.Act(time.time(), HOSTILE, "pause", "dead", HOSTILE))
         with served(application(opened(settings)), port := free_port()):
             person = Operator(f"http://127.0.0.1:{port}")
             person.login(name=HOSTILE)

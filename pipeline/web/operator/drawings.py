@@ -13,7 +13,7 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 640, 200
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 26, 24
 COLOURS = 6
-_NICE = (1, 2, 5)
+_ROUND = (1, 2, 5, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def _top(highest: float) -> float:
     scale = 1.0
     while scale * 10 < highest:
         scale *= 10
-    return next((scale * step for step in (*_NICE, 10) if scale * step >= highest), max(highest, 1.0))
+    return next((scale * step for step in _ROUND if scale * step >= highest), max(highest, 1.0))
 
 
 def _axes(svg: ET.Element, top: float, begin: float, end: float, unit: str) -> None:
