@@ -61,7 +61,7 @@ class ReceiptState(StrEnum):
 
 
 class LeftOutCode(StrEnum):
-    """Why a made file does not hold an instance that was received; the sentence for it stands beside."""
+    """Why a made file lacks an instance that was received; a sentence for it stands beside the code."""
 
     KIND = "kind"  # no directory record exists for its SOP Class
     COMPRESSED = "compressed"  # no decoder here reads its pixels
@@ -223,12 +223,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Say what a destination said of one instance.
+    """A destination's response to one instance.
 
-    `stored`, `warned` and `duplicate` must be `verified` before the delivery is `delivered`. What is `present` and
-    not `verified` was not compared: the delivery ends, and the original stays until a person says `accept`. `code`
-    is the status of the peer's protocol as text (`0xA700`, `HTTP 503`), `message` a sentence without patient data.
-    `left_out` says that what was made does not hold the instance, and lists it, and why.
+    `stored`, `warned` and `duplicate` must be `verified` before the delivery is `delivered`. A `present` instance
+    that is not `verified` was not compared: the delivery ends, and the original stays until a person says
+    `accept`. `code` is the status of the peer's protocol as text (`0xA700`, `HTTP 503`), `message` a sentence
+    without patient data. `left_out` is the reason why the made file lists the instance without holding it.
     """
 
     key: InstanceKey

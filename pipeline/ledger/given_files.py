@@ -1,4 +1,4 @@
-"""What the ledger knows of the files given to a `send`: taken in, at the destination already, not sent and why."""
+"""The ledger's statements about files given to a `send`: identified, already delivered, not sent and why."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -29,7 +29,7 @@ class CountedStudy:
 
 @dataclass(frozen=True, slots=True)
 class NotThere:
-    """Say of how many instances the made file had to do without, and why."""
+    """How many instances the made file lacks, and why."""
 
     reason: str
     instances: int

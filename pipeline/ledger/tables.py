@@ -175,7 +175,7 @@ receipt = Table(
     Column("encoding", String, nullable=False),
     Column("at", Float),
     Column("asked_by", ForeignKey("instance.id"), index=True),  # For a request: the received duplicate.
-    Column("left_out", Word(LeftOutCode)),  # why what was made does not hold it, although it lists it
+    Column("left_out", Word(LeftOutCode)),  # Why the made file lists it without holding it.
 )
 
 disc = Table(

@@ -9,10 +9,10 @@ from pipeline.spool.durable import flush_path, fsync_tree
 
 
 def admit(name: str, site: Site) -> None:
-    """Enter an arrival in the ledger once its files are durably on the disk."""
+    """Enter an arrival in the ledger once its files are durable."""
     folder = site.spool.arrivals / name
     fsync_tree(folder)
-    flush_path(site.spool.arrivals)  # the entry the hook has made; it must not wait for the disk
+    flush_path(site.spool.arrivals)  # The hook created this entry, and the hook must not wait for the disk.
     nanoseconds, receiver = parse_arrival_name(name)
     newest = max((entry.stat().st_mtime for entry in folder.iterdir()), default=folder.stat().st_mtime)
     with site.ledger.transaction() as change:

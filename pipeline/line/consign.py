@@ -70,7 +70,7 @@ def _give(
 
 
 def _leave_unclaimed(part: PreparedPart, site: Site) -> None:
-    """Keep what nobody ordered, for its time; an order may still come for it."""
+    """Keep instances that nobody ordered, for their time; a later order may use them."""
     with site.ledger.transaction() as connection:
         for identity in part.instances:
             values = {"state": InstanceState.PASSED, "reason": "unclaimed", "consigned": True}
@@ -128,7 +128,7 @@ def open_delivery(
 
 
 def pin_of(output: PreparedFile, site: Site) -> dict[str, Any]:
-    """Return what the receipt says of the very file that will be sent."""
+    """Return the pin of the very file that will be sent."""
     return {
         "path": str(output.path.relative_to(site.spool.root)),
         "sha256": output.sha256,

@@ -72,7 +72,7 @@ class DeliveryScheduler:
                 deliveries.add(connection, number, (), now, is_last=True)
 
     def _report_stranded(self) -> None:
-        """Say once, of each destination, that something waits for it and no configuration names it any more."""
+        """Log once for each destination that deliveries wait for it although it is no longer configured."""
         with self._site.ledger.reading() as connection:
             found = rerouting.stranded(connection, list(self._slots))
         for name in found.keys() - self._stranded:
@@ -119,7 +119,7 @@ class DeliveryScheduler:
             self._breakers[due.destination.name].end(due.number)
 
     def _judge_peer(self, destination: Destination, error: StorestowError | None) -> None:
-        """Write down whether the destination as a whole can be worked with."""
+        """Record whether the destination as a whole works."""
         breaker = self._breakers[destination.name]
         if error is None:
             if breaker.succeeded():
@@ -141,6 +141,6 @@ class DeliveryScheduler:
 def _note(
     connection: Connection, name: str, down_since: float | None, reason: str | None, try_at: float | None = None
 ) -> None:
-    """Note how a destination answers; one that was paused meanwhile keeps the reason that was given for it."""
+    """Record how a destination answers; one that was paused meanwhile keeps its given reason."""
     values = {} if name in deliveries.paused(connection) else {"reason": reason}
     deliveries.set_destination(connection, name, down_since=down_since, try_at=try_at, **values)

@@ -152,7 +152,7 @@ def _frames(body: bytes, at: int, lengths: list[int]) -> Iterator[bytes]:
         at += length
 
 
-# What pydicom raises for attributes that make no sense, at the moment somebody looks at them.
+# pydicom raises these when a malformed value is read.
 _SENSELESS = (
     TypeError,
     AttributeError,

@@ -1,7 +1,7 @@
-"""Intake: every file of an arrival becomes an instance with a state, identified by its data set alone.
+"""Identify every file of an arrival as an instance, by its data set alone.
 
-File names mean nothing. Hidden and empty files are no instances: counted, kept, never sent. One bad file
-never holds back a good one; what is wrong with it is its reason (docs/intake.md lists the outcomes).
+File names mean nothing. Hidden and empty files are no instances: they are counted, kept, and never sent. A bad
+file never delays a good one; its fault becomes its reason (docs/intake.md lists the outcomes).
 """
 
 import hashlib
@@ -27,14 +27,14 @@ from pipeline.spool.spool import SAID
 ACCOUNT = "account.json"
 PATIENT = {0x00100010: "Patient's Name (0010,0010)", 0x00100020: "Patient ID (0010,0020)"}
 SOP_INSTANCE_UID = 0x00080018
-LONGEST_NUMBER, MOST_FRAMES = 12, 2**31 - 1  # PS3.5 6.2, IS
+LONGEST_NUMBER, MOST_FRAMES = 12, 2**31 - 1  # Characters and largest value of an IS, PS3.5 6.2.
 
 
 @dataclass(frozen=True, slots=True)
 class IdentifiedFile:
-    """What intake found out about one file.
+    """The identity of one file.
 
-    `problem` says why it is no instance that can go on, `code` what kind of problem that is.
+    `problem` says why the file cannot go on as an instance, `code` which kind of problem it is.
     """
 
     file: str
@@ -49,8 +49,8 @@ class IdentifiedFile:
     accession_number: str | None = None
     frames: int = 1
     source_ae_title: str = ""
-    patient: Patient | None = None  # as received; never written to the ledger or a log
-    absent: tuple[str, ...] = ()  # elements of the patient that are not there at all, not even empty
+    patient: Patient | None = None  # As received; never written to the ledger or a log.
+    absent: tuple[str, ...] = ()  # Elements of the patient that are absent, not just empty.
     lacks_pixels: bool = False
     problem: str | None = None
     code: SetAsideCode | None = None
@@ -58,7 +58,7 @@ class IdentifiedFile:
 
 @dataclass(frozen=True, slots=True)
 class ArrivalContents:
-    """What lies in an arrival, in the order it was received."""
+    """The files of an arrival, in the order received."""
 
     found: tuple[IdentifiedFile, ...]
     hidden_files: int
@@ -68,16 +68,16 @@ class ArrivalContents:
 
 @dataclass(frozen=True, slots=True)
 class IdentifyTask:
-    """A file to read."""
+    """Which file to read."""
 
     path: Path
     scratch: Path | None
 
 
 def contents_of(folder: Path, scratch: Path | None, pool: ProcessPool) -> ArrivalContents:
-    """Read every file of the arrival `folder`; never follows a link, never raises for what a file holds.
+    """Read every file of the arrival `folder`; follows no link, and raises nothing for the content of a file.
 
-    Raises Transient where the machine cannot read one now.
+    Raises Transient if the machine cannot read one now.
     """
     hidden, empty, files = 0, 0, []
     with os.scandir(folder) as entries:
@@ -134,7 +134,7 @@ def read(path: Path, scratch: Path | None = None) -> IdentifiedFile:
 
 
 def _of_what(path: Path) -> str:
-    """Name the instance that a file which cannot be read seems to be, where that much can be read."""
+    """Name the instance that an unreadable file seems to be, if that much can be read."""
     uid = values_of(path, (SOP_INSTANCE_UID,)).get(SOP_INSTANCE_UID, b"").decode("latin-1").strip(" \0")
     return f" (SOP Instance UID {uid})" if is_uid(uid) else ""
 
@@ -162,7 +162,7 @@ def _identified(found: IdentifiedFile, data: mmap.mmap, layout: DataSetLayout) -
 
 
 def _source_of(data: mmap.mmap, layout: DataSetLayout) -> str:
-    """Return the calling AE title storescp has written down, read as that of an association is."""
+    """Return the calling AE title storescp has written, read in the same way as an association's."""
     element = layout.meta.get(0x00020016)
     return ae_title(bytes(data[element.value : element.end])) if element else ""
 
@@ -173,7 +173,7 @@ def is_uid(text: str) -> bool:
 
 
 def _frames(text: str) -> int:
-    """Return Number of Frames, 1 where it is absent or no number that can be (IS, PS3.5 6.2)."""
+    """Return Number of Frames, 1 if it is absent or impossible (IS, PS3.5 6.2)."""
     is_number = text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
     return max(1, int(text)) if is_number and int(text) <= MOST_FRAMES else 1
 
@@ -196,7 +196,7 @@ def _problems(key: InstanceKey, sop_class: str, media_class: str, layout: DataSe
 
 
 def _hashes(path: Path, data_set: int) -> tuple[str, str]:
-    """Return the SHA-256 of the file and of what follows the file meta information, in one reading."""
+    """Return the SHA-256 of the file and of the part after the file meta information, in one reading."""
     whole, rest = hashlib.sha256(), hashlib.sha256()
     with path.open("rb") as file:
         whole.update(file.read(data_set))

@@ -31,7 +31,7 @@ from pipeline.spool.envelope import Envelope
 
 
 def identify_arrival(name: str, site: Site) -> None:
-    """Make an instance with a state of every file of an arrival, each judged alone."""
+    """Make an instance with a state from every file of an arrival; each file is judged alone."""
     _, receiver = parse_arrival_name(name)
     folder, table = site.spool.arrivals / name, site.receiver(receiver)
     read = contents_of(folder, site.spool.run, site.pool_of(receiver))
@@ -43,7 +43,7 @@ def identify_arrival(name: str, site: Site) -> None:
     entry = _ArrivalEntry(name, contents, tuple(rows), belongings, patients)
     try:
         others_before = _enter(entry, site)
-    except IntegrityError as error:  # a person has released another instance of the same key meanwhile
+    except IntegrityError as error:  # A person has released another instance of the same key meanwhile.
         raise Transient(f"{name}: one of its instances came to be known meanwhile; judged again") from error
     for row in rows:
         if row["code"] != SetAsideCode.OTHER_PATIENT:
@@ -58,7 +58,7 @@ def identify_arrival(name: str, site: Site) -> None:
 def _studies_of_the_line(
     contents: ArrivalContents, claim: Callable[[IdentifiedFile], OrderAssignment]
 ) -> dict[str, set[str]]:
-    """Return, by scope, the studies of which the first patient decides: not what the PACS or a person sent."""
+    """Return, by scope, the studies whose first patient decides; not those from the PACS or a person."""
     studies: dict[str, set[str]] = {}
     for found in contents.found:
         if found.key and claim(found).is_gathered:
@@ -73,7 +73,7 @@ def _instances(
     patients: StudyPatients,
     site: Site,
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each file, judged against what the scope holds and what came before it in this arrival."""
+    """Yield a row for each file, judged against what the scope holds and against earlier files of this arrival."""
     folder = site.spool.arrivals / name
     _, receiver = parse_arrival_name(name)
     holders = {scope: _holders(scope, contents, site) for scope in {claim(one).scope for one in contents.found}}
@@ -104,9 +104,9 @@ def _holder(data_set_sha256: str, arrival: str, file: str, site: Site) -> KnownI
 
 
 def _are_same(one: Path, other: Path, site: Site) -> bool:
-    """Compare in the pool; raises Incomparable where that kills its process, Transient where it cannot now."""
+    """Compare in the pool; raises Incomparable if that kills its process, Transient if it cannot be done now."""
     ((_, answer),) = site.pool.each(are_same, [(one, other)], lambda pair: to_encode(*pair))
-    if isinstance(answer, PoolProcessDied):  # at the second attempt; more would hold back all behind it
+    if isinstance(answer, PoolProcessDied):  # This was the second attempt; more would delay everything behind it.
         raise Incomparable(str(answer)) from answer
     if isinstance(answer, Exception):
         raise answer
@@ -114,7 +114,7 @@ def _are_same(one: Path, other: Path, site: Site) -> bool:
 
 
 def _sender(receiver: str, contents: ArrivalContents, site: Site) -> Callable[[IdentifiedFile], dict[str, Any]]:
-    """Return what is known of the sender of a file: the envelope's word, else the file's own (0002,0016)."""
+    """Return what is known of a file's sender: from the envelope, otherwise from its own (0002,0016)."""
     envelope, table = contents.envelope, site.receiver(receiver)
 
     def of(found: IdentifiedFile) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _row(found: IdentifiedFile, verdict: FileOutcome) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _ArrivalEntry:
-    """What is to be entered of an arrival, in one transaction."""
+    """The rows of an arrival, entered in one transaction."""
 
     name: str
     contents: ArrivalContents
@@ -162,7 +162,7 @@ class _ArrivalEntry:
 
 
 def _enter(entry: _ArrivalEntry, site: Site) -> set[str]:
-    """Enter the rows; return the studies of which another patient's instances were aside before."""
+    """Enter the rows; return the studies that already had set-aside instances of another patient."""
     name, contents, rows = entry.name, entry.contents, entry.rows
     envelope = contents.envelope
     newest = max((found.received_at for found in contents.found), default=0.0)
@@ -186,7 +186,7 @@ def _enter(entry: _ArrivalEntry, site: Site) -> set[str]:
 
 
 def _leave_what_came_too_late(change: Connection, name: str, envelope: Envelope | None) -> None:
-    """Account at once for files of a `send` that has ended already: nobody would look at them again."""
+    """Close files of a `send` that has already ended at once: no later stage would look at them."""
     order = envelope.order if envelope and parse_arrival_name(name)[1] == SEND else None
     if order is None:
         return
@@ -203,7 +203,7 @@ _NOTEWORTHY = {
 
 
 def _report_other_patients(name: str, rows: list[dict[str, Any]], before: set[str]) -> None:
-    """Say it aloud once a study, however many instances and arrivals it has."""
+    """Raise the alarm once a study, however many instances and arrivals it has."""
     others = Counter(row["study_instance_uid"] for row in rows if row["code"] == SetAsideCode.OTHER_PATIENT)
     for study, instances in sorted(others.items()):
         say = emit if study in before else alarm
@@ -226,7 +226,7 @@ def _report(row: dict[str, Any]) -> None:
 
 
 def _report_strangers(rows: list[dict[str, Any]], contents: ArrivalContents) -> None:
-    """Say who has sent instances to the receiver of orders although [pacs] does not name them."""
+    """Log who has sent instances to the receiver of orders without being named in [pacs]."""
     peer = contents.envelope.peer if contents.envelope else None
     of_strangers = [row for row in rows if row["scope"].startswith(arrivals.OF_A_STRANGER)]
     counted = Counter((row["study_instance_uid"], row["calling_ae_title"]) for row in of_strangers)
@@ -236,7 +236,7 @@ def _report_strangers(rows: list[dict[str, Any]], contents: ArrivalContents) -> 
 
 
 def _report_unknown_senders(rows: list[dict[str, Any]], contents: ArrivalContents, site: Site) -> None:
-    """Say once an arrival which senders the institution mapping does not know."""
+    """Log once an arrival which senders the institution mapping does not know."""
     peer = contents.envelope.peer if contents.envelope else None
     for calling in sorted({row["calling_ae_title"] for row in rows if row["institution"] is None}):
         if site.institutions.names:

@@ -64,7 +64,7 @@ def prepare_study(study: WaitingStudy, site: Site) -> Iterator[PreparedPart]:
 def _outcomes(
     rows: list[SoundInstanceRow], study: WaitingStudy, site: Site
 ) -> Iterator[tuple[int, Prepared | Exception]]:
-    """Yield what became of each instance, and say it."""
+    """Yield the result for each instance, and log it."""
     encodings = {destination.encode for destination in site.destinations_of(study.receiver)}
     tasks = [task_of(row, study.receiver, encodings, site) for row in rows]
     ready: list[Prepared] = []
@@ -85,7 +85,7 @@ def _outcomes(
 
 
 def _report(study: WaitingStudy, ready: list[Prepared]) -> None:
-    """Say what was done to a study: made right, coerced, encoded and how much smaller, or not encoded and why."""
+    """Log what was done to a study: corrected, coerced, encoded and how much smaller, or not encoded and why."""
     uid = study.study_instance_uid
     mends = Counter(
         words for instance in ready for words in {f"{shown(mend.tag)}: {mend.words}" for mend in instance.mends}
@@ -108,7 +108,7 @@ def _report(study: WaitingStudy, ready: list[Prepared]) -> None:
 
 
 def task_of(row: SoundInstanceRow, receiver: str, encodings: Iterable[str], site: Site) -> PrepareTask:
-    """Return what the pool has to do for one instance, treated as `receiver` has its instances treated."""
+    """Return the pool's task for one instance, with the rules of `receiver`."""
     source = site.spool.find(row.arrival, row.file) or site.spool.arrivals / row.arrival / row.file
     folder = site.spool.outputs / row.arrival
     folder.mkdir(mode=0o750, exist_ok=True)
@@ -133,7 +133,7 @@ def task_of(row: SoundInstanceRow, receiver: str, encodings: Iterable[str], site
 
 
 def limits_of(task: PrepareTask) -> ProcessLimits:
-    """Return what preparing an instance may cost."""
+    """Return the limits for preparing an instance."""
     return to_encode(task.source)
 
 

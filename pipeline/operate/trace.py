@@ -1,4 +1,4 @@
-"""What became of every instance of a study: the shape of `trace --json` (docs/design.md, Commands)."""
+"""The history of every instance of a study, as `trace --json` has it (docs/design.md, Commands)."""
 
 import time
 from collections.abc import Collection, Mapping
@@ -12,10 +12,10 @@ from pipeline.site.waiting import Wait, waits
 
 
 def trace(subject: str, ledger: Ledger, configured: Collection[str] | None = None) -> dict[str, Any]:
-    """Return every instance that an accession number, a study UID or an arrival's name names.
+    """Return every instance that an accession number, a study UID or an arrival's name selects.
 
-    `configured` are the names of the destinations there are: what waits for another one waits for a person. None
-    means that every one is configured.
+    `configured` are the names of the destinations: a delivery to another one waits for a person. None means that
+    every destination is configured.
     """
     with ledger.reading() as look:
         rows = reports.trace(look, subject)

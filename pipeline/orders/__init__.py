@@ -1,7 +1,7 @@
-"""Orders: a request by accession number, placed as one row that the worker executes and everybody may look at.
+"""Orders: requests by accession number; each is one row that the worker executes and everybody may look at.
 
-`place` is all that a command, the hook and the shim do; so an order survives whatever dies, and two who ask
-for the same share one. The statements are in `ledger.orders`; what is done for an order, in `fulfil`.
+Commands, the hook and the shim only call `place`, so an order survives the death of any process, and equal
+requests share one order. `ledger.orders` has the statements, `steps` the steps of an order.
 """
 
 import json
@@ -26,16 +26,16 @@ from pipeline.orders.compare_sources import Findings, SourceDifference
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
-SHORTEST_REASON, LONGEST_REASON = 3, 200  # characters
+SHORTEST_REASON, LONGEST_REASON = 3, 200  # Characters.
 
 
 class TooManyOrders(Transient):
-    """Say that as many orders are open as may be: nothing was placed, a little later there is room."""
+    """Say that the most orders allowed are open: nothing was placed; try again a little later."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrderLimit:
-    """The orders that crowd each other: no new one is placed while `at_most` of these verbs are open."""
+    """A limit on parallel orders: no new one is placed while `at_most` orders with these verbs are open."""
 
     verbs: tuple[str, ...]
     at_most: int
@@ -43,7 +43,7 @@ class OrderLimit:
 
 @dataclass(frozen=True, slots=True)
 class PlacedOrder:
-    """Say which order serves a request, and whether it was made for it."""
+    """Which order serves a request, and whether it was made for it."""
 
     order_id: int
     is_new: bool
@@ -51,7 +51,7 @@ class PlacedOrder:
 
 @dataclass(frozen=True, slots=True)
 class FoundStudy:
-    """A study the PACS has under an accession number asked for; `instances` is None where it does not say.
+    """A study the PACS has under a requested accession number; `instances` is None if it does not say.
 
     `accession_number` is the first of those it has it under, `accession_numbers` are all.
     """
@@ -66,18 +66,18 @@ class FoundStudy:
 
 @dataclass(frozen=True, slots=True)
 class MadeFile:
-    """The file a destination made for a person to fetch; its `name` is for the person, its `path` is not."""
+    """The file a destination made for a person to fetch; a person sees `name`, and never `path`."""
 
     path: str
     name: str
-    size: int  # bytes
+    size: int  # Bytes.
 
 
 @dataclass(frozen=True, slots=True)
 class Unclaimed:
-    """Say how many instances of an order's studies came from somebody whom [pacs] does not name.
+    """How many instances of an order's studies came from a sender that [pacs] does not name.
 
-    `address` is None where the receiver does not know it. They are in no result.
+    `address` is None if the receiver does not know it. The instances are in no result.
     """
 
     ae_title: str
@@ -87,18 +87,18 @@ class Unclaimed:
 
 @dataclass(frozen=True, slots=True)
 class OrderView:
-    """An order as everybody may see it: no patient, JSON-able by `as_json`. Times are seconds since the epoch.
+    """An order as everybody may see it, without patient; `as_json` gives JSON. Times are seconds since the epoch.
 
     `expected` and `received` count distinct instances over all studies, `failed` sub-operations of the PACS.
-    `counted` is what the PACS counts, where that is more than came and its final response says that this was all.
-    `sent` and `refused` count instances at the destination, `sent_before` those an earlier order with the same
-    wish brought there. `late` instances arrived after this order had been served and are in none of its results.
-    `place_in_queue` is how many retrievals go before the first of this order that waits.
-    `already_sent`: it was done before this asker came. `result` is there while its file is kept; `left_out` is
-    what it does not hold although it was received, and `sent` counts these too.
-    `differing` and `noted` say, without values, in which patient attributes the sources contradict each other, and
-    in which they only differ; `identity_allowed`: a person let the former through. `accession_differs` counts
-    images that bear another accession number. `his` says whether the HIS was asked, None where there is none.
+    `counted` is the PACS's count, if it is more than came and its final response says that this was all. `sent`
+    and `refused` count instances at the destination, `sent_before` those an earlier order for the same request
+    delivered. `late` instances arrived after this order had been served and are in none of its results.
+    `place_in_queue` is the number of retrievals before this order's first waiting one. `already_sent`: it was done
+    before this request came. `result` exists while its file is kept; `left_out` are received instances the file
+    lacks, and `sent` counts these too. `differing` and `noted` say, without values, in which patient attributes
+    the sources contradict each other, and in which they only differ; `identity_allowed`: a person accepted the
+    former. `accession_differs` counts images with another accession number. `his` says whether the HIS was asked,
+    None if there is none.
     """
 
     id: int
@@ -113,7 +113,7 @@ class OrderView:
     stage: OrderStage
     place_in_queue: int | None
     error_kind: OrderError | None
-    error: str | None  # the short words, None where nothing is wrong
+    error: str | None  # The short words, None if nothing is wrong.
     detail: str | None
     found: tuple[FoundStudy, ...]
     missing: tuple[str, ...]
@@ -160,13 +160,13 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     crowd: OrderLimit | None = None,
     now: float | None = None,
 ) -> PlacedOrder:
-    """Return the order that serves this wish: one that is open, or done within `same_link`, else a new one.
+    """Return the order for this request: an open one, one done within `same_link`, otherwise a new one.
 
-    The wish is verb, accession numbers, modalities, destination and container; who shares an order shares what
-    its first asker allowed. `again` takes no done order, only an open one. `allow_identity` is why a person lets a
-    difference between sources through: such an order is shared with nobody. Failed and partial orders are never
-    shared after their end. Raises InvalidAccession, Configuration where [pacs] or the destination is missing, and
-    TooManyOrders where a new one would be more than `crowd` allows.
+    The request is verb, accession numbers, modalities, destination and container; a shared order keeps what its
+    first client allowed. `again` shares no done order, only an open one. `allow_identity` is a person's reason for
+    accepting a difference between sources: such an order is never shared. Failed and partial orders are never
+    shared after their end. Raises InvalidAccession, Configuration if [pacs] or the destination is missing, and
+    TooManyOrders if a new one would exceed the limit `crowd`.
     """
     if settings.pacs is None:
         raise Configuration("nothing can be retrieved: the configuration has no [pacs]")
@@ -214,7 +214,7 @@ def known(  # noqa: PLR0913  # what may be asked for, each by its name
     container: str = "",
     now: float | None = None,
 ) -> int | None:
-    """Return the number of the order that `place` would find for this wish, None where it would make a new one."""
+    """Return the number of the order that `place` would find for this request, None if it would make a new one."""
     since = (time.time() if now is None else now) - settings.shim.same_link.total_seconds()
     return rows.shared(look, _key(_wish(verb, accessions, destination, modalities, container)), since)
 
@@ -232,7 +232,7 @@ def _wish(
 
 
 def parse_reason(text: str) -> str:
-    """Return why a person lets a difference of identity through; raises Usage where that is not in words."""
+    """Return a person's reason for accepting a difference of identity; raises Usage if it is too short or long."""
     plain = " ".join(text.split())
     if not SHORTEST_REASON <= len(plain) <= LONGEST_REASON or not plain.isprintable():
         raise Usage(f"the reason must be {SHORTEST_REASON} to {LONGEST_REASON} printable characters")
@@ -244,7 +244,7 @@ def _key(wish: dict[str, Any]) -> str:
 
 
 def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView | None:
-    """Return how an order stands, None where there is none; `is_new` is what `place` said to this asker."""
+    """Return the state of an order, None if there is none; `is_new` is what `place` told this client."""
     row = rows.row(look, order_id)
     if row is None:
         return None

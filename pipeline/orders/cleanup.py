@@ -1,4 +1,4 @@
-"""Leave nothing behind: what orders retrieved and what was made of it go after `keep_results`."""
+"""Delete what orders retrieved, and the files made of it, after `keep_results`."""
 
 import contextlib
 import time
@@ -14,7 +14,7 @@ from pipeline.spool.durable import remove_tree, unlink
 
 
 def expire(site: Site, now: float) -> None:
-    """Delete what has been kept long enough and no open order needs; the ledger is told first."""
+    """Delete what has been kept long enough and no open order needs; the ledger is updated first."""
     keep = site.settings.site.keep_results.total_seconds()
     with site.ledger.reading() as look:
         kept = arrivals.results_before(look, now - keep)
@@ -27,7 +27,7 @@ def expire(site: Site, now: float) -> None:
 
 
 def _set_gone(name: str, site: Site, now: float) -> bool:
-    """Note that an arrival goes, unless an order has come for it meanwhile."""
+    """Record that an arrival is deleted, unless an order needs it meanwhile."""
     with site.ledger.transaction() as change:
         if name in orders.arrivals_in_use(change):
             return False
@@ -36,7 +36,7 @@ def _set_gone(name: str, site: Site, now: float) -> bool:
 
 
 def _clear(number: int, path: Path, site: Site, now: float) -> None:
-    """Delete the file an order made, unless a later order has made the file of that name anew."""
+    """Delete the file of an order, unless a later order has made the same file anew."""
     with site.ledger.transaction() as change:
         orders.change_row(change, number, cleared_at=now)
         is_anothers = orders.is_made_by_another(change, str(path))
@@ -51,16 +51,16 @@ def _delete_file(path: Path) -> None:
 
 
 def drop_cleared(site: Site) -> None:
-    """Delete files of which the ledger was told that they go, where the worker died before they did."""
+    """Delete files recorded as deleted that a dead worker could not delete."""
     with site.ledger.reading() as look:
         paths = orders.cleared(look)
     for path in sorted(paths):
-        with contextlib.suppress(OSError):  # a share that is away; the next start sees to it
+        with contextlib.suppress(OSError):  # The share may not be mounted; the next start tries again.
             _delete_file(Path(path))
 
 
 def drop_scratch(site: Site) -> None:
-    """Delete what questions to the PACS have left in the room `run` where the worker died over them."""
+    """Delete query files in the room `run` that a dead worker left."""
     for left in site.spool.run.glob(f"{SCRATCH}*"):
         if left.is_dir() and time.time() > left.stat().st_mtime:
             remove_tree(left, ignore_errors=True)

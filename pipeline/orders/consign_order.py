@@ -1,7 +1,8 @@
 """Make one consignment of what was retrieved for an order.
 
-What the PACS sent is not coerced. Before anything leaves, every instance is asked whose it is: an archive may
-answer a query for one patient and send another's images, and no disc or print of two patients is to be made.
+Instances from the PACS are not coerced. Before anything is delivered, the patient of every instance is checked: an
+archive may answer a query for one patient and send another's images, and no disc or print of two patients may be
+made.
 """
 
 import time
@@ -29,17 +30,17 @@ from pipeline.site.site import Site
 
 @dataclass(frozen=True, slots=True)
 class OrderItems:
-    """What an order has to bring to its destination, by instance; `sent_before` are there already."""
+    """What an order must deliver to its destination, by instance; `sent_before` are there already."""
 
     rows: Sequence[SoundInstanceRow]
-    receiver: str  # as whose instances they are treated, empty: as they are
+    receiver: str  # The receiver whose rules apply; empty: unchanged.
     sent_before: int = 0
 
 
 def consign(number: int, site: Site) -> None:
     """Open the one delivery of an order, pinned file by file; the order may end here.
 
-    Raises Transient where this machine cannot prepare an instance now: it is tried again.
+    Raises Transient if this machine cannot prepare an instance now: it is tried again.
     """
     with site.ledger.reading() as connection:
         order = orders.one(connection, number)
@@ -48,7 +49,7 @@ def consign(number: int, site: Site) -> None:
     with site.ledger.reading() as connection:
         is_short = not order.incomplete_allowed and bool(lacking(connection, order))
         load = _load(connection, order, destination)
-    if is_short:  # another order has found unreadable what this one counted
+    if is_short:  # Another order has found unreadable what this one counted.
         _weigh_again(number, site)
         return
     ready = prepared(load, destination, site)
@@ -57,7 +58,7 @@ def consign(number: int, site: Site) -> None:
 
 
 def destination_of(order: OrderRow, site: Site) -> Destination | None:
-    """Return where an order goes; None where the order has ended because no configuration names it any more."""
+    """Return the destination of an order; None if the order has ended because it is no longer configured."""
     try:
         return site.settings.destination_named(order.destination)
     except Configuration as error:
@@ -78,9 +79,9 @@ def open_one_delivery(  # noqa: PLR0913, PLR0917  # one order with what it bring
     site: Site,
     is_still_to_go: Callable[[Connection], bool] = lambda _: True,
 ) -> None:
-    """Write down what became of every instance, and with it open the delivery, or end an order that lacks some.
+    """Record the result for every instance, and open the delivery, or end an order that lacks some.
 
-    Neither where the order has run out of time meanwhile, or is no longer to go: the next look decides again.
+    Does neither if the order has timed out meanwhile, or no longer needs a delivery: the next look decides again.
     """
     lost = sum(isinstance(answer, Exception) for answer in ready.values())
     unreadable = f"{lost} of {len(ready)} instances cannot be read; nothing was sent"
@@ -107,9 +108,9 @@ def open_one_delivery(  # noqa: PLR0913, PLR0917  # one order with what it bring
 
 
 def _load(connection: Connection, order: OrderRow, destination: Destination) -> OrderItems:
-    """Return what was retrieved, but for what an earlier order of the same wish has brought already.
+    """Return what was retrieved, except what an earlier order for the same request delivered.
 
-    A file that is made is made of everything.
+    A made file contains every instance.
     """
     rows = _retrieved(connection, order)
     if destination.makes_file or order.again:
@@ -125,7 +126,7 @@ def content_of(row: SoundInstanceRow) -> tuple[str, str, str]:
 
 
 def _retrieved(look: Connection, order: OrderRow) -> list[SoundInstanceRow]:
-    """Return the instances of all studies of an order, one of each key, in the order received."""
+    """Return the instances of all studies of an order, one for each key, in the order received."""
     found = {}
     for link in orders.wishes(look, order.id):
         if link.retrieval is None:
@@ -140,7 +141,7 @@ def _retrieved(look: Connection, order: OrderRow) -> list[SoundInstanceRow]:
 
 
 def prepared(load: OrderItems, destination: Destination, site: Site) -> dict[int, PreparedWithPatient | Exception]:
-    """Return what became of each instance; raises Transient where one cannot be prepared now."""
+    """Return the result for each instance; raises Transient if one cannot be prepared now."""
     tasks = [task_of(row, load.receiver, {destination.encode}, site) for row in load.rows]
     ready: dict[int, PreparedWithPatient | Exception] = {}
     for task, answer in site.aside.each(prepare_identified, tasks, limits_of):
@@ -156,5 +157,5 @@ def prepared(load: OrderItems, destination: Destination, site: Site) -> dict[int
 def patients_of(
     load: OrderItems, ready: Mapping[int, PreparedWithPatient | Exception]
 ) -> list[tuple[SoundInstanceRow, Patient]]:
-    """Return the instances that are ready, each with whose it is."""
+    """Return the instances that are ready, each with its patient."""
     return [(row, one.patient) for row in load.rows if isinstance(one := ready[row.id], PreparedWithPatient)]

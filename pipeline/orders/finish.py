@@ -1,4 +1,4 @@
-"""The end of an order: one place decides it, writes it down and says it."""
+"""The end of an order: the one place that decides, records and logs it."""
 
 import logging
 import time
@@ -20,9 +20,9 @@ Shortage = tuple[OrderError, str | None]
 
 @dataclass(frozen=True, slots=True)
 class OrderEnding:
-    """What decides how an order of one kind ends.
+    """The functions that decide how an order of one kind ends.
 
-    `shortage` tells what an order lacks whose delivery has ended well, `awaited` why it is not prepared yet.
+    `shortage` tells what an order with a complete delivery lacks, `awaited` why an order is not prepared yet.
     """
 
     out_of_time: OrderError
@@ -31,9 +31,9 @@ class OrderEnding:
 
 
 def conclude(number: int, ending: OrderEnding, site: Site) -> None:
-    """End an order whose delivery has ended; without one all was at the destination already."""
+    """End an order whose delivery has ended; without a delivery everything was at the destination already."""
     with site.ledger.reading() as connection:
-        order = orders.one(connection, number)  # with what its delivery has written as it ended
+        order = orders.one(connection, number)  # This row includes what its delivery has recorded at its end.
         delivery = orders.delivery_of(connection, number)
         shortage = ending.shortage(connection, order)
     if delivery is not None and delivery.state == DeliveryState.REFUSED:
@@ -49,14 +49,14 @@ def conclude(number: int, ending: OrderEnding, site: Site) -> None:
 
 
 def is_out_of_time(order: OrderRow, site: Site, now: float, since: float) -> bool:
-    """Tell whether an order has taken too long; no time counts before `since`, when the worker started."""
+    """Tell whether an order has timed out; time before `since`, when the worker started, does not count."""
     limit = site.settings.shim.order_timeout.total_seconds()
-    placed = order.created_at if order.created_at <= now else since  # a clock was set back
+    placed = order.created_at if order.created_at <= now else since  # The clock was set back.
     return bool(now - max(placed, since) > limit)
 
 
 def run_out(order: OrderRow, ending: OrderEnding, site: Site) -> None:
-    """End an order that has taken too long; what its destination has in hand is waited for: then it is known."""
+    """End an order that has timed out; a running delivery is waited for, so that its result is known."""
     limit = site.settings.shim.order_timeout.total_seconds()
     with site.ledger.transaction() as connection:
         delivery, awaited = orders.delivery_of(connection, order.id), ending.awaited(connection, order)
@@ -73,7 +73,7 @@ def run_out(order: OrderRow, ending: OrderEnding, site: Site) -> None:
 def end(
     number: int, state: OrderState, site: Site, error: OrderError | None = None, detail: str | None = None
 ) -> None:
-    """Write down how an order ended, and why; one that has ended already stays as it is."""
+    """Record how an order ended, and why; an order that has ended already stays unchanged."""
     with site.ledger.transaction() as change:
         has_ended = end_within(change, number, state, error, detail)
     site.pacs_patients.pop(number, None)
@@ -84,7 +84,7 @@ def end(
 def end_within(
     change: Connection, number: int, state: OrderState, error: OrderError | None, detail: str | None
 ) -> bool:
-    """End an order in a transaction of the caller's, who says it afterwards; return whether it was open."""
+    """End an order in the caller's transaction; the caller logs it afterwards. Return whether it was open."""
     row = orders.row(change, number)
     if row is None or row.state != OrderState.OPEN:
         return False
@@ -105,14 +105,14 @@ def end_within(
 
 
 def end_of_several_patients(number: int, findings: Findings, what: str, site: Site) -> None:
-    """End an order whose sources contradict each other; `what` says what was not done because of it."""
+    """End an order whose sources contradict each other; `what` says what was therefore not done."""
     detail = f"{sentence(findings)}; {what}"
     alarm(Event.IDENTITY_DIFFERS, order=number, **_about(findings))
     end(number, OrderState.FAILED, site, OrderError.MORE_THAN_ONE_PATIENT, detail)
 
 
 def say_let_through(number: int, findings: Findings) -> None:
-    """Log that a person has let a difference between sources through."""
+    """Log that a person has accepted a difference between sources."""
     emit(Event.IDENTITY_DIFFERS, logging.WARNING, order=number, **_about(findings), identity="allowed")
 
 

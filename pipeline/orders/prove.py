@@ -1,8 +1,8 @@
-"""Prove whose the studies of an order are: before anything is retrieved, and again before anything leaves.
+"""Prove whose the studies of an order are: before anything is retrieved, and again before anything is delivered.
 
-No source is believed alone. The HIS is held against the PACS, the PACS against every image, and each against
-itself. A person may let a difference between two of them through, for one order, with a reason; a source that
-contradicts itself means two patients, and nobody may.
+No source is believed alone. The HIS is compared with the PACS, the PACS with every image, and each with itself. A
+person may accept a difference between two of them, for one order, with a reason; a source that contradicts itself
+means two patients, which nobody may accept.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,11 +22,11 @@ from pipeline.orders.finish import end, end_of_several_patients, say_let_through
 from pipeline.patients import PatientUnknown
 from pipeline.site.site import PacsPatients, Site
 
-ASKED, NOT_ASKED, UNKNOWN = "asked", "not asked", "unknown"  # what came of asking the HIS, as JSON has it
+ASKED, NOT_ASKED, UNKNOWN = "asked", "not asked", "unknown"  # Whether the HIS was asked, as JSON has it.
 
 
 def before_retrieval(order: OrderRow, answers: Sequence[StudyAnswer], site: Site) -> bool:
-    """Tell whether the PACS names one patient, and the HIS no other; else the order has ended."""
+    """Tell whether the PACS names one patient, and the HIS no other; otherwise the order has ended."""
     placeholders, table = site.settings.site.placeholder_ids, site.settings.patients
     named = [SourceStatement(one.accession_number, one.study_instance_uid, one.patient) for one in answers]
     findings = within(IdentitySource.PACS, named, placeholders)
@@ -53,9 +53,9 @@ def before_retrieval(order: OrderRow, answers: Sequence[StudyAnswer], site: Site
 
 
 def before_delivery(order: OrderRow, came: Sequence[tuple[SoundInstanceRow, Patient]], site: Site) -> bool:
-    """Tell whether the images, each with its row, are of one patient, whom the PACS named; else it has ended.
+    """Tell whether the images, each with its row, are of the one patient the PACS named; otherwise it has ended.
 
-    Raises PeerUnavailable where the PACS must be asked again and does not answer.
+    Raises PeerUnavailable if the PACS must be asked again and does not answer.
     """
     placeholders = site.settings.site.placeholder_ids
     links = _links(order, site)
@@ -74,9 +74,9 @@ def before_delivery(order: OrderRow, came: Sequence[tuple[SoundInstanceRow, Pati
 
 
 def is_decided(order: OrderRow, findings: Findings, more: Mapping[str, Any], what: str, site: Site) -> bool:
-    """Write down what was found, and tell whether the order goes on.
+    """Record the findings, and tell whether the order goes on.
 
-    It ends over what contradicts, unless a person has let that through; `what` says what was not done.
+    A contradiction ends it, unless a person has accepted it; `what` says what was therefore not done.
     """
     is_allowed = order.identity_allowed is not None and findings.may_be_allowed
     with site.ledger.transaction() as change:
@@ -94,7 +94,7 @@ def is_decided(order: OrderRow, findings: Findings, more: Mapping[str, Any], wha
 
 
 def _links(order: OrderRow, site: Site) -> dict[str, tuple[str, ...]]:
-    """Return the accession numbers each study of an order was found under, as the ledger has them."""
+    """Return the accession numbers under which each study of an order was found."""
     with site.ledger.reading() as look:
         return {link.study_instance_uid: link.accession_numbers for link in orders.links(look, order.id)}
 
@@ -102,7 +102,7 @@ def _links(order: OrderRow, site: Site) -> dict[str, tuple[str, ...]]:
 def statements(
     came: Sequence[tuple[SoundInstanceRow, Patient]], links: Mapping[str, tuple[str, ...]]
 ) -> list[SourceStatement]:
-    """Return what the images say of their patients; `links` are the numbers each study was asked for under."""
+    """Return the images' statements about their patients; `links` are the requested numbers of each study."""
     return [
         SourceStatement(_number(links.get(row.study_instance_uid, ()), row), row.study_instance_uid, patient)
         for row, patient in came
@@ -110,19 +110,19 @@ def statements(
 
 
 def _number(asked: tuple[str, ...], row: SoundInstanceRow) -> str:
-    """Return the accession number a person knows an image by: the first it was asked for under, else its own."""
+    """Return the accession number by which a person knows an image: the first requested one, otherwise its own."""
     return asked[0] if asked else (row.accession_number or "").split("\\")[0]
 
 
 def _is_of_other_number(row: SoundInstanceRow, links: Mapping[str, tuple[str, ...]]) -> bool:
-    """Tell whether an image bears an accession number, and none that its study was asked for under."""
+    """Tell whether an image has an accession number that its study was not requested under."""
     own = [one for one in (row.accession_number or "").split("\\") if one.strip(" \0")]
     asked = links.get(row.study_instance_uid, ())
     return bool(own) and not any(spellings(one, own) for one in asked)
 
 
 def _named(order: OrderRow, site: Site) -> PacsPatients:
-    """Return whom the PACS names for each study: as it answered when they were found, else it is asked again."""
+    """Return the patients the PACS names for each study: from the first query, otherwise it is asked again."""
     if (known := site.pacs_patients.get(order.id)) is None:
         accessions = [AccessionNumber(one) for one in order.accessions if one not in order.missing]
         known = _by_study(c_find.studies_of(accessions, site.settings, site.spool.run).answers)

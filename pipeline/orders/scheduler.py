@@ -16,22 +16,22 @@ from pipeline.processes.jobs import JobKey, JobKind, Jobs
 from pipeline.receiving import is_up
 from pipeline.site.site import Site
 
-STEPS_AT_ONCE = 4  # orders that ask the PACS or are being prepared
-PATIENCE_SECONDS = 30.0  # for our own receiver, which may start a moment after the worker
+STEPS_AT_ONCE = 4  # Orders that query the PACS or are being prepared.
+PATIENCE_SECONDS = 30.0  # Seconds to wait for our own receiver, which may start a moment after the worker.
 
 
 class OrderSteps(Protocol):
-    """A module that brings orders of one kind on."""
+    """A module with the steps of one kind of order."""
 
     def look_at(self, order: OrderRow, site: Site, now: float, since: float) -> bool:
-        """Take the step that is due if it is a short one; return whether a long one is due."""
+        """Take the due step if it is short; return whether a long one is due."""
 
     def take_long_step(self, number: int, site: Site) -> None:
-        """Take the step that takes long."""
+        """Take the long step."""
 
 
 class OrderScheduler:
-    """Bring all orders of a site on, a look at a time; `steps_of` are those of the verbs that retrieve nothing."""
+    """Move all orders of a site forward, step by step; `steps_of` has the steps of verbs that retrieve nothing."""
 
     def __init__(self, site: Site, jobs: Jobs, steps_of: Mapping[str, OrderSteps]) -> None:
         self._site = site
@@ -43,20 +43,20 @@ class OrderScheduler:
         self.is_busy = False
 
     def open(self) -> None:
-        """Take what an earlier worker has left half-done; nobody else works yet."""
+        """Take over what an earlier worker has left half-done; no other worker runs yet."""
         self._began = time.time()
         cleanup.drop_scratch(self._site)
         cleanup.drop_cleared(self._site)
         c_get.take_leftovers(self._site)
         if self._site.settings.pacs:
-            self._site.aside.warm(be_ready)  # the first order does not wait for its imports
+            self._site.aside.warm(be_ready)  # The first order does not wait for imports.
 
     def begin_again(self) -> None:
-        """Give every open order its whole time from now on: the clock was set, nobody knows how long it took."""
+        """Restart the time-out of every open order: the clock was set, so the elapsed time is unknown."""
         self._began = time.time()
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more work."""
         for executor in (self._steps, self._moves):
             executor.shutdown(wait=False, cancel_futures=True)
 
@@ -77,7 +77,7 @@ class OrderScheduler:
         self._begin_moves(now)
 
     def _reclaim(self, row: RetrievalRow) -> None:
-        """Look again at a retrieval whose worker died: what it started may be sending still."""
+        """Look again at a retrieval whose worker died: its program may still be running."""
         now = time.time()
         values = {"state": RetrievalState.RECEIVING, "finished_at": now, "attempts": max(0, row.attempts - 1)}
         with self._site.ledger.transaction() as connection:

@@ -1,6 +1,6 @@
-"""Bring orders on: look how each open one stands, and take the step that is due. What takes long is handed out.
+"""Move orders forward: look at each open one, and take the step that is due. Long steps run in other threads.
 
-Every look asks the ledger alone, so it does not matter which process died when.
+Every look reads the ledger only, so it does not matter which process died when.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ ENDED = {RetrievalState.COMPLETE, RetrievalState.INCOMPLETE, RetrievalState.FAIL
 
 
 def look_at(order: OrderRow, site: Site, now: float, since: float) -> bool:
-    """Take the step that is due for an open order if it is a short one; return whether a long one is due.
+    """Take the due step of an open order if it is short; return whether a long one is due.
 
-    `since` is when the worker started: no order runs out of time while nobody worked.
+    `since` is when the worker started: no order times out while no worker ran.
     """
     if is_out_of_time(order, site, now, since):
         run_out(order, ENDING, site)
@@ -34,7 +34,7 @@ def look_at(order: OrderRow, site: Site, now: float, since: float) -> bool:
 
 
 def take_long_step(number: int, site: Site) -> None:
-    """Take the step of an order that takes long: ask the PACS, or prepare what has come."""
+    """Take the long step of an order: query the PACS, or prepare what has come."""
     with site.ledger.reading() as look:
         order = orders.row(look, number)
     if order is None or order.state != OrderState.OPEN:
@@ -46,9 +46,9 @@ def take_long_step(number: int, site: Site) -> None:
 
 
 def _weigh(order: OrderRow, site: Site) -> bool:
-    """Go on once every study has come, or end where one has not; say whether it is to be prepared now.
+    """Go on once every study has come, or end if one has not; return whether to prepare the order now.
 
-    A study that has grown between an earlier order's retrieval and this order's question is asked for again.
+    A study that has grown between an earlier order's retrieval and this order's query is retrieved again.
     """
     with site.ledger.reading() as look:
         studies = weigh(look, order)
@@ -64,7 +64,7 @@ def _weigh(order: OrderRow, site: Site) -> bool:
         _enter(order, OrderStage.PREPARING, site)
         return True
     error, detail = gravest(short)
-    has_come = received or any(study.move.arrived for study in studies)  # an open association may still hold it
+    has_come = received or any(study.move.arrived for study in studies)  # An open association may still hold some.
     end(order.id, OrderState.PARTIAL if has_come else OrderState.FAILED, site, error, detail)
     return False
 

@@ -101,7 +101,7 @@ class Jobs:
         return True
 
     def take_step(self, key: JobKey, function: Callable[[], object]) -> None:
-        """Take a short step here and now, unless it has just failed; it wakes nobody."""
+        """Take a short step here and now, unless it has just failed; it wakes no other thread."""
         if self._retry_at.get(key, 0.0) <= time.monotonic():
             self._try(key, function)
 

@@ -152,7 +152,7 @@ class AssociationServer:
                 output.hear(chunk)
             now = time.monotonic()
             if looked and now < due:
-                continue  # A look reads the whole folder, and storescp says several lines for each object.
+                continue  # A look reads the whole folder, and storescp writes several lines for each object.
             reason = limits.look(now, sweep.signature_of(folder), listening_port.processor_seconds(about))
             looked, due = True, now + limits.next_look(now)
             if reason:

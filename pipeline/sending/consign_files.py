@@ -25,15 +25,18 @@ from pipeline.site.site import Site
 
 @dataclass(frozen=True, slots=True)
 class GivenItems(OrderItems):
-    """What a `send` has to bring; `other_content` are there with other content under the same UIDs."""
+    """What a `send` must deliver.
+
+    `other_content` is the number of instances there with other content under their UIDs.
+    """
 
     other_content: int = 0
 
 
 def consign_files(order: OrderRow, site: Site) -> None:
-    """Open the one delivery of a `send`, pinned file by file; it may end here.
+    """Open the one delivery of a `send`, pinned file by file; the order may end here.
 
-    Raises Transient where this machine cannot prepare an instance now: it is tried again.
+    Raises Transient if this machine cannot prepare an instance now: it is tried again.
     """
     if (destination := destination_of(order, site)) is None:
         return
@@ -50,13 +53,13 @@ def consign_files(order: OrderRow, site: Site) -> None:
 
 
 def _is_still_to_go(connection: Connection, order: OrderRow, load: OrderItems) -> bool:
-    """Tell whether what was given is still to be brought there, all of it, and by nobody else."""
+    """Tell whether all given instances must still be delivered, and no other delivery brings them."""
     is_as_it_was = [row.id for row in _given(connection, order).rows] == [row.id for row in load.rows]
     return is_as_it_was and given_files.awaited_delivery(connection, order) is None
 
 
 def _given(connection: Connection, order: OrderRow) -> GivenItems:
-    """Return what was given, but for what the destination has from us already, unless it is to go again."""
+    """Return what was given, except what the destination has from us already unless `again` was said."""
     rows, receiver = given_files.instances_of(connection, order.id), order.receiver or ""
     if order.again:
         return GivenItems(rows, receiver)
@@ -79,9 +82,9 @@ def _other_content(load: GivenItems) -> str:
 def _is_allowed(
     order: OrderRow, came: Sequence[tuple[SoundInstanceRow, Patient]], site: Site, *, makes_file: bool
 ) -> bool:
-    """Tell whether the files are of one patient; else the order has ended.
+    """Tell whether the files are of one patient; otherwise the order has ended.
 
-    Files of several patients that a person allowed are asked study by study, but not where one file is made of
+    Files of several patients that a person allowed are checked study by study, unless one file is made of
     everything.
     """
     said = prove.statements(came, {})

@@ -1,7 +1,7 @@
-"""`storestow send`: files from this machine's disk to a destination, as an order of their own.
+"""`storestow send`: send files from this machine's disk to a destination, as an order of its own.
 
-They are copied into an arrival and admitted by the same rename as everything else; their scope is this order
-alone, so that they conflict with nothing. What lies in the spool is treated as its receiver's instances are.
+The files are copied into an arrival and admitted by the same rename as everything else; their scope is this order
+alone, so that they conflict with nothing. Files from the spool are treated like their receiver's instances.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ from pipeline.spool.durable import remove_tree, rename
 from pipeline.spool.envelope import Envelope, write_envelope
 from pipeline.spool.spool import Spool, admit
 
-GONE = "D_"  # begins the name of what is being deleted: nobody sweeps it
-COPYING = ".C_"  # begins the name of a folder that is not complete: nobody sweeps it, nobody admits it
+GONE = "D_"  # Prefix of a folder being deleted, which the sweep ignores.
+COPYING = ".C_"  # Prefix of an incomplete folder, which the sweep ignores and nobody admits.
 
 
 def send(  # noqa: PLR0913  # what may be asked for, each by its name
@@ -42,11 +42,11 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
     several_patients: bool = False,
     now: float | None = None,
 ) -> PlacedOrder:
-    """Place an order that sends these files, and all below these folders; `receiver` says as whose.
+    """Place an order that sends these files, and all below these folders; `receiver` says whose rules apply.
 
-    `again` sends also what the destination has, or had, from us; `several_patients` allows more than one, each
-    with studies of their own, where no file is made of all. Raises Usage where there is nothing to send, or where
-    files of several receivers lie together, and Configuration for a destination or receiver that is unknown.
+    `again` also sends what the destination has, or had, from us; `several_patients` allows more than one, each
+    with studies of their own, unless one file is made of everything. Raises Usage if there is nothing to send, or
+    if the files are of several receivers, and Configuration for an unknown destination or receiver.
     """
     spool = Spool(settings.site.spool)
     settings.destination_named(destination)
@@ -57,7 +57,7 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
     if as_receiver:
         settings.receiver_named(as_receiver)
     wish: dict[str, Any] = {
-        "key": f"{SEND_VERB}:{uuid4()}",  # nobody shares it
+        "key": f"{SEND_VERB}:{uuid4()}",  # The key is unique, so the order is never shared.
         "verb": SEND_VERB,
         "accessions": [],
         "modalities": [],
@@ -76,7 +76,7 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield every file, those below folders too; hidden ones and what we write beside instances are none."""
+    """Yield every file, including those below folders, without hidden files and our own files."""
     for path in paths:
         if path.is_dir():
             for parent, folders, names in os.walk(path):
@@ -93,7 +93,7 @@ def _is_sent(path: Path) -> bool:
 
 
 def _receiver_of(files: Iterable[Path], spool: Spool) -> str | None:
-    """Return the receiver whose arrivals these files lie in, None where they lie outside the spool."""
+    """Return the receiver whose arrivals these files are in, None if they are outside the spool."""
     rooms = [room.resolve() for room in spool.rooms_of_arrivals]
     found = {parse_arrival_name(file.parent.name)[1] if file.parent.parent in rooms else None for file in files}
     if len(found) > 1:
@@ -120,21 +120,21 @@ def _hand_in(files: Sequence[Path], number: int, spool: Spool) -> None:
 
 
 def admit_complete(spool: Spool) -> None:
-    """Admit what a `send` that died had copied, all of it."""
+    """Admit complete copies of a `send` that died."""
     incoming = spool.incoming_of(SEND)
     for folder in sorted(incoming.glob("A_*")):
         admit(incoming, folder)
 
 
 def expire(site: Site, now: float) -> None:
-    """Delete, after `keep_results`, what a `send` that died has left before it was admitted.
+    """Delete, after `keep_results`, what a dead `send` has left before it was admitted.
 
-    It is renamed first: one that sleeps rather than died must fail over it, and not hand in the rest.
+    The folder is renamed first: a `send` that was only asleep must fail on it, and not hand in the rest.
     """
     moment = now - site.settings.site.keep_results.total_seconds()
     folder = site.spool.incoming_of(SEND)
     for left in folder.iterdir() if folder.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):  # admitted meanwhile
+        with contextlib.suppress(FileNotFoundError):  # It was admitted meanwhile.
             if max(left.stat().st_mtime_ns, signature_of(left).newest_ns) < moment * 1e9:
                 gone = left.with_name(f"{GONE}{left.name.removeprefix(GONE)}")
                 rename(left, gone)

@@ -1,4 +1,4 @@
-"""Bring one `send` on: its files are taken in, then prepared and consigned, then delivered."""
+"""The steps of a `send`: its files are identified, then prepared and consigned, then delivered."""
 
 from sqlalchemy import Connection
 
@@ -12,9 +12,9 @@ from pipeline.site.site import Site
 
 
 def look_at(order: OrderRow, site: Site, now: float, since: float) -> bool:
-    """Take the step that is due for an open `send` if it is a short one; return whether a long one is due.
+    """Take the due step of an open `send` if it is short; return whether a long one is due.
 
-    `since` is when the worker started: no order runs out of time while nobody worked.
+    `since` is when the worker started: no order times out while no worker ran.
     """
     if is_out_of_time(order, site, now, since):
         run_out(order, ENDING, site)
@@ -35,7 +35,7 @@ def take_long_step(number: int, site: Site) -> None:
 
 
 def _await_files(order: OrderRow, site: Site) -> bool:
-    """Go on once the files have been taken in, or end where none of them is sound; say whether to go on."""
+    """Go on once the files have been identified, or end if none of them is sound; return whether to go on."""
     with site.ledger.reading() as connection:
         are_taken_in = given_files.are_taken_in(connection, order.id)
         rows = given_files.instances_of(connection, order.id)
@@ -53,13 +53,13 @@ def _await_files(order: OrderRow, site: Site) -> bool:
 
 
 def _awaits_another(order: OrderRow, site: Site) -> bool:
-    """Tell whether a delivery of the same instances is waited for, so that they do not go twice."""
+    """Tell whether it waits for a delivery of the same instances, so that they are not sent twice."""
     with site.ledger.reading() as connection:
         return given_files.awaited_delivery(connection, order) is not None
 
 
 def _shortage(connection: Connection, order: OrderRow) -> Shortage | None:
-    """Return why files were not sent, None where all were."""
+    """Return why files were not sent, None if all were."""
     reasons = given_files.reasons_unsent(connection, order.id)
     if not reasons:
         return None
@@ -71,5 +71,5 @@ def _words_for_awaited(connection: Connection, order: OrderRow) -> str | None:
     return None if number is None else given_files.words_for(number)
 
 
-VERB = SEND_VERB  # of the orders that take these steps
+VERB = SEND_VERB  # The verb of the orders that take these steps.
 ENDING = OrderEnding(OrderError.RELAY_FAILED, _shortage, _words_for_awaited)

@@ -27,9 +27,10 @@ class Envelope:
 
 
 def write_envelope(folder: Path, envelope: Envelope, *, durably: bool = True) -> None:
-    """Write the envelope of `folder`; raises OSError where it cannot be written.
+    """Write the envelope of `folder`; raises OSError if it cannot be written.
 
-    Not `durably` only in a folder nobody looks into yet, by a caller who flushes both before the end of reception.
+    Use it not `durably` only in a folder that no other process reads yet, if the caller flushes both before the
+    end of reception.
     """
     told = {key: value for key, value in asdict(envelope).items() if value is not None or key == "peer"}
     text = json.dumps(told).encode()

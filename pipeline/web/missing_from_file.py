@@ -6,7 +6,7 @@ from pipeline.model import LeftOutCode
 from pipeline.orders import OrderView
 from pipeline.web.translations import Translation
 
-_TOLD = frozenset(  # the codes for which a sentence is kept; of the others technical support reads the reason
+_TOLD = frozenset(  # Codes with a sentence of their own; for the others technical support reads the reason.
     {LeftOutCode.KIND, LeftOutCode.COMPRESSED, LeftOutCode.FILM, LeftOutCode.LARGE, LeftOutCode.DAMAGED}
 )
 

@@ -1,6 +1,6 @@
 """Upkeep: what the worker does now and then beside the line, each in a thread of its own.
 
-Deleting much takes long, and neither a share nor whoever has to be told may answer.
+Large deletions take long, and neither a share nor an alarm channel may answer.
 """
 
 import time
@@ -25,15 +25,15 @@ class Upkeep:
         self._watch_thread = ThreadPoolExecutor(1, thread_name_prefix="watch")
 
     def clock_has_jumped(self) -> bool:
-        """Tell whether the wall clock was set since the last look, and say so."""
+        """Tell whether the wall clock was set since the last look, and log it."""
         return self._retention.clock_has_jumped()
 
     def questions(self) -> dict[str, Callable[[], None]]:
-        """Return what is asked in each round, by the name that the log has for it."""
+        """Return what to ask in each round, by the name in the log."""
         return {"retention": self._tidy, "watch": self._watch}
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more work."""
         for thread in (self._retention_thread, self._watch_thread):
             thread.shutdown(wait=False, cancel_futures=True)
 

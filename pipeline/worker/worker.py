@@ -22,12 +22,12 @@ from pipeline.worker.heartbeat import Heartbeat
 from pipeline.worker.upkeep import Upkeep
 
 POLL_SECONDS = 5.0
-POLL_SECONDS_FOR_ORDERS = 1.0  # while orders are open: somebody looks on
-IDLE_SECONDS = 60.0  # a worker that runs until it is idle waits for what is due within so long
+POLL_SECONDS_FOR_ORDERS = 1.0  # Seconds between looks while orders are open, because a person watches.
+IDLE_SECONDS = 60.0  # A worker that runs until it is idle waits for what is due within this time.
 
 
 class Worker:
-    """One worker of one site; `run` returns when `stop` was called."""
+    """One worker of one site; `run` returns after `stop` was called."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -41,13 +41,13 @@ class Worker:
         self._orders = OrderScheduler(site, self._jobs, {send_steps.VERB: send_steps})
 
     def stop(self) -> None:
-        """Ask the worker to end; what is in hand is done again after the next start."""
+        """Ask the worker to end; interrupted work is done again after the next start."""
         self._jobs.close()
         self._stopping.set()
         self._wake.set()
 
     def is_idle(self) -> bool:
-        """Tell whether nothing is in hand."""
+        """Tell whether no work is running."""
         return not self._jobs.running()
 
     def run(self, *, until_idle: bool = False) -> None:
@@ -75,9 +75,9 @@ class Worker:
             self._upkeep.close()
 
     def round(self) -> None:
-        """Ask once what is due, and have it done; a question that fails keeps no other from being asked.
+        """Find once what is due, and start it; a failing question does not prevent the others.
 
-        Raises LedgerDamaged, which only a new start can mend.
+        Raises LedgerDamaged, which only a new start can repair.
         """
         if self._upkeep.clock_has_jumped():
             self._orders.begin_again()
@@ -94,16 +94,16 @@ class Worker:
                 report_failure(name, error)
 
     def _has_nothing_to_do(self) -> bool:
-        """Say whether the round that is over has found nothing that is in hand or due soon.
+        """Say whether the last round found nothing that is running or due soon.
 
-        What has just failed is no reason to stay: it would be one for ever.
+        Work that has just failed does not count: it would keep the worker for ever.
         """
         if self._wake.is_set() or self._jobs.running() or self._orders.is_busy:
             return False
         return self._agenda.seconds(time.time(), IDLE_SECONDS) >= IDLE_SECONDS
 
     def _sweep(self) -> None:
-        """Take what no hook announced, from receivers that the configuration no longer knows too."""
+        """Admit what no hook announced, also from receivers no longer configured."""
         for incoming in sorted(self._site.spool.incoming.iterdir()):
             if incoming.is_dir():
                 sweep_abandoned(self._site.spool, incoming.name, self._site.receiver(incoming.name))
