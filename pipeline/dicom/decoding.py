@@ -25,7 +25,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from pipeline.dicom.encodings import NotEncoded
-from pipeline.dicom.header import file_meta, read_header, with_rest
+from pipeline.dicom.header import file_meta, read_header, rest_of, with_rest
 from pipeline.dicom.part10 import PIXEL_DATA, Bytes, DataSetLayout, Malformed
 from pipeline.dicom.pixels import jpeg
 from pipeline.dicom.pixels.encapsulation import STALE
@@ -199,7 +199,7 @@ class _Picture:
         self._has_lost = self._says_it_lost()
         self._frames = self._decoded_frames()
         self._first, said = next(self._frames)
-        self.data_set = transcribed(with_rest(header, data, layout))
+        self.data_set = transcribed(with_rest(header, rest_of(data, layout)))
         self.data_set.file_meta = header.file_meta
         self._follow(said["samples_per_pixel"])
 

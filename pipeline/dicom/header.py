@@ -8,7 +8,7 @@ import hashlib
 import io
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,7 @@ from pipeline.errors import Permanent
 IMPLEMENTATION_CLASS_UID = "2.25.292821506352129471893264758013245187613"  # PS3.5 B.2
 IMPLEMENTATION_VERSION_NAME = f"STORESTOW_{__version__.replace('.', '')}"[:16]
 PIECE = 1 << 20
+Range = tuple[int, int]  # Start and end of bytes in the received file.
 MOST_TRIED = 20_000  # Elements looked at for an error message.
 # pydicom raises these when a malformed value is read.
 UNREADABLE = (
@@ -56,12 +57,21 @@ def read_header(data: Bytes, layout: DataSetLayout) -> Dataset:
     return header
 
 
-def with_rest(header: Dataset, data: Bytes, layout: DataSetLayout) -> Dataset:
-    """Return the header together with what follows Pixel Data: padding, signatures, private groups."""
+def rest_of(data: Bytes, layout: DataSetLayout) -> Dataset | None:
+    """Return what follows Pixel Data: padding, signatures, private groups; None if nothing does.
+
+    Raises Permanent as `read_header` does.
+    """
     pixels = layout.pixels
     if pixels is None or pixels.end >= layout.end:
+        return None
+    return _read(data, layout, pixels.end, layout.end)
+
+
+def with_rest(header: Dataset, rest: Dataset | None) -> Dataset:
+    """Return the header together with what follows Pixel Data."""
+    if rest is None:
         return header
-    rest = _read(data, layout, pixels.end, layout.end)
     whole = Dataset()
     for part in (header, rest):
         for tag in part.keys():  # noqa: SIM118  # iterating over the data set would decode its elements
@@ -127,10 +137,13 @@ def write_instance(
         _write_preamble(hashing, meta)
         is_deflated = layout.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
         body: _Hashing | _Deflating = _Deflating(hashing) if is_deflated else hashing
-        for piece in _header_pieces(data, layout, header, touched):
-            body.write(piece)
-        for at in range(layout.header_end, layout.end, PIECE):
-            body.write(data[at : min(at + PIECE, layout.end)])
+        rest = (layout.header_end, layout.end)
+        with memoryview(data) as view:
+            for piece in _joined((*_header_pieces(layout, header, touched), rest)):
+                if isinstance(piece, bytes):
+                    body.write(piece)
+                else:
+                    _copy(view, piece, body.write)
         body.finish()
     return hashing.hexdigest()
 
@@ -167,9 +180,34 @@ def _write_preamble(target: "_Hashing", meta: FileMetaDataset) -> None:
     target.write(b"\0" * 128 + b"DICM" + buffer.getvalue())
 
 
-def _header_pieces(
-    data: Bytes, layout: DataSetLayout, header: Dataset, touched: frozenset[int]
-) -> Iterator[bytes]:
+def _copy(view: memoryview, part: Range, write: Callable[[bytes | memoryview], None]) -> None:
+    start, end = part
+    for at in range(start, end, PIECE):
+        with view[at : min(at + PIECE, end)] as piece:
+            write(piece)
+
+
+def _joined(pieces: Iterable[Range | bytes]) -> Iterator[Range | bytes]:
+    """Yield the pieces with adjacent ranges joined: a header of hundreds of elements is copied in a few runs."""
+    run: Range | None = None
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            if run:
+                yield run
+            run = None
+            yield piece
+        elif run and run[1] == piece[0]:
+            run = (run[0], piece[1])
+        else:
+            if run:
+                yield run
+            run = piece
+    if run:
+        yield run
+
+
+def _header_pieces(layout: DataSetLayout, header: Dataset, touched: frozenset[int]) -> Iterator[Range | bytes]:
+    """Yield changed elements as bytes, all others as the range of bytes to copy."""
     new = {tag: _encoded(layout, header, tag) for tag in sorted(touched) if tag in header}
     in_order = deque(new)
     groups = {tag >> 16 for tag in touched}
@@ -182,7 +220,7 @@ def _header_pieces(
         # (gggg,0000) counts the bytes of a group that we change.
         is_stale_length = tag & 0xFFFF == 0 and tag >> 16 in groups
         if tag not in touched and not is_stale_length:
-            yield data[element.start : element.end]
+            yield element.start, element.end
         elif tag in new:
             yield new.pop(tag)
     yield from new.values()

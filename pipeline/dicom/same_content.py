@@ -22,7 +22,7 @@ from pipeline.dicom.attributes.elements import (
 )
 from pipeline.dicom.decoding import NotDecoded
 from pipeline.dicom.encodings import NotEncoded
-from pipeline.dicom.header import read_header, with_rest
+from pipeline.dicom.header import read_header, rest_of, with_rest
 from pipeline.dicom.part10 import Bytes, DataSetLayout, Malformed
 from pipeline.dicom.pixels.transcription import transcribed
 from pipeline.dicom.reading import data_set_of
@@ -93,7 +93,7 @@ def opened(pair: tuple[Path, Path]) -> Iterator[tuple[Opened, Opened]]:
 def _read(data: Bytes, layout: DataSetLayout) -> Opened:
     """Return the data set without pixels, in little endian and otherwise as received, and the pixels."""
     header = read_header(data, layout)
-    return transcribed(with_rest(header, data, layout)), WrittenPixels(header, data, layout)
+    return transcribed(with_rest(header, rest_of(data, layout))), WrittenPixels(header, data, layout)
 
 
 def _are_same(one: Dataset, other: Dataset, charset: CharacterSet, other_charset: CharacterSet) -> bool:

@@ -16,7 +16,7 @@ from pipeline.coercions import Rule, coerced
 from pipeline.dicom import encodings, part10
 from pipeline.dicom.attributes.elements import named
 from pipeline.dicom.encodings import Encoded, NotEncoded
-from pipeline.dicom.header import read_header, unreadable_in, with_rest, write_data_set, write_instance
+from pipeline.dicom.header import read_header, rest_of, unreadable_in, with_rest, write_data_set, write_instance
 from pipeline.dicom.part10 import Bytes, DataSetLayout, Malformed, Mend
 from pipeline.dicom.pixels.encapsulation import attach
 from pipeline.dicom.reading import data_set_of
@@ -127,7 +127,9 @@ def _unreadable(task: PrepareTask, error: Exception) -> str:
 def _prepare(task: PrepareTask, data: Bytes, layout: DataSetLayout) -> Prepared:
     header = read_header(data, layout)
     result = coerced(header, task.origin, task.rules)
-    whole = with_rest(header, data, layout)
+    rest = rest_of(data, layout)
+    encodes = any(encodings.named(name) for name in task.encodings)
+    whole = with_rest(header, rest) if encodes else header
     encoded: list[tuple[Encoded, PreparedFile]] = []
     reasons: dict[str, str | None] = {}
     for name in task.encodings:
