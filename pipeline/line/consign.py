@@ -48,7 +48,7 @@ def consign(parts: Iterable[PreparedPart], site: Site) -> None:
             for destination in destinations:
                 _give(connection, part, decided, destination, site)
         if not part.is_last:
-            site.spool.knock()
+            site.spool.wake_worker()
     if put_off:
         raise put_off[0]
 

@@ -199,7 +199,7 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
         allowed = None if reason is None else "allowed"
         about = {"verb": verb, "accessions": len(wanted), "destination": destination, "identity": allowed}
         emit(Event.ORDERED, order=number, **about)
-        Spool(settings.site.spool).knock()
+        Spool(settings.site.spool).wake_worker()
     return PlacedOrder(number, known is None)
 
 

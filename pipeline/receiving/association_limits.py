@@ -107,7 +107,7 @@ class AssociationLimits:
         )
         self._seats = _Slots(receiver.max_associations, receiver.max_associations_per_peer)
 
-    def knock(self, peer: str, connection: socket.socket | None = None) -> "AssociationSlot":
+    def reserve(self, peer: str, connection: socket.socket | None = None) -> "AssociationSlot":
         """Reserve a place for a connection before anything is read from it; raises AssociationRefused without one.
 
         An address that is not allowed learns nothing, not even that this is DICOM. `connection` is shut down if it
@@ -146,13 +146,13 @@ class AssociationLimits:
         if self._refuses_all():
             raise AssociationRefused("too little space is left in the spool (refuse_below)", LOCAL_LIMIT_EXCEEDED)
 
-    def move_in(self, visit: "AssociationSlot") -> None:
+    def accept(self, visit: "AssociationSlot") -> None:
         """Turn a connection into an association; raises AssociationRefused if no place is left."""
         with self._lock:
             self._seats.take(visit.peer)
             self._door.remove(visit)
 
-    def leave(self, visit: "AssociationSlot", *, seated: bool) -> None:
+    def release(self, visit: "AssociationSlot", *, seated: bool) -> None:
         """Release the place."""
         with self._lock:
             if seated:
@@ -171,10 +171,10 @@ class AssociationSlot:
         self._connection = connection  # Our own handle; the other handle is passed on to storescp.
         self._seated = False
 
-    def sit(self, proposal: AssociateRequest) -> None:
+    def accept(self, proposal: AssociateRequest) -> None:
         """Accept the proposed association; raises AssociationRefused, with the rejection to send."""
         self._entrance.judge(proposal)
-        self._entrance.move_in(self)
+        self._entrance.accept(self)
         self._seated = True
         self.close()
 
@@ -192,7 +192,7 @@ class AssociationSlot:
 
     def end(self) -> None:
         """Release the place and close the handle."""
-        self._entrance.leave(self, seated=self._seated)
+        self._entrance.release(self, seated=self._seated)
         self.close()
 
 

@@ -81,7 +81,7 @@ class AssociationReceiver:
             signals.pause(0.1)
             return
         try:
-            visit = self._entrance.knock(peer_of(address), connection)
+            visit = self._entrance.reserve(peer_of(address), connection)
         except (AssociationRefused, OSError) as turned:
             connection.close()
             self._refused(peer_of(address), turned)
@@ -118,7 +118,7 @@ class AssociationReceiver:
         with tls_termination.opened(connection, self._tls, PATIENCE_SECONDS) as plain:
             proposal = peek(plain)
             try:
-                visit.sit(proposal)
+                visit.accept(proposal)
             except AssociationRefused as turned:
                 if turned.rejection:
                     reject(plain, turned.rejection)

@@ -71,7 +71,7 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
         number = orders.enter(change, now=time.time() if now is None else now, **wish)
     emit(Event.ORDERED, order=number, verb=SEND_VERB, files=len(files), destination=destination)
     _hand_in(files, number, spool)
-    spool.knock()
+    spool.wake_worker()
     return PlacedOrder(number, is_new=True)
 
 

@@ -121,7 +121,7 @@ class Spool:
         """Return the file with storescp's messages about single objects (study mode)."""
         return self.run / f"{receiver}.objects.log"
 
-    def knock(self) -> None:
+    def wake_worker(self) -> None:
         """Wake the worker, which watches the room `run`; without notifications it looks a little later."""
         with contextlib.suppress(OSError):
             Path(tempfile.mkdtemp(prefix="knock-", dir=self.run)).rmdir()

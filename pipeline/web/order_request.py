@@ -121,12 +121,12 @@ def destination_of(verb: Verb, settings: Settings, to: str = "") -> str:
     if to and to not in named:
         raise HttpError(INVALID_DESTINATION, f"to must be one of {', '.join(named)}")
     name = to or named[0]
-    if words := misfit(key, name, settings):
+    if words := cannot_serve(key, name, settings):
         raise HttpError(kind_of(OrderError.NOT_CONFIGURED), f"[shim] {words}")
     return name
 
 
-def misfit(key: str, name: str, settings: Settings) -> str:
+def cannot_serve(key: str, name: str, settings: Settings) -> str:
     """Return why destination `name` cannot do what [shim] `key` promises, "" if it can."""
     destination = settings.destination_named(name)
     if destination.makes_file == (key == DOWNLOAD):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import stat
 from dataclasses import dataclass
 from typing import Self
@@ -10,9 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from pipeline.orders import MadeFile
-from pipeline.web.byte_range import part_of
 from pipeline.web.content_disposition import disposition
-from pipeline.web.http_errors import RESULT_GONE, HttpError
+from pipeline.web.http_errors import RESULT_GONE, WRONG_RANGE, HttpError
 
 PIECE = 1 << 18  # Bytes read at once; a client that stalls may hold twice as much of our memory.
 
@@ -105,3 +105,28 @@ def wanted_part(
     """
     matches = if_range == result.entity_tag if if_range is not None else is_the_only_one
     return part_of(range_header, result.size) if matches else None
+
+
+_ONE_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+
+
+def part_of(header: str | None, size: int) -> tuple[int, int] | None:
+    """Return the first wanted byte of a Range header and the one after the last; None means the whole file.
+
+    The header is that of RFC 9110, 14.1 and 14.2.
+
+    A header that is no single byte range is ignored, as the standard allows: the whole file is never wrong. Raises
+    HttpError (416) if the file has no byte of the range.
+    """
+    match = _ONE_RANGE.fullmatch((header or "").strip())
+    if not match or not (match[1] or match[2]):
+        return None
+    if match[1] and match[2] and int(match[2]) < int(match[1]):
+        return None
+    if match[1]:
+        start, end = int(match[1]), min(size, int(match[2]) + 1 if match[2] else size)
+    else:
+        start, end = max(0, size - int(match[2])), size
+    if start >= end:
+        raise HttpError(WRONG_RANGE, f"the file has {size} bytes", size=size)
+    return start, end

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.dicom.same_patient import UNDISPUTED, Judgement
 from pipeline.disc.dicomdir.dicomdir import dicomdir
-from pipeline.disc.make.tree import plant
+from pipeline.disc.make.tree import build_tree
 from pipeline.disc.make.viewer import ViewerFile
 from pipeline.disc.model import VIDEO, DiscOptions, LeftOut, Medium, SeriesUIDs, StudyOnDisc
 from pipeline.disc.objects import records
@@ -78,4 +78,4 @@ def compose(folder: Path, parts: DiscParts, medium: Medium, options: DiscOptions
     files[SUMS] = checksums(hashes.items())
     hashes[SUMS] = hashlib.sha256(files[SUMS]).hexdigest()
     hashes |= {"/".join(file.place): sha256_of(file.path) for file in parts.viewer}
-    return ComposedDisc(plant(folder, objects, parts.viewer, files), hashes, named, medium, studies)
+    return ComposedDisc(build_tree(folder, objects, parts.viewer, files), hashes, named, medium, studies)

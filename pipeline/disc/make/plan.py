@@ -15,7 +15,7 @@ from pipeline.disc.objects.entry import Entry, Unfit
 from pipeline.disc.objects.one_patient import check_patient
 from pipeline.disc.objects.raw import LARGEST_FILE
 from pipeline.disc.objects.read_sources import survey
-from pipeline.disc.pages.pictures import pictures
+from pipeline.disc.pages.thumbnails import pictures
 from pipeline.model import LeftOutCode
 
 OVERHEAD = 1 << 20  # Bytes, about: descriptors, directories and the small files of an image.

@@ -12,7 +12,7 @@ from pipeline.disc.objects.arrangement import ObjectPath
 _PLAIN = re.compile(r"[^=\\\x00-\x1f\x7f]+")
 
 
-def plant(
+def build_tree(
     folder: Path, objects: Iterable[ObjectPath], viewer: Iterable[ViewerFile], files: Mapping[str, bytes]
 ) -> dict[str, Path]:
     """Return every path on the disc, in the order of the disc, with the file behind it.

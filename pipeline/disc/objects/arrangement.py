@@ -76,7 +76,7 @@ def _people(entries: Sequence[Entry]) -> list[list[Entry]]:
     """
     people: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
     for uid, study in _by_study(entries).items():
-        who = patient_of(spokesman(study, _OF_PATIENT))
+        who = patient_of(representative(study, _OF_PATIENT))
         name = comparable_name(who.name)
         people[who.identifier, who.issuer, name, who.birth_date, "" if who.identifier else uid] += study
     return [people[key] for key in sorted(people)]
@@ -89,7 +89,7 @@ def _by_study(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     return studies
 
 
-def spokesman(entries: Sequence[Entry], tags: Sequence[int]) -> Entry:
+def representative(entries: Sequence[Entry], tags: Sequence[int]) -> Entry:
     """Return the first object that has most of these attributes: reports often leave them empty."""
     return max(entries, key=lambda entry: sum(bool(entry.values.get(tag)) for tag in tags))
 
@@ -116,11 +116,11 @@ class _Counters:
 
 def _patient(entries: Sequence[Entry], counters: _Counters) -> PatientNode:
     studies = sorted(_by_study(entries).values(), key=_study_order)
-    return PatientNode(tuple(_study(study, counters) for study in studies), spokesman(entries, _OF_PATIENT))
+    return PatientNode(tuple(_study(study, counters) for study in studies), representative(entries, _OF_PATIENT))
 
 
 def _study_order(entries: Sequence[Entry]) -> tuple[str, str, str]:
-    first = spokesman(entries, _OF_STUDY)
+    first = representative(entries, _OF_STUDY)
     return first.text(records.STUDY_DATE), first.text(records.STUDY_TIME), first.key.study_instance_uid
 
 
@@ -131,7 +131,7 @@ def _study(entries: Sequence[Entry], counters: _Counters) -> StudyNode:
         groups[entry.key.series_instance_uid].append(entry)
     ordered = sorted(groups.values(), key=_series_order)
     series = tuple(_series(one, place, counters) for place, one in enumerate(ordered, 1))
-    return StudyNode(series, spokesman(entries, _OF_STUDY))
+    return StudyNode(series, representative(entries, _OF_STUDY))
 
 
 def _series_order(entries: Sequence[Entry]) -> tuple[bool, int, str]:

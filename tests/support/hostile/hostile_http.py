@@ -27,7 +27,6 @@ from pipeline.spool.spool import Spool
 from pipeline.web import form_fields, health, patient_names
 from pipeline.web.api_key import ApiKeys
 from pipeline.web.app import application
-from pipeline.web.byte_range import part_of
 from pipeline.web.client_connection import LONGEST_HEAD, ClientConnection
 from pipeline.web.http_errors import CLIENT_HAS_GONE, HttpError, kinds
 from pipeline.web.middleware import REQUEST_ID
@@ -37,6 +36,7 @@ from pipeline.web.order_request import Verb, wish_of
 from pipeline.web.order_service import reference_of
 from pipeline.web.page_token import token_of
 from pipeline.web.shim_site import opened
+from pipeline.web.transfer import part_of
 from pipeline.web.translations import chosen, languages
 
 STATUSES = {200, 206, 303, *(kind.status for kind in kinds())} - {500, 502, 504}  # these would be faults of ours

@@ -27,7 +27,7 @@ def turned_away(call) -> tuple[str, tuple[int, int, int] | None]:
 
 
 def test_whoever_nothing_is_said_about_may_come_in():
-    entrance().knock("192.0.2.1").sit(AssociateRequest("ANYBODY", "ANYTHING", ()))
+    entrance().reserve("192.0.2.1").accept(AssociateRequest("ANYBODY", "ANYTHING", ()))
 
 
 @pytest.mark.parametrize(
@@ -35,20 +35,20 @@ def test_whoever_nothing_is_said_about_may_come_in():
     [(AssociateRequest("", "STORESTOW", ()), (1, 1, 3)), (AssociateRequest("CT1", "", ()), (1, 1, 7))],
 )
 def test_a_blank_ae_title_is_rejected_whoever_may_come_in(proposal, answer):
-    visit = entrance().knock("192.0.2.1")
-    why, rejected = turned_away(lambda: visit.sit(proposal))
+    visit = entrance().reserve("192.0.2.1")
+    why, rejected = turned_away(lambda: visit.accept(proposal))
     assert (rejected, "blank" in why) == (answer, True)
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "192.0.2.255", "2001:db8::7"])
 def test_an_address_of_an_allowed_network_may_knock(peer):
-    entrance(allow_peers=["192.0.2.0/24", "2001:db8::7"]).knock(peer)
+    entrance(allow_peers=["192.0.2.0/24", "2001:db8::7"]).reserve(peer)
 
 
 @pytest.mark.parametrize("peer", ["192.0.3.1", "2001:db8::8", "127.0.0.1"])
 def test_another_address_is_closed_without_an_answer(peer):
     door = entrance(allow_peers=["192.0.2.0/24", "2001:db8::7"])
-    assert turned_away(lambda: door.knock(peer)) == ("its address is not in allow_peers", None)
+    assert turned_away(lambda: door.reserve(peer)) == ("its address is not in allow_peers", None)
 
 
 @pytest.mark.parametrize(
@@ -61,65 +61,67 @@ def test_another_address_is_closed_without_an_answer(peer):
     ],
 )
 def test_a_proposal_that_does_not_fit_is_rejected_with_its_reason(keys, full, answer):
-    visit = entrance(full=full, **keys).knock("192.0.2.1")
-    assert turned_away(lambda: visit.sit(CT))[1] == answer
+    visit = entrance(full=full, **keys).reserve("192.0.2.1")
+    assert turned_away(lambda: visit.accept(CT))[1] == answer
 
 
 def test_names_that_fit_come_in():
-    entrance(allow_calling_ae_titles=["MR", "CT*"], allow_called_ae_titles=["STORESTOW"]).knock("192.0.2.1").sit(
-        CT
-    )
+    entrance(allow_calling_ae_titles=["MR", "CT*"], allow_called_ae_titles=["STORESTOW"]).reserve(
+        "192.0.2.1"
+    ).accept(CT)
 
 
 def test_one_peer_has_so_many_seats_and_no_more_and_another_peer_has_his_own():
     door = entrance(max_associations_per_peer=2)
-    visits = [door.knock("192.0.2.1") for _ in range(3)]
-    visits[0].sit(CT)
-    visits[1].sit(CT)
-    why, answer = turned_away(lambda: visits[2].sit(CT))
+    visits = [door.reserve("192.0.2.1") for _ in range(3)]
+    visits[0].accept(CT)
+    visits[1].accept(CT)
+    why, answer = turned_away(lambda: visits[2].accept(CT))
     assert (answer, "max_associations_per_peer" in why) == ((2, 3, 2), True)
-    door.knock("192.0.2.2").sit(CT)
+    door.reserve("192.0.2.2").accept(CT)
     visits[0].end()
-    visits[2].sit(CT)
+    visits[2].accept(CT)
 
 
 def test_there_are_so_many_seats_in_all():
     door = entrance(max_associations=2)
-    visits = [door.knock(f"192.0.2.{number}") for number in range(3)]
-    visits[0].sit(CT)
-    visits[1].sit(CT)
-    why, answer = turned_away(lambda: visits[2].sit(CT))
+    visits = [door.reserve(f"192.0.2.{number}") for number in range(3)]
+    visits[0].accept(CT)
+    visits[1].accept(CT)
+    why, answer = turned_away(lambda: visits[2].accept(CT))
     assert (answer, "max_associations)" in why) == ((2, 3, 1), True)
     visits[1].end()
-    visits[2].sit(CT)
+    visits[2].accept(CT)
 
 
 def test_peers_that_say_nothing_stand_at_the_door_and_take_no_seat():
     door = entrance(max_associations=4, max_associations_per_peer=1)
-    silent = [door.knock("192.0.2.1") for _ in range(1 + MORE_AT_THE_DOOR)]
-    why, _ = turned_away(lambda: door.knock("192.0.2.1"))
+    silent = [door.reserve("192.0.2.1") for _ in range(1 + MORE_AT_THE_DOOR)]
+    why, _ = turned_away(lambda: door.reserve("192.0.2.1"))
     assert why.endswith("and its request is not read")
-    door.knock("192.0.2.2").sit(CT)
+    door.reserve("192.0.2.2").accept(CT)
     for visit in silent:
         visit.end()
-    door.knock("192.0.2.1").sit(CT)
+    door.reserve("192.0.2.1").accept(CT)
 
 
 def test_silent_connections_of_two_addresses_shut_out_no_third():
     door = entrance()
-    silent = [door.knock(f"192.0.2.{number % 2}") for number in range(64 + MORE_AT_THE_DOOR)]
-    newcomer = door.knock("192.0.2.7")
+    silent = [door.reserve(f"192.0.2.{number % 2}") for number in range(64 + MORE_AT_THE_DOOR)]
+    newcomer = door.reserve("192.0.2.7")
     assert [visit.gave_way for visit in silent] == [True] + [False] * 79
-    newcomer.sit(CT)
+    newcomer.accept(CT)
     for visit in silent:
         visit.end()
-    assert len([door.knock("192.0.2.9") for _ in range(32 + MORE_AT_THE_DOOR)]) == 48  # every place was given back
+    assert (
+        len([door.reserve("192.0.2.9") for _ in range(32 + MORE_AT_THE_DOOR)]) == 48
+    )  # every place was given back
 
 
 def test_nobody_gives_way_to_an_address_that_has_as_many_silent_connections():
     door = entrance(max_associations=2, max_associations_per_peer=20)
-    silent = [door.knock(f"192.0.2.{number % 3}") for number in range(2 + MORE_AT_THE_DOOR)]
-    assert "its request is not read" in turned_away(lambda: door.knock("192.0.2.1"))[0]
+    silent = [door.reserve(f"192.0.2.{number % 3}") for number in range(2 + MORE_AT_THE_DOOR)]
+    assert "its request is not read" in turned_away(lambda: door.reserve("192.0.2.1"))[0]
     assert not [visit for visit in silent if visit.gave_way]
 
 
@@ -129,10 +131,10 @@ def test_a_connection_that_gives_way_is_hung_up_on():
         peer = socket.create_connection(listener.getsockname(), timeout=10)
         connection, _ = listener.accept()
         with peer, connection:
-            visit = door.knock("192.0.2.1", connection)
+            visit = door.reserve("192.0.2.1", connection)
             for _ in range(MORE_AT_THE_DOOR):
-                door.knock("192.0.2.1")
-            door.knock("192.0.2.2")
+                door.reserve("192.0.2.1")
+            door.reserve("192.0.2.2")
             assert visit.gave_way
             assert (peer.recv(1), connection.recv(1)) == (b"", b"")
             visit.end()
@@ -143,10 +145,10 @@ def test_the_bounds_hold_when_all_come_at_once():
     seated, start = [], threading.Barrier(20)
 
     def come() -> None:
-        visit = door.knock("192.0.2.1")
+        visit = door.reserve("192.0.2.1")
         start.wait()
         try:
-            visit.sit(CT)
+            visit.accept(CT)
             seated.append(visit)
         except AssociationRefused:
             visit.end()
