@@ -126,6 +126,7 @@ class DiscPatient:
     patient_id: str
     issuer: str
     birth_date: str
+    sex: str
 
 
 @dataclass(frozen=True, slots=True)

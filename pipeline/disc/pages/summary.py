@@ -16,6 +16,7 @@ def patient_of(entry: Entry) -> DiscPatient:
         patient_id=entry.text(records.PATIENT_ID),
         issuer=entry.text(records.ISSUER),
         birth_date=entry.text(records.BIRTH_DATE),
+        sex=entry.text(records.SEX),
     )
 
 

@@ -188,7 +188,7 @@ _NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def _patient(text: str) -> DiscPatient:
-    return DiscPatient(name=text, patient_id=text, issuer=text, birth_date=text)
+    return DiscPatient(name=text, patient_id=text, issuer=text, birth_date=text, sex=text)
 
 
 def _study(text: str) -> StudyOnDisc:

@@ -20,7 +20,7 @@ MADE_AT = datetime(2026, 11, 4, tzinfo=UTC)
 
 
 def patient(name: str) -> DiscPatient:
-    return DiscPatient(name, "P1", "", "")
+    return DiscPatient(name, "P1", "", "", "")
 
 
 def study(accession: str, uid: str = "1.2.3") -> StudyOnDisc:

@@ -21,7 +21,7 @@ def story(text: str = "Doe^Jane", **changed: object) -> PageData:
         "1.2.3", "A1", "20260914", text, "Hospital", (SeriesOnDisc("1.2.3.1", "1", "CT", text, 20),)
     )
     values: dict[str, object] = {
-        "patients": (DiscPatient(text, text, text, "19570312"),),
+        "patients": (DiscPatient(text, text, text, "19570312", "M"),),
         "studies": (study,),
         "left_out": (),
         "decoded_from": (),
