@@ -115,9 +115,7 @@ def faked_pacs(file: Path) -> Iterator[None]:
 
     with (
         mock.patch.object(c_find, "studies_of", return_value=found),
-        mock.patch.object(
-            c_find, "series_of", lambda *_: Series((SeriesAnswer(series, "CT", 1),), (), is_whole=True)
-        ),
+        mock.patch.object(c_find, "series_of", return_value=told),
         mock.patch.object(c_find, "instances_of", return_value=[(series, str(header.SOPInstanceUID))]),
         mock.patch.object(retrieve_study, "_sent", sent),
         mock.patch.object(scheduler, "is_up", return_value=True),
