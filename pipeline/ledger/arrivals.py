@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, exists, func, insert, not_, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, exists, func, insert, not_, or_, select, update
 
 from pipeline.dicom.reasons import DELETED
 from pipeline.ledger import tallies
@@ -127,6 +127,23 @@ def sound_instances() -> Select[Any]:
     return select(instance, arrival.c.admitted_at, arrival.c.peer).join(
         arrival, arrival.c.name == instance.c.arrival
     )
+
+
+def set_instances(connection: Connection, found_out: Mapping[int, Mapping[str, Any]]) -> None:
+    """Write what a stage found out about many instances, by row number: a statement for each set of columns."""
+    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for identity, values in found_out.items():
+        by_columns.setdefault(tuple(sorted(values)), []).append(
+            {"row_number": identity, **{f"new_{column}": value for column, value in values.items()}}
+        )
+    for columns, rows in by_columns.items():
+        changed: dict[str, Any] = {column: bindparam(f"new_{column}") for column in columns}
+        connection.execute(
+            update(instance).where(instance.c.id == bindparam("row_number")).values(**changed), rows
+        )
+    for identity, values in found_out.items():
+        if values.get("state") in tallies.SET_ASIDE:
+            tallies.set_aside(connection, identity, values)
 
 
 def set_instance(change: Connection, identity: int, values: Mapping[str, Any]) -> None:

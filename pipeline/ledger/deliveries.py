@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, not_, or_, select, true, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, not_, or_, select, true, update
 
 from pipeline.ledger import tallies
 from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow, read_one
@@ -252,20 +252,17 @@ def attempt(change: Connection, number: int, instances: Iterable[int]) -> None:
 
 
 def record(change: Connection, number: int, answers: Mapping[int, Receipt], now: float) -> None:
-    """Write the peer's response to each instance."""
-    for identity, answer in answers.items():
-        change.execute(
-            update(receipt)
-            .where(receipt.c.delivery == number, receipt.c.instance == identity)
-            .values(
-                state=answer.state,
-                code=answer.code,
-                message=answer.message,
-                verified=answer.verified,
-                left_out=answer.left_out,
-                at=now,
-            )
-        )
+    """Write what the peer said of each instance."""
+    if not answers:
+        return
+    its_row = (receipt.c.delivery == number) & (receipt.c.instance == bindparam("row_number"))
+    columns = ("state", "code", "message", "verified", "left_out")
+    rows = [
+        {"row_number": identity, **{f"new_{column}": getattr(answer, column) for column in columns}}
+        for identity, answer in answers.items()
+    ]
+    values: dict[str, Any] = {column: bindparam(f"new_{column}") for column in columns}
+    change.execute(update(receipt).where(its_row).values(at=now, **values), rows)
 
 
 def finish(change: Connection, number: int, state: DeliveryState, reason: str | None, **more: Any) -> None:

@@ -85,9 +85,8 @@ def _of_line(part: PreparedPart, destination: Destination, site: Site) -> NewDel
 
 
 def record_outcomes(connection: Connection, outcomes: Mapping[int, Prepared | Exception]) -> None:
-    """Record the result for each instance, by its row number."""
-    for identity, outcome in outcomes.items():
-        arrivals.set_instance(connection, identity, outcome_of(outcome))
+    """Write down what became of each instance, by its row number."""
+    arrivals.set_instances(connection, {key: outcome_of(outcome) for key, outcome in outcomes.items()})
 
 
 def pins_for(

@@ -30,6 +30,9 @@ SOP_INSTANCE_UID = 0x00080018
 LONGEST_NUMBER, MOST_FRAMES = 12, 2**31 - 1  # Characters and largest value of an IS, PS3.5 6.2.
 
 
+FileState = tuple[int, int, int]  # inode, bytes, time of the last change in ns
+
+
 @dataclass(frozen=True, slots=True)
 class IdentifiedFile:
     """The identity of one file.
@@ -74,12 +77,47 @@ class IdentifyTask:
     scratch: Path | None
 
 
-def contents_of(folder: Path, scratch: Path | None, pool: ProcessPool) -> ArrivalContents:
-    """Read every file of the arrival `folder`; follows no link, and raises nothing for the content of a file.
+class ReadAhead:
+    """What was read of files before their folder was admitted, so that nobody reads and hashes them again.
 
-    Raises Transient if the machine cannot read one now.
+    A file is known by its state, which a rename of its folder leaves as it is, and whatever is written to it does
+    not.
+    """
+
+    MOST = 20_000  # files; about a kilobyte each
+
+    def __init__(self) -> None:
+        self._known: dict[FileState, IdentifiedFile] = {}
+
+    def __contains__(self, state: object) -> bool:
+        """Tell whether the file of this state was read."""
+        return state in self._known
+
+    def keep(self, state: FileState, found: IdentifiedFile) -> None:
+        """Remember what a file of this state is; of too many the first is forgotten."""
+        self._known[state] = found
+        while len(self._known) > self.MOST:
+            self._known.pop(next(iter(self._known)), None)
+
+    def take(self, state: FileState) -> IdentifiedFile | None:
+        """Return what the file of this state is, and forget it; None where nobody has read it."""
+        return self._known.pop(state, None)
+
+
+def state_of(status: os.stat_result) -> FileState:
+    """Return what changes with every change of a file."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def contents_of(
+    folder: Path, scratch: Path | None, pool: ProcessPool, ahead: ReadAhead | None = None
+) -> ArrivalContents:
+    """Read every file of the arrival `folder`; never follows a link, never raises for what a file holds.
+
+    What was read `ahead` is not read again. Raises Transient where the machine cannot read a file now.
     """
     hidden, empty, files = 0, 0, []
+    known: dict[str, IdentifiedFile] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             status = entry.stat(follow_symlinks=False)
@@ -89,8 +127,12 @@ def contents_of(folder: Path, scratch: Path | None, pool: ProcessPool) -> Arriva
                 empty += 1
             else:
                 files.append((status.st_mtime_ns, entry.name))
-    tasks = [IdentifyTask(folder / name, scratch) for _, name in sorted(files)]
-    return ArrivalContents(tuple(found_in(tasks, pool)), hidden, empty, envelope_of(folder))
+                if ahead and (found := ahead.take(state_of(status))) and found.file == entry.name:
+                    known[entry.name] = found
+    names = [name for _, name in sorted(files)]
+    tasks = [IdentifyTask(folder / name, scratch) for name in names if name not in known]
+    known |= {found.file: found for found in found_in(tasks, pool)}
+    return ArrivalContents(tuple(known[name] for name in names), hidden, empty, envelope_of(folder))
 
 
 def found_in(tasks: Iterable[IdentifyTask], pool: ProcessPool) -> Iterator[IdentifiedFile]:
@@ -104,6 +146,13 @@ def found_in(tasks: Iterable[IdentifyTask], pool: ProcessPool) -> Iterator[Ident
             )
         else:
             raise answer
+
+
+def read_ahead(tasks: Iterable[IdentifyTask], pool: ProcessPool) -> Iterator[tuple[IdentifyTask, IdentifiedFile]]:
+    """Read files that may still be written to; what cannot be read is left for the moment it is admitted."""
+    for task, answer in pool.each(_read, tasks, _limits):
+        if isinstance(answer, IdentifiedFile) and answer.problem is None:
+            yield task, answer
 
 
 def _limits(task: IdentifyTask) -> ProcessLimits:

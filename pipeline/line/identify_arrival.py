@@ -18,7 +18,7 @@ from pipeline.ledger import arrivals, given_files, orders, retrievals, study_pat
 from pipeline.line.admit import parse_arrival_name
 from pipeline.line.assign_to_order import OrderAssignment, claims
 from pipeline.line.duplicates import FileOutcome, KnownInstance, judge
-from pipeline.line.identify import ArrivalContents, IdentifiedFile, contents_of
+from pipeline.line.identify import ArrivalContents, IdentifiedFile, ReadAhead, contents_of
 from pipeline.line.objections import with_objections
 from pipeline.line.redeliver import open_requests
 from pipeline.line.senders import sender_of
@@ -30,11 +30,14 @@ from pipeline.site.site import SEND, Site
 from pipeline.spool.envelope import Envelope
 
 
-def identify_arrival(name: str, site: Site) -> None:
-    """Make an instance with a state from every file of an arrival; each file is judged alone."""
+def identify_arrival(name: str, site: Site, ahead: ReadAhead | None = None) -> None:
+    """Make an instance with a state of every file of an arrival, each judged alone.
+
+    `ahead` holds what was read of its files already.
+    """
     _, receiver = parse_arrival_name(name)
     folder, table = site.spool.arrivals / name, site.receiver(receiver)
-    read = contents_of(folder, site.spool.run, site.pool_of(receiver))
+    read = contents_of(folder, site.spool.run, site.pool_of(receiver), ahead)
     contents = with_objections(read, folder, require_patient=table is not None and table.require_patient)
     claim = claims(name, receiver, contents, site)
     patients = StudyPatients(name, _studies_of_the_line(contents, claim), site)

@@ -16,6 +16,7 @@ from pipeline.line.consign import consign
 from pipeline.line.deliver import deliver
 from pipeline.line.delivery_scheduler import DeliveryScheduler
 from pipeline.line.gather import complete_studies
+from pipeline.line.identify import ReadAhead
 from pipeline.line.identify_arrival import identify_arrival
 from pipeline.line.prepare import load_encodings
 from pipeline.line.prepare_study import prepare_study
@@ -46,6 +47,7 @@ class Line:
         self._agenda = agenda
         self._beat = beat
         self._unread = UnreadArrivals()
+        self._read_ahead = ReadAhead()
         self._deliveries = DeliveryScheduler(site, jobs, agenda)
         self._glances = ThreadPoolExecutor(1, thread_name_prefix="glance")
         self._arrivals = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="arrival")
@@ -57,7 +59,9 @@ class Line:
         site = self._site
         return {
             "admit": self._each(self._new_arrivals, lambda name: admit(name, site)),
-            "identify": self._each(self._admitted_arrivals, lambda name: identify_arrival(name, site)),
+            "identify": self._each(
+                self._admitted_arrivals, lambda name: identify_arrival(name, site, self._read_ahead)
+            ),
             "gather": self._each(self._complete_studies, lambda study: consign(prepare_study(study, site), site)),
             "deliver": self._deliveries.each_due(lambda delivery: verify(deliver(delivery, site), site)),
             "settle": self._each(self._ended_arrivals, lambda name: settle(name, site)),
@@ -69,8 +73,8 @@ class Line:
         self._site.pool.warm(load_encodings)
 
     def work_ahead(self) -> WorkAhead:
-        """Return the thread that encodes pixels while their study still comes in, as a context manager."""
-        return WorkAhead(self._site, self._is_being_prepared)
+        """Return what encodes pixels while their study still comes in, as long as its context lasts."""
+        return WorkAhead(self._site, self._is_being_prepared, self._read_ahead)
 
     def close(self) -> None:
         """Begin nothing more."""

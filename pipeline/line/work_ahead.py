@@ -1,4 +1,4 @@
-"""Work ahead: encode and prove pixels while their study still comes in, and until it is quiet.
+"""Work ahead: have files read, and their pixels encoded and proved, while their study still comes in.
 
 Correctness does not depend on it. The results are found by the pixels they were made of (`line/encoded_ahead.py`),
 so a study that turns out to be a duplicate costs only the work; unused results are deleted after a while.
@@ -17,6 +17,7 @@ from typing import Self
 from pipeline.events import bug
 from pipeline.ledger import arrivals
 from pipeline.line.encoded_ahead import AheadTask, encode_ahead
+from pipeline.line.identify import FileState, IdentifyTask, ReadAhead, read_ahead, state_of
 from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import PoolClosed
 from pipeline.site.disk_space import free_bytes
@@ -27,12 +28,9 @@ LOOK_SECONDS = 0.25
 CLOSED_SECONDS = 0.2  # storescp writes an object in one go: a file without writes for this long is closed.
 MOST_BYTES = 2 << 30  # Bytes of results that are kept.
 KEPT_SECONDS = 1800.0
-LARGEST = 64 << 20  # Bytes of a file: larger ones would delay what others wait for.
+MOST_AT_ONCE = 500  # files that are read in a row before anything else is looked at
+LARGEST = 64 << 20  # bytes of a file: larger ones would hold up what others wait for
 MOST_CPU_SECONDS = 20.0
-
-FileState = tuple[
-    int, int, int
-]  # Inode, bytes and time of last change, which a rename of its folder does not alter.
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,9 @@ class WorkAhead:
     `in_hand` tells whether a study of a receiver is being prepared: then working ahead is useless.
     """
 
-    def __init__(self, site: Site, in_hand: Callable[[str, str], bool]) -> None:
+    def __init__(self, site: Site, in_hand: Callable[[str, str], bool], read: ReadAhead | None = None) -> None:
         self._site = site
+        self._read = read or ReadAhead()
         self._in_hand = in_hand
         self._done: set[FileState] = set()
         self._ending = threading.Event()
@@ -74,8 +73,9 @@ class WorkAhead:
                 self._ending.wait(60)
 
     def look(self) -> None:
-        """Encode what can be encoded now; stop if other work needs the processes."""
+        """Read and encode what can be now; stop where anybody else needs the processes."""
         self._tidy()
+        self._read_incoming()
         found = list(self._received())
         self._done &= {file.state for file in found}
         wanted = [file for file in found if file.state not in self._done]
@@ -91,6 +91,22 @@ class WorkAhead:
             # More tasks than these wait, so other work does.
             if self._ending.is_set() or pool.waiting > 2 * pool.size:
                 return
+
+    def _read_incoming(self) -> None:
+        """Read and hash what has come in; what a file is, is told by the state in which it was read."""
+        if self._site.pool.waiting:
+            return
+        states: dict[Path, FileState] = {}
+        for receiver in self._site.settings.receiver:
+            for folder in _entries(self._site.spool.incoming_of(receiver.name)):
+                if folder.is_dir(follow_symlinks=False):
+                    found = _files_in(Path(folder.path), ())
+                    states |= {file.path: file.state for file in found if file.state not in self._read}
+        tasks = (IdentifyTask(path, self._site.spool.run) for path in list(states)[:MOST_AT_ONCE])
+        for task, file in read_ahead(tasks, self._site.pool):
+            with contextlib.suppress(OSError):  # its folder was admitted meanwhile, and somebody else reads it
+                if state_of(task.path.lstat()) == states[task.path]:
+                    self._read.keep(states[task.path], file)
 
     def _received(self) -> Iterator[_Received]:
         """Yield the files of studies that still come in, and of those that wait until they are complete."""
@@ -159,7 +175,7 @@ def _file(path: Path, encodings: tuple[str, ...]) -> Iterator[_Received]:
         status = path.lstat()
         is_closed = time.time() - status.st_mtime >= CLOSED_SECONDS
         if is_closed and S_ISREG(status.st_mode) and 0 < status.st_size <= LARGEST:
-            yield _Received(path, (status.st_ino, status.st_size, status.st_mtime_ns), encodings)
+            yield _Received(path, state_of(status), encodings)
 
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":

@@ -144,7 +144,7 @@ def prepared(load: OrderItems, destination: Destination, site: Site) -> dict[int
     """Return the result for each instance; raises Transient if one cannot be prepared now."""
     tasks = [task_of(row, load.receiver, {destination.encode}, site) for row in load.rows]
     ready: dict[int, PreparedWithPatient | Exception] = {}
-    for task, answer in site.aside.each(prepare_identified, tasks, limits_of):
+    for task, answer in site.pool_for_orders.each(prepare_identified, tasks, limits_of):
         if isinstance(answer, Transient):
             raise answer
         if isinstance(answer, Exception):

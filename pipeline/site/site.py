@@ -50,6 +50,11 @@ class Site:
         """Return the processes that read what this receiver takes in."""
         return self.aside if self.is_for_orders(receiver) else self.pool
 
+    @property
+    def pool_for_orders(self) -> ProcessPool:
+        """Return the processes that prepare what was retrieved: all of them where nothing waits for one."""
+        return self.aside if self.pool.waiting else self.pool
+
     def destinations_of(self, receiver: str) -> tuple[Destination, ...]:
         """Return where the instances of a receiver go."""
         table = self.receiver(receiver)

@@ -74,11 +74,11 @@ def test_a_study_waits_for_arrivals_that_were_not_taken_in_yet(tmp_path, monkeyp
     with working(settings_for(tmp_path)) as (site, walker):
         identify, put_off = line.identify_arrival, []
 
-        def slowly(name, site):
+        def slowly(name, *others):
             if name == second and len(put_off) < 5:
                 put_off.append(name)
                 return
-            identify(name, site)
+            identify(name, *others)
 
         monkeypatch.setattr(line, "identify_arrival", slowly)
         arrive(site.spool, one)
@@ -96,10 +96,10 @@ def test_an_arrival_that_cannot_be_taken_in_holds_up_nobody(tmp_path, monkeypatc
         bad = arrive(site.spool, other)
         works = getattr(line, stage)
 
-        def fails(name, site):
+        def fails(name, *others):
             if name == bad:
                 raise OSError("a bad sector")
-            works(name, site)
+            works(name, *others)
 
         monkeypatch.setattr(line, stage, fails)
         arrive(site.spool, one)

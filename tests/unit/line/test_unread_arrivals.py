@@ -12,7 +12,6 @@ from pipeline.errors import Transient
 from pipeline.ledger import reports
 from pipeline.line import identify_arrival, line
 from pipeline.line.unread_arrivals import UnreadArrivals, studies_in
-from pipeline.processes.process_pool import ProcessPool
 
 
 def glanced(**studies) -> UnreadArrivals:
@@ -81,10 +80,10 @@ def reading(monkeypatch):
     held: set[str] = set()
     real = identify_arrival.contents_of
 
-    def contents_of(folder: Path, scratch: Path, pool: ProcessPool):
+    def contents_of(folder: Path, *arguments):
         if folder.name in held:
             raise Transient("the disk is slow")
-        return real(folder, scratch, pool)
+        return real(folder, *arguments)
 
     monkeypatch.setattr(identify_arrival, "contents_of", contents_of)
     return held

@@ -17,8 +17,11 @@ from support.sites.line_site import (
     working,
 )
 
-from pipeline.line import work_ahead
+from pipeline.line import identify, work_ahead
+from pipeline.line.identify import ReadAhead, contents_of
 from pipeline.line.work_ahead import WorkAhead
+from pipeline.spool.digest import sha256_of
+from pipeline.spool.spool import admit
 
 J2K = {"name": "nowhere", "kind": "null", "encode": "j2k"}
 
@@ -102,3 +105,40 @@ def test_little_space_is_left_to_what_is_received(tmp_path, monkeypatch):
         monkeypatch.setattr(work_ahead, "free_bytes", lambda _: work_ahead.MOST_BYTES)
         WorkAhead(site, never).look()
         assert kept(site) == []
+
+
+def test_what_was_read_while_it_came_in_is_not_read_again(tmp_path, monkeypatch):
+    """Of an order's receiver, too; and where a file has changed since, the new content is what counts."""
+    with working(settings_for(tmp_path)) as (site, _):
+        files = [instance(tmp_path, name) for name in "abc"]
+        folder = folder_of(site.spool, *files)
+        read = ReadAhead()
+        WorkAhead(site, never, read).look()
+        changed = sorted(folder.iterdir())[1]
+        changed.write_bytes(instance(tmp_path, "d").read_bytes())
+        name = admit(folder.parent, folder)
+        opened = []
+        monkeypatch.setattr(identify, "found_in", lambda tasks, pool: map(noted(opened), tasks))
+        contents = contents_of(site.spool.arrivals / name, site.spool.run, site.pool, read)
+        assert opened == [changed.name]
+        assert {found.file: found.received_sha256 for found in contents.found} == {
+            file.name: sha256_of(file) for file in (site.spool.arrivals / name).glob("CT*")
+        }
+        assert [found.file for found in contents.found][-1] == changed.name  # in the order received
+
+
+def noted(opened: list[str]):
+    def identified(task):
+        opened.append(task.path.name)
+        return identify.read(task.path)
+
+    return identified
+
+
+def test_only_so_much_is_remembered(monkeypatch):
+    monkeypatch.setattr(ReadAhead, "MOST", 2)
+    read = ReadAhead()
+    for inode in range(4):
+        read.keep((inode, 1, 1), str(inode))
+    assert [read.take((inode, 1, 1)) for inode in range(4)] == [None, None, "2", "3"]
+    assert read.take((3, 1, 1)) is None
