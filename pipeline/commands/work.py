@@ -69,14 +69,14 @@ def work_until_idle(settings: Settings) -> None:
 def _has_something_new(settings: Settings) -> bool:
     """Say whether an arrival has come, or an order was placed, that no worker has seen."""
     spool = Spool(settings.site.spool)
+    names = {entry.name for entry in spool.arrivals.iterdir() if entry.is_dir()}
     ledger = Ledger(spool.root / FILE_NAME)
     try:
         with ledger.reading() as look:
-            states = arrivals.states(look)
+            states = arrivals.states_of(look, names)
             has_orders = bool(orders.by_state(look).get(OrderState.OPEN))
     finally:
         ledger.close()
-    names = {entry.name for entry in spool.arrivals.iterdir() if entry.is_dir()}
     return has_orders or bool(names - states.keys())
 
 

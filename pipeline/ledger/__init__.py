@@ -5,6 +5,7 @@ change is one explicit transaction for each stage and study. `tables` has the ta
 the statements of the stages, `reports` the questions of people.
 """
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -30,6 +31,8 @@ BEGUN = (
     # It records that a ledger existed: without one, arrivals alone may be older than the first start.
     "ledger.begun"
 )
+IN_USE = "ledger.in-use"  # A worker has the ledger open, or had it when it died.
+SUSPECT = "ledger.suspect"  # Damage was met: the next start reads all of the ledger before anything else.
 REBUILT = "rebuilt_at"  # The note that an earlier ledger was lost, and when.
 
 # https://www.sqlite.org/rescode.html, primary codes
@@ -44,6 +47,10 @@ _NOT_NOW = {
     sqlite3.SQLITE_PROTOCOL,
     *_NOT_OURS,
 }
+
+
+_CHECK_OF_ALL = "PRAGMA quick_check(1)"
+_CHECK_OF_SCHEMA = "SELECT 'ok' FROM (SELECT count(*) FROM sqlite_master)"
 
 
 class LedgerDamaged(Transient):
@@ -61,6 +68,8 @@ class Ledger:
         self._inside = 0  # Number of running transactions.
         self._mine = threading.local()  # Number of running transactions of each thread.
         self._must_reopen = False
+        self._is_damaged = False
+        self.must_be_checked = False  # Nobody ended the last worker's use of it in an orderly way.
 
     def create(self, notes: Mapping[str, str] | None = None) -> bool:
         """Create missing tables, and bring older ones up to date after copying the ledger.
@@ -160,6 +169,8 @@ class Ledger:
         SQLite's connections of one process share how the index of the write-ahead log was opened: after a
         read-only one every later one is read-only too, so all must be closed at the same moment.
         """
+        if self._is_damaged:
+            raise LedgerDamaged(f"{self.path} does not hold together; restart the worker to have it rebuilt")
         depth = getattr(self._mine, "depth", 0)
         with self._door:
             self._door.wait_for(lambda: depth or not (self._must_reopen and self._inside))
@@ -183,6 +194,7 @@ class Ledger:
             yield
         except DatabaseError as error:
             if _code(error) in _CORRUPT:
+                self._suspect()
                 raise LedgerDamaged(f"{self.path}: {error.orig}; restart the worker to have it rebuilt") from error
             if _code(error) in _NOT_OURS:
                 with self._door:
@@ -197,21 +209,50 @@ class Ledger:
             value: str | None = look.scalar(select(note.c.value).where(note.c.key == key))
         return value
 
+    def check(self) -> None:
+        """Read all of the ledger, which takes minutes where it is large; others work on it meanwhile.
+
+        If it is damaged, every method raises LedgerDamaged from then on, and the next start sets it aside.
+        """
+        with contextlib.suppress(Transient):  # What cannot be read now is checked after the next start.
+            with self.reading() as connection:
+                is_sound = connection.exec_driver_sql(_CHECK_OF_ALL).scalar() == "ok"
+            if is_sound:
+                self.must_be_checked = False
+            else:
+                self._suspect()
+                self._is_damaged = True
+
+    def _suspect(self) -> None:
+        with contextlib.suppress(OSError):
+            self.path.with_name(SUSPECT).touch(mode=0o640)
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+    def end_use(self) -> None:
+        """Close the ledger after orderly work, so that the next start need not read all of it."""
+        self.close()
+        if not self.must_be_checked and not self.path.with_name(SUSPECT).exists():
+            unlink(self.path.with_name(IN_USE), missing_ok=True)
 
 
 def open_ledger(spool: Path) -> tuple[Ledger, bool]:
     """Return the spool's ledger, and whether it is new because an earlier one is lost.
 
     A corrupt file is moved aside, never deleted, and counts as lost. The loss is noted in the transaction that
-    creates the tables, so that a crash cannot make it forgotten.
+    creates the tables, so that a crash cannot make it forgotten. All of the file is read here only if damage was
+    met before; after a crash `must_be_checked` asks the caller for `check` beside the work.
     """
-    path = spool / FILE_NAME
-    if path.exists() and not _is_sound(path):
+    path, suspect = spool / FILE_NAME, spool / SUSPECT
+    is_suspect = suspect.exists()
+    if path.exists() and not _is_sound(path, _CHECK_OF_ALL if is_suspect else _CHECK_OF_SCHEMA):
         _set_aside(path)
+    unlink(suspect, missing_ok=True)
     ledger = Ledger(path)
+    ledger.must_be_checked = path.exists() and (spool / IN_USE).exists() and not is_suspect
+    (spool / IN_USE).touch(mode=0o640)
     had_one = (spool / BEGUN).exists() or _worker_was_here(spool)
     is_new = ledger.create({REBUILT: str(_after_all_arrivals(spool))} if had_one else {})
     (spool / BEGUN).touch(mode=0o640)
@@ -242,12 +283,15 @@ def _worker_was_here(spool: Path) -> bool:
     return any(room.is_dir() and any(room.iterdir()) for room in rooms)
 
 
-def _is_sound(path: Path) -> bool:
-    """Tell whether the file is a sound ledger; raises an error if it cannot be read now, or by us."""
+def _is_sound(path: Path, check: str) -> bool:
+    """Tell whether the file is a sound ledger, as far as the statement `check` reads it.
+
+    Raises Transient if it cannot be read now, and Configuration if it cannot be read by us.
+    """
     ledger = Ledger(path)
     try:
         with ledger.reading() as look:
-            sound: bool = look.exec_driver_sql("PRAGMA quick_check(1)").scalar() == "ok"
+            sound: bool = look.exec_driver_sql(check).scalar() == "ok"
     except LedgerDamaged:
         return False
     except Transient as error:

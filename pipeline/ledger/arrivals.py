@@ -4,7 +4,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, exists, func, insert, not_, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal_column,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from pipeline.dicom.reasons import DELETED
 from pipeline.ledger import tallies
@@ -66,6 +81,20 @@ def take_in(change: Connection, name: str, rows: Sequence[Mapping[str, Any]], **
 def forget_instances(change: Connection, name: str) -> None:
     """Delete the instances of an arrival that is to be taken in again, if nothing of it was sent."""
     change.execute(instance.delete().where(instance.c.arrival == name))
+
+
+def batches(names: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
+    """Cut a list to pieces that fit a statement's bound parameters."""
+    return (names[at : at + size] for at in range(0, len(names), size))
+
+
+def is_of_scope(rows: FromClause, scope: str | Iterable[str]) -> ColumnElement[bool]:
+    """Return the condition on instances that they are of this scope, or these, outside the line.
+
+    The index holds nothing of the line: how much that is does not matter.
+    """
+    is_it = rows.c.scope == scope if isinstance(scope, str) else rows.c.scope.in_(list(scope))
+    return and_(is_it, rows.c.scope != literal_column("'line'"))
 
 
 def first_received(
@@ -287,7 +316,18 @@ def with_stale_accounts(look: Connection) -> list[str]:
     return list(look.scalars(wanted))
 
 
-def states(look: Connection) -> dict[str, str]:
+def states_of(look: Connection, names: Iterable[str]) -> dict[str, ArrivalState]:
+    """Return the state of each of these arrivals that is known and whose files should be here."""
+    found: dict[str, ArrivalState] = {}
+    for batch in batches(sorted(names)):
+        wanted = select(arrival.c.name, arrival.c.state).where(
+            arrival.c.name.in_(batch), arrival.c.gone_at.is_(None)
+        )
+        found |= {row[0]: row[1] for row in look.execute(wanted)}
+    return found
+
+
+def states(look: Connection) -> dict[str, ArrivalState]:
     """Return the state of every arrival whose files should be here."""
     return {
         row[0]: row[1]

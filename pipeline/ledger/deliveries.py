@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, not_, or_, select, true, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, not_, or_, select, text, true, update
 
 from pipeline.ledger import tallies
 from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow, read_one
@@ -66,7 +66,8 @@ def abandoned(connection: Connection) -> list[int]:
             not_(instance.c.consigned),
         )
     )
-    return list(connection.scalars(select(delivery.c.id).where(delivery.c.growing, ~is_prepared.exists())))
+    is_growing = text("delivery.growing")  # in the words of the index, which SQLAlchemy would write as "= 1"
+    return list(connection.scalars(select(delivery.c.id).where(is_growing, ~is_prepared.exists())))
 
 
 def unanswered(connection: Connection, number: int) -> frozenset[int]:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, String, and_, cast, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from pipeline.ledger import REBUILT
-from pipeline.ledger.arrivals import SENT
+from pipeline.ledger.arrivals import SENT, is_of_scope
 from pipeline.ledger.rows import (
     DeliveryRow,
     OrderRow,
@@ -17,7 +17,7 @@ from pipeline.ledger.rows import (
     read_one_or_none,
 )
 from pipeline.ledger.tables import delivery, instance, note, order_study, orders, receipt, retrieved
-from pipeline.model import ARRIVED, OrderStage, OrderState
+from pipeline.model import ARRIVED, SEND_VERB, OrderStage, OrderState
 
 _YEAR_2020 = 1_577_836_800  # The first second of 2020, which keeps the numbers short.
 
@@ -167,12 +167,12 @@ def arrivals_in_use(look: Connection) -> set[str]:
         .join(orders, orders.c.id == order_study.c.order_id)
         .where(orders.c.state == OrderState.OPEN)
     )
-    sent = (
-        select(instance.c.arrival)
-        .join(orders, instance.c.scope == literal(SENT) + cast(orders.c.id, String))
-        .where(orders.c.state == OrderState.OPEN)
-    )
-    return set(look.scalars(of_a_retrieval.distinct())) | set(look.scalars(sent.distinct()))
+    is_open_send = (orders.c.state == OrderState.OPEN) & (orders.c.verb == SEND_VERB)
+    sends = look.scalars(select(orders.c.id).where(is_open_send))
+    scopes = [f"{SENT}{number}" for number in sends]
+    sent = select(instance.c.arrival).where(is_of_scope(instance, scopes)) if scopes else None
+    found = set(look.scalars(of_a_retrieval.distinct()))
+    return found if sent is None else found | set(look.scalars(sent.distinct()))
 
 
 def made_before(look: Connection, moment: float) -> list[tuple[int, str]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, String, and_, exists, func, not_, or_, select
+from sqlalchemy import Connection, Select, String, and_, exists, func, not_, or_, select, text
 
 from pipeline.dicom.reasons import DELETED
 from pipeline.ledger.rerouting import DECIDED
@@ -95,7 +95,7 @@ def not_compared(look: Connection) -> list[NotCompared]:
         select(instance.c.study_instance_uid, delivery.c.destination, func.count().label("instances"))
         .join(receipt, receipt.c.instance == instance.c.id)
         .join(delivery, delivery.c.id == receipt.c.delivery)
-        .where(receipt.c.state == ReceiptState.PRESENT, receipt.c.verified.is_(False))
+        .where(text("receipt.state = 'present' AND NOT receipt.verified"))  # in the words of its index
         .group_by(instance.c.study_instance_uid, delivery.c.destination)
         .order_by(func.min(receipt.c.at))
     )

@@ -106,6 +106,12 @@ instance = Table(
         sqlite_where=text("state IN ('received', 'passed', 'encoded')"),
         postgresql_where=text("state IN ('received', 'passed', 'encoded')"),
     ),
+    Index(
+        "outside_the_line",
+        "scope",
+        sqlite_where=text("scope <> 'line'"),
+        postgresql_where=text("scope <> 'line'"),
+    ),
     Index("to_consign", "consigned", sqlite_where=text("NOT consigned"), postgresql_where=text("NOT consigned")),
 )
 
@@ -176,6 +182,12 @@ receipt = Table(
     Column("at", Float),
     Column("asked_by", ForeignKey("instance.id"), index=True),  # For a request: the received duplicate.
     Column("left_out", Word(LeftOutCode)),  # Why the made file lists it without holding it.
+    Index(
+        "not_compared",
+        "instance",
+        sqlite_where=text("state = 'present' AND NOT verified"),
+        postgresql_where=text("state = 'present' AND NOT verified"),
+    ),
 )
 
 disc = Table(

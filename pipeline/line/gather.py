@@ -76,7 +76,7 @@ def studies_under_way(site: Site, unread: UnreadArrivals, unusable: Collection[s
     )
     names = {folder.name for folder in site.spool.arrivals.iterdir()} - set(unusable)
     with site.ledger.reading() as connection:
-        states = arrivals.states(connection)
+        states = arrivals.states_of(connection, names)
     receivers, studies = set(), set()
     for name in names:
         if states.get(name, ArrivalState.ADMITTED) == ArrivalState.ADMITTED:

@@ -93,16 +93,17 @@ class Line:
 
     def _new_arrivals(self) -> Due[str]:
         """Yield the arrivals that the ledger does not know yet."""
+        folders = self._folders()
         with self._site.ledger.reading() as connection:
-            known = arrivals.states(connection)
-        for name in sorted(self._folders() - known.keys()):
+            known = arrivals.states_of(connection, folders)
+        for name in sorted(folders - known.keys()):
             yield JobKey(JobKind.ADMIT, name), name, self._executor_for(name)
 
     def _admitted_arrivals(self) -> Due[str]:
         """Yield the arrivals that may be identified now: of one study the first admitted goes first."""
         folders = self._folders()
         with self._site.ledger.reading() as connection:
-            known = arrivals.states(connection)
+            known = arrivals.states_of(connection, folders)
         waiting = {name for name in folders if known.get(name, ArrivalState.ADMITTED) == ArrivalState.ADMITTED}
         self._unread.keep(folders)
         for name in sorted(waiting):

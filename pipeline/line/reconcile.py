@@ -6,7 +6,7 @@ was told of, an account older than its receipts, outputs nobody needs any more.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -47,7 +47,9 @@ def reconcile(site: Site, alive: Callable[[], None] = lambda: None) -> None:
         deliveries.resume(change, deliveries.sending(change), time.time())
 
 
-def _each(room: Path, believe: Believe, rows: dict[str, str], site: Site, alive: Callable[[], None]) -> None:
+def _each(
+    room: Path, believe: Believe, rows: Mapping[str, ArrivalState], site: Site, alive: Callable[[], None]
+) -> None:
     """Compare every folder of a room with its row; a failure concerns that folder only."""
     for name in _folders(room):
         _try(name, lambda name: believe(name, rows.get(name), site))
@@ -143,10 +145,10 @@ def _is_gone(name: str, site: Site) -> bool:
 def _is_known(name: str, site: Site) -> bool:
     """Tell whether an arrival has a row now: one without a readable account has just got one."""
     with site.ledger.reading() as look:
-        return name in arrivals.states(look)
+        return name in arrivals.states_of(look, [name])
 
 
-def _miss_what_is_gone(rows: dict[str, str], site: Site) -> None:
+def _miss_what_is_gone(rows: Mapping[str, ArrivalState], site: Site) -> None:
     spool = site.spool
     present = {name for room in (spool.settled, spool.quarantine, spool.arrivals) for name in _folders(room)}
     for name, state in rows.items():

@@ -110,9 +110,9 @@ def _is_quiet(row: RetrievalRow, site: Site, now: float, seconds: float) -> bool
 
 def _unknown(look: Connection, pacs: PacsTable, site: Site) -> bool:
     """Tell whether an arrival at the receiver of orders has not been entered yet."""
-    known = arrivals.states(look)
-    names = (entry.name for entry in site.spool.arrivals.iterdir())
-    return any(name not in known and parse_arrival_name(name)[1] == pacs.receiver for name in names)
+    folders = (entry.name for entry in site.spool.arrivals.iterdir())
+    names = {name for name in folders if parse_arrival_name(name)[1] == pacs.receiver}
+    return bool(names - arrivals.states_of(look, names).keys())
 
 
 def verdict(row: RetrievalRow, received: int, wanted: int | None, pacs: PacsTable | None) -> Verdict:

@@ -1,6 +1,7 @@
 """Open the site: read its whole configuration, refuse mistakes, and only then start."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ from pipeline.site.site import Site
 from pipeline.site.worker_state import sole_worker
 from pipeline.spool.spool import Spool
 
-LONGEST_OPENING_SECONDS = 3600.0  # A ledger of many gigabytes is checked, and copied for an upgrade.
+LONGEST_OPENING_SECONDS = 3600.0  # Gigabytes may be checked, or copied for an upgrade.
 
 
 @contextmanager
@@ -37,6 +38,8 @@ def opened(settings: Settings) -> Iterator[Site]:
         with kept_waiting(LONGEST_OPENING_SECONDS):
             ledger, was_lost = open_ledger(spool.root)
         rebuilt_at = _rebuilt_at(ledger, was_lost)
+        if ledger.must_be_checked:
+            threading.Thread(target=ledger.check, name="ledger-check", daemon=True).start()
         pool, aside = ProcessPool(settings.site.workers or os.cpu_count() or 1), ProcessPool(1)
         try:
             yield Site(settings, spool, ledger, pool, mapping_of(settings), rules, aside, rebuilt_at)
@@ -44,6 +47,7 @@ def opened(settings: Settings) -> Iterator[Site]:
             aside.close()
             pool.close()
             ledger.close()
+        ledger.end_use()
 
 
 def mapping_of(settings: Settings) -> Institutions:
