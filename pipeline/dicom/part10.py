@@ -1,4 +1,4 @@
-"""What a DICOM file (PS3.10) is made of: elements, their VRs and tags, and the layout of a whole file."""
+"""The parts of a DICOM file (PS3.10): elements, their VRs and tags, and the layout of a whole file."""
 
 import mmap
 from dataclasses import dataclass

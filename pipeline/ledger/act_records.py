@@ -1,4 +1,4 @@
-"""What people did on the operator's page: who, when, why; the reason stands here and in no log line."""
+"""What people did on the operator's page: who, when, why; the ledger has the reason, and no log line has it."""
 
 from typing import NamedTuple
 
@@ -18,12 +18,12 @@ class Act(NamedTuple):
 
 
 def add(connection: Connection, done: Act) -> None:
-    """Write down what was done."""
+    """Record what was done."""
     connection.execute(insert(act).values(**done._asdict()))
 
 
 def newest(connection: Connection, at_most: int, subject: str | None = None) -> list[Act]:
-    """Return the last acts, the newest first; with `subject` those about it."""
+    """Return the last acts, the newest first; with `subject` only those about it."""
     wanted = select(act.c.at, act.c.by, act.c.what, act.c.subject, act.c.reason).order_by(act.c.at.desc())
     if subject is not None:
         wanted = wanted.where(act.c.subject == subject)

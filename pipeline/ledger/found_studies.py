@@ -1,4 +1,4 @@
-"""Studies as a person looks for them: the newest, by number, AE title or keyed hash; and the life of one."""
+"""Studies as a person looks for them: the newest, by number, AE title or keyed hash; and the history of one."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 from pipeline.ledger.tables import arrival, delivery, instance, receipt, study_patient, tally
 from pipeline.ledger.tallies import HOUR, TallyKind
 
-MOST_PATIENTS = 200_000  # the newest studies whose patient is compared with what was typed
+MOST_PATIENTS = 200_000  # The newest studies, whose patient is compared with the typed ID.
 
 
 class ListedStudy(NamedTuple):
@@ -40,7 +40,7 @@ def named(connection: Connection, text: str, at_most: int) -> list[ListedStudy]:
 
 
 def sent_by(connection: Connection, calling_ae_title: str, at_most: int) -> list[ListedStudy]:
-    """Return the last studies an AE title has sent, the newest first, from its counts by the hour."""
+    """Return the last studies an AE title has sent, the newest first, by its counts by the hour."""
     of_it = (tally.c.kind == TallyKind.RECEIVED) & (tally.c.detail == calling_ae_title) & (tally.c.hour > 0)
     found: list[ListedStudy] = []
     for hour in connection.scalars(select(tally.c.hour).where(of_it).distinct().order_by(tally.c.hour.desc())):
@@ -54,7 +54,7 @@ def sent_by(connection: Connection, calling_ae_title: str, at_most: int) -> list
 
 
 def of_patient(connection: Connection, is_patient: Callable[[str, str], bool], at_most: int) -> list[ListedStudy]:
-    """Return the studies whose UID and hash of the Patient ID `is_patient` takes, the newest first."""
+    """Return the studies whose UID and hash of the Patient ID `is_patient` accepts, the newest first."""
     columns = (study_patient.c.study_instance_uid, study_patient.c.identifier)
     wanted = select(*columns).order_by(study_patient.c.at.desc()).limit(MOST_PATIENTS)
     studies: list[str] = []
@@ -87,7 +87,7 @@ def _of(connection: Connection, named_so: Any) -> list[ListedStudy]:
 
 
 class StudyDelivery(NamedTuple):
-    """One delivery of a study: how it stands, and how many of its receipts are in each state."""
+    """The state of one delivery of a study, and how many of its receipts are in each state."""
 
     id: int
     destination: str
@@ -150,7 +150,7 @@ class StudyArrival(NamedTuple):
 
 
 def arrivals_of(connection: Connection, study: str) -> list[StudyArrival]:
-    """Return the arrivals that brought instances of a study, the first first."""
+    """Return the arrivals that brought instances of a study, the oldest first."""
     wanted = (
         select(
             *(arrival.c.name, arrival.c.receiver, arrival.c.state, arrival.c.reason),
@@ -174,7 +174,7 @@ def files_of(connection: Connection, study: str, at_most: int) -> list[tuple[str
 
 
 class StudyInstance(NamedTuple):
-    """What is shown of one instance of a study."""
+    """What a page shows of one instance of a study."""
 
     sop_instance_uid: str
     series_instance_uid: str

@@ -344,11 +344,11 @@ told_alarm = Table(
 )
 
 act = Table(
-    "act",  # of a person on the operator's page
+    "act",  # What a person did on the operator's page.
     METADATA,
     Column("id", Integer, primary_key=True),
     Column("at", Float, nullable=False, index=True),
-    Column("by", String, nullable=False),  # the name that was typed
+    Column("by", String, nullable=False),  # The name a person typed.
     Column("what", String, nullable=False),
     Column("subject", String, nullable=False, index=True),
     Column("reason", Text),

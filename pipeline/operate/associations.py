@@ -1,4 +1,4 @@
-"""How many associations each receiver has now, by the kernel's table of connections."""
+"""The number of open associations of each receiver, from the kernel's table of connections."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -81,7 +81,8 @@ class RequireKey:
         keyring, headers = self.site.keyring, Headers(scope=scope)
         is_open = scope["path"] in OPEN or not keyring.is_set
         is_metrics = scope["path"] == METRICS_PATH and keyring.opens_metrics(headers)
-        has_cookie = bool(keyring.operator_key) and is_operator_path(scope["path"])  # or shows the login form
+        # Otherwise the login form appears.
+        has_cookie = bool(keyring.operator_key) and is_operator_path(scope["path"])
         if is_open or is_metrics or has_cookie or keyring.opens(headers):
             await self.app(scope, receive, send)
         else:

@@ -1,1 +1,1 @@
-"""The operator's page: how the site stands, and what a person may do about it ([shim] operator_key)."""
+"""The operator's page: the state of the site, and what a person may do about it ([shim] operator_key)."""

@@ -1,4 +1,4 @@
-"""What a person may do on the operator's page, each by the same function as the command of its name."""
+"""What a person may do on the operator's page; each act calls the same function as the command of its name."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -18,21 +18,21 @@ WHY = "why, for the others"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a form asks for: whom it is about, why, and who asks."""
+    """The content of a form: the subject, the reason, and the person."""
 
     subject: str
     reason: str
     by: str
-    to: str = ""  # of `reroute`
+    to: str = ""  # For `reroute`.
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorAct:
-    """One kind of act: what it does, whether it wants a reason, and the page its subject has."""
+    """One kind of act: its function, whether it needs a reason, and the page of its subject."""
 
     do: Callable[[Asked, Settings, Spool, Ledger], str]
     needs_reason: bool
-    page: str  # the name of the page, and of the parameter that names the subject there
+    page: str  # Name of the page, and of the parameter that names the subject there.
 
 
 def _pause(asked: Asked, settings: Settings, _spool: Spool, ledger: Ledger) -> str:
@@ -108,10 +108,10 @@ ACTS: Mapping[str, OperatorAct] = {
 
 
 def act(kind: str, asked: Asked, settings: Settings, ledger: Ledger) -> str:
-    """Do what a form asks for, and return what was done in a sentence.
+    """Do what a form asks for, and return in a sentence what was done.
 
-    It is logged with the typed name, and kept in the ledger with the reason. Raises KeyError for an unknown kind,
-    Usage where a reason lacks, and as the command does.
+    The act is logged with the typed name, and kept in the ledger with the reason. Raises KeyError for an unknown
+    kind, Usage if a required reason is missing, and what the command raises.
     """
     wanted = ACTS[kind]
     if wanted.needs_reason:

@@ -1,6 +1,6 @@
-"""Pictures as SVG, made here: bars by the hour, lines, and the life of one study; pure.
+"""Charts as SVG: bars by the hour, lines, and the time line of one study. Pure.
 
-Colours are classes of the style sheet, so that they follow light and dark. Every text goes through an XML library.
+Colours are classes of the style sheet, so that they follow light and dark. An XML library escapes every text.
 """
 
 import time
@@ -18,7 +18,7 @@ _ROUND = (1, 2, 5, 10)
 
 @dataclass(frozen=True, slots=True)
 class TimeLineEvent:
-    """One thing in the life of a study: when it began, when it ended (the same: a moment), in which lane."""
+    """One event in the history of a study: its lane, its begin, and its end, which is equal for a moment."""
 
     lane: str
     begin: float
@@ -117,7 +117,7 @@ def lines(  # noqa: PLR0913  # what a picture needs, each by its name
     *,
     mark: float | None = None,
 ) -> Markup:
-    """Return lines over time; `series` has (moment, value) in order, by name; `mark` is drawn across."""
+    """Return lines over time; `series` has (moment, value) in order, by name; `mark` is a horizontal line."""
     svg = _picture(title)
     names = sorted(series)
     values = [value for points in series.values() for _, value in points]
@@ -143,7 +143,7 @@ def lines(  # noqa: PLR0913  # what a picture needs, each by its name
 
 
 def time_line(title: str, events: Sequence[TimeLineEvent]) -> Markup:
-    """Return the life of a study: a lane each for its receiver and its destinations, from first to last."""
+    """Return the time line of a study: one lane for its receiver and one for each destination."""
     lanes = list(dict.fromkeys(event.lane for event in events))
     height = TOP + 34 * len(lanes) + BOTTOM
     svg = _picture(title, height)
@@ -171,7 +171,7 @@ def time_line(title: str, events: Sequence[TimeLineEvent]) -> Markup:
 
 
 def duration(seconds: float) -> str:
-    """Return a span as people say it: "45 s", "12 min", "3 h 5 min", "2 d 4 h"."""
+    """Return a duration as people write it: "45 s", "12 min", "3 h 5 min", "2 d 4 h"."""
     whole = int(seconds)
     if whole < 100:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""The addresses of the operator's page; there are none where the site has no operator key."""
+"""The addresses of the operator's page; there are none if the site has no operator key."""
 
 import hmac
 import time
@@ -30,12 +30,12 @@ Page = Callable[[Request, Session], Awaitable[Response]]
 
 
 def is_operator_path(path: str) -> bool:
-    """Say whether an address is one of these, which the cookie protects and no key of the interface."""
+    """Say whether an address belongs to the operator's page, which the cookie protects instead of the API key."""
     return path == ROOT or path.startswith(f"{ROOT}/")
 
 
 def routes() -> list[Route]:
-    """Return the addresses; each but the login wants a session."""
+    """Return the routes; each except the login needs a session."""
     return [
         Route(ROOT, _with_session(_overview)),
         Route(f"{ROOT}/login", _login, methods=["POST"]),
@@ -50,7 +50,7 @@ def routes() -> list[Route]:
 
 
 def _sessions(request: Request) -> Sessions:
-    """Return who reads and makes the cookies, made once for the application."""
+    """Return the object that reads and makes the cookies, made once for the application."""
     state = request.app.state
     if not hasattr(state, "operator_sessions"):
         site = site_of(request)
@@ -169,7 +169,7 @@ async def _study(request: Request, session: Session) -> Response:
 
 
 async def _act(request: Request, session: Session) -> Response:
-    """Do what a form asks for, and say what was done, or why not; a reload repeats nothing that is done."""
+    """Do what a form asks for, and say what was done, or why not; a reload repeats nothing."""
     desk = site_of(request).desk
     given = dict(await fields_of(request))
     _require_token(given, session)
@@ -192,6 +192,6 @@ async def _act(request: Request, session: Session) -> Response:
 
 
 def _require_token(given: dict[str, str], session: Session) -> None:
-    """Raise HttpError unless a form was sent by a page of this session."""
+    """Raise HttpError unless a page of this session sent the form."""
     if not hmac.compare_digest(given.get(FIELD, "").encode("utf-8", "replace"), session.token.encode()):
         raise HttpError(NOT_FROM_PAGE, "the form carries no token of this session; open the page again")

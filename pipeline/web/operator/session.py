@@ -1,6 +1,6 @@
-"""Who is logged in: a signed cookie with the typed name, good for eight hours; and the token of its forms.
+"""Sessions: a signed cookie with the typed name, valid for eight hours, and the token of the session's forms.
 
-Nothing is kept on the server. The cookie is signed with a key of the spool and the operator key: another operator
+The server keeps no sessions. The cookie is signed with a key of the spool and the operator key: another operator
 key ends every session.
 """
 
@@ -18,26 +18,26 @@ from pipeline.web.page_token import KEY_FILE
 COOKIE = "storestow_operator"
 SECONDS = 8 * 3600
 LONGEST_NAME = 60  # characters
-TRIES, TRIES_SECONDS = 10, 60.0  # wrong keys within so long; more are not looked at
+TRIES, TRIES_SECONDS = 10, 60.0  # Wrong keys within these seconds; further ones are not compared.
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One logged-in person; `name` is what was typed, `token` stands in every form of the pages."""
+    """The session of one person; `name` is the typed name, `token` is in every form of the pages."""
 
     name: str
     token: str
 
 
 class Sessions:
-    """Makes and reads the cookies of one site."""
+    """Make and read the cookies of one site."""
 
     def __init__(self, spool: Path, operator_key: str) -> None:
         self._spool, self._operator_key = spool, operator_key
         self._wrong: list[float] = []  # by the monotonic clock
 
     def may_try(self, monotonic: float) -> bool:
-        """Say whether a key is looked at now: who guesses has ten tries a minute."""
+        """Say whether a key is compared now: a guesser has ten tries a minute."""
         self._wrong = [at for at in self._wrong if monotonic - at < TRIES_SECONDS]
         return len(self._wrong) < TRIES
 
@@ -52,7 +52,7 @@ class Sessions:
         return f"{about}.{self._signed(f'session {about}')}"
 
     def read(self, cookie: str, now: float | None = None) -> Session | None:
-        """Return the session of a cookie, None where it is not ours or too old; raises as `key_in`."""
+        """Return the session of a cookie, None if it is not ours or too old; raises as `key_in`."""
         about, _, signature = cookie.rpartition(".")
         if not cookie.isascii() or not hmac.compare_digest(self._signed(f"session {about}"), signature):
             return None
@@ -68,6 +68,6 @@ class Sessions:
 
 
 def parse_name(text: str) -> str | None:
-    """Return a typed name with single blanks, None where it is none."""
+    """Return a typed name with single blanks, None if it is invalid."""
     name = " ".join(text.split())
     return name if 0 < len(name) <= LONGEST_NAME and name.isprintable() else None

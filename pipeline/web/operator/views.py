@@ -1,4 +1,4 @@
-"""What the operator's pages show, from the ledger; a patient on a study's page alone, and only if allowed."""
+"""The contents of the operator's pages, from the ledger; only a study's page may show a patient, if allowed."""
 
 import contextlib
 import itertools
@@ -35,14 +35,14 @@ from pipeline.web.operator.drawings import TimeLineEvent, bars, duration, lines,
 
 MOST_STUDIES, MOST_WAITING, MOST_ORDERS, MOST_ACTS, MOST_SET_ASIDE = 25, 50, 100, 20, 200
 MOST_INSTANCES, MOST_CHANGES = 200, 200
-MOST_READ = 5000  # instances of one study whose changes are added up
+MOST_READ = 5000  # Instances of one study whose changes are added up.
 HIDDEN = "(not shown)"
 SPANS = {"day": 86400.0, "week": 7 * 86400.0}
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiverLine:
-    """A receiver and whoever sends to it."""
+    """A receiver and its senders."""
 
     name: str
     ae_title: str
@@ -50,11 +50,11 @@ class ReceiverLine:
     mode: str
     is_up: bool
     associations: int
-    senders: Sequence[tuple[str, float, bool]]  # AE title, when it last sent, whether it is missed
+    senders: Sequence[tuple[str, float, bool]]  # AE title, when it last sent, whether it is missed.
 
 
 def overview(settings: Settings, ledger: Ledger, span: str) -> dict[str, Any]:
-    """Return what the first page shows."""
+    """Return the contents of the first page."""
     now = time.time()
     numbers = measured(settings, ledger, now)
     with ledger.reading() as connection:
@@ -102,7 +102,7 @@ def _receivers(settings: Settings, numbers: Measurements, missed: Sequence[Silen
 
 
 def pictures(settings: Settings, ledger: Ledger, span: str, now: float) -> list[Markup]:
-    """Return the pictures of the last day or week."""
+    """Return the charts of the last day or week."""
     begin = now - SPANS[span]
     with ledger.reading() as connection:
         counts = tallies.since(connection, begin, TallyKind.RECEIVED, TallyKind.VERIFIED)
@@ -140,7 +140,7 @@ def pictures(settings: Settings, ledger: Ledger, span: str, now: float) -> list[
 
 
 def destination(settings: Settings, ledger: Ledger, name: str) -> dict[str, Any] | None:
-    """Return one destination and its queue, None where neither configuration nor ledger knows it."""
+    """Return one destination and its queue, None if neither configuration nor ledger knows it."""
     stands = status(settings, ledger)
     it = next((line for line in stands["destinations"] if line["name"] == name), None)
     if it is None:
@@ -165,7 +165,7 @@ def quarantine(ledger: Ledger) -> dict[str, Any]:
 
 
 def search(settings: Settings, ledger: Ledger, text: str) -> dict[str, Any]:
-    """Return the studies that a typed text means: accession number, study UID, AE title or Patient ID."""
+    """Return the studies for a typed text: accession number, study UID, AE title or Patient ID."""
     sought = text.strip()[:128]
     found: list[ListedStudy] = []
     by = ""
@@ -180,7 +180,7 @@ def search(settings: Settings, ledger: Ledger, text: str) -> dict[str, Any]:
 
 
 def _of_patient(settings: Settings, connection: Any, identifier: str) -> list[ListedStudy]:
-    """Return the studies whose first patient has this ID: the ledger knows it as a keyed hash alone."""
+    """Return the studies whose first patient has this ID, which the ledger has as a keyed hash only."""
     spool, placeholders = Spool(settings.site.spool), settings.site.placeholder_ids
     sought = Patient(identifier=identifier)
 
@@ -192,7 +192,7 @@ def _of_patient(settings: Settings, connection: Any, identifier: str) -> list[Li
 
 
 def study(settings: Settings, ledger: Ledger, uid: str) -> dict[str, Any] | None:
-    """Return the whole life of a study, None where nothing of it is known."""
+    """Return the whole history of a study, None if it is unknown."""
     with ledger.reading() as connection:
         arrivals = found_studies.arrivals_of(connection, uid)
         if not arrivals:
@@ -236,12 +236,12 @@ def _changes(instances: Sequence[StudyInstance], *, shows: bool) -> list[tuple[s
 
 
 def _names_somebody(keyword: str) -> bool:
-    """Say whether the value of an attribute names a person or tells who the patient is; what is unknown may."""
+    """Say whether an attribute may identify a person; an unknown attribute may."""
     if keyword.startswith(("Patient", "OtherPatient", "IssuerOfPatient")):
         return True
     try:
         return dictionary_VR(keyword) in {"PN", "SQ", "UN"}
-    except (KeyError, ValueError):  # no keyword of the dictionary
+    except (KeyError, ValueError):  # The keyword is not in the dictionary.
         return True
 
 
@@ -302,7 +302,7 @@ def _is_object(entry: "os.DirEntry[str]") -> bool:
 
 
 def _patient(settings: Settings, files: Sequence[tuple[str, str]]) -> Mapping[str, str | None] | None:
-    """Return who it is of, from the originals, None where none is kept or readable."""
+    """Return the patient, read from the originals, None if none is kept and readable."""
     spool = Spool(settings.site.spool)
     paths = (path for arrival, file in files if (path := spool.find(arrival, file)))
     try:
