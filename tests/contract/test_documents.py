@@ -2,12 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.commands.cli import app
 from pipeline.site import settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,10 +50,8 @@ def test_every_command_in_the_documents_exists() -> None:
     assert ("status", None) in spoken_of
     for command, word in sorted(spoken_of, key=str):
         words = [command, word] if command == "quarantine" and word else [command]
-        known = subprocess.run(
-            [sys.executable, "-I", "-m", "pipeline", *words, "--help"], capture_output=True, check=False
-        )
-        assert known.returncode == 0, words
+        known = CliRunner().invoke(app, [*words, "--help"])  # a process each would take half of the time of all
+        assert known.exit_code == 0, words
 
 
 def test_the_readme_holds_the_promise_and_its_limit() -> None:
