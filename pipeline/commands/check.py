@@ -10,7 +10,7 @@ from pipeline import patients
 from pipeline.coercions import rules_of
 from pipeline.commands import receiver_checks, sender_checks
 from pipeline.dcmtk import programs
-from pipeline.dcmtk.known_bugs import holes
+from pipeline.dcmtk.known_bugs import known_bugs_of
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD, AccessionNumber
 from pipeline.errors import Configuration, Permanent, StorestowError, Transient
 from pipeline.ledger import FILE_NAME, Ledger, rerouting
@@ -212,9 +212,9 @@ def _storescp(settings: Settings) -> Iterator[CheckFinding]:
     for shortcoming in programs.shortcomings(version):
         yield CheckFinding("storescp", "note", shortcoming)
     in_study_mode = any(receiver.mode != "association" for receiver in settings.receiver)
-    for hole in holes(version):
-        forbidden = hole.forbids_study_mode and in_study_mode
-        yield CheckFinding("storescp", "error" if forbidden else "note", hole.sentence)
+    for bug in known_bugs_of(version):
+        forbidden = bug.forbids_study_mode and in_study_mode
+        yield CheckFinding("storescp", "error" if forbidden else "note", bug.sentence)
 
 
 def _pacs(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:

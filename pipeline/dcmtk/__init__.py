@@ -13,7 +13,7 @@ from pipeline.dcmtk.arguments import (
     study_files,
 )
 from pipeline.dcmtk.command_dictionary import command_dictionary, command_dictionary_file
-from pipeline.dcmtk.known_bugs import KnownBug, holes
+from pipeline.dcmtk.known_bugs import KnownBug, known_bugs_of
 from pipeline.dcmtk.processes import UMASK, FinishedProgram, run, start
 from pipeline.dcmtk.profile import PROFILE, left_out, profile_text, proposed_sop_classes, study_sop_classes
 from pipeline.dcmtk.programs import ProgramVersion, environment, program, shortcomings, version
@@ -45,9 +45,9 @@ __all__ = [
     "find_answers",
     "findscu_argv",
     "getscu_argv",
-    "holes",
     "hook_command",
     "is_rejected_for_now",
+    "known_bugs_of",
     "left_out",
     "log_configuration",
     "movescu_argv",

@@ -25,7 +25,7 @@ class KnownBug(NamedTuple):
 # The hook command of study mode has one placeholder, #p, and the shell reads it from a quoted here-document
 # (hooks/README.md): with no known build can a peer make the shell run anything, with or without these fixes. A
 # folder outside the spool is different: objects acknowledged into it would be lost to us.
-HOLES = (
+KNOWN_BUGS = (
     KnownBug(
         name="CVE-2022-2119",
         fixed_in=(3, 6, 8),
@@ -68,8 +68,8 @@ HOLES = (
 )
 
 
-def holes(storescp: ProgramVersion) -> Iterator[KnownBug]:
+def known_bugs_of(storescp: ProgramVersion) -> Iterator[KnownBug]:
     """Yield every known bug of this version, the worst first."""
-    for hole in HOLES:
-        if storescp[:3] < hole.fixed_in and not (hole.fixed_by_debian and storescp.vendor == "Debian"):
-            yield hole
+    for bug in KNOWN_BUGS:
+        if storescp[:3] < bug.fixed_in and not (bug.fixed_by_debian and storescp.vendor == "Debian"):
+            yield bug

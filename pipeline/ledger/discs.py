@@ -119,7 +119,7 @@ def offered(change: Connection, identity: str, now: float) -> list[int]:
     is_left_out = and_(concerned, ~undelivered_instances.HAS_ARRIVED, told.exists())
     values = {"state": ReceiptState.REFUSED, "code": volume_id, "message": told.scalar_subquery(), "at": now}
     change.execute(update(receipt).where(is_left_out).values(**values))
-    return undelivered_instances.bring_on(change, helped, now)
+    return undelivered_instances.retry_helped(change, helped, now)
 
 
 def forget(change: Connection, identity: str) -> None:

@@ -99,7 +99,7 @@ def _companion(row: Any, spool: Path) -> UndeliveredInstance:
     )
 
 
-def bring_on(change: Connection, numbers: Collection[int], now: float) -> list[int]:
+def retry_helped(change: Connection, numbers: Collection[int], now: float) -> list[int]:
     """Let deferred or refused deliveries be attempted again, and return them.
 
     Their instances are on a disc now, so they will end. A held one still waits for a person.

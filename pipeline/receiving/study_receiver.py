@@ -225,7 +225,7 @@ def study_hook(spool: Spool, receiver: str, *before: Path, hook: str = "study-co
 
 
 def refuse_unsafe(storescp: Path) -> None:
-    """Raise Configuration where this build of storescp must not run in study mode."""
-    holes = [hole for hole in dcmtk.holes(dcmtk.version(storescp, "storescp")) if hole.forbids_study_mode]
-    if holes:
-        raise Configuration("\n".join(f"{storescp}: {hole.sentence}" for hole in holes))
+    """Raise Configuration if this build of storescp must not run in study mode."""
+    bugs = [bug for bug in dcmtk.known_bugs_of(dcmtk.version(storescp, "storescp")) if bug.forbids_study_mode]
+    if bugs:
+        raise Configuration("\n".join(f"{storescp}: {bug.sentence}" for bug in bugs))

@@ -105,11 +105,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _run(server: uvicorn.Server, listening: socket.socket) -> None:
-    asyncio.get_running_loop().set_exception_handler(_complain)
+    asyncio.get_running_loop().set_exception_handler(_report_bug)
     await server.serve(sockets=[listening])
 
 
-def _complain(_loop: asyncio.AbstractEventLoop, about: dict[str, Any]) -> None:
+def _report_bug(_loop: asyncio.AbstractEventLoop, about: dict[str, Any]) -> None:
     """Log a bug outside any request, without its text."""
     error = about.get("exception")
     if isinstance(error, Exception) and not isinstance(error, OSError):  # A client that went away is no bug.

@@ -17,7 +17,7 @@ from pipeline.config.certificates import Certificates
 from pipeline.config.program_tables import ProgramsTable
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.dcmtk import profile, programs
-from pipeline.dcmtk.known_bugs import HOLES
+from pipeline.dcmtk.known_bugs import KNOWN_BUGS
 from pipeline.dcmtk.sop_classes import SHIPPED, VERIFICATION
 from pipeline.errors import Configuration, Transient
 from pipeline.receiving.study_receiver import refuse_unsafe
@@ -310,11 +310,11 @@ def test_a_child_inherits_what_is_named_and_nothing_else(tmp_path):
     ],
 )
 def test_the_holes_of_a_version_are_known(version, names):
-    assert [hole.name for hole in dcmtk.holes(dcmtk.ProgramVersion(*version))] == names
+    assert [bug.name for bug in dcmtk.known_bugs_of(dcmtk.ProgramVersion(*version))] == names
 
 
 def test_only_a_storescp_that_writes_outside_the_spool_must_not_run_in_study_mode():
-    assert [hole.name for hole in HOLES if hole.forbids_study_mode] == ["CVE-2022-2119"]
+    assert [bug.name for bug in KNOWN_BUGS if bug.forbids_study_mode] == ["CVE-2022-2119"]
 
 
 def storescp_that_says(folder, *lines):
