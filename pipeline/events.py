@@ -69,6 +69,7 @@ class Event(StrEnum):
     RETRIEVED = "retrieved"
     RETRIEVING = "retrieving"
     SETTLED = "settled"
+    FORGOTTEN = "forgotten"
     SHIM_STARTED = "shim-started"
     SHIM_STOPPED = "shim-stopped"
     SPACE_BACK = "space-back"

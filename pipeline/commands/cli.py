@@ -136,15 +136,28 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
-def trace(subject: Subject, as_json: Json = False) -> None:
+def trace(
+    subject: Subject,
+    from_archive: Annotated[
+        bool, typer.Option("--archived", help="Ask the archive of what was forgotten after keep_accounts.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Show what became of every instance of a study."""
     from pipeline.commands import terminal  # noqa: PLC0415
     from pipeline.operate.trace import trace as look  # noqa: PLC0415
 
     settings = settings_of_site()
-    answer = look(subject, ledger_of(settings), [d.name for d in settings.destination])
+    if from_archive:
+        from pipeline.operate.archived import archived  # noqa: PLC0415
+        from pipeline.spool.spool import Spool  # noqa: PLC0415
+
+        answer = archived(subject, Spool(settings.site.spool))
+    else:
+        answer = look(subject, ledger_of(settings), [d.name for d in settings.destination])
     if not (answer["studies"] or answer["orders"]):
-        raise Usage(f"nothing is known of {subject}")
+        where = "the archive" if from_archive else "the ledger; --archived asks what it has forgotten"
+        raise Usage(f"nothing is known of {subject} in {where}")
     print_json(answer) if as_json else terminal.show_trace(answer)
 
 

@@ -59,6 +59,10 @@ def show_status(answer: dict[str, Any]) -> None:
     for name in ("arrivals", "instances", "deliveries", "orders"):
         counted = ", ".join(f"{count} {state}" for state, count in answer[name].items() if count)
         _console.print(f"{name}: {counted or 'none'}")
+    ledger = answer["ledger"]
+    growth = ledger["bytes_per_day"]
+    daily = "" if growth is None else f", {growth / (1 << 20):+.1f} MiB a day"
+    _console.print(f"ledger: {ledger['bytes'] / (1 << 20):.1f} MiB{daily}")
     for one in answer["not_compared"]:
         study, destination = _plain(one["study_instance_uid"]), _plain(one["destination"])
         _console.print(

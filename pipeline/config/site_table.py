@@ -33,6 +33,9 @@ class SiteTable(Table):
     stays until a person decides."""
     keep_results: Duration = timedelta(hours=24)
     """How long discs made for orders, and the studies retrieved for them, stay."""
+    keep_accounts: Duration = timedelta(days=400)
+    """How long the ledger remembers instances whose files are deleted, and orders that have ended. Then their
+    accounts go to a yearly archive, which `storestow trace --archived` reads, and the same instance is new."""
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     """Processes that coerce and encode; 0 takes one for each core."""
     give_up_after: Duration = timedelta(days=7)

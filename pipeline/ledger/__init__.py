@@ -27,6 +27,7 @@ from pipeline.ledger.tables import note
 from pipeline.spool.durable import flush_path, rename, unlink
 
 FILE_NAME = "ledger.sqlite3"
+LARGEST_REWRITTEN = 256 << 20  # bytes: seconds of a start
 BEGUN = (
     # It records that a ledger existed: without one, arrivals alone may be older than the first start.
     "ledger.begun"
@@ -203,6 +204,19 @@ class Ledger:
                 raise Transient(f"{self.path}: {error.orig}") from error
             raise
 
+    def let_shrink(self) -> None:
+        """Rewrite a small ledger of an earlier release so that it can give freed pages back; a large one not.
+
+        That needs the file alone: where another process has it open just now, the next start tries again.
+        """
+        with contextlib.suppress(Transient), self._classified(), self._connected() as connection:
+            can_shrink = connection.exec_driver_sql("PRAGMA auto_vacuum").scalar()
+            if not can_shrink and self.path.stat().st_size <= LARGEST_REWRITTEN:
+                connection.exec_driver_sql("PRAGMA busy_timeout=1000")
+                connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
+                connection.exec_driver_sql("VACUUM")
+                connection.exec_driver_sql("PRAGMA busy_timeout=60000")
+
     def noted(self, key: str) -> str | None:
         """Return the note `key`, None if it was never written."""
         with self.reading() as look:
@@ -255,6 +269,7 @@ def open_ledger(spool: Path) -> tuple[Ledger, bool]:
     (spool / IN_USE).touch(mode=0o640)
     had_one = (spool / BEGUN).exists() or _worker_was_here(spool)
     is_new = ledger.create({REBUILT: str(_after_all_arrivals(spool))} if had_one else {})
+    ledger.let_shrink()
     (spool / BEGUN).touch(mode=0o640)
     flush_path(spool)
     return ledger, is_new and had_one
@@ -311,6 +326,13 @@ def _code(error: BaseException | None) -> int:
 def _prepare_connection(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # We begin transactions, never the driver.
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=60000", "foreign_keys=ON"):
+    # auto_vacuum counts for a file without tables only, and lets it give freed pages back
+    for pragma in (
+        "auto_vacuum=INCREMENTAL",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "busy_timeout=60000",
+        "foreign_keys=ON",
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

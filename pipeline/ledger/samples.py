@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, insert, select
 from pipeline.ledger.tables import sample
 
 KEPT_SECONDS = 8 * 86400.0
+SHORTEST_GROWTH_SECONDS = 3600.0  # growth of less is no rate
 
 
 class SampleKind(StrEnum):
@@ -36,6 +37,16 @@ def take(connection: Connection, at: float, values: Mapping[tuple[SampleKind, st
     rows = [{"at": at, "kind": kind, "name": name, "value": value} for (kind, name), value in values.items()]
     if rows:
         connection.execute(insert(sample), rows)
+
+
+def ledger_growth(connection: Connection) -> float | None:
+    """Return by how many bytes a day the ledger has grown in the last days, None where it is not known yet."""
+    taken = select(sample.c.at, sample.c.value).where(sample.c.kind == SampleKind.LEDGER)
+    first = connection.execute(taken.order_by(sample.c.at).limit(1)).one_or_none()
+    last = connection.execute(taken.order_by(sample.c.at.desc()).limit(1)).one_or_none()
+    if first is None or last is None or last.at - first.at < SHORTEST_GROWTH_SECONDS:
+        return None
+    return float((last.value - first.value) / (last.at - first.at) * 86400)
 
 
 def since(connection: Connection, moment: float) -> list[Sample]:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
-from pipeline.ledger import Ledger, orders, reports, rerouting
+from pipeline.ledger import Ledger, orders, reports, rerouting, samples
 from pipeline.ledger.rows import DeliveryRow
 from pipeline.receiving.lock import is_up
 from pipeline.site.disk_space import DiskLevel, free_bytes, judged
@@ -42,6 +42,9 @@ def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
     worker = worker_status(spool, ledger)
     answer["worker"] = {"state": worker.state, "seconds": worker.seconds and round(worker.seconds, 1)}
     answer["space"] = _space(settings)
+    with ledger.reading() as look:
+        growth = samples.ledger_growth(look)
+    answer["ledger"] = {"bytes": ledger.path.stat().st_size, "bytes_per_day": growth and round(growth)}
     return answer
 
 

@@ -60,6 +60,19 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 @door
+def append_durably(path: Path, data: bytes, *, after: int) -> None:
+    """Write `data` behind the first `after` bytes of a file, in the place of what follows there, and flush it."""
+    with around("write"):
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o640), "wb") as file:
+            file.truncate(after)
+            file.seek(after)
+            file.write(data)
+            file.flush()
+            flush(file.fileno())
+        flush_path(path.parent)
+
+
+@door
 def rename_durably(source: Path, target: Path) -> None:
     """Rename, and return when the entries of both folders are on the disk."""
     rename(source, target)

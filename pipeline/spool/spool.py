@@ -68,6 +68,11 @@ class Spool:
         return self.root / "ahead"
 
     @property
+    def accounts(self) -> Path:
+        """Return the folder of the archive of accounts: a file a year of what the ledger has forgotten."""
+        return self.root / "accounts"
+
+    @property
     def run(self) -> Path:
         """Return the folder of locks and generated configuration of running processes."""
         return self.root / "run"

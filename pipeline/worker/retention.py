@@ -9,6 +9,7 @@ from pipeline.orders import cleanup
 from pipeline.sending import send
 from pipeline.site.site import Site
 from pipeline.spool.clock import Clock
+from pipeline.worker import forget
 
 TIDY_SECONDS = 300.0
 
@@ -44,6 +45,7 @@ class Retention:
             (keep.keep_originals.total_seconds(), settle.expire),
             (keep.keep_results.total_seconds(), cleanup.expire),
             (keep.keep_results.total_seconds(), send.expire),
+            (keep.keep_accounts.total_seconds(), forget.expire),
         ):
             if left := schedule.until_believed(steady, seconds):
                 wait = min(wait, left)
