@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import textwrap
+import tomllib
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -133,7 +134,9 @@ def schema() -> dict[str, Any]:
     for _, model in tables():
         properties = definitions[model.__name__]["properties"]
         for key in keys_of(model):
-            properties[key.name] |= {"description": key.meaning}
+            written = _toml(model.model_fields[key.name].default)
+            default = {"default": tomllib.loads(f"key = {written}")["key"]} if written else {}
+            properties[key.name] |= {"description": key.meaning} | default
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "site.toml of storestow", **whole}
 
 

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Make .venv what requirements.lock and pyproject.toml say. Quick when it is so already: the stamp holds what
+# Make .venv what requirements-dev.lock and pyproject.toml say. Quick when it is so already: the stamp holds what
 # the last complete installation was made from, and where, because a .venv does not survive being moved.
 set -eu
 cd "$(dirname "$0")/.."
 
 STAMP=.venv/storestow-stamp
-wanted="$(cat requirements.lock pyproject.toml | cksum) $(pwd -P)"
+wanted="$(cat requirements-dev.lock pyproject.toml | cksum) $(pwd -P)"
 if [ -x .venv/bin/python ] && [ -r "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted" ]; then
     exit 0
 fi
@@ -45,9 +45,9 @@ if ! is_new_enough .venv/bin/python || ! .venv/bin/python -m pip --version >/dev
 fi
 
 rm -f "$STAMP"
-echo "install: Python packages of requirements.lock, checked by their hashes"
+echo "install: Python packages of requirements-dev.lock, checked by their hashes"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
-    --require-hashes --requirement requirements.lock
+    --require-hashes --requirement requirements-dev.lock
 echo "install: storestow itself, as a link to this folder"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
     --no-deps --no-build-isolation --editable .

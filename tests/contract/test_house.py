@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # --- make ------------------------------------------------------------------------------------------------
@@ -38,15 +40,36 @@ def test_make_test_starts_every_test_that_is_not_long() -> None:
 # --- the lock --------------------------------------------------------------------------------------------
 
 
-def test_every_dependency_is_locked_with_hashes_and_from_nowhere_in_particular() -> None:
-    lock = (REPOSITORY / "requirements.lock").read_text()
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+RUNS = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["mysql"]]
+TESTS = PROJECT["dependency-groups"]["dev"]
+
+
+def names_in(lock: str) -> dict[str, str]:
+    found = re.findall(r"^([a-z0-9._-]+)==(\S+) ", (REPOSITORY / lock).read_text(), re.MULTILINE)
+    return dict(found)
+
+
+def test_what_runs_is_locked_alike_for_those_who_run_it_and_for_those_who_test_it() -> None:
+    runs, all_of_it = names_in("requirements.lock"), names_in("requirements-dev.lock")
+    assert runs.items() <= all_of_it.items()
+    assert not {"mypy", "pytest", "pynetdicom", "ruff", "hypothesis"} & runs.keys(), (
+        "it brings a storescp of its own"
+    )
+
+
+LOCKS = [("requirements.lock", RUNS), ("requirements-dev.lock", RUNS + TESTS)]
+
+
+@pytest.mark.parametrize(("lock", "needed"), LOCKS)
+def test_every_dependency_is_locked_with_hashes_and_from_nowhere_in_particular(lock, needed) -> None:
+    lock = (REPOSITORY / lock).read_text()
     entries = re.findall(
         r"^([a-z0-9._-]+)==\S+ \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", lock, re.MULTILINE
     )
     locked = {name for name, _ in entries}
     assert len(locked) == len(re.findall(r"^[a-z0-9]", lock, re.MULTILINE))
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    for wanted in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    for wanted in needed:
         assert re.split(r"[<>=\[; ]", wanted)[0] in locked, wanted
     lines = [line for line in lock.splitlines() if not line.startswith("#")]
     assert not [line for line in lines if "://" in line or "index" in line or "find-links" in line]

@@ -161,7 +161,7 @@ esac"""
 
 @pytest.fixture
 def project(machine: Path) -> Path:
-    for name in ("requirements.lock", "pyproject.toml"):
+    for name in ("requirements-dev.lock", "pyproject.toml"):
         (machine / name).write_text("first\n")
     executable(machine / "bin/python3.12", PYTHON.replace("LOG", str(machine / "python.log")))
     return machine
@@ -179,13 +179,13 @@ def test_the_environment_is_made_once_with_hashes_and_then_left_alone(project: P
     assert first.returncode == 0, first.stderr
     venv, packages, storestow = asked_of_python(project)
     assert venv == "venv"
-    assert "--require-hashes --requirement requirements.lock" in packages
+    assert "--require-hashes --requirement requirements-dev.lock" in packages
     assert "--no-deps --no-build-isolation --editable ." in storestow
     second = run(project, "environment.sh")
     assert (second.returncode, second.stdout, asked_of_python(project)) == (0, "", [])
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])
+@pytest.mark.parametrize("name", ["requirements-dev.lock", "pyproject.toml"])
 def test_a_changed_requirement_is_installed_into_the_environment_there_is(project: Path, name: str) -> None:
     run(project, "environment.sh")
     asked_of_python(project)

@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "pipeline"
 WORDS = (REPOSITORY / "docs/words.md").read_text()
 MAP = (REPOSITORY / "ARCHITECTURE.md").read_text()
-OF_THE_SPOOL = {"incoming/", "arrivals/", "settled/", "quarantine/", "outputs/", "ahead/", "run/"}
+OF_THE_SPOOL = {"incoming/", "arrivals/", "settled/", "quarantine/", "outputs/", "ahead/", "accounts/", "run/"}
 PATH = re.compile(r"`([a-z_]+(?:/[a-z0-9_]+)*(?:\.py|/))`")
 
 
