@@ -35,8 +35,8 @@ test: style ## everything CI runs, with the real programs
 test-long: install ## the tests that take hours
 	$(PYTEST) -q -n 2 --timeout 0 --durations 15 -m long
 
-bench: install ## measure side by side; prints ratios
-	@set -e; for script in $(sort $(wildcard bench/*.py)); do echo "== $$script"; $(VENV_PYTHON) $$script; done
+bench: install ## measure side by side with the peers, write bench/results.md; under 20 minutes [ROW=name]
+	$(VENV_PYTHON) bench/table.py $(ROW)
 
 reference: install ## write docs/configuration.md and docs/site.schema.json anew from the models of site.toml
 	$(VENV_PYTHON) docs/configuration_reference.py

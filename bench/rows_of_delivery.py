@@ -1,0 +1,69 @@
+"""What the rows of whole deliveries share: an archive, a router, a site for each mode, one study at a time."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+from time import perf_counter
+
+import requests
+from studies import slices
+from support.machine.dicom_programs import Orthanc, dcmsend, orthanc, wait_until
+from support.sites.running_site import running_site
+
+QUIET_SECONDS = 1
+Contenders = Mapping[str, Callable[[], float]]
+
+
+def contenders(
+    transcoded: str | None, *encodings: str
+) -> Callable[[Path, bool], AbstractContextManager[Contenders]]:
+    """Return a row's contenders: without `transcoded`, dcmsend straight into the archive is the peer."""
+
+    @contextmanager
+    def run(folder: Path, small: bool) -> Iterator[Contenders]:
+        instances, numbers = 10 if small else 200, count()
+        with ExitStack() as stack:
+            archive = stack.enter_context(orthanc(folder / "archive"))
+            servers = {"archive": {"Url": f"{archive.dicomweb}/", "HasDelete": False}}
+            web = {"Enable": True, "Root": "/dicom-web/", "Servers": servers}
+            more = {"IngestTranscoding": transcoded} if transcoded else {}
+            router = stack.enter_context(orthanc(folder / "router", DicomWeb=web, **more))
+
+            def through(port: int, then: Callable[[str], object] = lambda _: None, quiet: float = 0.0) -> float:
+                (study,) = slices(folder / f"study{next(numbers)}", instances)
+                before, began = _held(archive), perf_counter()
+                assert dcmsend(port, study).acknowledged == instances
+                then(str(study))
+                wait_until(lambda: _held(archive) >= before + instances, seconds=180, what="the archive")
+                return perf_counter() - began - quiet
+
+            named: dict[str, Callable[[], float]] = {}
+            if not transcoded:
+                named["dcmsend to the archive"] = lambda: through(archive.dicom_port)
+            named["Orthanc as router"] = lambda: through(router.dicom_port, lambda _: _pass_on(router))
+            for encoding in encodings:
+                for mode in ("study", "association"):
+                    table = {"name": "archive", "kind": "stow", "url": archive.studies, "encode": encoding}
+                    place = folder / f"{encoding}-{mode}"
+                    site = stack.enter_context(
+                        running_site(place, mode=mode, quiet_seconds=QUIET_SECONDS, destinations=[table])
+                    )
+                    name = f"ours, {mode}" if encoding == "none" else f"ours, {encoding}, {mode}"
+                    named[name] = lambda port=site.port: through(port, quiet=QUIET_SECONDS)
+            yield named
+
+    return run
+
+
+def _held(archive: Orthanc) -> int:
+    return int(requests.get(f"{archive.rest}/statistics", timeout=30).json()["CountInstances"])
+
+
+def _pass_on(router: Orthanc) -> None:
+    studies = requests.get(f"{router.rest}/studies", timeout=30).json()
+    asked = {"Resources": studies, "Synchronous": True}
+    answer = requests.post(f"{router.rest}/dicom-web/servers/archive/stow", json=asked, timeout=300)
+    answer.raise_for_status()
+    for study in studies:
+        requests.delete(f"{router.rest}/studies/{study}", timeout=60).raise_for_status()
