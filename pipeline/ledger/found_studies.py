@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select
 from pipeline.ledger.tables import arrival, delivery, instance, receipt, study_patient, tally
 from pipeline.ledger.tallies import HOUR, TallyKind
 
+MOST_HOURS = 100  # An AE title is looked for in the newest hours in which it sent.
 MOST_PATIENTS = 200_000  # The newest studies, whose patient is compared with the typed ID.
 
 
@@ -43,7 +44,8 @@ def sent_by(connection: Connection, calling_ae_title: str, at_most: int) -> list
     """Return the last studies an AE title has sent, the newest first, by its counts by the hour."""
     of_it = (tally.c.kind == TallyKind.RECEIVED) & (tally.c.detail == calling_ae_title) & (tally.c.hour > 0)
     found: list[ListedStudy] = []
-    for hour in connection.scalars(select(tally.c.hour).where(of_it).distinct().order_by(tally.c.hour.desc())):
+    hours = select(tally.c.hour).where(of_it).distinct().order_by(tally.c.hour.desc()).limit(MOST_HOURS)
+    for hour in list(connection.scalars(hours)):
         within = (arrival.c.admitted_at >= hour * HOUR) & (arrival.c.admitted_at < (hour + 1) * HOUR)
         names = list(connection.scalars(select(arrival.c.name).where(within)))
         is_it = instance.c.arrival.in_(names) & (instance.c.calling_ae_title == calling_ae_title)

@@ -19,12 +19,19 @@ from pipeline.spool.spool import Spool
 
 def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
     """Return counts by state, and the state of every destination and receiver."""
-    spool = Spool(settings.site.spool)
     with ledger.reading() as look:
         answer: dict[str, Any] = {**reports.counts(look), "orders": orders.by_state(look)}
+        answer["not_compared"] = [asdict(row) for row in reports.not_compared(look)]
+    return {**answer, **present_state(settings, ledger)}
+
+
+def present_state(settings: Settings, ledger: Ledger) -> dict[str, Any]:
+    """Return the part of `status` that costs as much as what is open, however much the ledger holds."""
+    spool = Spool(settings.site.spool)
+    answer: dict[str, Any] = {}
+    with ledger.reading() as look:
         configured = [d.name for d in settings.destination]
         answer["destinations"] = [_destination(look, d) for d in settings.destination]
-        answer["not_compared"] = [asdict(row) for row in reports.not_compared(look)]
         gone = rerouting.stranded(look, configured)
         answer["destinations"] += [_gone(name, *about) for name, about in gone.items()]
         open_ones = waits(reports.open_deliveries(look), reports.destination_rows(look), configured, time.time())

@@ -27,7 +27,7 @@ from pipeline.line.study_patient import marks_of
 from pipeline.operate.associations import open_associations
 from pipeline.operate.list_orders import list_orders
 from pipeline.operate.measurements import Measurements, measured
-from pipeline.operate.status import status
+from pipeline.operate.status import present_state
 from pipeline.patients.dicom import DicomPatients
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
@@ -62,7 +62,7 @@ def overview(settings: Settings, ledger: Ledger, span: str) -> dict[str, Any]:
         studies = found_studies.newest(connection, MOST_STUDIES)
         done = act_records.newest(connection, MOST_ACTS)
     missed = silences([tally for tally in history if tally.detail], now)
-    stands = status(settings, ledger)
+    stands = present_state(settings, ledger)
     return {
         "now": now,
         "numbers": numbers,
@@ -141,7 +141,7 @@ def pictures(settings: Settings, ledger: Ledger, span: str, now: float) -> list[
 
 def destination(settings: Settings, ledger: Ledger, name: str) -> dict[str, Any] | None:
     """Return one destination and its queue, None if neither configuration nor ledger knows it."""
-    stands = status(settings, ledger)
+    stands = present_state(settings, ledger)
     it = next((line for line in stands["destinations"] if line["name"] == name), None)
     if it is None:
         return None
