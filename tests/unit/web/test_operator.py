@@ -205,7 +205,7 @@ def test_the_whole_life_of_a_study_is_on_one_page(site):
     assert "The life of this study" in text
     assert "NameOfPhysiciansReadingStudy" in text
     assert "decoded again and compared" in text
-    assert re.search(r"keeper</a></td><td><span class=\"state delivered\">", text)
+    assert re.search(r"keeper</a></td><td data-label=\"State\"><span class=\"state delivered\">", text)
     assert "(not shown)" in text or "DOE" not in text
 
 
