@@ -11,6 +11,7 @@ import importlib
 import os
 import pkgutil
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", choices=[[], *row_names()], help=f"one of {', '.join(row_names())}")
     parser.add_argument("--small", action="store_true", help="few instances, one round")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything a row has started is ended
     head = ["| Row | What | Contender | Median | Ratio | Goal | Load |", "|---|---|---|---|---|---|---|"]
     print("\n".join(head), flush=True)
     table, began = [], time.monotonic()
