@@ -16,7 +16,7 @@ FAULTS: dict[str, Fault] = {
     "cut in the request's head": Cut("up", 100),
     "cut in the body": Cut("up", 20_000),
     "reset in the body": Cut("up", 20_000, is_reset=True),
-    "cut late in the body": Cut("up", 60_000),
+    "cut late in the body": Cut("up", 30_000),
     "no answer": Cut("down", 0),
     "cut in the status line": Cut("down", 10),
     "cut in the answer's body": Cut("down", 400),
