@@ -196,6 +196,7 @@ def test_the_first_page_tells_what_waits_why_and_until_when(site):
 )
 def test_no_page_names_a_patient(site, path):
     text = site.text(path.format(study=site.study))
+    assert 'data-label="<' not in text
     for secret in (PATIENT, PATIENT_ID, "DOE"):
         assert secret not in text
 
