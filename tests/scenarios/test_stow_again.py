@@ -1,6 +1,7 @@
 """`send --again` to an archive that has the UIDs: what it gives back says whether it took what it was sent."""
 
 from dataclasses import replace
+from functools import partial
 
 import pydicom
 import pytest
@@ -51,8 +52,7 @@ def test_an_archive_that_gives_nothing_back_is_not_said_to_have_taken_it(tmp_pat
     [item] = make_study(tmp_path, 1)
     with orthanc(tmp_path / "orthanc") as archive:
         sent(archive, [item], again=False)
-        monkeypatch.setattr(wado, "_ACCEPT", "text/html")
-        monkeypatch.setattr(wado, "_AS_STORED", "text/html")
+        monkeypatch.setattr(wado, "_fetch", partial(wado._fetch, accepts=["text/html"]))
         [receipt] = sent(archive, [corrected(item)], again=True).values()
     assert (receipt.state, receipt.message) == (ReceiptState.WARNED, wado.UNKNOWN)
 
