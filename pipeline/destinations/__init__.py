@@ -28,6 +28,9 @@ class Destination(BaseModel):
     lists_what_it_has: ClassVar[bool] = False
     # It makes one file of everything, so an order includes what was sent before.
     makes_file: ClassVar[bool] = False
+    # It does not mind when the parts of a study come one after the other, while the rest is being prepared. A CD
+    # publisher would make a disc of each.
+    takes_parts: ClassVar[bool] = False
 
     name: str
     """What this destination is called here. Example: `"archive"`"""

@@ -31,6 +31,7 @@ class StowDestination(Destination):
 
     asks_first: ClassVar[bool] = True
     lists_what_it_has: ClassVar[bool] = True
+    takes_parts: ClassVar[bool] = True
 
     kind: Literal["stow"]
     url: Annotated[str, AfterValidator(checked_template)]

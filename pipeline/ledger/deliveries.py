@@ -95,11 +95,13 @@ def goes_on(connection: Connection, number: int, handed_over: frozenset[int], no
     return True
 
 
-def due(look: Connection, destination_name: str, now: float, *, one_a_study: bool = False) -> list[int]:
+def due(
+    look: Connection, destination_name: str, now: float, *, one_a_study: bool = False, takes_parts: bool = False
+) -> list[int]:
     """Return the deliveries a destination may attempt now: orders first, because somebody waits, then the oldest.
 
     With `one_a_study` no two deliveries of the line are of the same study, and none is of a study already being
-    attempted.
+    attempted. Only what `takes_parts` gets a delivery that is still growing.
     """
     wanted = (
         select(delivery.c.id, delivery.c.order_id, delivery.c.study_instance_uid)
@@ -111,8 +113,8 @@ def due(look: Connection, destination_name: str, now: float, *, one_a_study: boo
         )
         .order_by(delivery.c.order_id.is_(None), delivery.c.created_at, delivery.c.id)
     )
-    if one_a_study:
-        wanted = wanted.where(not_(delivery.c.growing))  # A file is made of the whole study.
+    if not takes_parts:
+        wanted = wanted.where(not_(delivery.c.growing))
     busy = _studies_in_hand(look, destination_name) if one_a_study else set()
     found = []
     for number, order, study in look.execute(wanted):

@@ -92,7 +92,8 @@ class DeliveryScheduler:
     def _fill_slots(self, destination: Destination, now: float, attempt: Attempt) -> None:
         breaker = self._breakers[destination.name]
         with self._site.ledger.reading() as connection:
-            due = deliveries.due(connection, destination.name, now, one_a_study=destination.makes_file)
+            how = {"one_a_study": destination.makes_file, "takes_parts": destination.takes_parts}
+            due = deliveries.due(connection, destination.name, now, **how)
             for_orders = deliveries.for_orders(connection)
             later = deliveries.next_due(connection, destination.name, now)
         for moment in (later, breaker.try_at if breaker.down_since is not None else None):

@@ -20,10 +20,11 @@ def one_by_one(monkeypatch):
     monkeypatch.setattr(preparing, "NEXT_SECONDS", 0.0)
 
 
-def destinations(folder, archive: FakeDcm4chee) -> tuple[dict, dict]:
+def destinations(folder, archive: FakeDcm4chee) -> tuple[dict, ...]:
     return (
         {"name": "archive", "kind": "stow", "url": archive.url},
         {"name": "burner", "kind": "iso", "folder": str(folder / "discs")},
+        {"name": "share", "kind": "folder", "folder": str(folder / "share")},
     )
 
 
@@ -34,7 +35,8 @@ def waiting(site):
 
 
 def the_site(tmp_path, archive, *, quiet: float):
-    (tmp_path / "discs").mkdir(exist_ok=True)
+    for name in ("discs", "share"):
+        (tmp_path / name).mkdir(exist_ok=True)
     tables = destinations(tmp_path, archive)
     receiver = {**RECEIVER, "quiet_seconds": quiet, "to": [one["name"] for one in tables]}
     return settings_for(tmp_path, destinations=tables, receivers=[receiver])
@@ -53,11 +55,14 @@ def begun(site, worker, tmp_path, archive):
 def test_what_is_ready_is_sent_while_the_rest_is_prepared_and_delivered_is_said_at_the_end(tmp_path, one_by_one):
     with FakeDcm4chee() as archive, working(the_site(tmp_path, archive, quiet=600)) as (site, worker):
         parts = begun(site, worker, tmp_path, archive)
-        assert states(site, "deliveries") == {"waiting": 2}
+        assert states(site, "deliveries") == {"waiting": 3}
         assert list((tmp_path / "discs").iterdir()) == []  # a disc is made of all of a study
+        assert (
+            list((tmp_path / "share").iterdir()) == []
+        )  # who takes files from there may take the part for the whole
         consign(parts, site)
         rounds(worker, until=all_settled(site))
-        assert states(site, "deliveries") == {"delivered": 2}
+        assert states(site, "deliveries") == {"delivered": 3}
         assert len(archive.stored) == 4
         assert len(archive.received) == 4  # none of them twice
         assert len(list((tmp_path / "discs").glob("*.iso"))) == 1
@@ -69,7 +74,7 @@ def test_a_worker_that_dies_between_two_parts_leaves_nothing_behind(tmp_path, on
             begun(site, worker, tmp_path, archive)
         with working(the_site(tmp_path, archive, quiet=1)) as (site, _):
             rounds(Worker(site), until=all_settled(site))
-            assert states(site, "deliveries") == {"delivered": 2}
+            assert states(site, "deliveries") == {"delivered": 3}
             assert len(archive.stored) == 4
             assert len(list((tmp_path / "discs").glob("*.iso"))) == 1
 
@@ -80,7 +85,7 @@ def test_where_the_rest_was_taken_away_the_delivery_ends(tmp_path, one_by_one):
         with site.ledger.transaction() as connection:
             for row in arrivals.instances_waiting(connection, "modalities", waiting(site).study_instance_uid):
                 arrivals.set_instance(connection, row.id, {"state": "quarantined", "consigned": True})
-        rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 2})
+        rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 3})
 
 
 def test_an_archive_that_is_down_meanwhile_keeps_its_time(tmp_path, one_by_one):
@@ -91,8 +96,8 @@ def test_an_archive_that_is_down_meanwhile_keeps_its_time(tmp_path, one_by_one):
         rounds(worker, until=lambda: states(site, "deliveries").get("deferred") == 1)
         due_at = when_due(site)
         consign(parts, site)
-        rounds(worker, until=lambda: states(site, "deliveries").get("delivered") == 1)  # the disc
-        assert states(site, "deliveries") == {"deferred": 1, "delivered": 1}
+        rounds(worker, until=lambda: states(site, "deliveries").get("delivered") == 2)  # the disc and the folder
+        assert states(site, "deliveries") == {"deferred": 1, "delivered": 2}
         assert when_due(site) == due_at
 
 
