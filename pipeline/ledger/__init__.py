@@ -326,13 +326,10 @@ def _code(error: BaseException | None) -> int:
 def _prepare_connection(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # We begin transactions, never the driver.
     cursor = connection.cursor()
-    # auto_vacuum counts for a file without tables only, and lets it give freed pages back
-    for pragma in (
-        "auto_vacuum=INCREMENTAL",
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "busy_timeout=60000",
-        "foreign_keys=ON",
-    ):
+    if cursor.execute("PRAGMA page_count").fetchone()[0] == 0:
+        # It counts for a new file only, and lets it give freed pages back. It is a write, for which a full disk
+        # has no room.
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=60000", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
