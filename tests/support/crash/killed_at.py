@@ -80,6 +80,7 @@ class OneRoom:
     """A pool without processes of its own, which take half a second each to start."""
 
     size = 1
+    waiting = 0
 
     def __init__(self, *_: object) -> None:
         self._is_closed = False

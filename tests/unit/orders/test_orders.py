@@ -326,7 +326,7 @@ def test_what_a_dead_send_left_goes_too(tmp_path):
         for folder in (dead, copies):
             os.utime(folder, long_ago)
         assert sweep_abandoned(site.spool, "_send") == []
-        cleanup.expire(site, time.time())
+        send.expire(site, time.time())
         assert [left.name for left in incoming.iterdir()] == [".C_2_2"], "which still grows"
         scratch = site.spool.run / "query-left"
         scratch.mkdir()
