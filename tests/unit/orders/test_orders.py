@@ -21,6 +21,7 @@ from pipeline.orders import cleanup, known, place
 from pipeline.orders.finish import end
 from pipeline.orders.scheduler import PATIENCE_SECONDS
 from pipeline.receiving.sweep import sweep_abandoned
+from pipeline.sending import send
 
 
 @pytest.fixture
