@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from unittest import mock
 from xml.etree import ElementTree as ET
 
@@ -160,7 +160,9 @@ def _in_a_file_name(text: str) -> None:
 
 def _shapes(text: str) -> list[list[tuple[str, tuple[str, ...]]]]:
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"format=html", "headers": []}
-    request = Request({**scope, "state": {"request_id": "1"}})
+    site = SimpleNamespace(settings=SimpleNamespace(site=SimpleNamespace(language="en")))
+    app = SimpleNamespace(state=SimpleNamespace(site=site))
+    request = Request({**scope, "state": {"request_id": "1"}, "app": app})
     found = (dataclasses.replace(FOUND[0], accession_number=text, modalities=(text,)),)
     done = dataclasses.replace(
         NEW, verb="print", state=OrderState.DONE, accessions=(text,), found=found, missing=(text,), sent=1
