@@ -7,7 +7,7 @@ more fails the tests that kill at it.
 
 MOMENTS = {
     # receiving
-    "association-opened": "after write in receiving.association_process._open",
+    "association-opened": "after fsync in receiving.association_process._make_durable",
     "association-ended": "before admit in receiving.sweep.take",
     "sweep-admitting": "before admit in receiving.sweep.take",
     "sweep-admitted": "after admit in receiving.sweep.take",
