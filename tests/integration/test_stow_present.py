@@ -117,7 +117,7 @@ def test_what_is_too_large_is_not_compared(archive, tmp_path, monkeypatch, side)
 
 
 def _with_limit(fetch, most):
-    return lambda door, url, key, body: fetch(door, url, key, body, most)
+    return lambda door, url, body, **more: fetch(door, url, body, **{**more, "most_bytes": most})
 
 
 @pytest.mark.parametrize("fault", [Answer(500), Answer(503), Trickle("body")])
