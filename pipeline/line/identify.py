@@ -89,10 +89,6 @@ class ReadAhead:
     def __init__(self) -> None:
         self._known: dict[FileState, IdentifiedFile] = {}
 
-    def __contains__(self, state: object) -> bool:
-        """Tell whether the file of this state was read."""
-        return state in self._known
-
     def keep(self, state: FileState, found: IdentifiedFile) -> None:
         """Remember what a file of this state is; of too many the first is forgotten."""
         self._known[state] = found

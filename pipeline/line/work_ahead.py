@@ -51,6 +51,7 @@ class WorkAhead:
         self._read = read or ReadAhead()
         self._in_hand = in_hand
         self._done: set[FileState] = set()
+        self._tried: set[FileState] = set()
         self._ending = threading.Event()
         self._tidied = 0.0
         self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
@@ -100,9 +101,11 @@ class WorkAhead:
         for receiver in self._site.settings.receiver:
             for folder in _entries(self._site.spool.incoming_of(receiver.name)):
                 if folder.is_dir(follow_symlinks=False):
-                    found = _files_in(Path(folder.path), ())
-                    states |= {file.path: file.state for file in found if file.state not in self._read}
-        tasks = (IdentifyTask(path, self._site.spool.run) for path in list(states)[:MOST_AT_ONCE])
+                    states |= {file.path: file.state for file in _files_in(Path(folder.path), ())}
+        self._tried &= set(states.values())
+        wanted = [path for path, state in states.items() if state not in self._tried][:MOST_AT_ONCE]
+        self._tried |= {states[path] for path in wanted}  # What cannot be read now is read when it is admitted.
+        tasks = (IdentifyTask(path, self._site.spool.run) for path in wanted)
         for task, file in read_ahead(tasks, self._site.pool):
             with contextlib.suppress(OSError):  # its folder was admitted meanwhile, and somebody else reads it
                 if state_of(task.path.lstat()) == states[task.path]:

@@ -142,3 +142,20 @@ def test_only_so_much_is_remembered(monkeypatch):
         read.keep((inode, 1, 1), str(inode))
     assert [read.take((inode, 1, 1)) for inode in range(4)] == [None, None, "2", "3"]
     assert read.take((3, 1, 1)) is None
+
+
+def test_a_file_that_cannot_be_read_is_tried_once_in_each_state(tmp_path, monkeypatch):
+    with working(settings_for(tmp_path)) as (site, _):
+        folder = folder_of(site.spool, instance(tmp_path))
+        (file,) = folder.iterdir()
+        os.truncate(file, 300)
+        os.utime(file, (1, 1))
+        tried = []
+        monkeypatch.setattr(work_ahead, "read_ahead", lambda tasks, pool: tried.extend(tasks) or [])
+        work = WorkAhead(site, never)
+        work.look()
+        work.look()
+        assert len(tried) == 1
+        os.utime(file, (2, 2))
+        work.look()
+        assert len(tried) == 2
