@@ -17,7 +17,7 @@ from support.studies.small_studies import pinned
 from pipeline.destinations import from_table
 from pipeline.disc.errors import SeveralPatients
 from pipeline.errors import Configuration
-from pipeline.model import LEFT_OUT, Consignment, ConsignmentAbout, InstanceKey, Item, OrderState, ReceiptState
+from pipeline.model import Consignment, ConsignmentAbout, InstanceKey, Item, LeftOutCode, OrderState, ReceiptState
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -92,7 +92,8 @@ def test_what_an_order_s_disc_has_to_leave_out_is_warned_of_by_receipt_and_on_th
     assert receipts[good.key].state is ReceiptState.STORED
     for one in private:
         assert receipts[one.key].state is ReceiptState.WARNED
-        assert receipts[one.key].message == f"{LEFT_OUT}private SOP class: no reader knows what it is"
+        assert receipts[one.key].left_out is LeftOutCode.KIND
+        assert receipts[one.key].message == "private SOP class: no reader knows what it is"
     readme, page = words_on(asked.path, tmp_path / "x")
     assert "NOT HERE: 2 objects could not be put on this disc" in readme
     assert "2 objects of the patient could not be put here" in page.replace("<strong>", "").replace(
