@@ -70,7 +70,7 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
     yield from (CheckFinding("[programs]", "note", note) for note in settings.programs.notes())
     yield from _storescp(settings)
     for receiver in settings.receiver:
-        found = receiver_checks.looked_at(settings, receiver, spool)
+        found = receiver_checks.receiver_findings(settings, receiver, spool)
         yield from (CheckFinding(f"receiver {receiver.name}", *said) for said in found)
     if not settings.receiver:
         yield CheckFinding("receivers", "note", "no [[receiver]] is configured: nothing can arrive")

@@ -3,14 +3,17 @@
 import ipaddress
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
 
-from pipeline.commands import external_checks
-from pipeline.commands.external_checks import Said
 from pipeline.config.certificates import certificates_of
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.dcmtk import profile
 from pipeline.errors import Configuration, StorestowError
 from pipeline.ledger import FILE_NAME, Ledger, seen_senders
+from pipeline.receiving import listening_port
+from pipeline.receiving.external import command_line
+from pipeline.receiving.foreign import words_of
 from pipeline.receiving.listening_port import require_free_port
 from pipeline.receiving.lock import is_receiving, recorded_port
 from pipeline.receiving.study_receiver import study_hook
@@ -23,12 +26,21 @@ STUDY_MODE = (
     'mode = "study" serves one sender at a time, and refuses (0xA700) what DCMTK cannot write anew: compressed '
     "pixels in an item of an uncompressed object, as GE's GEIIS thumbnails are; docs/modes.md compares the modes"
 )
+Level = Literal["ok", "note", "error"]
+Said = tuple[Level, str] | tuple[Level, str, str]  # and lines to write somewhere, where they help
+_NEEDED = {  # Options of storescp in both spellings, and what is lost without them.
+    ("-xcs", "--exec-on-eostudy"): "without -xcs no hook is called: studies are found when they are an hour old",
+    ("-xs", "--exec-sync"): "without -xs the hook may rename a folder under storescp, which then refuses (0xA700)",
+    ("-tos", "--eostudy-timeout"): "without -tos the last study waits until another one comes",
+    ("+uf", "--unique-filenames"): "without +uf an object that comes again overwrites the first",
+    ("-lc", "--log-config"): "without -lc nobody notices what storescp drops or misreads",
+}
 
 
-def looked_at(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[Said]:
+def receiver_findings(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[Said]:
     """Yield findings and remedies."""
     if receiver.mode == "external":
-        yield from external_checks.looked_at(settings, receiver, spool)
+        yield from _external(settings, receiver, spool)
         yield from _whatever_the_mode(settings, receiver)
         return
     try:
@@ -50,7 +62,11 @@ def looked_at(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iter
 def _whatever_the_mode(settings: Settings, receiver: ReceiverTable) -> Iterator[Said]:
     is_of_orders = settings.pacs is not None and settings.pacs.receiver == receiver.name
     if not receiver.to and not is_of_orders:
-        yield "note", "to is empty: what arrives is kept as unclaimed and not sent anywhere"
+        days = settings.site.keep_originals.total_seconds() / 86400
+        yield (
+            "note",
+            f"to is empty: what arrives is sent to nobody, and deleted after keep_originals ({days:g} days)",
+        )
     if not receiver.require_patient:
         yield "note", "require_patient = false: instances without Patient's Name or Patient ID go on as they are"
 
@@ -130,3 +146,32 @@ def _tried(look: Callable[[], object], text: str) -> Iterator[Said]:
             yield "error", line
     else:
         yield "ok", text
+
+
+def _external(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[Said]:
+    """Yield whether a storescp that somebody else runs is there, and which options it lacks for our guarantees."""
+    try:
+        command_line(settings, receiver, Path("/etc/storestow/site.toml"))
+    except StorestowError as error:
+        yield "error", str(error)
+        return
+    remedy = f"`storestow receive {receiver.name} --print` shows the whole command line"
+    if not listening_port.is_listened(receiver.port):
+        yield "note", f"nobody listens on port {receiver.port}: start its storescp; {remedy}"
+    elif (words := _command_of(receiver.port)) is None:
+        yield "note", f"port {receiver.port} is open; by whom cannot be seen from here; {remedy}"
+    elif missing := [text for spellings, text in _NEEDED.items() if not {*spellings} & {*words}]:
+        yield "note", f"{'; '.join(missing)}; {remedy}"
+    else:
+        yield "ok", f"a storescp with all it needs listens on port {receiver.port}"
+    if loose := [path for path in spool.incoming.glob("*") if path.is_file()]:
+        what = (
+            f"{len(loose)} files lie in {spool.incoming} itself, where nobody looks: storescp puts a study there "
+        )
+        why = "whose UID is `..` if its -su has no prefix; say -su S, and move them into a receiver's folder"
+        yield "error", what + why
+
+
+def _command_of(port: int) -> list[str] | None:
+    found = listening_port.owner(port)
+    return words_of(found) if found else None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.machine.dicom_programs import free_port
 
-from pipeline.commands.receiver_checks import looked_at
+from pipeline.commands.receiver_checks import receiver_findings
 from pipeline.ledger import FILE_NAME, Ledger, arrivals
 from pipeline.model import InstanceState, SetAsideCode
 from pipeline.site.settings import load
@@ -20,7 +20,7 @@ def said(folder: Path, *, receiver: str = "", more: str = "", mapping: str = "{}
         f'[[receiver]]\nname = "r"\nae_title = "R"\nport = {free_port()}\n{receiver}\n{more}'
     )
     settings = load(folder / "site.toml")
-    found = looked_at(settings, settings.receiver_named("r"), Spool(settings.site.spool))
+    found = receiver_findings(settings, settings.receiver_named("r"), Spool(settings.site.spool))
     return "\n".join(f"{level}: {text}" for level, text, *_ in found)
 
 
@@ -51,6 +51,11 @@ def test_a_site_that_nothing_speaks_against_keeps_study_mode(folder):
     received(folder, "CT1")
     assert "ok: nothing of this site speaks against" in said(folder)
     assert "GEIIS" in said(folder)
+
+
+def test_a_receiver_without_destination_says_when_its_studies_are_deleted(folder):
+    assert "sent to nobody, and deleted after keep_originals (7 days)" in said(folder)
+    assert "deleted" not in said(folder, receiver='to = ["n"]', more='[[destination]]\nname = "n"\nkind = "null"')
 
 
 def test_several_senders_want_association_mode(folder):
