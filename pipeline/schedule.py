@@ -1,9 +1,14 @@
-"""When things are due: pure functions of given times (seconds since the epoch), so that no test sleeps."""
+"""When things are due, and whether the clock is believed: functions of given times, so that no test sleeps.
+
+Times are seconds since the epoch.
+"""
 
 import math
+from dataclasses import dataclass, field
 
 SHORTEST_WAIT = 5.0
 LONGEST_WAIT = 3600.0
+JUMP_SECONDS = 30.0  # Seconds between two looks; time services correct smaller differences gradually.
 
 
 def back_off(age: float) -> float:
@@ -81,3 +86,27 @@ class Agenda:
         """Return how long the loop may sleep; overdue things have just been handled and do not count."""
         wait = self._earliest - now
         return min(at_most, wait) if wait > 0 else at_most
+
+
+@dataclass
+class Clock:
+    """Compare the wall clock with the monotonic clock: deletion by age waits until the wall clock is credible."""
+
+    _ahead: float | None = field(default=None)  # Seconds the wall clock is ahead of the monotonic clock.
+    _steady_since: float = field(default=0.0)  # Monotonic time since which the wall clock runs evenly.
+
+    def look(self, wall: float, monotonic: float) -> float:
+        """Return by how many seconds the wall clock has jumped since the last look, 0.0 if it has not."""
+        before, self._ahead = self._ahead, wall - monotonic
+        if before is None:
+            self._steady_since = monotonic
+            return 0.0
+        jump = self._ahead - before
+        if abs(jump) < JUMP_SECONDS:
+            return 0.0
+        self._steady_since = monotonic
+        return jump
+
+    def steady_seconds(self, monotonic: float) -> float:
+        """Return for how many seconds the wall clock has run evenly, as far as this process knows."""
+        return 0.0 if self._ahead is None else monotonic - self._steady_since

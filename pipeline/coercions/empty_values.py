@@ -6,8 +6,8 @@ from types import MappingProxyType
 
 from pydicom import Dataset
 
+from pipeline.coercions import is_empty, proposed_value, tag_of
 from pipeline.config.site_table import SiteConfiguration
-from pipeline.dicom.attributes import proposals
 from pipeline.model import Change, Origin
 
 PRECEDENCE = 20
@@ -32,8 +32,8 @@ class EmptyValue:
 
     def propose(self, dataset: Dataset, _origin: Origin) -> Iterator[Change]:
         """Propose the value."""
-        if self.always or proposals.is_empty(dataset, proposals.tag_of(self.keyword)):
-            yield proposals.value(self.keyword, self.text, self.name)
+        if self.always or is_empty(dataset, tag_of(self.keyword)):
+            yield proposed_value(self.keyword, self.text, self.name)
 
 
 def rules(settings: SiteConfiguration) -> Sequence[EmptyValue]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
+from pipeline.coercions import proposed_value
 from pipeline.config import institutions
 from pipeline.config.institutions import Institutions, line_to_paste
 from pipeline.config.site_table import SiteConfiguration
-from pipeline.dicom.attributes import proposals
 from pipeline.errors import Configuration, Permanent
 from pipeline.model import Change, Origin
 
@@ -27,7 +27,7 @@ class MappedInstitution:
         """Propose the mapped name; raises Permanent for an unknown sender if the site says so."""
         institution = self.institutions.of(origin.calling_ae_title, origin.peer, origin.receiver)
         if institution is not None:
-            yield proposals.value("InstitutionName", institution, self.name)
+            yield proposed_value("InstitutionName", institution, self.name)
         elif self.quarantine_unknown:
             raise Permanent(
                 f"no institution is known for this sender; add a line to {self.institutions.file}: "

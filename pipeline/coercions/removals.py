@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
+from pipeline.coercions import proposed_removal
 from pipeline.config.site_table import SiteConfiguration
-from pipeline.dicom.attributes import proposals
 from pipeline.dicom.attributes.elements import private_tags
 from pipeline.model import Change, Origin
 
@@ -24,7 +24,7 @@ class RequestingService:
     def propose(self, dataset: Dataset, _origin: Origin) -> Iterator[Change]:
         """Propose to remove the sequence if it is present."""
         if REQUESTING_SERVICE_CODE_SEQUENCE in dataset:
-            yield proposals.removal(REQUESTING_SERVICE_CODE_SEQUENCE, dataset, self.name)
+            yield proposed_removal(REQUESTING_SERVICE_CODE_SEQUENCE, dataset, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class GeiisThumbnail:
         """Propose to remove the thumbnail in every block of GEIIS."""
         for tag in private_tags(dataset, 0x0009, "GEIIS", 0x10):
             if tag in dataset:
-                yield proposals.removal(tag, dataset, self.name)
+                yield proposed_removal(tag, dataset, self.name)
 
 
 def rules(_settings: SiteConfiguration) -> Sequence[RequestingService | GeiisThumbnail]:

@@ -6,9 +6,9 @@ from fnmatch import fnmatchcase
 
 from pydicom import Dataset
 
+from pipeline.coercions import is_empty, proposed_removal, proposed_value, tag_of
 from pipeline.config.coercion_tables import MODALITY, CoercionTable, mistakes_in, tags_of_target
 from pipeline.config.site_table import SiteConfiguration
-from pipeline.dicom.attributes import proposals
 from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by, text_of
 from pipeline.dicom.attributes.elements import SPECIFIC_CHARACTER_SET
 from pipeline.dicom.attributes.widening import UndecodableText, check_readable
@@ -30,13 +30,13 @@ class SiteRule:
         if not self._applies(dataset, origin):
             return
         for keyword, text in self.table.set.items():
-            tag = proposals.tag_of(keyword)
+            tag = tag_of(keyword)
             if self._is_wanted(tag, dataset) and (tag != SPECIFIC_CHARACTER_SET or _is_true(text, dataset)):
-                yield proposals.value(keyword, text, self.name)
+                yield proposed_value(keyword, text, self.name)
         for target in self.table.remove:
             for tag in tags_of_target(target, dataset):
                 if tag in dataset and self._is_wanted(tag, dataset):
-                    yield proposals.removal(tag, dataset, self.name)
+                    yield proposed_removal(tag, dataset, self.name)
 
     def _applies(self, dataset: Dataset, origin: Origin) -> bool:
         facts = (
@@ -48,7 +48,7 @@ class SiteRule:
         return all(pattern is None or (fact is not None and fnmatchcase(fact, pattern)) for pattern, fact in facts)
 
     def _is_wanted(self, tag: int, dataset: Dataset) -> bool:
-        return self.table.when == "always" or proposals.is_empty(dataset, tag)
+        return self.table.when == "always" or is_empty(dataset, tag)
 
 
 def rules(settings: SiteConfiguration) -> Sequence[SiteRule]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pipeline.alarms.part_alarms import PartAlarms
 from pipeline.events import Event, alarm
-from pipeline.processes.end_on_signal import end_by
 from pipeline.processes.service_manager import ALIVE, Listener
+from pipeline.processes.signal_handling import end_by
 from pipeline.site.settings import Settings
 
 GRACE_SECONDS = 30.0

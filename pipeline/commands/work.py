@@ -10,8 +10,8 @@ from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm
 from pipeline.ledger import FILE_NAME, Ledger, arrivals, orders
 from pipeline.model import OrderState
-from pipeline.processes.end_on_signal import end_by
 from pipeline.processes.service_manager import STOPPING, notify
+from pipeline.processes.signal_handling import end_by
 from pipeline.site.open_site import opened
 from pipeline.site.settings import Settings
 from pipeline.site.worker_state import AnotherWorks

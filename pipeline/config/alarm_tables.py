@@ -6,8 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.config.keys import Duration, Host, Name, Port, Table
-from pipeline.config.paths import AbsolutePath
+from pipeline.config.keys import AbsolutePath, Duration, Host, Name, Port, Table
 
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]|")

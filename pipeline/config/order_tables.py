@@ -5,8 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.keys import AETitle, Duration, Host, HostAsSaid, Name, Port, Table
-from pipeline.config.paths import AbsolutePath
+from pipeline.config.keys import AbsolutePath, AETitle, Duration, Host, HostAsSaid, Name, Port, Table
 from pipeline.dicom.accession import LONGEST, LONGEST_OF_THE_STANDARD
 
 TITLES = (  # Words before and behind names, in the languages of the pages.

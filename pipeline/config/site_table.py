@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal, Protocol, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from pipeline.config.coercion_tables import CoercionTable
-from pipeline.config.keys import Duration, Table
-from pipeline.config.units import parse_size
+from pipeline.config.keys import Duration, Table, parse_size
 from pipeline.dicom.same_patient import PLACEHOLDERS
 
 SHELL_SAFE_PATH = re.compile(r"[A-Za-z0-9._/+-]+")  # storescp replaces #-placeholders in our own paths, too.

@@ -1,4 +1,8 @@
-"""DIMSE command sets (PS3.7 6.3, 9.3): the requests of a C-STORE and C-ECHO SCU, and their responses."""
+"""DIMSE command sets (PS3.7 6.3, 9.3): the requests of a C-STORE and C-ECHO SCU, and what their responses mean.
+
+Only the statuses 0000 and Bxxx count as stored (PS3.4 B.2.3, PS3.7 annex C). `pipeline.dicom.reasons` has the
+table of failures, because an archive uses the same numbers, including those of its vendor, in every protocol.
+"""
 
 import struct
 from collections.abc import Mapping
@@ -6,10 +10,16 @@ from dataclasses import dataclass
 from struct import Struct
 
 from pipeline.cstore.pdu import NotPdu
+from pipeline.dicom import reasons
+from pipeline.dicom.reasons import NextStep
+from pipeline.model import Item, Receipt, ReceiptState
 
 C_STORE_RQ, C_STORE_RSP, C_ECHO_RQ, C_ECHO_RSP = 0x0001, 0x8001, 0x0030, 0x8030  # PS3.7 E.1
 NO_DATA_SET = 0x0101
 MOST_MESSAGES = 0xFFFF  # Message ID is US
+SUCCESS = 0x0000
+WARNINGS = range(0xB000, 0xC000)  # PS3.7 C.1: the service was performed; B000, B006, B007 by PS3.4 table B.2-1
+_STATES = {NextStep.REFUSED: ReceiptState.REFUSED, NextStep.DUPLICATE: ReceiptState.DUPLICATE}
 
 _COMMAND_GROUP_LENGTH = 0x0000
 _AFFECTED_SOP_CLASS_UID = 0x0002
@@ -102,3 +112,29 @@ def _elements(command_set: bytes) -> Mapping[int, bytes]:
             raise NotPdu("its answer is no command set")
         elements[number] = command_set[at - length : at]
     return elements
+
+
+def judged(item: Item, response: ResponseMessage) -> tuple[Receipt, NextStep | None]:
+    """Return the receipt for a response, and the next step, None if there is none.
+
+    A duplicate counts as success: the peer holds an instance with that UID, and C-STORE cannot ask which.
+    """
+    status = response.status
+    code = f"0x{status:04X}"
+    if status == SUCCESS:
+        return Receipt(item.key, ReceiptState.STORED, code, verified=True), None
+    if status in WARNINGS:
+        return Receipt(
+            item.key, ReceiptState.WARNED, code, _in_words(reasons.warning(status), response), verified=True
+        ), None
+    reason = reasons.failure(status)
+    state = _STATES.get(reason.next, ReceiptState.PENDING)
+    is_there = state is ReceiptState.DUPLICATE
+    receipt = Receipt(item.key, state, code, _in_words(reason.sentence, response), verified=is_there)
+    return receipt, None if state is not ReceiptState.PENDING else reason.next
+
+
+def _in_words(sentence: str, response: ResponseMessage) -> str:
+    """Add the elements the peer names; its comment is left out, because it may contain a patient's name."""
+    named = f": {', '.join(response.offending)}" if response.offending else ""
+    return sentence.replace("the archive", "the peer") + named

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from pipeline.cstore import message, refused_association, tls_handshake
+from pipeline.cstore import message, pdu, tls_handshake
 from pipeline.cstore.data_set_stream import DataSetStream, NotAsPinned
 from pipeline.cstore.message import ResponseMessage
 from pipeline.cstore.pdu import (
@@ -167,7 +167,7 @@ class Association:
         with contextlib.suppress(ConnectionLost, NotPdu):
             kind, body = receive(self._socket, _LAST_WORDS_SECONDS)
             if kind == PduType.ABORT and len(body) >= 4:
-                return refused_association.abort_words(body[2], body[3])
+                return pdu.abort_words(body[2], body[3])
         return ""
 
     def _response(self, context: int, number: int, command: int) -> ResponseMessage:
@@ -203,7 +203,7 @@ class Association:
 
     def _farewell(self, kind: int, body: bytes) -> str:
         if kind == PduType.ABORT and len(body) >= 4:
-            return refused_association.abort_words(body[2], body[3])
+            return pdu.abort_words(body[2], body[3])
         if kind == PduType.RELEASE_RQ:
             with contextlib.suppress(ConnectionLost):
                 send(self._socket, RELEASE_RP, _LAST_WORDS_SECONDS)
@@ -226,9 +226,9 @@ def _unopened(peer: Peer, error: ConnectionLost | NotPdu) -> StorestowError:
 
 def _accepted(peer: Peer, kind: int, body: bytes) -> AssociateAccept:
     if kind == PduType.ASSOCIATE_RJ and len(body) >= 4:
-        raise refused_association.error_of(str(peer), *body[1:4])
+        raise pdu.rejection(str(peer), *body[1:4])
     if kind == PduType.ABORT and len(body) >= 4:
-        raise NotPdu(refused_association.abort_words(body[2], body[3]))
+        raise NotPdu(pdu.abort_words(body[2], body[3]))
     if kind != PduType.ASSOCIATE_AC:
         raise NotPdu(f"it answers with a PDU of type {kind}")
     acceptance = read_acceptance(body)

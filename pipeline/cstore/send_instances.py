@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from pipeline.cstore.contexts import AssociationGroup, ChosenContext, NoContext, groups_of, name_of
 from pipeline.cstore.data_set_stream import DataSetStream, LoadedDataSet, NotAsPinned, outgoing
+from pipeline.cstore.message import judged
 from pipeline.cstore.pdu_connection import ConnectionLost, Peer
 from pipeline.cstore.requestor import Association
-from pipeline.cstore.statuses import judged
 from pipeline.cstore.uncompressed import DecodingProcess
 from pipeline.dicom.reasons import NextStep
 from pipeline.errors import PeerUnavailable, Permanent, Transient

@@ -13,8 +13,8 @@ from pipeline.errors import Permanent, StorestowError, Transient
 from pipeline.model import Item
 from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import PoolProcessDied, ProcessPool
-from pipeline.spool.digest import sha256_of
 from pipeline.spool.durable import unlink
+from pipeline.spool.store_file import sha256_of
 
 
 class DecodingProcess:

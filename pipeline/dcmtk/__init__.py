@@ -5,9 +5,13 @@
 
 from pipeline.dcmtk.arguments import (
     NoRoomInShell,
+    echoscu_argv,
     encrypted,
+    findscu_argv,
+    getscu_argv,
     hook_command,
     log_configuration,
+    movescu_argv,
     storescp_inetd_argv,
     storescp_study_argv,
     study_files,
@@ -25,7 +29,6 @@ from pipeline.dcmtk.responses import (
     is_rejected_for_now,
     problems,
 )
-from pipeline.dcmtk.retrieve_arguments import echoscu_argv, findscu_argv, getscu_argv, movescu_argv
 
 __all__ = [
     "PROFILE",

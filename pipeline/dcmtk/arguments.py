@@ -1,10 +1,15 @@
-"""Command lines as tuples: pure functions build them, unit tests compare them, `processes` runs them."""
+"""Command lines as tuples: pure functions build them, unit tests compare them, `processes` runs them.
+
+The query keys of findscu, movescu and getscu are in files: no accession number or UID appears in the list of
+processes, which every user can read.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.config.certificates import Certificates
+from pipeline.config.order_tables import PacsTable
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.config.site_table import SHELL_SAFE_PATH
 from pipeline.dcmtk.profile import PROFILE
@@ -130,3 +135,53 @@ def encrypted(argv: tuple[str, ...], certificates: Certificates | None) -> tuple
     verify = "-rc" if certificates.client_is_required else "-vc" if certificates.ca else "-ic"
     options = ("+tls", str(certificates.key), str(certificates.cert), "-pw", *trusted, "+py", verify)
     return (argv[0], *options, *argv[1:])
+
+
+def findscu_argv(findscu: Path, pacs: PacsTable, *, answers: Path, queries: Sequence[Path]) -> tuple[str, ...]:
+    """Return the findscu that sends all `queries` over one association and writes answers to `answers`."""
+    return (
+        *(str(findscu), "-v", *_peer(pacs), "-td", str(_seconds(pacs.answer_timeout.total_seconds()))),
+        *("-X", "-od", str(answers), *_address(pacs), *map(str, queries)),
+    )
+
+
+def movescu_argv(
+    movescu: Path, pacs: PacsTable, *, destination: str, longest_seconds: float, queries: Sequence[Path]
+) -> tuple[str, ...]:
+    """Return the movescu that has all `queries` sent to the AE title `destination`.
+
+    An archive may send no response until it has finished, so `longest_seconds` limits the whole retrieval.
+    """
+    return (
+        *(str(movescu), "-d", *_peer(pacs), "-aem", destination, "--no-port"),
+        *("-td", str(_seconds(longest_seconds)), *_address(pacs), *map(str, queries)),
+    )
+
+
+def getscu_argv(
+    getscu: Path, pacs: PacsTable, *, folder: Path, longest_seconds: float, queries: Sequence[Path]
+) -> tuple[str, ...]:
+    """Return the getscu that receives all `queries` into `folder` over its own association."""
+    return (
+        *(str(getscu), "-d", *_peer(pacs), "-td", str(_seconds(longest_seconds)), "+B"),
+        *("-od", str(folder), *_address(pacs), *map(str, queries)),
+    )
+
+
+def echoscu_argv(echoscu: Path, pacs: PacsTable) -> tuple[str, ...]:
+    """Return the echoscu that asks whether the archive answers us; its exit code is the answer."""
+    seconds = str(_seconds(pacs.answer_timeout.total_seconds()))
+    return (str(echoscu), *_peer(pacs)[1:], "-td", seconds, *_address(pacs))
+
+
+def _peer(pacs: PacsTable) -> tuple[str, ...]:
+    connect = str(_seconds(pacs.connect_timeout.total_seconds()))
+    return ("-S", "-aet", pacs.calling_ae_title, "-aec", pacs.ae_title, "-to", connect, "-ta", connect)
+
+
+def _address(pacs: PacsTable) -> tuple[str, ...]:
+    return (pacs.host, str(pacs.port))
+
+
+def _seconds(seconds: float) -> int:
+    return max(1, round(seconds))  # 0 would mean no limit.

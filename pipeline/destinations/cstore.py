@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 from pydicom.uid import UID
 
 from pipeline.config.certificates import client_context
-from pipeline.config.keys import AETitle, Duration, Host, Port, Table
-from pipeline.config.paths import AbsolutePath
+from pipeline.config.keys import AbsolutePath, AETitle, Duration, Host, Port, Table
 from pipeline.cstore.pdu_connection import Peer
 from pipeline.cstore.requestor import echo, takes
 from pipeline.cstore.send_instances import StorageScu

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pipeline.config.paths import AbsolutePath
+from pipeline.config.keys import AbsolutePath
 from pipeline.destinations import Destination
 from pipeline.dicom.reading import values_of
 from pipeline.errors import Configuration, PeerUnavailable, Transient

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from pipeline import dcmtk
-from pipeline.config.paths import AbsolutePath
+from pipeline.config.keys import AbsolutePath
 from pipeline.destinations import Destination
 from pipeline.disc.errors import TooLarge
 from pipeline.disc.formats.scratch import remove_abandoned

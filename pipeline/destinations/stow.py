@@ -9,8 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 from pydicom.uid import UID
 
 from pipeline import guards
-from pipeline.config.keys import Duration, Size
-from pipeline.config.paths import AbsolutePath
+from pipeline.config.keys import AbsolutePath, Duration, Size
 from pipeline.destinations import Destination
 from pipeline.dicom import encodings
 from pipeline.dicomweb import wado

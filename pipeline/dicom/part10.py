@@ -1,12 +1,15 @@
-"""The parts of a DICOM file (PS3.10): elements, their VRs and tags, and the layout of a whole file."""
+"""The parts of a DICOM file (PS3.10): elements, their VRs and tags, the layout of a whole file, and what it shows.
+
+pydicom takes longer to import than many files take to read; processes that only look at files do without it.
+"""
 
 import mmap
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
 Bytes = bytes | mmap.mmap
 
-# pydicom takes longer to import than many files take to read; processes that only look at files do without it.
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
@@ -40,6 +43,10 @@ MOST_GLANCED_AT = 500_000  # Elements that a glance walks through, nested ones i
 MOST_OF_A_VALUE = 1 << 16  # Bytes of one value that a glance reads.
 # A value may be nearly the whole object, as in an encapsulated PDF.
 BULK_VRS = OPAQUE_VRS | {b"UN", b"UC", b"UR", b"UT", b""}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SAMPLES, _PHOTOMETRIC, _FRAMES = 0x00280002, 0x00280004, 0x00280008
+_ROWS, _COLUMNS, _BITS = 0x00280010, 0x00280011, 0x00280100
+_SAMPLES_OF_422 = 2  # Samples a pixel; in other colour spaces there are three (PS3.3 C.7.6.3.1.2).
 
 
 class Malformed(ValueError):
@@ -114,3 +121,44 @@ def text_of(data: Bytes, element: Element | None) -> str:
 def shown(tag: int) -> str:
     """Return a tag as the standard writes it."""
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def ae_title(value: bytes) -> str:
+    """Return the AE title in `value`, "" where there is none.
+
+    A value ends at the first NUL, as it does for programs written in C, or at the first other control
+    character: senders fill the 16 bytes from a buffer that still holds what was there before. Blanks around it
+    are padding (PS3.5 table 6.2-1). Letters beyond ASCII are no AE title by the standard; they are read as
+    UTF-8 where they are that, else as Latin-1, and what cannot be printed becomes `?`.
+    """
+    value = value.partition(b"\0")[0].strip(b" \t\r\n")
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
+    text = _CONTROL.split(text, maxsplit=1)[0].strip()
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def lacks_pixels(data: Bytes, layout: DataSetLayout) -> bool:
+    """Tell whether native Pixel Data is missing, or shorter or longer than Rows, Columns and the others say.
+
+    An object without Rows is no image; compressed and floating point pixels are not judged.
+    """
+
+    def number(tag: int, otherwise: int) -> int:
+        element = layout.elements.get(tag)
+        value = bytes(data[element.value : element.end]) if element else b""
+        return int.from_bytes(value, "little" if layout.little_endian else "big") if value else otherwise
+
+    pixels = layout.pixels
+    if layout.transfer_syntax_uid not in NATIVE or not (number(_ROWS, 0) and number(_COLUMNS, 0)):
+        return False
+    if pixels is None or pixels.tag != PIXEL_DATA or pixels.undefined_length:
+        return pixels is None
+    is_422 = text_of(data, layout.elements.get(_PHOTOMETRIC)) == "YBR_FULL_422"
+    samples = _SAMPLES_OF_422 if is_422 else number(_SAMPLES, 1)
+    frames = text_of(data, layout.elements.get(_FRAMES))
+    bits = number(_ROWS, 0) * number(_COLUMNS, 0) * samples * number(_BITS, 8)
+    described = (bits * (int(frames) if frames.isdecimal() else 1) + 7) // 8
+    return pixels.end - pixels.value not in {described, described + described % 2}

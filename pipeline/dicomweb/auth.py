@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.config import secret
-from pipeline.config.paths import AbsolutePath
+from pipeline.config.keys import AbsolutePath
 from pipeline.errors import Configuration, PeerUnavailable
 
 _EARLY_SECONDS = 30.0  # A token is renewed this long before it expires, so that it stays valid during its request.

@@ -17,7 +17,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import NullPool
 
 from pipeline.config import secret
-from pipeline.config.paths import AbsolutePath
+from pipeline.config.keys import AbsolutePath
 from pipeline.dicomweb.qido import Qido
 from pipeline.errors import Configuration, Transient
 from pipeline.guards import Guard

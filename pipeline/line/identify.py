@@ -13,10 +13,8 @@ from pathlib import Path
 from stat import S_ISREG
 
 from pipeline.dicom import part10
-from pipeline.dicom.ae_title import ae_title
-from pipeline.dicom.part10 import DataSetLayout, Malformed
+from pipeline.dicom.part10 import DataSetLayout, Malformed, ae_title, lacks_pixels
 from pipeline.dicom.patient import Patient, patient_in
-from pipeline.dicom.promised_pixels import lacks_pixels
 from pipeline.dicom.reading import DIRECTORY_STORAGE, UID, data_set_of, values_of
 from pipeline.model import InstanceKey, SetAsideCode
 from pipeline.processes.limits import ProcessLimits, to_read

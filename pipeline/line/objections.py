@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.dcmtk.program_messages import loss
-from pipeline.dcmtk.storescp_log import StoreRequest, StorescpLog
+from pipeline.dcmtk.storescp_log import StoreRequest, StorescpLog, loss
 from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 from pipeline.line.identify import ArrivalContents, IdentifiedFile
 from pipeline.model import SetAsideCode

@@ -10,7 +10,7 @@ from pipeline.line.prepare import Prepared, prepare
 from pipeline.line.prepare_study import limits_of, task_of
 from pipeline.model import Item, Receipt, ReceiptState
 from pipeline.site.site import Site
-from pipeline.spool.digest import sha256_of
+from pipeline.spool.store_file import sha256_of
 
 NOT_REPRODUCIBLE = (
     "the file pinned before the first attempt is gone, and the original no longer gives the same bytes; "

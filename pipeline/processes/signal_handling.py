@@ -1,12 +1,13 @@
-"""Let signals end a command in good order, so that no step stays half done.
+"""Let signals end a command or a service in good order, so that no step stays half done.
 
-This is for commands, which undo their steps when they end. Services use `pipeline.processes.end_on_signal`.
+`ended_by_signals` and `held_back` are for commands, which undo their steps at the end; `end_by` is for services.
 """
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -22,12 +23,12 @@ def ended_by_signals() -> Iterator[None]:
     came: list[int] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
-        for one in before:
-            signal.signal(one, signal.SIG_IGN)
+        for handled in before:
+            signal.signal(handled, signal.SIG_IGN)
         came.append(number)
         raise SystemExit(128 + number)
 
-    before = {one: was for one in ENDING if (was := signal.getsignal(one)) is not signal.SIG_IGN}
+    before = {number: was for number in ENDING if (was := signal.getsignal(number)) is not signal.SIG_IGN}
     try:
         for number in before:
             signal.signal(number, end)
@@ -35,8 +36,8 @@ def ended_by_signals() -> Iterator[None]:
     finally:
         if came:  # The cleanup may raise anything; a terminal that is gone accepts no output.
             raise SystemExit(128 + came[0])
-        for one, was in before.items():
-            signal.signal(one, was)
+        for number, was in before.items():
+            signal.signal(number, was)
 
 
 @contextlib.contextmanager
@@ -49,13 +50,31 @@ def held_back() -> Iterator[None]:
         yield
         return
     came: set[int] = set()
-    before = {one: was for one in ENDING if callable(was := signal.getsignal(one))}
+    before = {number: was for number in ENDING if callable(was := signal.getsignal(number))}
     for number in before:
         signal.signal(number, lambda number, _frame: came.add(number))
     try:
         yield
     finally:
-        for one, was in before.items():
-            signal.signal(one, was)
+        for number, was in before.items():
+            signal.signal(number, was)
         for waiting in sorted(came):
             signal.raise_signal(waiting)
+
+
+def end_by(function: Callable[[], None], *numbers: signal.Signals) -> None:
+    """Call `function` at the first of these signals, once, in a thread of its own.
+
+    The signal handler must not call it: a handler interrupts the main thread, which may hold the very lock that
+    setting an event needs, and then both wait for ever. Two signals in quick succession, from a terminal and from
+    the parent process, caused that once in a hundred stops. Call this from the main thread.
+    """
+    asked: SimpleQueue[int] = SimpleQueue()  # This queue's `put` may interrupt itself.
+
+    def wait() -> None:
+        asked.get()
+        function()
+
+    for number in numbers:
+        signal.signal(number, lambda number, _frame: asked.put(number))
+    threading.Thread(target=wait, name="signals", daemon=True).start()

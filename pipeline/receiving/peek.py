@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.dicom.ae_title import ae_title
+from pipeline.dicom.part10 import ae_title
 
 LONGEST = 256 * 1024  # bytes; 128 presentation contexts of 30 transfer syntaxes are about 110 KiB
 PATIENCE_SECONDS = 30.0  # Seconds for the whole request; a silent peer delays no other peer here.

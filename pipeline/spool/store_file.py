@@ -1,4 +1,4 @@
-"""Store an instance in a folder for good: durable, read back, and never replacing another file."""
+"""Store an instance in a folder for good: durable, read back by its hash, and never replacing another file."""
 
 import contextlib
 import errno
@@ -18,6 +18,9 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _LONGEST = 64
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _BLOCK = 1 << 20
+_LARGE = 64 << 20  # Size in bytes from which a file is read in larger pieces.
+_LARGE_PIECE = 4 << 20  # Bytes; with large pieces a hashing thread rarely asks for the interpreter lock.
+_PIECE = 120 << 10  # Bytes; for larger pieces memory would be mapped and cleared anew each time.
 _RENAMING = threading.Lock()
 
 
@@ -28,6 +31,16 @@ class StoreOutcome(StrEnum):
     SAME = "same"  # A file with the same bytes was there already.
     OTHER = "other"  # A file with other bytes is there, and stays.
     NOT_AS_PINNED = "not as pinned"  # The source is missing, or differs from its pin.
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits. Memory: one piece. Raises OSError."""
+    digest = hashlib.sha256()
+    piece = memoryview(bytearray(_LARGE_PIECE if path.stat().st_size > _LARGE else _PIECE))
+    with path.open("rb", buffering=0) as file:
+        while length := file.readinto(piece):
+            digest.update(piece[:length])
+    return digest.hexdigest()
 
 
 def component(text: str) -> str:
@@ -63,7 +76,7 @@ def file_away(source: Path, target: Path, sha256: str, *, mark: str) -> StoreOut
 
 def _found(target: Path, sha256: str) -> StoreOutcome:
     """Return the outcome for an existing target; an earlier attempt may have died before its name was durable."""
-    if _sha256(target) != sha256:
+    if _sha256_on_disk(target) != sha256:
         return StoreOutcome.OTHER
     flush_path(target.parent)
     return StoreOutcome.SAME
@@ -85,7 +98,7 @@ def _copy(source: Path, beside: Path, sha256: str) -> bool:
         flush(copy.fileno())
     if read.hexdigest() != sha256:
         return False
-    if _sha256(beside) != sha256:
+    if _sha256_on_disk(beside) != sha256:
         raise OSError(errno.EIO, "what was read back is not what was written")
     return True
 
@@ -132,13 +145,13 @@ def _make_folders(folder: Path) -> None:
     while not folder.exists():
         missing.append(folder)
         folder = folder.parent
-    for one in reversed(missing):
+    for new in reversed(missing):
         with contextlib.suppress(FileExistsError):
-            one.mkdir(mode=0o750)
-        flush_path(one.parent)
+            new.mkdir(mode=0o750)
+        flush_path(new.parent)
 
 
-def _sha256(path: Path) -> str:
+def _sha256_on_disk(path: Path) -> str:
     """Return the hash of what is on the disk, as far as the system lets us bypass its cache."""
     with path.open("rb") as file:
         if hasattr(os, "posix_fadvise"):

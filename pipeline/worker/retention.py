@@ -6,9 +6,9 @@ from pipeline import schedule
 from pipeline.events import Event, alarm
 from pipeline.line import settle
 from pipeline.orders import cleanup
+from pipeline.schedule import Clock
 from pipeline.sending import send
 from pipeline.site.site import Site
-from pipeline.spool.clock import Clock
 from pipeline.worker import forget
 
 TIDY_SECONDS = 300.0

@@ -1,4 +1,4 @@
-"""The worker: the loop that reads what is due and starts it.
+"""The worker: the loop that reads what is due and starts it, and what wakes the loop.
 
 The rooms and the ledger are the truth; a notice from the file system only wakes the loop earlier. The next round
 finds whatever was killed at any moment, because every round asks the same questions.
@@ -6,7 +6,14 @@ finds whatever was killed at any moment, because every round asks the same quest
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from watchdog.events import DirCreatedEvent, DirMovedEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
 
 from pipeline.events import Event, emit
 from pipeline.ledger import LedgerDamaged
@@ -17,7 +24,6 @@ from pipeline.receiving.sweep import sweep_abandoned
 from pipeline.schedule import Agenda
 from pipeline.sending import send_steps
 from pipeline.site.site import Site
-from pipeline.spool.arrival_notifier import ArrivalNotifier
 from pipeline.worker.heartbeat import Heartbeat
 from pipeline.worker.upkeep import Upkeep
 
@@ -107,3 +113,32 @@ class Worker:
         for incoming in sorted(self._site.spool.incoming.iterdir()):
             if incoming.is_dir():
                 sweep_abandoned(self._site.spool, incoming.name, self._site.receiver(incoming.name))
+
+
+class ArrivalNotifier(FileSystemEventHandler):
+    """Watch one folder, without its subfolders, while the context lasts."""
+
+    def __init__(self, folder: Path, wake: Callable[[], None]) -> None:
+        self._folder = folder
+        self._wake = wake
+        self._observer = Observer()
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Wake for a folder that was moved in; ignore events that our own reading causes."""
+        if isinstance(event, DirCreatedEvent | DirMovedEvent):
+            self._wake()
+
+    def __enter__(self) -> Self:
+        try:
+            self._observer.schedule(self, str(self._folder), recursive=False)
+            self._observer.start()
+        except OSError:
+            pass  # No inotify watches are left: the worker polls.
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()

@@ -57,13 +57,13 @@ def test_proposing_changes_nothing(module, settings):
 def test_a_rule_is_one_new_file(tmp_path, monkeypatch):
     (tmp_path / "a_new_rule.py").write_text(
         "from dataclasses import dataclass\n"
-        "from pipeline.dicom.attributes import proposals\n"
+        "from pipeline.coercions import proposed_value\n"
         "PRECEDENCE = 50\n"
         "@dataclass(frozen=True)\n"
         "class New:\n"
         "    name: str = 'new'\n"
         "    def propose(self, dataset, origin):\n"
-        "        yield proposals.value('StationName', 'ROOM 1', self.name)\n"
+        "        yield proposed_value('StationName', 'ROOM 1', self.name)\n"
         "def rules(settings):\n"
         "    return [New()]\n"
     )

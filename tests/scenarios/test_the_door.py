@@ -11,7 +11,7 @@ from support.peers.association_requests import answer, context, item, rejection,
 from support.peers.raw_sender import Association, HungUp, Object, object_of
 from support.sites.receiving import CT, ROOT, Reception, files_of, receiving, write_instance
 
-from pipeline.dicom.ae_title import ae_title
+from pipeline.dicom.part10 import ae_title
 from pipeline.line.identify import read
 from pipeline.spool.envelope import envelope_of
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from pipeline import schedule
 from pipeline.line.breaker import Breaker
-from pipeline.spool.clock import Clock
+from pipeline.schedule import Clock
 
 seconds = st.floats(min_value=0, max_value=1e7, allow_nan=False)
 

@@ -1,14 +1,22 @@
-"""Replace Pixel Data by encoded frames, and the attributes that describe it (PS3.5 A.4)."""
+"""Replace Pixel Data by encoded frames, and the attributes that describe it (PS3.5 A.4).
+
+A private block of ours says what Pixel Data was before it was encoded (docs/private-block.md).
+"""
+
+from collections.abc import Iterable
 
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.tag import Tag
 
-from pipeline.dicom.encodings import Encoded
-from pipeline.dicom.pixels import private_block
+from pipeline.dicom.encodings import Encoded, NotEncoded
 from pipeline.dicom.pixels.transcription import transcribed
 
+GROUP = 0x0099
+CREATOR = "STORESTOW 1.0"
+BLOCKS = range(0x10, 0x100)  # PS3.5 7.8.1
 STALE = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "EncapsulatedPixelDataValueTotalLength")
 
 
@@ -32,7 +40,7 @@ def attach(dataset: Dataset, encoded: Encoded) -> Dataset:
             result.add(DataElement(keyword, dictionary_VR(keyword), value))
         elif keyword in result:
             del result[keyword]
-    private_block.write(result, _account(dataset, encoded))
+    write_private_block(result, _pixel_account(dataset, encoded))
     result.add(_pixel_data(encoded))
     result.file_meta = FileMetaDataset()
     result.file_meta.update(dataset.file_meta)
@@ -47,7 +55,7 @@ def _pixel_data(encoded: Encoded) -> DataElement:
     return element
 
 
-def _account(dataset: Dataset, encoded: Encoded) -> list[tuple[int, str, object]]:
+def _pixel_account(dataset: Dataset, encoded: Encoded) -> list[tuple[int, str, object]]:
     account: list[tuple[int, str, object]] = [
         (0x01, "UL", encoded.pixel_length),
         (0x02, "LO", encoded.pixel_md5),
@@ -59,3 +67,42 @@ def _account(dataset: Dataset, encoded: Encoded) -> list[tuple[int, str, object]
     if encoded.pixel_vr:
         account.append((0x06, "CS", encoded.pixel_vr))
     return account
+
+
+def write_private_block(dataset: Dataset, elements: Iterable[tuple[int, str, object]]) -> None:
+    """Write `elements` (last byte of the tag, VR, value) into our block, replacing earlier ones of ours.
+
+    Raises:
+        NotEncoded: other creators hold every block of the group.
+    """
+    block = _own_block(dataset)
+    if block is None:
+        block = _free_block(dataset)
+    for tag in _tags_in_block(dataset, block):
+        del dataset[tag]
+    dataset.add(DataElement(Tag(GROUP, block), "LO", CREATOR))
+    for number, vr, value in elements:
+        dataset.add(DataElement(Tag(GROUP, block << 8 | number), vr, value))
+
+
+def _own_block(dataset: Dataset) -> int | None:
+    return next((block for block in BLOCKS if _creator_of_block(dataset, block) == CREATOR), None)
+
+
+def _free_block(dataset: Dataset) -> int:
+    for block in BLOCKS:  # Elements without a creator belong to somebody, too.
+        if (GROUP, block) not in dataset and not _tags_in_block(dataset, block):
+            return block
+    raise NotEncoded("no private block is free")
+
+
+def _tags_in_block(dataset: Dataset, block: int) -> list[int]:
+    start = GROUP << 16 | block << 8
+    return [tag for tag in dataset.keys() if start <= tag <= start + 0xFF]  # noqa: SIM118 - values stay raw
+
+
+def _creator_of_block(dataset: Dataset, block: int) -> str | None:
+    if (GROUP, block) not in dataset:
+        return None
+    value = dataset.get_item((GROUP, block)).value
+    return value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else str(value)

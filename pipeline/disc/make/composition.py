@@ -16,7 +16,7 @@ from pipeline.disc.pages.disc_names import volume_id
 from pipeline.disc.pages.disc_pages import SUMS, PageData, checksums, pages
 from pipeline.disc.pages.summary import patient_of, study_of
 from pipeline.disc.verify.read_back import DICOMDIR
-from pipeline.spool.digest import sha256_of
+from pipeline.spool.store_file import sha256_of
 
 
 @dataclass(frozen=True, slots=True)

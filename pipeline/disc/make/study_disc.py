@@ -17,9 +17,8 @@ from pipeline.disc.model import Disc, DiscOptions, ReplacedDisc, SourceFile
 from pipeline.disc.pages.disc_names import file_stem
 from pipeline.disc.result import as_json
 from pipeline.model import Consignment, InstanceKey, NewDisc, Receipt, ReceiptState
-from pipeline.spool.digest import sha256_of
 from pipeline.spool.durable import remove_tree, rename, unlink
-from pipeline.spool.store_file import component
+from pipeline.spool.store_file import component, sha256_of
 
 HIDDEN = ".storestow"
 _KEEP_SECONDS = 7 * 86400.0

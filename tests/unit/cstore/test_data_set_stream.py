@@ -1,4 +1,4 @@
-"""kind = "cstore": data sets of odd length, which no message can carry, and what becomes of them."""
+"""A data set of odd length, which no message can carry, is sent with an even one, or not at all."""
 
 import struct
 
@@ -7,7 +7,7 @@ from support.peers.storage_peer import data_set_bytes, deliver, states, storage_
 from support.studies.small_studies import make_item, pinned
 
 from pipeline.cstore import send_instances
-from pipeline.cstore.even_length import padded
+from pipeline.cstore.data_set_stream import padded
 
 
 def odd(tmp_path, **attributes):
