@@ -4,12 +4,11 @@ import socket
 import time
 from datetime import datetime
 
-from pipeline.alarms import letters
 from pipeline.alarms.channels import Channels
 from pipeline.alarms.conditions import Condition, conditions
 from pipeline.alarms.heartbeat_study import HeartbeatStudy
+from pipeline.alarms.messages import Message, ToldAlarms, letter_of, summary_of
 from pipeline.alarms.silence import silences
-from pipeline.alarms.told import Message, ToldAlarms
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import Ledger, reports, samples, tallies, told_alarms
@@ -90,7 +89,7 @@ class SiteWatch:
         limits = {"again_after": table.again_after.total_seconds(), "messages_an_hour": table.messages_an_hour}
         message = told.look(found, now, **limits)  # type: ignore[arg-type]  # names fit
         if message and monotonic >= self._not_before:
-            if self._channels.send(letters.letter_of(message, socket.gethostname())):
+            if self._channels.send(letter_of(message, socket.gethostname())):
                 _log(message)
                 told.sent(message, now)
             else:
@@ -118,7 +117,7 @@ class SiteWatch:
                 told_alarms.set_summary_at(connection, now)
             if last is not None:  # The first summary is sent on the next day: a new site has nothing to report.
                 holding = [known.key for known in (self._told or ToldAlarms()).known if known.ended_at is None]
-                self._channels.send(letters.summary_of(numbers, day, holding, socket.gethostname()))
+                self._channels.send(summary_of(numbers, day, holding, socket.gethostname()))
 
 
 def _latest(time_of_day: str, now: float) -> float:

@@ -91,7 +91,7 @@ def list_orders(
 ) -> None:
     """List orders by accession number and `send`s, the newest first."""
     from pipeline.commands import terminal  # noqa: PLC0415
-    from pipeline.operate.list_orders import list_orders as listed  # noqa: PLC0415
+    from pipeline.operate.status import list_orders as listed  # noqa: PLC0415
 
     answer = listed(ledger_of(settings_of_site()), at_most=last, only_open=only_open)
     print_json(answer) if as_json else terminal.show_orders(answer)

@@ -131,7 +131,7 @@ def trace(
 
     settings = settings_of_site()
     if from_archive:
-        from pipeline.operate.archived import archived  # noqa: PLC0415
+        from pipeline.operate.trace import archived  # noqa: PLC0415
         from pipeline.spool.spool import Spool  # noqa: PLC0415
 
         answer = archived(subject, Spool(settings.site.spool))

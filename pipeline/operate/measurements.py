@@ -1,10 +1,14 @@
 """The state of the site in numbers: read once, for metrics, alarms and the operator's page."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.ledger import Ledger, heartbeat_studies, heartbeats, queue_lengths, reports, tallies
 from pipeline.ledger.heartbeat_studies import SentStudy
 from pipeline.ledger.queue_lengths import Queue
@@ -72,3 +76,10 @@ def measured(settings: Settings, ledger: Ledger, now: float) -> Measurements:
             if beside.exists()
         ),
     )
+
+
+def open_associations(receivers: Iterable[ReceiverTable]) -> dict[str, int]:
+    """Return how many connections are established at the port of each receiver, by its name."""
+    connections = psutil.net_connections("tcp")
+    ports = Counter(c.laddr.port for c in connections if c.laddr and c.status == psutil.CONN_ESTABLISHED)
+    return {receiver.name: ports[receiver.port] for receiver in receivers}

@@ -1,4 +1,4 @@
-"""The state of the site, as `status --json` has it (docs/design.md, Commands)."""
+"""The state of the site and of its orders, as `status --json` and `orders --json` have it."""
 
 import time
 from dataclasses import asdict
@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
-from pipeline.ledger import Ledger, orders, reports, rerouting, samples
+from pipeline.ledger import Ledger, order_queries, orders, reports, rerouting, samples
 from pipeline.ledger.rows import DeliveryRow
+from pipeline.orders import view
 from pipeline.receiving.lock import is_up
 from pipeline.site.disk_space import DiskLevel, free_bytes, judged
 from pipeline.site.settings import Settings
@@ -107,3 +108,11 @@ def _attention(row: DeliveryRow, wait: Wait) -> dict[str, Any]:
         "waits_for": wait.what,
         "next_attempt_at": wait.until,
     }
+
+
+def list_orders(ledger: Ledger, *, at_most: int, only_open: bool = False) -> dict[str, Any]:
+    """Return the latest orders, the newest first, as `orders --json` has them, without patients."""
+    with ledger.reading() as connection:
+        numbers = order_queries.newest(connection, at_most, only_open=only_open)
+        views = [view(connection, number) for number in numbers]
+    return {"orders": [seen.as_json() for seen in views if seen is not None]}

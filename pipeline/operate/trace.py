@@ -1,14 +1,26 @@
-"""The history of every instance of a study, as `trace --json` has it (docs/design.md, Commands)."""
+"""The history of every instance of a study, as `trace --json` has it (docs/design.md, Commands).
 
+`trace` asks the ledger, `archived` the archive of what the ledger has forgotten.
+"""
+
+import json
+import tempfile
 import time
 from collections.abc import Collection, Mapping
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+from sqlalchemy import insert
+
+from pipeline.errors import Permanent
 from pipeline.events import moment
-from pipeline.ledger import Ledger, reports
+from pipeline.ledger import FILE_NAME, Ledger, accounts, reports
 from pipeline.ledger.rows import OrderRow, TraceRow
+from pipeline.ledger.tables import orders
 from pipeline.site.waiting import Wait, waits
+from pipeline.spool.account_archive import AccountArchive
+from pipeline.spool.spool import Spool
 
 
 def trace(subject: str, ledger: Ledger, configured: Collection[str] | None = None) -> dict[str, Any]:
@@ -96,3 +108,38 @@ def _delivery(row: TraceRow, wait: Wait | None) -> dict[str, Any]:
         "waits_for": wait.what if wait else None,
         "next_attempt_at": moment(wait.until if wait else None),
     }
+
+
+def archived(subject: str, spool: Spool) -> dict[str, Any]:
+    """Return what the archive of accounts knows of `subject`, in the shape of `trace --json`.
+
+    The accounts are entered into a ledger of their own, which is asked and thrown away. Every year is read from
+    its begin: seconds for each gigabyte. Raises Permanent naming a file that is damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="storestow-") as folder:
+        ledger = Ledger(Path(folder) / FILE_NAME)
+        try:
+            ledger.create()
+            _enter(subject, spool, ledger)
+            return trace(subject, ledger)
+        finally:
+            ledger.close()
+
+
+def _enter(subject: str, spool: Spool, ledger: Ledger) -> None:
+    found: dict[str | int, dict[str, Any]] = {}  # the last of several: an append that was killed is repeated
+    try:
+        for line in AccountArchive(spool.accounts).lines(json.dumps(subject, ensure_ascii=False)[1:-1].encode()):
+            entry = json.loads(line)
+            found[entry["order"]["id"] if "order" in entry else entry["arrival"]["name"]] = entry
+    except ValueError as error:
+        raise Permanent(f"the archive of accounts: {error}") from error
+    with ledger.transaction() as connection:
+        for entry in found.values():
+            if "order" in entry:
+                connection.execute(insert(orders).values(**entry["order"]))
+                continue
+            for one in entry["instances"]:
+                for answer in one["deliveries"]:
+                    answer["delivery"]["order_id"] = None  # its order may not be forgotten yet
+            accounts.restore(connection, entry)

@@ -17,8 +17,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pipeline.web.http_errors import INVALID_PARAMETER, TOO_LONG, TOO_MANY, ErrorKind
-from pipeline.web.raw_error import rejection
+from pipeline.web.http_errors import INVALID_PARAMETER, TOO_LONG, TOO_MANY, ErrorKind, rejection
 from pipeline.web.request_target import plain_line
 
 MOST = 1000  # Connections, unless the machine allows fewer open files (`serve`).

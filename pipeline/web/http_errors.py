@@ -1,13 +1,18 @@
 """Answers of the shim other than success: an HTTP status, an error code that never changes, details.
 
 `model.OrderError` has the codes of orders that failed; the codes only HTTP knows are here. Together they are the
-table of docs/shim.md.
+table of docs/shim.md. `rejection` answers bytes that never became a request.
 """
 
+import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES
+
+from pipeline.events import Event, emit
 from pipeline.model import OrderError
 
 STATUSES = {
@@ -27,6 +32,12 @@ STATUSES = {
     OrderError.RECEIVER_NOT_READY: 503,
     OrderError.MOVE_TIMED_OUT: 504,
 }
+ALWAYS = {  # Headers of every answer.
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +51,47 @@ class ErrorKind:
 
 
 INVALID_ACCESSION = ErrorKind("invalid-accession", 400, "invalid accession_number")
+
+
 INVALID_DESTINATION = ErrorKind("invalid-destination", 400, "invalid destination")
+
+
 INVALID_PARAMETER = ErrorKind("invalid-parameter", 400, "invalid parameter")
+
+
 UNAUTHORIZED = ErrorKind("unauthorized", 401, "unauthorized")
+
+
 NO_OPERATOR = ErrorKind("no-operator", 403, "operator key missing or wrong")
+
+
 NOT_FROM_PAGE = ErrorKind("not-from-page", 403, "not from a page")
+
+
 NOT_FOUND = ErrorKind("not-found", 404, "not found")
+
+
 WRONG_METHOD = ErrorKind("wrong-method", 405, "method not allowed")
+
+
 RESULT_GONE = ErrorKind("result-gone", 410, "result no longer kept")
+
+
 CHANGED = ErrorKind("changed", 412, "changed meanwhile")
+
+
 TOO_LONG = ErrorKind("too-long", 413, "request too long")
+
+
 WRONG_RANGE = ErrorKind("wrong-range", 416, "range not satisfiable")
+
+
 NOT_OUR_HOST = ErrorKind("not-our-host", 421, "not our host")
+
+
 TOO_MANY = ErrorKind("too-many", 503, "too many concurrent requests", retry_after=15)
+
+
 PREFETCH = ErrorKind("prefetch", 503, "not for prefetching", retry_after=1)
 
 
@@ -91,3 +130,22 @@ class HttpError(Exception):
     def headers(self) -> dict[str, str]:
         """Return the headers of the answer."""
         return {"Retry-After": str(self.kind.retry_after)} if self.kind.retry_after else {}
+
+
+def rejection(kind: ErrorKind, detail: str) -> bytes:
+    """Return a complete answer, as raw HTTP, that ends its connection; it has an ID and a line in the log."""
+    request_id = uuid.uuid4().hex
+    emit(Event.ANSWERED, request=request_id, route="none", status=kind.status)
+    refusal = HttpError(kind, detail)
+    body = json.dumps(refusal.as_json(request_id)).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        "X-Request-ID": request_id,
+        **ALWAYS,
+        **refusal.headers,
+    }
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    head = f"HTTP/1.1 {kind.status} {STATUS_PHRASES[kind.status].decode()}\r\n"
+    return (head + "".join(lines) + "\r\n").encode("ascii") + body

@@ -9,12 +9,11 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.events import Event, bug, emit
-from pipeline.web.http_errors import TOO_MANY, UNAUTHORIZED, HttpError
+from pipeline.web.http_errors import ALWAYS, TOO_MANY, UNAUTHORIZED, HttpError
 from pipeline.web.http_responses import refused
 from pipeline.web.metrics import PATH as METRICS_PATH
 from pipeline.web.operator.endpoints import is_operator_path
 from pipeline.web.page_assets import ASSETS
-from pipeline.web.raw_error import ALWAYS
 from pipeline.web.request_target import bring_into_origin_form
 from pipeline.web.shim_site import ShimSite
 

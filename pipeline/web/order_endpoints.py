@@ -1,4 +1,7 @@
-"""The links of the HIS: each places an order, and answers with its result or a page of its progress."""
+"""The links of the HIS: each places an order, and answers with its result or a page of its progress.
+
+`/patient/by-accession` is for programs that have no access to the HIS of their own.
+"""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -10,19 +13,26 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp
 
+from pipeline.model import OrderError
 from pipeline.orders import OrderView
-from pipeline.web.conditional_requests import has_it, names_it
-from pipeline.web.content_disposition import name_of
-from pipeline.web.embedded import is_embedded
-from pipeline.web.http_errors import CHANGED, CLIENT_HAS_GONE, NOT_FROM_PAGE, PREFETCH, RESULT_GONE, HttpError
+from pipeline.web.http_errors import (
+    CHANGED,
+    CLIENT_HAS_GONE,
+    NOT_FROM_PAGE,
+    PREFETCH,
+    RESULT_GONE,
+    UNAUTHORIZED,
+    HttpError,
+    kind_of,
+)
 from pipeline.web.http_responses import json, request_id_of
-from pipeline.web.negotiation import is_browser, wants_page
+from pipeline.web.negotiation import is_browser, is_embedded, wants_page
 from pipeline.web.order_addresses import under_link
-from pipeline.web.order_request import OrderRequest, Verb, wish_of
+from pipeline.web.order_request import OrderRequest, Verb, accessions_of, wish_of
 from pipeline.web.order_service import ask
 from pipeline.web.result_body import refusal_of, sent_body, served
 from pipeline.web.shim_site import ShimSite, site_of
-from pipeline.web.transfer import OpenResult, Transfer, wanted_part
+from pipeline.web.transfer import OpenResult, Transfer, has_it, name_of, names_it, wanted_part
 
 LINKS = {
     "/api/iso/download": Verb.DOWNLOAD,
@@ -138,3 +148,15 @@ async def _file(request: Request, view: OrderView, site: ShimSite, *, is_named: 
     except BaseException:
         opened.close()
         raise
+
+
+async def by_accession(request: Request) -> Response:
+    """Return the patient of an accession number; refused for everybody if the site has no key."""
+    site = site_of(request)
+    if not site.keyring.is_set:
+        raise HttpError(UNAUTHORIZED, "patient data is served with a key only, and the site has none")
+    if site.settings.patients.kind != "sql":
+        raise HttpError(kind_of(OrderError.NOT_CONFIGURED), '[patients] kind is not "sql"')
+    (accession,) = accessions_of(request.query_params.multi_items(), site.settings, at_most=1)
+    person = await ask(site.people.person, accession, must_be_fresh=True)
+    return json(person.as_json())

@@ -8,9 +8,8 @@ from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import OrderView
 from pipeline.web import differing_patients
-from pipeline.web.missing_from_file import falls_short, shortfall
 from pipeline.web.order_request import Verb
-from pipeline.web.result_body import arrived, served
+from pipeline.web.result_body import arrived, falls_short, served, shortfall
 from pipeline.web.translations import Translation
 
 Mood = Literal["working", "good", "bad"]

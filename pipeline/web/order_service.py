@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -15,13 +16,13 @@ from pipeline import orders
 from pipeline.errors import Configuration, Transient, Usage
 from pipeline.events import Event, alarm
 from pipeline.ledger import FILE_NAME, Ledger, order_queries
+from pipeline.ledger.file_identity import FileIdentity, file_at
 from pipeline.ledger.tables import instance, order_study, retrieved
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import OrderLimit, OrderView, PlacedOrder, TooManyOrders
 from pipeline.site.settings import Settings
 from pipeline.site.worker_state import WorkerNotHeard, require_worker
 from pipeline.spool.spool import Spool
-from pipeline.web.current_ledger import CurrentLedger
 from pipeline.web.http_errors import INVALID_PARAMETER, TOO_MANY, HttpError, kind_of
 from pipeline.web.order_request import OrderRequest, Verb
 
@@ -30,6 +31,42 @@ T = TypeVar("T")
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 1.0  # Seconds between two looks at an open order.
 MOST_FILES = 8  # Files that are tried for the patient's name.
+
+
+class CurrentLedger:
+    """One open ledger for all threads; a thread that uses an earlier one may finish there."""
+
+    def __init__(self) -> None:
+        self._door = threading.Lock()
+        self._ledger: Ledger | None = None
+        self._file: FileIdentity | None = None
+
+    def at(self, path: Path) -> Ledger:
+        """Return the open ledger, opened anew if `path` is another file by now.
+
+        Raises Transient if there is none, or none that the worker has made.
+        """
+        with self._door:
+            # The file is identified before it is opened: if it is replaced meanwhile, it is opened once more.
+            file = file_at(path)
+            if self._ledger is not None and file != self._file:
+                self._ledger.close()
+                self._ledger = None
+            if file is None:
+                raise Transient(f"{path} does not exist yet; start the worker")
+            if self._ledger is None:
+                self._ledger, self._file = _opened(path), file
+            return self._ledger
+
+
+def _opened(path: Path) -> Ledger:
+    ledger = Ledger(path)
+    try:
+        ledger.require_tables()
+    except (Configuration, Transient) as error:
+        ledger.close()
+        raise Transient(str(error)) from error
+    return ledger
 
 
 async def ask(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -9,7 +9,6 @@ from starlette.types import ASGIApp
 
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.orders import OrderView
-from pipeline.web.form_fields import fields_of
 from pipeline.web.http_errors import (
     NO_OPERATOR,
     NOT_FOUND,
@@ -18,14 +17,13 @@ from pipeline.web.http_errors import (
     HttpError,
 )
 from pipeline.web.http_responses import html, json, order_page, words_of
-from pipeline.web.missing_from_file import falls_short
 from pipeline.web.negotiation import wants_page
 from pipeline.web.order_addresses import Addresses, addresses_of, names_an_order, reference_in
 from pipeline.web.order_endpoints import link, result
 from pipeline.web.order_request import OrderRequest, Verb, allowances, destination_of
 from pipeline.web.order_service import ask
-from pipeline.web.page_token import FIELD, is_token_of, token_of
-from pipeline.web.result_body import address_of, served
+from pipeline.web.page_forms import FIELD, fields_of, is_token_of, token_of
+from pipeline.web.result_body import address_of, falls_short, served
 from pipeline.web.shim_site import ShimSite, site_of
 
 REASON, OPERATOR_KEY = "reason", "operator_key"  # Fields of the form that overrides a difference of identity.

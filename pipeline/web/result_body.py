@@ -1,15 +1,23 @@
-"""The answer for a finished order: a body for the HIS, or the error that says why not. Pure."""
+"""The answer for a finished order. Pure.
 
+A body for the HIS, or the error that says why not; and what the file lacks, so that nobody takes it for complete.
+"""
+
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
 from pipeline.destinations import Destination
-from pipeline.model import OrderError, OrderState
+from pipeline.model import LeftOutCode, OrderError, OrderState
 from pipeline.orders import OrderView
 from pipeline.web.http_errors import HttpError, kind_of
+from pipeline.web.translations import Translation
 
 _OF_THE_WAY_OUT = {OrderError.PUBLISHER_UNREACHABLE, OrderError.RELAY_FAILED, OrderError.RELAY_INCOMPLETE}
 _NO_RESULT = {*_OF_THE_WAY_OUT, OrderError.DISC_FAILED}
+_TOLD = frozenset(  # Codes with a sentence of their own; for the others technical support reads the reason.
+    {LeftOutCode.KIND, LeftOutCode.COMPRESSED, LeftOutCode.FILM, LeftOutCode.LARGE, LeftOutCode.DAMAGED}
+)
 
 
 def served(view: OrderView) -> bool:
@@ -79,3 +87,28 @@ def refusal_of(view: OrderView, destination: Destination) -> HttpError:
     if error == OrderError.MORE_THAN_ONE_PATIENT:
         more["differing"] = [one.as_row() for one in view.differing]
     return HttpError(kind_of(error), view.detail, **more)
+
+
+def falls_short(view: OrderView) -> bool:
+    """Tell whether something that was asked for is not in the file."""
+    return bool(view.left_out or view.missing or _not_received(view))
+
+
+def shortfall(view: OrderView, words: Translation) -> tuple[str, ...]:
+    """Return a line for each kind of missing thing, with its count."""
+    lines = []
+    if count := _not_received(view):
+        lines.append(words.count("short.not_received", count))
+    if view.missing:
+        lines.append(words.say("short.missing", accessions=", ".join(view.missing)))
+    kinds: Counter[str] = Counter()
+    for one in view.left_out:
+        kinds[one.code if one.code in _TOLD else LeftOutCode.OTHER] += one.instances
+    for kind, count in kinds.most_common():
+        key = f"short.left_out_{'one' if count == 1 else 'many'}"
+        lines.append(words.say(key, count=count, what=words.say(f"short.why_{kind}")))
+    return tuple(lines)
+
+
+def _not_received(view: OrderView) -> int:
+    return max(0, (view.expected or 0) - view.received)

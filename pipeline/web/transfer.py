@@ -1,20 +1,28 @@
-"""Send a finished file: it is opened once, so that it stays the same file to the last byte."""
+"""Send a finished file: it is opened once, so that it stays the same file to the last byte.
+
+Its name stands in a header that no name can break; other headers say which file, or part of one, a client has.
+"""
 
 import asyncio
 import os
 import re
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from pipeline.orders import MadeFile
-from pipeline.web.content_disposition import disposition
-from pipeline.web.http_errors import RESULT_GONE, WRONG_RANGE, HttpError
+from pipeline.disc.pages.disc_names import download_name_of_several
+from pipeline.orders import MadeFile, OrderView
+from pipeline.web.http_errors import CHANGED, RESULT_GONE, WRONG_RANGE, HttpError
+from pipeline.web.order_request import Verb
 
 PIECE = 1 << 18  # Bytes read at once; a client that stalls may hold twice as much of our memory.
+_SUFFIX = re.compile(r"[a-z0-9]{1,8}")
+_ENTITY_TAG = re.compile(r'(?:W/)?"[^"]*"')
 
 
 @dataclass(slots=True)
@@ -130,3 +138,39 @@ def part_of(header: str | None, size: int) -> tuple[int, int] | None:
     if start >= end:
         raise HttpError(WRONG_RANGE, f"the file has {size} bytes", size=size)
     return start, end
+
+
+def name_of(view: OrderView, result: MadeFile, patient_name: str) -> str:
+    """Return the file name of an order's result: `{ACCESSION}.iso`, or `{PATIENT_NAME}-{ACCESSIONS}.iso`."""
+    suffix = Path(result.name).suffix.removeprefix(".").lower()
+    suffix = suffix if _SUFFIX.fullmatch(suffix) else "iso"
+    accessions = [one for one in view.accessions if one not in view.missing]
+    if view.verb == Verb.DOWNLOAD_MULTIPLE or len(accessions) != 1:
+        return download_name_of_several(patient_name, accessions, suffix)
+    return f"{_plain(accessions[0])}.{suffix}"
+
+
+def disposition(name: str) -> str:
+    """Return the Content-Disposition of an attachment (RFC 6266, 4.2)."""
+    return f'attachment; filename="{_plain(name)}"'
+
+
+def _plain(name: str) -> str:
+    """Return a name that every file system and browser keeps unchanged; never hidden, never empty."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "download"
+
+
+def names_it(headers: Headers, entity_tag: str) -> bool:
+    """Say whether If-Match names this very file; raises HttpError (412) if it names others only."""
+    wanted = ", ".join(headers.getlist("if-match"))
+    if "if-match" not in headers or wanted.strip() == "*":
+        return False
+    if entity_tag not in _ENTITY_TAG.findall(wanted):  # By the strong comparison, W/"x" does not match x.
+        raise HttpError(CHANGED, "this is not the image you have a part of; ask for it from its beginning")
+    return True
+
+
+def has_it(headers: Headers, entity_tag: str) -> bool:
+    """Say whether If-None-Match names this file, by the weak comparison: then the client has it already."""
+    had = ", ".join(headers.getlist("if-none-match"))
+    return had.strip() == "*" or entity_tag in (tag.removeprefix("W/") for tag in _ENTITY_TAG.findall(had))

@@ -12,7 +12,6 @@ from starlette.routing import Route
 
 from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm, emit
-from pipeline.web.form_fields import fields_of
 from pipeline.web.http_errors import INVALID_PARAMETER, NO_OPERATOR, NOT_FOUND, NOT_FROM_PAGE, HttpError
 from pipeline.web.http_responses import html
 from pipeline.web.operator import views
@@ -20,7 +19,7 @@ from pipeline.web.operator.acts import ACTS, Asked, act
 from pipeline.web.operator.drawings import duration
 from pipeline.web.operator.session import COOKIE, SECONDS, Session, Sessions, parse_name
 from pipeline.web.order_service import ask
-from pipeline.web.page_token import FIELD
+from pipeline.web.page_forms import FIELD, fields_of
 from pipeline.web.shim_site import site_of
 
 ROOT = "/operator"

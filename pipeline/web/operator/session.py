@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.spool.key_file import key_in
-from pipeline.web.page_token import KEY_FILE
+from pipeline.web.page_forms import KEY_FILE
 
 COOKIE = "storestow_operator"
 SECONDS = 8 * 3600

@@ -24,10 +24,8 @@ from pipeline.ledger.tallies import TallyKind
 from pipeline.line.identify import ACCOUNT
 from pipeline.line.quarantine import listed
 from pipeline.line.study_patient import marks_of
-from pipeline.operate.associations import open_associations
-from pipeline.operate.list_orders import list_orders
-from pipeline.operate.measurements import Measurements, measured
-from pipeline.operate.status import present_state
+from pipeline.operate.measurements import Measurements, measured, open_associations
+from pipeline.operate.status import list_orders, present_state
 from pipeline.patients.dicom import DicomPatients
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool

@@ -24,7 +24,7 @@ from pipeline.model import OrderState
 from pipeline.orders import MadeFile
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
-from pipeline.web import form_fields, health, patient_names
+from pipeline.web import health, page_forms, patient_names
 from pipeline.web.api_key import ApiKeys
 from pipeline.web.app import application
 from pipeline.web.client_connection import LONGEST_HEAD, ClientConnection
@@ -34,7 +34,7 @@ from pipeline.web.negotiation import prefers_html
 from pipeline.web.order_endpoints import is_prefetch
 from pipeline.web.order_request import Verb, wish_of
 from pipeline.web.order_service import reference_of
-from pipeline.web.page_token import token_of
+from pipeline.web.page_forms import token_of
 from pipeline.web.shim_site import opened
 from pipeline.web.transfer import part_of
 from pipeline.web.translations import chosen, languages
@@ -125,7 +125,7 @@ class Stage:
                 (order_queries, "files_made_for", lambda *_: 1),
                 (health, "look_at", lambda _: [("pacs", True, True, "answers")]),
                 (patient_names.PatientNames, "name_of", lambda *_: "DOE^JANE"),
-                (form_fields, "BODY_SECONDS", 0.01),
+                (page_forms, "BODY_SECONDS", 0.01),
             ):
                 stack.enter_context(mock.patch.object(where, name, what))
             yield

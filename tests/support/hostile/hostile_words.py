@@ -33,10 +33,10 @@ from pipeline.orders.progress import summary
 from pipeline.patients import text_or_none
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import hook_file
-from pipeline.web.content_disposition import disposition, name_of
 from pipeline.web.http_errors import INVALID_PARAMETER, HttpError
 from pipeline.web.http_responses import json, order_page, refused
 from pipeline.web.order_addresses import under_link
+from pipeline.web.transfer import disposition, name_of
 
 HOOKS = hook_file().parent
 ASKED = AccessionNumber("A1")

@@ -9,7 +9,7 @@ from pipeline.ledger import deliveries, orders
 from pipeline.ledger.tables import delivery
 from pipeline.model import OrderError, OrderState
 from pipeline.operate.cancel import cancel
-from pipeline.operate.list_orders import list_orders
+from pipeline.operate.status import list_orders
 from pipeline.orders.finish import end
 
 WHY = "asked for by mistake"

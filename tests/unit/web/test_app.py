@@ -13,7 +13,7 @@ from support.sites.shim_site import BROWSER, FOUND, KEY, below_orders, running_s
 from pipeline.model import OrderState
 from pipeline.web import health, patient_names
 from pipeline.web.app import routes
-from pipeline.web.page_token import token_of
+from pipeline.web.page_forms import token_of
 
 OPEN = {"/api/health", "/api/openapi.json", "/orders/assets/{name}"}
 WRONG = [

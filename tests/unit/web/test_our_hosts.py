@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from support.sites.shim_site import BROWSER, FOUND, KEY, running_shim, settings_of
 
 from pipeline.model import OrderState
-from pipeline.web.embedded import is_embedded
+from pipeline.web.negotiation import is_embedded
 from pipeline.web.our_hosts import is_ours
 from pipeline.web.site_checks import looked_at
 

@@ -12,9 +12,8 @@ from support.sites.shim_site import BROWSER, KEY, NEW, running_shim
 from pipeline.model import OrderState
 from pipeline.orders import MadeFile
 from pipeline.web.client_connection import ClientConnection
-from pipeline.web.content_disposition import disposition, name_of
 from pipeline.web.http_errors import HttpError
-from pipeline.web.transfer import part_of
+from pipeline.web.transfer import disposition, name_of, part_of
 
 LINK = "/mkiso.php?accession_number=A1"
 CONTENT = bytes(range(256)) * 40  # 10240 bytes

@@ -13,8 +13,7 @@ from pipeline.ledger.tables import arrival, delivery, orders, receipt, retrieved
 from pipeline.ledger.tables import instance as instances
 from pipeline.line import settle
 from pipeline.model import OrderState
-from pipeline.operate.archived import archived
-from pipeline.operate.trace import trace
+from pipeline.operate.trace import archived, trace
 from pipeline.orders.finish import end
 from pipeline.spool.account_archive import AccountArchive
 from pipeline.worker import forget

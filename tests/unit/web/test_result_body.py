@@ -9,8 +9,8 @@ from pipeline.ledger.order_counts import NotThere
 from pipeline.model import LeftOutCode, OrderError, OrderState
 from pipeline.orders import MadeFile
 from pipeline.web import translations
-from pipeline.web.missing_from_file import falls_short, shortfall
 from pipeline.web.order_page import page_of
+from pipeline.web.result_body import falls_short, shortfall
 
 LINK = "/mkiso.php?accession_number=A1"
 WHOLE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "sent": 812}

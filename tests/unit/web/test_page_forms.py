@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import Configuration, Transient
 from pipeline.spool.key_file import key_in
-from pipeline.web.page_token import KEY_FILE, is_token_of, token_of
+from pipeline.web.page_forms import KEY_FILE, is_token_of, token_of
 
 
 def test_a_token_is_of_one_order_of_one_spool(tmp_path):
