@@ -79,6 +79,7 @@ class Event(StrEnum):
     UNCLAIMED = "unclaimed"
     UNKNOWN_INSTITUTION = "unknown-institution"
     VERIFIED = "verified"
+    WORKER_REFUSES = "worker-refuses"
     WORKER_STARTED = "worker-started"
     WORKER_STOPPED = "worker-stopped"
 

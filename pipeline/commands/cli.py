@@ -12,6 +12,7 @@ from pipeline import __version__
 from pipeline.commands import (
     decision_commands,
     disc,
+    ledger_commands,
     order_commands,
     quarantine_commands,
     running_commands,
@@ -22,7 +23,7 @@ from pipeline.errors import StorestowError, Usage
 from pipeline.events import LogFormat, log_to_stderr
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-for group in (running_commands, site_commands, order_commands, decision_commands):
+for group in (running_commands, site_commands, order_commands, decision_commands, ledger_commands):
     app.add_typer(group.app)
 app.add_typer(quarantine_commands.app, name="quarantine")
 app.add_typer(disc.app, name="disc")

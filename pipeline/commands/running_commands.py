@@ -53,9 +53,11 @@ def work(
     """Run the worker in the foreground: coerce, encode, deliver, verify, settle."""
     from pipeline.commands.work import work as run  # noqa: PLC0415
     from pipeline.commands.work import work_until_idle  # noqa: PLC0415
+    from pipeline.site.worker_refusal import noted_for_receivers  # noqa: PLC0415
 
-    settings = settings_of_site()
-    work_until_idle(settings) if until_idle else run(settings)
+    with noted_for_receivers(CommandContext.site):
+        settings = settings_of_site()
+        work_until_idle(settings) if until_idle else run(settings)
 
 
 @app.command()

@@ -50,7 +50,10 @@ def show_status(answer: dict[str, Any]) -> None:
     _console.print(doors, "")
     worker = answer["worker"]
     heard = "" if worker["seconds"] is None else f", last heard of {_ago(worker['seconds'])} ago"
-    _console.print(f"worker: {_coloured(worker['state'])}{'' if worker['state'] == 'up' else heard}", "")
+    _console.print(f"worker: {_coloured(worker['state'])}{'' if worker['state'] == 'up' else heard}")
+    if worker["refuses"]:
+        _console.print(f"it refused to start: {_plain(worker['refuses'])}", soft_wrap=True)
+    _console.print("")
     ways = _table("destination", "kind", "state", "waiting", "oldest", "reason")
     for one in answer["destinations"]:
         row = (one["waiting"], _ago(one["oldest_seconds"]), _why(one))

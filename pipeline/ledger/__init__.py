@@ -7,7 +7,6 @@ the statements of the stages, `reports` the questions of people.
 
 import contextlib
 import os
-import shutil
 import sqlite3
 import threading
 import time
@@ -24,6 +23,7 @@ from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, emit
 from pipeline.ledger import migrations
 from pipeline.ledger.tables import note
+from pipeline.ledger.upgrade_plan import UpgradePlan, plan_upgrade
 from pipeline.spool.durable import flush_path, rename, unlink
 
 FILE_NAME = "ledger.sqlite3"
@@ -95,13 +95,13 @@ class Ledger:
     def _migrate(self, change: Connection, version: int) -> None:
         """Copy the ledger, then apply every missing step; if killed in between, the old ledger stays valid."""
         self._require_no_newer(version)
-        copy = self.path.with_name(f"{FILE_NAME}.version-{version}")
+        plan = plan_upgrade(change, self.path, version)
+        copy = plan.copy
         unfinished = copy.with_name(f"{copy.name}.new")
-        free, needed = shutil.disk_usage(self.path.parent).free, migrations.size_of(change)
-        if free < 2 * needed:  # Space for the copy, and as much again for the steps themselves.
+        if not plan.fits:
             raise Transient(
-                f"{self.path}: a new release changes the ledger after it made a copy; {free} bytes free are too "
-                f"few for {needed} and as much again; free some of the spool's disk"
+                f"{self.path}: a new release changes the ledger after it made a copy; {plan.free} bytes free are "
+                f"too few for both, {plan.needed} bytes; free some of the spool's disk"
             )
         unlink(unfinished, missing_ok=True)
         migrations.copy_ledger(self.path, unfinished)
@@ -110,6 +110,18 @@ class Ledger:
         flush_path(copy.parent)
         migrations.migrate(change, version)
         emit(Event.LEDGER_MIGRATED, ledger=self.path, version=migrations.newest(), before=version, copy=copy.name)
+
+    def upgrade_plan(self) -> UpgradePlan | None:
+        """Return what the next start of a worker does to bring the ledger up to date, None if it has no tables.
+
+        Raises Configuration if no step leads from its version to ours.
+        """
+        with self.reading() as look:
+            version = migrations.version_of(look)
+            if version is None:
+                return None
+            self._require_no_newer(version)
+            return plan_upgrade(look, self.path, version)
 
     def require_tables(self) -> None:
         """Raise Configuration unless the tables exist and have our version: only the worker creates them."""
@@ -121,7 +133,8 @@ class Ledger:
         if version < migrations.newest():
             raise Configuration(
                 f"{self.path} is of an earlier release (version {version}, this one works with "
-                f"{migrations.newest()}); start the worker of this release, which brings it up to date"
+                f"{migrations.newest()}); start the worker of this release, which brings it up to date "
+                "(`storestow migrate --dry-run` says how)"
             )
 
     def _require_no_newer(self, version: int) -> None:

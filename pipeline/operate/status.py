@@ -11,6 +11,7 @@ from pipeline.ledger import Ledger, order_queries, orders, reports, rerouting, s
 from pipeline.ledger.rows import DeliveryRow
 from pipeline.orders import view
 from pipeline.receiving.lock import is_up
+from pipeline.site import worker_refusal
 from pipeline.site.disk_space import DiskLevel, free_bytes, judged
 from pipeline.site.settings import Settings
 from pipeline.site.waiting import Wait, waits
@@ -48,7 +49,11 @@ def present_state(settings: Settings, ledger: Ledger) -> dict[str, Any]:
         for receiver in settings.receiver
     ]
     worker = worker_status(spool, ledger)
-    answer["worker"] = {"state": worker.state, "seconds": worker.seconds and round(worker.seconds, 1)}
+    answer["worker"] = {
+        "state": worker.state,
+        "seconds": worker.seconds and round(worker.seconds, 1),
+        "refuses": worker_refusal.reason(spool),
+    }
     answer["space"] = _space(settings)
     with ledger.reading() as look:
         growth = samples.ledger_growth(look)

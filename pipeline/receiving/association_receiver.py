@@ -21,6 +21,7 @@ from pipeline.receiving.reject_association import reject
 from pipeline.receiving.signal_socket import Signals
 from pipeline.site.disk_space import SpaceWatch
 from pipeline.site.settings import Settings
+from pipeline.site.worker_refusal import RefusalWatch
 from pipeline.spool.durable import write_durably
 from pipeline.spool.spool import Spool
 
@@ -45,6 +46,7 @@ class AssociationReceiver:
         certificates = certificates_of(settings, receiver)
         self._tls = server_context(certificates) if certificates else None
         self._space = SpaceWatch(spool.root, settings.site, receiver.name)
+        self._worker = RefusalWatch(spool, receiver.name)
         self._entrance = AssociationLimits(receiver, lambda: self._space.refuses)
         self._guests = OpenAssociations()
         self._numbers = itertools.count(1)
@@ -67,6 +69,7 @@ class AssociationReceiver:
                     self._accept(listener, signals)
                 if time.monotonic() - looked_at >= LOOK_SECONDS:
                     self._space.look()
+                    self._worker.look()
                     self._sweep()
                     looked_at = time.monotonic()
         self._close()

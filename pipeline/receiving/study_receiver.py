@@ -31,6 +31,7 @@ from pipeline.receiving.signal_socket import Signals
 from pipeline.receiving.stuck_folders import Idleness, Signature, StuckFolders, TimeoutStep, back_off
 from pipeline.site.disk_space import SpaceWatch
 from pipeline.site.settings import Settings
+from pipeline.site.worker_refusal import RefusalWatch
 from pipeline.spool.durable import write_durably
 from pipeline.spool.spool import Spool, hook_file
 
@@ -52,6 +53,7 @@ class StudyReceiver:
         self._lock = lock
         self._incoming = spool.incoming_of(receiver.name)
         self._space = SpaceWatch(spool.root, settings.site, receiver.name)
+        self._worker = RefusalWatch(spool, receiver.name)
         self._environment = dcmtk.environment(settings.programs)
         write_files(receiver, spool)
         self._argv = storescp_of(settings, receiver, spool, study_hook(spool, receiver.name))
@@ -140,6 +142,7 @@ class StudyReceiver:
             if now < next_look:
                 continue
             next_look = now + self._look_seconds
+            self._worker.look()
             folders = self._folders()
             old = self._take_old(old, folders)
             present = {name: signature for name, signature in folders.items() if name not in old}

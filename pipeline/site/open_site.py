@@ -12,6 +12,7 @@ from pipeline.events import Event, alarm
 from pipeline.ledger import REBUILT, Ledger, open_ledger
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.processes.service_manager import READY, kept_waiting, notify
+from pipeline.site import worker_refusal
 from pipeline.site.settings import Settings
 from pipeline.site.site import Site
 from pipeline.site.worker_state import sole_worker
@@ -37,6 +38,7 @@ def opened(settings: Settings) -> Iterator[Site]:
         notify(READY)
         with kept_waiting(LONGEST_OPENING_SECONDS):
             ledger, was_lost = open_ledger(spool.root)
+        worker_refusal.forget(spool)
         rebuilt_at = _rebuilt_at(ledger, was_lost)
         if ledger.must_be_checked:
             threading.Thread(target=ledger.check, name="ledger-check", daemon=True).start()

@@ -4,24 +4,30 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-VERSION_2 = Path(__file__).with_name("ledger_version_2.sql")
+VERSIONS = (2, 16)  # 2: the last release without migrations, which kept its version in the notes alone
+
+
+def empty(path: Path, version: int) -> None:
+    """Make the ledger that the release of this version made."""
+    script = Path(__file__).with_name(f"ledger_version_{version}.sql").read_text()
+    with closing(sqlite3.connect(path)) as ledger:
+        ledger.executescript(script)
 
 
 def empty_version_2(path: Path) -> None:
     """Make the ledger that the last release without migrations made."""
-    with closing(sqlite3.connect(path)) as ledger:
-        ledger.executescript(VERSION_2.read_text())
+    empty(path, 2)
 
 
-def as_version_2(path: Path) -> None:
-    """Replace the ledger at `path`, which nobody has open, by one of version 2 with the same rows."""
+def as_version(path: Path, version: int) -> None:
+    """Replace the ledger at `path`, which nobody has open, by one of an older version with the same rows."""
     newer = path.with_name("newer.sqlite3")
     with closing(sqlite3.connect(path)) as ledger:
         ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     path.rename(newer)
     for beside in ("-wal", "-shm"):
         Path(f"{path}{beside}").unlink(missing_ok=True)
-    empty_version_2(path)
+    empty(path, version)
     with closing(sqlite3.connect(path)) as ledger:
         ledger.execute("ATTACH ? AS newer", (str(newer),))
         tables = [name for (name,) in ledger.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")]

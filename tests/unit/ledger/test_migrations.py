@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, inspect
 from support.crash.moments import point_of
 from support.machine.dicom_programs import free_port
 from support.sites import line_site
-from support.sites.older_ledger import as_version_2, empty_version_2
+from support.sites.older_ledger import VERSIONS, as_version, empty, empty_version_2
 
 from pipeline.config.order_tables import PacsTable
 from pipeline.dicom.accession import AccessionNumber
@@ -56,11 +56,12 @@ def version(path: Path) -> int:
     return number
 
 
-def test_a_ledger_of_version_2_becomes_what_a_new_one_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", VERSIONS)
+def test_a_ledger_of_an_older_version_becomes_what_a_new_one_is(tmp_path: Path, number: int) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, new):
         folder.mkdir()
-    empty_version_2(old / FILE_NAME)
+    empty(old / FILE_NAME, number)
     for folder in (old, new):
         open_ledger(folder)[0].close()
     assert schema(old / FILE_NAME) == schema(new / FILE_NAME)
@@ -133,7 +134,7 @@ def test_commands_do_not_work_on_an_older_ledger_before_the_worker_did(tmp_path:
 def test_without_room_for_the_copy_nothing_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty_version_2(tmp_path / FILE_NAME)
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("pipeline.ledger.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("pipeline.ledger.upgrade_plan.shutil.disk_usage", lambda _: usage)
     with pytest.raises(Transient, match=r"1000 bytes free are too few"):
         open_ledger(tmp_path)
     assert version(tmp_path / FILE_NAME) == 0
@@ -167,7 +168,8 @@ def test_a_missing_or_doubled_number_is_said(numbers: tuple[int, ...], monkeypat
         migrations.migrations.__wrapped__()
 
 
-def test_what_waits_is_set_aside_and_ordered_goes_on_after_the_upgrade(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", VERSIONS)
+def test_what_waits_is_set_aside_and_ordered_goes_on_after_the_upgrade(tmp_path: Path, number: int) -> None:
     """A delivery put off, a file in quarantine and an order that was placed: each goes on where it stood."""
     shelf, away = tmp_path / "shelf", tmp_path / "not-mounted"
     shelf.mkdir()
@@ -190,8 +192,8 @@ def test_what_waits_is_set_aside_and_ordered_goes_on_after_the_upgrade(tmp_path:
         )
     path = site.spool.root / FILE_NAME
     kept = {t.name: rows(path, t.name) for t in (arrival, instance, delivery, receipt)}
-    as_version_2(path)
-    assert version(path) == 0
+    as_version(path, number)
+    assert version(path) == (0 if number == 2 else number)
 
     away.rename(shelf)
     with opened(settings) as site:
