@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.machine.dicom_programs import orthanc, program
 from support.machine.process_memory import Peak
 
-from pipeline.disc.formats.image import image_argv
 from pipeline.disc.make.make import make_disc
+from pipeline.disc.make.writing import image_argv
 from pipeline.disc.model import DiscOptions, SourceFile
 
 ROUNDS = 5

@@ -119,12 +119,12 @@ def _require_worker(settings: "Settings", ledger: "Ledger") -> None:
 
 def _follow(settings: "Settings", ledger: "Ledger", placed: "PlacedOrder", *, wait: bool, as_json: bool) -> None:
     """Show an order until it has ended, if wanted, print it, and exit with its result."""
-    from pipeline.orders import progress, retrieve  # noqa: PLC0415
+    from pipeline.orders import retrieve  # noqa: PLC0415
 
-    with progress.OrderProgress() as shown:
+    with retrieve.OrderProgress() as shown:
         if wait:
             view = retrieve.follow(ledger, placed, shown.show, lambda: _require_worker(settings, ledger))
         else:
             view = retrieve.look(ledger, placed)
-    print_json(view.as_json()) if as_json else progress.show_summary(view)
+    print_json(view.as_json()) if as_json else retrieve.show_summary(view)
     raise typer.Exit(retrieve.exit_code(view))

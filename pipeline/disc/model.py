@@ -1,11 +1,12 @@
-"""The types of the room disc: media, sources, options, and the finished disc."""
+"""The types of the room disc: media, sources, options, and the finished disc with its `.json`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from pipeline import __version__
 from pipeline.config.program_tables import ProgramsTable
 from pipeline.dicom.part10 import EXPLICIT_VR_LITTLE_ENDIAN
 from pipeline.dicom.same_patient import PLACEHOLDERS
@@ -16,11 +17,20 @@ JPEG_2000 = frozenset({"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"})
 
 # MPEG-2, MPEG-4 and HEVC, also fragmentable. A disc never decodes video, and players play it as it is.
 VIDEO = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109))
+
+
 VIDEO |= frozenset(f"1.2.840.10008.1.2.4.{number}.1" for number in range(100, 107))
 
+
 Container = Literal["iso", "zip"]
+
+
 Media = Literal["auto", "cd", "dvd", "usb"]
+
+
 Progress = Callable[[str, int, int], None]
+
+
 SeriesUIDs = tuple[str, str]  # Study and Series Instance UID: careless machines repeat series UIDs in every study.
 
 
@@ -37,9 +47,17 @@ class Medium:
 
 
 CD = Medium("cd", 737_280_000, frozenset({EXPLICIT}))  # STD-GEN-CD, PS3.11 D; 360,000 sectors of 2,048 bytes
+
+
 DVD = Medium("dvd", 4_700_372_992, JPEG_2000 | VIDEO | {EXPLICIT})  # STD-GEN-DVD-J2K, PS3.11 H
+
+
 USB = Medium("usb", None, JPEG_2000 | VIDEO | {EXPLICIT})  # STD-GEN-USB-J2K, PS3.11 J
+
+
 ANY = Medium("any", None, VIDEO | {EXPLICIT})  # ZIP for an unknown medium: uncompressed only, readable everywhere.
+
+
 MEDIA = {medium.name: medium for medium in (CD, DVD, USB, ANY)}
 
 
@@ -185,3 +203,46 @@ class Disc:
     duplicates: int  # Objects received again, byte for byte; each is on the disc once.
     replaces: ReplacedDisc | None
     made_at: datetime
+
+
+def as_json(disc: Disc, name: str) -> dict[str, Any]:
+    """Return the `.json` beside a disc named `name`, without patient; docs/disc.md explains each key."""
+    return {
+        "disc": name,
+        "size": disc.size,
+        "sha256": disc.sha256,
+        "volume_id": disc.volume_id,
+        "medium": disc.medium.name,
+        "made_at": disc.made_at.isoformat(timespec="seconds"),
+        "made_by": f"storestow {__version__}",
+        "studies": [
+            {
+                "study_instance_uid": study.study_instance_uid,
+                "accession_number": study.accession_number,
+                "instances": study.instances,
+            }
+            for study in disc.studies
+        ],
+        "instances": [_instance(one) for one in disc.instances],
+        "left_out": [
+            {"sop_instance_uid": one.sop_instance_uid, "code": one.code, "reason": one.reason}
+            for one in disc.left_out
+        ],
+        "duplicates": disc.duplicates,
+        "replaces": {"disc": disc.replaces.name or None, "volume_id": disc.replaces.volume_id}
+        if disc.replaces
+        else None,
+    }
+
+
+def _instance(one: InstanceOnDisc) -> dict[str, Any]:
+    return {
+        "study_instance_uid": one.key.study_instance_uid,
+        "series_instance_uid": one.key.series_instance_uid,
+        "sop_instance_uid": one.key.sop_instance_uid,
+        "path": one.path,
+        "sha256": one.sha256,
+        "source_sha256": one.source_sha256,
+        "transfer_syntax_uid": one.transfer_syntax_uid,
+        "decoded_from": one.decoded_from,
+    }

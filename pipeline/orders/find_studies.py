@@ -1,25 +1,36 @@
 """Find an order's studies at the PACS, and retrieve those that are not held already.
 
+Of what is held only instances count that the PACS itself, as [pacs] names it now, has sent to the receiver of
+orders. They are usable if no two copies of an instance differ, if the PACS still lists it, and if it still names
+the patient in the files: an archive corrects names and numbers under the same UIDs.
+
 A retrieval is queued before the instances are listed, so that the first image does not wait for the list; only if
 some instances are held, the list is asked for first. After a crash it continues where it was.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
 from pipeline.dicom.accession import AccessionNumber
-from pipeline.dicom.patient import Patient
+from pipeline.dicom.part10 import Malformed
+from pipeline.dicom.patient import Patient, patient_in
+from pipeline.dicom.reading import data_set_of
+from pipeline.dicom.same_patient import compare
 from pipeline.errors import PeerUnavailable
 from pipeline.ledger import orders, retrievals
+from pipeline.ledger.arrivals import OF_A_RETRIEVAL
 from pipeline.ledger.completeness import Key
-from pipeline.ledger.rows import OrderRow, OrderStudyRow
+from pipeline.ledger.rows import OrderRow, OrderStudyRow, SoundInstanceRow
+from pipeline.line.senders import Sender, Senders, senders_of
 from pipeline.model import OrderError, OrderStage, OrderState, RetrievalState
-from pipeline.orders import c_find, prove, reuse
+from pipeline.orders import c_find, prove
 from pipeline.orders.c_find import Series, SeriesAnswer, StudyAnswer
 from pipeline.orders.finish import end
+from pipeline.processes.limits import to_read
 from pipeline.site.site import Site
 
 
@@ -136,7 +147,7 @@ def _queue(number: int, patients: dict[str, Patient], site: Site) -> None:
         if link.retrieval is None:
             keys = [(series, instance) for series, instance in listed or ()]
             patient = patients.get(link.study_instance_uid)
-            _attach(order, link, reuse.usable(link.study_instance_uid, keys, patient, site), site)
+            _attach(order, link, usable(link.study_instance_uid, keys, patient, site), site)
     with site.ledger.transaction() as change:
         orders.set_stage(change, number, OrderStage.QUEUED)
 
@@ -185,3 +196,55 @@ def _attach(order: OrderRow, link: OrderStudyRow, usable: dict[Key, int], site: 
 def _listed(look: Connection, link: OrderStudyRow) -> int:
     rows = [row for row in orders.links(look, link.order_id) if row.study_instance_uid == link.study_instance_uid]
     return len(set(rows[0].listed or ()))
+
+
+def usable(study: str, listed: Collection[Key], patient: Patient | None, site: Site) -> dict[Key, int]:
+    """Return the instances, by Series and SOP Instance UID, that need not be sent again; none if in doubt."""
+    if patient is None or not listed:
+        return {}
+    senders = senders_of(site.settings)
+    with site.ledger.reading() as look:
+        rows = [row for row in retrievals.kept(look, study) if _is_sent_by(senders, row)]
+    wanted = set(listed)
+    found = {key: row for row in rows if (key := (row.series_instance_uid, row.sop_instance_uid)) in wanted}
+    if _differ(rows) or not all(_is_of(patient, row, site) for row in _one_a_series(list(found.values()))):
+        return {}
+    return {key: row.id for key, row in found.items()}
+
+
+def _is_sent_by(senders: Senders, row: SoundInstanceRow) -> bool:
+    """Tell whether the PACS has sent an instance, or we have fetched it by C-GET, which has no peer address."""
+    is_fetched = row.peer is None and senders.address_decides and row.scope.startswith(OF_A_RETRIEVAL)
+    return is_fetched or senders.include(Sender(row.calling_ae_title, row.peer))
+
+
+def _differ(rows: Sequence[SoundInstanceRow]) -> bool:
+    """Tell whether two copies of an instance differ: the PACS has changed it in between."""
+    distinct = {(row.series_instance_uid, row.sop_instance_uid, row.data_set_sha256) for row in rows}
+    return len(distinct) > len({(series, instance) for series, instance, _ in distinct})
+
+
+def _one_a_series(rows: Sequence[SoundInstanceRow]) -> list[SoundInstanceRow]:
+    return list({row.series_instance_uid: row for row in rows}.values())
+
+
+def _is_of(patient: Patient, row: SoundInstanceRow, site: Site) -> bool:
+    path = site.spool.find(row.arrival, row.file)
+    if path is None:
+        return False
+    ((_, found),) = site.aside.each(_patient_of, [(path, site.spool.run)], lambda task: to_read(task[0]))
+    if not isinstance(found, Patient):
+        return False
+    placeholders = site.settings.site.placeholder_ids
+    compared = compare(found, patient, placeholders, is_same_study=True, ignores_case=True)
+    return found.is_known and patient.is_known and not compared.differs
+
+
+def _patient_of(task: tuple[Path, Path]) -> Patient:
+    """Return the patient of a file, an empty one if it cannot be read; runs in a process of the pool."""
+    path, scratch = task
+    try:
+        with data_set_of(path, scratch) as (data, layout):
+            return patient_in(data, layout)
+    except Malformed:
+        return Patient()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipeline.dicom.patient import Patient
 from pipeline.dicom.same_patient import PLACEHOLDERS, compare
-from pipeline.disc.dicomdir.vr_rules import right
+from pipeline.disc.dicomdir.values import right
 from pipeline.disc.formats.directory import Directory, ListedRecord, ParentRecords
 from pipeline.disc.formats.independent_reader import ObjectIdentity
 from pipeline.disc.objects import records

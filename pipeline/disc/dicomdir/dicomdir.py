@@ -12,8 +12,7 @@ from struct import pack
 
 from pipeline.dicom.header import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pipeline.dicom.reading import DIRECTORY_STORAGE
-from pipeline.disc.dicomdir.values import code_item, element, right_values
-from pipeline.disc.dicomdir.vr_rules import right
+from pipeline.disc.dicomdir.values import code_item, element, right, right_values
 from pipeline.disc.model import EXPLICIT
 from pipeline.disc.objects import records
 from pipeline.disc.objects.arrangement import ObjectPath, PatientNode, SeriesNode, StudyNode

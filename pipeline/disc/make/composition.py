@@ -1,20 +1,18 @@
 """Compose the files of a disc: its DICOMDIR, its pages, its pictures, and links to its objects."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.dicom.same_patient import UNDISPUTED, Judgement
 from pipeline.disc.dicomdir.dicomdir import dicomdir
-from pipeline.disc.make.tree import build_tree
 from pipeline.disc.make.viewer import ViewerFile
 from pipeline.disc.model import VIDEO, DiscOptions, LeftOut, Medium, SeriesUIDs, StudyOnDisc
 from pipeline.disc.objects import records
-from pipeline.disc.objects.arrangement import PatientNode, placed
+from pipeline.disc.objects.arrangement import ObjectPath, PatientNode, placed
 from pipeline.disc.pages.disc_names import volume_id
-from pipeline.disc.pages.disc_pages import SUMS, PageData, checksums, pages
-from pipeline.disc.pages.summary import patient_of, study_of
+from pipeline.disc.pages.disc_pages import SUMS, PageData, checksums, pages, patient_of, study_of
 from pipeline.disc.verify.read_back import DICOMDIR
 from pipeline.spool.store_file import sha256_of
 
@@ -79,3 +77,19 @@ def compose(folder: Path, parts: DiscParts, medium: Medium, options: DiscOptions
     hashes[SUMS] = hashlib.sha256(files[SUMS]).hexdigest()
     hashes |= {"/".join(file.place): sha256_of(file.path) for file in parts.viewer}
     return ComposedDisc(build_tree(folder, objects, parts.viewer, files), hashes, named, medium, studies)
+
+
+def build_tree(
+    folder: Path, objects: Iterable[ObjectPath], viewer: Iterable[ViewerFile], files: Mapping[str, bytes]
+) -> dict[str, Path]:
+    """Return every path on the disc, in the order of the disc, with the file behind it.
+
+    `files` maps paths on the disc to contents, which are written to `folder`.
+    """
+    tree: dict[str, Path] = {}
+    for path, content in files.items():
+        tree[path] = folder / path
+        tree[path].parent.mkdir(parents=True, exist_ok=True)
+        tree[path].write_bytes(content)
+    tree |= {placed.path: placed.entry.path.absolute() for placed in objects}
+    return tree | {"/".join(file.place): file.path for file in viewer}

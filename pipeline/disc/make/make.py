@@ -19,7 +19,7 @@ from pipeline.disc.make.plan import DiscPlan, fitted, loaded
 from pipeline.disc.make.viewer import ViewerFile, viewer_files
 from pipeline.disc.make.writing import Making, WrittenDisc, measured, proven, written_archive, written_image
 from pipeline.disc.model import CD, DVD, Disc, DiscOptions, LeftOut, Progress, SourceFile
-from pipeline.disc.pages.summary import instances_of, patient_of
+from pipeline.disc.pages.disc_pages import instances_of, patient_of
 from pipeline.events import Event, emit
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.durable import flush_path

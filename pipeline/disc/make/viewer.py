@@ -1,15 +1,21 @@
-"""The site's own viewer, from a folder it is licensed to distribute; this program includes no viewer."""
+"""The site's own viewer, from a folder it is licensed to distribute; this program includes no viewer.
+
+None of its files may be a DICOM object, and on the disc each must keep its name in both trees of names.
+"""
 
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from struct import unpack_from
 from typing import Literal
 
+from pipeline.dicom.part10 import LONG_VRS, SHORT_VRS, UNDEFINED
+from pipeline.dicom.reading import DIRECTORY_STORAGE
 from pipeline.disc.errors import UnfitViewer
-from pipeline.disc.formats.sniff_dicom import HEAD, what_dicom
-from pipeline.disc.make.viewer_names import check_names
+from pipeline.disc.formats.iso9660 import SHORT_NAME
 from pipeline.events import escaped
 
 RESERVED = ("DICOMDIR", "DICOM", "IHE_PDI", "README.TXT", "INDEX.HTM", "SHA256.TXT")
@@ -17,13 +23,30 @@ AUTORUN = "AUTORUN.INF"  # Important systems block programs that start by themse
 _MOST_AUTORUN = 64 << 10  # Bytes.
 _MOST_FOLDERS = 64  # Nested folders; a disc has far fewer.
 
+HEAD = 4096  # Bytes of a file that are read, to see whether it is a DICOM object.
+_MEDIA_CLASS = 0x00020002
+_TELLING = {_MEDIA_CLASS, 0x00020003, 0x00080016, 0x00080018}  # SOP Class and SOP Instance UIDs.
+_GROUPS = {0x0002, 0x0008}  # No other group precedes these elements.
+_ITEM = b"\xfe\xff\x00\xe0"
+_UID = re.compile(rb"[0-9]+(\.[0-9]+)+[ \0]?")
+
+MOST_LEVELS = 8  # Directory levels, PS3.12 F.
+LONGEST_NAME = 64  # Characters in Joliet.
+LONGEST_PATH = 240  # Bytes in Joliet: UCS-2 names, one separator before each and one in front.
+# Characters that Joliet or Windows does not allow.
+_UNFIT_CHARACTER = re.compile(r'[*/:;?\\"<>|\ud800-\udfff]|[^\u0000-\uffff]')
+_RENAME = "rename it"
+_RENAME_OR_MOVE = 'rename it, or let the viewer be in a folder of its own (viewer_at = "VIEWER")'
+
+Place = tuple[str, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class ViewerFile:
     """A file of the viewer and its place on the disc."""
 
     path: Path
-    place: tuple[str, ...]
+    place: Place
     size: int
 
 
@@ -35,7 +58,7 @@ def viewer_files(
     Raises UnfitViewer, which names the file and the remedy, if a file cannot be read, cannot be on a disc under
     its name in either tree of names, is a DICOM file, or if a link leads out of the folder.
     """
-    prefix: tuple[str, ...] = ("VIEWER",) if at == "VIEWER" else ()
+    prefix: Place = ("VIEWER",) if at == "VIEWER" else ()
     try:
         root = folder.resolve(strict=True)
         files = tuple(_below(root, root, prefix, with_autorun=with_autorun))
@@ -54,7 +77,7 @@ def autorun_of(folder: Path) -> list[str]:
 
     Raises OSError if it cannot be read.
     """
-    file = next((one for one in folder.iterdir() if one.name.upper() == AUTORUN and one.is_file()), None)
+    file = next((path for path in folder.iterdir() if path.name.upper() == AUTORUN and path.is_file()), None)
     if file is None:
         return []
     with file.open("rb") as opened:
@@ -62,7 +85,7 @@ def autorun_of(folder: Path) -> list[str]:
     return [line for line in map(str.strip, text.splitlines()) if "=" in line and not line.startswith(";")]
 
 
-def _below(folder: Path, root: Path, prefix: tuple[str, ...], *, with_autorun: bool) -> Iterator[ViewerFile]:
+def _below(folder: Path, root: Path, prefix: Place, *, with_autorun: bool) -> Iterator[ViewerFile]:
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
@@ -73,7 +96,7 @@ def _below(folder: Path, root: Path, prefix: tuple[str, ...], *, with_autorun: b
             yield _file(path, root, (*prefix, entry.name))
 
 
-def _file(path: Path, root: Path, place: tuple[str, ...]) -> ViewerFile:
+def _file(path: Path, root: Path, place: Place) -> ViewerFile:
     """Return the file; only regular files are opened, because opening a pipe would wait."""
     try:
         real = path.resolve(strict=True)
@@ -97,3 +120,92 @@ def _file(path: Path, root: Path, place: tuple[str, ...]) -> ViewerFile:
 
 def _unfit(path: Path, fault: str) -> UnfitViewer:
     return UnfitViewer(f"viewer file {escaped(path)} {fault}")
+
+
+def what_dicom(head: bytes) -> str:
+    """Return what a file that begins with `head` is, "" if it is not DICOM."""
+    begins = 132 if head[128:132] == b"DICM" else 0
+    tag, value = _first_telling(head, begins)
+    if tag == _MEDIA_CLASS and value == DIRECTORY_STORAGE.encode():
+        return "a DICOMDIR, the index of other objects"
+    return "a DICOM object" if begins or tag else ""
+
+
+def _first_telling(head: bytes, at: int) -> tuple[int, bytes]:
+    """Return the first element that only an object has, with its value; 0 if there is none.
+
+    Without preamble, other kinds of file begin alike: each length must lead to the next element, up to a UID.
+    """
+    while at + 8 <= len(head):
+        group, number, vr, length = unpack_from("<HH2sH", head, at)
+        tag, value = group << 16 | number, at + 8
+        if group not in _GROUPS:
+            break
+        if vr in LONG_VRS:
+            value = at + 12
+            length = int.from_bytes(head[at + 8 : value], "little")
+        elif vr not in SHORT_VRS:
+            (length,) = unpack_from("<L", head, at + 4)
+        if length == UNDEFINED and head[value : value + 4] == _ITEM:
+            return tag, b""
+        if tag in _TELLING and _UID.fullmatch(head[value : value + length]):
+            return tag, head[value : value + length].rstrip(b" \0")
+        at = value + length
+    return 0, b""
+
+
+def short_form(name: str) -> str:
+    """Return the level 1 form of a name without conflict: 8 letters, and 3 after the last dot."""
+    stem, _, suffix = name.rstrip(". ").rpartition(".")
+    stem, suffix = (stem, suffix) if stem else (name.rstrip(". "), "")
+    short, behind = (
+        re.sub(r"[^A-Z0-9_]", "_", re.sub("[a-z]+", lambda found: found[0].upper(), part))
+        for part in (stem, suffix)
+    )
+    return f"{short[:8]}.{behind[:3]}" if behind else short[:8]
+
+
+def check_names(places: Iterable[Place], taken: Iterable[str]) -> None:
+    """Raise UnfitViewer, which names file and remedy, unless every place can be on a disc beside `taken`.
+
+    `taken` are names in the root that belong to the disc itself, or that no viewer may use.
+    """
+    own = {short_form(name): name for name in taken}
+    siblings: dict[tuple[Place, str], str] = {}
+    shorts: dict[tuple[Place, str], str] = {}
+    for place in places:
+        _check_path(place)
+        if own_name := own.get(short_form(place[0])):
+            _refuse(place, f"has or gets the name {own_name}, which the disc needs for itself", _RENAME_OR_MOVE)
+        for depth, name in enumerate(place):
+            folder = place[:depth]
+            _check_name(place, name)
+            if (same := siblings.setdefault((folder, name.upper()), name)) != name:
+                _refuse(place, f"and {_shown((*folder, same))} differ in case only, which Windows does not see")
+            other = shorts.setdefault((folder, short_form(name)), name)
+            if other != name and (SHORT_NAME.fullmatch(name) or SHORT_NAME.fullmatch(other)):
+                _refuse(place, f"and {_shown((*folder, other))} have the same short name, {short_form(name)}")
+
+
+def _check_path(place: Place) -> None:
+    if len(place) > MOST_LEVELS:
+        _refuse(place, f"lies more than {MOST_LEVELS} levels deep on the disc", "move it up")
+    if 1 + sum(2 * len(name) + 1 for name in place) > LONGEST_PATH:
+        _refuse(place, "has too long a path for Windows to read it from a disc", "shorten it")
+
+
+def _check_name(place: Place, name: str) -> None:
+    if _UNFIT_CHARACTER.search(name) or not name.isprintable():
+        _refuse(place, "has a character in its name that cannot be on a disc")
+    if len(name) > LONGEST_NAME:
+        _refuse(place, f"has a name of more than {LONGEST_NAME} characters", "shorten it")
+    if name != name.rstrip(". "):
+        _refuse(place, "has a name that ends with a dot or a blank, which Windows does not see")
+
+
+def _refuse(place: Place, fault: str, remedy: str = _RENAME) -> None:
+    raise UnfitViewer(f"viewer file {_shown(place)} {fault}: {remedy}")
+
+
+def _shown(place: Place) -> str:
+    return escaped("/".join(place), 300)

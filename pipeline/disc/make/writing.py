@@ -1,22 +1,35 @@
-"""Write the composed disc as an image or a ZIP file, and read it back."""
+"""Write the composed disc as an image or a ZIP file, and read it back.
 
+xorriso writes the image, ISO 9660 level 1 with Joliet and Rock Ridge, in one sequential run. Objects are neither
+copied nor linked: graft points lead from each path on the disc to its file.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.disc.errors import NotAsWritten, TooLarge
+from pipeline import dcmtk
+from pipeline.config.program_tables import ProgramsTable
+from pipeline.disc.errors import NoSpace, NotAsWritten, TooLarge
 from pipeline.disc.formats.archive import write_archive
-from pipeline.disc.formats.image import image_size, write_image
 from pipeline.disc.formats.scratch import check_space
 from pipeline.disc.make.composition import ComposedDisc
-from pipeline.disc.make.tree import graft_points
 from pipeline.disc.make.viewer import ViewerFile
 from pipeline.disc.model import CD, DVD, DiscOptions, Medium, Progress
 from pipeline.disc.objects.arrangement import Tree
 from pipeline.disc.verify.read_back import read_back
+from pipeline.errors import Transient
 from pipeline.processes.process_pool import ProcessPool
+from pipeline.processes.signal_handling import held_back
 from pipeline.spool.durable import flush_path
 
+# In a list of graft points `=` and the backslash have a meaning, and lines end at line breaks. A path on the disc
+# can quote the first two; the file behind it is linked under a plain name.
+_PLAIN = re.compile(r"[^=\\\x00-\x1f\x7f]+")
 _IMAGE, _GRAFTS = "image", "image.grafts"
 
 
@@ -110,3 +123,108 @@ def proven(composed: ComposedDisc, written: Path, making: Making) -> str:
         )
         flushed.result()
     return sha256
+
+
+if TYPE_CHECKING:
+    import subprocess  # For its type only; pipeline.dcmtk starts processes.
+
+
+SECTOR = 2048  # Bytes.
+
+
+_PATIENCE_SECONDS = 300.0  # Seconds without a byte written: a share that is not mounted, a disk that hangs.
+
+
+_LOOK_SECONDS = 0.05
+
+
+_FULL = re.compile(r"No space left|Disk quota exceeded|Insufficient", re.IGNORECASE)
+
+
+def graft_points(tree: Mapping[str, Path], folder: Path) -> bytes:
+    """Return the tree as a list for xorriso; files with unsuitable names are linked in `folder`."""
+    lines = []
+    for number, (path, source) in enumerate(tree.items()):
+        named = source
+        if not _PLAIN.fullmatch(str(source)):
+            folder.mkdir(exist_ok=True)
+            named = folder / f"{number:06d}"
+            named.symlink_to(source)
+        quoted = re.sub(r"([=\\])", r"\\\1", path)
+        lines.append(f"{quoted}={named}\n")
+    return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def image_argv(xorriso: Path, graft_points: Path, image: Path, volume_id: str, *more: str) -> tuple[str, ...]:
+    """Return the command line; with `-print-size` xorriso prints the size and writes nothing.
+
+    `graft_points` is a file of lines `path on the disc=file`. `-no_rc`: no configuration of the machine changes
+    the result. `-pacifier`: this often xorriso checks whether the image is done; its default of once a second is
+    longer than a small disc takes. `-f`: links are followed.
+    """
+    return (
+        *(str(xorriso), "-no_rc", "-pacifier", "interval=0.1"),
+        *("-as", "mkisofs", "-quiet", "-iso-level", "1", "-J", "-r", "-f"),
+        *("-V", volume_id, "-o", str(image), *more, "-graft-points", "-path-list", str(graft_points)),
+    )
+
+
+def image_size(graft_points: Path, image: Path, volume_id: str, programs: ProgramsTable) -> int:
+    """Return the exact size of the image in bytes; raises Transient if xorriso does not tell it."""
+    argv = image_argv(dcmtk.program(programs, "xorriso"), graft_points, image, volume_id, "-print-size")
+    said = dcmtk.run(argv, dcmtk.environment(programs), timeout_seconds=_PATIENCE_SECONDS)
+    found = re.search(r"^(\d+)(?=xorriso|\s|$)", said.output, re.MULTILINE)
+    if said.exit_code or not found:
+        raise Transient(f"xorriso does not tell the size of the image: {_last_words(said.output)}")
+    return int(found[1]) * SECTOR
+
+
+def write_image(
+    graft_points: Path, image: Path, volume_id: str, programs: ProgramsTable, progress: Callable[[int], None]
+) -> None:
+    """Write the image; `progress` is called with the number of bytes written, and may raise to cancel.
+
+    Raises:
+        NoSpace: the disk is full.
+        Transient: xorriso failed, was killed, or made no progress.
+    """
+    argv = image_argv(dcmtk.program(programs, "xorriso"), graft_points, image, volume_id)
+    words = image.with_suffix(".words")
+    process = None
+    with words.open("wb") as output:
+        try:
+            with held_back():  # A signal between its start and our knowledge of it would leave it running.
+                process = dcmtk.start(argv, dcmtk.environment(programs), output=output)
+            _attend(process, image, progress)
+        finally:
+            if process is not None:
+                process.kill()
+                process.wait()
+    if process.returncode:
+        _explain(process.returncode, words.read_text("utf-8", "replace"))
+
+
+def _attend(process: "subprocess.Popen[bytes]", image: Path, progress: Callable[[int], None]) -> None:
+    """Return when the program has ended; raises Transient if the image has not grown for long."""
+    size, since = 0, time.monotonic()
+    while process.poll() is None:
+        time.sleep(_LOOK_SECONDS)
+        now_size = image.stat().st_size if image.exists() else 0
+        if now_size != size:
+            size, since = now_size, time.monotonic()
+            progress(size)
+        elif time.monotonic() - since > _PATIENCE_SECONDS:
+            raise Transient(f"xorriso has written nothing for {_PATIENCE_SECONDS:g} s")
+
+
+def _explain(exit_code: int, output: str) -> None:
+    if _FULL.search(output):
+        raise NoSpace("the disk became full while the image was written")
+    how = f"was killed by signal {-exit_code}" if exit_code < 0 else f"ended with exit code {exit_code}"
+    raise Transient(f"xorriso {how}: {_last_words(output)}")
+
+
+def _last_words(output: str) -> str:
+    """Return the last meaningful line of the output; paths on the disc hold no person's name."""
+    lines = [line for line in output.splitlines() if line.strip() and not line.startswith("xorriso 1")]
+    return re.sub(r"'[^']*'", "a file", lines[-1])[:200] if lines else "it said nothing"

@@ -15,7 +15,7 @@ from rich.progress import Progress as ProgressBar
 
 from pipeline.disc.errors import NoPatientID, SeveralPatients
 from pipeline.disc.model import Disc, Progress
-from pipeline.disc.result import as_json as result_of
+from pipeline.disc.model import as_json as result_of
 from pipeline.disc.verify.findings import Inspection, counted
 from pipeline.events import escaped
 

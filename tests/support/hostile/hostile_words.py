@@ -29,7 +29,7 @@ from pipeline.disc.pages.disc_pages import INDEX, README, PageData, pages
 from pipeline.events import escaped
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import MadeFile, c_find
-from pipeline.orders.progress import summary
+from pipeline.orders.retrieve import summary
 from pipeline.patients import text_or_none
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import hook_file

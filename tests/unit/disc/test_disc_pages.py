@@ -8,8 +8,7 @@ import pytest
 from support.studies.discs import MADE_AT, options
 
 from pipeline.disc.model import ANY, CD, DiscPatient, LeftOut, SeriesOnDisc, StudyOnDisc
-from pipeline.disc.pages.disc_pages import INDEX, README, PageData, checksums, pages
-from pipeline.disc.pages.summary import readable_date, readable_name
+from pipeline.disc.pages.disc_pages import INDEX, README, PageData, checksums, pages, readable_date, readable_name
 from pipeline.model import LeftOutCode
 
 NASTY = "<script>alert(1)</script> & \"'\x00\x08\x1b[31m\ufffe"

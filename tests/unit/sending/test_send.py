@@ -28,7 +28,7 @@ from pipeline.line.quarantine import listed
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.operate.trace import trace
 from pipeline.orders import view
-from pipeline.sending import consign_files
+from pipeline.sending import send_steps
 from pipeline.sending.send import expire, send
 from pipeline.sending.send_steps import take_long_step
 
@@ -209,7 +209,7 @@ def test_of_two_sends_prepared_side_by_side_the_one_that_is_later_looks_again(
     file = instance(tmp_path)
     first, second = (prepared(site, file) for _ in range(2))
 
-    open_delivery = consign_files.open_one_delivery
+    open_delivery = send_steps.open_one_delivery
 
     def meanwhile(*of_the_second) -> None:
         monkeypatch.undo()
@@ -218,7 +218,7 @@ def test_of_two_sends_prepared_side_by_side_the_one_that_is_later_looks_again(
             rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 1})
         open_delivery(*of_the_second)
 
-    monkeypatch.setattr(consign_files, "open_one_delivery", meanwhile)
+    monkeypatch.setattr(send_steps, "open_one_delivery", meanwhile)
     take_long_step(second, site)
     assert states(site, "deliveries") in ({"waiting": 1}, {"delivered": 1}), "that of the first alone"
     assert ended(site, worker, second).sent_before == 1

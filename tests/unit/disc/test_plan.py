@@ -12,12 +12,12 @@ from pydicom.data import get_testdata_file
 from support.studies.discs import an_object, files_below
 
 from pipeline.disc.formats.parallel import spread
+from pipeline.disc.make import plan as survey_module
+from pipeline.disc.make.plan import SourceObjects, survey
 from pipeline.disc.model import SourceFile
 from pipeline.disc.objects import raw as raw_module
-from pipeline.disc.objects import read_sources as survey_module
 from pipeline.disc.objects.entry import WANTED
 from pipeline.disc.objects.raw import LARGEST_FILE, RawObject, raw
-from pipeline.disc.objects.read_sources import SourceObjects, survey
 from pipeline.errors import Transient
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.store_file import sha256_of

@@ -10,7 +10,7 @@ from pydicom.filewriter import write_dataset
 
 from pipeline.disc.dicomdir.cross_check import mismatches
 from pipeline.disc.dicomdir.dicomdir import dicomdir
-from pipeline.disc.dicomdir.vr_rules import right
+from pipeline.disc.dicomdir.values import right
 from pipeline.disc.formats.directory import read_directory
 from pipeline.disc.formats.independent_reader import ObjectIdentity
 from pipeline.disc.objects import records
