@@ -140,7 +140,7 @@ def test_what_a_crash_left_half_written_is_replaced(shelf, tmp_path):
 
 def test_what_cannot_be_read_back_equal_is_not_filed(shelf, tmp_path, monkeypatch):
     item = make_item(tmp_path, 1)
-    monkeypatch.setattr(store_file, "sha256_of", lambda path: hashlib.sha256(b"bad disk").hexdigest())
+    monkeypatch.setattr(store_file, "_sha256_on_disk", lambda path: hashlib.sha256(b"bad disk").hexdigest())
     _, error = deliver(shelf, [item])
     assert isinstance(error, PeerUnavailable)
     assert files_of(shelf) == []

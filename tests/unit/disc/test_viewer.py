@@ -14,8 +14,8 @@ from support.studies.discs import an_object
 
 from pipeline.destinations import from_table
 from pipeline.disc.errors import UnfitViewer
-from pipeline.disc.make.writing import graft_points
 from pipeline.disc.make.viewer import HEAD, check_names, short_form, viewer_files, what_dicom
+from pipeline.disc.make.writing import graft_points
 
 
 @pytest.fixture
