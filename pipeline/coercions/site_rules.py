@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 from pydicom import Dataset
 
 from pipeline.coercions import is_empty, proposed_removal, proposed_value, tag_of
-from pipeline.config.coercion_tables import MODALITY, CoercionTable, mistakes_in, tags_of_target
+from pipeline.config.coercion_mistakes import MODALITY, mistakes_in, tags_of_target
+from pipeline.config.coercion_tables import CoercionTable
 from pipeline.config.site_table import SiteConfiguration
 from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by, text_of
 from pipeline.dicom.attributes.elements import SPECIFIC_CHARACTER_SET

@@ -2,13 +2,16 @@
 
 import ipaddress
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from pydicom._uid_dict import UID_dictionary
+
 from pipeline.config.certificates import certificates_of
 from pipeline.config.receiver_tables import ReceiverTable
-from pipeline.dcmtk import profile
+from pipeline.dcmtk.profile import study_sop_classes
+from pipeline.dcmtk.sop_classes import SHIPPED
 from pipeline.errors import Configuration, StorestowError
 from pipeline.ledger import FILE_NAME, Ledger, seen_senders
 from pipeline.receiving import listening_port
@@ -79,16 +82,31 @@ def _study_mode(settings: Settings, receiver: ReceiverTable, spool: Spool) -> It
     else:
         yield "ok", 'nothing of this site speaks against mode = "study" here'
     yield from _tried(lambda: study_hook(spool, receiver.name), "the hook command is safe")
-    left_out = profile.left_out(receiver.more_sop_classes)
-    if left_out:
-        names = [f'"{uid}",  # {name}' for uid, name in sorted(left_out.items(), key=lambda it: it[1])]
+    refused = refused_classes(receiver.more_sop_classes)
+    if refused:
+        names = [f'"{uid}",  # {name}' for uid, name in sorted(refused.items(), key=lambda it: it[1])]
         text = (
-            f"does not accept {len(left_out)} storage classes: write those your modalities send into "
+            f"does not accept {len(refused)} storage classes: write those your modalities send into "
             'more_sop_classes, or mode = "association", which takes all; --fix-hints lists them'
         )
         yield "note", text, "\n".join(("more_sop_classes = [", *names, "]"))
     if receiver.bind != "0.0.0.0":  # noqa: S104  # the one value storescp can do
         yield "error", "bind is for association mode; storescp listens on all addresses"
+
+
+def refused_classes(more: Sequence[str]) -> dict[str, str]:
+    """Return, by UID, the names of known storage classes that a receiver in study mode refuses."""
+    accepted = set(study_sop_classes(more))
+    return {uid: name for uid, name in _known_storage_classes(more).items() if uid not in accepted}
+
+
+def _known_storage_classes(more: Sequence[str]) -> dict[str, str]:
+    known = {
+        uid: name
+        for uid, (name, kind, *_) in UID_dictionary.items()
+        if kind == "SOP Class" and name.endswith("Storage")
+    }
+    return {**dict.fromkeys(more, "named in more_sop_classes"), **known, **SHIPPED}
 
 
 def _for_association_mode(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[str]:

@@ -12,12 +12,12 @@ app = typer.Typer()
 @app.command()
 def up() -> None:
     """Run the whole site in the foreground: every receiver, the worker and, where configured, HTTP."""
-    from pipeline.commands.check import refuse_what_is_wrong  # noqa: PLC0415
+    from pipeline.commands.up import check_apart  # noqa: PLC0415
     from pipeline.commands.up import up as run  # noqa: PLC0415
     from pipeline.site.settings import site_file  # noqa: PLC0415
 
     settings = settings_of_site()
-    refuse_what_is_wrong(settings)
+    check_apart(settings)
     chosen = ("--log", str(CommandContext.log)) if CommandContext.log else ()
     raise typer.Exit(run(settings, site_file(CommandContext.site), chosen))
 

@@ -7,7 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 from pipeline.alarms.part_alarms import PartAlarms
@@ -84,6 +86,22 @@ class SiteProcess:
         alarm(Event.PROGRAM, program=self.name, ended_with=code, restart_in=round(self.start_at - now))
         if self.failures == FAILURES_TO_TELL:
             self.tell(self.name, f"the {self.name} has ended {self.failures} times in a row; see its log")
+
+
+def check_apart(settings: Settings) -> None:
+    """Raise Configuration with a line for each error of the site, before anything starts.
+
+    A child process looks, because the checks import what every part of the site needs, four times what `up` holds
+    while it watches the parts. Call this before any thread is started.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as child:
+        child.submit(_check, settings).result()
+
+
+def _check(settings: Settings) -> None:
+    from pipeline.commands.check import refuse_what_is_wrong  # noqa: PLC0415  # only the child loads it
+
+    refuse_what_is_wrong(settings)
 
 
 def up(settings: Settings, site_file: Path, logging_options: Sequence[str] = ()) -> int:

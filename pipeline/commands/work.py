@@ -14,7 +14,7 @@ from pipeline.processes.service_manager import STOPPING, notify
 from pipeline.processes.signal_handling import end_by
 from pipeline.site.open_site import opened
 from pipeline.site.settings import Settings
-from pipeline.site.worker_state import AnotherWorks
+from pipeline.site.worker_refusal import AnotherWorks
 from pipeline.spool.spool import Spool
 from pipeline.worker.worker import Worker
 

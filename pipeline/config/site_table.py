@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 
 from pipeline.config.coercion_tables import CoercionTable
 from pipeline.config.keys import Duration, Table, parse_size
-from pipeline.dicom.same_patient import PLACEHOLDERS
+from pipeline.dicom.placeholders import PLACEHOLDERS
 
 SHELL_SAFE_PATH = re.compile(r"[A-Za-z0-9._/+-]+")  # storescp replaces #-placeholders in our own paths, too.
 

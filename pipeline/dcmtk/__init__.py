@@ -19,7 +19,7 @@ from pipeline.dcmtk.arguments import (
 from pipeline.dcmtk.command_dictionary import command_dictionary, command_dictionary_file
 from pipeline.dcmtk.known_bugs import KnownBug, known_bugs_of
 from pipeline.dcmtk.processes import UMASK, FinishedProgram, run, start
-from pipeline.dcmtk.profile import PROFILE, left_out, profile_text, proposed_sop_classes, study_sop_classes
+from pipeline.dcmtk.profile import PROFILE, profile_text, proposed_sop_classes, study_sop_classes
 from pipeline.dcmtk.programs import ProgramVersion, environment, program, shortcomings, version
 from pipeline.dcmtk.responses import (
     Progress,
@@ -51,7 +51,6 @@ __all__ = [
     "hook_command",
     "is_rejected_for_now",
     "known_bugs_of",
-    "left_out",
     "log_configuration",
     "movescu_argv",
     "problems",

@@ -5,9 +5,7 @@ storescp refuses `-pm` and `+xa` beside a profile, and 3.6.7 accepts at most 128
 
 from collections.abc import Iterable, Sequence
 
-from pydicom._uid_dict import UID_dictionary
-
-from pipeline.dcmtk.sop_classes import SHIPPED, VERIFICATION
+from pipeline.dcmtk.sop_classes import SHIPPED, VERIFICATION, can_be_stored
 
 MOST_CONTEXTS = 128
 PROFILE = "Storestow"
@@ -73,25 +71,5 @@ def proposed_sop_classes(proposed: Sequence[str]) -> tuple[str, ...]:
     The result is never empty, because storescp needs at least one context, and never longer than the contexts of
     an association (PS3.8 9.3.2.2).
     """
-    accepted = tuple(uid for uid in dict.fromkeys(proposed) if uid == VERIFICATION or _can_be_stored(uid))
+    accepted = tuple(uid for uid in dict.fromkeys(proposed) if uid == VERIFICATION or can_be_stored(uid))
     return accepted[:MOST_CONTEXTS] or (VERIFICATION,)
-
-
-def _can_be_stored(uid: str) -> bool:
-    name, kind, *_ = UID_dictionary.get(uid, ("Storage", "SOP Class"))
-    return kind == "SOP Class" and "Storage" in name and "Commitment" not in name
-
-
-def left_out(more: Sequence[str]) -> dict[str, str]:
-    """Return, by UID, the names of known storage classes that such a receiver refuses; `check` prints them."""
-    accepted = set(study_sop_classes(more))
-    return {uid: name for uid, name in _known_storage_classes(more).items() if uid not in accepted}
-
-
-def _known_storage_classes(more: Sequence[str]) -> dict[str, str]:
-    known = {
-        uid: name
-        for uid, (name, kind, *_) in UID_dictionary.items()
-        if kind == "SOP Class" and name.endswith("Storage")
-    }
-    return {**dict.fromkeys(more, "named in more_sop_classes"), **known, **SHIPPED}

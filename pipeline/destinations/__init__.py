@@ -2,7 +2,9 @@
 
 The file's name is the word in `kind = "..."`; there is no other registration.
 
-A destination *is* its validated configuration plus `deliver`. See `null.py` for the smallest one.
+A destination *is* its validated configuration plus `deliver`. See `null.py` for the smallest one. Every process of
+a site reads the whole configuration, but only the worker delivers: what a kind needs to deliver is imported in its
+methods, so that a receiver, which only waits, does not hold it.
 """
 
 import importlib
@@ -14,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, field_validator
 
 from pipeline.config.program_tables import ProgramsTable
 from pipeline.dicom import encodings
-from pipeline.dicom.same_patient import PLACEHOLDERS
+from pipeline.dicom.placeholders import PLACEHOLDERS
 from pipeline.model import Consignment, InstanceKey, Item, NewDisc, Receipt
 
 

@@ -2,21 +2,20 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from pydicom.uid import UID
 
 from pipeline.config.certificates import client_context
 from pipeline.config.keys import AbsolutePath, AETitle, Duration, Host, Port, Table
-from pipeline.cstore.pdu_connection import Peer
-from pipeline.cstore.requestor import echo, takes
-from pipeline.cstore.send_instances import StorageScu
-from pipeline.cstore.tls_handshake import TlsIdentity
 from pipeline.destinations import Destination
 from pipeline.dicom import encodings
 from pipeline.errors import Configuration, StorestowError
 from pipeline.model import Consignment, Receipt
+
+if TYPE_CHECKING:
+    from pipeline.cstore.pdu_connection import Peer
+    from pipeline.cstore.tls_handshake import TlsIdentity
 
 # One storage class of each kind of image that is encoded most; a peer seldom tells them apart.
 ASKED_FOR = {
@@ -77,10 +76,14 @@ class CStoreDestination(Destination):
 
         An instance without an answer is sent again with the same bytes, because a C-STORE peer cannot be asked.
         """
+        from pipeline.cstore.send_instances import StorageScu
+
         yield from StorageScu(self._peer(), consignment.attempt).send(consignment.items)
 
     def problems(self) -> Iterator[str]:
         """Send a C-ECHO, in TLS if configured, and yield the problems."""
+        from pipeline.cstore.requestor import echo
+
         try:
             status = echo(self._peer()).status
         except Configuration:
@@ -93,10 +96,12 @@ class CStoreDestination(Destination):
 
     def notes(self) -> Iterator[str]:
         """Ask which images the peer takes encoded as the site asks for: the others leave decoded again."""
+        from pipeline.cstore.requestor import takes
+
         syntax = encodings.transfer_syntax_of(self.encode)
         if syntax is None:
             return
-        name = UID(syntax).name
+        name = encodings.transfer_syntax_name(syntax)
         try:
             taken = takes(self._peer(), list(ASKED_FOR), syntax)
         except StorestowError as error:
@@ -110,7 +115,9 @@ class CStoreDestination(Destination):
         else:
             yield f'encode = "{self.encode}": it takes {name}'
 
-    def _peer(self) -> Peer:
+    def _peer(self) -> "Peer":
+        from pipeline.cstore.pdu_connection import Peer
+
         return Peer(
             host=self.host,
             port=self.port,
@@ -123,8 +130,10 @@ class CStoreDestination(Destination):
             encryption=self._encryption(),
         )
 
-    def _encryption(self) -> TlsIdentity | None:
+    def _encryption(self) -> "TlsIdentity | None":
         """Read the files anew for every delivery, so that a renewed certificate needs no restart."""
+        from pipeline.cstore.tls_handshake import TlsIdentity
+
         if self.tls is None:
             return None
         own = (self.tls.cert, self.tls.key) if self.tls.cert and self.tls.key else None

@@ -16,9 +16,6 @@ from pipeline.config.keys import AbsolutePath
 from pipeline.destinations import Destination
 from pipeline.disc.errors import TooLarge
 from pipeline.disc.formats.scratch import remove_abandoned
-from pipeline.disc.make import study_disc
-from pipeline.disc.make.make import make_disc
-from pipeline.disc.make.viewer import autorun_of, viewer_files
 from pipeline.disc.model import Container, DiscOptions, LeftOut, Media, SourceFile
 from pipeline.disc.pages.disc_names import FIELDS, unknown_fields
 from pipeline.errors import Configuration, PeerUnavailable
@@ -99,6 +96,8 @@ class IsoDestination(Destination):
 
         Raises NoDisc, which is Permanent, if no disc can be made: more than one patient, or too large.
         """
+        from pipeline.disc.make import study_disc
+
         with self._usable():
             if consignment.about is not None:
                 yield from self._for_order(consignment, consignment.about)
@@ -108,6 +107,8 @@ class IsoDestination(Destination):
 
     def has_been_seen(self, study_instance_uid: str, disc: NewDisc) -> bool:
         """Tell whether a disc was visible under its name; see `Destination.has_been_seen`."""
+        from pipeline.disc.make import study_disc
+
         with self._usable():
             return study_disc.has_been_seen(self.folder, study_instance_uid, disc)
 
@@ -123,6 +124,8 @@ class IsoDestination(Destination):
 
     def tidy(self) -> None:
         """Remove unpublished images that killed processes have left, because they hold a patient's data."""
+        from pipeline.disc.make import study_disc
+
         with contextlib.suppress(OSError):  # The share may not be mounted.
             study_disc.tidy(self.folder, time.time())
         for folder in (self.folder / study_disc.HIDDEN, self.folder / FOR_ORDERS):
@@ -131,6 +134,8 @@ class IsoDestination(Destination):
 
     def problems(self) -> Iterator[str]:
         """Yield what prevents making discs; raises Configuration for a fault that a person must correct."""
+        from pipeline.disc.make.viewer import viewer_files
+
         if not self.folder.is_dir():
             yield f"destination {self.name}: folder {self.folder} does not exist"
         if self.viewer:
@@ -139,6 +144,8 @@ class IsoDestination(Destination):
 
     def notes(self) -> Iterator[str]:
         """Say what the viewer's own AUTORUN.INF would do, if it is left out."""
+        from pipeline.disc.make.viewer import autorun_of
+
         lines = autorun_of(self.viewer) if self.viewer and not self.viewer_autorun else []
         if lines:
             said = "; ".join(escaped(line, 80).strip('"') for line in lines[:5])
@@ -153,6 +160,8 @@ class IsoDestination(Destination):
         It is in a hidden folder beside the discs, under the order's number, without patient or accession number.
         The disc lists instances that cannot be on it; their receipts are warnings that say so.
         """
+        from pipeline.disc.make.make import make_disc
+
         container: Container = "zip" if about.container == "zip" else "iso"
         target = self.folder / FOR_ORDERS / f"{about.order}.{container}"
         target.parent.mkdir(mode=0o750, exist_ok=True)

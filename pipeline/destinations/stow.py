@@ -2,27 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
-from pydicom.uid import UID
 
 from pipeline import guards
 from pipeline.config.keys import AbsolutePath, Duration, Size
 from pipeline.destinations import Destination
 from pipeline.dicom import encodings
-from pipeline.dicomweb import wado
 from pipeline.dicomweb.auth import Auth, NoAuth
-from pipeline.dicomweb.http_client import HttpClient, HttpTimeouts
-from pipeline.dicomweb.qido import Qido
-from pipeline.dicomweb.study_upload import StudyUpload, carry, sorted_out
-from pipeline.dicomweb.upload import Pace
 from pipeline.dicomweb.urls import checked_template, is_fixed
 from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
 from pipeline.guards import Guard
 from pipeline.guards.none import NoGuard
 from pipeline.model import Consignment, InstanceKey, Item, Receipt, ReceiptState
+
+if TYPE_CHECKING:
+    from pipeline.dicomweb.http_client import HttpClient
+    from pipeline.dicomweb.study_upload import StudyUpload
 
 
 class StowDestination(Destination):
@@ -63,6 +61,9 @@ class StowDestination(Destination):
 
         Raises Held if the guard finds the study registered elsewhere; nothing has been sent then.
         """
+        from pipeline.dicomweb.study_upload import carry, sorted_out
+        from pipeline.dicomweb.upload import Pace
+
         parcels, without_address = sorted_out(self.url, consignment.items)
         pace = Pace(self.connections, self.batch_bytes)
         with self._door() as door:
@@ -86,6 +87,9 @@ class StowDestination(Destination):
 
     def holds(self, items: Sequence[Item]) -> set[InstanceKey]:
         """Return which of `items` QIDO-RS lists; those in no list are asked for singly."""
+        from pipeline.dicomweb.qido import Qido
+        from pipeline.dicomweb.study_upload import sorted_out
+
         parcels, without_address = sorted_out(self.url, items)
         if without_address:
             raise Configuration(without_address[0].message)
@@ -100,6 +104,8 @@ class StowDestination(Destination):
 
     def problems(self) -> Iterator[str]:
         """Send the archive the cheapest query and yield the problems."""
+        from pipeline.dicomweb.qido import Qido
+
         try:
             with self._door() as door:
                 if is_fixed(self.url):
@@ -127,6 +133,8 @@ class StowDestination(Destination):
 
     def _asked_notes(self, syntax: str | None) -> Iterator[str]:
         """Ask the archive for some instance it holds, in the same way as one that is to be compared."""
+        from pipeline.dicomweb.qido import Qido
+
         try:
             with self._door() as door:
                 held = Qido(door, self.url).any_instance()
@@ -137,7 +145,9 @@ class StowDestination(Destination):
         except StorestowError as error:
             yield f"what it is able to do is not known: {error}"
 
-    def _how_present_is_compared(self, door: HttpClient, held: InstanceKey | None) -> str:
+    def _how_present_is_compared(self, door: "HttpClient", held: InstanceKey | None) -> str:
+        from pipeline.dicomweb import wado
+
         if held is None:
             return "it lists nothing yet: whether what it holds can be compared by WADO-RS is not known"
         try:
@@ -151,9 +161,11 @@ class StowDestination(Destination):
             return f"whether what it holds already can be compared by WADO-RS is not known: {error}"
         return "what it holds already is compared with what we hold, by WADO-RS"
 
-    def _whether_known(self, door: HttpClient, held: InstanceKey | None, syntax: str) -> str:
+    def _whether_known(self, door: "HttpClient", held: InstanceKey | None, syntax: str) -> str:
         """Tell whether it gives an instance back in `syntax`; DICOMweb has no question for what it would store."""
-        name = UID(syntax).name
+        from pipeline.dicomweb import wado
+
+        name = encodings.transfer_syntax_name(syntax)
         if held is None:
             return f"{self._unknown(syntax)}: it lists nothing yet that could be asked for in it"
         try:
@@ -164,12 +176,15 @@ class StowDestination(Destination):
         return f"{self._unknown(syntax)}: it does not give the instance asked for back in it"
 
     def _unknown(self, syntax: str) -> str:
+        name = encodings.transfer_syntax_name(syntax)
         return (
-            f'encode = "{self.encode}": whether it stores and shows {UID(syntax).name} is not known, '
+            f'encode = "{self.encode}": whether it stores and shows {name} is not known, '
             "so look at one study before you rely on it (docs/destinations.md)"
         )
 
-    def _door(self) -> HttpClient:
+    def _door(self) -> "HttpClient":
+        from pipeline.dicomweb.http_client import HttpClient, HttpTimeouts
+
         waits = HttpTimeouts(
             self.connect_timeout.total_seconds(),
             self.read_timeout.total_seconds(),
@@ -177,8 +192,10 @@ class StowDestination(Destination):
         )
         return HttpClient(self.auth, waits, ca_bundle=self.ca_bundle)
 
-    def _ask_guard(self, parcels: Sequence[StudyUpload], door: HttpClient) -> None:
+    def _ask_guard(self, parcels: "Sequence[StudyUpload]", door: "HttpClient") -> None:
         """Raise Held unless every upload that has sent nothing yet may go; others were checked before."""
+        from pipeline.dicomweb.qido import Qido
+
         for parcel in parcels:
             if self.guard.is_on and parcel.is_untouched:
                 found = self.guard.institutions_of(parcel.study_instance_uid, Qido(door, parcel.url))

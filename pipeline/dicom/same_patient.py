@@ -15,11 +15,8 @@ from itertools import combinations
 
 from pipeline.dicom.patient import Patient
 from pipeline.dicom.person_names import groups_of, names_agree, names_equal, share_first_name
+from pipeline.dicom.placeholders import PLACEHOLDERS
 
-PLACEHOLDERS = (  # "0" stands for any number of zeros; an empty Patient ID is always a placeholder.
-    *("0", "W/I", "UNKNOWN", "UNKNOWN ID", "NONE", "NULL", "NA", "N/A", "NO ID", "NOID", "ANON", "ANONYMOUS"),
-    *("-", "."),
-)
 MOST_WAYS = 500  # Most spellings of one patient within one order or disc; more are refused.
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pipeline import __version__
 from pipeline.config.program_tables import ProgramsTable
 from pipeline.dicom.part10 import EXPLICIT_VR_LITTLE_ENDIAN
-from pipeline.dicom.same_patient import PLACEHOLDERS
+from pipeline.dicom.placeholders import PLACEHOLDERS
 from pipeline.model import InstanceKey, LeftOutCode
 
 EXPLICIT = EXPLICIT_VR_LITTLE_ENDIAN

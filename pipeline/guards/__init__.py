@@ -7,15 +7,17 @@ import importlib
 import pkgutil
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.dicomweb.qido import Qido
 from pipeline.dicomweb.urls import line_to_paste
 from pipeline.errors import Held
 from pipeline.events import escaped
 from pipeline.model import Item
+
+if TYPE_CHECKING:
+    from pipeline.dicomweb.qido import Qido
 
 
 class Guard(BaseModel):
@@ -30,7 +32,7 @@ class Guard(BaseModel):
         """Say whether this guard asks anything."""
         return True
 
-    def institutions_of(self, study_instance_uid: str, archive: Qido) -> Iterable[str]:
+    def institutions_of(self, study_instance_uid: str, archive: "Qido") -> Iterable[str]:
         """Return the Institution Names the study is registered with, none if it is unknown there.
 
         Raises Transient (PeerUnavailable for the archive) if there is no answer: nothing is sent unchecked. Raises

@@ -1,10 +1,12 @@
 """guard = { kind = "none" }: ask nobody. This is the default."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pipeline.dicomweb.qido import Qido
 from pipeline.guards import Guard
+
+if TYPE_CHECKING:
+    from pipeline.dicomweb.qido import Qido
 
 
 class NoGuard(Guard):
@@ -17,7 +19,7 @@ class NoGuard(Guard):
         """Return False: nothing is asked."""
         return False
 
-    def institutions_of(self, study_instance_uid: str, archive: Qido) -> Iterable[str]:  # noqa: ARG002
+    def institutions_of(self, study_instance_uid: str, archive: "Qido") -> Iterable[str]:  # noqa: ARG002
         """Return no names."""
         return ()
 

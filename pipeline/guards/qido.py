@@ -1,10 +1,12 @@
 """guard = { kind = "qido" }: ask the archive itself for the study's series."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pipeline.dicomweb.qido import Qido
 from pipeline.guards import Guard
+
+if TYPE_CHECKING:
+    from pipeline.dicomweb.qido import Qido
 
 
 class QidoGuard(Guard):
@@ -12,7 +14,7 @@ class QidoGuard(Guard):
 
     kind: Literal["qido"]
 
-    def institutions_of(self, study_instance_uid: str, archive: Qido) -> Iterable[str]:
+    def institutions_of(self, study_instance_uid: str, archive: "Qido") -> Iterable[str]:
         """Return the Institution Names of the series; raises as Qido does."""
         return archive.institutions_of(study_instance_uid)
 

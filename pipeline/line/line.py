@@ -18,7 +18,6 @@ from pipeline.line.delivery_scheduler import DeliveryScheduler
 from pipeline.line.gather import complete_studies
 from pipeline.line.identify import ReadAhead
 from pipeline.line.identify_arrival import identify_arrival
-from pipeline.line.prepare import load_encodings
 from pipeline.line.prepare_study import prepare_study
 from pipeline.line.reconcile import reconcile
 from pipeline.line.settle import settle
@@ -70,7 +69,6 @@ class Line:
     def open(self) -> None:
         """Make the ledger agree with the rooms, before other work starts."""
         reconcile(self._site, self._beat)
-        self._site.pool.warm(load_encodings)
 
     def work_ahead(self) -> WorkAhead:
         """Return what encodes pixels while their study still comes in, as long as its context lasts."""

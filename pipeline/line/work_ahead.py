@@ -18,6 +18,7 @@ from pipeline.events import bug
 from pipeline.ledger import arrivals
 from pipeline.line.encoded_ahead import AheadTask, encode_ahead
 from pipeline.line.identify import FileState, IdentifyTask, ReadAhead, read_ahead, state_of
+from pipeline.line.prepare import load_encodings
 from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import PoolClosed
 from pipeline.site.disk_space import free_bytes
@@ -104,6 +105,8 @@ class WorkAhead:
                     states |= {file.path: file.state for file in _files_in(Path(folder.path), ())}
         self._tried &= set(states.values())
         wanted = [path for path, state in states.items() if state not in self._tried][:MOST_AT_ONCE]
+        if wanted:
+            self._site.pool.warm(load_encodings)
         self._tried |= {states[path] for path in wanted}  # What cannot be read now is read when it is admitted.
         tasks = (IdentifyTask(path, self._site.spool.run) for path in wanted)
         for task, file in read_ahead(tasks, self._site.pool):

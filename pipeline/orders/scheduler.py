@@ -48,8 +48,6 @@ class OrderScheduler:
         cleanup.drop_scratch(self._site)
         cleanup.drop_cleared(self._site)
         c_get.take_leftovers(self._site)
-        if self._site.settings.pacs:
-            self._site.aside.warm(be_ready)  # The first order does not wait for imports.
 
     def begin_again(self) -> None:
         """Restart the time-out of every open order: the clock was set, so the elapsed time is unknown."""
@@ -65,9 +63,12 @@ class OrderScheduler:
         now = time.time()
         running = self._jobs.running_since_list()
         with self._site.ledger.reading() as connection:
-            self.is_busy = bool(orders.open_ones(connection))
+            is_busy = bool(orders.open_ones(connection))
             moving = retrievals.in_state(connection, RetrievalState.MOVING)
             receiving = retrievals.in_state(connection, RetrievalState.RECEIVING)
+        if is_busy and not self.is_busy:
+            self._site.aside.warm(be_ready)  # What is retrieved does not wait for imports.
+        self.is_busy = is_busy
         for row in moving:
             if JobKey(JobKind.MOVE, row.id) not in running:
                 self._reclaim(row)

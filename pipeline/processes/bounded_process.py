@@ -70,6 +70,7 @@ class BoundedProcess:
     """One process and our end of its pipe."""
 
     def __init__(self) -> None:
+        self.free_since = 0.0  # By the monotonic clock; the pool's note of when the last task ended.
         self._pipe, theirs = Pipe()
         environment = {key: os.environ[key] for key in ("PATH", "TZ") if key in os.environ}
         self._process = subprocess.Popen(

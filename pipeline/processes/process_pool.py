@@ -2,10 +2,12 @@
 
 A process that dies, or exceeds its task's limits, is replaced; the task gets a second attempt in a fresh process,
 and is blamed if that dies, too. Callers share the processes equally. A slow task continues in a spare process if
-there is one; otherwise it is stopped, and starts again when no other task waits.
+there is one; otherwise it is stopped, and starts again when no other task waits. A process starts when the first
+task needs it, and ends when none has come for a while: each holds 60 MB, and most of a day nothing arrives.
 """
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +20,8 @@ from pipeline.processes.bounded_process import BoundedProcess, Killed, OverLimit
 from pipeline.processes.limits import ProcessLimits, of_the_machine
 
 __all__ = ["OverLimit", "PoolClosed", "PoolProcessDied", "ProcessPool"]
+
+IDLE_SECONDS = 300.0  # A process without a task for so long ends.
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -94,9 +98,21 @@ class ProcessPool:
             yield task, answer
 
     def warm(self, function: Callable[[str], None]) -> None:
-        """Start every process and let it run `function`, so that the first study does not wait for imports."""
+        """Start every process if there is none, and let it run `function`, so that no study waits for imports."""
+        with self._lock:
+            if self._all or self._running:
+                return
         for _ in range(self.size):
             self._submit(function, "", of_the_machine(), self)
+
+    def end_idle(self, seconds: float = IDLE_SECONDS) -> None:
+        """End the processes that have had no task for `seconds`; the next task starts them again."""
+        latest = time.monotonic() - seconds
+        with self._lock:
+            idle = [process for process in self._free if process.free_since <= latest]
+            self._free = [process for process in self._free if process not in idle]
+        for process in idle:
+            self._drop(process)
 
     def close(self) -> None:
         """Kill the processes; their tasks are done again by a later caller."""
@@ -229,6 +245,7 @@ class ProcessPool:
         with self._lock:
             job.process = None
             if not job.is_stopped and not self._is_closed and process.is_alive():
+                process.free_since = time.monotonic()
                 self._free.append(process)
                 return
         self._drop(process)

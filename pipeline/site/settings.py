@@ -16,7 +16,7 @@ from pipeline.config.program_tables import ProgramsTable
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.config.site_table import SiteTable
 from pipeline.destinations import Destination
-from pipeline.dicom.same_patient import PLACEHOLDERS
+from pipeline.dicom.placeholders import PLACEHOLDERS
 from pipeline.errors import Configuration
 
 DEFAULT_FILES = (Path("site.toml"), Path("/etc/storestow/site.toml"))

@@ -9,13 +9,16 @@ from pathlib import Path
 from pipeline.errors import Configuration, StorestowError
 from pipeline.events import Event, alarm
 from pipeline.site.settings import site_file
-from pipeline.site.worker_state import AnotherWorks
 from pipeline.spool.durable import unlink
 from pipeline.spool.spool import Spool
 
 _FILE_NAME = "worker-refuses"
 _LONGEST = 2000  # characters; the log cuts earlier
 AGAIN_SECONDS = 3600.0
+
+
+class AnotherWorks(Configuration):
+    """Say that another worker holds the spool."""
 
 
 @contextlib.contextmanager

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pipeline.errors import Configuration, Transient
+from pipeline.errors import Transient
 from pipeline.ledger import Ledger, heartbeats
+from pipeline.site.worker_refusal import AnotherWorks
 from pipeline.spool.spool import Spool
 
 BEAT_SECONDS = 5.0
@@ -43,10 +44,6 @@ class WorkerStatus:
             return "is running"
         since = "" if self.seconds is None else f"; it was last heard of {self.seconds:.0f} s ago"
         return f"{'does not respond' if self.state is WorkerState.STALE else 'is not running'}{since}"
-
-
-class AnotherWorks(Configuration):
-    """Say that another worker holds the spool."""
 
 
 class WorkerNotHeard(Transient):

@@ -18,6 +18,7 @@ class Upkeep:
     """Delete what has been kept long enough, and look at the site as a whole."""
 
     def __init__(self, site: Site, jobs: Jobs) -> None:
+        self._site = site
         self._jobs = jobs
         self._retention = Retention(site)
         self._site_watch = SiteWatch(site.settings, site.ledger)
@@ -30,12 +31,16 @@ class Upkeep:
 
     def questions(self) -> dict[str, Callable[[], None]]:
         """Return what to ask in each round, by the name in the log."""
-        return {"retention": self._tidy, "watch": self._watch}
+        return {"retention": self._tidy, "watch": self._watch, "idle processes": self._end_idle}
 
     def close(self) -> None:
         """Start no more work."""
         for thread in (self._retention_thread, self._watch_thread):
             thread.shutdown(wait=False, cancel_futures=True)
+
+    def _end_idle(self) -> None:
+        for pool in (self._site.pool, self._site.aside):
+            pool.end_idle()
 
     def _tidy(self) -> None:
         now, monotonic = time.time(), time.monotonic()

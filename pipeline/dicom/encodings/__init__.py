@@ -8,9 +8,10 @@ encodes nothing. Every encoder decodes its own result again: frames that do not 
 import importlib
 import pkgutil
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pydicom import Dataset
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 
 class NotEncoded(Exception):  # This is an outcome and no error: the instance passes through unchanged.
@@ -38,7 +39,7 @@ class Encoded:
 class Encode(Protocol):
     """Encode Pixel Data, or raise NotEncoded; `pixel_vr` is the VR as received (needed for big endian)."""
 
-    def __call__(self, header: Dataset, pixels: bytes, pixel_vr: str | None = None) -> Encoded:
+    def __call__(self, header: "Dataset", pixels: bytes, pixel_vr: str | None = None) -> Encoded:
         """Return the frames, proven by decoding them."""
 
 
@@ -60,7 +61,14 @@ def transfer_syntax_of(name: str) -> str | None:
     return uid
 
 
-def why_not(name: str, header: Dataset, pixel_length: int, pixel_vr: str | None) -> str | None:
+def transfer_syntax_name(uid: str) -> str:
+    """Return the name of a transfer syntax in PS3.6 table A-1."""
+    from pydicom.uid import UID  # noqa: PLC0415  # what only reads which encodings there are need not load pydicom
+
+    return str(UID(uid).name)
+
+
+def why_not(name: str, header: "Dataset", pixel_length: int, pixel_vr: str | None) -> str | None:
     """Tell from the header alone why `name` leaves this instance unchanged, or None if encoding may be tried.
 
     This cheap call avoids reading Pixel Data, which has `pixel_length` bytes and the VR `pixel_vr`.

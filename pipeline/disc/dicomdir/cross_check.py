@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from pipeline.dicom.patient import Patient
-from pipeline.dicom.same_patient import PLACEHOLDERS, compare
+from pipeline.dicom.placeholders import PLACEHOLDERS
+from pipeline.dicom.same_patient import compare
 from pipeline.disc.dicomdir.values import right
 from pipeline.disc.formats.directory import Directory, ListedRecord, ParentRecords
 from pipeline.disc.formats.independent_reader import ObjectIdentity

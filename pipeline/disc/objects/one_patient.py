@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.dicom.patient import Patient
-from pipeline.dicom.same_patient import PLACEHOLDERS, Attribute, Judgement, is_placeholder, judge
+from pipeline.dicom.placeholders import PLACEHOLDERS
+from pipeline.dicom.same_patient import Attribute, Judgement, is_placeholder, judge
 from pipeline.disc.errors import NoPatientID, PatientDifference, SeveralPatients
 from pipeline.disc.objects import records
 from pipeline.disc.objects.entry import Entry

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
-from pipeline.dicom.same_patient import PLACEHOLDERS
+from pipeline.dicom.placeholders import PLACEHOLDERS
 from pipeline.disc.dicomdir.cross_check import mismatches, names_of_nobody
 from pipeline.disc.errors import NotAsWritten
 from pipeline.disc.formats.contents import Contents, DamagedZip, IsoContents, ZipContents, read_all

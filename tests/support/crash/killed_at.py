@@ -106,6 +106,9 @@ class OneRoom:
     def warm(self, *_: object) -> None:
         pass
 
+    def end_idle(self) -> None:
+        pass
+
     def close(self) -> None:
         self._is_closed = True
 

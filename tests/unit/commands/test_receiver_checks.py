@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from support.machine.dicom_programs import free_port
 
-from pipeline.commands.receiver_checks import receiver_findings
+from pipeline.commands.receiver_checks import receiver_findings, refused_classes
+from pipeline.dcmtk.profile import study_sop_classes
+from pipeline.dcmtk.sop_classes import SHIPPED
 from pipeline.ledger import FILE_NAME, Ledger, arrivals
 from pipeline.model import InstanceState, SetAsideCode
 from pipeline.site.settings import load
@@ -85,3 +87,11 @@ def test_nothing_is_said_of_modes_in_association_mode(folder):
 
 def test_a_receiver_that_lets_nameless_instances_through_says_so(folder):
     assert "require_patient = false" in said(folder, receiver="require_patient = false")
+
+
+def test_the_storage_classes_that_a_sites_own_push_out_are_named():
+    more = [f"1.2.3.{n}" for n in range(20)]
+    accepted, refused = study_sop_classes(more), refused_classes(more)
+    assert {uid for uid in SHIPPED if uid not in accepted} <= set(refused)
+    assert not set(refused) & set(accepted)
+    assert refused[list(SHIPPED)[-1]] == "Corneal Topography Map Storage"

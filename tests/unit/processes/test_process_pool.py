@@ -201,6 +201,33 @@ def test_the_kernel_ends_a_process_of_the_pool_before_any_other_of_ours(pool):
     assert dict(pool.each(Path.read_text, [score])) == {score: "1000\n"}
 
 
+def test_a_process_that_nothing_needs_for_a_while_ends_and_the_next_task_starts_another():
+    with closing(ProcessPool(1)) as shop:
+        assert not shop._all
+        shop.warm(str)
+        assert dict(shop.each(abs, [-1])) == {-1: 1}
+        (process,) = shop._all
+        shop.end_idle(60)
+        assert process.is_alive()
+        shop.warm(str)
+        assert shop._all == {process}
+        wait_until(lambda: shop._free == [process], what="the process is free")
+        shop.end_idle(0)
+        assert not process.is_alive()
+        assert not shop._all
+        assert dict(shop.each(abs, [-2])) == {-2: 2}
+
+
+def test_a_process_with_a_task_in_hand_is_not_idle():
+    with closing(ProcessPool(1)) as shop:
+        tasks = shop.each(time.sleep, [0.5])
+        with ThreadPoolExecutor(1) as threads:
+            answer = threads.submit(dict, tasks)
+            wait_until(lambda: bool(shop._all), what="the task has begun")
+            shop.end_idle(0)
+            assert answer.result() == {0.5: None}
+
+
 def test_a_closed_pool_blames_no_instance():
     shop = ProcessPool(1)
     tasks = shop.each(time.sleep, [0.01, 60])

@@ -9,8 +9,7 @@ from pipeline.errors import Configuration
 from pipeline.ledger import FILE_NAME, Ledger
 from pipeline.operate.status import status
 from pipeline.site import worker_refusal
-from pipeline.site.worker_refusal import AGAIN_SECONDS, RefusalWatch, noted_for_receivers
-from pipeline.site.worker_state import AnotherWorks
+from pipeline.site.worker_refusal import AGAIN_SECONDS, AnotherWorks, RefusalWatch, noted_for_receivers
 from pipeline.spool.spool import Spool
 
 

@@ -1,0 +1,22 @@
+"""What a process that only waits may not load: it would be held for as long as the site is up."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline import destinations
+
+SETTINGS = "pipeline.commands.cli", "pipeline.site.settings"
+DESTINATIONS = tuple(f"pipeline.destinations.{kind}" for kind in destinations.kinds())
+GUARDS = "pipeline.guards.none", "pipeline.guards.qido"
+HEAVY = {"pydicom", "numpy", "PIL", "imagecodecs", "requests", "sqlalchemy", "jinja2", "starlette"}
+
+
+@pytest.mark.parametrize("part", ["pipeline.receiving", "pipeline.commands.up"])
+def test_a_part_that_waits_loads_nothing_that_reads_images_or_talks_to_archives(part):
+    modules = ", ".join((*SETTINGS, *DESTINATIONS, *GUARDS, part))
+    code = f"import sys, {modules}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True).stdout
+    assert part in loaded.split()
+    assert not HEAVY & set(loaded.split())
