@@ -20,6 +20,7 @@ from pipeline.dicom.placeholders import PLACEHOLDERS
 from pipeline.errors import Configuration
 
 DEFAULT_FILES = (Path("site.toml"), Path("/etc/storestow/site.toml"))
+KIND_OF_LINK = {"download": "iso", "print": "cstore"}  # Where a key of [shim] has a default, the kind of it.
 
 
 def _require_usable_senders(pacs: PacsTable, receiver: ReceiverTable) -> None:
@@ -123,6 +124,20 @@ class Settings(Table):
     def has_shim(self) -> bool:
         """Say whether there is a [shim], so that HTTP is wanted."""
         return "shim" in self.model_fields_set
+
+    @property
+    def link_destinations(self) -> dict[str, tuple[str, ...]]:
+        """Return the destinations that links may mean, by the key of [shim]; empty where none is named, nor clear.
+
+        A key that is not written means the only destination of its kind.
+        """
+        of_kind = {key: self.destinations_of_kind(kind) for key, kind in KIND_OF_LINK.items()}
+        only = {key: names for key, names in of_kind.items() if len(names) == 1}
+        return {key: named or only.get(key, ()) for key, named in self.shim.destinations.items()}
+
+    def destinations_of_kind(self, kind: str) -> tuple[str, ...]:
+        """Return the names of the destinations of this kind."""
+        return tuple(destination.name for destination in self.destination if destination.kind == kind)
 
     @property
     def moves_at_once(self) -> int:

@@ -80,7 +80,7 @@ def _peers(desk: OrderService) -> Iterator[Part]:
         return
     is_listening = is_up(desk.spool, settings.receiver_named(settings.pacs.receiver))
     yield ("receiver", is_listening, True, "is listening" if is_listening else "is not listening")
-    names = dict.fromkeys(name for names in settings.shim.destinations.values() for name in names)
+    names = dict.fromkeys(name for names in settings.link_destinations.values() for name in names)
     with ThreadPoolExecutor(len(names) + 1) as at_once:
         archive = at_once.submit(_echo_problem, settings.pacs)
         others = {name: at_once.submit(_problem, settings.destination_named(name)) for name in names}

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from pipeline.dicom.accession import LONGEST, AccessionNumber, InvalidAccession, distinct
 from pipeline.model import OrderError
-from pipeline.site.settings import Settings
+from pipeline.site.settings import KIND_OF_LINK, Settings
 from pipeline.web.http_errors import INVALID_ACCESSION, INVALID_DESTINATION, INVALID_PARAMETER, HttpError, kind_of
 
 SPELLINGS = ("accession_number", "accession_numbers")
@@ -113,9 +113,9 @@ def destination_of(verb: Verb, settings: Settings, to: str = "") -> str:
     Raises HttpError if the site names none, or one that cannot do it, or if `to` is none of them.
     """
     key = DOWNLOAD if verb.makes_a_file else str(verb)
-    named = settings.shim.destinations[key]
+    named = settings.link_destinations[key]
     if not named:
-        raise HttpError(kind_of(OrderError.NOT_CONFIGURED), f"[shim] {key} names no destination")
+        raise HttpError(kind_of(OrderError.NOT_CONFIGURED), f"[shim] {names_none(key, settings)}")
     if settings.pacs is None:
         raise HttpError(kind_of(OrderError.NOT_CONFIGURED), "there is no [pacs] to retrieve from")
     if to and to not in named:
@@ -124,6 +124,16 @@ def destination_of(verb: Verb, settings: Settings, to: str = "") -> str:
     if words := cannot_serve(key, name, settings):
         raise HttpError(kind_of(OrderError.NOT_CONFIGURED), f"[shim] {words}")
     return name
+
+
+def names_none(key: str, settings: Settings) -> str:
+    """Return why the links of [shim] `key`, which is not written, mean no destination."""
+    kind = KIND_OF_LINK.get(key)
+    if kind is None:
+        return f"{key} names no destination"
+    choice = settings.destinations_of_kind(kind)
+    there = f"more than one: {', '.join(choice)}" if choice else "none"
+    return f'{key} names no destination, and of kind "{kind}" there is {there}'
 
 
 def cannot_serve(key: str, name: str, settings: Settings) -> str:

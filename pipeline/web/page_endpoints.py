@@ -104,7 +104,7 @@ async def again(request: Request) -> Response:
 
 async def start(request: Request) -> Response:
     """Show a form for accession numbers, with a button for each kind of link the site has."""
-    named = site_of(request).settings.shim.destinations
+    named = site_of(request).settings.link_destinations
     words = words_of(request)
     ways = [{"path": path, "text": words.say(f"button.start_{key}")} for key, path in WAYS.items() if named[key]]
     return html(request, "start.html", ways=ways)

@@ -6,7 +6,7 @@ from typing import Literal
 from pipeline.errors import Configuration
 from pipeline.site.settings import Settings
 from pipeline.web.api_key import VARIABLE, ApiKeys
-from pipeline.web.order_request import cannot_serve
+from pipeline.web.order_request import cannot_serve, names_none
 from pipeline.web.our_hosts import proposed
 from pipeline.web.serve import is_loopback, require_key_or_loopback
 from pipeline.web.shim_site import opened
@@ -35,10 +35,11 @@ def looked_at(settings: Settings) -> Iterator[tuple[Literal["ok", "note", "error
         )
     if settings.pacs is None:
         yield "note", "there is no [pacs]: every link answers 501"
-    unset = [name for name, named in shim.destinations.items() if not named]
-    if unset:
-        yield "note", f"{', '.join(unset)}: not set, so these links answer 501"
-    for key, named in shim.destinations.items():
+    for key, named in settings.link_destinations.items():
+        if not named:
+            yield "note", f"{names_none(key, settings)}: {key} links answer 501"
+        elif not shim.destinations[key]:
+            yield "note", f"{key} is not set: {key} links mean {named[0]}, the only destination of its kind"
         for words in filter(None, (cannot_serve(key, name, settings) for name in named)):
             yield "error", f"{words}: this link answers 501"
     yield "ok", f"{shim.host} port {shim.port}, patients from {settings.patients.kind}"

@@ -1,8 +1,9 @@
 import pytest
-from support.sites.shim_site import settings_of
+from support.sites.shim_site import PEER, settings_of
 
 from pipeline.web.http_errors import HttpError
 from pipeline.web.order_request import Verb, wish_of
+from pipeline.web.site_checks import looked_at
 
 
 @pytest.fixture
@@ -82,11 +83,37 @@ def test_only_a_forward_listens_to_the_destination_of_a_link(settings):
     assert wish_of(Verb.PRINT, [("accession_number", "A"), ("to", "other")], settings).destination == "publisher"
 
 
-@pytest.mark.parametrize("verb", list(Verb))
-def test_a_link_whose_destination_is_not_set_is_not_configured(tmp_path, verb):
-    settings = settings_of(tmp_path, shim={"download": None, "print": None, "forward": []})
+DISC = {"name": "disc", "kind": "iso", "folder": "/srv/discs"}
+PUBLISHER = {**PEER, "name": "publisher", "port": 10105}
+UNSET = {"download": None, "print": None, "forward": []}
+
+
+@pytest.mark.parametrize(
+    ("verb", "named"),
+    [(Verb.DOWNLOAD, "disc"), (Verb.DOWNLOAD_MULTIPLE, "disc"), (Verb.PRINT, "publisher")],
+)
+def test_a_link_whose_destination_is_not_set_means_the_only_one_of_its_kind(tmp_path, verb, named):
+    settings = settings_of(tmp_path, shim=UNSET, destination=[DISC, PUBLISHER])
+    assert wish_of(verb, [("accession_number", "A")], settings).destination == named
+    assert f"links mean {named}, the only destination of its kind" in str(list(looked_at(settings)))
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        (
+            Verb.DOWNLOAD,
+            '[shim] download names no destination, and of kind "iso" there is more than one: disc, disc2',
+        ),
+        (Verb.PRINT, '[shim] print names no destination, and of kind "cstore" there is none'),
+        (Verb.FORWARD, "[shim] forward names no destination"),
+    ],
+)
+def test_a_link_whose_destination_is_not_set_nor_clear_is_not_configured(tmp_path, verb, words):
+    settings = settings_of(tmp_path, shim=UNSET, destination=[DISC, {**DISC, "name": "disc2"}])
     refused = refusal(verb, [("accession_number", "A")], settings)
-    assert (refused.kind.status, refused.kind.words) == (501, "not configured")
+    assert (refused.kind.status, refused.kind.words, refused.detail) == (501, "not configured", words)
+    assert f"{words.removeprefix('[shim] ')}: " in str(list(looked_at(settings)))
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_check_says_each_time_that_everybody_may_have_every_study(tmp_path):
         ({"shim": {"api_key": "", "host": "0.0.0.0"}}, "error [shim] listens on 0.0.0.0 without a key"),
         ({"shim": {"api_key": ""}}, "note no key"),
         ({"shim": {"api_key": "short"}}, "note the key has 5 characters"),
-        ({"shim": {"forward": []}}, "note forward: not set"),
+        ({"shim": {"forward": []}}, "note forward names no destination: forward links answer 501"),
         ({"shim": {"download": "archive"}}, "error download names archive, whose kind"),
         ({"shim": {"print": "disc"}}, "error print names disc, whose kind"),
         ({"pacs": None}, "note there is no [pacs]"),
