@@ -262,4 +262,4 @@ def takes(peer: Peer, sop_classes: Sequence[str], transfer_syntax_uid: str) -> l
     with Association.open(peer, proposals) as association:
         answers = association.answers
     accepted = (0, transfer_syntax_uid)
-    return [one.abstract_syntax for one in proposals if answers.get(one.context) == accepted]
+    return [proposed.abstract_syntax for proposed in proposals if answers.get(proposed.context) == accepted]

@@ -55,7 +55,7 @@ def distinct(
         raise InvalidAccession("an accession number is missing or empty")
     if len(once) > at_most:
         raise InvalidAccession(f"{len(once)} accession numbers are more than the {at_most} allowed at once")
-    if any(len(one) > longest for one in once):
+    if any(len(accession) > longest for accession in once):
         raise InvalidAccession(
             f"an accession number has at most {longest} characters here ([pacs] accession_number_length)"
         )
@@ -71,7 +71,7 @@ def spellings(asked: str, answered: Iterable[str]) -> list[str]:
     there = sorted(set(answered))
     if asked in there:
         return [asked]
-    return [one for one in there if _plain(one) == _plain(asked)]
+    return [found for found in there if _plain(found) == _plain(asked)]
 
 
 def _plain(text: str) -> str:

@@ -29,8 +29,7 @@ from pipeline.dicom.header import file_meta, read_header, rest_of, with_rest
 from pipeline.dicom.part10 import PIXEL_DATA, Bytes, DataSetLayout, Malformed
 from pipeline.dicom.pixels import jpeg
 from pipeline.dicom.pixels.encapsulation import STALE
-from pipeline.dicom.pixels.implicit import without_vr
-from pipeline.dicom.pixels.transcription import transcribed
+from pipeline.dicom.pixels.transcription import transcribed, without_vr
 from pipeline.dicom.reading import data_set_of
 from pipeline.errors import Permanent
 from pipeline.model import LeftOutCode

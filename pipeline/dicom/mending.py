@@ -73,7 +73,7 @@ def _stale_lengths(mends: tuple[Mend, ...], elements: dict[int, Element]) -> lis
     """Leave out the lengths of groups in which an element changed its length (PS3.5 7.2)."""
     groups = {mend.tag & 0xFFFF0000 for mend in mends if len(mend.put) != mend.stop - mend.start}
     lengths = [elements[group] for group in groups if group in elements]
-    return [Mend(one.start, one.end, b"", one.tag, STALE_LENGTH) for one in lengths]
+    return [Mend(length.start, length.end, b"", length.tag, STALE_LENGTH) for length in lengths]
 
 
 class _Mender(Walker):

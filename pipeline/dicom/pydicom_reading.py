@@ -3,7 +3,7 @@
 import pydicom.filereader
 from pydicom.filereader import dcmread, read_partial
 
-from pipeline.dicom.deflation import bound_inflation
+from pipeline.dicom.reading import bound_inflation
 
 bound_inflation(pydicom.filereader)
 

@@ -2,6 +2,10 @@
 
 Every way out asks it (disc, print, forward, send), and it compares the sources: the HIS, the answers of the PACS,
 and the images. It is pure: it knows no ledger, no peer and no order.
+
+Two machines spell the name of one person differently (PS3.5 6.2.1): in case, in accents and their transcription
+(MÜLLER, MUELLER, MULLER), in titles, in second first names, and in the component groups they send: letters,
+ideographs, phonetic. Both names are folded in the same way, so that no spelling is preferred.
 """
 
 import functools
@@ -14,10 +18,33 @@ from enum import StrEnum
 from itertools import combinations
 
 from pipeline.dicom.patient import Patient
-from pipeline.dicom.person_names import groups_of, names_agree, names_equal, share_first_name
 from pipeline.dicom.placeholders import PLACEHOLDERS
 
 MOST_WAYS = 500  # Most spellings of one patient within one order or disc; more are refused.
+# Behind Latin and Greek letters these marks are accents.
+_MARKS = re.compile("([A-Za-z\u0370-\u03ff])[\u0300-\u036f]+")
+_YO = "\u0435\u0308"  # The Russian letter that is mostly written without its two dots.
+_LETTERS = str.maketrans(
+    {  # Letters that no Unicode normalisation separates, as passports transcribe them (ICAO 9303-3, section 6).
+        "ø": "o",
+        "œ": "oe",
+        "æ": "ae",
+        "ł": "l",
+        "đ": "d",
+        "ð": "d",
+        "þ": "th",
+        "ħ": "h",
+        "ŧ": "t",
+        "ŋ": "n",
+        "\u0131": "i",
+        "ĸ": "k",
+        "ə": "e",
+    }
+)
+_TRANSCRIBED = re.compile("(?:a+e*)+|([ou])e+")  # Ä, Ö, Ü, Æ, Ø and Å, written by a machine without these letters.
+_WITHIN_WORDS = re.compile("['`\u00b4\u2018\u2019\u02bc]")  # All forms of the apostrophe, as in O'NEIL.
+
+Group = tuple[str, ...]  # The folded words of one component group.
 
 
 class Attribute(StrEnum):
@@ -66,7 +93,7 @@ class Judgement:
     @property
     def differs(self) -> tuple[Attribute, ...]:
         """Return every attribute that contradicts, each once, in the order of `Attribute`."""
-        return _ordered(attribute for one in self.contradictions for attribute in one.differs)
+        return _ordered(attribute for contradiction in self.contradictions for attribute in contradiction.differs)
 
 
 UNDISPUTED = Judgement()  # The verdict on a single patient.
@@ -153,10 +180,10 @@ def judge(said: Iterable[tuple[str, Patient]], placeholders: tuple[str, ...] = P
     patients = list(studies)
     if len(patients) > MOST_WAYS:
         return Judgement((Contradiction(patients[0], patients[-1], tuple(Attribute)),))
-    nameless = {one for one in patients if is_placeholder(one.identifier, placeholders)}
-    identified = {study for one in patients if one not in nameless for study in studies[one]}
-    unproven = {one for one in nameless if not studies[one] <= identified}
-    pairs = [*((one, one) for one in patients if one in unproven), *combinations(patients, 2)]
+    nameless = {patient for patient in patients if is_placeholder(patient.identifier, placeholders)}
+    identified = {study for patient in patients if patient not in nameless for study in studies[patient]}
+    unproven = {patient for patient in nameless if not studies[patient] <= identified}
+    pairs = [*((patient, patient) for patient in patients if patient in unproven), *combinations(patients, 2)]
     contradictions, noted = [], set[Attribute]()
     for one, other in pairs:
         needs_proof = len(studies[one] | studies[other]) > 1 and bool(unproven & {one, other})
@@ -179,3 +206,64 @@ def _differ(one: str, other: str) -> bool:
 def _names_differ(one: Patient, other: Patient) -> bool:
     is_told = groups_of(one.name) and groups_of(other.name)
     return bool(is_told) and not names_agree(one.name, other.name)
+
+
+def folded(text: str) -> str:
+    """Return a text without case, accents and transcriptions, for comparisons only."""
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    plain = unicodedata.normalize("NFKD", plain).translate(_LETTERS).replace(_YO, _YO[0])
+    return _TRANSCRIBED.sub(lambda found: found[1] or "a", _MARKS.sub(r"\1", plain))
+
+
+@functools.lru_cache(maxsize=4096)
+def groups_of(name: str) -> tuple[Group, ...]:
+    """Return the folded words of each component group that has any."""
+    return tuple(filter(None, map(_words, name.split("="))))
+
+
+@functools.lru_cache(maxsize=4096)
+def _words(text: str) -> Group:
+    """Split a folded text into words; a combining mark that is no accent stays within its word."""
+    plain = _WITHIN_WORDS.sub("", folded(text))
+    letters = (letter if letter.isalnum() or unicodedata.category(letter)[0] == "M" else " " for letter in plain)
+    return tuple("".join(letters).split())
+
+
+def comparable_name(name: str) -> str:
+    """Return the first component group, so that spellings of one name are equal texts; "" if the name is empty.
+
+    This is for lists and indexes. Use `names_agree` to decide whether two names may be one person's.
+    """
+    return " ".join(next(iter(groups_of(name)), ()))
+
+
+def names_agree(one: str, other: str, titles: Iterable[str] = ()) -> bool:
+    """Tell whether any component group of one name agrees with any of the other, words in any order.
+
+    Two groups agree if the words of one are among the words of the other, or if both have the same letters with
+    other spaces (DE LA CRUZ, DELACRUZ). `titles` are words to ignore. A name without words agrees with no name:
+    the caller decides what a missing name means.
+    """
+    left_out = frozenset(word for title in titles for word in _words(title))
+    return any(_agree(a, b, left_out) for a in groups_of(one) for b in groups_of(other))
+
+
+def _agree(one: Group, other: Group, titles: frozenset[str]) -> bool:
+    a, b = (frozenset(words) - titles or frozenset(words) for words in (one, other))
+    return a <= b or b <= a or "".join(one) == "".join(other)
+
+
+def names_equal(one: str, other: str) -> bool:
+    """Tell whether a component group of both names has exactly the same words."""
+    return any(frozenset(a) == frozenset(b) for a in groups_of(one) for b in groups_of(other))
+
+
+def share_first_name(one: str, other: str) -> bool:
+    """Tell whether two names have the same first given name in some component group."""
+    return bool(_first_names(one) & _first_names(other))
+
+
+def _first_names(name: str) -> frozenset[str]:
+    """Return the first word of the second component of each group; a comma may stand for `^`."""
+    given = (re.split("[\\^,]", group) for group in name.split("="))
+    return frozenset(words[0] for parts in given if len(parts) > 1 and (words := _words(parts[1])))

@@ -29,7 +29,7 @@ from pipeline.dicom.walker import Walker, is_vr
 
 
 def walk(data: Bytes) -> DataSetLayout:
-    """Return the layout of a file; a deflated data set must have been inflated before (see `deflation.inflate`).
+    """Return the layout of a file; a deflated data set must have been inflated before (see `reading.inflate`).
 
     Raises:
         Malformed: the file is truncated, garbled, nested too deep, or contradicts its transfer syntax.

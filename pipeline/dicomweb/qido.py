@@ -105,9 +105,9 @@ class Qido:
 
     def any_instance(self) -> InstanceKey | None:
         """Return some instance the archive holds, None if it lists none."""
-        study = next((text(one, STUDY_INSTANCE_UID) for one in self._first(self._url)), "")
+        study = next((text(study, STUDY_INSTANCE_UID) for study in self._first(self._url)), "")
         instances = self._first(f"{self._study(study)}/instances") if study else []
-        found = next((_key_of(one, study, "") for one in instances), None)
+        found = next((_key_of(instance, study, "") for instance in instances), None)
         return found if found and all((found.series_instance_uid, found.sop_instance_uid)) else None
 
     def _first(self, url: str) -> list[dict[str, Any]]:
@@ -117,7 +117,7 @@ class Qido:
         series = key.series_instance_uid
         url = f"{self._study(key.study_instance_uid)}/series/{quote(series, safe='')}/instances"
         pages = self._pages(url, _FIELDS | {"SOPInstanceUID": key.sop_instance_uid}, 1)
-        return any(_key_of(one, key.study_instance_uid, series) == key for page in pages for one in page)
+        return any(_key_of(instance, key.study_instance_uid, series) == key for page in pages for instance in page)
 
     def _listing(self, study: str, wanted: AbstractSet[InstanceKey], limit: int) -> _Listing:
         """Return what the archive lists of the study, at least until all `wanted` have been seen."""
@@ -125,7 +125,7 @@ class Qido:
         for page in self._pages(f"{self._study(study)}/instances", _FIELDS, limit):
             if not page:
                 return _Listing(keys, is_whole=True)
-            keys |= {_key_of(one, study, "") for one in page}
+            keys |= {_key_of(instance, study, "") for instance in page}
             if wanted and wanted <= keys:
                 break
         return _Listing(keys, is_whole=False)
@@ -147,7 +147,7 @@ class Qido:
                     yield []
                 return
             page = self._results(reply, url)
-            uids = {_uids_of(one) for one in page}
+            uids = {_uids_of(found) for found in page}
             if page and uids <= seen:  # The same results again: the archive ignores offset.
                 return
             yield page

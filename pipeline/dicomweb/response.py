@@ -66,7 +66,7 @@ def data_sets_in(body: bytes) -> list[dict[str, Any]] | None:
     except (ValueError, RecursionError):
         return None
     found = [found] if isinstance(found, dict) else found
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+    if not isinstance(found, list) or not all(isinstance(data_set, dict) for data_set in found):
         return None
     return found
 

@@ -107,8 +107,10 @@ class SlowReaderAdapter(HTTPAdapter):
 
     def _of(self, pool: type[HTTPConnectionPool]) -> Callable[..., HTTPConnectionPool]:
         def made(*arguments: Any, **options: Any) -> HTTPConnectionPool:
-            one = pool(*arguments, **options)
-            one.ConnectionCls = type(pool.ConnectionCls.__name__, (pool.ConnectionCls,), {"limit": self._limit})
-            return one
+            connections = pool(*arguments, **options)
+            connections.ConnectionCls = type(
+                pool.ConnectionCls.__name__, (pool.ConnectionCls,), {"limit": self._limit}
+            )
+            return connections
 
         return made

@@ -96,8 +96,8 @@ def _is_anothers(receipt: Receipt, strangers: Container[InstanceKey]) -> bool:
 def _sent(items: dict[InstanceKey, Item], upload: Upload, qido: Qido) -> Iterator[Receipt]:
     """Yield the archive's response about each instance, and then whether QIDO-RS lists it."""
     last: dict[InstanceKey, Receipt] = {}
-    for some in _portions(tuple(items.values()), qido):
-        for receipt in upload.send(some):
+    for portion in _portions(tuple(items.values()), qido):
+        for receipt in upload.send(portion):
             last[receipt.key] = receipt
             yield receipt
         for receipt in _looked_up(qido, items, last):
@@ -118,7 +118,9 @@ def _portions(items: tuple[Item, ...], qido: Qido) -> list[tuple[Item, ...]]:
 
 def _looked_up(qido: Qido, items: dict[InstanceKey, Item], last: dict[InstanceKey, Receipt]) -> Iterator[Receipt]:
     """Yield the receipts that QIDO-RS confirms, and withdraw those it does not."""
-    unverified = {key: one for key, one in last.items() if one.state in ARRIVED and not one.verified}
+    unverified = {
+        key: receipt for key, receipt in last.items() if receipt.state in ARRIVED and not receipt.verified
+    }
     if not unverified:
         return
     there = qido.among((items[key] for key in unverified), were_sent=True)
@@ -132,7 +134,7 @@ def _looked_up(qido: Qido, items: dict[InstanceKey, Item], last: dict[InstanceKe
 
 
 def _what_is_left(left: list[Receipt], parcel: StudyUpload) -> str:
-    [(reason, _)] = Counter(f"{one.message} {one.code}".strip() for one in left).most_common(1)
+    [(reason, _)] = Counter(f"{receipt.message} {receipt.code}".strip() for receipt in left).most_common(1)
     return f"{parcel.url}: {len(left)} of {len(parcel.items)} instances are not there yet: {reason}"
 
 

@@ -10,8 +10,14 @@ from pipeline import patients
 from pipeline.config.order_tables import PatientsTable
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicom.patient import Patient
-from pipeline.dicom.person_names import groups_of, names_agree
-from pipeline.dicom.same_patient import Attribute, PatientComparison, bare_identifier, is_placeholder
+from pipeline.dicom.same_patient import (
+    Attribute,
+    PatientComparison,
+    bare_identifier,
+    groups_of,
+    is_placeholder,
+    names_agree,
+)
 from pipeline.orders.compare_sources import Findings, IdentitySource, SourceDifference, SourceStatement
 from pipeline.patients import MoreThanOnePatient, Person
 

@@ -11,7 +11,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -31,61 +30,21 @@ NETWORK_FILE_SYSTEMS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Spool:
-    """The folder [site] spool, and the paths in it."""
+    """The folder [site] spool, and the rooms in it."""
 
-    root: Path
-
-    @property
-    def incoming(self) -> Path:
-        """Return the folder that receivers write into, with one subfolder a receiver."""
-        return self.root / "incoming"
-
-    @property
-    def arrivals(self) -> Path:
-        """Return the folder of admitted arrivals, which stay until every instance has its account."""
-        return self.root / "arrivals"
-
-    @property
-    def settled(self) -> Path:
-        """Return the folder of arrivals with accounts, which stay for `keep_originals`."""
-        return self.root / "settled"
-
-    @property
-    def quarantine(self) -> Path:
-        """Return the folder of arrivals that a person must look at."""
-        return self.root / "quarantine"
-
-    @property
-    def outputs(self) -> Path:
-        """Return the folder of files made for deliveries; they can be made again."""
-        return self.root / "outputs"
-
-    @property
-    def ahead(self) -> Path:
-        """Pixels that were encoded before their study was complete; they can be encoded again."""
-        return self.root / "ahead"
-
-    @property
-    def accounts(self) -> Path:
-        """Return the folder of the archive of accounts: a file a year of what the ledger has forgotten."""
-        return self.root / "accounts"
-
-    @property
-    def run(self) -> Path:
-        """Return the folder of locks and generated configuration of running processes."""
-        return self.root / "run"
-
-    @property
-    def rooms(self) -> tuple[Path, ...]:
-        """Return every room."""
-        return (self.incoming, self.arrivals, self.settled, self.quarantine, self.outputs, self.ahead, self.run)
-
-    @property
-    def rooms_of_arrivals(self) -> tuple[Path, ...]:
-        """Return the rooms in which an admitted folder can be."""
-        return (self.arrivals, self.settled, self.quarantine)
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.incoming = root / "incoming"  # Receivers write here, each into a folder of its own.
+        self.arrivals = root / "arrivals"  # Admitted arrivals, until every instance has its account.
+        self.settled = root / "settled"  # Arrivals with accounts, for `keep_originals`.
+        self.quarantine = root / "quarantine"  # Arrivals that a person must look at.
+        self.outputs = root / "outputs"  # Files made for deliveries; they can be made again.
+        self.ahead = root / "ahead"  # Pixels encoded before their study was complete; they can be encoded again.
+        self.accounts = root / "accounts"  # The accounts of what the ledger has forgotten, a file a year.
+        self.run = root / "run"  # Locks and generated configuration of running processes.
+        self.rooms_of_arrivals = (self.arrivals, self.settled, self.quarantine)  # An admitted folder is in one.
+        self.rooms = (self.incoming, *self.rooms_of_arrivals, self.outputs, self.ahead, self.run)
 
     def find(self, arrival: str, file: str) -> Path | None:
         """Return where a file of an arrival is now, None if its folder is no longer kept."""

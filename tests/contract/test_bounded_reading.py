@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "pipeline"
 INFLATES = {"decompress", "decompressobj", "GzipFile", "BZ2Decompressor", "LZMADecompressor"}
 READS = {"dcmread", "read_file", "read_partial", "DicomDir", "FileSet", "pixel_array", "iter_pixels"}
 LIBRARIES = {"zlib", "gzip", "bz2", "lzma"}
-DEFLATION, READING = "dicom/deflation.py", "dicom/pydicom_reading.py"
+DEFLATION, READING = "dicom/reading.py", "dicom/pydicom_reading.py"
 NOT_DEFLATED = {"disc/pages/thumbnails.py"}  # pixel_array of a file: it never inflates, and fails instead
 
 

@@ -8,7 +8,7 @@ import pytest
 from support.hostile.hostile_files import hostile
 from support.sites.line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 
-from pipeline.dicom import deflation
+from pipeline.dicom import reading
 from pipeline.operate.trace import trace
 
 ENCODING = {"name": "nowhere", "kind": "null", "encode": "j2k"}
@@ -46,7 +46,7 @@ def judge(instances: list[dict[str, object]]) -> None:
 
 
 def test_hostile_files_are_quarantined_one_by_one_or_pass_as_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(deflation, "MAX_INFLATED", 32 << 20)  # the same, without waiting for the disk
+    monkeypatch.setattr(reading, "MAX_INFLATED", 32 << 20)  # the same, without waiting for the disk
     taken, peak, instances = through_the_line(tmp_path, seconds=60)
     judge(instances)
     assert peak < 1375

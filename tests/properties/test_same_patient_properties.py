@@ -4,8 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dicom.patient import Patient
-from pipeline.dicom.person_names import folded, names_agree, names_equal, share_first_name
-from pipeline.dicom.same_patient import compare, is_placeholder, judge
+from pipeline.dicom.same_patient import (
+    compare,
+    folded,
+    is_placeholder,
+    judge,
+    names_agree,
+    names_equal,
+    share_first_name,
+)
 
 words = st.text(st.sampled_from("ABEOUÄÖÜÅØŁĐßÆÉÑabé'-"), min_size=1, max_size=7)
 letters = st.text(st.characters(codec="utf-8", exclude_characters="^=\\"), max_size=8)

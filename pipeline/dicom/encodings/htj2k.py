@@ -6,7 +6,7 @@ from pydicom import Dataset
 from pydicom.uid import HTJ2KLossless
 
 from pipeline.dicom.encodings import Encoded, NotEncoded
-from pipeline.dicom.pixels import codestream, jpeg2000
+from pipeline.dicom.pixels import jpeg2000
 from pipeline.dicom.pixels.jpeg2000 import transforms_colour, why_not
 from pipeline.dicom.pixels.layout import PixelLayout, Samples
 
@@ -33,7 +33,7 @@ def _frame(array: Samples, layout: PixelLayout) -> bytes:
         frame = bytes(htj2k_encode(array, reversible=True, rgb=transforms_colour(layout)))
     except Htj2kError as error:
         raise NotEncoded(f"the encoder refused: {error}") from error
-    return codestream.with_precision(frame, layout.bits_stored, signed=layout.signed) if bits_missing else frame
+    return jpeg2000.with_precision(frame, layout.bits_stored, signed=layout.signed) if bits_missing else frame
 
 
 CODEC = jpeg2000.Codec(TRANSFER_SYNTAX_UID, _frame, high_throughput=True)

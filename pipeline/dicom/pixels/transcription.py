@@ -1,7 +1,8 @@
-"""Write a data set in Explicit VR Little Endian, as encapsulated pixels require (PS3.5 A.4), value for value.
+"""Write a data set in Explicit or Implicit VR Little Endian, value for value; encapsulated pixels are explicit.
 
 pydicom would decode and encode every value again, change values it finds wrong, and leave words of Other VRs in
-their former byte order. This module decodes no value: it swaps bytes if the VR says so, and looks up implicit VRs.
+their former byte order. This module decodes no value: it swaps bytes if the VR says so, and looks up implicit VRs
+(PS3.5 A.1, A.4).
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pydicom import DataElement, Dataset, Sequence
 from pydicom.datadict import dictionary_VR, private_dictionary_VR
 from pydicom.dataelem import RawDataElement
 
+from pipeline.dicom.attributes.elements import put
 from pipeline.dicom.encodings import NotEncoded
 from pipeline.dicom.pixels.layout import UNREADABLE
 
@@ -137,3 +139,21 @@ def _signed(dataset: Dataset, around: bool) -> bool:
     except UNREADABLE:
         return around
     return bool(representation) if isinstance(representation, int) else around
+
+
+def without_vr(dataset: Dataset) -> Dataset:
+    """Return a data set that pydicom writes in Implicit VR Little Endian without touching a value.
+
+    `dataset` is in Explicit VR Little Endian and stays unchanged.
+    """
+    written = Dataset(parent_encoding=dataset.original_character_set or "iso8859")
+    for element in dataset.elements():
+        if element.VR == "SQ":
+            whole = dataset[element.tag]
+            sequence = DataElement(element.tag, "SQ", Sequence(without_vr(item) for item in whole.value))
+            sequence.is_undefined_length = whole.is_undefined_length
+            put(written, sequence)
+        else:
+            put(written, element)  # The bytes are the same, and the writer leaves the VR out.
+    written.set_original_encoding(True, True, dataset.original_character_set)
+    return written

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from struct import unpack_from
 
-from pipeline.dicom.deflation import inflated_head
 from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, Malformed
+from pipeline.dicom.reading import inflated_head
 
 _ENCAPSULATED = "1.2.840.10008.1.2.4."
 _RLE = "1.2.840.10008.1.2.5"

@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
-from pipeline.dicom.deflation import inflate
 from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Bytes, DataSetLayout, Malformed
-from pipeline.dicom.reading import DIRECTORY_STORAGE
+from pipeline.dicom.reading import DIRECTORY_STORAGE, inflate
 from pipeline.dicom.walk import walk
 from pipeline.disc.formats.contents import PIECE, Contents, DamagedZip
 from pipeline.disc.formats.hash_files import Passing

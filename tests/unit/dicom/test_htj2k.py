@@ -7,7 +7,7 @@ from pydicom.uid import HTJ2KLossless
 from support.studies.native_images import Native, encoded
 
 from pipeline.dicom.encodings import NotEncoded, htj2k, j2k
-from pipeline.dicom.pixels import codestream
+from pipeline.dicom.pixels import jpeg2000
 
 BLOCK_STYLE = 12  # offset from the marker COD (ISO/IEC 15444-1 table A.12)
 
@@ -39,7 +39,7 @@ def test_every_number_of_bits_comes_back_from_both_decoders(allocated, signed, s
         frame = frame_of(native)  # proven by OpenJPEG
 
         assert np.array_equal(imagecodecs.htj2k_decode(frame), native.array[0])
-        assert codestream.read(frame).components == ((stored, signed),) * samples
+        assert jpeg2000.read_codestream(frame).components == ((stored, signed),) * samples
 
 
 def test_the_lowest_and_the_highest_value_of_every_range_come_back():
@@ -97,7 +97,7 @@ def test_an_encoder_that_refuses_leaves_the_instance_alone(monkeypatch):
 @pytest.mark.parametrize("cut", [0, 10, 60, 150, -3])
 def test_a_cut_codestream_is_not_believed(monkeypatch, cut):
     native = Native(40, 40, stored=16)
-    encoder_that_answers(monkeypatch, frame_of(native)[:cut] + codestream.EOC.to_bytes(2))
+    encoder_that_answers(monkeypatch, frame_of(native)[:cut] + jpeg2000.EOC.to_bytes(2))
 
     with pytest.raises(NotEncoded, match=r"^not reversible:"):
         htj2k.encode(native.header, native.pixels)
@@ -112,21 +112,21 @@ def changed(frame: bytes, marker: int, offset: int, value: int) -> bytes:
 @pytest.mark.parametrize(
     ("marker", "offset", "value"),
     [
-        (codestream.COD, BLOCK_STYLE, 0xC0),  # blocks of both kinds
-        (codestream.COD, BLOCK_STYLE, 0x00),  # classic blocks under a capability that says otherwise
-        (codestream.CAP, 4, 0x80),  # another extension
-        (codestream.CAP, 8, 0xC0),  # blocks may be of both kinds
-        (codestream.CAP, 9, 0x2A),  # irreversible
+        (jpeg2000.COD, BLOCK_STYLE, 0xC0),  # blocks of both kinds
+        (jpeg2000.COD, BLOCK_STYLE, 0x00),  # classic blocks under a capability that says otherwise
+        (jpeg2000.CAP, 4, 0x80),  # another extension
+        (jpeg2000.CAP, 8, 0xC0),  # blocks may be of both kinds
+        (jpeg2000.CAP, 9, 0x2A),  # irreversible
     ],
 )
 def test_blocks_and_capabilities_must_say_the_same(marker, offset, value):
     with pytest.raises(ValueError, match="capabilities"):
-        codestream.read(changed(frame_of(Native(40, 40, stored=16)), marker, offset, value))
+        jpeg2000.read_codestream(changed(frame_of(Native(40, 40, stored=16)), marker, offset, value))
 
 
 def test_high_throughput_blocks_without_the_capability_are_refused():
     whole = frame_of(Native(40, 40, stored=16))
-    at = whole.index(codestream.CAP.to_bytes(2))
+    at = whole.index(jpeg2000.CAP.to_bytes(2))
 
     with pytest.raises(ValueError, match="capabilities"):
-        codestream.read(whole[:at] + whole[at + 10 :])
+        jpeg2000.read_codestream(whole[:at] + whole[at + 10 :])

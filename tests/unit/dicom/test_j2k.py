@@ -17,7 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELos
 from support.studies.native_images import BIG, EXPLICIT, IMPLICIT, Native, encoded, reread, seen, written
 
 from pipeline.dicom.encodings import NotEncoded, htj2k, j2k
-from pipeline.dicom.pixels import codestream
+from pipeline.dicom.pixels import jpeg2000
 from pipeline.dicom.pixels.encapsulation import attach
 
 SITUATIONS = {
@@ -84,21 +84,21 @@ def test_every_frame_is_one_fragment_found_by_the_offset_table(codec):
 def test_the_codestream_says_bits_stored_and_the_sign(stored, signed, codec):
     result, _ = encoded(Native(20, 30, stored=stored, signed=signed), codec)
 
-    said = codestream.read(result.frames[0])
-    assert said == codestream.Codestream(20, 30, ((stored, signed),), True, False, high_throughput=codec is htj2k)
+    said = jpeg2000.read_codestream(result.frames[0])
+    assert said == jpeg2000.Codestream(20, 30, ((stored, signed),), True, False, high_throughput=codec is htj2k)
 
 
 def test_rgb_is_transformed_and_called_so_and_lies_by_pixel(codec):
     result, viewed = encoded(Native(20, 20, samples=3, allocated=8, stored=8, planar=1), codec)
 
-    assert codestream.read(result.frames[0]).colour_transform
+    assert jpeg2000.read_codestream(result.frames[0]).colour_transform
     assert (viewed.PhotometricInterpretation, viewed.PlanarConfiguration) == ("YBR_RCT", 0)
 
 
 def test_ybr_full_is_not_transformed_again(codec):
     result, viewed = encoded(Native(20, 20, 3, allocated=8, stored=8, photometric="YBR_FULL", planar=1), codec)
 
-    assert not codestream.read(result.frames[0]).colour_transform
+    assert not jpeg2000.read_codestream(result.frames[0]).colour_transform
     assert (viewed.PhotometricInterpretation, viewed.PlanarConfiguration) == ("YBR_FULL", 0)
 
 
@@ -346,7 +346,7 @@ def test_a_frame_turned_on_its_side_is_not_believed(monkeypatch):
 def test_a_cut_codestream_is_not_believed(monkeypatch, cut):
     native = Native(40, 40)
     whole = j2k.encode(native.header, native.pixels).frames[0]
-    encoder_that_answers(monkeypatch, whole[:cut] + codestream.EOC.to_bytes(2))
+    encoder_that_answers(monkeypatch, whole[:cut] + jpeg2000.EOC.to_bytes(2))
 
     with pytest.raises(NotEncoded, match=r"^not reversible:"):
         j2k.encode(native.header, native.pixels)

@@ -8,7 +8,7 @@ from pydicom.data import get_testdata_file
 from support.hostile.hostile_files import DEFLATED, EXPLICIT, deflated, element, hostile, image, part10
 from support.sites.receiving import ROOT
 
-from pipeline.dicom import deflation, reading
+from pipeline.dicom import reading
 from pipeline.dicom.part10 import Malformed
 from pipeline.dicom.pydicom_reading import dcmread, read_partial
 from pipeline.dicom.reading import values_of
@@ -27,13 +27,13 @@ def deflated_file(data_set, behind=b""):
 def test_what_follows_the_end_of_a_deflated_data_set_does_not_keep_it_from_ending(mebibytes, behind):
     whole = image(SOP) + element(0xFFFCFFFC, b"OB", bytes(mebibytes << 20))
     target = io.BytesIO()
-    deflation.inflate(deflated_file(whole, behind), target)
+    reading.inflate(deflated_file(whole, behind), target)
     assert target.getvalue().endswith(whole)
 
 
 @pytest.mark.parametrize("extra", range(-3, 4))
 def test_a_deflated_data_set_about_as_long_as_a_piece_is_inflated_whole(extra):
-    content = bytes(deflation.PIECE + extra)
+    content = bytes(reading.PIECE + extra)
     assert pydicom.filereader.zlib.decompress(zlib.compress(content, wbits=-15), -15) == content
 
 
@@ -56,7 +56,7 @@ def test_pydicom_inflates_within_our_bounds(monkeypatch, tmp_path):
     path = tmp_path / "bomb"
     path.write_bytes(part10(deflated(image(SOP), 8 << 20), SOP, syntax=DEFLATED))
     assert len(dcmread(path)[0xFFFCFFFC].value) == 8 << 20
-    monkeypatch.setattr(deflation, "MAX_INFLATED", 4 << 20)
+    monkeypatch.setattr(reading, "MAX_INFLATED", 4 << 20)
     with pytest.raises(Malformed, match="inflates to more than 4 MiB"):
         dcmread(path)
     with path.open("rb") as file, pytest.raises(Malformed, match="inflates to more than 4 MiB"):

@@ -5,8 +5,15 @@
 import pytest
 
 from pipeline.dicom.patient import Patient
-from pipeline.dicom.person_names import names_agree
-from pipeline.dicom.same_patient import MOST_WAYS, Attribute, bare_identifier, compare, is_placeholder, judge
+from pipeline.dicom.same_patient import (
+    MOST_WAYS,
+    Attribute,
+    bare_identifier,
+    compare,
+    is_placeholder,
+    judge,
+    names_agree,
+)
 
 ANN = Patient("P1", "", "19700101", "DOE^ANN")
 ID, ISSUER, NAME, BIRTH = Attribute

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 
-from pipeline.dicom import deflation, part10
+from pipeline.dicom import part10, reading
 from pipeline.dicom.part10 import Malformed
 from pipeline.dicom.walk import walk
 from pipeline.dicom.walker import Walker
@@ -167,18 +167,18 @@ def test_a_length_of_four_gigabytes_is_refused_without_reading_it():
 
 def test_a_deflated_data_set_is_inflated_in_pieces(tmp_path):
     target = io.BytesIO()
-    assert deflation.is_deflated(read("image_dfl.dcm"))
-    deflation.inflate(read("image_dfl.dcm"), target)
+    assert reading.is_deflated(read("image_dfl.dcm"))
+    reading.inflate(read("image_dfl.dcm"), target)
     layout = walk(target.getvalue())
     assert part10.text_of(target.getvalue(), layout.elements[0x00080016]) == "1.2.840.10008.5.1.4.1.1.7"
 
 
 def test_a_deflated_data_set_that_inflates_without_bound_is_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(deflation, "MAX_INFLATED", 1 << 16)
+    monkeypatch.setattr(reading, "MAX_INFLATED", 1 << 16)
     with pytest.raises(Malformed, match="inflates to more than"):
-        deflation.inflate(read("image_dfl.dcm"), io.BytesIO())
+        reading.inflate(read("image_dfl.dcm"), io.BytesIO())
 
 
 def test_a_truncated_deflated_data_set_is_named_so():
     with pytest.raises(Malformed, match=r"truncated|cannot be inflated"):
-        deflation.inflate(read("image_dfl.dcm")[:-500], io.BytesIO())
+        reading.inflate(read("image_dfl.dcm")[:-500], io.BytesIO())
