@@ -62,6 +62,13 @@ arrival = Table(
     Column("peer", String),
     Column("hidden_files", Integer, nullable=False, default=0),
     Column("empty_files", Integer, nullable=False, default=0),
+    Index(
+        "arrivals_here",
+        "name",
+        "state",
+        sqlite_where=text("gone_at IS NULL"),
+        postgresql_where=text("gone_at IS NULL"),
+    ),
 )
 
 instance = Table(
@@ -112,6 +119,12 @@ instance = Table(
         sqlite_where=text("scope <> 'line'"),
         postgresql_where=text("scope <> 'line'"),
     ),
+    Index(
+        "discarded_instances",
+        "arrival",
+        sqlite_where=text("discarded_at IS NOT NULL"),
+        postgresql_where=text("discarded_at IS NOT NULL"),
+    ),
     Index("to_consign", "consigned", sqlite_where=text("NOT consigned"), postgresql_where=text("NOT consigned")),
 )
 
@@ -161,6 +174,12 @@ delivery = Table(
     Column("made_path", String),  # The file made for a person to fetch.
     Column("made_size", Integer),
     Column("growing", Boolean, nullable=False, default=False),  # Later instances of its study are being prepared.
+    Index(
+        "made_files",
+        "order_id",
+        sqlite_where=text("made_path IS NOT NULL"),
+        postgresql_where=text("made_path IS NOT NULL"),
+    ),
     Index("growing_deliveries", "growing", sqlite_where=text("growing"), postgresql_where=text("growing")),
 )
 

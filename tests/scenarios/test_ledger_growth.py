@@ -29,8 +29,9 @@ GROWING = (
     "order_study",
     "retrieval",
 )
-SMALL = (  # indexes that hold what is open or awaits a person, and nothing that has ended well
+SMALL = (  # indexes that hold what is open, is here or awaits a person, and nothing that is over
     "to_consign", "outside_the_line", "not_compared", "one_open", "growing_deliveries",
+    "discarded_instances", "arrivals_here", "made_files",
 )  # fmt: skip
 INSTANCES = 20_000
 
@@ -130,4 +131,17 @@ def test_no_statement_of_the_workers_loop_reads_a_table_that_grows(large, tmp_pa
         finally:
             event.remove(Engine, "before_cursor_execute", heard)
     assert len(heard.statements) > 40
+    assert scans(site.spool.root / FILE_NAME, heard.statements) == []
+
+
+def test_no_statement_of_a_start_reads_a_table_that_grows(large):
+    heard = Heard()
+    event.listen(Engine, "before_cursor_execute", heard)
+    try:
+        with working(large) as (site, worker):
+            worker.stop()
+            worker.run()
+    finally:
+        event.remove(Engine, "before_cursor_execute", heard)
+    assert any("discarded_at IS NOT NULL" in statement for statement in heard.statements)
     assert scans(site.spool.root / FILE_NAME, heard.statements) == []
