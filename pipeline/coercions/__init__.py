@@ -105,11 +105,10 @@ def is_empty(dataset: Dataset, tag: int) -> bool:
     if element is None or not (bytes_of(element) or (not element.is_raw and element.value)):
         return True
     text = (text_of(dataset, tag) or "").replace('""', "")
-    return all(character in "^=\\" or _is_blank(character) for character in text)
-
-
-def _is_blank(character: str) -> bool:
-    return character.isspace() or unicodedata.category(character) in {"Cc", "Cf"}
+    return all(
+        character in "^=\\" or character.isspace() or unicodedata.category(character) in {"Cc", "Cf"}
+        for character in text
+    )
 
 
 def tag_of(keyword: str) -> int:

@@ -1,4 +1,8 @@
-"""[site]: settings of the whole site; and the part of a configuration that rules and certificates read."""
+"""[site] and [[coercion]]: settings of the whole site, which rules and certificates read.
+
+`coercions/site_rules.py` finds the mistakes in [[coercion]], because it needs the dictionary of attributes, and a
+receiver only reads the table.
+"""
 
 import re
 from datetime import timedelta
@@ -7,7 +11,6 @@ from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from pipeline.config.coercion_tables import CoercionTable
 from pipeline.config.keys import Duration, Table, parse_size
 from pipeline.dicom.placeholders import PLACEHOLDERS
 
@@ -77,6 +80,26 @@ class SiteTable(Table):
         if self.alarm_below and self.alarm_below < self.refuse_below:
             raise ValueError("alarm_below must not be less than refuse_below: the alarm comes first")
         return self
+
+
+class CoercionTable(Table):
+    """One rule of the site, a table [[coercion]]; it is applied after the shipped rules (docs/design.md)."""
+
+    set: dict[str, str] = Field(default_factory=dict)
+    """Attributes by keyword, each with the text it gets. Example: `{ ReferringPhysicianName = "-^-^-^-" }`"""
+    remove: tuple[str, ...] = ()
+    """Attributes to remove: keyword, ggggeeee, or "gggg,CREATOR,ee".
+    Example: `["RequestingServiceCodeSequence"]`"""
+    when: Literal["empty", "always"] = "always"
+    """Whether `set` replaces any value, or only one that is absent or empty."""
+    calling_ae_title: str | None = None
+    """Only what this AE title sent: a shell pattern, upper and lower case differ. Example: `"CT*"`"""
+    peer: str | None = None
+    """Only what came from this address: a shell pattern; study mode knows no addresses. Example: `"10.1.2.*"`"""
+    receiver: str | None = None
+    """Only what came in by the receiver of this name: a shell pattern. Example: `"modalities"`"""
+    modality: str | None = None
+    """Only instances of this Modality (0008,0060): a shell pattern. Example: `"CT"`"""
 
 
 class SiteConfiguration(Protocol):

@@ -76,7 +76,7 @@ class AssociationGroup:
         self.items.append(item)
         return True
 
-    def way_of(self, item: Item, answers: Mapping[int, tuple[int, str]]) -> ChosenContext | NoContext:
+    def context_for(self, item: Item, answers: Mapping[int, tuple[int, str]]) -> ChosenContext | NoContext:
         """Return how the instance can be sent; unchanged is preferred."""
         pairs = pairs_of(item)
         results = []
@@ -86,7 +86,7 @@ class AssociationGroup:
             if result == ACCEPTED and accepted == pair[1]:
                 return ChosenContext(number, pair[1])
             results.append(NO_ANSWER[0] if result == ACCEPTED else result)
-        return _no_way(item, results)
+        return _no_context(item, results)
 
 
 def groups_of(items: Iterable[Item]) -> list[AssociationGroup]:
@@ -107,7 +107,7 @@ def pairs_of(item: Item) -> list[Pair]:
     return [(item.sop_class_uid, syntax) for syntax in dict.fromkeys(syntaxes)]
 
 
-def _no_way(item: Item, results: list[int]) -> NoContext:
+def _no_context(item: Item, results: list[int]) -> NoContext:
     first = results[0]
     why = _RESULTS.get(first, f"refused it with result {first}")
     what = f"{name_of(item.sop_class_uid)} in {name_of(item.transfer_syntax_uid)}"

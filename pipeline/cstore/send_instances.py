@@ -69,11 +69,11 @@ class StorageScu:
         left = deque(group.items)
         while left:
             with Association.open(self._peer, group.proposals) as association:
-                ways = [(item, group.way_of(item, association.answers)) for item in left]
-                ready = deque((item, way) for item, way in ways if isinstance(way, ChosenContext))
-                for item, way in ways:
-                    if isinstance(way, NoContext):
-                        yield self._no_way(item, way)
+                choices = [(item, group.context_for(item, association.answers)) for item in left]
+                ready = deque((item, choice) for item, choice in choices if isinstance(choice, ChosenContext))
+                for item, choice in choices:
+                    if isinstance(choice, NoContext):
+                        yield self._no_context(item, choice)
                 yield from self._send_all(ready, association)
             left = deque(item for item, _ in ready)
 
@@ -84,8 +84,8 @@ class StorageScu:
             if not ahead:
                 ahead = self._announce(ready)
             ahead -= 1
-            item, way = ready.popleft()
-            yield self._send_one(item, way, association, ready[0] if ready else None)
+            item, choice = ready.popleft()
+            yield self._send_one(item, choice, association, ready[0] if ready else None)
             self._check_patience()
 
     def _announce(self, ready: deque[Ready]) -> int:
@@ -100,14 +100,14 @@ class StorageScu:
         return len(batch)
 
     def _send_one(
-        self, item: Item, way: ChosenContext, association: Association, following: Ready | None
+        self, item: Item, choice: ChosenContext, association: Association, following: Ready | None
     ) -> Receipt:
         """Return the receipt of one instance; `following` is read and proven while the peer works."""
         uid = item.key.sop_instance_uid
         try:
-            with self._data_set(item, way) as (data, note):
+            with self._data_set(item, choice) as (data, note):
                 response = association.store(
-                    way.context, item.sop_class_uid, uid, data, lambda: self._read_ahead(following)
+                    choice.context, item.sop_class_uid, uid, data, lambda: self._read_ahead(following)
                 )
         except NotAsPinned:
             return self._set_aside(item, "", "its file is gone or has changed since it was pinned")
@@ -122,26 +122,26 @@ class StorageScu:
         return self._noted(item, *judged(item, response), note)
 
     @contextmanager
-    def _data_set(self, item: Item, way: ChosenContext) -> Iterator[tuple[DataSetStream, str]]:
+    def _data_set(self, item: Item, choice: ChosenContext) -> Iterator[tuple[DataSetStream, str]]:
         """Yield the data set to send, and a note for the receipt if it was changed for the peer."""
         ahead, self._ahead = self._ahead, None
-        if way.transfer_syntax == item.transfer_syntax_uid:
+        if choice.transfer_syntax == item.transfer_syntax_uid:
             if ahead and ahead[0] == item.key:
                 yield ahead[1], _PADDED if ahead[1].is_padded else ""
                 return
             with outgoing(item.path, item.sha256) as data:
                 yield data, _PADDED if data.is_padded else ""
             return
-        with self._decoding.outgoing(item, way.transfer_syntax) as (data, is_lossy):
-            sent, kept = name_of(way.transfer_syntax), name_of(item.transfer_syntax_uid)
+        with self._decoding.outgoing(item, choice.transfer_syntax) as (data, is_lossy):
+            sent, kept = name_of(choice.transfer_syntax), name_of(item.transfer_syntax_uid)
             marked = ", marked as lossy compressed before" if is_lossy else ""
             yield data, f"sent in {sent}{marked}: the peer does not take {kept}"
 
     def _read_ahead(self, following: Ready | None) -> None:
         if following is None:
             return
-        item, way = following
-        if item.size <= LARGEST_READ_AHEAD and way.transfer_syntax == item.transfer_syntax_uid:
+        item, choice = following
+        if item.size <= LARGEST_READ_AHEAD and choice.transfer_syntax == item.transfer_syntax_uid:
             with contextlib.suppress(NotAsPinned, Permanent):  # The error is reported when this instance is sent.
                 self._ahead = item.key, LoadedDataSet(item.path, item.sha256)
 
@@ -172,10 +172,10 @@ class StorageScu:
         self._pending[item.key] = why
         return Receipt(item.key, ReceiptState.PENDING, code, why)
 
-    def _no_way(self, item: Item, way: NoContext) -> Receipt:
-        if way.for_good:
-            return Receipt(item.key, ReceiptState.REFUSED, way.code, way.message)
-        return self._set_aside(item, way.code, way.message)
+    def _no_context(self, item: Item, choice: NoContext) -> Receipt:
+        if choice.for_good:
+            return Receipt(item.key, ReceiptState.REFUSED, choice.code, choice.message)
+        return self._set_aside(item, choice.code, choice.message)
 
     def _check_patience(self) -> None:
         if self._full >= FULL:

@@ -6,7 +6,7 @@ palettes, implants) are left out: storescp sorts by study and refuses them.
 """
 
 VERIFICATION = "1.2.840.10008.1.1"
-_ROOT = "1.2.840.10008"  # of the standard's own UIDs
+_ROOT = "1.2.840.10008"  # The standard's own UIDs begin with this.
 
 # What PS3.6 table A-1 holds beside storage classes: the UIDs of these numbers below the root, and all below them.
 _NOT_STORAGE = frozenset(

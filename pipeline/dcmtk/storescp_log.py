@@ -70,25 +70,25 @@ class StorescpLog:
     def __init__(self) -> None:
         self.has_association = False
         self.calling_ae_title = ""
-        self._in_hand: StoreRequest | None = None
+        self._current: StoreRequest | None = None
 
     def hear(self, line: str) -> StoreRequest | None:
         """Read one line."""
         self._follow_association(line)
         if _BEGIN.match(line):
-            return self._take_in_hand(StoreRequest(self.calling_ae_title))
+            return self._begin_next(StoreRequest(self.calling_ae_title))
         if _OTHER.match(line):
-            return self._take_in_hand(None)
-        if self._in_hand:
-            _note(self._in_hand, line)
+            return self._begin_next(None)
+        if self._current:
+            _note(self._current, line)
         return None
 
     def end(self) -> StoreRequest | None:
         """Return the object that was incomplete when storescp ended, if any."""
-        return self._take_in_hand(None)
+        return self._begin_next(None)
 
-    def _take_in_hand(self, request: StoreRequest | None) -> StoreRequest | None:
-        complete, self._in_hand = self._in_hand, request
+    def _begin_next(self, request: StoreRequest | None) -> StoreRequest | None:
+        complete, self._current = self._current, request
         return complete
 
     def _follow_association(self, line: str) -> None:
@@ -127,7 +127,7 @@ def loss(complaints: Sequence[str]) -> str | None:
         if _TWICE.match(complaint):
             return f"the attribute {tag} appears twice, and storescp has dropped the second"
         if vr := _NO_VR.match(complaint):
-            if _is_no_vr_at_all(int(vr[1], 16), int(vr[2], 16)) or _have_lost_their_way(complaints):
+            if _is_no_vr_at_all(int(vr[1], 16), int(vr[2], 16)) or _show_a_wrong_length(complaints):
                 return f"the element {tag} has no valid VR, and storescp has taken what follows for something else"
         elif not _KEPT.match(complaint):
             return f"storescp has not read it as it was sent: {complaint[:200]}"
@@ -139,7 +139,7 @@ def _is_no_vr_at_all(first: int, second: int) -> bool:
     return (first, second) != (0, 0) and min(first, second) < _LEAST_PRINTABLE
 
 
-def _have_lost_their_way(complaints: Sequence[str]) -> bool:
+def _show_a_wrong_length(complaints: Sequence[str]) -> bool:
     """Say whether the warnings after a wrong VR show that its length was no length."""
     vrs = {found.groups() for complaint in complaints if (found := _NO_VR.match(complaint))}
     return len(vrs) > 1 or any(map(_ORDER.match, complaints))

@@ -22,7 +22,7 @@ from pipeline.dicom.part10 import (
     shown,
     text_of,
 )
-from pipeline.dicom.walk import walked
+from pipeline.dicom.walk import walk
 from pipeline.dicom.walker import Walker, is_padding
 
 PIECE = 1 << 20
@@ -54,7 +54,7 @@ def mended(data: Bytes, target: BinaryIO) -> tuple[Mend, ...]:
     Raises:
         Malformed: the file cannot be read, or can be read in more than one way.
     """
-    layout = walked(data, _Mender)
+    layout = walk(data, _Mender)
     mends = sorted((*layout.mends, *_stale_lengths(layout.mends, layout.elements)), key=lambda mend: mend.start)
     at = 0
     for mend in mends:

@@ -45,7 +45,7 @@ def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.
             inflate(data, inflated)
             inflated.flush()
             data = stack.enter_context(_mapped(inflated))
-        layout = _walked(data)
+        layout = _layout_of(data)
         if layout is None or layout.is_odd:
             copy = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
             if mends := mended(data, copy):
@@ -55,7 +55,7 @@ def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.
         yield data, layout or walk(data)
 
 
-def _walked(data: mmap.mmap) -> DataSetLayout | None:
+def _layout_of(data: mmap.mmap) -> DataSetLayout | None:
     try:
         return walk(data)
     except Malformed:

@@ -28,17 +28,12 @@ from pipeline.dicom.part10 import (
 from pipeline.dicom.walker import Walker, is_vr
 
 
-def walk(data: Bytes) -> DataSetLayout:
-    """Return the layout of a file; a deflated data set must have been inflated before (see `reading.inflate`).
+def walk(data: Bytes, walker_of: type[Walker] = Walker) -> DataSetLayout:
+    """Return the layout that a walker finds; a deflated data set must have been inflated (see `reading.inflate`).
 
     Raises:
         Malformed: the file is truncated, garbled, nested too deep, or contradicts its transfer syntax.
     """
-    return walked(data, Walker)
-
-
-def walked(data: Bytes, walker_of: "type[Walker]") -> DataSetLayout:
-    """Return the layout that a walker of this class finds; raises Malformed."""
     has_preamble = data[128:132] == b"DICM"
     start = 132 if has_preamble else 0
     if not has_preamble and data[:2] not in {b"\x02\0", b"\x08\0"}:

@@ -56,7 +56,7 @@ class Jobs:
         self._lock = threading.Lock()
         self._running: set[JobKey] = set()
         self._listed: frozenset[JobKey] = frozenset()  # The jobs that ran when the list of due work was begun.
-        self._retry_at: dict[JobKey, float] = {}  # by the monotonic clock
+        self._retry_at: dict[JobKey, float] = {}  # Times of the monotonic clock.
         self._is_closed = False
 
     def begin_list(self) -> None:

@@ -9,12 +9,11 @@ from pydantic import BaseModel, BeforeValidator, ValidationError, ValidationInfo
 
 from pipeline import destinations
 from pipeline.config.alarm_tables import AlarmTable
-from pipeline.config.coercion_tables import CoercionTable
 from pipeline.config.keys import Table
 from pipeline.config.order_tables import PacsTable, PatientsTable, ShimTable
 from pipeline.config.program_tables import ProgramsTable
 from pipeline.config.receiver_tables import ReceiverTable
-from pipeline.config.site_table import SiteTable
+from pipeline.config.site_table import CoercionTable, SiteTable
 from pipeline.destinations import Destination
 from pipeline.dicom.placeholders import PLACEHOLDERS
 from pipeline.errors import Configuration

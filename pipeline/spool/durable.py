@@ -8,7 +8,6 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.crash_points import around, door
@@ -83,15 +82,12 @@ def rename_durably(source: Path, target: Path) -> None:
 @door
 def fsync_tree(folder: Path) -> None:
     """Return when every file and folder below `folder`, and `folder` itself, is on the disk."""
-    for path in _tree(folder):
-        flush_path(path)
-
-
-def _tree(folder: Path) -> Iterator[Path]:
-    """Yield files before the folders that name them; links are no instances and are not followed."""
+    # Files come before the folders that name them.
     for parent, _, names in os.walk(folder, topdown=False, onerror=_raise):
-        yield from (Path(parent, name) for name in names if not Path(parent, name).is_symlink())
-        yield Path(parent)
+        for path in map(Path(parent).joinpath, names):
+            if not path.is_symlink():  # Links are no instances and are not followed.
+                flush_path(path)
+        flush_path(Path(parent))
 
 
 def _raise(error: OSError) -> None:

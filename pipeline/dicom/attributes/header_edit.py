@@ -82,7 +82,7 @@ class HeaderEdit:
             return
         element = element_of(self.dataset, tag)
         if element is None:
-            self._before[tag] = (_dictionary_vr(tag), None, None)
+            self._before[tag] = ("UN" if BaseTag(tag).is_private else dictionary_VR(tag), None, None)
         else:
             text = text_in(element, self.dataset, self._charset)
             self._before[tag] = (vr_of(element, self.dataset), element, text)
@@ -141,7 +141,3 @@ class HeaderEdit:
     def _net(self, tag: int) -> Change:
         change = self._proposed[tag]
         return Change(tag, change.keyword, change.value, self._before[tag][2], change.after, change.rule)
-
-
-def _dictionary_vr(tag: int) -> str:
-    return "UN" if BaseTag(tag).is_private else dictionary_VR(tag)

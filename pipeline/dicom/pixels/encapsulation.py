@@ -75,7 +75,7 @@ def write_private_block(dataset: Dataset, elements: Iterable[tuple[int, str, obj
     Raises:
         NotEncoded: other creators hold every block of the group.
     """
-    block = _own_block(dataset)
+    block = next((block for block in BLOCKS if _creator_of_block(dataset, block) == CREATOR), None)
     if block is None:
         block = _free_block(dataset)
     for tag in _tags_in_block(dataset, block):
@@ -83,10 +83,6 @@ def write_private_block(dataset: Dataset, elements: Iterable[tuple[int, str, obj
     dataset.add(DataElement(Tag(GROUP, block), "LO", CREATOR))
     for number, vr, value in elements:
         dataset.add(DataElement(Tag(GROUP, block << 8 | number), vr, value))
-
-
-def _own_block(dataset: Dataset) -> int | None:
-    return next((block for block in BLOCKS if _creator_of_block(dataset, block) == CREATOR), None)
 
 
 def _free_block(dataset: Dataset) -> int:

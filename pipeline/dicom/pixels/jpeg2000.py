@@ -27,10 +27,10 @@ SOC, CAP, SIZ, COD, QCD, SOT, EOC = 0xFF4F, 0xFF50, 0xFF51, 0xFF52, 0xFF5C, 0xFF
 COMMENT = 0xFF64
 NO_QUANTIZATION = 0  # table A.28, the low five bits
 REVERSIBLE_5_3 = 1  # table A.20
-HIGH_THROUGHPUT = 0x40  # of the code-block style: every block is of 15444-15, none of 15444-1 (there, A.4)
-PART_15 = 0x00020000  # the one extension CAP may announce (there, A.3)
-IRREVERSIBLE = 0x0020  # of Ccap15
-FIRST_COMPONENT = 42  # offset of its Ssiz in a codestream: after SOC, marker and length of SIZ, and 36 bytes
+HIGH_THROUGHPUT = 0x40  # A code-block style: every block is of 15444-15, none of 15444-1 (15444-15 A.4).
+PART_15 = 0x00020000  # The one extension that CAP may announce (15444-15 A.3).
+IRREVERSIBLE = 0x0020  # A bit of Ccap15 (15444-15 A.3).
+FIRST_COMPONENT = 42  # Offset of its Ssiz: after SOC, the marker and the length of SIZ, and 36 bytes.
 
 
 @dataclass(frozen=True, slots=True)
