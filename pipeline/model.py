@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.errors import Permanent
 
@@ -278,6 +278,13 @@ class ConsignmentAbout:
     identity_allowed: str | None = None
 
 
+class WhyLeftOut(NamedTuple):
+    """Why an instance is not on a disc: for programs, and as a sentence."""
+
+    code: LeftOutCode
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class NewDisc:
     """A disc of a study that is about to appear: its name, its contents, the receipts of the others."""
@@ -288,7 +295,7 @@ class NewDisc:
     sha256: str
     made_at: datetime  # With a time zone.
     on_it: tuple[InstanceKey, ...]
-    left_out: Mapping[InstanceKey, str]
+    left_out: Mapping[InstanceKey, WhyLeftOut]
 
 
 @dataclass(frozen=True, slots=True)

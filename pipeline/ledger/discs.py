@@ -87,10 +87,16 @@ def remember(change: Connection, row: DeliveryRow, new: NewDisc, rows: Rows) -> 
         "made_at": new.made_at.timestamp(),
     }
     change.execute(insert(disc).values(**values))
-    reasons = {**dict.fromkeys(new.on_it), **new.left_out}
+    reasons = {**dict.fromkeys(new.on_it, (None, None)), **new.left_out}
     held = [
-        {"disc": identity, "delivery": rows[key][0], "instance": rows[key][1], "left_out": reason}
-        for key, reason in reasons.items()
+        {
+            "disc": identity,
+            "delivery": rows[key][0],
+            "instance": rows[key][1],
+            "left_out": reason,
+            "left_out_code": code,
+        }
+        for key, (code, reason) in reasons.items()
     ]
     change.execute(insert(on_disc), held)
     return identity
@@ -117,7 +123,14 @@ def offered(change: Connection, identity: str, now: float) -> list[int]:
     change.execute(update(receipt).where(is_new).values(**values))
     told = select(on_disc.c.left_out).where(same, on_disc.c.left_out.is_not(None))
     is_left_out = and_(concerned, ~undelivered_instances.HAS_ARRIVED, told.exists())
-    values = {"state": ReceiptState.REFUSED, "code": volume_id, "message": told.scalar_subquery(), "at": now}
+    code = select(on_disc.c.left_out_code).where(same, on_disc.c.left_out.is_not(None))
+    values = {
+        "state": ReceiptState.REFUSED,
+        "code": volume_id,
+        "message": told.scalar_subquery(),
+        "left_out": code.scalar_subquery(),
+        "at": now,
+    }
     change.execute(update(receipt).where(is_left_out).values(**values))
     return undelivered_instances.retry_helped(change, helped, now)
 

@@ -230,6 +230,7 @@ on_disc = Table(
     Column("delivery", ForeignKey("delivery.id", ondelete="CASCADE"), primary_key=True),
     Column("instance", ForeignKey("instance.id", ondelete="CASCADE"), primary_key=True, index=True),
     Column("left_out", Text),  # Why it is not on the disc, although it is of the study.
+    Column("left_out_code", Word(LeftOutCode)),  # The same, for programs.
 )
 
 destination = Table(

@@ -147,7 +147,8 @@ def test_what_a_disc_had_to_leave_out_is_refused_and_listed_on_the_next_one_too(
         first = attempted(site, consigned(site, worker, files[0], private))
         assert (first.state, first.reason) == ("refused", "1 of 2 instances were refused")
         assert {one.state for one in receipts(site)} == {"stored", "refused"}
-        assert any("left out of the disc: private SOP class" in one.message for one in receipts(site))
+        (left_out,) = (receipt for receipt in receipts(site) if receipt.state == "refused")
+        assert (left_out.left_out, "left out of the disc: private SOP class" in left_out.message) == ("kind", True)
         attempted(site, consigned(site, worker, files[1]))
         readme = (taken_apart(folder / "A1-2.iso", tmp_path / "x") / "README.TXT").read_text("utf-8-sig")
         assert pydicom.dcmread(private).SOPInstanceUID in readme

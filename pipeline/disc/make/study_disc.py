@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.disc.make.make import make_disc
 from pipeline.disc.model import Disc, DiscOptions, ReplacedDisc, SourceFile, as_json
 from pipeline.disc.pages.disc_names import file_stem
-from pipeline.model import Consignment, InstanceKey, NewDisc, Receipt, ReceiptState
+from pipeline.model import Consignment, InstanceKey, LeftOutCode, NewDisc, Receipt, ReceiptState, WhyLeftOut
 from pipeline.spool.durable import flush_path, remove_tree, rename, unlink, write_durably
 from pipeline.spool.store_file import component, give_name, sha256_of
 
@@ -60,7 +60,8 @@ class StudyDisc:
             if item.key in on_it:
                 yield Receipt(item.key, ReceiptState.STORED, disc.volume_id, verified=True)
             else:
-                yield Receipt(item.key, ReceiptState.REFUSED, disc.volume_id, left_out[item.key])
+                code, reason = left_out[item.key]
+                yield Receipt(item.key, ReceiptState.REFUSED, disc.volume_id, reason, left_out=code)
 
     def _made(self, consignment: Consignment, image: Path) -> Disc:
         earlier = consignment.earlier
@@ -68,7 +69,7 @@ class StudyDisc:
         sources = [SourceFile(item.path, item.key, item.sha256) for item in consignment.items]
         return make_disc(sources, image, replace(self.options, replaces=replaced))
 
-    def _offer(self, disc: Disc, left_out: dict[InstanceKey, str], consignment: Consignment) -> None:
+    def _offer(self, disc: Disc, left_out: dict[InstanceKey, WhyLeftOut], consignment: Consignment) -> None:
         on_it = tuple(one.key for one in disc.instances)
 
         def remembered(name: str) -> dict[str, Any]:
@@ -122,12 +123,15 @@ def _readable(moment: datetime) -> str:
     return moment.isoformat()[:16].replace("T", " ")
 
 
-def _left_out(disc: Disc, consignment: Consignment) -> dict[InstanceKey, str]:
+def _left_out(disc: Disc, consignment: Consignment) -> dict[InstanceKey, WhyLeftOut]:
     """Return why items are not on the disc; another object with the same UIDs may also have been set aside."""
-    there = {one.key for one in disc.instances}
-    reasons = {one.key: one.reason for one in disc.left_out if one.key}
-    missing = (item.key for item in consignment.items if item.key not in there)
-    return {key: f"left out of the disc: {reasons.get(key, 'no reason is known')}" for key in missing}
+    there = {instance.key for instance in disc.instances}
+    known = {
+        left_out.key: WhyLeftOut(left_out.code, left_out.reason) for left_out in disc.left_out if left_out.key
+    }
+    unknown = WhyLeftOut(LeftOutCode.OTHER, "no reason is known")
+    missing = {item.key: known.get(item.key, unknown) for item in consignment.items if item.key not in there}
+    return {key: why._replace(reason=f"left out of the disc: {why.reason}") for key, why in missing.items()}
 
 
 def offer(image: Path, folder: Path, stem: str, result: Callable[[str], dict[str, Any]]) -> str:

@@ -35,7 +35,7 @@ MOMENTS = {
     # discs
     "disc-made": "after fsync in disc.make.make._publish",
     "disc-remembered": "after commit in line.known_discs.remember",
-    "disc-result": "after unlink in disc.make.publish._appears",
+    "disc-result": "after unlink in disc.make.study_disc._appears",
     "disc-offered": "after rename in disc.make.study_disc.deliver",
     "disc-noted": "after commit in line.known_discs._note_offered",
     "disc-seen": "before commit in line.known_discs._note_offered",
