@@ -5,7 +5,7 @@ PYTEST := $(VENV_PYTHON) -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run style check test test-long bench reference picture
+.PHONY: help install run style check test test-long bench reference picture deb
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -43,3 +43,6 @@ reference: install ## write docs/configuration.md and docs/site.schema.json anew
 
 picture: install ## draw docs/rooms.svg anew: the rooms of the package, and who imports whom
 	$(VENV_PYTHON) docs/picture.py
+
+deb: ## build dist/storestow_*.deb for this release of Debian or Ubuntu, with its own Python
+	@machine/deb.sh
