@@ -12,7 +12,8 @@ import functools
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
@@ -43,6 +44,9 @@ _LETTERS = str.maketrans(
 )
 _TRANSCRIBED = re.compile("(?:a+e*)+|([ou])e+")  # Ä, Ö, Ü, Æ, Ø and Å, written by a machine without these letters.
 _WITHIN_WORDS = re.compile("['`\u00b4\u2018\u2019\u02bc]")  # All forms of the apostrophe, as in O'NEIL.
+_HYPHENS = re.compile("[-\u00ad\u2010\u2011\u2012\u2013\u2212]")
+# Machines write one of these for a letter their character set does not have.
+_UNWRITTEN = re.compile("[?\ufffd\u00bf]")
 
 Group = tuple[str, ...]  # The folded words of one component group.
 
@@ -111,12 +115,12 @@ def bare_identifier(identifier: str) -> str:
 
 
 def is_placeholder(identifier: str, placeholders: tuple[str, ...] = PLACEHOLDERS) -> bool:
-    """Tell whether a Patient ID proves nothing: it is empty, or equals a placeholder in any case.
+    """Tell whether a Patient ID proves nothing: it has no letter or digit, or equals a placeholder in any case.
 
-    The placeholder `0` stands for any number of zeros.
+    The placeholder `0` stands for any number of zeros, with separators between them too.
     """
     plain, known = normalised_identifier(identifier), _normalised(placeholders)
-    return not plain or plain in known or (not plain.strip("0") and "0" in known)
+    return plain in known or (not bare_identifier(plain) and ("0" in known or "0" not in plain))
 
 
 @functools.lru_cache(maxsize=16)
@@ -147,10 +151,10 @@ def compare(
         differs.append(Attribute.ISSUER)
     noted: list[Attribute] = []
     if _names_differ(one, other):
-        kept = not differs and one.birth_date and one.birth_date == other.birth_date
-        is_new_family_name = bool(kept) and share_first_name(one.name, other.name)
-        (noted if is_new_family_name else differs).append(Attribute.NAME)
-    if _differ(one.birth_date, other.birth_date):
+        kept = not differs and _is_day(one.birth_date) and one.birth_date == other.birth_date
+        is_new = kept and is_new_family_name(one.name, other.name)
+        (noted if is_new else differs).append(Attribute.NAME)
+    if dates_differ(one.birth_date, other.birth_date):
         differs.append(Attribute.BIRTH_DATE)
     return PatientComparison(tuple(differs), tuple(noted))
 
@@ -161,7 +165,7 @@ def _by_name(one: Patient, other: Patient, *, is_same_study: bool) -> PatientCom
     if _names_differ(one, other) or not (is_same_study or names_equal(one.name, other.name)):
         differs.append(Attribute.NAME)
     dates = one.birth_date, other.birth_date
-    if _differ(*dates) or not (is_same_study or all(dates)):
+    if dates_differ(*dates) or not (is_same_study or (_is_day(dates[0]) and dates[0] == dates[1])):
         differs.append(Attribute.BIRTH_DATE)
     if differs and not is_same_study:
         differs.insert(0, Attribute.PATIENT_ID)
@@ -203,6 +207,38 @@ def _differ(one: str, other: str) -> bool:
     return bool(one and other) and one != other
 
 
+_DATE = re.compile(r"(\d{4})(\d\d)?(\d\d)?")
+
+
+def dates_differ(one: str, other: str) -> bool:
+    """Tell whether two birth dates cannot be one day; an empty one contradicts nothing.
+
+    A year, a month (also written with zeros for the rest) and a range stand for each of their days.
+    """
+    if not (one and other) or one == other:
+        return False
+    a, b = _days(one), _days(other)
+    return a is None or b is None or max(a[0], b[0]) > min(a[1], b[1])
+
+
+def _days(date: str) -> tuple[str, str] | None:
+    """Return the first and the last day a date may be, None if it cannot be read."""
+    first, _, last = date.partition("-")
+    ends = [_DATE.fullmatch(end) for end in (first, last or first)]
+    if None in ends:
+        return None
+    known = [tuple("" if part in {None, "00"} else part for part in end.groups()) for end in ends if end]
+    begin, end = (
+        "".join(part or least for part, least in zip(one, limits, strict=True))
+        for one, limits in zip(known, (("", "01", "01"), ("", "12", "31")), strict=True)
+    )
+    return begin, end
+
+
+def _is_day(date: str) -> bool:
+    return bool(_DATE.fullmatch(date)) and _days(date) == (date, date)
+
+
 def _names_differ(one: Patient, other: Patient) -> bool:
     is_told = groups_of(one.name) and groups_of(other.name)
     return bool(is_told) and not names_agree(one.name, other.name)
@@ -225,8 +261,11 @@ def groups_of(name: str) -> tuple[Group, ...]:
 def _words(text: str) -> Group:
     """Split a folded text into words; a combining mark that is no accent stays within its word."""
     plain = _WITHIN_WORDS.sub("", folded(text))
-    letters = (letter if letter.isalnum() or unicodedata.category(letter)[0] == "M" else " " for letter in plain)
-    return tuple("".join(letters).split())
+    parts = "".join(
+        one if one.isalnum() or unicodedata.category(one)[0] == "M" or _UNWRITTEN.match(one) else " "
+        for one in plain
+    )
+    return tuple(word for word in parts.split() if _UNWRITTEN.sub("", word))
 
 
 def comparable_name(name: str) -> str:
@@ -241,16 +280,50 @@ def names_agree(one: str, other: str, titles: Iterable[str] = ()) -> bool:
     """Tell whether any component group of one name agrees with any of the other, words in any order.
 
     Two groups agree if the words of one are among the words of the other, or if both have the same letters with
-    other spaces (DE LA CRUZ, DELACRUZ). `titles` are words to ignore. A name without words agrees with no name:
-    the caller decides what a missing name means.
+    other spaces (DE LA CRUZ, DELACRUZ). A hyphen divides words or is left out, as suits. A question mark stands
+    for one or two letters that a machine could not write, if most of the word is known. `titles` are words to
+    ignore. A name without words agrees with no name: the caller decides what a missing name means.
     """
     left_out = frozenset(word for title in titles for word in _words(title))
-    return any(_agree(a, b, left_out) for a in groups_of(one) for b in groups_of(other))
+    return any(_agree(a, b, left_out) for a in _spellings(one) for b in _spellings(other))
+
+
+@functools.lru_cache(maxsize=4096)
+def _spellings(name: str) -> tuple[Group, ...]:
+    """Return the groups of a name: with hyphens as blanks, without hyphens, and with UTF-8 bytes read as such."""
+    written = [name]
+    for wrong in ("latin-1", "cp1252"):  # Some machines declare one of these for a text that is UTF-8.
+        with suppress(UnicodeError):
+            written.append(name.encode(wrong).decode())
+    return tuple(
+        dict.fromkeys(
+            group for text in written for one in (text, _HYPHENS.sub("", text)) for group in groups_of(one)
+        )
+    )
 
 
 def _agree(one: Group, other: Group, titles: frozenset[str]) -> bool:
     a, b = (frozenset(words) - titles or frozenset(words) for words in (one, other))
-    return a <= b or b <= a or "".join(one) == "".join(other)
+    if a <= b or b <= a or "".join(one) == "".join(other):
+        return True
+    return any(map(_UNWRITTEN.search, a | b)) and (_is_within(a, b) or _is_within(b, a))
+
+
+def _is_within(few: Iterable[str], many: Collection[str]) -> bool:
+    return all(any(_may_be(word, other) or _may_be(other, word) for other in many) for word in few)
+
+
+def _may_be(written: str, word: str) -> bool:
+    """Tell whether `word` may be `written` before some letters of that were lost."""
+    if written == word:
+        return True
+    lost = _UNWRITTEN.findall(written)
+    known = len(written) - len(lost)
+    if not lost or known < max(2, len(lost)):
+        return False
+    # A letter of two bytes may be lost as two, and one letter is folded to two (ß, Œ).
+    pattern = re.sub(r"\?+", lambda run: f"\\w{{1,{2 * len(run[0])}}}", _UNWRITTEN.sub("?", written))
+    return re.fullmatch(pattern, word) is not None
 
 
 def names_equal(one: str, other: str) -> bool:
@@ -258,12 +331,20 @@ def names_equal(one: str, other: str) -> bool:
     return any(frozenset(a) == frozenset(b) for a in groups_of(one) for b in groups_of(other))
 
 
-def share_first_name(one: str, other: str) -> bool:
-    """Tell whether two names have the same first given name in some component group."""
-    return bool(_first_names(one) & _first_names(other))
+def is_new_family_name(one: str, other: str) -> bool:
+    """Tell whether, in some component group, the first given name is the same and the family name another.
+
+    With the same family name, two given names that begin alike are two persons': ROE^BABY A, ROE^BABY B.
+    """
+    return any(
+        first == other_first and not _agree(family, other_family, frozenset())
+        for family, first in _families(one)
+        for other_family, other_first in _families(other)
+    )
 
 
-def _first_names(name: str) -> frozenset[str]:
-    """Return the first word of the second component of each group; a comma may stand for `^`."""
-    given = (re.split("[\\^,]", group) for group in name.split("="))
-    return frozenset(words[0] for parts in given if len(parts) > 1 and (words := _words(parts[1])))
+def _families(name: str) -> list[tuple[Group, str]]:
+    """Return family name and first given name of each group that has both; a comma may stand for `^`."""
+    parts = (re.split("[\\^,]", group) for group in name.split("="))
+    named = ((_words(part[0]), _words(part[1])) for part in parts if len(part) > 1)
+    return [(family, given[0]) for family, given in named if family and given]

@@ -7,6 +7,7 @@ reads nothing from the environment: proxies and .netrc must not change the desti
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from email.message import Message
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
@@ -42,6 +43,7 @@ class Reply:
     location_host: str = ""  # Host of a redirect; the rest of the address may hold secrets.
     retry_after: str = ""
     is_too_large: bool = False
+    charset: str = ""  # As Content-Type declares it, "" if it does not.
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,14 @@ def _head(response: requests.Response) -> Reply:
         b"",
         (urlsplit(headers.get("Location", "")).netloc.rpartition("@")[2]),
         headers.get("Retry-After", ""),
+        charset=_charset(headers.get("Content-Type", "")),
     )
+
+
+def _charset(content_type: str) -> str:
+    message = Message()
+    message["Content-Type"] = content_type
+    return message.get_content_charset("")
 
 
 def _body(response: requests.Response) -> bytes | None:

@@ -13,11 +13,14 @@ from typing import Any, ClassVar
 
 from pipeline.config.order_tables import PatientsTable
 from pipeline.dicom.accession import AccessionNumber
+from pipeline.dicom.same_patient import groups_of, is_placeholder
 from pipeline.errors import Permanent, Transient
 from pipeline.events import Event, emit
 
 FIELDS = ("medrec_id", "reg_id", "patient_name", "modality", "study_description")
 WHO = ("medrec_id", "patient_name")  # A known patient has at least one of these.
+# What programs write where they know nothing, besides the placeholders of a Patient ID.
+_NOTHING = frozenset({"false", "nil", "undefined", "not found", "no data", "no encontrado", "tidak ditemukan"})
 
 
 class PatientUnknown(Permanent):
@@ -84,6 +87,15 @@ def found(patients: Patients, accession: AccessionNumber, files: Iterable[Path] 
         seconds = time.monotonic() - began
         if seconds > patients.table.slow_after.total_seconds():
             emit(Event.PATIENTS_SLOW, kind=patients.table.kind, seconds=round(seconds, 1))
+
+
+def told(field: str, value: Any) -> str | None:
+    """Return a field of an answer as `text_or_none` does; None too if it is one of WHO and says nothing."""
+    text = None if value is False else text_or_none(value)
+    if text is None or field not in WHO:
+        return text
+    is_nothing = is_placeholder(text) or text.casefold() in _NOTHING or not groups_of(text)
+    return None if is_nothing else text
 
 
 def text_or_none(value: Any) -> str | None:

@@ -12,7 +12,16 @@ from pipeline.dicom.accession import AccessionNumber, spellings
 from pipeline.dicomweb.auth import NoAuth
 from pipeline.dicomweb.http_client import HttpClient, HttpTimeouts, Reply
 from pipeline.errors import StorestowError
-from pipeline.patients import FIELDS, WHO, Patients, PatientsUnavailable, PatientUnknown, Person, text_or_none
+from pipeline.patients import (
+    FIELDS,
+    WHO,
+    Patients,
+    PatientsUnavailable,
+    PatientUnknown,
+    Person,
+    text_or_none,
+    told,
+)
 
 PAUSE_SECONDS = 0.2  # Pause before the second attempt; twice that before the third.
 _TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
@@ -59,19 +68,35 @@ def _headers(table: PatientsTable) -> dict[str, str]:
     return headers
 
 
+def _text_of(reply: Reply) -> str | bytes:
+    """Return the body in the character set its header declares; without one, JSON is UTF-8 (RFC 8259, 8.1)."""
+    return reply.body.decode(reply.charset) if reply.charset else reply.body
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; raises ValueError for a key that is there twice: it may name two patients."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key is there twice")
+    return dict(pairs)
+
+
 def _person(accession: AccessionNumber, reply: Reply) -> Person:
     try:
-        body: Any = json.loads(reply.body)
-    except ValueError as error:
-        raise PatientsUnavailable("the patient API answers 200 without JSON") from error
+        body: Any = json.loads(_text_of(reply), object_pairs_hook=_each_key_once)
+    except (ValueError, LookupError, RecursionError) as error:
+        raise PatientsUnavailable("the patient API answers 200 without JSON, or names a key twice") from error
     if not isinstance(body, dict):
         raise PatientsUnavailable("the patient API answers 200 with JSON that is no object")
     said = text_or_none(body.get("accession_number"))
     if said is not None and not spellings(accession, [said]):
         raise PatientsUnavailable("the patient API answers about another accession number than it was asked for")
-    if odd := [field for field in WHO if not isinstance(body.get(field), str | int | None)]:
+    if body.get("error") or body.get("success") is False:
+        raise PatientsUnavailable("the patient API answers 200 with an error")
+    if odd := [
+        field for field in WHO if body.get(field) is True or not isinstance(body.get(field), str | int | None)
+    ]:
         raise PatientsUnavailable(f"the patient API answers with a {odd[0]} that is neither text nor a number")
-    person = Person(accession, **{field: text_or_none(body.get(field)) for field in FIELDS})
+    person = Person(accession, **{field: told(field, body.get(field)) for field in FIELDS})
     if not (person.medrec_id or person.patient_name):
         if body.keys() >= {"accession_number", *FIELDS}:
             raise PatientUnknown(

@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from pipeline.config import secret
 from pipeline.config.order_tables import PatientQueryTable, PatientsTable
 from pipeline.dicom.accession import AccessionNumber, spellings
+from pipeline.dicom.same_patient import bare_identifier, names_agree
 from pipeline.errors import Configuration
 from pipeline.patients import (
     FIELDS,
@@ -26,7 +27,7 @@ from pipeline.patients import (
     PatientsUnavailable,
     PatientUnknown,
     Person,
-    text_or_none,
+    told,
 )
 
 MOST_ROWS = 1000  # Some systems return a row for each series or image; all must name the same patient.
@@ -60,7 +61,7 @@ class SqlPatients(Patients):
             rows = found.fetchmany(MOST_ROWS + 1)
         if len(rows) > MOST_ROWS:
             raise PatientsUnavailable(f"the database returns more than {MOST_ROWS} rows; narrow the SELECT")
-        return [dict(zip(names, map(text_or_none, row), strict=True)) for row in rows]
+        return [{name: told(name, value) for name, value in zip(names, row, strict=True)} for row in rows]
 
     @contextlib.contextmanager
     def _connected(self, query: PatientQueryTable) -> Iterator[Connection]:
@@ -89,12 +90,19 @@ def _of(accession: AccessionNumber, rows: list[dict[str, str | None]]) -> list[d
 def _together(rows: list[dict[str, str | None]]) -> dict[str, str | None]:
     """Return the first value of each column; raises MoreThanOnePatient if the rows name two."""
     for column in WHO:
-        if len({row[column] for row in rows if row.get(column)}) > 1:
+        values = list(dict.fromkeys(value for row in rows if (value := row.get(column))))
+        if not all(_is_same(column, values[0], other) for other in values[1:]):
             raise MoreThanOnePatient(f"the database has more than one {column} under the accession number")
     together: dict[str, str | None] = {}
     for row in rows:
         together |= {name: value for name, value in row.items() if value and not together.get(name)}
     return together
+
+
+def _is_same(column: str, one: str, other: str) -> bool:
+    if column == "medrec_id":
+        return bare_identifier(one) == bare_identifier(other)
+    return names_agree(one, other)
 
 
 def _bound(query: PatientQueryTable) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 from pipeline import patients
 from pipeline.dicom.accession import AccessionNumber
+from pipeline.dicom.same_patient import Attribute
 from pipeline.errors import Configuration, StorestowError
 from pipeline.events import Event, alarm
 from pipeline.model import OrderError
@@ -44,8 +45,11 @@ class PatientNames:
 
     def name_of(self, view: OrderView) -> str:
         """Return the name for a finished order, "" if it cannot be had, which does not undo the order."""
-        if any(IdentitySource.HIS in one.between for one in view.differing):
-            return ""  # A person overrode a different name in the HIS: no file may have that name.
+        is_named_otherwise = any(
+            IdentitySource.HIS in one.between for one in view.noted if Attribute.NAME in one.attributes
+        )
+        if is_named_otherwise or any(IdentitySource.HIS in one.between for one in view.differing):
+            return ""  # The PACS names somebody else: what holds these images is not called after the HIS.
         for accession in view.accessions:
             if accession not in view.missing:
                 try:

@@ -7,11 +7,11 @@ from pipeline.dicom.patient import Patient
 from pipeline.dicom.same_patient import (
     compare,
     folded,
+    is_new_family_name,
     is_placeholder,
     judge,
     names_agree,
     names_equal,
-    share_first_name,
 )
 
 words = st.text(st.sampled_from("ABEOUÄÖÜÅØŁĐßÆÉÑabé'-"), min_size=1, max_size=7)
@@ -30,7 +30,7 @@ def test_it_does_not_matter_which_of_two_is_asked_about_the_other(one, other, is
     assert compare(one, other, **how) == compare(other, one, **how)
     assert names_agree(one.name, other.name) == names_agree(other.name, one.name)
     assert names_equal(one.name, other.name) == names_equal(other.name, one.name)
-    assert share_first_name(one.name, other.name) == share_first_name(other.name, one.name)
+    assert is_new_family_name(one.name, other.name) == is_new_family_name(other.name, one.name)
 
 
 @given(said)

@@ -62,6 +62,47 @@ def test_another_family_name_with_the_same_first_name_and_birth_date_is_noted():
     assert found.noted == (NAME,)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("ROE^BABY A", "ROE^BABY B"), ("ROE^TWIN 1", "ROE^TWIN 2"), ("ROE POE^ANN MARY", "ROE^ANN SUE")],
+)
+def test_twins_under_their_mother_s_id_are_two_patients_although_their_names_begin_alike(one, other):
+    patients = [Patient("P1", "", "19700101", name) for name in (one, other)]
+    assert judge(of_studies(*patients)).differs == (NAME,)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("1970.1.1", "1970/01/01", "01.01.1970", "19700101-19700101", "19700101000000", "1970-01-01T00:00:00"),
+        *("1970", "197001", "19700000", "19700100", "19690101-19711231", "UNKNOWN", "N/A", '""', "00000000"),
+    ],
+)
+def test_a_birth_date_that_is_otherwise_written_or_not_a_day_contradicts_nothing_it_may_be(written):
+    assert judge(of_studies(ANN, Patient.of("P1", "", written, "DOE^ANN"))).is_one
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "1970.01.02",
+        "13.01.1970",
+        "1971",
+        "197002",
+        "19710000",
+        "19710101-19711231",
+        "19700102000000",
+        "05.03.1970",
+    ],
+)
+def test_a_birth_date_that_cannot_be_the_same_day_is_another_person_s(written):
+    assert judge(of_studies(ANN, Patient.of("P1", "", written, "DOE^ANN"))).differs == (BIRTH,)
+
+
+def test_two_birth_years_are_not_the_one_birth_date_that_placeholders_need():
+    assert not judge(of_studies(unknown(birth_date="1970"), unknown(birth_date="1970"))).is_one
+
+
 def test_two_issuers_are_two_patients_although_each_may_be_a_third():
     here, there = Patient("P1", "here"), Patient("P1", "there")
     assert judge(of_studies(here, Patient("P1"))).is_one
@@ -74,7 +115,10 @@ def test_within_one_source_the_case_of_a_patient_id_counts_between_two_it_does_n
     assert not compare(ANN, other, is_same_study=True, ignores_case=True).differs
 
 
-@pytest.mark.parametrize("identifier", ["", "0", "0000", "w/i", "Unknown", "N/A", "anonymous", "-", ".", " none "])
+@pytest.mark.parametrize(
+    "identifier",
+    ["", "0", "0000", "w/i", "Unknown", "N/A", "anonymous", "-", ".", " none ", "--", '""', "?", "0-0"],
+)
 def test_a_placeholder_proves_nothing(identifier):
     assert is_placeholder(identifier)
     assert not is_placeholder("007")
@@ -160,6 +204,11 @@ def test_nobody_writes_one_patient_in_hundreds_of_ways():
         ("O'HARA^UNA", "OHARA^UNA"),
         ("SAINT-CYR^LEA", "SAINT CYR^LEA"),
         ("DE LA PEÑA^JOSÉ", "DELAPENA^JOSE"),
+        ("SAINT-CYR^LEA", "SAINTCYR^LEA^^DR"),
+        ("GRÖSSER^RÜDIGER", "GR?SSER^R?DIGER"),
+        ("GRÖSSER^RÜDIGER", "GR\ufffd\ufffdSSER^R\ufffd\ufffdDIGER"),
+        ("Weiß^Käthe", "WEI?^K?THE"),
+        ("GRÖSSER^RÜDIGER", "GRÃ\x96SSER^RÃ\x9cDIGER"),
     ],
 )
 def test_two_machines_write_the_name_of_one_person(one, other):
@@ -177,6 +226,9 @@ def test_two_machines_write_the_name_of_one_person(one, other):
         ("Андрей^Лев", "Андреи^Лев"),
         ("Suzuki^Hana=鈴木^花", "Sasaki^Hana=佐々木^花"),
         ("^^", "ROE^MARY"),
+        ("ROE^MARY", "R??^M???"),
+        ("ROE^MARY", "ROE^M?RK"),
+        ("ROE^MARY", "ROE^SUE?"),
         ("", ""),
     ],
 )

@@ -18,8 +18,10 @@ from support.sites.shim_site import FOUND, KEY, running_shim
 
 from pipeline.config.order_tables import PatientsTable
 from pipeline.dicom.accession import AccessionNumber
+from pipeline.dicom.same_patient import Attribute
 from pipeline.errors import Configuration
 from pipeline.model import OrderState
+from pipeline.orders.compare_sources import IdentitySource, SourceDifference
 from pipeline.patients import MoreThanOnePatient, PatientsUnavailable, PatientUnknown, found, from_table
 
 A1 = AccessionNumber("A1")
@@ -87,6 +89,7 @@ class Api:
         self.answers = [(200, {"accession_number": "A1", "patient_name": "PEREZ JUAN", "medrec_id": "4711"})]
         self.asked = []
         self.pause = 0.0
+        self.content_type = "application/json"
 
     def table(self, **more):
         return {"kind": "api", "url": f"http://127.0.0.1:{self.port}/his/", "timeout": "1s", **more}
@@ -105,6 +108,7 @@ def api():
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Type", api.content_type)
             if status == 302:
                 self.send_header("Location", "/elsewhere")
             self.end_headers()
@@ -184,6 +188,13 @@ def test_a_number_the_api_does_not_know_is_unknown(api):
         (200, ["a list"]),
         (200, {"accession_number": "OTHER", "patient_name": "SOMEBODY ELSE"}),
         (200, b"x" * (9 << 20)),
+        (200, b"[" * 100_000),
+        (200, b'{"medrec_id": "1", "medrec_id": "2"}'),
+        (200, {"success": False, "medrec_id": "4711"}),
+        (200, {"error": "no such number", "patient_name": "SOMEBODY ELSE"}),
+        (200, {"medrec_id": True}),
+        (200, {"medrec_id": 0, "patient_name": "-"}),
+        (200, '{"medrec_id": "4711", "patient_name": "PEÑA"}'.encode("latin-1")),
     ],
 )
 def test_an_answer_that_is_none_is_no_answer(api, answer):
@@ -192,6 +203,22 @@ def test_an_answer_that_is_none_is_no_answer(api, answer):
         asked(api.table(retries=0))
     assert "SOMEBODY" not in str(error.value)
     assert "java" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "nothing", [None, False, 0, "", " ", "0", "null", "N/A", "-", "^^", "Not found", "unknown"]
+)
+def test_an_api_that_fills_its_fields_with_words_for_nothing_does_not_know_the_number(api, nothing):
+    fields = dict.fromkeys(["medrec_id", "reg_id", "patient_name", "modality", "study_description"], nothing)
+    api.answers = [(200, {"accession_number": "A1", **fields})]
+    with pytest.raises(PatientUnknown):
+        asked(api.table())
+
+
+def test_an_answer_is_read_in_the_character_set_it_declares(api):
+    api.answers = [(200, '{"medrec_id": "4711", "patient_name": "PEÑA"}'.encode("latin-1"))]
+    api.content_type = "application/json; charset=ISO-8859-1"
+    assert asked(api.table()).patient_name == "PEÑA"
 
 
 def test_an_api_that_fails_once_is_asked_again(api):
@@ -245,6 +272,10 @@ def databases(tmp_path):
             ("C3", "0815", None, "CT", None),
             ("D4", None, None, "CT", None),
             ("E5", "9999", None, "CT", None),
+            ("F6", "0", None, "CT", None),
+            ("G7", "0", None, "CT", None),
+            ("G7", "04711", None, "CT", None),
+            ("G7", "4711", None, "CT", None),
         ]
         one.executemany("INSERT INTO pacs_result_series VALUES (?, ?, ?, ?, ?)", rows)
     with sqlite3.connect(people) as other:
@@ -280,6 +311,12 @@ def test_a_number_with_two_patients_rows_is_nobodys(databases):
     with pytest.raises(MoreThanOnePatient) as error:
         sql(databases, "C3")
     assert "4711" not in str(error.value)
+
+
+def test_rows_that_write_one_patient_in_two_ways_or_not_at_all_are_of_one(databases):
+    assert sql(databases, "G7").medrec_id == "04711"
+    with pytest.raises(PatientUnknown):
+        sql(databases, "F6")
 
 
 def test_what_the_tables_do_not_have_is_null(databases):
@@ -413,6 +450,16 @@ def test_the_name_of_the_api_is_in_the_answer_and_asked_for_once(tmp_path, monke
         shim.orders.plan = DONE
         assert [shim.get(PRINT).json()["patient_name"] for _ in range(3)] == ["PEREZ JUAN"] * 3
     assert len(api.asked) == 1
+
+
+def test_what_the_pacs_says_is_somebody_else_s_is_not_called_after_the_his(tmp_path, monkeypatch, api):
+    differs = SourceDifference("A1", (IdentitySource.HIS, IdentitySource.PACS), (Attribute.NAME,))
+    with running_shim(tmp_path, monkeypatch, patients=api.table()) as shim:
+        shim.orders.plan = {**DONE, "noted": (differs,)}
+        assert shim.get(PRINT).json()["patient_name"] is None
+        assert "PEREZ" not in shim.get("/mkiso_multiple.php?accession_number=A1").headers.get(
+            "content-disposition", ""
+        )
 
 
 def test_no_name_is_written_to_the_ledger_or_the_log(tmp_path, monkeypatch, databases, caplog):
