@@ -5,7 +5,7 @@ PYTEST := $(VENV_PYTHON) -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run style check test test-long bench reference picture deb
+.PHONY: help install run style check test test-long bench reference picture deb manual sbom
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -46,3 +46,22 @@ picture: install ## draw docs/rooms.svg anew: the rooms of the package, and who 
 
 deb: ## build dist/storestow_*.deb for this release of Debian or Ubuntu, with its own Python
 	@machine/deb.sh
+
+# What makes documents is kept apart from what tests: an environment of its own, from a lock of its own.
+DOCS := .make/docs/bin
+
+$(DOCS)/locked: requirements-docs.lock
+	$(VENV_PYTHON) -m venv --clear .make/docs
+	$(DOCS)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --requirement $<
+	@touch $@
+
+manual: install $(DOCS)/locked ## the manual as a site, in .make/site; a link or anchor that leads nowhere fails it
+	$(VENV_PYTHON) docs/manual.py .make/manual
+	PYTHONPATH=docs NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build
+	@echo "read it: .make/site/index.html"
+
+sbom: install $(DOCS)/locked ## what is in a release, as CycloneDX: dist/storestow.cdx.json, from requirements.lock
+	@mkdir -p dist
+	$(DOCS)/python -W ignore -m cyclonedx_py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
+	    --output-format JSON --output-file dist/storestow.cdx.json
+	@echo dist/storestow.cdx.json

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Write requirements.lock (what runs) and requirements-dev.lock (what tests it, too) anew from pyproject.toml; what is
-# locked already stays at its version. Needs pip-compile (pip-tools) of the oldest Python we support on the PATH.
+# Write requirements.lock (what runs), requirements-dev.lock (what tests it, too) and requirements-docs.lock (what makes
+# the manual and the bill of materials) anew from pyproject.toml; what is locked already stays at its version. Needs
+# pip-compile (pip-tools) of the oldest Python we support on the PATH.
 set -eu
 cd "$(dirname "$0")/.."
 options="--quiet --allow-unsafe --generate-hashes --no-emit-find-links --no-emit-index-url --no-emit-trusted-host --strip-extras"
@@ -8,12 +9,19 @@ export CUSTOM_COMPILE_COMMAND="machine/locks.sh"
 
 # shellcheck disable=SC2086 # options are words
 pip-compile $options --extra=mysql --output-file=requirements.lock pyproject.toml
-python3 - <<'PYTHON' >.dev.in
-import tomllib
+group() {
+    python3 - "$1" <<'PYTHON' >".$1.in"
+import sys, tomllib
 from pathlib import Path
 
-print("-c requirements.lock", *tomllib.loads(Path("pyproject.toml").read_text())["dependency-groups"]["dev"], sep="\n")
+group = tomllib.loads(Path("pyproject.toml").read_text())["dependency-groups"][sys.argv[1]]
+print("-c requirements.lock", *group, sep="\n")
 PYTHON
-trap 'rm -f .dev.in' EXIT
+}
+trap 'rm -f .dev.in .docs.in' EXIT
+group dev
+group docs
 # shellcheck disable=SC2086
 pip-compile $options --extra=mysql --output-file=requirements-dev.lock pyproject.toml .dev.in
+# shellcheck disable=SC2086
+pip-compile $options --output-file=requirements-docs.lock .docs.in
