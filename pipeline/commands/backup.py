@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.errors import Configuration, Transient, Usage
 from pipeline.ledger import Ledger, migrations
-from pipeline.spool.durable import flush_path
+from pipeline.spool.durable import flush_path, unlink
 
 
 def backup(ledger: Ledger, target: Path) -> int:
@@ -23,7 +23,7 @@ def backup(ledger: Ledger, target: Path) -> int:
         migrations.copy_ledger(ledger.path, target)
         flush_path(target)
     except (OSError, sqlite3.Error) as error:
-        target.unlink(missing_ok=True)
+        unlink(target, missing_ok=True)
         raise Transient(f"{ledger.path} cannot be copied to {target} now: {error}") from error
     flush_path(target.parent)
     return target.stat().st_size
