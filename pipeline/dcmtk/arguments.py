@@ -87,15 +87,18 @@ def log_configuration(file: str | None = None, *, objects: Path | None = None) -
     """Return the log configuration that makes storescp name each object and its faults.
 
     storescp writes to standard error or, with `file`, to that file: an association's storescp has no standard
-    error. The acceptance of an association, up to 128 contexts long, is not logged. Lines about single objects
-    also go to the file `objects` before the object is acknowledged.
+    error. The acceptance of an association, up to 128 contexts long, is not logged, nor, with `file`, the request,
+    which the receiver has read itself. Lines about single objects also go to the file `objects` before the object
+    is acknowledged.
     """
     kind, *options = ("FileAppender", f"File = {file}") if file else ("ConsoleAppender", "logToStdErr = true")
     lines = [
         "log4cplus.rootLogger = WARN, out",
         f"log4cplus.logger.dcmtk.apps.storescp = DEBUG{', objects' if objects else ''}",
         "log4cplus.logger.dcmtk.apps.storescp.progress = OFF",
-        *_appender("out", kind, *options, without=["BEGIN A-ASSOCIATE-AC"]),
+        *_appender(
+            "out", kind, *options, without=["BEGIN A-ASSOCIATE-AC", *(["BEGIN A-ASSOCIATE-RQ"] if file else [])]
+        ),
     ]
     if objects:
         lines += [

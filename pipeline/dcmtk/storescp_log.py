@@ -64,12 +64,14 @@ class StoreRequest:
 class StorescpLog:
     """Read the lines of one storescp; each call returns an object that is now complete, if any.
 
-    `has_association` says whether one is open, `calling_ae_title` who requested the last one.
+    `has_association` says whether one is open, `calling_ae_title` who requested the last one; a storescp that does
+    not log the requests serves one peer, which the caller names.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, calling_ae_title: str = "") -> None:
         self.has_association = False
-        self.calling_ae_title = ""
+        self.calling_ae_title = calling_ae_title
+        self._caller = calling_ae_title
         self._current: StoreRequest | None = None
 
     def hear(self, line: str) -> StoreRequest | None:
@@ -97,7 +99,7 @@ class StorescpLog:
         elif _ENDED.match(line):
             self.has_association = False
         if _ASKED.match(line):
-            self.calling_ae_title = ""
+            self.calling_ae_title = self._caller
         elif found := _CALLING.match(line):
             self.calling_ae_title = found[1].strip()
 

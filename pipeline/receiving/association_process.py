@@ -100,7 +100,7 @@ class AssociationServer:
                 connection.close()
                 started(process)
                 self._make_durable(folder)
-                self._attend(process, output.fileno(), folder, peer)
+                self._attend(process, output.fileno(), folder, peer, proposal.calling_ae_title)
             finally:  # The folder is renamed next, which must not happen under a living storescp.
                 process.kill()
                 process.wait()
@@ -136,10 +136,12 @@ class AssociationServer:
             file.seek(0)
             yield file.fileno()
 
-    def _attend(self, process: subprocess.Popen[bytes], hears: int, folder: Path, peer: str) -> None:
+    def _attend(
+        self, process: subprocess.Popen[bytes], hears: int, folder: Path, peer: str, calling_ae_title: str
+    ) -> None:
         """Log storescp's output until its end, and end it if nothing arrives any more or its time is over."""
         output, limits = (
-            ProgramLog(self.receiver.name, lambda: peer),
+            ProgramLog(self.receiver.name, lambda: peer, calling_ae_title),
             AssociationTimeouts(self.receiver, time.monotonic()),
         )
         about = psutil.Process(process.pid)

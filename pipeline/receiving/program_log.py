@@ -22,14 +22,17 @@ _REMEDIES = {"Pixel representation not found": _HIDDEN_PIXELS}
 class ProgramLog:
     """Collect the bytes of one program and log each line once it is complete.
 
-    `peer` returns the numeric address of the program's peer, None if unknown.
+    `peer` returns the numeric address of the program's peer, None if unknown; `calling_ae_title` is the peer's
+    where the program does not log it.
     """
 
-    def __init__(self, receiver: str, peer: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(
+        self, receiver: str, peer: Callable[[], str | None] = lambda: None, calling_ae_title: str = ""
+    ) -> None:
         self._receiver = receiver
         self._peer = peer
         self._rest = b""
-        self._log_of_objects = StorescpLog()
+        self._log_of_objects = StorescpLog(calling_ae_title)
         self._present_peer: str | None = None
 
     @property
