@@ -1,10 +1,11 @@
 """QIDO-RS: which instances of a study the archive has, and from which institutions (PS3.18 10.6)."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from pipeline.dicomweb import http_status
@@ -21,7 +22,10 @@ SERIES_INSTANCE_UID = "0020000E"
 
 _PAGE = 500  # Results; a page is held in memory.
 _MOST_PAGES = 2_000  # No study has more pages; an archive that lists new results for ever must not hold us.
-_FEW = 4  # This many instances are asked for singly, more by listing their study.
+FEW = 4  # This many instances are asked for singly, more by listing their study.
+_IN_A_LIST = 50  # UIDs in one query: with more, its URL would be longer than some servers take.
+_BELIEVED_SECONDS = 600.0  # How long an archive that has found instances by a list is believed to know lists.
+_MOST_BELIEVED = 1000  # Addresses; one may hold what a peer calls itself.
 _SERIES = 20  # Results on the first page of a study's series.
 NOBODYS_UID = "2.25.310270653712349170532158934017245711"  # A UID of no study, which `check` asks about.
 
@@ -51,6 +55,8 @@ class Qido:
     something first.
     """
 
+    _known_lists: ClassVar[dict[str, float]] = {}  # When the archive at an address has answered a list.
+
     def __init__(self, door: HttpClient, studies_url: str, clock: Callable[[], float] = time.time) -> None:
         self._door = door
         self._url = studies_url
@@ -59,6 +65,7 @@ class Qido:
         # Every search got this 404: the archive is empty, or has no QIDO-RS.
         self._refusal: StorestowError | None = None
         self._has_answered = False
+        self._takes_lists = True  # Until it has failed to find by a list what it was sent.
 
     @property
     def doubt(self) -> StorestowError | None:
@@ -86,13 +93,50 @@ class Qido:
         the list may be incomplete: a short list never causes a second sending.
         """
         wanted = {item.key: were_sent or item.attempted for item in items}
-        if len(wanted) <= _FEW:
+        if len(wanted) <= FEW:
             return {key for key in wanted if self._is_listed(key)}
         study = next(iter(wanted)).study_instance_uid
-        listing = self._listing(study, wanted.keys(), len(wanted))
+        if not were_sent and self._knows_lists():
+            is_known = any(self._first(f"{self._study(study)}/instances"))
+            listing = _Listing(self._by_lists(wanted) if is_known else set(), is_whole=True)
+        else:
+            listing = self._listing(study, wanted.keys(), len(wanted))
         there = listing.keys & wanted.keys()
         doubtful = (key for key, was_sent in wanted.items() if was_sent or not listing.is_whole)
         return there | {key for key in doubtful if key not in there and self._is_listed(key)}
+
+    def confirmed(self, items: Iterable[Item]) -> set[InstanceKey]:
+        """Return which of `items`, all of one study, the archive finds by their UIDs alone, however large it is.
+
+        Not every archive knows lists of UIDs (PS3.18 8.3.4.1): who is not found may be there all the same. Raises
+        nothing: who asks afterwards, by `among`, gets the error.
+        """
+        wanted = {item.key for item in items}
+        found: set[InstanceKey] = set()
+        if self._takes_lists and wanted:
+            with suppress(StorestowError):
+                found = self._by_lists(wanted)
+            self._takes_lists = wanted <= found
+            if self._takes_lists and len(wanted) > 1:
+                if len(self._known_lists) >= _MOST_BELIEVED:
+                    self._known_lists.clear()
+                self._known_lists[self._url] = time.monotonic()
+        return found & wanted
+
+    def _knows_lists(self) -> bool:
+        """Tell whether the archive has lately found all it was sent by a list."""
+        known = self._known_lists.get(self._url)
+        return known is not None and time.monotonic() - known < _BELIEVED_SECONDS
+
+    def _by_lists(self, wanted: Iterable[InstanceKey]) -> set[InstanceKey]:
+        """Return what the archive finds by the SOP Instance UIDs of these instances of one study."""
+        found: set[InstanceKey] = set()
+        keys = sorted(wanted)
+        for at in range(0, len(keys), _IN_A_LIST):
+            some = keys[at : at + _IN_A_LIST]
+            uids = {"SOPInstanceUID": ",".join(key.sop_instance_uid for key in some)}
+            found |= self._listing(some[0].study_instance_uid, set(some), len(some), uids).keys
+        return found
 
     def institutions_of(self, study_instance_uid: str) -> list[str]:
         """Return the Institution Names of the study's series that have one."""
@@ -119,10 +163,12 @@ class Qido:
         pages = self._pages(url, _FIELDS | {"SOPInstanceUID": key.sop_instance_uid}, 1)
         return any(_key_of(instance, key.study_instance_uid, series) == key for page in pages for instance in page)
 
-    def _listing(self, study: str, wanted: AbstractSet[InstanceKey], limit: int) -> _Listing:
+    def _listing(
+        self, study: str, wanted: AbstractSet[InstanceKey], limit: int, only: Mapping[str, str] | None = None
+    ) -> _Listing:
         """Return what the archive lists of the study, at least until all `wanted` have been seen."""
         keys: set[InstanceKey] = set()
-        for page in self._pages(f"{self._study(study)}/instances", _FIELDS, limit):
+        for page in self._pages(f"{self._study(study)}/instances", {**_FIELDS, **(only or {})}, limit):
             if not page:
                 return _Listing(keys, is_whole=True)
             keys |= {_key_of(instance, study, "") for instance in page}

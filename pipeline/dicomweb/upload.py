@@ -4,13 +4,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pipeline.dicomweb import http_status, instance_outcome
 from pipeline.dicomweb.http_client import HttpClient, Reply
 from pipeline.dicomweb.instance_outcome import InstanceOutcome, InstanceStep
 from pipeline.dicomweb.multipart import Body, is_as_pinned, new_boundary
-from pipeline.dicomweb.qido import Qido
+from pipeline.dicomweb.qido import FEW, Qido
 from pipeline.dicomweb.response import parse
 from pipeline.dicomweb.transport_errors import NoReply
 from pipeline.errors import PeerUnavailable, StorestowError
@@ -38,7 +39,8 @@ class Pace:
 class Upload:
     """Send instances and yield a receipt for each; `attempt` is called before the first byte of a batch.
 
-    A batch that fails as a whole is halved, and the smaller size stays. Instances the reply does not mention are
+    What a batch has stored is looked up by QIDO-RS while the next ones are sent, if there are enough for a list. A
+    batch that fails as a whole is halved, and the smaller size stays. Instances the reply does not mention are
     looked up by QIDO-RS, and only missing ones are sent again. Raises as `Destination.deliver` does, after the
     current requests have their receipts.
     """
@@ -64,26 +66,41 @@ class Upload:
     def send(self, items: Sequence[Item]) -> Iterator[Receipt]:
         """Send `items`, all of one study, and yield receipts; the last receipt of an instance counts."""
         flying: dict[Future[Reply | NoReply], Batch] = {}
+        asked: set[Future[list[Receipt]]] = set()
         stop: StorestowError | None = None
+        yield from self._queue(items)
+        with (
+            ThreadPoolExecutor(self._connections, thread_name_prefix="stow") as pool,
+            ThreadPoolExecutor(1, thread_name_prefix="qido") as queries,
+        ):
+            while True:
+                while stop is None and len(flying) < self._connections and (batch := self._next()):
+                    self._attempt(batch)
+                    flying[pool.submit(self._post, batch)] = batch
+                if not (flying or asked):
+                    break
+                under_way: set[Future[Any]] = {*flying, *asked}
+                wait(under_way, return_when=FIRST_COMPLETED)
+                yield from _ended(asked)
+                for future in [one for one in flying if one.done()]:
+                    batch, stored = flying.pop(future), []
+                    try:
+                        for receipt in self._account(batch, future.result()):
+                            stored += [receipt] if receipt.state in ARRIVED and not receipt.verified else []
+                            yield receipt
+                    except StorestowError as error:
+                        stop = stop or error
+                    if len(stored) > FEW:
+                        asked.add(queries.submit(self._confirmed, batch, stored))
+        if stop:
+            raise stop
+
+    def _queue(self, items: Sequence[Item]) -> Iterator[Receipt]:
         for item in items:
             if is_as_pinned(item):
                 self._fresh.append(item)
             else:
                 yield instance_outcome.pending(item, "", "its file is gone or has changed since it was pinned")
-        with ThreadPoolExecutor(self._connections, thread_name_prefix="stow") as pool:
-            while True:
-                while stop is None and len(flying) < self._connections and (batch := self._next()):
-                    self._attempt(batch)
-                    flying[pool.submit(self._post, batch)] = batch
-                if not flying:
-                    break
-                for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                    try:
-                        yield from self._account(flying.pop(future), future.result())
-                    except StorestowError as error:
-                        stop = stop or error
-        if stop:
-            raise stop
 
     def _next(self) -> Batch:
         """Return the next batch to send, () if nothing is left."""
@@ -106,6 +123,12 @@ class Upload:
             return self._door.post(self._url, body, more_seconds=_SECONDS_AN_INSTANCE * len(batch))
         except NoReply as error:
             return error
+
+    def _confirmed(self, batch: Batch, stored: Sequence[Receipt]) -> list[Receipt]:
+        """Return the receipts of those that QIDO-RS finds; all others are looked up when everything is sent."""
+        keys = {receipt.key for receipt in stored}
+        there = self._qido.confirmed(item for item in batch if item.key in keys)
+        return [replace(receipt, verified=True) for receipt in stored if receipt.key in there]
 
     def _account(self, batch: Batch, reply: Reply | NoReply) -> Iterator[Receipt]:
         """Yield what is known of a batch now, and queue what must be sent again."""
@@ -171,6 +194,13 @@ class Upload:
         if self._fruitless >= _FRUITLESS:
             last = str(reply) if isinstance(reply, NoReply) else f"the last answer was HTTP {reply.status}"
             raise PeerUnavailable(f"{self._url} takes nothing and gives no account; {last}")
+
+
+def _ended(asked: set[Future[list[Receipt]]]) -> Iterator[Receipt]:
+    """Yield what was found by the queries that have ended, and forget them."""
+    for question in [one for one in asked if one.done()]:
+        asked.remove(question)
+        yield from question.result()
 
 
 def _raise_if_of_the_archive(reply: Reply, url: str) -> None:

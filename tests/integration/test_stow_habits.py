@@ -145,6 +145,46 @@ def test_an_answer_that_is_too_long_is_asked_for_in_smaller_pages(archive, tmp_p
     assert done.all_verified(items)
 
 
+def lists(archive: FakeDcm4chee) -> list[int]:
+    """Return how many UIDs each list had that the archive was asked for."""
+    asked = [seen.query.get("SOPInstanceUID", [""])[0].split(",") for seen in archive.queries]
+    return [len(uids) for uids in asked if len(uids) > 1]
+
+
+def test_what_a_request_has_stored_is_looked_up_by_its_uids_while_others_are_sent(archive, tmp_path):
+    items = make_study(tmp_path, 40)
+    batch = 8 * max(item.size for item in items)
+    assert Collected(stow(archive.url, batch_bytes=batch, connections=1), items).all_verified(items)
+    assert lists(archive) == [8] * 5
+    assert len(archive.queries) == 6  # the first has found out that the study is unknown
+
+
+@pytest.mark.parametrize("habit", ["unknown", "refused"])
+def test_an_archive_that_knows_no_lists_of_uids_is_asked_once_and_lists_the_study(archive, tmp_path, habit):
+    archive.lists = habit
+    items = make_study(tmp_path, 40)
+    batch = 8 * max(item.size for item in items)
+    assert Collected(stow(archive.url, batch_bytes=batch, connections=1), items).all_verified(items)
+    asked = [text for seen in archive.queries if "," in (text := seen.query.get("SOPInstanceUID", [""])[0])]
+    assert len(set(asked)) <= 1
+    assert not qido.Qido._known_lists.get(archive.url)
+
+
+@pytest.mark.parametrize("habit", ["known", "unknown", "ignored"])
+def test_the_rest_of_a_study_is_looked_for_without_listing_what_is_there(archive, tmp_path, habit):
+    archive.lists = habit
+    items = make_study(tmp_path, 40)
+    assert Collected(stow(archive.url), items[:20]).all_verified(items[:20])
+    keep(archive, items[35:])  # somebody else's
+    stored = Collected(stow(archive.url), items[20:]).last
+    assert [stored[uid].state for uid in uids_of(items[20:])] == [ReceiptState.STORED] * 15 + [
+        ReceiptState.PRESENT
+    ] * 5
+    assert archive.duplicates == []
+    whole = [q for seen in archive.queries if (q := seen.query).get("limit", ["1"]) != ["1"]]
+    assert all("SOPInstanceUID" in query for query in whole[1:]) == (habit != "unknown")
+
+
 @pytest.mark.parametrize("guard", ["none", "qido"])
 def test_check_asks_what_a_delivery_asks(archive, guard):
     destination = stow(archive.url, guard={"kind": guard})

@@ -166,6 +166,9 @@ class FakeDcm4chee:
         self.offset = "known"  # ... or "ignored", or "refused" with 400
         self.wado_status = 200  # WADO-RS: 404 where it is not offered
         self.knows_any_syntax = True  # ... False: 406 to transfer-syntax=*
+        self.lists = (
+            "known"  # "unknown": nothing has a SOP Instance UID like that; "refused"; "ignored": all match
+        )
         self.unlisted: set[str] = set()  # ... in no list, though found when asked for by its SOP Instance UID
         self.numbers_as_text = False
         self.reply_media_type = "application/dicom+json"
@@ -423,7 +426,10 @@ class _Handler(BaseHTTPRequestHandler):
         return rows
 
     def _instances(self, study: str, series: str | None) -> list[dict[str, Any]]:
-        only = {uid for text in self.seen.query.get("SOPInstanceUID", []) for uid in text.split(",")}
+        asked = self.seen.query.get("SOPInstanceUID", [""])[0]
+        only = set(filter(None, [asked] if self.archive.lists == "unknown" else asked.split(",")))
+        if self.archive.lists == "ignored" and len(only) > 1:
+            only = set()
         with self.archive.lock:
             self.archive.asked_at.update(dict.fromkeys(only or {study}, time.monotonic()))
             listed = self._listed()
@@ -435,6 +441,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _list(self, rows: list[dict[str, Any]]) -> None:
         archive = self.archive
+        if archive.lists == "refused" and "," in self.seen.query.get("SOPInstanceUID", [""])[0]:
+            self.say_error(400, "a UID has no comma")
+            return
         offset = int(self.seen.query.get("offset", ["0"])[0])
         limit = int(self.seen.query.get("limit", ["0"])[0]) or len(rows)
         if offset and archive.offset == "refused":
