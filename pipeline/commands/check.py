@@ -179,8 +179,8 @@ def _worker(spool: Spool, configured: Collection[str]) -> Iterator[CheckFinding]
     try:
         ledger.require_tables()
         status = worker_status(spool, ledger)
-        with ledger.reading() as look:
-            gone = rerouting.stranded(look, configured)
+        with ledger.reading() as connection:
+            gone = rerouting.stranded(connection, configured)
     except StorestowError as error:
         yield CheckFinding("worker", "note", str(error))
         return

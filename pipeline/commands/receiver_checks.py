@@ -120,9 +120,9 @@ def _for_association_mode(settings: Settings, receiver: ReceiverTable, spool: Sp
         return
     try:
         ledger.require_tables()
-        with ledger.reading() as look:
-            titles = seen_senders.since(look, receiver.name, time.time() - SECONDS_LOOKED_BACK)
-            misread = seen_senders.misread(look, receiver.name, time.time() - SECONDS_LOOKED_BACK)
+        with ledger.reading() as connection:
+            titles = seen_senders.since(connection, receiver.name, time.time() - SECONDS_LOOKED_BACK)
+            misread = seen_senders.misread(connection, receiver.name, time.time() - SECONDS_LOOKED_BACK)
     except StorestowError:  # The check of the worker reports it.
         return
     finally:

@@ -55,8 +55,8 @@ def _unknown(settings: Settings, senders: Senders) -> list[tuple[Sender, int]]:
         return []
     ledger = Ledger(path)  # The ledger may be of any release: these columns have always existed.
     try:
-        with ledger.reading() as look:
-            counted = instances(look, senders.pacs.receiver, time.time() - DAYS * 86400)
+        with ledger.reading() as connection:
+            counted = instances(connection, senders.pacs.receiver, time.time() - DAYS * 86400)
     except (StorestowError, SQLAlchemyError):  # Another check reports faults of the ledger.
         return []
     finally:

@@ -72,9 +72,9 @@ def _has_something_new(settings: Settings) -> bool:
     names = {entry.name for entry in spool.arrivals.iterdir() if entry.is_dir()}
     ledger = Ledger(spool.root / FILE_NAME)
     try:
-        with ledger.reading() as look:
-            states = arrivals.states_of(look, names)
-            has_orders = bool(orders.by_state(look).get(OrderState.OPEN))
+        with ledger.reading() as connection:
+            states = arrivals.states_of(connection, names)
+            has_orders = bool(orders.by_state(connection).get(OrderState.OPEN))
     finally:
         ledger.close()
     return has_orders or bool(names - states.keys())

@@ -19,13 +19,13 @@ def accept(
     in a log line. Raises Usage if the reason has not 3 to 200 characters, or nothing of `subject` waits for this.
     """
     said = reason_of(reason, "what you looked at, and who you are")
-    with ledger.transaction() as change:
-        numbers, count = deliveries.accept(change, reports.named_by(subject), destination, said, time.time())
+    with ledger.transaction() as connection:
+        numbers, count = deliveries.accept(connection, reports.named_by(subject), destination, said, time.time())
     if not numbers:
         raise Usage(f"nothing of {subject} is at a destination without having been compared")
     for number in numbers:
-        with ledger.reading() as look:
-            names = arrivals.settled_of(look, number)
+        with ledger.reading() as connection:
+            names = arrivals.settled_of(connection, number)
         for name in names:
             renew_account(name, spool, ledger)
         emit(Event.ACCEPTED, delivery=number)

@@ -20,16 +20,16 @@ def pause(settings: Settings, ledger: Ledger, destination: str, reason: str, by:
     if len(said) > LONGEST_REASON:
         raise Usage(f"the reason may have {LONGEST_REASON} characters")
     said = said or "paused by a person"
-    with ledger.transaction() as change:
+    with ledger.transaction() as connection:
         values = {"paused": True, "reason": said, "paused_by": by, "paused_at": time.time()}
-        deliveries.set_destination(change, destination, **values)
+        deliveries.set_destination(connection, destination, **values)
     emit(Event.PAUSED, destination=destination, by=by)
 
 
 def resume(settings: Settings, ledger: Ledger, destination: str, by: str | None = None) -> None:
     """Send to a paused `destination` again; raises Configuration if no such destination is configured."""
     settings.destination_named(destination)
-    with ledger.transaction() as change:
+    with ledger.transaction() as connection:
         values = {"paused": False, "reason": None, "paused_by": None, "paused_at": None}
-        deliveries.set_destination(change, destination, **values)
+        deliveries.set_destination(connection, destination, **values)
     emit(Event.RESUMED, destination=destination, by=by)

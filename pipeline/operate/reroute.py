@@ -22,13 +22,13 @@ def reroute(settings: Settings, ledger: Ledger, old: str, new: str) -> list[int]
     if old == new:
         raise Usage("old and new are the same destination")
     opened = []
-    with ledger.transaction() as change:
-        rows = rerouting.open_to(change, old)
+    with ledger.transaction() as connection:
+        rows = rerouting.open_to(connection, old)
         for row in rows:
             whole = target.makes_file
-            number = rerouting.open_again(change, row, new, target.encode, whole=whole, now=now)
+            number = rerouting.open_again(connection, row, new, target.encode, whole=whole, now=now)
             opened += [number] if number is not None else []
-        rerouting.close(change, [row.id for row in rows], REROUTED, f"rerouted to {new}", now)
+        rerouting.close(connection, [row.id for row in rows], REROUTED, f"rerouted to {new}", now)
     if not rows:
         raise Usage(f"nothing waits for the destination {old}")
     for row in rows:
@@ -42,14 +42,14 @@ def discard(settings: Settings, ledger: Ledger, destination: str, reason: str) -
     Returns the deliveries. Raises Usage if the reason has not 3 to 200 characters, or nothing waits for it.
     """
     said, now = reason_of(reason, "why nobody needs this any more"), time.time()
-    with ledger.transaction() as change:
-        rows = rerouting.open_to(change, destination)
-        rerouting.close(change, [row.id for row in rows], GIVEN_UP, f"discarded by a person: {said}", now)
+    with ledger.transaction() as connection:
+        rows = rerouting.open_to(connection, destination)
+        rerouting.close(connection, [row.id for row in rows], GIVEN_UP, f"discarded by a person: {said}", now)
     if not rows:
         raise Usage(f"nothing waits for the destination {destination}")
     for row in rows:
-        with ledger.reading() as look:
-            settled = arrivals.settled_of(look, row.id)
+        with ledger.reading() as connection:
+            settled = arrivals.settled_of(connection, row.id)
         for name in settled:
             renew_account(name, Spool(settings.site.spool), ledger)
         emit(Event.DISCARDED, delivery=row.id, destination=destination)

@@ -14,9 +14,9 @@ def retry(ledger: Ledger, subject: str | None, destination: str | None, *, relea
     Raises Usage if there is nothing to retry.
     """
     states = (DeliveryState.REFUSED, DeliveryState.DEFERRED, DeliveryState.WAITING)
-    with ledger.transaction() as change:
-        numbers = reports.deliveries_of(change, subject, destination, states)
-        deliveries.retry(change, numbers, time.time(), release_guard=release_guard)
+    with ledger.transaction() as connection:
+        numbers = reports.deliveries_of(connection, subject, destination, states)
+        deliveries.retry(connection, numbers, time.time(), release_guard=release_guard)
     if not numbers:
         raise Usage(f"nothing of {subject or 'all that is known'} is refused, deferred or held")
     for number in numbers:

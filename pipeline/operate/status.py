@@ -21,9 +21,9 @@ from pipeline.spool.spool import Spool
 
 def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
     """Return counts by state, and the state of every destination and receiver."""
-    with ledger.reading() as look:
-        answer: dict[str, Any] = {**reports.counts(look), "orders": orders.by_state(look)}
-        answer["not_compared"] = [asdict(row) for row in reports.not_compared(look)]
+    with ledger.reading() as connection:
+        answer: dict[str, Any] = {**reports.counts(connection), "orders": orders.by_state(connection)}
+        answer["not_compared"] = [asdict(row) for row in reports.not_compared(connection)]
     return {**answer, **present_state(settings, ledger)}
 
 
@@ -31,12 +31,14 @@ def present_state(settings: Settings, ledger: Ledger) -> dict[str, Any]:
     """Return the part of `status` that costs as much as what is open, however much the ledger holds."""
     spool = Spool(settings.site.spool)
     answer: dict[str, Any] = {}
-    with ledger.reading() as look:
+    with ledger.reading() as connection:
         configured = [d.name for d in settings.destination]
-        answer["destinations"] = [_destination(look, d) for d in settings.destination]
-        gone = rerouting.stranded(look, configured)
+        answer["destinations"] = [_destination(connection, d) for d in settings.destination]
+        gone = rerouting.stranded(connection, configured)
         answer["destinations"] += [_gone(name, *about) for name, about in gone.items()]
-        open_ones = waits(reports.open_deliveries(look), reports.destination_rows(look), configured, time.time())
+        open_ones = waits(
+            reports.open_deliveries(connection), reports.destination_rows(connection), configured, time.time()
+        )
         answer["attention"] = [_attention(row, wait) for row, wait in open_ones]
     answer["receivers"] = [
         {
@@ -55,8 +57,8 @@ def present_state(settings: Settings, ledger: Ledger) -> dict[str, Any]:
         "refuses": worker_refusal.reason(spool),
     }
     answer["space"] = _space(settings)
-    with ledger.reading() as look:
-        growth = samples.ledger_growth(look)
+    with ledger.reading() as connection:
+        growth = samples.ledger_growth(connection)
     answer["ledger"] = {"bytes": ledger.path.stat().st_size, "bytes_per_day": growth and round(growth)}
     return answer
 
@@ -68,9 +70,9 @@ def _space(settings: Settings) -> dict[str, Any]:
     return {"free": free, **marks, "state": judged(free, DiskLevel.ENOUGH, **marks).name.lower()}
 
 
-def _destination(look: Connection, destination: Destination) -> dict[str, Any]:
-    row = reports.destination_row(look, destination.name)
-    waiting, oldest = reports.waiting_at(look, destination.name)
+def _destination(connection: Connection, destination: Destination) -> dict[str, Any]:
+    row = reports.destination_row(connection, destination.name)
+    waiting, oldest = reports.waiting_at(connection, destination.name)
     paused, down_since = (row.paused, row.down_since) if row else (False, None)
     return {
         "name": destination.name,

@@ -29,11 +29,13 @@ def trace(subject: str, ledger: Ledger, configured: Collection[str] | None = Non
     `configured` are the names of the destinations: a delivery to another one waits for a person. None means that
     every destination is configured.
     """
-    with ledger.reading() as look:
-        rows = reports.trace(look, subject)
-        open_ones = waits(reports.open_deliveries(look), reports.destination_rows(look), configured, time.time())
+    with ledger.reading() as connection:
+        rows = reports.trace(connection, subject)
+        open_ones = waits(
+            reports.open_deliveries(connection), reports.destination_rows(connection), configured, time.time()
+        )
         waiting = {row.id: wait for row, wait in open_ones}
-        ordered = [_order(row) for row in reports.orders_of(look, subject)]
+        ordered = [_order(row) for row in reports.orders_of(connection, subject)]
     studies: dict[tuple[str | None, str | None], list[dict[str, Any]]] = {}
     for _, group in groupby(rows, key=lambda row: row.id):
         of_one = list(group)

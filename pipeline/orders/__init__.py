@@ -181,12 +181,12 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     now = time.time() if now is None else now
     key = _key(wish if reason is None else {**wish, "let through": str(uuid4())})
     since = None if again else now - settings.shim.same_link.total_seconds()
-    with ledger.transaction() as change:
-        known = rows.shared(change, key, since)
-        if known is None and crowd and order_queries.count_open(change, crowd.verbs) >= crowd.at_most:
+    with ledger.transaction() as connection:
+        known = rows.shared(connection, key, since)
+        if known is None and crowd and order_queries.count_open(connection, crowd.verbs) >= crowd.at_most:
             raise TooManyOrders(f"{crowd.at_most} orders are open, as many as may be at once")
         number = known or rows.enter(
-            change,
+            connection,
             key=key,
             identity_allowed=reason,
             missing_allowed=missing_allowed,
@@ -204,7 +204,7 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
 
 
 def known(  # noqa: PLR0913  # what may be asked for, each by its name
-    look: Connection,
+    connection: Connection,
     settings: Settings,
     *,
     verb: str,
@@ -216,7 +216,7 @@ def known(  # noqa: PLR0913  # what may be asked for, each by its name
 ) -> int | None:
     """Return the number of the order that `place` would find for this request, None if it would make a new one."""
     since = (time.time() if now is None else now) - settings.shim.same_link.total_seconds()
-    return rows.shared(look, _key(_wish(verb, accessions, destination, modalities, container)), since)
+    return rows.shared(connection, _key(_wish(verb, accessions, destination, modalities, container)), since)
 
 
 def _wish(
@@ -243,12 +243,12 @@ def _key(wish: dict[str, Any]) -> str:
     return json.dumps({**wish, "accessions": sorted(wish["accessions"])}, sort_keys=True)
 
 
-def view(look: Connection, order_id: int, *, is_new: bool = True) -> OrderView | None:
+def view(connection: Connection, order_id: int, *, is_new: bool = True) -> OrderView | None:
     """Return the state of an order, None if there is none; `is_new` is what `place` told this client."""
-    row = rows.row(look, order_id)
+    row = rows.row(connection, order_id)
     if row is None:
         return None
-    counts = order_counts.counts(look, row)
+    counts = order_counts.counts(connection, row)
     kind = row.error_kind
     findings = Findings.read(row.identity)
     return OrderView(

@@ -16,9 +16,9 @@ from pipeline.spool.durable import remove_tree, unlink
 def expire(site: Site, now: float) -> None:
     """Delete what has been kept long enough and no open order needs; the ledger is updated first."""
     keep = site.settings.site.keep_results.total_seconds()
-    with site.ledger.reading() as look:
-        kept = arrivals.results_before(look, now - keep)
-        made = orders.made_before(look, now - keep)
+    with site.ledger.reading() as connection:
+        kept = arrivals.results_before(connection, now - keep)
+        made = orders.made_before(connection, now - keep)
     for name, settled_at in kept:
         if may_go(now, settled_at, keep) and _set_gone(name, site, now):
             delete(name, site.spool)
@@ -28,18 +28,18 @@ def expire(site: Site, now: float) -> None:
 
 def _set_gone(name: str, site: Site, now: float) -> bool:
     """Record that an arrival is deleted, unless an order needs it meanwhile."""
-    with site.ledger.transaction() as change:
-        if name in orders.arrivals_in_use(change):
+    with site.ledger.transaction() as connection:
+        if name in orders.arrivals_in_use(connection):
             return False
-        arrivals.set_gone(change, name, now)
+        arrivals.set_gone(connection, name, now)
     return True
 
 
 def _clear(number: int, path: Path, site: Site, now: float) -> None:
     """Delete the file of an order, unless a later order has made the same file anew."""
-    with site.ledger.transaction() as change:
-        orders.change_row(change, number, cleared_at=now)
-        is_anothers = orders.is_made_by_another(change, str(path))
+    with site.ledger.transaction() as connection:
+        orders.change_row(connection, number, cleared_at=now)
+        is_anothers = orders.is_made_by_another(connection, str(path))
     if not is_anothers:
         _delete_file(path)
     emit(Event.DISCARDED, order=number)
@@ -52,8 +52,8 @@ def _delete_file(path: Path) -> None:
 
 def drop_cleared(site: Site) -> None:
     """Delete files recorded as deleted that a dead worker could not delete."""
-    with site.ledger.reading() as look:
-        paths = orders.cleared(look)
+    with site.ledger.reading() as connection:
+        paths = orders.cleared(connection)
     for path in sorted(paths):
         with contextlib.suppress(OSError):  # The share may not be mounted; the next start tries again.
             _delete_file(Path(path))

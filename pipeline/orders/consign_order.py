@@ -125,15 +125,18 @@ def content_of(row: SoundInstanceRow) -> tuple[str, str, str]:
     return row.series_instance_uid, row.sop_instance_uid, row.data_set_sha256
 
 
-def _retrieved(look: Connection, order: OrderRow) -> list[SoundInstanceRow]:
+def _retrieved(connection: Connection, order: OrderRow) -> list[SoundInstanceRow]:
     """Return the instances of all studies of an order, one for each key, in the order received."""
     found = {}
-    for link in orders.wishes(look, order.id):
+    for link in orders.wishes(connection, order.id):
         if link.retrieval is None:
             continue
-        held = retrievals.held(look, link.retrieval)
+        held = retrievals.held(connection, link.retrieval)
         counting = of_wish(
-            link, order.modalities, retrievals.row(look, link.retrieval), retrievals.came(look, link.retrieval)
+            link,
+            order.modalities,
+            retrievals.row(connection, link.retrieval),
+            retrievals.came(connection, link.retrieval),
         ).instances
         for key in counting:
             found[(link.study_instance_uid, *key)] = held[key]

@@ -39,10 +39,10 @@ def find(number: int, site: Site) -> None:
 
     Raises PacsBusy if the PACS accepts no association for now: it is asked again within `order_timeout`.
     """
-    with site.ledger.transaction() as change:
-        orders.set_stage(change, number, OrderStage.FINDING)
-        order = orders.one(change, number)
-        is_known = bool(orders.links(change, number))
+    with site.ledger.transaction() as connection:
+        orders.set_stage(connection, number, OrderStage.FINDING)
+        order = orders.one(connection, number)
+        is_known = bool(orders.links(connection, number))
     try:
         patients = {} if is_known else _ask(order, site)
         if patients is not None:
@@ -57,8 +57,8 @@ def _ask(order: OrderRow, site: Site) -> dict[str, Patient] | None:
     said = c_find.studies_of(accessions, site.settings, site.spool.run)
     answers, studies = said.answers, _by_study(said.answers)
     missing = sorted(set(accessions) - {answer.accession_number for answer in answers})
-    with site.ledger.transaction() as change:
-        orders.change_row(change, order.id, missing=missing, detail=_unknown(missing, said.unclear))
+    with site.ledger.transaction() as connection:
+        orders.change_row(connection, order.id, missing=missing, detail=_unknown(missing, said.unclear))
     if not answers or (missing and not order.missing_allowed):
         end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, _unknown(missing, said.unclear))
         return None
@@ -75,8 +75,8 @@ def _ask(order: OrderRow, site: Site) -> dict[str, Patient] | None:
         nothing = f"there is no series of {', '.join(order.modalities)}"
         end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, nothing)
         return None
-    with site.ledger.transaction() as change:
-        orders.enter_studies(change, rows)
+    with site.ledger.transaction() as connection:
+        orders.enter_studies(connection, rows)
     return {answer.study_instance_uid: answer.patient for answer in answers}
 
 
@@ -148,18 +148,18 @@ def _queue(number: int, patients: dict[str, Patient], site: Site) -> None:
             keys = [(series, instance) for series, instance in listed or ()]
             patient = patients.get(link.study_instance_uid)
             _attach(order, link, usable(link.study_instance_uid, keys, patient, site), site)
-    with site.ledger.transaction() as change:
-        orders.set_stage(change, number, OrderStage.QUEUED)
+    with site.ledger.transaction() as connection:
+        orders.set_stage(connection, number, OrderStage.QUEUED)
 
 
 def _order_and_links(number: int, site: Site) -> tuple[OrderRow, list[OrderStudyRow]]:
-    with site.ledger.reading() as look:
-        return orders.one(look, number), orders.links(look, number)
+    with site.ledger.reading() as connection:
+        return orders.one(connection, number), orders.links(connection, number)
 
 
 def _is_held(link: OrderStudyRow, site: Site) -> bool:
-    with site.ledger.reading() as look:
-        return bool(retrievals.kept(look, link.study_instance_uid))
+    with site.ledger.reading() as connection:
+        return bool(retrievals.kept(connection, link.study_instance_uid))
 
 
 def _list(link: OrderStudyRow, site: Site) -> list[Key] | None:
@@ -170,8 +170,8 @@ def _list(link: OrderStudyRow, site: Site) -> list[Key] | None:
         listed = c_find.instances_of(study, series, site.settings, site.spool.run) if series else None
     except PeerUnavailable:
         listed = None
-    with site.ledger.transaction() as change:
-        orders.change_link(change, link.order_id, link.study_instance_uid, asked=True, listed=listed)
+    with site.ledger.transaction() as connection:
+        orders.change_link(connection, link.order_id, link.study_instance_uid, asked=True, listed=listed)
     return listed
 
 
@@ -181,20 +181,22 @@ def _attach(order: OrderRow, link: OrderStudyRow, usable: dict[Key, int], site: 
     If every listed instance is usable, the retrieval is complete at once.
     """
     study, modalities, now = link.study_instance_uid, order.modalities, time.time()
-    with site.ledger.transaction() as change:
-        number = retrievals.open_one(change, study, modalities)
+    with site.ledger.transaction() as connection:
+        number = retrievals.open_one(connection, study, modalities)
         if number is None:
-            present = {row.id for row in retrievals.kept(change, study)}  # It may have been deleted since.
+            present = {row.id for row in retrievals.kept(connection, study)}  # It may have been deleted since.
             instances = sorted(present.intersection(usable.values()))
-            number = retrievals.enter(change, study, modalities, instances, now)
-            if usable and len(instances) == len(usable) == _listed(change, link):
+            number = retrievals.enter(connection, study, modalities, instances, now)
+            if usable and len(instances) == len(usable) == _listed(connection, link):
                 values = {"state": RetrievalState.COMPLETE, "ended_at": now, "detail": "held already"}
-                retrievals.change_row(change, number, **values)
-        orders.change_link(change, order.id, study, retrieval=number)
+                retrievals.change_row(connection, number, **values)
+        orders.change_link(connection, order.id, study, retrieval=number)
 
 
-def _listed(look: Connection, link: OrderStudyRow) -> int:
-    rows = [row for row in orders.links(look, link.order_id) if row.study_instance_uid == link.study_instance_uid]
+def _listed(connection: Connection, link: OrderStudyRow) -> int:
+    rows = [
+        row for row in orders.links(connection, link.order_id) if row.study_instance_uid == link.study_instance_uid
+    ]
     return len(set(rows[0].listed or ()))
 
 
@@ -203,8 +205,8 @@ def usable(study: str, listed: Collection[Key], patient: Patient | None, site: S
     if patient is None or not listed:
         return {}
     senders = senders_of(site.settings)
-    with site.ledger.reading() as look:
-        rows = [row for row in retrievals.kept(look, study) if _is_sent_by(senders, row)]
+    with site.ledger.reading() as connection:
+        rows = [row for row in retrievals.kept(connection, study) if _is_sent_by(senders, row)]
     wanted = set(listed)
     found = {key: row for row in rows if (key := (row.series_instance_uid, row.sop_instance_uid)) in wanted}
     if _differ(rows) or not all(_is_of(patient, row, site) for row in _one_a_series(list(found.values()))):

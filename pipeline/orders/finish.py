@@ -74,23 +74,23 @@ def end(
     number: int, state: OrderState, site: Site, error: OrderError | None = None, detail: str | None = None
 ) -> None:
     """Record how an order ended, and why; an order that has ended already stays unchanged."""
-    with site.ledger.transaction() as change:
-        has_ended = end_within(change, number, state, error, detail)
+    with site.ledger.transaction() as connection:
+        has_ended = end_within(connection, number, state, error, detail)
     site.pacs_patients.pop(number, None)
     if has_ended:
         say(number, state, error, detail)
 
 
 def end_within(
-    change: Connection, number: int, state: OrderState, error: OrderError | None, detail: str | None
+    connection: Connection, number: int, state: OrderState, error: OrderError | None, detail: str | None
 ) -> bool:
     """End an order in the caller's transaction; the caller logs it afterwards. Return whether it was open."""
-    row = orders.row(change, number)
+    row = orders.row(connection, number)
     if row is None or row.state != OrderState.OPEN:
         return False
     now = time.time()
     orders.change_row(
-        change,
+        connection,
         number,
         state=state,
         stage=OrderStage.ENDED,
@@ -99,8 +99,8 @@ def end_within(
         ended_at=now,
         last_progress_at=now,
     )
-    tallies.add(change, now, TallyKind.ORDER, row.destination, str(error or state))
-    given_files.leave(change, number, now)
+    tallies.add(connection, now, TallyKind.ORDER, row.destination, str(error or state))
+    given_files.leave(connection, number, now)
     return True
 
 

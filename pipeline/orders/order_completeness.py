@@ -53,19 +53,19 @@ class StudyStatus:
         return f"{self.received} of {wanted} instances are here and can be read"
 
 
-def weigh(look: Connection, order: OrderRow) -> list[StudyStatus]:
+def weigh(connection: Connection, order: OrderRow) -> list[StudyStatus]:
     """Return the status of every study of an order."""
     studies = []
-    for wish in orders.wishes(look, order.id):
+    for wish in orders.wishes(connection, order.id):
         assert wish.retrieval is not None  # Every study of a queued order has a retrieval.
-        move, came = retrievals.row(look, wish.retrieval), retrievals.came(look, wish.retrieval)
+        move, came = retrievals.row(connection, wish.retrieval), retrievals.came(connection, wish.retrieval)
         studies.append(StudyStatus(wish, move, of_wish(wish, order.modalities, move, came)))
     return studies
 
 
-def lacking(look: Connection, order: OrderRow) -> list[StudyStatus]:
+def lacking(connection: Connection, order: OrderRow) -> list[StudyStatus]:
     """Return the studies of an order with missing instances."""
-    return [study for study in weigh(look, order) if study.is_lacking]
+    return [study for study in weigh(connection, order) if study.is_lacking]
 
 
 def gravest(studies: Sequence[StudyStatus]) -> tuple[OrderError, str | None]:

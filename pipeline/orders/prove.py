@@ -79,11 +79,11 @@ def is_decided(order: OrderRow, findings: Findings, more: Mapping[str, Any], wha
     A contradiction ends it, unless a person has accepted it; `what` says what was therefore not done.
     """
     is_allowed = order.identity_allowed is not None and findings.may_be_allowed
-    with site.ledger.transaction() as change:
-        row = orders.row(change, order.id)
+    with site.ledger.transaction() as connection:
+        row = orders.row(connection, order.id)
         before = Findings.read(row.identity if row else None)
         orders.change_row(
-            change, order.id, identity=(before | findings).as_row(row.identity if row else None, more)
+            connection, order.id, identity=(before | findings).as_row(row.identity if row else None, more)
         )
     if findings.differing and not is_allowed:
         end_of_several_patients(order.id, findings, what, site)
@@ -95,8 +95,8 @@ def is_decided(order: OrderRow, findings: Findings, more: Mapping[str, Any], wha
 
 def _links(order: OrderRow, site: Site) -> dict[str, tuple[str, ...]]:
     """Return the accession numbers under which each study of an order was found."""
-    with site.ledger.reading() as look:
-        return {link.study_instance_uid: link.accession_numbers for link in orders.links(look, order.id)}
+    with site.ledger.reading() as connection:
+        return {link.study_instance_uid: link.accession_numbers for link in orders.links(connection, order.id)}
 
 
 def statements(

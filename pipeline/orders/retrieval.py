@@ -32,11 +32,11 @@ def judge(row: RetrievalRow, site: Site, now: float) -> None:
     Long enough is the receiver's quiet time, and `move_timeout` if the PACS reports having sent more than came:
     some answer a C-MOVE with Success first, and send later.
     """
-    with site.ledger.reading() as look:
-        wishes = retrievals.open_links(look, row.id)
-        came = retrievals.came(look, row.id)
-        doubtful = len(retrievals.contradicted(look, row.id))
-        strangers = retrievals.from_strangers(look, row.study_instance_uid, row.started_at or row.created_at)
+    with site.ledger.reading() as connection:
+        wishes = retrievals.open_links(connection, row.id)
+        came = retrievals.came(connection, row.id)
+        doubtful = len(retrievals.contradicted(connection, row.id))
+        strangers = retrievals.from_strangers(connection, row.study_instance_uid, row.started_at or row.created_at)
     if any(not wish.asked for wish in wishes):
         return
     found = [of_wish(wish, wish.modalities, row, came) for wish in wishes]
@@ -104,15 +104,15 @@ def _is_quiet(row: RetrievalRow, site: Site, now: float, seconds: float) -> bool
         reception_progress.end_silent(*where, now - site.settings.shim.move_timeout.total_seconds())
         if 0 <= silent < seconds + ADMISSION_SECONDS:
             return False
-    with site.ledger.reading() as look:
-        return not retrievals.is_being_taken_in(look, pacs.receiver) and not _unknown(look, pacs, site)
+    with site.ledger.reading() as connection:
+        return not retrievals.is_being_taken_in(connection, pacs.receiver) and not _unknown(connection, pacs, site)
 
 
-def _unknown(look: Connection, pacs: PacsTable, site: Site) -> bool:
+def _unknown(connection: Connection, pacs: PacsTable, site: Site) -> bool:
     """Tell whether an arrival at the receiver of orders has not been entered yet."""
     folders = (entry.name for entry in site.spool.arrivals.iterdir())
     names = {name for name in folders if parse_arrival_name(name)[1] == pacs.receiver}
-    return bool(names - arrivals.states_of(look, names).keys())
+    return bool(names - arrivals.states_of(connection, names).keys())
 
 
 def verdict(row: RetrievalRow, received: int, wanted: int | None, pacs: PacsTable | None) -> Verdict:
@@ -160,11 +160,11 @@ def _end(row: RetrievalRow, how: Verdict, received: int, expected: int | None, s
     values: dict[str, Any] = {"state": state, "error_kind": kind, "detail": detail}
     if state != RetrievalState.QUEUED:
         values["ended_at"] = now
-    with site.ledger.transaction() as change:
-        present = retrievals.row(change, row.id)
+    with site.ledger.transaction() as connection:
+        present = retrievals.row(connection, row.id)
         if (present.state, present.last_progress_at) != (row.state, row.last_progress_at):
             return
-        retrievals.change_row(change, row.id, **values)
+        retrievals.change_row(connection, row.id, **values)
     emit(
         Event.RETRIEVED,
         study=row.study_instance_uid,

@@ -48,35 +48,35 @@ class RetrievalOutcome:
 
 def move(number: int, site: Site) -> None:
     """Let the PACS send what a retrieval lacks, and record how the PACS ended it."""
-    with site.ledger.transaction() as change:
-        row = _begin(change, number)
-        held = set(retrievals.held(change, number))
-        wishes = retrievals.open_links(change, number)
+    with site.ledger.transaction() as connection:
+        row = _begin(connection, number)
+        held = set(retrievals.held(connection, number))
+        wishes = retrievals.open_links(connection, number)
     emit(Event.RETRIEVING, study=row.study_instance_uid, retrieval=number, attempt=row.attempts)
     questions = identifiers(row, held, wishes)
     try:
         outcome = _sent(row, questions, len(held), site) if questions else RetrievalOutcome(None, SubOperations())
     except StorestowError as error:  # The program is not installed, or the machine cannot start it.
         outcome = RetrievalOutcome(None, SubOperations(), OrderError.INTERNAL, str(error))
-    with site.ledger.transaction() as change:
+    with site.ledger.transaction() as connection:
         is_whole = not held or any(one.QueryRetrieveLevel == "STUDY" for one in questions)
-        _finish(change, row, outcome, is_whole=is_whole)
+        _finish(connection, row, outcome, is_whole=is_whole)
 
 
-def _begin(change: Connection, number: int) -> RetrievalRow:
+def _begin(connection: Connection, number: int) -> RetrievalRow:
     now = time.time()
-    row = retrievals.row(change, number)
+    row = retrievals.row(connection, number)
     values = {
         "state": RetrievalState.MOVING,
         "started_at": row.started_at or now,
         "attempts": row.attempts + 1,
         "last_progress_at": now,
     }
-    retrievals.change_row(change, number, **values)
-    return retrievals.row(change, number)
+    retrievals.change_row(connection, number, **values)
+    return retrievals.row(connection, number)
 
 
-def _finish(change: Connection, row: RetrievalRow, outcome: RetrievalOutcome, *, is_whole: bool) -> None:
+def _finish(connection: Connection, row: RetrievalRow, outcome: RetrievalOutcome, *, is_whole: bool) -> None:
     counted = outcome.counted
     values: dict[str, Any] = {
         "state": RetrievalState.RECEIVING,
@@ -91,7 +91,7 @@ def _finish(change: Connection, row: RetrievalRow, outcome: RetrievalOutcome, *,
     }
     if is_whole and outcome.status:
         values["announced"] = counted.total
-    retrievals.change_row(change, row.id, **values)
+    retrievals.change_row(connection, row.id, **values)
 
 
 def identifiers(row: RetrievalRow, held: set[tuple[str, str]], wishes: Sequence[WantedStudyRow]) -> list[Dataset]:
@@ -248,8 +248,8 @@ class _Patience:
         return not self.reason
 
     def _look(self, now: float) -> None:
-        with self._site.ledger.reading() as look:
-            self._is_unwanted = not retrievals.open_links(look, self._row.id)
+        with self._site.ledger.reading() as connection:
+            self._is_unwanted = not retrievals.open_links(connection, self._row.id)
         counted = self._progress.counted
         arrived = self._held + self._incoming.look()
         if (counted, arrived) == self._last:
@@ -263,5 +263,5 @@ class _Patience:
             "arrived": arrived,
             "last_progress_at": time.time(),
         }
-        with self._site.ledger.transaction() as change:
-            retrievals.change_row(change, self._row.id, **values)
+        with self._site.ledger.transaction() as connection:
+            retrievals.change_row(connection, self._row.id, **values)

@@ -35,8 +35,8 @@ def look_at(order: OrderRow, site: Site, now: float, since: float) -> bool:
 
 def take_long_step(number: int, site: Site) -> None:
     """Take the long step of an order: query the PACS, or prepare what has come."""
-    with site.ledger.reading() as look:
-        order = orders.row(look, number)
+    with site.ledger.reading() as connection:
+        order = orders.row(connection, number)
     if order is None or order.state != OrderState.OPEN:
         return
     if order.stage in {OrderStage.PLACED, OrderStage.FINDING}:
@@ -50,8 +50,8 @@ def _weigh(order: OrderRow, site: Site) -> bool:
 
     A study that has grown between an earlier order's retrieval and this order's query is retrieved again.
     """
-    with site.ledger.reading() as look:
-        studies = weigh(look, order)
+    with site.ledger.reading() as connection:
+        studies = weigh(connection, order)
     if not all(study.move.state in ENDED for study in studies):
         return False
     short = [study for study in studies if study.is_lacking]
@@ -73,17 +73,19 @@ def _ask_again(studies: Sequence[StudyStatus], site: Site) -> None:
     """Queue what is new of these studies, together with what has come of them."""
     for study in studies:
         wish = study.wish
-        with site.ledger.transaction() as change:
+        with site.ledger.transaction() as connection:
             listed = set(wish.listed or ())
-            held = retrievals.held(change, study.move.id)
+            held = retrievals.held(connection, study.move.id)
             instances = [row.id for key, row in held.items() if key in listed]
-            number = retrievals.enter(change, wish.study_instance_uid, wish.modalities, instances, wish.found_at)
-            orders.change_link(change, wish.order_id, wish.study_instance_uid, retrieval=number)
+            number = retrievals.enter(
+                connection, wish.study_instance_uid, wish.modalities, instances, wish.found_at
+            )
+            orders.change_link(connection, wish.order_id, wish.study_instance_uid, retrieval=number)
 
 
 def _enter(order: OrderRow, stage: OrderStage, site: Site) -> None:
-    with site.ledger.transaction() as change:
-        orders.set_stage(change, order.id, stage)
+    with site.ledger.transaction() as connection:
+        orders.set_stage(connection, order.id, stage)
 
 
 def _shortage(connection: Connection, order: OrderRow) -> Shortage | None:

@@ -67,8 +67,8 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
         "again": again,
         "several_patients": several_patients,
     }
-    with ledger.transaction() as change:
-        number = orders.enter(change, now=time.time() if now is None else now, **wish)
+    with ledger.transaction() as connection:
+        number = orders.enter(connection, now=time.time() if now is None else now, **wish)
     emit(Event.ORDERED, order=number, verb=SEND_VERB, files=len(files), destination=destination)
     _hand_in(files, number, spool)
     spool.wake_worker()

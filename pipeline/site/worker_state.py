@@ -52,8 +52,8 @@ class WorkerNotHeard(Transient):
 
 def worker_status(spool: Spool, ledger: Ledger) -> WorkerStatus:
     """Return the state of the worker of `spool`; raises Transient if the ledger cannot be read now."""
-    with ledger.reading() as look:
-        seconds = heartbeats.seconds_since(look, heartbeats.WORKER, time.time())
+    with ledger.reading() as connection:
+        seconds = heartbeats.seconds_since(connection, heartbeats.WORKER, time.time())
     if not _is_held(spool):
         return WorkerStatus(WorkerState.DOWN, seconds)
     is_fresh = seconds is not None and seconds < STALE_SECONDS

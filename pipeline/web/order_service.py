@@ -133,9 +133,9 @@ class OrderService:
 
     def known(self, wish: OrderRequest, *, for_the_rest: bool = False) -> OrderView | None:
         """Return the order that `place` would find for a request, None if it would place a new one."""
-        with self.ledger().reading() as look:
+        with self.ledger().reading() as connection:
             number = orders.known(
-                look,
+                connection,
                 _remembering_longer(self.settings) if for_the_rest else self.settings,
                 verb=str(wish.verb),
                 accessions=wish.accessions,
@@ -143,12 +143,12 @@ class OrderService:
                 modalities=wish.modalities,
                 container=wish.container,
             )
-            return None if number is None else orders.view(look, number, is_new=False)
+            return None if number is None else orders.view(connection, number, is_new=False)
 
     def look(self, number: int, *, is_new: bool = True) -> OrderView | None:
         """Return the state of an order."""
-        with self.ledger().reading() as look:
-            return orders.view(look, number, is_new=is_new)
+        with self.ledger().reading() as connection:
+            return orders.view(connection, number, is_new=is_new)
 
     def named(self, reference: str, *, is_new: bool = True) -> OrderView | None:
         """Return the order with this reference (`reference_of`), None if there is none."""
@@ -162,8 +162,8 @@ class OrderService:
 
     def made_one_file(self, number: int) -> bool:
         """Say whether only one file was ever made for the request of this order."""
-        with self.ledger().reading() as look:
-            return order_queries.files_made_for(look, number) == 1
+        with self.ledger().reading() as connection:
+            return order_queries.files_made_for(connection, number) == 1
 
     def files_of(self, number: int) -> Iterator[Path]:
         """Yield the files an order retrieved, as far as they are kept."""
@@ -174,8 +174,8 @@ class OrderService:
             .where(order_study.c.order_id == number)
             .limit(MOST_FILES)
         )
-        with self.ledger().reading() as look:
-            rows: list[Any] = list(look.execute(wanted))
+        with self.ledger().reading() as connection:
+            rows: list[Any] = list(connection.execute(wanted))
         for row in rows:
             if path := self.spool.find(row.arrival, row.file):
                 yield path
