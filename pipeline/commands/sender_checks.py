@@ -40,7 +40,7 @@ def looked_at(settings: Settings) -> Iterator[Found]:
 
 
 def _addresses(senders: Senders) -> Found:
-    hosts = [senders.pacs.host, *(one.address for one in senders.pacs.senders if one.address)]
+    hosts = [senders.pacs.host, *(sender.address for sender in senders.pacs.senders if sender.address)]
     for host in hosts:
         if not addresses_of(host):
             return "unreachable", f"{host} has no address at present, so nothing that comes from there counts"

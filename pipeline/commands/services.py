@@ -143,8 +143,8 @@ def _systemd(settings: Settings, site: Path, program: Path) -> ServicePlan:
         for name, text in texts.items()
     }
     units = ["storestow-work.timer" if on_demand else "storestow-worker.service"]
-    units += [f"storestow-receiver@{one.name}.service" for one in _ours(settings)]
-    units += [f"storestow-storescp-{one.name}.service" for one in _external(settings)]
+    units += [f"storestow-receiver@{receiver.name}.service" for receiver in _ours(settings)]
+    units += [f"storestow-storescp-{receiver.name}.service" for receiver in _external(settings)]
     units += ["storestow-shim.service"] * settings.has_shim
     return ServicePlan(
         files,
@@ -174,7 +174,7 @@ def _works_on_demand(settings: Settings) -> bool:
 
 def _prepared(settings: Settings, storestow: str) -> list[str]:
     """Return the command that writes the files of an external storescp, as the user who runs it."""
-    return [f"{storestow} receive {one.name} --print >/dev/null" for one in _external(settings)]
+    return [f"{storestow} receive {receiver.name} --print >/dev/null" for receiver in _external(settings)]
 
 
 def _with_folders(text: str, folders: Iterable[Path]) -> str:
@@ -198,9 +198,9 @@ def _launchd(settings: Settings, site: Path, program: Path) -> ServicePlan:
             continue
         if words[-2:-1] == ["receive"]:
             own = [_of_receiver(job, receiver.name) for receiver in _ours(settings)]
-            made = [(str(one["Label"]), plistlib.dumps(one)) for one in own]
-            lines = [(one, command_line(settings, one, site)) for one in _external(settings)]
-            made += [storescp_job(job, one.name, argv, LOGS) for one, argv in lines]
+            made = [(str(job["Label"]), plistlib.dumps(job)) for job in own]
+            lines = [(receiver, command_line(settings, receiver, site)) for receiver in _external(settings)]
+            made += [storescp_job(job, receiver.name, argv, LOGS) for receiver, argv in lines]
         elif words[-1] == "work" and _works_on_demand(settings):
             made = [work_job(job)]
         else:

@@ -43,9 +43,10 @@ def _coloured(state: str) -> str:
 def show_status(answer: dict[str, Any]) -> None:
     """Print receivers, destinations, counts, and every undelivered study with its reason."""
     doors = _table("receiver", "AE title", "port", "mode", "state")
-    for one in answer["receivers"]:
+    for receiver in answer["receivers"]:
         doors.add_row(
-            *map(_plain, (one["name"], one["ae_title"], one["port"], one["mode"])), _coloured(one["state"])
+            *map(_plain, (receiver["name"], receiver["ae_title"], receiver["port"], receiver["mode"])),
+            _coloured(receiver["state"]),
         )
     _console.print(doors, "")
     worker = answer["worker"]
@@ -55,9 +56,14 @@ def show_status(answer: dict[str, Any]) -> None:
         _console.print(f"it refused to start: {_plain(worker['refuses'])}", soft_wrap=True)
     _console.print("")
     ways = _table("destination", "kind", "state", "waiting", "oldest", "reason")
-    for one in answer["destinations"]:
-        row = (one["waiting"], _ago(one["oldest_seconds"]), _why(one))
-        ways.add_row(_plain(one["name"]), _plain(one["kind"]), _coloured(one["state"]), *map(_plain, row))
+    for destination in answer["destinations"]:
+        row = (destination["waiting"], _ago(destination["oldest_seconds"]), _why(destination))
+        ways.add_row(
+            _plain(destination["name"]),
+            _plain(destination["kind"]),
+            _coloured(destination["state"]),
+            *map(_plain, row),
+        )
     _console.print(ways, "")
     for name in ("arrivals", "instances", "deliveries", "orders"):
         counted = ", ".join(f"{count} {state}" for state, count in answer[name].items() if count)
@@ -66,12 +72,12 @@ def show_status(answer: dict[str, Any]) -> None:
     growth = ledger["bytes_per_day"]
     daily = "" if growth is None else f", {growth / (1 << 20):+.1f} MiB a day"
     _console.print(f"ledger: {ledger['bytes'] / (1 << 20):.1f} MiB{daily}")
-    for one in answer["not_compared"]:
-        study, destination = _plain(one["study_instance_uid"]), _plain(one["destination"])
+    for study in answer["not_compared"]:
+        uid, destination = _plain(study["study_instance_uid"]), _plain(study["destination"])
         _console.print(
-            f"{destination} has {one['instances']} of study {study} from somebody else, and nobody could compare: "
+            f"{destination} has {study['instances']} of study {uid} from somebody else, and nobody could compare: "
             f"look at the study there, then "
-            f"`storestow accept {study} --destination {destination} --reason WORDS`",
+            f"`storestow accept {uid} --destination {destination} --reason WORDS`",
             soft_wrap=True,
         )
     if answer["attention"]:
@@ -90,10 +96,16 @@ def _why(destination: dict[str, Any]) -> str:
 def _attention(waiting: list[dict[str, Any]]) -> Table:
     table = _table("study", "destination", "state", "since", "next attempt", "reason")
     now = time.time()
-    for one in waiting:
-        due = _next_attempt(one, now)
-        row = (one["destination"], one["state"], _ago(now - one["created_at"]), due, one["reason"])
-        table.add_row(_uid(one["study_instance_uid"]), *map(_plain, row))
+    for delivery in waiting:
+        due = _next_attempt(delivery, now)
+        row = (
+            delivery["destination"],
+            delivery["state"],
+            _ago(now - delivery["created_at"]),
+            due,
+            delivery["reason"],
+        )
+        table.add_row(_uid(delivery["study_instance_uid"]), *map(_plain, row))
     return table
 
 
@@ -123,18 +135,18 @@ def show_trace(answer: dict[str, Any]) -> None:
         )
         _console.print(f"[bold]{title}[/]")
         table = _table("SOP Instance UID", "modality", "state", "changed", "sent to", "reason")
-        for one in study["instances"]:
-            changed = ", ".join(change["keyword"] for change in one["changes"])
+        for instance in study["instances"]:
+            changed = ", ".join(change["keyword"] for change in instance["changes"])
             sent = ", ".join(
                 f"{d['destination']}: {d['state']}{' verified' if d['verified'] else ''}"
-                for d in one["deliveries"]
+                for d in instance["deliveries"]
             )
-            row = (one["modality"], one["state"], changed, sent, one["reason"])
-            table.add_row(_uid(one["sop_instance_uid"]), *map(_plain, row))
+            row = (instance["modality"], instance["state"], changed, sent, instance["reason"])
+            table.add_row(_uid(instance["sop_instance_uid"]), *map(_plain, row))
         _console.print(table)
-    for one in answer["orders"]:
-        ended = f"{one['state']} {_plain(one['error'])}".strip()
-        _console.print(f"order {one['id']}: {_plain(one['verb'])} to {_plain(one['destination'])}, {ended}")
+    for order in answer["orders"]:
+        ended = f"{order['state']} {_plain(order['error'])}".strip()
+        _console.print(f"order {order['id']}: {_plain(order['verb'])} to {_plain(order['destination'])}, {ended}")
 
 
 def show_orders(answer: dict[str, Any]) -> None:
@@ -153,17 +165,17 @@ def show_orders(answer: dict[str, Any]) -> None:
 def show_quarantine(answer: dict[str, Any]) -> None:
     """Print what is set aside, one line each."""
     table = _table("arrival/file", "state", "since", "reason")
-    for one in answer["quarantined"]:
-        name = "/".join(filter(None, (one["arrival"], one["file"])))
-        table.add_row(*map(_plain, (name, one["state"], one["at"], one["reason"])))
+    for file in answer["quarantined"]:
+        name = "/".join(filter(None, (file["arrival"], file["file"])))
+        table.add_row(*map(_plain, (name, file["state"], file["at"], file["reason"])))
     _console.print(table if answer["quarantined"] else "nothing is set aside")
 
 
 def show_set_aside(answer: dict[str, Any]) -> None:
     """Print one arrival and what is known of its files."""
     _console.print(f"[bold]{_plain(answer['arrival'])}[/]  {_plain(answer['state'])}  {_plain(answer['reason'])}")
-    for one in answer["instances"]:
-        for key, value in one.items():
+    for instance in answer["instances"]:
+        for key, value in instance.items():
             _console.print(f"  {key}: {_plain(value)}", soft_wrap=True)
         _console.print("")
 

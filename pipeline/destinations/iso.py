@@ -183,8 +183,8 @@ class IsoDestination(Destination):
                 capacity_bytes=error.capacity_bytes,
             ) from error
         consignment.made(disc.path)
-        there = {one.key for one in disc.instances}
-        reasons = {one.key: one for one in disc.left_out}
+        there = {instance.key for instance in disc.instances}
+        reasons = {omission.key: omission for omission in disc.left_out}
         for item in consignment.items:
             if item.key in there:
                 yield Receipt(item.key, ReceiptState.STORED, disc.volume_id, verified=True)
@@ -199,7 +199,10 @@ class IsoDestination(Destination):
 
 def _set_aside(consignment: Consignment) -> tuple[LeftOut, ...]:
     """Return the instances that can be on no disc: the reader of the disc must learn about them."""
-    return tuple(LeftOut(Path(), one.key, LeftOutCode.SET_ASIDE, one.reason) for one in consignment.set_aside)
+    return tuple(
+        LeftOut(Path(), set_aside.key, LeftOutCode.SET_ASIDE, set_aside.reason)
+        for set_aside in consignment.set_aside
+    )
 
 
 def _classified(error: OSError, destination: IsoDestination) -> Configuration | PeerUnavailable:

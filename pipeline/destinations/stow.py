@@ -83,7 +83,7 @@ class StowDestination(Destination):
                 except (Transient, Configuration) as error:  # Other addresses may do better.
                     problems.append(error)
         if problems:
-            raise next((one for one in problems if isinstance(one, Configuration)), problems[0])
+            raise next((problem for problem in problems if isinstance(problem, Configuration)), problems[0])
 
     def holds(self, items: Sequence[Item]) -> set[InstanceKey]:
         """Return which of `items` QIDO-RS lists; those in no list are asked for singly."""

@@ -223,10 +223,10 @@ def as_json(disc: Disc, name: str) -> dict[str, Any]:
             }
             for study in disc.studies
         ],
-        "instances": [_instance(one) for one in disc.instances],
+        "instances": [_instance(instance) for instance in disc.instances],
         "left_out": [
-            {"sop_instance_uid": one.sop_instance_uid, "code": one.code, "reason": one.reason}
-            for one in disc.left_out
+            {"sop_instance_uid": omission.sop_instance_uid, "code": omission.code, "reason": omission.reason}
+            for omission in disc.left_out
         ],
         "duplicates": disc.duplicates,
         "replaces": {"disc": disc.replaces.name or None, "volume_id": disc.replaces.volume_id}

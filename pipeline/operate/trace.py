@@ -85,7 +85,11 @@ def _instance(row: TraceRow, receipts: list[TraceRow], waiting: Mapping[int, Wai
         "pixel_sha256": row.pixel_sha256,
         "encoded_length": row.encoded_length,
         "changes": row.changes or [],
-        "deliveries": [_delivery(one, waiting.get(one.delivery)) for one in receipts if one.delivery is not None],
+        "deliveries": [
+            _delivery(receipt, waiting.get(receipt.delivery))
+            for receipt in receipts
+            if receipt.delivery is not None
+        ],
     }
 
 
@@ -141,7 +145,7 @@ def _enter(subject: str, spool: Spool, ledger: Ledger) -> None:
             if "order" in entry:
                 connection.execute(insert(orders).values(**entry["order"]))
                 continue
-            for one in entry["instances"]:
-                for answer in one["deliveries"]:
+            for instance in entry["instances"]:
+                for answer in instance["deliveries"]:
                     answer["delivery"]["order_id"] = None  # its order may not be forgotten yet
             accounts.restore(connection, entry)

@@ -98,7 +98,7 @@ class Series:
 
     def of(self, modalities: Collection[str]) -> list[SeriesAnswer]:
         """Return the series of these modalities."""
-        return [one for one in self.answers if set(one.modality.split("\\")).intersection(modalities)]
+        return [answer for answer in self.answers if set(answer.modality.split("\\")).intersection(modalities)]
 
     def untold(self, modalities: Collection[str], study: StudyAnswer) -> str:
         """Return, in words, what the PACS does not tell of the series of these modalities; "" if it tells all."""
@@ -107,7 +107,7 @@ class Series:
             return "it does not tell its series"
         if study.series is not None and study.series > told and not self._hold_all(study):
             return f"it tells {told} of {study.series} series"
-        without = [one.series_instance_uid for one in self.answers if not one.modality]
+        without = [answer.series_instance_uid for answer in self.answers if not answer.modality]
         wrong = [text for text, modality in self.nameless if not modality or modality in modalities]
         return "; ".join(
             [f"series {uid} has no modality" for uid in without]
@@ -116,7 +116,7 @@ class Series:
 
     def _hold_all(self, study: StudyAnswer) -> bool:
         """Say whether the known series hold as many instances as the study."""
-        figures = [one.instances for one in self.answers]
+        figures = [answer.instances for answer in self.answers]
         return None not in figures and sum(figure or 0 for figure in figures) == study.instances
 
 
@@ -209,16 +209,16 @@ def instances_of(
     A list that is truncated, holds an unreadable answer, or is empty for an existing series counts as none.
     """
     questions = [
-        _identifier("IMAGE", StudyInstanceUID=study_instance_uid, SeriesInstanceUID=one, SOPInstanceUID="")
-        for one in series
+        _identifier("IMAGE", StudyInstanceUID=study_instance_uid, SeriesInstanceUID=series_uid, SOPInstanceUID="")
+        for series_uid in series
     ]
     found: dict[tuple[str, str], None] = {}
     with _asked(questions, settings, scratch) as answered:
-        for one, answers in zip(series, answered, strict=True):
+        for series_uid, answers in zip(series, answered, strict=True):
             uids = [_uid(answer, "SOPInstanceUID") for answer in _read(answers)]
             if not (answers.is_whole and uids and all(uids)):
                 return None
-            found |= dict.fromkeys((one, uid) for uid in uids)
+            found |= dict.fromkeys((series_uid, uid) for uid in uids)
     return list(found) or None
 
 

@@ -80,29 +80,29 @@ class Findings:
     def as_row(self, row: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
         """Return the new value for the ledger: these findings, `more` facts, and the rest of `row`."""
         mine = {
-            "differing": [one.as_row() for one in self.differing],
-            "noted": [one.as_row() for one in self.noted],
+            "differing": [difference.as_row() for difference in self.differing],
+            "noted": [difference.as_row() for difference in self.noted],
         }
         return {**(row or {}), **mine, **more}
 
     @property
     def may_be_allowed(self) -> bool:
         """Say whether a person may accept them: no source contradicts itself."""
-        return all(len(one.between) > 1 for one in self.differing)
+        return all(len(difference.between) > 1 for difference in self.differing)
 
 
 def within(source: IdentitySource, said: Sequence[SourceStatement], placeholders: tuple[str, ...]) -> Findings:
     """Compare what one source says of all studies, each with each."""
-    judgement = judge([(one.study_instance_uid, one.patient) for one in said], placeholders)
+    judgement = judge([(statement.study_instance_uid, statement.patient) for statement in said], placeholders)
     numbers: dict[Patient, dict[str, None]] = {}
-    for one in said:
-        numbers.setdefault(one.patient, {})[one.accession_number] = None
+    for statement in said:
+        numbers.setdefault(statement.patient, {})[statement.accession_number] = None
     differs: dict[str, set[Attribute]] = {}
     for found in judgement.contradictions:
         for number in (*numbers[found.one], *numbers[found.other]):
             differs.setdefault(number, set()).update(found.differs)
     noted = {*judgement.noted, *({Attribute.PATIENT_ID} if judgement.is_by_name else ())}
-    everything = dict.fromkeys(one.accession_number for one in said) if noted else {}
+    everything = dict.fromkeys(statement.accession_number for statement in said) if noted else {}
     return Findings(
         tuple(_difference(number, (source,), attributes) for number, attributes in differs.items()),
         tuple(_difference(number, (source,), noted) for number in everything),
@@ -167,14 +167,14 @@ _MOST_SENTENCES = 5
 def sentence(findings: Findings) -> str:
     """Return the contradictions as a sentence for a log and for technical support, without values."""
     parts = []
-    for one in findings.differing[:_MOST_SENTENCES]:
-        sources = " and ".join(_SOURCES[source] for source in one.between)
-        attributes = ", ".join(_ATTRIBUTES[attribute] for attribute in one.attributes)
+    for difference in findings.differing[:_MOST_SENTENCES]:
+        sources = " and ".join(_SOURCES[source] for source in difference.between)
+        attributes = ", ".join(_ATTRIBUTES[attribute] for attribute in difference.attributes)
         verb = (
             "differ"
-            if len(one.between) > 1 or one.between[0] is IdentitySource.IMAGES
+            if len(difference.between) > 1 or difference.between[0] is IdentitySource.IMAGES
             else "names two patients, who differ"
         )
-        parts.append(f"{sources} {verb} in {attributes} ({one.accession_number})")
+        parts.append(f"{sources} {verb} in {attributes} ({difference.accession_number})")
     more = len(findings.differing) - _MOST_SENTENCES
     return "; ".join([*parts, *([f"and {more} more"] if more > 0 else [])])

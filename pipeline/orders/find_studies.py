@@ -65,12 +65,13 @@ def _ask(order: OrderRow, site: Site) -> dict[str, Patient] | None:
     if not prove.before_retrieval(order, answers, site):
         return None
     told = [
-        (some, c_find.series_of(some[0].study_instance_uid, site.settings, site.spool.run)) for some in studies
+        (answers, c_find.series_of(answers[0].study_instance_uid, site.settings, site.spool.run))
+        for answers in studies
     ]
     if untold := _untold(order, told):
         end(order.id, OrderState.FAILED, site, OrderError.MOVE_INCOMPLETE, untold)
         return None
-    rows = [row for some, series in told if (row := _link(order, some, series))]
+    rows = [row for found, series in told if (row := _link(order, found, series))]
     if not rows:
         nothing = f"there is no series of {', '.join(order.modalities)}"
         end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, nothing)
@@ -125,13 +126,13 @@ def _link(order: OrderRow, answers: Sequence[StudyAnswer], told: Series) -> dict
         "study_instance_uid": answers[0].study_instance_uid,
         "accession_numbers": tuple(dict.fromkeys(answer.accession_number for answer in answers)),
         "found_at": time.time(),
-        "series": [[one.series_instance_uid, one.modality, one.instances] for one in series],
+        "series": [[answer.series_instance_uid, answer.modality, answer.instances] for answer in series],
         "counted": counted if counted is not None else _sum(series),
     }
 
 
 def _sum(series: Sequence[SeriesAnswer]) -> int | None:
-    figures = [one.instances for one in series]
+    figures = [answer.instances for answer in series]
     known = [figure for figure in figures if figure is not None]
     return sum(known) if known and len(known) == len(figures) else None
 

@@ -117,8 +117,8 @@ def say_let_through(number: int, findings: Findings) -> None:
 
 
 def _about(findings: Findings) -> dict[str, str]:
-    between = {"-".join(one.between) for one in findings.differing}
-    attributes = {str(attribute) for one in findings.differing for attribute in one.attributes}
+    between = {"-".join(difference.between) for difference in findings.differing}
+    attributes = {str(attribute) for difference in findings.differing for attribute in difference.attributes}
     return {"between": ",".join(sorted(between)), "attributes": ",".join(sorted(attributes))}
 
 

@@ -52,12 +52,15 @@ def ask(
 def among(people: Mapping[str, Person], table: PatientsTable) -> Findings:
     """Compare the answers of the HIS about several accession numbers with each other."""
     differs: dict[str, set[Attribute]] = {}
-    for one, other in combinations(people.items(), 2):
-        if attribute := in_what_two(one[1], other[1], table):
-            for number in (one[0], other[0]):
+    for first, other in combinations(people.items(), 2):
+        if attribute := in_what_two(first[1], other[1], table):
+            for number in (first[0], other[0]):
                 differs.setdefault(number, set()).add(attribute)
     return Findings(
-        tuple(SourceDifference(one, (IdentitySource.HIS,), tuple(sorted(found))) for one, found in differs.items())
+        tuple(
+            SourceDifference(number, (IdentitySource.HIS,), tuple(sorted(found)))
+            for number, found in differs.items()
+        )
     )
 
 
@@ -80,14 +83,14 @@ def his_and_pacs(
 ) -> Findings:
     """Compare what the HIS says of each accession number with what the PACS names for its studies."""
     differing, noted = [], []
-    for one in dict.fromkeys(named):
-        if one.accession_number in people:
-            found = _compare(people[one.accession_number], one.patient, table, placeholders)
+    for statement in dict.fromkeys(named):
+        if statement.accession_number in people:
+            found = _compare(people[statement.accession_number], statement.patient, table, placeholders)
             between = (IdentitySource.HIS, IdentitySource.PACS)
             if found.differs:
-                differing.append(SourceDifference(one.accession_number, between, found.differs))
+                differing.append(SourceDifference(statement.accession_number, between, found.differs))
             if found.noted:
-                noted.append(SourceDifference(one.accession_number, between, found.noted))
+                noted.append(SourceDifference(statement.accession_number, between, found.noted))
     return Findings(tuple(differing), tuple(noted))
 
 

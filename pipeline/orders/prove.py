@@ -28,12 +28,14 @@ ASKED, NOT_ASKED, UNKNOWN = "asked", "not asked", "unknown"  # Whether the HIS w
 def before_retrieval(order: OrderRow, answers: Sequence[StudyAnswer], site: Site) -> bool:
     """Tell whether the PACS names one patient, and the HIS no other; otherwise the order has ended."""
     placeholders, table = site.settings.site.placeholder_ids, site.settings.patients
-    named = [SourceStatement(one.accession_number, one.study_instance_uid, one.patient) for one in answers]
+    named = [
+        SourceStatement(answer.accession_number, answer.study_instance_uid, answer.patient) for answer in answers
+    ]
     findings = within(IdentitySource.PACS, named, placeholders)
     state = None
     try:
         if his.is_asked_beforehand(table):
-            accessions = tuple(dict.fromkeys(one.accession_number for one in answers))
+            accessions = tuple(dict.fromkeys(answer.accession_number for answer in answers))
             people, among = his.ask(order.verb, accessions, table)
             findings |= among | his.his_and_pacs(people, named, table, placeholders)
             state = ASKED
@@ -62,7 +64,7 @@ def before_delivery(order: OrderRow, came: Sequence[tuple[SoundInstanceRow, Pati
     said = statements(came, links)
     findings = within(IdentitySource.IMAGES, said, placeholders)
     named = _named(order, site)
-    if gone := sorted({one.study_instance_uid for one in said} - named.keys()):
+    if gone := sorted({statement.study_instance_uid for statement in said} - named.keys()):
         detail = f"the PACS does not name the patient of study {gone[0]} any more; nothing was sent"
         end(order.id, OrderState.FAILED, site, OrderError.NO_DATA, detail)
         return False
@@ -116,15 +118,15 @@ def _number(asked: tuple[str, ...], row: SoundInstanceRow) -> str:
 
 def _is_of_other_number(row: SoundInstanceRow, links: Mapping[str, tuple[str, ...]]) -> bool:
     """Tell whether an image has an accession number that its study was not requested under."""
-    own = [one for one in (row.accession_number or "").split("\\") if one.strip(" \0")]
+    own = [number for number in (row.accession_number or "").split("\\") if number.strip(" \0")]
     asked = links.get(row.study_instance_uid, ())
-    return bool(own) and not any(spellings(one, own) for one in asked)
+    return bool(own) and not any(spellings(number, own) for number in asked)
 
 
 def _named(order: OrderRow, site: Site) -> PacsPatients:
     """Return the patients the PACS names for each study: from the first query, otherwise it is asked again."""
     if (known := site.pacs_patients.get(order.id)) is None:
-        accessions = [AccessionNumber(one) for one in order.accessions if one not in order.missing]
+        accessions = [AccessionNumber(number) for number in order.accessions if number not in order.missing]
         known = _by_study(c_find.studies_of(accessions, site.settings, site.spool.run).answers)
         site.pacs_patients[order.id] = known
     return known
@@ -132,6 +134,6 @@ def _named(order: OrderRow, site: Site) -> PacsPatients:
 
 def _by_study(answers: Iterable[StudyAnswer]) -> PacsPatients:
     studies: dict[str, tuple[Patient, ...]] = {}
-    for one in answers:
-        studies[one.study_instance_uid] = (*studies.get(one.study_instance_uid, ()), one.patient)
+    for answer in answers:
+        studies[answer.study_instance_uid] = (*studies.get(answer.study_instance_uid, ()), answer.patient)
     return studies

@@ -31,23 +31,23 @@ class ReceptionProgress:
         self._folder = folder
         self._study = study
         self._senders = senders
-        self._seen = {one: len(_files(one)) for one in _folders(folder, senders)}
+        self._seen = {subfolder: len(_files(subfolder)) for subfolder in _folders(folder, senders)}
         self._count = 0
 
     def look(self) -> int:
         """Return the number of files so far."""
-        for one in _folders(self._folder, self._senders):
-            files = _files(one)
-            new = len(files) - self._seen.get(one, 0)
+        for subfolder in _folders(self._folder, self._senders):
+            files = _files(subfolder)
+            new = len(files) - self._seen.get(subfolder, 0)
             if new > 0 and (study := _study_of_newest(files)):
-                self._seen[one] = len(files)
+                self._seen[subfolder] = len(files)
                 self._count += new if study == self._study else 0
         return self._count
 
 
 def holds(folder: Path, study: str, senders: Senders) -> bool:
     """Tell whether a receiver's incoming folder holds instances of a study that are not admitted yet."""
-    return any(_study_of_newest(_files(one)) == study for one in _folders(folder, senders))
+    return any(_study_of_newest(_files(subfolder)) == study for subfolder in _folders(folder, senders))
 
 
 def end_silent(incoming: Path, study: str, senders: Senders, before: float) -> None:
@@ -75,7 +75,7 @@ def _moment_of(folder: Path) -> float:
     """Return when the last file came into a folder."""
     try:
         with os.scandir(folder) as entries:
-            return max((one.stat().st_mtime for one in entries), default=0.0)
+            return max((entry.stat().st_mtime for entry in entries), default=0.0)
     except FileNotFoundError:
         return math.inf
 
@@ -83,8 +83,12 @@ def _moment_of(folder: Path) -> float:
 def _folders(incoming: Path, senders: Senders) -> list[Path]:
     if not incoming.is_dir():
         return []
-    folders = [one for one in incoming.iterdir() if one.name.startswith(WRITING) or not one.name.startswith(".")]
-    return [one for one in folders if one.is_dir() and _may_count(one, senders)]
+    folders = [
+        folder
+        for folder in incoming.iterdir()
+        if folder.name.startswith(WRITING) or not folder.name.startswith(".")
+    ]
+    return [folder for folder in folders if folder.is_dir() and _may_count(folder, senders)]
 
 
 def _may_count(folder: Path, senders: Senders) -> bool:
@@ -99,7 +103,7 @@ def _files(folder: Path) -> list[Path]:
     """Return the received files of a folder, the newest first; none once it has been admitted."""
     try:
         with os.scandir(folder) as entries:
-            found = [(one.stat().st_mtime_ns, one.path) for one in entries if not one.name.startswith(".")]
+            found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries if not entry.name.startswith(".")]
     except FileNotFoundError:
         return []
     return [Path(path) for _, path in sorted(found, reverse=True)]

@@ -41,13 +41,13 @@ def judge(row: RetrievalRow, site: Site, now: float) -> None:
         return
     found = [of_wish(wish, wish.modalities, row, came) for wish in wishes]
     quiet, longest = _quiet_seconds(site), site.settings.shim.move_timeout.total_seconds()
-    missing = max(((one.expected or 1) - len(one.instances) for one in found), default=0)
+    missing = max(((study.expected or 1) - len(study.instances) for study in found), default=0)
     # The PACS sent from an address that [pacs] does not name.
     has_sent_elsewhere = sum(strangers.values()) >= missing
-    patience = longest if any(one.is_owed for one in found) and not has_sent_elsewhere else quiet
-    received = max((len(one.instances) for one in found), default=len(came))
-    if wishes and all(one.is_complete for one in found):
-        if not any(one.may_grow for one in found) or _is_quiet(row, site, now, quiet):
+    patience = longest if any(study.is_owed for study in found) and not has_sent_elsewhere else quiet
+    received = max((len(study.instances) for study in found), default=len(came))
+    if wishes and all(study.is_complete for study in found):
+        if not any(study.may_grow for study in found) or _is_quiet(row, site, now, quiet):
             _end(row, (RetrievalState.COMPLETE, None, row.detail), received, _most(row, found), site)
     elif not wishes or _is_final(row) or _is_quiet(row, site, now, patience):
         most = _most(row, found)
@@ -74,7 +74,7 @@ def _with_remarks(
 
 def _most(row: RetrievalRow, found: Sequence[StudyCompleteness]) -> int | None:
     """Return how many instances the most demanding order expects."""
-    return max((one.expected for one in found if one.expected is not None), default=row.announced)
+    return max((study.expected for study in found if study.expected is not None), default=row.announced)
 
 
 def _quiet_seconds(site: Site) -> float:

@@ -59,7 +59,7 @@ def move(number: int, site: Site) -> None:
     except StorestowError as error:  # The program is not installed, or the machine cannot start it.
         outcome = RetrievalOutcome(None, SubOperations(), OrderError.INTERNAL, str(error))
     with site.ledger.transaction() as connection:
-        is_whole = not held or any(one.QueryRetrieveLevel == "STUDY" for one in questions)
+        is_whole = not held or any(question.QueryRetrieveLevel == "STUDY" for question in questions)
         _finish(connection, row, outcome, is_whole=is_whole)
 
 

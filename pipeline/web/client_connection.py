@@ -68,8 +68,12 @@ class ClientConnection(H11Protocol):
 
     def _make_room(self) -> None:
         """Drop the connection that has been silent for longest; if all are being served, drop this one."""
-        others = [one for one in self.connections if isinstance(one, ClientConnection) and one is not self]
-        silent = [one for one in others if not one._is_served and not one.transport.is_closing()]  # noqa: SLF001
+        others = [
+            connection
+            for connection in self.connections
+            if isinstance(connection, ClientConnection) and connection is not self
+        ]
+        silent = [other for other in others if not other._is_served and not other.transport.is_closing()]  # noqa: SLF001
         if silent:
             min(silent, key=lambda one: one._silent_since)._drop()  # noqa: SLF001
         else:

@@ -15,13 +15,17 @@ _MOST_LINES = 10
 
 def key_of(view: OrderView) -> str:
     """Return the key in the translations for the refusal of this order."""
-    between = {one.between for one in view.differing}
+    between = {difference.between for difference in view.differing}
     if not between:
         return str(OrderError.MORE_THAN_ONE_PATIENT)
-    if any(len(one) == 1 for one in between):
-        several = len({one.accession_number for one in view.differing if len(one.between) == 1}) > 1
+    if any(len(sources) == 1 for sources in between):
+        several = (
+            len({difference.accession_number for difference in view.differing if len(difference.between) == 1}) > 1
+        )
         return str(OrderError.MORE_THAN_ONE_PATIENT) if several else "one-study-of-two"
-    return "images-of-another" if any(IdentitySource.IMAGES in one for one in between) else "named-otherwise"
+    return (
+        "images-of-another" if any(IdentitySource.IMAGES in sources for sources in between) else "named-otherwise"
+    )
 
 
 def differing(view: OrderView, words: Translation) -> tuple[str, ...]:
@@ -48,7 +52,7 @@ def may_be_let_through(view: OrderView) -> bool:
 
 
 def _lines(differences: Iterable[SourceDifference], words: Translation) -> tuple[str, ...]:
-    found = dict.fromkeys(_line(one, words) for one in differences)
+    found = dict.fromkeys(_line(difference, words) for difference in differences)
     return tuple(found)[:_MOST_LINES]
 
 

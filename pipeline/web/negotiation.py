@@ -56,7 +56,9 @@ def _ranges(accept: str) -> Iterator[tuple[str, float]]:
     found = []
     for part in accept.lower().split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
-        weights = [value for key, _, value in (one.partition("=") for one in parameters) if key.strip() == "q"]
+        weights = [
+            value for key, _, value in (parameter.partition("=") for parameter in parameters) if key.strip() == "q"
+        ]
         found.append(("*/*" if name == "*" else name, _number(weights[0]) if weights else 1.0))
     yield from sorted(found, key=lambda one: one[1])
 

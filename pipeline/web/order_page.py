@@ -148,7 +148,9 @@ def _served(view: OrderView, words: Translation, patient_name: str, address: str
         download=_download(view, words),
         noted=differing_patients.noted(view, words),
         short=short,
-        technical=" · ".join(f"{one.instances} x {one.reason}" for one in view.left_out[:_MOST_REASONS]),
+        technical=" · ".join(
+            f"{omission.instances} x {omission.reason}" for omission in view.left_out[:_MOST_REASONS]
+        ),
         facts=facts,
     )
 
@@ -269,7 +271,7 @@ def _ahead(view: OrderView, words: Translation) -> list[str]:
 
 def _long(view: OrderView, words: Translation) -> list[str]:
     """Note numbers longer than the standard allows: another system may cut or refuse them."""
-    numbers = [one for one in view.accessions if len(one) > LONGEST_OF_THE_STANDARD]
+    numbers = [number for number in view.accessions if len(number) > LONGEST_OF_THE_STANDARD]
     return [words.say("count.long")] if numbers else []
 
 
@@ -280,7 +282,7 @@ def _shortcomings(view: OrderView, words: Translation) -> list[str]:
     if view.failed:
         lines.append(words.count("count.failed", view.failed))
     if view.unclaimed_from and not served(view):
-        lines.append(words.count("count.unclaimed", sum(one.instances for one in view.unclaimed_from)))
+        lines.append(words.count("count.unclaimed", sum(sender.instances for sender in view.unclaimed_from)))
     if view.counted is not None:
         lines.append(words.say("count.counted", expected=view.counted, received=view.received))
     if served(view) and view.expected is not None and view.received < view.expected:

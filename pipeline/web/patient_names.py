@@ -40,15 +40,17 @@ class PatientNames:
                 raise HttpError(
                     kind_of(OrderError.MORE_THAN_ONE_PATIENT),
                     "the accession numbers are two patients'",
-                    differing=[one.as_row() for one in findings],
+                    differing=[difference.as_row() for difference in findings],
                 )
 
     def name_of(self, view: OrderView) -> str:
         """Return the name for a finished order, "" if it cannot be had, which does not undo the order."""
         is_named_otherwise = any(
-            IdentitySource.HIS in one.between for one in view.noted if Attribute.NAME in one.attributes
+            IdentitySource.HIS in difference.between
+            for difference in view.noted
+            if Attribute.NAME in difference.attributes
         )
-        if is_named_otherwise or any(IdentitySource.HIS in one.between for one in view.differing):
+        if is_named_otherwise or any(IdentitySource.HIS in difference.between for difference in view.differing):
             return ""  # The PACS names somebody else: what holds these images is not called after the HIS.
         for accession in view.accessions:
             if accession not in view.missing:

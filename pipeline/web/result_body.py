@@ -44,7 +44,7 @@ def sent_body(view: OrderView, destination: Destination) -> dict[str, Any]:
     """Return the body of an order that was sent to a peer; an endpoint that names the patient adds the name."""
     body: dict[str, Any] = {
         "status": "ok",
-        "accessions_sent": [one for one in view.accessions if one not in view.missing],
+        "accessions_sent": [number for number in view.accessions if number not in view.missing],
         "destination": address_of(destination),
         "files_sent": arrived(view),
         "already_sent": view.already_sent,
@@ -62,9 +62,9 @@ def _whose(view: OrderView) -> dict[str, Any]:
     """Return the part about the patient's identity, empty if there is nothing to report."""
     said: dict[str, Any] = {}
     if view.differing:
-        said["differing"] = [one.as_row() for one in view.differing]
+        said["differing"] = [difference.as_row() for difference in view.differing]
     if view.noted:
-        said["noted"] = [one.as_row() for one in view.noted]
+        said["noted"] = [difference.as_row() for difference in view.noted]
     if view.accession_differs:
         said["accession_differs"] = view.accession_differs
     if view.his not in {None, "asked"}:
@@ -79,13 +79,13 @@ def refusal_of(view: OrderView, destination: Destination) -> HttpError:
     if error in {OrderError.MOVE_INCOMPLETE, OrderError.MOVE_TIMED_OUT}:
         more = {"received": view.received, "expected": view.expected, "failed": view.failed}
         if view.unclaimed_from:
-            more["unclaimed_from"] = [asdict(one) for one in view.unclaimed_from]
+            more["unclaimed_from"] = [asdict(sender) for sender in view.unclaimed_from]
     if view.missing:
         more["missing"] = list(view.missing)
     if error in _OF_THE_WAY_OUT:
         more |= {"destination": address_of(destination), "sent": arrived(view), "refused": view.refused}
     if error == OrderError.MORE_THAN_ONE_PATIENT:
-        more["differing"] = [one.as_row() for one in view.differing]
+        more["differing"] = [difference.as_row() for difference in view.differing]
     return HttpError(kind_of(error), view.detail, **more)
 
 
@@ -102,8 +102,8 @@ def shortfall(view: OrderView, words: Translation) -> tuple[str, ...]:
     if view.missing:
         lines.append(words.say("short.missing", accessions=", ".join(view.missing)))
     kinds: Counter[str] = Counter()
-    for one in view.left_out:
-        kinds[one.code if one.code in _TOLD else LeftOutCode.OTHER] += one.instances
+    for omission in view.left_out:
+        kinds[omission.code if omission.code in _TOLD else LeftOutCode.OTHER] += omission.instances
     for kind, count in kinds.most_common():
         key = f"short.left_out_{'one' if count == 1 else 'many'}"
         lines.append(words.say(key, count=count, what=words.say(f"short.why_{kind}")))

@@ -144,7 +144,7 @@ def name_of(view: OrderView, result: MadeFile, patient_name: str) -> str:
     """Return the file name of an order's result: `{ACCESSION}.iso`, or `{PATIENT_NAME}-{ACCESSIONS}.iso`."""
     suffix = Path(result.name).suffix.removeprefix(".").lower()
     suffix = suffix if _SUFFIX.fullmatch(suffix) else "iso"
-    accessions = [one for one in view.accessions if one not in view.missing]
+    accessions = [number for number in view.accessions if number not in view.missing]
     if view.verb == Verb.DOWNLOAD_MULTIPLE or len(accessions) != 1:
         return download_name_of_several(patient_name, accessions, suffix)
     return f"{_plain(accessions[0])}.{suffix}"

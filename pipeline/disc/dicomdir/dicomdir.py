@@ -118,13 +118,15 @@ def _patient(node: PatientNode) -> _Record:
 def _study(node: StudyNode) -> _Record:
     accession = right_values(node.first.values, records.STUDY).get(records.ACCESSION, b"")
     instead = {"study id": accession.decode("ascii") if accession.isascii() and accession else "1"}
-    return _Record("STUDY", _keys(node.first, records.STUDY, instead), [_series(one) for one in node.series])
+    return _Record("STUDY", _keys(node.first, records.STUDY, instead), [_series(series) for series in node.series])
 
 
 def _series(node: SeriesNode) -> _Record:
     first = node.objects[0].entry
     instead = {"number": str(node.ordinal)}
-    return _Record("SERIES", _keys(first, records.SERIES, instead), [_leaf(one) for one in node.objects])
+    return _Record(
+        "SERIES", _keys(first, records.SERIES, instead), [_leaf(placed_object) for placed_object in node.objects]
+    )
 
 
 def _leaf(placed: ObjectPath) -> _Record:

@@ -88,7 +88,7 @@ class ZipContents:
             else:
                 self._archive = pyzipper.AESZipFile(path)
                 self._archive.setpassword(pass_phrase.encode())
-        self.files = {one.filename: one.file_size for one in self._archive.infolist() if not one.is_dir()}
+        self.files = {entry.filename: entry.file_size for entry in self._archive.infolist() if not entry.is_dir()}
         self.folders = frozenset(str(parent) for name in self.files for parent in Path(name).parents)
 
     def pieces(self, path: str) -> Iterator[bytes]:
@@ -103,7 +103,7 @@ class ZipContents:
 
 
 def _refuse_encrypted(archive: zipfile.ZipFile) -> None:
-    if any(one.flag_bits & _IS_ENCRYPTED for one in archive.infolist()):
+    if any(entry.flag_bits & _IS_ENCRYPTED for entry in archive.infolist()):
         raise DamagedZip("it is encrypted: with --encrypted its pass phrase is asked for")
 
 
@@ -118,14 +118,16 @@ class FolderContents:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        found = sorted(one for one in path.rglob("*") if not one.is_symlink())
-        names = {one: one.relative_to(path).as_posix() for one in found}
+        found = sorted(entry for entry in path.rglob("*") if not entry.is_symlink())
+        names = {entry: entry.relative_to(path).as_posix() for entry in found}
         meant = {one: _on_the_disc(name) for one, name in names.items()}
-        self.is_shown_otherwise = _is_shown_otherwise({names[one]: meant[one] for one in found if one.is_file()})
+        self.is_shown_otherwise = _is_shown_otherwise(
+            {names[entry]: meant[entry] for entry in found if entry.is_file()}
+        )
         shown = meant if self.is_shown_otherwise else names
-        self._files = {shown[one]: one for one in found if one.is_file()}
+        self._files = {shown[entry]: entry for entry in found if entry.is_file()}
         self.files = {name: one.stat().st_size for name, one in self._files.items()}
-        self.folders = frozenset(shown[one] for one in found if one.is_dir())
+        self.folders = frozenset(shown[entry] for entry in found if entry.is_dir())
 
     def pieces(self, path: str) -> Iterator[bytes]:
         """Yield the bytes of a file."""

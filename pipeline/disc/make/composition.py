@@ -48,7 +48,7 @@ def compose(folder: Path, parts: DiscParts, medium: Medium, options: DiscOptions
     """Create in `folder` the files that are made for a disc, and return the tree of all its files."""
     patients, pictures = parts.patients, parts.pictures
     objects = list(placed(patients))
-    hashes_of_objects = [one.entry.sha256 for one in objects]
+    hashes_of_objects = [placed_object.entry.sha256 for placed_object in objects]
     named = volume_id(patients[0].studies[0].first.text(records.STUDY_DATE), hashes_of_objects)
     studies = tuple(study_of(study) for patient in patients for study in patient.studies)
     places = {uids: f"IHE_PDI/T{number:07d}.JPG" for number, uids in enumerate(pictures, 1)}
@@ -61,18 +61,22 @@ def compose(folder: Path, parts: DiscParts, medium: Medium, options: DiscOptions
         },
         studies=studies,
         left_out=tuple(parts.left_out),
-        decoded_from=tuple(one.entry.decoded_from for one in objects if one.entry.decoded_from is not None),
+        decoded_from=tuple(
+            placed_object.entry.decoded_from
+            for placed_object in objects
+            if placed_object.entry.decoded_from is not None
+        ),
         pictures=places,
         volume_id=named,
         medium=medium,
         options=options,
         judgement=parts.judgement,
-        has_film=any(one.entry.transfer_syntax_uid in VIDEO for one in objects),
+        has_film=any(placed_object.entry.transfer_syntax_uid in VIDEO for placed_object in objects),
     )
     files = {DICOMDIR: dicomdir(patients, named), **pages(story)}
     files |= {places[uids]: picture for uids, picture in pictures.items()}
     hashes = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
-    hashes |= {one.path: one.entry.sha256 for one in objects}
+    hashes |= {placed_object.path: placed_object.entry.sha256 for placed_object in objects}
     files[SUMS] = checksums(hashes.items())
     hashes[SUMS] = hashlib.sha256(files[SUMS]).hexdigest()
     hashes |= {"/".join(file.place): sha256_of(file.path) for file in parts.viewer}

@@ -89,7 +89,9 @@ def _is_passed_over(path: Path) -> bool:
 def _above(path: Path) -> frozenset[_Identity]:
     """Return the parent folders: a link to one would put files on the disc that nobody named."""
     try:
-        return frozenset((one.st_dev, one.st_ino) for one in (above.stat() for above in path.resolve().parents))
+        return frozenset(
+            (status.st_dev, status.st_ino) for status in (above.stat() for above in path.resolve().parents)
+        )
     except OSError:
         return frozenset()
 

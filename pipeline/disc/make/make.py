@@ -132,13 +132,13 @@ def _report(composed: ComposedDisc, left_out: Sequence[LeftOut], size: int) -> N
 
     File names are left out, because they may be persons'.
     """
-    for one in left_out:
+    for omission in left_out:
         emit(
             Event.LEFT_OUT,
             logging.WARNING,
             volume=composed.volume_id,
-            instance=one.sop_instance_uid,
-            reason=one.reason,
+            instance=omission.sop_instance_uid,
+            reason=omission.reason,
         )
     emit(
         Event.DISC_MADE,

@@ -50,7 +50,7 @@ def survey(
     known: dict[InstanceKey, Entry] = {}
     strings: dict[bytes, bytes] = {}
     batches = [sources[at : at + _BATCH] for at in range(0, len(sources), _BATCH)]
-    tasks = (ReadTask(tuple((one.path, one.sha256) for one in batch), WANTED, scratch) for batch in batches)
+    tasks = (ReadTask(tuple((file.path, file.sha256) for file in batch), WANTED, scratch) for batch in batches)
     is_for_processes = len(sources) > MANY and all(map(_may_be_mapped, sources))
     answers = spread(raws, tasks, pool if is_for_processes else None)
     for number, (source, raw) in enumerate(zip(sources, chain.from_iterable(answers), strict=True), 1):
@@ -140,7 +140,7 @@ def loaded(sources: Sequence[SourceFile], making: Making) -> DiscPlan:
 def _why_nothing(left_out: Sequence[LeftOut]) -> str:
     if not left_out:
         return "nothing was given that could be on a disc"
-    (reason, count), *_ = Counter(one.reason for one in left_out).most_common(1)
+    (reason, count), *_ = Counter(omission.reason for omission in left_out).most_common(1)
     return f"none of {len(left_out)} files can be on a disc; {count} of them: {reason}"
 
 

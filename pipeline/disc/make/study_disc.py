@@ -46,7 +46,7 @@ class StudyDisc:
             unlink(file, missing_ok=True)
         consignment.attempt(consignment.items)
         disc = self._made(consignment, image)
-        on_it = {one.key for one in disc.instances}
+        on_it = {instance.key for instance in disc.instances}
         left_out = _left_out(disc, consignment)
         if on_it <= consignment.on_earlier:
             unlink(image)
@@ -70,7 +70,7 @@ class StudyDisc:
         return make_disc(sources, image, replace(self.options, replaces=replaced))
 
     def _offer(self, disc: Disc, left_out: dict[InstanceKey, WhyLeftOut], consignment: Consignment) -> None:
-        on_it = tuple(one.key for one in disc.instances)
+        on_it = tuple(instance.key for instance in disc.instances)
 
         def remembered(name: str) -> dict[str, Any]:
             new = NewDisc(name, disc.volume_id, disc.size, disc.sha256, disc.made_at, on_it, left_out)

@@ -87,7 +87,10 @@ def _differences(
     for attribute in found.differs:
         sides: dict[str, list[Entry]] = defaultdict(list)
         patients = dict.fromkeys(
-            patient for one in found.contradictions if attribute in one.differs for patient in (one.one, one.other)
+            patient
+            for contradiction in found.contradictions
+            if attribute in contradiction.differs
+            for patient in (contradiction.one, contradiction.other)
         )
         for patient in patients:
             is_unproven = attribute is Attribute.PATIENT_ID and is_placeholder(patient.identifier, placeholders)
@@ -100,7 +103,7 @@ def _differences(
                 tuple(sides),
                 tuple(side[0].source for side in sides.values()),
                 is_unproven=len(sides) < 2
-                or any(is_placeholder(one.identifier, placeholders) for one in patients),
+                or any(is_placeholder(patient.identifier, placeholders) for patient in patients),
             )
         )
     return differences
@@ -126,11 +129,13 @@ def _listed(accessions: Sequence[str], limit: int = 5) -> str:
 
 def _message(differences: Sequence[PatientDifference], *, within_a_study: bool) -> str:
     sentences = []
-    for one in differences:
-        sides = " and accession ".join(_listed(side) for side in one.accession_numbers[:3])
-        if not one.is_unproven:
-            sentences.append(f"{one.attribute} differs between accession {sides}")
+    for difference in differences:
+        sides = " and accession ".join(_listed(side) for side in difference.accession_numbers[:3])
+        if not difference.is_unproven:
+            sentences.append(f"{difference.attribute} differs between accession {sides}")
         else:
-            sentences.append(f"{one.attribute} of accession {sides} does not prove that they are of one patient")
+            sentences.append(
+                f"{difference.attribute} of accession {sides} does not prove that they are of one patient"
+            )
     where = "one study holds more than one patient" if within_a_study else "more than one patient"
     return f"{where}: {'; '.join(sentences)}"

@@ -73,7 +73,7 @@ def patient_of(entry: Entry) -> DiscPatient:
 
 def study_of(node: StudyNode) -> StudyOnDisc:
     """Return a study of the disc."""
-    entries = [one.entry for series in node.series for one in series.objects]
+    entries = [placed_object.entry for series in node.series for placed_object in series.objects]
     return StudyOnDisc(
         study_instance_uid=node.first.key.study_instance_uid,
         accession_number=_told(entries, records.ACCESSION),
@@ -100,14 +100,14 @@ def instances_of(patients: Sequence[PatientNode]) -> tuple[InstanceOnDisc, ...]:
     """Return every object of the disc, in order."""
     return tuple(
         InstanceOnDisc(
-            key=one.entry.key,
-            path=one.path,
-            sha256=one.entry.sha256,
-            source_sha256=one.entry.source_sha256,
-            transfer_syntax_uid=one.entry.transfer_syntax_uid,
-            decoded_from=one.entry.decoded_from,
+            key=placed_object.entry.key,
+            path=placed_object.path,
+            sha256=placed_object.entry.sha256,
+            source_sha256=placed_object.entry.source_sha256,
+            transfer_syntax_uid=placed_object.entry.transfer_syntax_uid,
+            decoded_from=placed_object.entry.decoded_from,
         )
-        for one in placed(patients)
+        for placed_object in placed(patients)
     )
 
 
@@ -179,9 +179,9 @@ def _words(story: PageData) -> dict[str, Any]:
         "objects": sum(study.instances for study in story.studies),
         "left_out": story.left_out,
         "left_out_groups": _grouped(story.left_out),
-        "left_out_are_objects": all(one.key for one in story.left_out),
-        "converted": sum(one in _UNCOMPRESSED for one in story.decoded_from),
-        "decompressed": sum(one not in _UNCOMPRESSED for one in story.decoded_from),
+        "left_out_are_objects": all(omission.key for omission in story.left_out),
+        "converted": sum(syntax in _UNCOMPRESSED for syntax in story.decoded_from),
+        "decompressed": sum(syntax not in _UNCOMPRESSED for syntax in story.decoded_from),
         "pictures": defaultdict(str, story.pictures),
         "volume_id": story.volume_id,
         "profile": "" if story.has_film else _PROFILES[story.medium.name],
@@ -208,10 +208,14 @@ def _grouped(left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
     A file that is no object is not named: its name may be a person's, and the reader of the disc lacks the file.
     """
     groups: dict[str, list[LeftOut]] = defaultdict(list)
-    for one in left_out:
-        groups[_in_words(one)].append(one)
+    for omission in left_out:
+        groups[_in_words(omission)].append(omission)
     return [
-        {"reason": reason, "count": len(group), "uids": [uid for one in group if (uid := one.sop_instance_uid)]}
+        {
+            "reason": reason,
+            "count": len(group),
+            "uids": [uid for omission in group if (uid := omission.sop_instance_uid)],
+        }
         for reason, group in groups.items()
     ]
 

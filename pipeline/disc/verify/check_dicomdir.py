@@ -106,8 +106,8 @@ def _inspect_records(
 
 def _inspect_other_files(directory: Directory, files: Mapping[str, SeenFile], found: Inspection) -> None:
     """Add which records lead to files that are no objects: an unreadable file may have been an image."""
-    listed = (files[path] for path in sorted({one.path for one in directory.listed} & files.keys()))
-    others = [f"{one.path} ({one.why_none})" for one in listed if one.why_none]
+    listed = (files[path] for path in sorted({record.path for record in directory.listed} & files.keys()))
+    others = [f"{seen_file.path} ({seen_file.why_none})" for seen_file in listed if seen_file.why_none]
     if others:
         name = counted(
             len(others),

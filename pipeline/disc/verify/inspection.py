@@ -52,7 +52,7 @@ def inspect(path: Path, pass_phrase: str | None = None) -> Inspection:
 def _images_in(path: Path) -> list[Path]:
     """Return the images in a folder that is no disc itself."""
     try:
-        inside = {one.name.upper(): one for one in path.iterdir()} if path.is_dir() else {}
+        inside = {entry.name.upper(): entry for entry in path.iterdir()} if path.is_dir() else {}
     except OSError:  # The error is reported when it is read as a disc.
         return []
     return [] if DICOMDIR in inside else [one for name, one in sorted(inside.items()) if name.endswith(".ISO")]
@@ -101,7 +101,7 @@ def _inspect_volume(image: IsoContents, size: int, found: Inspection) -> None:
 
 
 def _inspect(contents: Contents, found: Inspection) -> None:
-    everything = {one.path: one for one in seen(contents)}
+    everything = {seen_file.path: seen_file for seen_file in seen(contents)}
     _inspect_wholeness(list(everything.values()), found)
     objects = {
         path: one.claims for path, one in everything.items() if one.claims is not None and path.upper() != DICOMDIR
@@ -115,17 +115,21 @@ def _inspect(contents: Contents, found: Inspection) -> None:
 
 
 def _inspect_wholeness(files: Sequence[SeenFile], found: Inspection) -> None:
-    unreadable = [f"{one.path} ({one.unreadable})" for one in files if one.unreadable]
+    unreadable = [f"{seen_file.path} ({seen_file.unreadable})" for seen_file in files if seen_file.unreadable]
     if unreadable:
         found.error(f"{counted(len(unreadable), 'file', 'files')} cannot be read: {some(unreadable)}")
-    bare = [one.path for one in files if one.is_bare]
+    bare = [seen_file.path for seen_file in files if seen_file.is_bare]
     if bare:
         found.error(
             f"{counted(len(bare), 'DICOM object has', 'DICOM objects have')} no preamble, without which nothing "
             f"opens an object: {some(bare)}"
         )
-    damaged = [f"{one.path} ({one.problem})" for one in files if one.problem not in {"", NO_PIXELS}]
-    if without := [one.path for one in files if one.problem == NO_PIXELS]:
+    damaged = [
+        f"{seen_file.path} ({seen_file.problem})"
+        for seen_file in files
+        if seen_file.problem not in {"", NO_PIXELS}
+    ]
+    if without := [seen_file.path for seen_file in files if seen_file.problem == NO_PIXELS]:
         have = counted(len(without), "object has", "objects have")
         found.note(f"{have} rows and columns, and no pixels: {some(without)}")
     if damaged:
@@ -200,7 +204,9 @@ def _inspect_shared_ids(
     """Add each Patient ID with two names or birth dates: a viewer goes by the ID and shows one of them."""
     for paths in by_id.values():
         for issued in _grouped((identities[path].issuer, path) for path in paths).values():
-            if differs := [WORDS[one] for one in judge(("", identities[path]) for path in issued).differs]:
+            if differs := [
+                WORDS[attribute] for attribute in judge(("", identities[path]) for path in issued).differs
+            ]:
                 found.error(
                     f"{len(issued)} objects have the same Patient ID and not the same {' and '.join(differs)}, so "
                     f"that images may be shown under a wrong name: {some(sorted(issued))}"

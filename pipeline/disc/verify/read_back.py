@@ -117,7 +117,7 @@ def _batches(files: Iterable[IsoFile]) -> Iterator[tuple[IsoFile, ...]]:
     batch: list[IsoFile] = []
     for file in files:
         batch.append(file)
-        if sum(one.size for one in batch) >= _BATCH or len(batch) >= _MOST_FILES:
+        if sum(file.size for file in batch) >= _BATCH or len(batch) >= _MOST_FILES:
             yield tuple(batch)
             batch = []
     if batch:
@@ -130,12 +130,12 @@ def _read_files(
     """Return the identities of the objects, once every file has its expected hash."""
     claims: dict[str, ObjectIdentity] = {}
     done = 0
-    for one in looked:
-        if one.sha256 != expected[one.path]:
-            raise NotAsWritten(f"{one.path} does not read back as it was")
-        if one.claims is not None:
-            claims[one.path] = one.claims
-        done += one.size
+    for digest in looked:
+        if digest.sha256 != expected[digest.path]:
+            raise NotAsWritten(f"{digest.path} does not read back as it was")
+        if digest.claims is not None:
+            claims[digest.path] = digest.claims
+        done += digest.size
         progress(done)
     return claims
 

@@ -57,16 +57,17 @@ def _show(disc: Disc) -> None:
     objects = f"{_objects(len(disc.instances))} in {sum(len(study.series) for study in disc.studies)} series"
     _say(f"{disc.path}: {disc.size:,} bytes for {disc.medium.name.upper()}, volume {disc.volume_id}, {objects}")
     _say(f"sha256 {disc.sha256}")
-    decoded = sum(one.decoded_from is not None for one in disc.instances)
+    decoded = sum(instance.decoded_from is not None for instance in disc.instances)
     if decoded:
         _say(f"{counted(decoded, 'object was', 'objects were')} decoded to Explicit VR Little Endian for it")
     if disc.duplicates:
         were = counted(disc.duplicates, "file was a repetition", "files were repetitions")
         _say(f"{were} of an object that is on it")
-    for reason, count in Counter(one.reason for one in disc.left_out).items():
+    for reason, count in Counter(omission.reason for omission in disc.left_out).items():
         _say(f"LEFT OUT {count}: {reason}")
-        for one in [one for one in disc.left_out if one.reason == reason][:_MOST_NAMED]:
-            _say(f"    {one.sop_instance_uid or '-'}  {one.source}")
+        of_this_kind = [omission for omission in disc.left_out if omission.reason == reason]
+        for omission in of_this_kind[:_MOST_NAMED]:
+            _say(f"    {omission.sop_instance_uid or '-'}  {omission.source}")
         if count > _MOST_NAMED:
             _say(f"    and {count - _MOST_NAMED} more; --json names every file")
     _say("read back: every object and every record of its DICOMDIR is as it should be")
@@ -97,8 +98,8 @@ def show_examples(refused: SeveralPatients | NoPatientID) -> None:
     if isinstance(refused, NoPatientID):
         _show_files("without Patient ID, for example", refused.examples)
         return
-    for one in refused.differences:
-        _show_files(f"{one.attribute} is another in each of these, for example", one.examples)
+    for difference in refused.differences:
+        _show_files(f"{difference.attribute} is another in each of these, for example", difference.examples)
 
 
 def _show_files(what: str, files: Sequence[Path]) -> None:

@@ -244,16 +244,16 @@ def _names_somebody(keyword: str) -> bool:
 
 
 def _encoding(instances: Sequence[StudyInstance]) -> dict[str, Any]:
-    encoded = [one for one in instances if one.encoded_length and one.pixel_length]
-    before = sum(one.pixel_length or 0 for one in encoded)
-    after = sum(one.encoded_length or 0 for one in encoded)
-    reasons = Counter(one.reason for one in instances if one.state == "passed" and one.reason)
+    encoded = [instance for instance in instances if instance.encoded_length and instance.pixel_length]
+    before = sum(instance.pixel_length or 0 for instance in encoded)
+    after = sum(instance.encoded_length or 0 for instance in encoded)
+    reasons = Counter(instance.reason for instance in instances if instance.state == "passed" and instance.reason)
     return {
         "count": len(encoded),
         "before": before,
         "after": after,
         "ratio": before / after if after else 0.0,
-        "syntaxes": sorted({one.transfer_syntax_sent or "" for one in encoded}),
+        "syntaxes": sorted({instance.transfer_syntax_sent or "" for instance in encoded}),
         "passed": reasons.most_common(10),
     }
 
