@@ -91,7 +91,13 @@ def _study_mode(settings: Settings, receiver: ReceiverTable, spool: Spool) -> It
         )
         yield "note", text, "\n".join(("more_sop_classes = [", *names, "]"))
     if receiver.bind != "0.0.0.0":  # noqa: S104  # the one value storescp can do
-        yield "error", "bind is for association mode; storescp listens on all addresses"
+        yield (
+            "error",
+            (
+                "bind is for association mode, and storescp listens on all addresses: "
+                'write mode = "association", or leave bind out'
+            ),
+        )
 
 
 def refused_classes(more: Sequence[str]) -> dict[str, str]:

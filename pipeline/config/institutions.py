@@ -15,6 +15,8 @@ from pipeline.errors import Configuration
 from pipeline.events import Event, emit
 from pipeline.model import Origin
 
+_WANTED = 'write {"<AE title, IP or receiver>": "<name>"}'
+
 
 @dataclass(frozen=True, slots=True)
 class Institutions:
@@ -71,9 +73,9 @@ def _json(path: Path) -> list[tuple[str, Any]]:
     except OSError as error:
         raise _unreadable(path, error) from error
     except ValueError as error:
-        raise Configuration(f"{path}: the institution mapping is not JSON: {error}") from error
+        raise Configuration(f"{path}: the institution mapping is not JSON ({error}): {_WANTED}") from error
     if not isinstance(table, dict):
-        raise Configuration(f'{path}: the mapping must be one object: {{"<AE title, IP or receiver>": "<name>"}}')
+        raise Configuration(f"{path}: the mapping must be one object: {_WANTED}")
     return pairs
 
 

@@ -40,7 +40,8 @@ class FolderDestination(Destination):
     def problems(self) -> Iterator[str]:
         """Yield what prevents the use of the folder."""
         if not self.folder.is_dir():
-            yield f"destination {self.name}: folder {self.folder} does not exist"
+            where = f"destination {self.name}: folder {self.folder}"
+            yield f"{where} does not exist; create it, or mount what belongs there"
 
     def _file(self, item: Item, consignment: Consignment) -> Receipt:
         try:

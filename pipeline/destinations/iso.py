@@ -137,7 +137,8 @@ class IsoDestination(Destination):
         from pipeline.disc.make.viewer import viewer_files
 
         if not self.folder.is_dir():
-            yield f"destination {self.name}: folder {self.folder} does not exist"
+            where = f"destination {self.name}: folder {self.folder}"
+            yield f"{where} does not exist; create it, or mount what belongs there"
         if self.viewer:
             viewer_files(self.viewer, self.viewer_at, with_autorun=self.viewer_autorun)
         dcmtk.program(self.programs, "xorriso")
