@@ -38,8 +38,9 @@ test-long: install ## the tests that take hours
 bench: install ## measure side by side with the peers, write bench/results.md; under 20 minutes [ROW=name]
 	$(VENV_PYTHON) bench/table.py $(ROW)
 
-reference: install ## write docs/configuration.md and docs/site.schema.json anew from the models of site.toml
+reference: install ## write docs/configuration.md, docs/site.schema.json and the tables of docs/conformance.md anew
 	$(VENV_PYTHON) docs/configuration_reference.py
+	$(VENV_PYTHON) docs/conformance_statement.py
 
 picture: install ## draw docs/rooms.svg anew: the rooms of the package, and who imports whom
 	$(VENV_PYTHON) docs/picture.py

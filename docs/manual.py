@@ -49,11 +49,20 @@ def page(path: Path) -> str:
     return "".join(part if number % 2 else _LINK.sub(link, part) for number, part in enumerate(parts))
 
 
+def decisions() -> str:
+    """Return a page that lists the decisions of weight by their headings."""
+    found = sorted((ROOT / "docs/adr").glob("*.md"))
+    heads = [path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for path in found]
+    rows = [f"- [{head}]({path.name})" for head, path in zip(heads, found, strict=True)]
+    return "\n".join(("# Decisions", "", *rows, ""))
+
+
 def gather(folder: Path) -> None:
     """Write all pages and files of the site into the empty folder `folder`."""
     for path, name in pages().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(page(path), encoding="utf-8")
+    (folder / "adr/index.md").write_text(decisions(), encoding="utf-8")
     for path, name in files().items():
         shutil.copyfile(path, folder / name)
 
