@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 
 from pipeline.alarms.conditions import Condition
 from pipeline.config.alarm_tables import HeartbeatStudyTable
+from pipeline.config.route_tables import RouteFacts
 from pipeline.cstore.pdu_connection import Peer
 from pipeline.cstore.send_instances import StorageScu
 from pipeline.errors import StorestowError
@@ -19,10 +20,12 @@ from pipeline.events import Event, alarm, emit
 from pipeline.ledger import Ledger, heartbeat_studies
 from pipeline.ledger.heartbeat_studies import SentStudy
 from pipeline.model import ARRIVED, InstanceKey, Item
+from pipeline.site.routing import Routing
 from pipeline.site.settings import Settings
 from pipeline.spool.durable import unlink
 
 PATIENT = "STORESTOW-HEARTBEAT"  # Patient ID and name of no person.
+MODALITY = "OT"
 SEND_SECONDS = 20.0
 ROWS = 64
 
@@ -51,7 +54,7 @@ class HeartbeatStudy:
         return [Condition("heartbeat-study", words)]
 
     def _judged(self, last: SentStudy, table: HeartbeatStudyTable, now: float) -> SentStudy:
-        destinations = len(self._settings.receiver_named(table.receiver).to)
+        destinations = self._destinations(table)
         with self._ledger.reading() as connection:
             verified_at = heartbeat_studies.verified_at(connection, last, destinations)
         if verified_at is not None:
@@ -64,6 +67,16 @@ class HeartbeatStudy:
             return last
         self._keep(last)
         return last
+
+    def _destinations(self, table: HeartbeatStudyTable) -> int:
+        """Return to how many destinations the study goes."""
+        receiver = self._settings.receiver_named(table.receiver)
+        peer = None if receiver.mode == "study" else "127.0.0.1"
+        sop_class = SecondaryCaptureImageStorage
+        facts = RouteFacts(
+            receiver.name, table.calling_ae_title, receiver.ae_title, peer, MODALITY, sop_class, None
+        )
+        return len(Routing(self._settings, receiver, [facts]).of(facts))
 
     def _send(self, last: SentStudy | None, table: HeartbeatStudyTable, now: float) -> SentStudy:
         study = generate_uid(prefix="2.25.")
@@ -120,7 +133,7 @@ def _written(path: Path, study: str, calling_ae_title: str) -> Item:
     dataset.PatientBirthDate = dataset.PatientSex = dataset.StudyDate = dataset.StudyTime = ""
     dataset.AccessionNumber = dataset.ReferringPhysicianName = dataset.StudyID = ""
     dataset.SeriesNumber = dataset.InstanceNumber = 1
-    dataset.Modality, dataset.ConversionType = "OT", "SYN"
+    dataset.Modality, dataset.ConversionType = MODALITY, "SYN"
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows = dataset.Columns = ROWS
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0

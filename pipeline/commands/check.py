@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pipeline import patients
 from pipeline.coercions import rules_of
-from pipeline.commands import receiver_checks, sender_checks
+from pipeline.commands import receiver_checks, route_checks, sender_checks
 from pipeline.dcmtk import programs
 from pipeline.dcmtk.known_bugs import known_bugs_of
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD, AccessionNumber
@@ -74,6 +74,7 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
         yield from (CheckFinding(f"receiver {receiver.name}", *said) for said in found)
     if not settings.receiver:
         yield CheckFinding("receivers", "note", "no [[receiver]] is configured: nothing can arrive")
+    yield from (CheckFinding(name, *said) for name, said in route_checks.looked_at(settings))
     yield from _pacs(settings, peers=peers)
     yield from _shim(settings)
     if peers:

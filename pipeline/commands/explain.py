@@ -1,6 +1,7 @@
-"""`storestow explain FILE`: what would happen to a file, and why, without keeping or sending anything."""
+"""`storestow explain FILE`: what would happen to a file, where it would go, and why; nothing is kept or sent."""
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from pipeline.coercions import rules_of
 from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.config.route_tables import RouteFacts
 from pipeline.errors import Permanent, Usage
 from pipeline.line import identify
 from pipeline.line.identify import found_in
@@ -16,6 +18,7 @@ from pipeline.line.prepare_study import limits_of
 from pipeline.model import Origin
 from pipeline.processes.process_pool import PoolProcessDied, ProcessPool
 from pipeline.site.open_site import mapping_of
+from pipeline.site.routing import Routed, Routing
 from pipeline.site.settings import Settings
 
 
@@ -58,9 +61,18 @@ def _explained(
     if found.problem or found.key is None:
         return {**answer, "outcome": "quarantined", "reason": found.problem}
     calling_ae_title = calling or found.source_ae_title
-    destinations = [settings.destination_named(name) for name in receiver.to]
     answer["calling_ae_title"] = calling_ae_title
     answer["institution"] = mapping_of(settings).of(calling_ae_title, peer, receiver.name)
+    facts = RouteFacts(
+        receiver.name,
+        calling_ae_title,
+        receiver.ae_title,
+        peer,
+        found.modality,
+        found.sop_class_uid,
+        found.body_part,
+    )
+    ways = Routing(settings, receiver, [facts]).of(facts)
     with tempfile.TemporaryDirectory() as scratch:
         task = PrepareTask(
             instance=0,
@@ -69,7 +81,7 @@ def _explained(
             key=found.key,
             origin=Origin(receiver.name, calling_ae_title, receiver.ae_title, peer, datetime.now(UTC)),
             rules=rules_of(settings) if receiver.coerce else (),
-            encodings=tuple(sorted({destination.encode for destination in destinations})),
+            encodings=tuple(sorted({way.encode for way in ways})),
             target=Path(scratch) / "explained",
             scratch=Path(scratch),
         )
@@ -78,7 +90,7 @@ def _explained(
         return {**answer, "outcome": "quarantined", "reason": str(prepared)}
     if isinstance(prepared, Exception):
         raise prepared
-    return {**answer, **_outcome(prepared), "destinations": _ways(prepared, settings, receiver)}
+    return {**answer, **_outcome(prepared), "destinations": _ways(prepared, settings, ways)}
 
 
 def _outcome(prepared: Prepared) -> dict[str, Any]:
@@ -86,16 +98,17 @@ def _outcome(prepared: Prepared) -> dict[str, Any]:
     return {"outcome": "encoded" if is_encoded else "passed", "reason": None, "changes": prepared.account}
 
 
-def _ways(prepared: Prepared, settings: Settings, receiver: ReceiverTable) -> list[dict[str, Any]]:
+def _ways(prepared: Prepared, settings: Settings, ways: Sequence[Routed]) -> list[dict[str, Any]]:
     by_encoding = {output.encoding: output for output in prepared.outputs}
     return [
         {
-            "destination": name,
-            "kind": settings.destination_named(name).kind,
+            "destination": way.destination,
+            "kind": settings.destination_named(way.destination).kind,
+            "by": way.by,
             "transfer_syntax_sent": output.transfer_syntax_uid,
             "size": output.size,
             "not_encoded": output.reason,
         }
-        for name in receiver.to
-        for output in [by_encoding[settings.destination_named(name).encode]]
+        for way in ways
+        for output in [by_encoding[way.encode]]
     ]

@@ -21,6 +21,7 @@ from pipeline.receiving.listening_port import require_free_port
 from pipeline.receiving.lock import is_receiving, recorded_port
 from pipeline.receiving.study_receiver import study_hook
 from pipeline.site.open_site import mapping_of
+from pipeline.site.routing import routes_of
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
@@ -65,10 +66,11 @@ def receiver_findings(settings: Settings, receiver: ReceiverTable, spool: Spool)
 def _whatever_the_mode(settings: Settings, receiver: ReceiverTable) -> Iterator[Said]:
     is_of_orders = settings.pacs is not None and settings.pacs.receiver == receiver.name
     if not receiver.to and not is_of_orders:
+        which = "what no route matches" if routes_of(settings, receiver) else "what arrives"
         days = settings.site.keep_originals.total_seconds() / 86400
         yield (
             "note",
-            f"to is empty: what arrives is sent to nobody, and deleted after keep_originals ({days:g} days)",
+            f"to is empty: {which} is sent to nobody, and deleted after keep_originals ({days:g} days)",
         )
     if not receiver.require_patient:
         yield "note", "require_patient = false: instances without Patient's Name or Patient ID go on as they are"

@@ -144,18 +144,31 @@ def trace(
 
 
 @app.command()
-def explain(
-    file: Path,
+def explain(  # noqa: PLR0913, PLR0917  # each is an option of the command
+    file: Annotated[Path | None, typer.Argument(help="A DICOM file.")] = None,
+    last: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Instead of a file: the studies of so many last arrivals.")
+    ] = 0,
     receiver: Annotated[str | None, typer.Option(help="As if it came in here; default: the first one.")] = None,
     calling_ae_title: Annotated[str | None, typer.Option(help="As if this AE title had sent it.")] = None,
     peer: Annotated[str | None, typer.Option(help="As if it came from this IP address.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what would happen to a file, and why; nothing is kept or sent."""
+    """Show what would happen to a file, where it would go, and why; nothing is kept or sent.
+
+    With --last and --site NEW.toml: where the last studies went, and what a new configuration would have changed.
+    """
     from pipeline.commands import terminal  # noqa: PLC0415
     from pipeline.commands.explain import explain as look  # noqa: PLC0415
+    from pipeline.commands.explain_routes import explain_last  # noqa: PLC0415
 
+    if (file is None) == (last == 0):
+        raise Usage("name a FILE, or --last with a number of arrivals")
     settings = settings_of_site()
+    if file is None:
+        told = explain_last(settings, last)
+        print_json(told) if as_json else terminal.show_routes(told)
+        return
     if not settings.receiver:
         raise Usage("no [[receiver]] is configured, so nothing would happen to it")
     table = settings.receiver_named(receiver) if receiver else settings.receiver[0]

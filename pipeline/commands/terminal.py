@@ -200,4 +200,33 @@ def show_explanation(answer: dict[str, Any]) -> None:
     for way in answer.get("destinations", ()):
         why = f", not encoded: {_plain(way['not_encoded'])}" if way["not_encoded"] else ""
         syntax, size = _plain(way["transfer_syntax_sent"]), way["size"]
-        _console.print(f"to {_plain(way['destination'])}: transfer syntax {syntax}, {size} bytes{why}")
+        by = _plain(way["by"])
+        _console.print(f"to {_plain(way['destination'])} ({by}): transfer syntax {syntax}, {size} bytes{why}")
+    if answer.get("destinations") == []:
+        _console.print("to nowhere: no route matches, and the receiver's `to` is empty")
+
+
+def show_routes(answer: dict[str, Any]) -> None:
+    """Print where the last studies went and would go: the totals, and each study that would take another way."""
+    total = _table("destination", "instances went there", "would go there")
+    for one in answer["destinations"]:
+        total.add_row(_plain(one["destination"]), str(one["went"]), str(one["would_go"]))
+    _console.print(total)
+    changed = [study for study in answer["studies"] if study["changed"]]
+    _console.print(f"{len(answer['studies'])} studies looked at, {len(changed)} would go another way")
+    if not changed:
+        return
+    differing = _table("study", "receiver", "went", "would go")
+    for study in changed:
+        ways = (_ways(study["went"]), _ways(study["would_go"]))
+        differing.add_row(_uid(study["study_instance_uid"]), _plain(study["receiver"]), *ways)
+    _console.print(differing)
+
+
+def _ways(ways: list[dict[str, Any]]) -> str:
+    told = [
+        f"{one['instances']} to {one['destination']}, encode {one['encode']}"
+        + (f" ({', '.join(one['by'])})" if "by" in one else "")
+        for one in ways
+    ]
+    return _plain("; ".join(told) or "nowhere")

@@ -77,6 +77,8 @@ class InstanceRow:
     pixel_sha256: str | None
     encoded_length: int | None
     frames: int | None
+    body_part: str | None
+    routed_to: tuple[tuple[str, str], ...] | None
     consigned: bool
     discarded_at: float | None
 

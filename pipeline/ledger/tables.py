@@ -101,6 +101,9 @@ instance = Table(
     Column("pixel_sha256", String),
     Column("encoded_length", Integer),
     Column("frames", Integer),  # Number of Frames; null if a release before this column took it in.
+    Column("body_part", String),  # Body Part Examined, as received: a route may test it.
+    # Destination and encoding, decided once where a study is consigned in several parts: line.route.
+    Column("routed_to", Tuples),
     Column("consigned", Boolean, nullable=False, default=False),
     Column("discarded_at", Float),  # When a person deleted the file; the row stays for `trace`.
     Index(

@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
 from pipeline.errors import Transient
-from pipeline.ledger import arrivals, deliveries
+from pipeline.ledger import arrivals, deliveries, study_routes
+from pipeline.ledger.rows import SoundInstanceRow
 from pipeline.line.prepare import Prepared, PreparedFile
 from pipeline.line.prepare_study import PreparedPart, outcome_of
 from pipeline.model import InstanceState
@@ -37,15 +38,14 @@ def consign(parts: Iterable[PreparedPart], site: Site) -> None:
     """
     put_off: list[Transient] = []
     for part in parts:
-        destinations = site.destinations_of(part.study.receiver)
-        if not destinations:
-            _leave_unclaimed(part, site)
-            continue
         put_off += [outcome for outcome in part.outcomes.values() if isinstance(outcome, Transient)]
         decided = {key: outcome for key, outcome in part.outcomes.items() if not isinstance(outcome, Transient)}
         with site.ledger.transaction() as connection:
+            if part.is_first and not part.is_last:
+                study_routes.decide(connection, _undecided(part))
+            _leave_unclaimed(connection, part.unclaimed)
             record_outcomes(connection, decided)
-            for destination in destinations:
+            for destination in part.routes.destinations():
                 _give(connection, part, decided, destination, site)
         if not part.is_last:
             site.spool.wake_worker()
@@ -57,29 +57,59 @@ def _give(
     connection: Connection,
     part: PreparedPart,
     outcomes: Mapping[int, Prepared | Exception],
-    destination: Destination,
+    destination: str,
     site: Site,
 ) -> None:
     """Add a part of a study to the delivery that an earlier part has opened, or open one."""
-    study, pins = part.study, pins_for(destination, outcomes, site)
-    number = deliveries.growing(connection, destination.name, study.receiver, study.study_instance_uid)
+    study, pins = part.study, _pins_on_route(part, outcomes, destination, site)
+    if part.is_first and (along := part.routes.along.get(destination)):
+        pins += [_not_made_yet(row, encode) for row, encode in along]
+        study_routes.claim_unclaimed(connection, [row.id for row, _ in along])
+    number = deliveries.growing(connection, destination, study.receiver, study.study_instance_uid)
     if number is not None:
         deliveries.add(connection, number, pins, time.time(), is_last=part.is_last)
     elif pins:
         open_delivery(connection, _of_line(part, destination, site), pins, destination)
 
 
-def _leave_unclaimed(part: PreparedPart, site: Site) -> None:
+def _undecided(part: PreparedPart) -> dict[int, study_routes.Decided]:
+    """Return where the instances go for which it is written down nowhere."""
+    return {
+        identity: tuple((way.destination, way.encode) for way in part.routes.of[identity])
+        for identity in part.routes.undecided
+    }
+
+
+def _pins_on_route(
+    part: PreparedPart, outcomes: Mapping[int, Prepared | Exception], destination: str, site: Site
+) -> list[dict[str, Any]]:
+    """Return the pins of the files that go to a destination, each in the encoding of its route."""
+    return [
+        {"instance": identity, **pin_of(output, site)}
+        for identity, ready in outcomes.items()
+        if isinstance(ready, Prepared)
+        for output in ready.outputs
+        if output.encoding == part.routes.encode_for(destination, identity)
+    ]
+
+
+def _not_made_yet(row: SoundInstanceRow, encode: str) -> dict[str, Any]:
+    """Return the pin of an instance whose file for the destination is made before the first attempt."""
+    pin = {"path": "", "sha256": "", "encoding": encode}
+    return {"instance": row.id, "size": row.size, "transfer_syntax_uid": row.transfer_syntax_received, **pin}
+
+
+def _leave_unclaimed(connection: Connection, identities: Sequence[int]) -> None:
     """Keep instances that nobody ordered, for their time; a later order may use them."""
-    with site.ledger.transaction() as connection:
-        for identity in part.instances:
-            values = {"state": InstanceState.PASSED, "reason": "unclaimed", "consigned": True}
-            arrivals.set_instance(connection, identity, values)
+    values = {"state": InstanceState.PASSED, "reason": arrivals.NOBODYS, "consigned": True}
+    arrivals.set_instances(connection, dict.fromkeys(identities, values))
 
 
-def _of_line(part: PreparedPart, destination: Destination, site: Site) -> NewDelivery:
+def _of_line(part: PreparedPart, name: str, site: Site) -> NewDelivery:
     study = part.study
-    is_held = not destination.asks_first and study.first_admitted_at < (site.rebuilt_at or 0)
+    destination = next((one for one in site.settings.destination if one.name == name), None)
+    asks_first = destination is not None and destination.asks_first
+    is_held = not asks_first and study.first_admitted_at < (site.rebuilt_at or 0)
     reason = "the ledger was lost: this may have been delivered before; `retry` sends it" if is_held else None
     return NewDelivery(study.receiver, study.study_instance_uid, held_because=reason, growing=not part.is_last)
 
@@ -103,7 +133,7 @@ def pins_for(
 
 
 def open_delivery(
-    connection: Connection, new: NewDelivery, pins: Sequence[Mapping[str, Any]], destination: Destination
+    connection: Connection, new: NewDelivery, pins: Sequence[Mapping[str, Any]], destination: str
 ) -> None:
     """Open one delivery of everything that is ready for the destination, pinned file by file.
 
@@ -113,7 +143,7 @@ def open_delivery(
         return
     now = time.time()
     values = {
-        "destination": destination.name,
+        "destination": destination,
         "receiver": new.receiver,
         "study_instance_uid": new.study_instance_uid,
         "created_at": now,

@@ -25,6 +25,8 @@ from pipeline.spool.spool import SAID
 ACCOUNT = "account.json"
 PATIENT = {0x00100010: "Patient's Name (0010,0010)", 0x00100020: "Patient ID (0010,0020)"}
 SOP_INSTANCE_UID = 0x00080018
+BODY_PART_EXAMINED = 0x00180015
+LONGEST_BODY_PART = 16  # Characters of a CS, PS3.5 6.2; no route needs more.
 LONGEST_NUMBER, MOST_FRAMES = 12, 2**31 - 1  # Characters and largest value of an IS, PS3.5 6.2.
 
 
@@ -49,6 +51,7 @@ class IdentifiedFile:
     modality: str | None = None
     accession_number: str | None = None
     frames: int = 1
+    body_part: str | None = None
     source_ae_title: str = ""
     patient: Patient | None = None  # As received; never written to the ledger or a log.
     absent: tuple[str, ...] = ()  # Elements of the patient that are absent, not just empty.
@@ -196,6 +199,7 @@ def _identified(found: IdentifiedFile, data: mmap.mmap, layout: DataSetLayout) -
         modality=text(0x00080060) or None,
         accession_number=text(0x00080050) or None,
         frames=_frames(text(0x00280008)),
+        body_part=text(BODY_PART_EXAMINED)[:LONGEST_BODY_PART] or None,
         source_ae_title=_source_of(data, layout),
         patient=patient_in(data, layout),
         absent=tuple(name for tag, name in PATIENT.items() if tag not in layout.elements),

@@ -145,6 +145,7 @@ def _row(found: IdentifiedFile, verdict: FileOutcome) -> dict[str, Any]:
         "modality": found.modality,
         "accession_number": found.accession_number,
         "frames": found.frames,
+        "body_part": found.body_part,
         "size": found.size,
         "received_sha256": found.received_sha256,
         "data_set_sha256": found.data_set_sha256,

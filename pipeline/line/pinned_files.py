@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pipeline.destinations import Destination
 from pipeline.errors import Permanent
-from pipeline.ledger import arrivals, rerouting
+from pipeline.ledger import arrivals, rerouting, study_routes
 from pipeline.line.consign import pin_of
 from pipeline.line.prepare import Prepared, prepare
 from pipeline.line.prepare_study import limits_of, task_of
@@ -36,7 +36,8 @@ def pinned(  # noqa: PLR0913, PLR0917  # one instance of one delivery, and where
         return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be read now: {error.strerror}")
     with site.ledger.reading() as look:
         original = arrivals.instance_row(look, identity)
-    tasks = [task_of(original, receiver, {destination.encode}, site)]
+        encoding = study_routes.encoding_of(look, delivery, identity) or destination.encode
+    tasks = [task_of(original, receiver, {encoding}, site)]
     ((_, again),) = site.pool.each(prepare, tasks, limits_of)
     if isinstance(again, Exception) and not isinstance(again, Permanent):
         return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be made again now: {again}")

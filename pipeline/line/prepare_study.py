@@ -17,6 +17,7 @@ from pipeline.ledger import arrivals
 from pipeline.ledger.arrivals import WaitingStudy
 from pipeline.ledger.rows import SoundInstanceRow
 from pipeline.line.prepare import Prepared, PrepareTask, prepare
+from pipeline.line.route import StudyRoutes, route
 from pipeline.model import InstanceState, Origin, SetAsideCode
 from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import OverLimit
@@ -28,12 +29,17 @@ FIRST_SECONDS, NEXT_SECONDS = 0.3, 1.0
 
 @dataclass(frozen=True, slots=True)
 class PreparedPart:
-    """Instances of a gathered study and their results, by row number; empty if they go to no destination."""
+    """Instances of a gathered study and their results, by row number; with the last part the study is complete.
+
+    `unclaimed` are instances that go to no destination: nothing is made of them.
+    """
 
     study: WaitingStudy
-    instances: Sequence[int]
+    routes: StudyRoutes
     outcomes: Mapping[int, Prepared | Exception]
+    is_first: bool
     is_last: bool
+    unclaimed: Sequence[int] = ()
 
 
 def prepare_study(study: WaitingStudy, site: Site) -> Iterator[PreparedPart]:
@@ -41,32 +47,33 @@ def prepare_study(study: WaitingStudy, site: Site) -> Iterator[PreparedPart]:
 
     Raises Configuration if the study's receiver is no longer configured.
     """
-    if site.receiver(study.receiver) is None:
+    receiver = site.receiver(study.receiver)
+    if receiver is None:
         raise Configuration(
             f"what came in by the receiver {study.receiver} waits, because the configuration no longer names it; "
             "name it again, with its `to`, until it has been delivered"
         )
     with site.ledger.reading() as connection:
         rows = arrivals.instances_waiting(connection, study.receiver, study.study_instance_uid)
-    if not site.destinations_of(study.receiver):
-        yield PreparedPart(study, [row.id for row in rows], {}, is_last=True)
-        return
+    routes = route(rows, receiver, site)
+    unclaimed = [row.id for row in rows if not routes.of[row.id]]
+    claimed = [row for row in rows if routes.of[row.id]]
     outcomes: dict[int, Prepared | Exception] = {}
-    hand_on_at = time.monotonic() + FIRST_SECONDS
-    for identity, outcome in _outcomes(rows, study, site):
+    is_first, hand_on_at = True, time.monotonic() + FIRST_SECONDS
+    for identity, outcome in _outcomes(claimed, study, routes, site):
         if outcomes and time.monotonic() >= hand_on_at:
-            yield PreparedPart(study, list(outcomes), outcomes, is_last=False)
+            yield PreparedPart(study, routes, outcomes, is_first, False, unclaimed)
             outcomes, hand_on_at = {}, time.monotonic() + NEXT_SECONDS
+            is_first, unclaimed = False, []
         outcomes[identity] = outcome
-    yield PreparedPart(study, list(outcomes), outcomes, is_last=True)
+    yield PreparedPart(study, routes, outcomes, is_first, True, unclaimed)
 
 
 def _outcomes(
-    rows: list[SoundInstanceRow], study: WaitingStudy, site: Site
+    rows: list[SoundInstanceRow], study: WaitingStudy, routes: StudyRoutes, site: Site
 ) -> Iterator[tuple[int, Prepared | Exception]]:
     """Yield the result for each instance, and log it."""
-    encodings = {destination.encode for destination in site.destinations_of(study.receiver)}
-    tasks = [task_of(row, study.receiver, encodings, site) for row in rows]
+    tasks = [task_of(row, study.receiver, {way.encode for way in routes.of[row.id]}, site) for row in rows]
     ready: list[Prepared] = []
     for task, outcome in site.pool.each(prepare, tasks, limits_of):
         if isinstance(outcome, Transient):

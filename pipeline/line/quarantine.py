@@ -196,6 +196,7 @@ def as_received(found: IdentifiedFile) -> dict[str, Any]:
         "modality": found.modality,
         "accession_number": found.accession_number,
         "frames": found.frames,
+        "body_part": found.body_part,
         "size": found.size,
         "received_sha256": found.received_sha256,
         "data_set_sha256": found.data_set_sha256,

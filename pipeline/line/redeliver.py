@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
 from pipeline.errors import Permanent
-from pipeline.ledger import arrivals, redeliveries
+from pipeline.ledger import arrivals, redeliveries, study_routes
 from pipeline.ledger.redeliveries import RequestedInstance
 from pipeline.ledger.rows import DeliveryRow
 from pipeline.line.consign import pin_of
@@ -88,12 +88,13 @@ def _as_it_is_now(
     assert one.asked_by is not None
     with site.ledger.reading() as look:
         duplicate = arrivals.instance_row(look, one.asked_by)
-    task = task_of(duplicate, row.receiver, {destination.encode}, site)
+        encoding = study_routes.encoding_of(look, row.id, one.identity) or destination.encode
+    task = task_of(duplicate, row.receiver, {encoding}, site)
     ((_, prepared),) = site.pool.each(prepare, [task], limits_of)
     if not isinstance(prepared, Prepared):
         state = ReceiptState.REFUSED if isinstance(prepared, Permanent) else ReceiptState.PENDING
         return Receipt(one.item.key, state, "", f"{why}; what was received again cannot be made ready: {prepared}")
-    output = next(output for output in prepared.outputs if output.encoding == destination.encode)
+    output = next(output for output in prepared.outputs if output.encoding == encoding)
     said = (
         f"{duplicate.reason}; sent again to {destination.name} as it came now (SHA-256 {output.sha256}) in the "
         f"place of what was sent first (SHA-256 {one.item.sha256}): {why}"

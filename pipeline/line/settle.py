@@ -67,7 +67,10 @@ def remark_of(name: str, site: Site) -> str | None:
     if receiver in {SEND, site.receiver_of_orders}:
         with site.ledger.reading() as look:
             return arrivals.NOBODYS if arrivals.is_unclaimed(look, name) else None
-    return None if site.destinations_of(receiver) else arrivals.NOBODYS
+    if not site.destinations_of(receiver):
+        return arrivals.NOBODYS
+    with site.ledger.reading() as look:  # What no route matches, where the receiver's own `to` is empty.
+        return arrivals.NOBODYS if arrivals.is_unclaimed(look, name) else None
 
 
 def _account(name: str, settled_at: float, ledger: Ledger) -> tuple[bytes, bool]:

@@ -133,9 +133,7 @@ class WorkAhead:
         """Return the encodings of a receiver's destinations; none for instances that come for orders."""
         if self._site.is_for_orders(receiver):
             return ()
-        return tuple(
-            sorted({destination.encode for destination in self._site.destinations_of(receiver)} - {"none"})
-        )
+        return tuple(sorted(self._site.encodings_of(receiver) - {"none"}))
 
     def _files_of(self, study: arrivals.WaitingStudy) -> Iterator[Path]:
         with self._site.ledger.reading() as connection:

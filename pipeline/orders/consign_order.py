@@ -102,7 +102,7 @@ def open_one_delivery(  # noqa: PLR0913, PLR0917  # one order with what it bring
             orders.set_stage(connection, order.id, OrderStage.DELIVERING, **more)
         if load.rows and not is_short:
             new = NewDelivery(load.receiver, load.rows[0].study_instance_uid, order.id)
-            open_delivery(connection, new, pins_for(destination, outcomes, site), destination)
+            open_delivery(connection, new, pins_for(destination, outcomes, site), destination.name)
     if is_short:
         say(order.id, *how)
 

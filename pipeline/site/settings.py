@@ -13,6 +13,7 @@ from pipeline.config.keys import Table
 from pipeline.config.order_tables import PacsTable, PatientsTable, ShimTable
 from pipeline.config.program_tables import ProgramsTable
 from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.config.route_tables import RouteTable
 from pipeline.config.site_table import CoercionTable, SiteTable
 from pipeline.destinations import Destination
 from pipeline.dicom.placeholders import PLACEHOLDERS
@@ -52,6 +53,7 @@ class Settings(Table):
     receiver: tuple[ReceiverTable, ...] = ()
     destination: tuple[Annotated[Destination, BeforeValidator(_destination)], ...] = ()
     coercion: tuple[CoercionTable, ...] = ()
+    route: tuple[RouteTable, ...] = ()
     pacs: PacsTable | None = None
     shim: ShimTable = ShimTable()
     patients: PatientsTable = PatientsTable()
@@ -103,6 +105,29 @@ class Settings(Table):
         return self
 
     @model_validator(mode="after")
+    def _routes_lead_somewhere(self) -> Self:
+        known, by_name = [d.name for d in self.destination], {r.name: r for r in self.receiver}
+        for number, route in enumerate(self.route, 1):
+            for name in route.to:
+                if name not in known:
+                    raise ValueError(
+                        f"route number {number}: to names {name}, but the destinations are "
+                        f"{', '.join(known) or 'none'}{_nearest(name, known)}"
+                    )
+            named = by_name.get(route.receiver or "")
+            if self.pacs and route.receiver == self.pacs.receiver:
+                raise ValueError(
+                    f"route number {number}: receiver names {route.receiver}, the receiver of [pacs]: what the "
+                    "PACS sends for an order goes where the order says, and no route applies to it"
+                )
+            if named is not None and not named.coerce:
+                raise ValueError(
+                    f"route number {number}: receiver names {route.receiver}, which has coerce = false: routes "
+                    "apply to receivers that coerce"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _heartbeat_study_can_be_sent(self) -> Self:
         if self.alarm.heartbeat is None:
             return self
@@ -112,10 +137,11 @@ class Settings(Table):
             raise ValueError(
                 f"alarm: heartbeat names the receiver {name}{_nearest(name, [r.name for r in self.receiver])}"
             )
-        if receiver.tls is not None or not receiver.to or (self.pacs and self.pacs.receiver == name):
+        goes_nowhere = not receiver.to and not self.route
+        if receiver.tls is not None or goes_nowhere or (self.pacs and self.pacs.receiver == name):
             raise ValueError(
                 f'alarm: heartbeat names the receiver "{name}"; it needs one without tls that delivers '
-                "somewhere (to), and not the one of [pacs]"
+                "somewhere (to, or a route), and not the one of [pacs]"
             )
         return self
 
@@ -235,6 +261,7 @@ def _known_keys(loc: tuple[int | str, ...], table: dict[str, Any]) -> list[str]:
         "programs": ProgramsTable,
         "receiver": ReceiverTable,
         "coercion": CoercionTable,
+        "route": RouteTable,
         "pacs": PacsTable,
         "shim": ShimTable,
         "patients": PatientsTable,

@@ -10,6 +10,7 @@ from pipeline.destinations import Destination
 from pipeline.dicom.patient import Patient
 from pipeline.ledger import Ledger
 from pipeline.processes.process_pool import ProcessPool
+from pipeline.site import routing
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
@@ -56,9 +57,17 @@ class Site:
         return self.aside if self.pool.waiting else self.pool
 
     def destinations_of(self, receiver: str) -> tuple[Destination, ...]:
-        """Return where the instances of a receiver go."""
+        """Return where instances of a receiver may go, by its routes or its own `to`; each destination once."""
+        names = dict.fromkeys(way.destination for way in self._possible(receiver))
+        return tuple(self.settings.destination_named(name) for name in names)
+
+    def encodings_of(self, receiver: str) -> frozenset[str]:
+        """Return the encodings that the destinations of a receiver's instances may want."""
+        return frozenset(way.encode for way in self._possible(receiver))
+
+    def _possible(self, receiver: str) -> tuple[routing.Routed, ...]:
         table = self.receiver(receiver)
-        return tuple(self.settings.destination_named(name) for name in table.to) if table else ()
+        return tuple(routing.possible(self.settings, table)) if table else ()
 
     def rules_of(self, receiver: str) -> Sequence[Rule]:
         """Return the rules that coerce what a receiver takes in, none if it says `coerce = false`."""

@@ -22,6 +22,7 @@ PLAIN = {
     "clock": None,  # a file that says by how many seconds the wall clock is ahead
     "shortest_wait": 5.0,  # seconds before a second attempt
     "in_one_room": True,
+    "in_parts": False,  # hand every instance of a study on as soon as it is ready
 }
 SCRIPT = Path(__file__).with_name("killed_at.py")
 

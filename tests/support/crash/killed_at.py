@@ -26,7 +26,7 @@ from support.machine.small_disk import make_read_only
 from pipeline import crash_points, schedule
 from pipeline.commands import cli, work  # noqa: F401
 from pipeline.errors import StorestowError, Transient
-from pipeline.line import delivery_scheduler, prepare, quarantine  # noqa: F401
+from pipeline.line import delivery_scheduler, prepare, prepare_study, quarantine  # noqa: F401
 from pipeline.operate import retry  # noqa: F401
 from pipeline.processes import jobs
 from pipeline.processes.process_pool import PoolClosed, PoolProcessDied
@@ -134,6 +134,8 @@ def run(request: dict[str, Any]) -> int:
     schedule.SHORTEST_WAIT = request["shortest_wait"]
     if request["clock"]:
         follow_clock(Path(request["clock"]))
+    if request["in_parts"]:
+        prepare_study.FIRST_SECONDS = prepare_study.NEXT_SECONDS = 0.0
     if request["in_one_room"]:
         open_site.ProcessPool = OneRoom  # type: ignore[misc,assignment]
     sys.argv = ["storestow", *request["words"]]

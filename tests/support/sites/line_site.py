@@ -24,13 +24,14 @@ RECEIVER = {"name": "modalities", "ae_title": "STORESTOW", "port": 11112, "quiet
 NULL = {"name": "nowhere", "kind": "null"}
 
 
-def settings_for(folder: Path, *, destinations=(NULL,), receivers=None, **site) -> Settings:
+def settings_for(folder: Path, *, destinations=(NULL,), receivers=None, routes=(), **site) -> Settings:
     names = [destination["name"] for destination in destinations]
     table = {
         "folder": folder,
         "site": {"spool": str(folder / "spool"), "workers": 1, **site},
         "receiver": receivers if receivers is not None else [{**RECEIVER, "to": names}],
         "destination": list(destinations),
+        "route": list(routes),
     }
     return Settings.model_validate(table)
 
