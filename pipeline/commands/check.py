@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pipeline import patients
 from pipeline.coercions import rules_of
 from pipeline.commands import receiver_checks, route_checks, sender_checks
+from pipeline.config.logo import read_logo
 from pipeline.dcmtk import programs
 from pipeline.dcmtk.known_bugs import known_bugs_of
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD, AccessionNumber
@@ -66,6 +67,8 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
     yield _space(settings)
     yield from _tried("institution mapping", lambda: mapping_of(settings), _mapping_text(settings))
     yield from _tried("coercion rules", lambda: rules_of(settings), f"{len(settings.coercion)} of the site's own")
+    if settings.logo:
+        yield from _tried("logo", partial(read_logo, settings.logo), f"{settings.logo}: shown on pages and discs")
     yield from _tried("hook", hook_file, "the hook is in its place")
     yield from (CheckFinding("[programs]", "note", note) for note in settings.programs.notes())
     yield from _storescp(settings)

@@ -1,6 +1,7 @@
 """`storestow disc`: make a disc of files, or verify one. `pipeline.disc` does the work."""
 
 import os
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -145,7 +146,8 @@ def _of_the_site() -> dict[str, Any]:
     if CommandContext.site is None and not any(file.exists() for file in DEFAULT_FILES):
         return {}
     settings = load(CommandContext.site)
-    return {"programs": settings.programs, "placeholders": settings.site.placeholder_ids}
+    told = {"programs": settings.programs, "placeholders": settings.site.placeholder_ids}
+    return told | asdict(settings.on_discs)
 
 
 def _container(output: Path) -> "Container":

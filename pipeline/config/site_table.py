@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from pipeline.config.keys import Duration, Table, parse_size
 from pipeline.dicom.placeholders import PLACEHOLDERS
@@ -22,6 +22,15 @@ def _space(text: Any) -> int:
 
 
 Space = Annotated[int, BeforeValidator(_space), WithJsonSchema({"type": ["string", "integer"], "format": "size"})]
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("write a name of one line, without control characters")
+    return text.strip()
+
+
+Language = Literal["en", "es", "id"]
 
 
 class SiteTable(Table):
@@ -58,8 +67,15 @@ class SiteTable(Table):
     """Free bytes of the spool's disk below which receivers accept nothing more; 0 means never."""
     show_names: bool = False
     """Whether the operator's page shows the patient of a study, and names before and after coercion."""
-    language: Literal["en", "es", "id"] = "en"
+    language: Language = "en"
     """Language of the pages for readers whose browser asks for none of these: English, Spanish or Indonesian."""
+    disc_languages: Annotated[tuple[Language, ...], Field(min_length=1)] = ("en", "es")
+    """Languages of README.TXT and INDEX.HTM on discs, in this order. Example: `["id", "en"]`"""
+    name: Annotated[str, AfterValidator(_one_line), Field(max_length=64)] = ""
+    """The hospital's name on pages and discs. Example: `"Example Hospital"`"""
+    logo: Path | None = None
+    """Its logo on pages and discs: a .png or plain .svg file of 256 KiB at most; a relative path starts beside
+    site.toml. Example: `"logo.svg"`"""
     placeholder_ids: tuple[str, ...] = PLACEHOLDERS
     """Patient IDs that do not tell persons apart; "0" stands for every ID of zeros only."""
 
@@ -74,6 +90,13 @@ class SiteTable(Table):
                 "choose another folder"
             )
         return spool
+
+    @field_validator("disc_languages")
+    @classmethod
+    def _names_each_language_once(cls, named: tuple[Language, ...]) -> tuple[Language, ...]:
+        if len(set(named)) < len(named):
+            raise ValueError("it names a language twice")
+        return named
 
     @model_validator(mode="after")
     def _alarm_comes_before_refusal(self) -> Self:

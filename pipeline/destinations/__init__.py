@@ -10,6 +10,8 @@ methods, so that a receiver, which only waits, does not hold it.
 import importlib
 import pkgutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, field_validator
@@ -18,6 +20,15 @@ from pipeline.config.program_tables import ProgramsTable
 from pipeline.dicom import encodings
 from pipeline.dicom.placeholders import PLACEHOLDERS
 from pipeline.model import Consignment, InstanceKey, Item, NewDisc, Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class OnDiscs:
+    """What [site] says of the pages of discs: their languages, the hospital's name, and its logo."""
+
+    languages: tuple[str, ...] = ("en", "es")
+    hospital: str = ""
+    logo: Path | None = None
 
 
 class Destination(BaseModel):
@@ -45,11 +56,13 @@ class Destination(BaseModel):
 
     _programs: ProgramsTable | None = PrivateAttr(default=None)
     _placeholders: tuple[str, ...] = PrivateAttr(default=PLACEHOLDERS)
+    _on_discs: OnDiscs = PrivateAttr(default_factory=OnDiscs)
 
     def model_post_init(self, context: Any) -> None:
         """Take the parts of the configuration beyond the destination's own table."""
         self._programs = (context or {}).get("programs")
         self._placeholders = (context or {}).get("placeholders", PLACEHOLDERS)
+        self._on_discs = (context or {}).get("on_discs") or OnDiscs()
 
     @property
     def programs(self) -> ProgramsTable:
@@ -60,6 +73,11 @@ class Destination(BaseModel):
     def placeholders(self) -> tuple[str, ...]:
         """Return [site] placeholder_ids: the Patient IDs that prove nothing."""
         return self._placeholders
+
+    @property
+    def on_discs(self) -> OnDiscs:
+        """Return what [site] says of the pages of discs."""
+        return self._on_discs
 
     @field_validator("encode")
     @classmethod
@@ -120,7 +138,10 @@ def kinds() -> list[str]:
 
 
 def from_table(
-    table: Any, programs: ProgramsTable | None = None, placeholders: tuple[str, ...] = PLACEHOLDERS
+    table: Any,
+    programs: ProgramsTable | None = None,
+    placeholders: tuple[str, ...] = PLACEHOLDERS,
+    on_discs: OnDiscs | None = None,
 ) -> Destination:
     """Return the destination for a table [[destination]]; raises ValueError, which names the key."""
     if isinstance(table, Destination):
@@ -128,7 +149,7 @@ def from_table(
     if not isinstance(table, dict):
         raise ValueError("a [[destination]] is a table")  # noqa: TRY004  # pydantic turns ValueError into a finding
     return model_of(table.get("kind")).model_validate(
-        table, context={"programs": programs, "placeholders": placeholders}
+        table, context={"programs": programs, "placeholders": placeholders, "on_discs": on_discs}
     )
 
 

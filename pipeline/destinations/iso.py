@@ -86,6 +86,9 @@ class IsoDestination(Destination):
             contact=self.contact,
             allow_no_patient_id=True,  # The study tells whose it is, by name and birth date.
             placeholders=self.placeholders,
+            languages=self.on_discs.languages,
+            hospital=self.on_discs.hospital,
+            logo=self.on_discs.logo,
             programs=self.programs,
         )
 

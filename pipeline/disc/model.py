@@ -124,6 +124,9 @@ class DiscOptions:
     missing: tuple[LeftOut, ...] = ()
     replaces: ReplacedDisc | None = None
     contact: str = ""
+    languages: tuple[str, ...] = ("en", "es")  # Of the pages, the most important first.
+    hospital: str = ""  # The name on the pages.
+    logo: Path | None = None  # A PNG or SVG file of the site.
     allow_several_patients: bool = False
     allow_no_patient_id: bool = False
     placeholders: tuple[str, ...] = PLACEHOLDERS  # Patient IDs that prove nothing.

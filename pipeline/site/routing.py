@@ -23,7 +23,7 @@ class Routed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class _RouteEntry:
     """A route, or the `to` of a receiver for what no route matches; the first in the file ranks first."""
 
     rank: int
@@ -42,9 +42,11 @@ class Routing:
     def __init__(self, settings: Settings, receiver: ReceiverTable, study: Iterable[RouteFacts]) -> None:
         self._settings = settings
         self._routes = routes_of(settings, receiver)
-        self._rest = _Rule(len(settings.route), f"receiver {receiver.name}", receiver.to, None, whole_study=False)
-        self._own_rules = cache(self._own_rules_of)
-        matching = {rule for facts in set(study) for rule in self._own_rules(facts)}
+        self._rest = _RouteEntry(
+            len(settings.route), f"receiver {receiver.name}", receiver.to, None, whole_study=False
+        )
+        self._own_entries = cache(self._own_entries_of)
+        matching = {rule for facts in set(study) for rule in self._own_entries(facts)}
         self._whole = {
             (rule, name) for rule in matching for name in rule.to if rule.whole_study or self._makes_file(name)
         }
@@ -63,7 +65,7 @@ class Routing:
 
         The first matching route that names an `encode` for a destination decides, else the destination does.
         """
-        own = self._own_rules(facts)
+        own = self._own_entries(facts)
         ways = [(rule, name) for rule in own for name in rule.to]
         ways += sorted(self._whole - set(ways), key=lambda way: way[0].rank)
         found: dict[str, Routed] = {}
@@ -77,9 +79,9 @@ class Routing:
     def _names_encode(self, routed: Routed) -> bool:
         return any(name == routed.by and route.encode for name, route in self._routes)
 
-    def _own_rules_of(self, facts: RouteFacts) -> tuple[_Rule, ...]:
+    def _own_entries_of(self, facts: RouteFacts) -> tuple[_RouteEntry, ...]:
         matching = tuple(
-            _Rule(rank, name, route.to, route.encode, route.whole_study)
+            _RouteEntry(rank, name, route.to, route.encode, route.whole_study)
             for rank, (name, route) in enumerate(self._routes)
             if route.matches(facts)
         )

@@ -15,7 +15,7 @@ from pipeline.config.program_tables import ProgramsTable
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.config.route_tables import RouteTable
 from pipeline.config.site_table import CoercionTable, SiteTable
-from pipeline.destinations import Destination
+from pipeline.destinations import Destination, OnDiscs
 from pipeline.dicom.placeholders import PLACEHOLDERS
 from pipeline.errors import Configuration
 
@@ -41,7 +41,12 @@ def _require_usable_senders(pacs: PacsTable, receiver: ReceiverTable) -> None:
 def _destination(table: Any, info: ValidationInfo) -> Destination:
     site = info.data.get("site")
     placeholders = site.placeholder_ids if site else PLACEHOLDERS
-    return destinations.from_table(table, info.data.get("programs"), placeholders)
+    on_discs = _on_discs(site, info.data["folder"]) if site and "folder" in info.data else None
+    return destinations.from_table(table, info.data.get("programs"), placeholders, on_discs)
+
+
+def _on_discs(site: SiteTable, folder: Path) -> OnDiscs:
+    return OnDiscs(site.disc_languages, site.name, folder / site.logo if site.logo else None)
 
 
 class Settings(Table):
@@ -184,6 +189,16 @@ class Settings(Table):
             if destination.name == name:
                 return destination
         raise Configuration(f"no destination is named {name}{_nearest(name, [d.name for d in self.destination])}")
+
+    @property
+    def logo(self) -> Path | None:
+        """Return the hospital's logo, None if the site has none."""
+        return self.beside(self.site.logo) if self.site.logo else None
+
+    @property
+    def on_discs(self) -> OnDiscs:
+        """Return what [site] says of the pages of discs."""
+        return _on_discs(self.site, self.folder)
 
     def beside(self, path: Path) -> Path:
         """Return `path`; a relative one is taken from the folder of the configuration file."""

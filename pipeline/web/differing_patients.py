@@ -5,10 +5,10 @@ Pure.
 
 from collections.abc import Iterable
 
+from pipeline.languages import Translation
 from pipeline.model import OrderError
 from pipeline.orders import OrderView
 from pipeline.orders.compare_sources import Findings, IdentitySource, SourceDifference
-from pipeline.web.translations import Translation
 
 _MOST_LINES = 10
 

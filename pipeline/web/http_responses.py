@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from pipeline.languages import Translation, chosen
 from pipeline.orders import OrderView
 from pipeline.web.differing_patients import may_be_let_through
 from pipeline.web.http_errors import TOO_MANY, UNAUTHORIZED, WRONG_METHOD, HttpError
@@ -14,7 +15,6 @@ from pipeline.web.negotiation import wants_page
 from pipeline.web.order_addresses import Addresses
 from pipeline.web.order_page import page_of
 from pipeline.web.shim_site import site_of
-from pipeline.web.translations import Translation, chosen
 
 POLICY = (  # Content Security Policy: no foreign resources, no inline scripts, no frames.
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD
+from pipeline.languages import Translation
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import OrderView
 from pipeline.web import differing_patients
 from pipeline.web.order_request import Verb
 from pipeline.web.result_body import arrived, falls_short, served, shortfall
-from pipeline.web.translations import Translation
 
 Mood = Literal["working", "good", "bad"]
 StepState = Literal["done", "current", "ahead", "failed"]

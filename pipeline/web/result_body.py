@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.destinations import Destination
+from pipeline.languages import Translation
 from pipeline.model import LeftOutCode, OrderError, OrderState
 from pipeline.orders import OrderView
 from pipeline.web.http_errors import HttpError, kind_of
-from pipeline.web.translations import Translation
 
 _OF_THE_WAY_OUT = {OrderError.PUBLISHER_UNREACHABLE, OrderError.RELAY_FAILED, OrderError.RELAY_INCOMPLETE}
 _NO_RESULT = {*_OF_THE_WAY_OUT, OrderError.DISC_FAILED}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pipeline"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-PLUGIN_ROOMS = {"coercions", "destinations", "dicom/encodings", "guards", "patients", "web/translations"}
+PLUGIN_ROOMS = {"coercions", "destinations", "dicom/encodings", "guards", "patients", "languages"}
 SAID_BY_THE_FOLDER = {"__init__", "errors", "model"}  # `pipeline.disc.errors` is read together with its folder
 
 

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "pipeline"
 FLOORS = (
     ("errors", "events", "schedule", "model", "crash_points"),
-    ("dicom", "spool", "processes"),
+    ("dicom", "spool", "processes", "languages"),
     ("config", "cstore", "ledger"),
     ("coercions", "dcmtk", "dicomweb"),
     ("disc", "guards", "patients"),

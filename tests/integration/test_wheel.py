@@ -126,7 +126,7 @@ def test_the_wheel_brings_every_page_word_and_template_that_stands_beside_the_co
         if file.is_file() and file.suffix not in {".py", ".pyc"}
     }
     rooms = {str(path.parent) for path in beside}
-    assert {"pipeline/web/templates", "pipeline/web/assets", "pipeline/web/translations"} <= rooms
+    assert {"pipeline/web/templates", "pipeline/web/assets", "pipeline/languages"} <= rooms
     assert "pipeline/disc/pages/templates" in rooms
     for file in beside:
         assert (package.parent / file).read_bytes() == (REPOSITORY / file).read_bytes(), file

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config.logo import read_logo
 from pipeline.dicom.same_patient import UNDISPUTED, Judgement
 from pipeline.disc.dicomdir.dicomdir import dicomdir
 from pipeline.disc.make.viewer import ViewerFile
@@ -44,6 +45,11 @@ class ComposedDisc:
         return sum(file.stat().st_size for file in self.tree.values())
 
 
+def logo_place(logo: Path) -> str:
+    """Return the path of the hospital's logo on the disc."""
+    return f"IHE_PDI/LOGO{logo.suffix.upper()}"
+
+
 def compose(folder: Path, parts: DiscParts, medium: Medium, options: DiscOptions) -> ComposedDisc:
     """Create in `folder` the files that are made for a disc, and return the tree of all its files."""
     patients, pictures = parts.patients, parts.pictures
@@ -71,10 +77,13 @@ def compose(folder: Path, parts: DiscParts, medium: Medium, options: DiscOptions
         medium=medium,
         options=options,
         judgement=parts.judgement,
+        logo=logo_place(options.logo) if options.logo else "",
         has_film=any(placed_object.entry.transfer_syntax_uid in VIDEO for placed_object in objects),
     )
     files = {DICOMDIR: dicomdir(patients, named), **pages(story)}
     files |= {places[uids]: picture for uids, picture in pictures.items()}
+    if options.logo:
+        files[logo_place(options.logo)] = read_logo(options.logo)
     hashes = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
     hashes |= {placed_object.path: placed_object.entry.sha256 for placed_object in objects}
     files[SUMS] = checksums(hashes.items())

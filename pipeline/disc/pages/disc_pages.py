@@ -1,4 +1,4 @@
-"""README.TXT, INDEX.HTM and SHA256.TXT: for people who have never heard of DICOM, in English and Spanish.
+"""README.TXT, INDEX.HTM and SHA256.TXT: for people who have never heard of DICOM, in the languages of the site.
 
 `patient_of`, `study_of` and `series_of` describe what is on a disc, for its pages and for its result.
 
@@ -7,11 +7,12 @@ The template engine escapes everything a peer sent; characters that XML forbids 
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from pipeline import __version__
 from pipeline.dicom.part10 import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
@@ -29,6 +30,7 @@ from pipeline.disc.model import (
 from pipeline.disc.objects import records
 from pipeline.disc.objects.arrangement import PatientNode, SeriesNode, StudyNode, placed
 from pipeline.disc.objects.entry import Entry
+from pipeline.languages import Translation, languages
 from pipeline.model import LeftOutCode
 
 README, INDEX, SUMS = "README.TXT", "INDEX.HTM", "SHA256.TXT"
@@ -36,28 +38,9 @@ README, INDEX, SUMS = "README.TXT", "INDEX.HTM", "SHA256.TXT"
 _ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]")
 _KIND_OF_ERROR = re.compile(r" \(\w+Error\)$")
 _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # A name becomes one line.
+_OF_REASONS = "en"  # The language in which the exact reasons are written.
 _UNCOMPRESSED = {IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN}
 _PROFILES = {"cd": "STD-GEN-CD", "dvd": "STD-GEN-DVD-J2K", "usb": "STD-GEN-USB-J2K", "any": ""}
-_KINDS = {
-    "CR": "X-ray / Radiografía",
-    "DX": "X-ray / Radiografía",
-    "CT": "CT / TC",
-    "MR": "MRI / RM",
-    "US": "Ultrasound / Ecografía",
-    "MG": "Mammography / Mamografía",
-    "NM": "Nuclear medicine / Medicina nuclear",
-    "PT": "PET",
-    "XA": "Angiography / Angiografía",
-    "RF": "Fluoroscopy / Fluoroscopia",
-    "SR": "Report / Informe",
-    "DOC": "Document / Documento",
-    "KO": "Key images / Imágenes clave",
-    "PR": "Presentation / Presentación",
-    "ECG": "ECG",
-    "OT": "Other / Otro",
-    "SC": "Screen capture / Captura",
-    "SEG": "Segmentation / Segmentación",
-}
 
 
 def patient_of(entry: Entry) -> DiscPatient:
@@ -148,6 +131,7 @@ class PageData:
     options: DiscOptions
     judgement: Judgement = UNDISPUTED
     has_film: bool = False  # None of the profiles allows video.
+    logo: str = ""  # Its path on the disc.
 
 
 def pages(story: PageData) -> dict[str, bytes]:
@@ -170,8 +154,13 @@ def _words(story: PageData) -> dict[str, Any]:
     options = story.options
     is_disc = story.medium.name in {"cd", "dvd"}
     return {
-        "carrier": "disc" if is_disc else "folder",
-        "soporte": "disco" if is_disc else "directorio",
+        "languages": [languages()[code] for code in options.languages],
+        "carrier": lambda words: words.say("disc.carrier_disc" if is_disc else "disc.carrier_folder"),
+        "notices": list(_notices(story)),
+        "missing": "objects_missing" if all(omission.key for omission in story.left_out) else "files_missing",
+        "replaced": lambda words: _replaced(options, words),
+        "hospital": options.hospital,
+        "logo": story.logo,
         "patients": story.patients,
         "studies": story.studies,
         "whose": story.whose,
@@ -179,19 +168,11 @@ def _words(story: PageData) -> dict[str, Any]:
         "objects": sum(study.instances for study in story.studies),
         "left_out": story.left_out,
         "left_out_groups": _grouped(story.left_out),
-        "left_out_are_objects": all(omission.key for omission in story.left_out),
         "converted": sum(syntax in _UNCOMPRESSED for syntax in story.decoded_from),
         "decompressed": sum(syntax not in _UNCOMPRESSED for syntax in story.decoded_from),
         "pictures": defaultdict(str, story.pictures),
         "volume_id": story.volume_id,
         "profile": "" if story.has_film else _PROFILES[story.medium.name],
-        "partial": options.partial,
-        "counted": options.counted,
-        "only": ", ".join(options.only),
-        "unknown": ", ".join(options.unknown),
-        "identity_allowed": options.identity_allowed,
-        "is_by_name": story.judgement.is_by_name,
-        "has_two_names": Attribute.NAME in story.judgement.noted,
         "replaces": options.replaces,
         "viewer": options.viewer_at if options.viewer else "",
         "may_start": options.viewer_autorun,
@@ -202,28 +183,98 @@ def _words(story: PageData) -> dict[str, Any]:
     }
 
 
+def _notices(story: PageData) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield what a reader of the disc must know first, by the key of its words, with the values."""
+    options = story.options
+    if options.partial:
+        yield "partial", {"received": options.partial[0], "expected": options.partial[1]}
+    if options.counted:
+        yield "counted", {"received": options.counted[0], "expected": options.counted[1]}
+    if options.only:
+        yield "only", {"modalities": _one_line(", ".join(options.only))}
+    if options.unknown:
+        yield "unknown", {"accessions": _one_line(", ".join(options.unknown))}
+    if options.identity_allowed:
+        yield "identity_allowed", {"reason": _one_line(options.identity_allowed)}
+    if story.judgement.is_by_name:
+        yield "is_by_name", {}
+    if Attribute.NAME in story.judgement.noted:
+        yield "has_two_names", {}
+
+
+def _replaced(options: DiscOptions, words: Translation) -> dict[str, str]:
+    earlier = options.replaces
+    assert earlier is not None
+    name = _one_line(earlier.name) or words.say("disc.carrier_disc")
+    return {"name": name, "volume": earlier.volume_id, "time": str(earlier.made_at)}
+
+
+def _one_line(text: str) -> str:
+    return _BREAKS.sub(" ", text)
+
+
 def _grouped(left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
     """Group left-out files by reason, objects by their UIDs.
 
     A file that is no object is not named: its name may be a person's, and the reader of the disc lacks the file.
     """
-    groups: dict[str, list[LeftOut]] = defaultdict(list)
+    groups: dict[tuple[LeftOutCode, str], list[LeftOut]] = defaultdict(list)
     for omission in left_out:
-        groups[_in_words(omission)].append(omission)
+        groups[omission.code, _in_words(omission)].append(omission)
     return [
         {
+            "code": code,
             "reason": reason,
             "count": len(group),
             "uids": [uid for omission in group if (uid := omission.sop_instance_uid)],
         }
-        for reason, group in groups.items()
+        for (code, reason), group in groups.items()
     ]
+
+
+def _why(group: Mapping[str, Any], words: Translation) -> str:
+    """Return why objects are not on the disc; the exact reason is in English, whatever the language."""
+    reason = _one_line(group["reason"])
+    if group["code"] == LeftOutCode.NOT_CONVERTED:
+        return _word(group, words)
+    return reason if words.code == _OF_REASONS else f"{_word(group, words)} ({reason})"
+
+
+def _word(group: Mapping[str, Any], words: Translation) -> str:
+    return words.say(f"left_out.{group['code']}")
+
+
+def _modality(modality: str, spoken: Sequence[Translation]) -> str:
+    """Return a modality in words, in each language, once where they agree; an unknown one stays."""
+    return " / ".join(dict.fromkeys(words.table["modality"].get(modality, modality) for words in spoken))
+
+
+def _lines(text: str, prefix: str = "") -> Markup:
+    """Return lines of ours, of which `finalize` would make one."""
+    return Markup("\n".join(prefix + line for line in text.split("\n")))  # noqa: S704  # README.TXT has no markup
+
+
+def _loud(text: str, prefix: str) -> Markup:
+    """Return the lines of a notice with its heading in capitals."""
+    head, colon, rest = text.partition(":")
+    return _lines(f"{head.upper()}{colon}{rest}", prefix)
+
+
+def _head(text: str) -> str:
+    """Return the heading of a notice, with the first sentence where that is all there is to say at once."""
+    head, colon, rest = text.partition(":")
+    sentence, stop, _ = rest.partition(".")
+    return f"{head}{colon}{sentence}{stop}"
+
+
+def _rest(text: str) -> str:
+    return text.removeprefix(_head(text))
 
 
 def _in_words(left_out: LeftOut) -> str:
     """Return a reason without parts for programmers; the log and the result have the whole."""
     if left_out.code == LeftOutCode.NOT_CONVERTED:
-        return "it could not be converted for this medium"
+        return ""  # The word for the code says it all.
     return _KIND_OF_ERROR.sub(": damaged, or of a kind that is not known here", left_out.reason)
 
 
@@ -240,5 +291,11 @@ _environment = Environment(
 _environment.filters |= {
     "name": readable_name,
     "date": readable_date,
-    "modality": lambda modality: _KINDS.get(modality, modality),
+    "modality": _modality,
+    "why": _why,
+    "word": _word,
+    "lines": _lines,
+    "loud": _loud,
+    "head": _head,
+    "rest": _rest,
 }

@@ -19,6 +19,7 @@ from support.sites.shim_site import FOUND, KEY, NEW, FakeOrders, settings_of
 from uvicorn.server import ServerState
 
 from pipeline import orders
+from pipeline.languages import chosen, languages
 from pipeline.ledger import open_ledger, order_queries
 from pipeline.model import OrderState
 from pipeline.orders import MadeFile
@@ -37,7 +38,6 @@ from pipeline.web.order_service import reference_of
 from pipeline.web.page_forms import token_of
 from pipeline.web.shim_site import opened
 from pipeline.web.transfer import part_of
-from pipeline.web.translations import chosen, languages
 
 STATUSES = {200, 206, 303, *(kind.status for kind in kinds())} - {500, 502, 504}  # these would be faults of ours
 ANSWER = re.compile(rb"HTTP/1\.1 (\d{3}) ")

@@ -9,6 +9,7 @@ from support.studies.discs import MADE_AT, options
 
 from pipeline.disc.model import ANY, CD, DiscPatient, LeftOut, SeriesOnDisc, StudyOnDisc
 from pipeline.disc.pages.disc_pages import INDEX, README, PageData, checksums, pages, readable_date, readable_name
+from pipeline.languages import languages
 from pipeline.model import LeftOutCode
 
 NASTY = "<script>alert(1)</script> & \"'\x00\x08\x1b[31m\ufffe"
@@ -91,7 +92,7 @@ def test_both_languages_say_how_many_are_missing_and_why():
     assert "f2" not in text
     assert "INCOMPLETE: 37 of 42 objects" in text
     assert "INCOMPLETO: se habían recibido 37 de 42 objetos" in text
-    assert "3 objetos" in text
+    assert "3 archivos" in text
 
 
 def test_both_languages_say_what_the_archive_counts_otherwise():
@@ -125,7 +126,7 @@ def test_both_languages_say_what_the_archive_counts_otherwise():
 def test_a_reason_is_in_words_for_people(code, reason, words):
     left_out = (LeftOut(Path("f"), None, code, reason),)
     assert f"1 x {words}\r\n" in readme(left_out=left_out)
-    assert f"{words}</li>" in index(left_out=left_out)
+    assert f"1 \u00d7 {words} <span" in index(left_out=left_out)
 
 
 def test_both_languages_tell_what_was_compressed_from_what_was_only_written_otherwise():
@@ -196,3 +197,47 @@ def test_what_turns_the_direction_of_all_text_behind_it_is_taken_out():
     for page in (index(text=name), readme(text=name)):
         assert not {"\u202e", "\u2066"} & set(page)
     assert "Doe, Jane" in index(text=name)
+
+
+def test_the_site_chooses_the_languages_and_their_order():
+    left_out = (LeftOut(Path("f"), None, LeftOutCode.DAMAGED, "truncated"),)
+    page = text_of(index(options={"languages": ("id", "en"), "partial": (37, 42)}, left_out=left_out))
+    assert page.startswith("Citra medis / Medical images")
+    assert "Tidak lengkap: 37 dari 42 objek." in page
+    assert "1 \u00d7 rusak, atau bukan berkas yang utuh (truncated) / it is damaged" in page
+    text = readme(options={"languages": ("id", "en"), "partial": (37, 42)}, left_out=left_out)
+    assert text.index("CITRA MEDIS") < text.index("MEDICAL IMAGES")
+    assert "*** TIDAK LENGKAP: 37 dari 42 objek." in text
+    assert "  1 x rusak, atau bukan berkas yang utuh (truncated)\r\n" in text
+    assert "1 x truncated\r\n" in text
+    assert "IMÁGENES" not in text
+    assert '<html xmlns="http://www.w3.org/1999/xhtml" xml:lang="id" lang="id">' in index(
+        options={"languages": ("id",)}
+    )
+
+
+@pytest.mark.parametrize("language", ["en", "es", "id"])
+def test_every_reason_and_every_notice_is_in_every_language(language):
+    for code in LeftOutCode:
+        options = {
+            "languages": (language,),
+            "partial": (1, 2),
+            "counted": (1, 2),
+            "only": ("CT",),
+            "unknown": ("A1",),
+            "identity_allowed": "a reason",
+            "viewer": Path("/srv/viewer"),
+        }
+        more = {"left_out": (LeftOut(Path("f"), None, code, "the exact reason"),), "options": options}
+        said = languages()[language].say(f"left_out.{code}") if language != "en" else "the exact reason"
+        assert said in readme(**more) or code == LeftOutCode.NOT_CONVERTED
+        assert "***   a reason" in readme(**more)
+        assert said in index(**more) or code == LeftOutCode.NOT_CONVERTED
+
+
+def test_the_hospital_and_its_logo_are_on_the_pages(tmp_path):
+    page = index(options={"hospital": "St. <Mary>"}, logo="IHE_PDI/LOGO.PNG")
+    assert '<img class="logo" src="IHE_PDI/LOGO.PNG" alt="Logo of the hospital" />' in page
+    assert "St. &lt;Mary&gt;" in page
+    assert "St. <Mary>\r\n" in readme(options={"hospital": "St. <Mary>"})
+    assert "logo" not in index().split("<body>")[1]

@@ -2,20 +2,18 @@
 
 import dataclasses
 import re
-import tomllib
 from html import unescape
 from html.parser import HTMLParser
-from typing import get_args
 from urllib.parse import urljoin
 
 import pytest
 from starlette.datastructures import Headers
 from support.sites.shim_site import BROWSER, FOUND, NEW, below_orders, forms_of, running_shim
 
-from pipeline.config.site_table import SiteTable
+from pipeline import languages as translations
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import MadeFile
-from pipeline.web import patient_names, translations
+from pipeline.web import patient_names
 from pipeline.web.http_errors import kinds
 from pipeline.web.negotiation import prefers_html
 from pipeline.web.order_page import page_of
@@ -429,37 +427,6 @@ def test_nothing_else_of_the_program_is_served(shim, name):
 
 # --- words ------------------------------------------------------------------------------------------------
 
-ARGUMENTS = {
-    "count": 2, "accessions": "A", "received": 1, "expected": 2, "sent": 1, "refused": 1, "time": "10:00",
-    "size": "1 MB", "request": "x", "order": 1, "what": "x", "accession": "A1", "attributes": "x",
-}  # fmt: skip
-
-
-def flat(table, before=""):
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{before}{key}.")
-        else:
-            yield before + key, value
-
-
-@pytest.mark.parametrize("code", sorted(translations.languages()))
-def test_every_language_has_every_sentence_with_the_same_blanks_to_fill(code):
-    blanks = re.compile(r"\{\w+\}")
-    theirs, ours = (dict(flat(translations.languages()[one].table)) for one in (code, "en"))
-    assert theirs.keys() == ours.keys()
-    for key, sentence in theirs.items():
-        assert sorted(blanks.findall(sentence)) == sorted(blanks.findall(ours[key])), key
-        assert sentence.format(**ARGUMENTS).strip() == sentence.format(**ARGUMENTS)
-        assert sentence
-
-
-def test_no_sentence_of_another_language_was_left_in_english():
-    english = dict(flat(ENGLISH.table))
-    for code, language in translations.languages().items():
-        same = [key for key, said in flat(language.table) if said == english[key] and re.search(r"\w \w", said)]
-        assert code == "en" or not same
-
 
 def test_every_refusal_has_its_words_and_its_advice():
     for kind in kinds():
@@ -467,47 +434,11 @@ def test_every_refusal_has_its_words_and_its_advice():
         assert ENGLISH.say(f"wrong.{kind.key}_advice")
 
 
-@pytest.mark.parametrize(
-    ("accept_language", "code"),
-    [
-        ("es-AR,es;q=0.9,en;q=0.8", "es"),
-        ("id-ID,id;q=0.9,en-US;q=0.8", "id"),
-        ("en-US,en;q=0.5", "en"),
-        ("fr,de;q=0.7,es;q=0.3", "es"),
-        ("es;q=0,en", "en"),
-        ("en;q=0.1,es;q=0.9", "es"),
-        ("", "en"),
-        ("*", "en"),
-        (";;;q=,x=1", "en"),
-        ("es;q=nonsense,en", "en"),
-        ("../../etc/passwd", "en"),
-    ],
-)
-def test_the_browser_chooses_the_language(accept_language, code):
-    assert translations.chosen(accept_language).code == code
-
-
-@pytest.mark.parametrize(("accept_language", "code"), [("", "id"), ("fr", "id"), ("es", "es")])
-def test_where_the_browser_names_no_language_of_ours_the_site_does(accept_language, code):
-    assert translations.chosen(accept_language, "id").code == code
-
-
-def test_a_site_may_name_every_language_there_is():
-    named = get_args(SiteTable.model_fields["language"].annotation)
-    assert sorted(named) == sorted(translations.languages())
-
-
 def test_the_page_says_its_language(shim):
     answer = shim.page(LINK, **{"Accept-Language": "es"})
     assert '<html lang="es">' in answer.text
     assert "Preguntando al PACS" in answer.text
     assert answer.headers["Content-Language"] == "es"
-
-
-def test_sizes_are_written_as_people_write_them():
-    assert ENGLISH.size(1_234_567_890) == "1.2 GB"
-    assert translations.languages()["es"].size(650_000_000) == "650,0 MB"
-    assert ENGLISH.size(12) == "1 kB"
 
 
 @pytest.mark.parametrize("language", translations.languages().values(), ids=lambda one: one.code)
@@ -522,8 +453,3 @@ def test_every_way_an_order_can_stand_has_a_page(language, verb):
             page = page_of(view, language, patient_name="X", address="y")
             assert page.heading
             assert (page.refresh is None) == (view.state != OrderState.OPEN)
-
-
-def test_the_words_are_files_of_their_own():
-    for file in translations.HERE.glob("*.toml"):
-        assert tomllib.loads(file.read_text())["language"]

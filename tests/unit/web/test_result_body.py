@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 from support.sites.shim_site import BROWSER, FOUND, NEW, running_shim
 
+from pipeline import languages as translations
 from pipeline.ledger.order_counts import NotThere
 from pipeline.model import LeftOutCode, OrderError, OrderState
 from pipeline.orders import MadeFile
-from pipeline.web import translations
 from pipeline.web.order_page import page_of
 from pipeline.web.result_body import falls_short, shortfall
 

@@ -1,6 +1,6 @@
-"""The texts of the pages: one file a language, all with the same keys; the file's name is the language's code.
+"""Every word a patient, nurse or operator reads: one file a language, all with the same keys.
 
-A new language needs only a new file here.
+The file's name is the language's code. A new language needs only a new file here.
 """
 
 import functools
@@ -27,9 +27,9 @@ class Translation:
             found = found[step]
         return str(found).format(**values)
 
-    def count(self, key: str, count: int) -> str:
+    def count(self, key: str, count: int, **values: object) -> str:
         """Return the text for a count."""
-        return self.say(f"{key}_{'one' if count == 1 else 'many'}", count=count)
+        return self.say(f"{key}_{'one' if count == 1 else 'many'}", count=count, **values)
 
     def size(self, size: int) -> str:
         """Return a number of bytes as people write it."""
