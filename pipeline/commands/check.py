@@ -77,7 +77,7 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
         yield from (CheckFinding(f"receiver {receiver.name}", *said) for said in found)
     if not settings.receiver:
         yield CheckFinding("receivers", "note", "no [[receiver]] is configured: nothing can arrive")
-    yield from (CheckFinding(name, *said) for name, said in route_checks.looked_at(settings))
+    yield from (CheckFinding(name, *said) for name, said in route_checks.route_findings(settings))
     yield from _pacs(settings, peers=peers)
     yield from _shim(settings)
     if peers:

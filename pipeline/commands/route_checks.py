@@ -5,7 +5,7 @@ from itertools import combinations
 
 from pydicom._uid_dict import UID_dictionary
 
-from pipeline.commands.external_checks import Said
+from pipeline.commands.receiver_checks import Said
 from pipeline.config.route_tables import RouteFacts, RouteTable
 from pipeline.site.routing import routes_of
 from pipeline.site.settings import Settings
@@ -15,7 +15,7 @@ _LONGEST = {"calling_ae_title": 16, "called_ae_title": 16, "modality": 16, "body
 _CODE_STRINGS = ("modality", "body_part")  # CS: upper case letters, digits, blank and underscore, PS3.5 6.2.
 
 
-def looked_at(settings: Settings) -> Iterator[tuple[str, Said]]:
+def route_findings(settings: Settings) -> Iterator[tuple[str, Said]]:
     """Yield the name of a route, and a finding with its remedy."""
     for number, route in enumerate(settings.route, 1):
         name = f"route {number}"

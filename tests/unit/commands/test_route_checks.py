@@ -3,12 +3,12 @@
 import pytest
 from support.sites.line_site import RECEIVER, settings_for
 
-from pipeline.commands.route_checks import looked_at
+from pipeline.commands.route_checks import route_findings
 
 
 def said(folder, *routes, **receiver) -> str:
     settings = settings_for(folder, receivers=[{**RECEIVER, **receiver}], routes=routes)
-    return "\n".join(f"{name}: {level}: {text}" for name, (level, text, *_) in looked_at(settings))
+    return "\n".join(f"{name}: {level}: {text}" for name, (level, text, *_) in route_findings(settings))
 
 
 @pytest.mark.parametrize(
