@@ -55,6 +55,7 @@ class OrderCounts:
     made_size: int
     left_out: tuple[NotThere, ...]
     last_progress_at: float
+    moving_since: float | None  # When the first of its retrievals began.
     remark: str | None  # Why it waits, while it waits.
 
 
@@ -82,6 +83,7 @@ def counts(look: Connection, order: OrderRow) -> OrderCounts:
         made_size=(sent.made_size or 0) if sent else 0,
         left_out=_left_out(look, sent.id) if sent else (),
         last_progress_at=max((move.last_progress_at for move in moves.values()), default=0.0),
+        moving_since=min((move.started_at for move in moves.values() if move.started_at), default=None),
         remark=None if order.ended_at else _remark(look, order, sent),
     )
 

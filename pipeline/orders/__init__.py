@@ -93,6 +93,7 @@ class OrderView:
     `counted` is the PACS's count, if it is more than came and its final response says that this was all. `sent`
     and `refused` count instances at the destination, `sent_before` those an earlier order for the same request
     delivered. `late` instances arrived after this order had been served and are in none of its results.
+    `moving_since` is when the PACS was first asked to send.
     `place_in_queue` is the number of retrievals before this order's first waiting one. `already_sent`: it was done
     before this request came. `result` exists while its file is kept; `left_out` are received instances the file
     lacks, and `sent` counts these too. `differing` and `noted` say, without values, in which patient attributes
@@ -137,6 +138,7 @@ class OrderView:
     identity_allowed: bool = False
     counted: int | None = None
     unclaimed_from: tuple[Unclaimed, ...] = ()
+    moving_since: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the view as JSON knows it."""
@@ -297,6 +299,7 @@ def view(connection: Connection, order_id: int, *, is_new: bool = True) -> Order
         his=(row.identity or {}).get("his"),
         identity_allowed=row.identity_allowed is not None,
         counted=counts.counted,
+        moving_since=counts.moving_since,
         unclaimed_from=tuple(
             Unclaimed(*who, count) for who, count in sorted(counts.from_strangers.items(), key=str)
         ),

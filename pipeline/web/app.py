@@ -22,7 +22,7 @@ from pipeline.web.http_errors import (
     HttpError,
     kind_of,
 )
-from pipeline.web.http_responses import json, refused
+from pipeline.web.http_responses import html, json, refused
 from pipeline.web.middleware import RequestLog, RequireKey
 from pipeline.web.openapi import description
 from pipeline.web.operator import endpoints as operator_endpoints
@@ -64,6 +64,7 @@ def routes() -> list[Route]:
     return [
         Route("/api/health", health),
         Route("/api/openapi.json", openapi),
+        Route("/api/docs", docs),
         Route(metrics.PATH, metrics.metrics),
         *(Route(path, page_endpoints.link_or_page(verb), methods=["GET", "POST"]) for path, verb in LINKS.items()),
         Route("/patient/by-accession", by_accession),
@@ -89,6 +90,11 @@ async def health(request: Request) -> Response:
 async def openapi(_request: Request) -> Response:
     """Return the OpenAPI description of the interface."""
     return json(description())
+
+
+async def docs(request: Request) -> Response:
+    """Return the same description as a page for people, which needs no script and nothing from elsewhere."""
+    return html(request, "api_docs.html", api=description())
 
 
 def _cross_origin(origins: tuple[str, ...]) -> Middleware:

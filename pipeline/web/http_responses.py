@@ -8,18 +8,22 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from pipeline.languages import Translation, chosen
+from pipeline.model import OrderError
 from pipeline.orders import OrderView
 from pipeline.web.differing_patients import may_be_let_through
-from pipeline.web.http_errors import TOO_MANY, UNAUTHORIZED, WRONG_METHOD, HttpError
+from pipeline.web.http_errors import INVALID_ACCESSION, TOO_MANY, UNAUTHORIZED, WRONG_METHOD, HttpError
 from pipeline.web.negotiation import wants_page
 from pipeline.web.order_addresses import Addresses
 from pipeline.web.order_page import page_of
+from pipeline.web.order_request import SPELLINGS, Verb
 from pipeline.web.shim_site import site_of
 
 POLICY = (  # Content Security Policy: no foreign resources, no inline scripts, no frames.
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+_OF_NUMBERS = {INVALID_ACCESSION.key, str(OrderError.PATIENT_UNKNOWN), str(OrderError.NO_DATA)}
+_LONGEST_FIELD = 1400  # Characters that a page repeats of a refused request.
 _WORTH_A_RETRY = {500, 502, 503}  # For other statuses the same request would get the same answer.
 
 
@@ -54,9 +58,23 @@ def refused(request: Request, refusal: HttpError) -> Response:
         headers,
         kind=kind,
         detail=refusal.detail or "",
+        correct=_given_numbers(request) if request.method == "GET" and kind.key in _OF_NUMBERS else "",
+        others=_other_parameters(request),
         retry=f"?{query}" if may_retry else "",  # The path stays, whatever a proxy calls it.
         again_after=kind.retry_after if may_retry and kind is TOO_MANY else None,
     )
+
+
+def _given_numbers(request: Request) -> str:
+    """Return the numbers of a refused request, so that whoever typed them can correct them."""
+    given = [value for name, value in request.query_params.multi_items() if name in SPELLINGS]
+    return ",".join(given)[:_LONGEST_FIELD]
+
+
+def _other_parameters(request: Request) -> list[tuple[str, str]]:
+    """Return what else a refused request asked for."""
+    given = [(name, value) for name, value in request.query_params.multi_items() if name not in SPELLINGS]
+    return given if sum(len(name) + len(value) for name, value in given) <= _LONGEST_FIELD else []
 
 
 def json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -77,7 +95,16 @@ def order_page(  # noqa: PLR0913  # what the page needs, each by its name
     """Return the page of an order; `has_operator` says that the site has a key for persons who decide."""
     lets_through = has_operator and may_be_let_through(view)
     page = page_of(view, words_of(request), patient_name=patient_name, address=address)
-    return html(request, "order.html", page=page, number=view.id, at=at, token=token, lets_through=lets_through)
+    kept = [("format", "html"), *([("to", view.destination)] if view.verb == Verb.FORWARD else [])]
+    about: dict[str, Any] = {
+        "page": page,
+        "number": view.id,
+        "at": at,
+        "token": token,
+        "lets_through": lets_through,
+        "kept": kept,
+    }
+    return html(request, "order.html", **about)
 
 
 def html(
@@ -85,7 +112,14 @@ def html(
 ) -> Response:
     """Return a page; its template escapes every value."""
     words = words_of(request)
-    text = _templates().get_template(template).render(words=words, request_id=request_id_of(request), **values)
+    site = site_of(request).settings
+    about = {
+        "words": words,
+        "request_id": request_id_of(request),
+        "hospital": site.site.name,
+        "has_logo": site.logo,
+    }
+    text = _templates().get_template(template).render(**about, **values)
     more = {"Content-Security-Policy": POLICY, "Content-Language": words.code, "Vary": "Accept, Accept-Language"}
     return HTMLResponse(text, status, {**(headers or {}), **more})
 

@@ -19,7 +19,7 @@ from pipeline.web.shim_site import ShimSite
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 OPEN = frozenset(  # Addresses that need no key; they reveal nothing about a patient.
-    {"/api/health", "/api/openapi.json", *(f"/orders/assets/{name}" for name in ASSETS)}
+    {"/api/health", "/api/openapi.json", "/api/docs", *(f"/orders/assets/{name}" for name in ASSETS)}
 )
 MOST_AT_ONCE = 500  # Requests in progress, including those that wait.
 # Addresses that monitors and pages ask every few seconds.

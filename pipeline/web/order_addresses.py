@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from pipeline.orders import OrderView
-from pipeline.web.order_request import SPELLINGS
+from pipeline.web.order_request import SPELLINGS, Verb
 from pipeline.web.order_service import reference_of
+
+PATH_OF = {  # Relative to /.
+    Verb.DOWNLOAD: "api/iso/download",
+    Verb.DOWNLOAD_MULTIPLE: "api/iso/download-multiple",
+    Verb.PRINT: "api/iso/print",
+    Verb.FORWARD: "api/iso/forward",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +29,20 @@ class Addresses:
     onwards: str  # The page again, as the answer to the button's POST names it.
     # Prefix of page and file for programs; under a link's path the addresses are relative for them, too.
     root: str = ""
+    new: str = "?new=1"  # A form for another request.
+    ask: str = ""  # Where that form leads; "" is the requested path itself.
 
 
 def names_an_order(request: Request) -> bool:
     """Say whether a link's address is that of an order's page: `?order=`, and no accession number."""
     given = request.query_params
     return "order" in given and not any(name in given for name in SPELLINGS)
+
+
+def wants_form(request: Request) -> bool:
+    """Say whether a link's address asks for a form for a new request: `?new=`, and no accession number."""
+    given = request.query_params
+    return request.method == "GET" and "new" in given and not any(name in given for name in SPELLINGS)
 
 
 def reference_in(request: Request) -> str:
@@ -49,4 +64,5 @@ def addresses_of(request: Request, view: OrderView) -> Addresses:
     if "reference" not in request.path_params:
         return under_link(view)
     name = reference_of(view)
-    return Addresses(name, f"{name}/file", f"{name}/again", f"../{name}", root="/orders/")
+    ask = f"../{PATH_OF[Verb(view.verb)]}"
+    return Addresses(name, f"{name}/file", f"{name}/again", f"../{name}", "/orders/", new="../", ask=ask)

@@ -16,6 +16,7 @@ Mood = Literal["working", "good", "bad"]
 StepState = Literal["done", "current", "ahead", "failed"]
 
 REFRESH_SECONDS = 2
+LEAST_SECONDS, LEAST_RECEIVED = 3.0, 3  # Of a retrieval, before its end is estimated.
 _MOST_REASONS = 20  # Reasons shown for left-out instances, for technical support; JSON has them all.
 _REACHED = {  # The number of completed steps of an order at this stage.
     OrderStage.PLACED: 0,
@@ -86,6 +87,8 @@ class Page:
     # What the file lacks; this is shown before the file is fetched, by a further click.
     short: tuple[str, ...] = ()
     refresh: int | None = None  # seconds
+    may_cancel: bool = False
+    correct: str = ""  # The refused numbers, for a field in which they can be corrected.
     facts: dict[str, str] = field(default_factory=dict)
 
 
@@ -114,8 +117,15 @@ def _working(view: OrderView, words: Translation) -> Page:
         mood="working",
         steps=_steps(view, words, behind, "current"),
         accessions=view.accessions,
-        lines=(*_found(view, words), *_received(view, words), *_ahead(view, words), *_long(view, words)),
+        lines=(
+            *_found(view, words),
+            *_received(view, words),
+            *_ahead(view, words),
+            *_left(view, words),
+            *_long(view, words),
+        ),
         progress=_progress(view),
+        may_cancel=True,
         technical=view.detail or "",
         refresh=REFRESH_SECONDS,
     )
@@ -131,7 +141,9 @@ def _served(view: OrderView, words: Translation, patient_name: str, address: str
     if kind != "download":
         lines.append(words.count("count.sent", arrived(view)))
     if view.ended_at:
-        lines.append(words.say("count.sent_at", time=time.strftime("%H:%M", time.localtime(view.ended_at))))
+        lines.append(
+            words.say("count.sent_at", time=time.strftime("%Y-%m-%d %H:%M", time.localtime(view.ended_at)))
+        )
     if view.late:
         lines.append(words.count("count.late", view.late))
     lines += _long(view, words)
@@ -196,6 +208,7 @@ def _failed(view: OrderView, words: Translation, address: str) -> Page:
         ),
         progress=_progress(view) if view.received and _FAILED_AT.get(error) == 2 else None,
         buttons=_remedies(view, words, error),
+        correct=",".join(view.accessions) if error == OrderError.NO_DATA else "",
         differing=differing_patients.differing(view, words) if error == OrderError.MORE_THAN_ONE_PATIENT else (),
         technical=": ".join(filter(None, (view.error, view.detail))),
         facts={words.say("page.destination"): address} if is_relay else {},
@@ -267,6 +280,17 @@ def _ahead(view: OrderView, words: Translation) -> list[str]:
     if view.place_in_queue is None:
         return []
     return [words.count("count.ahead", view.place_in_queue) if view.place_in_queue else words.say("count.next")]
+
+
+def _left(view: OrderView, words: Translation) -> list[str]:
+    """Estimate how long the retrieval still takes, from its own pace; nothing where that tells too little."""
+    if view.stage != OrderStage.MOVING or not view.expected or view.moving_since is None:
+        return []
+    took = view.last_progress_at - view.moving_since
+    if took < LEAST_SECONDS or not LEAST_RECEIVED <= view.received < view.expected:
+        return []
+    seconds = took / view.received * (view.expected - view.received)
+    return [words.say("count.left_less") if seconds < 60 else words.count("count.left", round(seconds / 60))]
 
 
 def _long(view: OrderView, words: Translation) -> list[str]:

@@ -1,5 +1,6 @@
 """The page of an order, its file, and the buttons that place another order."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,6 +9,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp
 
 from pipeline.dicom.accession import AccessionNumber
+from pipeline.errors import Usage
+from pipeline.operate.cancel import cancel
 from pipeline.orders import OrderView
 from pipeline.web.http_errors import (
     NO_OPERATOR,
@@ -18,7 +21,14 @@ from pipeline.web.http_errors import (
 )
 from pipeline.web.http_responses import html, json, order_page, words_of
 from pipeline.web.negotiation import wants_page
-from pipeline.web.order_addresses import Addresses, addresses_of, names_an_order, reference_in
+from pipeline.web.order_addresses import (
+    PATH_OF,
+    Addresses,
+    addresses_of,
+    names_an_order,
+    reference_in,
+    wants_form,
+)
 from pipeline.web.order_endpoints import link, result
 from pipeline.web.order_request import OrderRequest, Verb, allowances, destination_of
 from pipeline.web.order_service import ask
@@ -27,8 +37,9 @@ from pipeline.web.result_body import address_of, falls_short, served
 from pipeline.web.shim_site import ShimSite, site_of
 
 REASON, OPERATOR_KEY = "reason", "operator_key"  # Fields of the form that overrides a difference of identity.
-# Paths relative to /.
-WAYS = {"download": "api/iso/download-multiple", "print": "api/iso/print", "forward": "api/iso/forward"}
+CANCEL = "cancel"  # The field of the form that ends an order.
+WHY_CANCELLED = "on the page of the order"
+_WAYS = {"download": Verb.DOWNLOAD_MULTIPLE, "print": Verb.PRINT, "forward": Verb.FORWARD}
 
 
 def link_or_page(verb: Verb) -> Callable[[Request], Awaitable[Response | ASGIApp]]:
@@ -40,6 +51,9 @@ def link_or_page(verb: Verb) -> Callable[[Request], Awaitable[Response | ASGIApp
             return await _under_link(request, verb)
         if request.method == "POST":
             raise HttpError(WRONG_METHOD)
+        if wants_form(request) and wants_page(request):
+            key = "download" if verb.makes_a_file else str(verb)
+            return _form(request, [{"path": "", "text": words_of(request).say(f"button.start_{key}")}])
         return await place(request)
 
     return answer
@@ -85,6 +99,10 @@ async def again(request: Request) -> Response:
     site, view = await _named(request)
     fields = await fields_of(request)
     await ask(_require_token, site, view, fields)
+    if CANCEL in dict(fields):
+        with contextlib.suppress(Usage):  # It has ended meanwhile, and its page says how.
+            await ask(cancel, site.desk.ledger(), view.id, WHY_CANCELLED)
+        return RedirectResponse(addresses_of(request, view).onwards, 303)
     verb = Verb(view.verb)
     wish = OrderRequest(
         verb=verb,
@@ -106,7 +124,15 @@ async def start(request: Request) -> Response:
     """Show a form for accession numbers, with a button for each kind of link the site has."""
     named = site_of(request).settings.link_destinations
     words = words_of(request)
-    ways = [{"path": path, "text": words.say(f"button.start_{key}")} for key, path in WAYS.items() if named[key]]
+    ways = [
+        {"path": PATH_OF[verb], "text": words.say(f"button.start_{key}")}
+        for key, verb in _WAYS.items()
+        if named[key]
+    ]
+    return _form(request, ways)
+
+
+def _form(request: Request, ways: list[dict[str, str]]) -> Response:
     return html(request, "start.html", ways=ways)
 
 

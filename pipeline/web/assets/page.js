@@ -33,5 +33,12 @@
     }
   }
 
+  // Where the page was opened from a page of the information system, a link leads back there.
+  const back = document.querySelector("a.back");
+  if (history.length > 1) {
+    back.hidden = false;
+    back.addEventListener("click", event => { event.preventDefault(); history.back(); });
+  }
+
   follow(document.getElementById("order"));
 })();
