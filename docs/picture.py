@@ -28,6 +28,7 @@ CAPTIONS = {
     "dicom": "data sets and pixels",
     "spool": "folders, durable files",
     "processes": "process pool, signals",
+    "languages": "every word people read",
     "config": "site.toml as types",
     "ledger": "all SQL",
     "cstore": "C-STORE and C-ECHO SCU",

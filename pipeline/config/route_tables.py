@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 from typing import Annotated
 
 from pydantic import Field, field_validator
-from pydicom.uid import UID
 
 from pipeline.config.keys import Name, Table
 from pipeline.dicom import encodings
@@ -88,8 +87,15 @@ class RouteTable(Table):
             (self.peer, (facts.peer,)),
             (self.receiver, (facts.receiver,)),
             (self.modality, (facts.modality,)),
-            (self.sop_class, (uid, UID(uid).name if uid else None)),
+            (self.sop_class, (uid, _class_name(uid) if uid and self.sop_class else None)),
             (self.body_part, (facts.body_part,)),
         ):
             if pattern is not None:
                 yield pattern, values
+
+
+def _class_name(uid: str) -> str:
+    """Return the name of a SOP Class in the standard, the UID itself for one that is not in it."""
+    from pydicom.uid import UID  # noqa: PLC0415  # a process that only waits need not hold it
+
+    return UID(uid).name
