@@ -15,7 +15,7 @@ from pipeline.web import health, patient_names
 from pipeline.web.app import routes
 from pipeline.web.page_forms import token_of
 
-OPEN = {"/api/health", "/api/openapi.json", "/orders/assets/{name}"}
+OPEN = {"/api/health", "/api/openapi.json", "/api/docs", "/orders/assets/{name}"}
 WRONG = [
     {},
     {"X-API-Key": ""},
