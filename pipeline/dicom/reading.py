@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from pipeline.dicom.inflated_extent import InflatedExtent
 from pipeline.dicom.mending import mended
 from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Bytes, DataSetLayout, Malformed, text_of
 from pipeline.dicom.walk import first_values, walk, walk_meta
@@ -141,7 +142,7 @@ class _Zlib:
 
 def _inflated(data: Bytes, offset: int) -> Iterator[bytes]:
     inflator = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-    written = 0
+    extent = InflatedExtent(MAX_INFLATED)
     try:
         while offset < len(data) and not inflator.eof:
             rest = data[offset : offset + (1 << 20)]
@@ -149,12 +150,9 @@ def _inflated(data: Bytes, offset: int) -> Iterator[bytes]:
             while rest and not inflator.eof:  # Bytes after the end of the stream stay "unconsumed" for ever.
                 piece = inflator.decompress(rest, PIECE)
                 rest = inflator.unconsumed_tail
-                written += len(piece)
-                if written > MAX_INFLATED:
-                    raise Malformed(f"the deflated data set inflates to more than {MAX_INFLATED >> 20} MiB")
-                yield piece
+                yield extent.keep(piece)
         if not inflator.eof:
-            yield inflator.decompress(b"", PIECE)  # Output that did not fit into the last piece.
+            yield extent.keep(inflator.decompress(b"", PIECE))  # Output that did not fit into the last piece.
     except zlib.error as error:
         raise Malformed(f"the deflated data set cannot be inflated: {error}") from error
     if not inflator.eof:

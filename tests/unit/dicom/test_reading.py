@@ -1,4 +1,5 @@
 import io
+import struct
 import time
 import zlib
 
@@ -8,7 +9,7 @@ from pydicom.data import get_testdata_file
 from support.hostile.hostile_files import DEFLATED, EXPLICIT, deflated, element, hostile, image, part10
 from support.sites.receiving import ROOT
 
-from pipeline.dicom import reading
+from pipeline.dicom import inflated_extent, reading
 from pipeline.dicom.part10 import Malformed
 from pipeline.dicom.pydicom_reading import dcmread, read_partial
 from pipeline.dicom.reading import values_of
@@ -35,6 +36,58 @@ def test_what_follows_the_end_of_a_deflated_data_set_does_not_keep_it_from_endin
 def test_a_deflated_data_set_about_as_long_as_a_piece_is_inflated_whole(extra):
     content = bytes(reading.PIECE + extra)
     assert pydicom.filereader.zlib.decompress(zlib.compress(content, wbits=-15), -15) == content
+
+
+class Counting(io.RawIOBase):
+    """Count what is written and keep nothing."""
+
+    written = 0
+
+    def write(self, data):
+        self.written += len(data)
+        return len(data)
+
+
+def of_zeros(head, mebibytes):
+    deflator = zlib.compressobj(wbits=-15)
+    stream = b"".join([deflator.compress(head), *(deflator.compress(bytes(1 << 20)) for _ in range(mebibytes))])
+    return part10(stream + deflator.flush(), SOP, syntax=DEFLATED)
+
+
+ITEMS = struct.pack("<HH2sHL", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
+    "<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF
+)
+
+
+@pytest.mark.parametrize(
+    ("head", "why"),
+    [
+        (image(SOP) + struct.pack("<HH2sHL", 0xFFFC, 0xFFFC, b"OB", 0, 1 << 31), "inflates to more than 1024 MiB"),
+        (image(SOP) + ITEMS + struct.pack("<HH2sHL", 9, 0x1001, b"OB", 0, 1 << 31), "inflates to more than"),
+        (image(SOP) + struct.pack("<HH2sHL", 0xFFFC, 0xFFFC, b"UT", 0, 600 << 20), "its header is larger than"),
+        (image(SOP) + element(0xFFFCFFFC, b"OB", b"") + b"\1", "cannot be read"),
+    ],
+)
+def test_a_small_file_that_would_fill_the_disk_is_refused_before_it_has(monkeypatch, head, why):
+    monkeypatch.setattr(inflated_extent, "MOST_UNFOLLOWED", 16 << 20)
+    target = Counting()
+    with pytest.raises(Malformed, match=why):
+        reading.inflate(of_zeros(head, 64), target)
+    assert target.written <= 20 << 20
+
+
+def test_zeros_without_end_behind_a_deflated_data_set_are_not_written_and_what_is_behind_them_is_seen():
+    target = Counting()
+    reading.inflate(of_zeros(image(SOP), 64), target)
+    assert target.written < 10 << 20
+    behind = zlib.compressobj(wbits=-15)
+    whole = part10(
+        b"".join(behind.compress(x) for x in (image(SOP), bytes(20 << 20), b"x" * 99)) + behind.flush(),
+        SOP,
+        syntax=DEFLATED,
+    )
+    with pytest.raises(Malformed, match="bytes that are no element"):
+        reading.inflate(whole, Counting())
 
 
 def test_a_deflated_instance_with_a_byte_of_padding_is_taken_in(tmp_path):
