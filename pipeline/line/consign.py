@@ -123,13 +123,17 @@ def pins_for(
     destination: Destination, outcomes: Mapping[int, Prepared | Exception], site: Site
 ) -> list[dict[str, Any]]:
     """Return the pins of the files that are ready for a destination, one for each instance."""
-    return [
-        {"instance": identity, **pin_of(output, site)}
+    outputs = [
+        (identity, output)
         for identity, ready in outcomes.items()
         if isinstance(ready, Prepared)
         for output in ready.outputs
         if output.encoding == destination.encode
     ]
+    for _, output in outputs:
+        if output.state:
+            site.hashed.keep(output.state, output.sha256)
+    return [{"instance": identity, **pin_of(output, site)} for identity, output in outputs]
 
 
 def open_delivery(

@@ -20,6 +20,7 @@ from pipeline.model import InstanceKey, SetAsideCode
 from pipeline.processes.limits import ProcessLimits, to_read
 from pipeline.processes.process_pool import OverLimit, PoolProcessDied, ProcessPool
 from pipeline.spool.envelope import ENVELOPE, Envelope, envelope_of
+from pipeline.spool.hashed_files import FileState, state_of
 from pipeline.spool.spool import SAID
 
 ACCOUNT = "account.json"
@@ -28,9 +29,6 @@ SOP_INSTANCE_UID = 0x00080018
 BODY_PART_EXAMINED = 0x00180015
 LONGEST_BODY_PART = 16  # Characters of a CS, PS3.5 6.2; no route needs more.
 LONGEST_NUMBER, MOST_FRAMES = 12, 2**31 - 1  # Characters and largest value of an IS, PS3.5 6.2.
-
-
-FileState = tuple[int, int, int]  # inode, bytes, time of the last change in ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +97,6 @@ class ReadAhead:
     def take(self, state: FileState) -> IdentifiedFile | None:
         """Return what the file of this state is, and forget it; None where nobody has read it."""
         return self._known.pop(state, None)
-
-
-def state_of(status: os.stat_result) -> FileState:
-    """Return what changes with every change of a file."""
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def contents_of(

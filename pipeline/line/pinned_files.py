@@ -10,7 +10,6 @@ from pipeline.line.prepare import Prepared, prepare
 from pipeline.line.prepare_study import limits_of, task_of
 from pipeline.model import Item, Receipt, ReceiptState
 from pipeline.site.site import Site
-from pipeline.spool.store_file import sha256_of
 
 NOT_REPRODUCIBLE = (
     "the file pinned before the first attempt is gone, and the original no longer gives the same bytes; "
@@ -30,7 +29,7 @@ def pinned(  # noqa: PLR0913, PLR0917  # one instance of one delivery, and where
     """
     path = site.spool.present(item.path)
     try:
-        if item.sha256 and path and sha256_of(path) == item.sha256:
+        if item.sha256 and path and site.hashed.sha256_of(path) == item.sha256:
             return replace(item, path=path)
     except OSError as error:
         return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be read now: {error.strerror}")

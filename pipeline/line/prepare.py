@@ -6,7 +6,7 @@ unchanged, and no unprocessed instance is ever handed on (docs/facts.md, What ot
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydicom import Dataset
@@ -24,6 +24,7 @@ from pipeline.errors import Permanent
 from pipeline.line import encoded_ahead
 from pipeline.model import Change, InstanceKey, Origin
 from pipeline.spool.durable import rename, unlink
+from pipeline.spool.hashed_files import FileState, state_of
 
 TRANSFER_SYNTAX_UID = 0x00020010
 # pydicom raises these when a malformed value is read.
@@ -65,6 +66,9 @@ class PreparedFile:
     size: int  # Bytes.
     transfer_syntax_uid: str
     reason: str | None = None
+    state: FileState | None = field(
+        default=None, compare=False
+    )  # As it was when it was hashed; None where that was not now.
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +236,8 @@ def _made(task: PrepareTask, name: str, transfer_syntax_uid: str, write: Callabl
         rename(beside, path)
     finally:
         unlink(beside, missing_ok=True)
-    return PreparedFile("", path, sha256, path.stat().st_size, transfer_syntax_uid)
+    status = path.stat()
+    return PreparedFile("", path, sha256, status.st_size, transfer_syntax_uid, state=state_of(status))
 
 
 def _prove(task: PrepareTask, path: Path, transfer_syntax_uid: str) -> None:

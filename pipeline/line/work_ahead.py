@@ -17,13 +17,14 @@ from typing import Self
 from pipeline.events import bug
 from pipeline.ledger import arrivals
 from pipeline.line.encoded_ahead import AheadTask, encode_ahead
-from pipeline.line.identify import FileState, IdentifyTask, ReadAhead, read_ahead, state_of
+from pipeline.line.identify import IdentifyTask, ReadAhead, read_ahead
 from pipeline.line.prepare import load_encodings
 from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import PoolClosed
 from pipeline.site.disk_space import free_bytes
 from pipeline.site.site import Site
 from pipeline.spool.durable import unlink
+from pipeline.spool.hashed_files import FileState, state_of
 
 LOOK_SECONDS = 0.25
 CLOSED_SECONDS = 0.2  # storescp writes an object in one go: a file without writes for this long is closed.

@@ -12,6 +12,7 @@ from pipeline.ledger import Ledger
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.site import routing
 from pipeline.site.settings import Settings
+from pipeline.spool.hashed_files import HashedFiles
 from pipeline.spool.spool import Spool
 
 SEND = "_send"  # The receiver name of `storestow send`; no configured receiver can have it.
@@ -32,6 +33,7 @@ class Site:
     rules: Sequence[Rule]
     aside: ProcessPool  # One process for orders, because a person waits for them, however busy the line is.
     rebuilt_at: float | None = None  # The time the ledger was lost; arrivals admitted earlier are not sent twice.
+    hashed: HashedFiles = field(default_factory=HashedFiles)
     pacs_patients: dict[int, PacsPatients] = field(default_factory=dict)  # Kept by open order, in memory only.
 
     def receiver(self, name: str) -> ReceiverTable | None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import pydicom
 import pytest
@@ -369,3 +370,13 @@ def test_two_deliveries_that_end_at_once_write_the_account_one_after_the_other(t
         may_go_on.set()
         earlier.result(10), later.result(10)
         assert json.loads((site.spool.settled / name / ACCOUNT).read_bytes())["instances"]
+
+
+def test_what_was_prepared_just_now_is_sent_without_being_read_to_hash_it(tmp_path):
+    with (
+        working(settings_for(tmp_path)) as (site, worker),
+        mock.patch("pipeline.spool.hashed_files.sha256_of", side_effect=AssertionError) as read,
+    ):
+        arrive(site.spool, instance(tmp_path))
+        rounds(worker, until=all_settled(site))
+    assert not read.called

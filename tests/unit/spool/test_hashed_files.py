@@ -1,0 +1,67 @@
+"""A file that was made just now is not read again to hash it, unless it may be another by now."""
+
+import hashlib
+import os
+
+import pytest
+
+from pipeline.spool import hashed_files
+from pipeline.spool.hashed_files import HashedFiles, state_of
+
+TOLD = "what it was made of"
+
+
+@pytest.fixture
+def made(tmp_path):
+    path = tmp_path / "made"
+    path.write_bytes(b"an instance")
+    return path
+
+
+@pytest.fixture
+def files(made):
+    files = HashedFiles()
+    files.keep(state_of(made.stat()), TOLD)
+    return files
+
+
+def read(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_what_was_made_just_now_is_not_read_even_under_another_name(files, made):
+    assert files.sha256_of(made) == TOLD
+    assert files.sha256_of(made.rename(made.with_name("renamed"))) == TOLD
+
+
+def test_a_file_that_was_written_since_is_read(files, made):
+    later = made.stat().st_mtime_ns + 4_000_000
+    made.write_bytes(b"ANOTHER ONE")
+    os.utime(made, ns=(later, later))  # the clock of the file system may not have gone on
+    assert files.sha256_of(made) == read(made)
+
+
+def test_another_file_in_its_place_is_read(files, made):
+    status = made.stat()
+    other = made.with_name("other")
+    other.write_bytes(b"ANOTHER ONE")
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(made)
+    assert files.sha256_of(made) == read(made)
+
+
+def test_after_some_minutes_a_file_is_read_again(files, made, monkeypatch):
+    monkeypatch.setattr(hashed_files, "KEPT_SECONDS", 0.0)
+    assert files.sha256_of(made) == read(made)
+
+
+def test_of_too_many_the_first_is_forgotten(files, made, monkeypatch):
+    monkeypatch.setattr(hashed_files, "MOST", 1)
+    files.keep((0, 0, 0), "of another file")
+    assert files.sha256_of(made) == read(made)
+
+
+def test_a_file_that_is_gone_is_an_error(files, made):
+    made.unlink()
+    with pytest.raises(FileNotFoundError):
+        files.sha256_of(made)
