@@ -43,9 +43,9 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     with tempfile.TemporaryDirectory(prefix="growth-") as folder:
-        sites = {name: _site(Path(folder) / name, number) for number, name in enumerate(("empty", "large"))}
+        sites = {name: new_site(Path(folder) / name, number) for number, name in enumerate(("empty", "large"))}
         for site in sites.values():
-            _started(site, 0)
+            started(site, 0)
         began = time.monotonic()
         fill(sites["large"].parent / "spool", count)
         size = (sites["large"].parent / "spool" / "ledger.sqlite3").stat().st_size
@@ -53,11 +53,11 @@ def main() -> None:
         found: dict[str, dict[str, list[float]]] = {}
         for _ in range(rounds):
             for name, site in sites.items():
-                start, idle = _started(site, IDLE_SECONDS)
+                start, idle = started(site, IDLE_SECONDS)
                 for what, value in (
                     ("start, s", start),
                     ("idle, CPU s in 20 s", idle),
-                    ("status, s", _status(site)),
+                    ("status, s", status(site)),
                 ):
                     found.setdefault(what, {}).setdefault(name, []).append(value)
         for what, by_site in found.items():
@@ -67,7 +67,8 @@ def main() -> None:
         print(f"load {os.getloadavg()[0]:.1f}")
 
 
-def _site(folder: Path, number: int) -> Path:
+def new_site(folder: Path, number: int) -> Path:
+    """Write the configuration of a site; return its file."""
     (folder / "spool").mkdir(parents=True)
     path = folder / "site.toml"
     path.write_text(SITE.format(spool=folder / "spool", port=1800 + number))
@@ -78,7 +79,7 @@ def _argv(site: Path, *words: str) -> list[str]:
     return [sys.executable, "-I", "-m", "pipeline", "--site", str(site), *words]
 
 
-def _started(site: Path, idle_seconds: float) -> tuple[float, float]:
+def started(site: Path, idle_seconds: float) -> tuple[float, float]:
     """Start a worker and stop it again; return seconds until it works, and its processor seconds while idle."""
     began = time.monotonic()
     with subprocess.Popen(_argv(site, "work"), stderr=subprocess.PIPE, text=True) as worker:
@@ -101,7 +102,8 @@ def _processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _status(site: Path) -> float:
+def status(site: Path) -> float:
+    """Return the seconds that `status` takes."""
     began = time.monotonic()
     answer = subprocess.run(_argv(site, "status", "--json"), capture_output=True, check=True).stdout
     json.loads(answer)

@@ -1,4 +1,4 @@
-"""What the rows of whole deliveries share: an archive, a router, a site for each mode, one study at a time."""
+"""What the rows of whole deliveries share: an archive, a router, a site for each mode."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -9,15 +9,15 @@ from time import perf_counter
 import requests
 from studies import slices
 from support.machine.dicom_programs import Orthanc, dcmsend, orthanc, wait_until
-from support.sites.running_site import running_site
+from support.sites.running_site import RunningSite, running_site
 
 QUIET_SECONDS = 1
+WAIT_SECONDS = 300.0
 Contenders = Mapping[str, Callable[[], float]]
+Run = Callable[[Path, bool], AbstractContextManager[Contenders]]
 
 
-def contenders(
-    transcoded: str | None, *encodings: str
-) -> Callable[[Path, bool], AbstractContextManager[Contenders]]:
+def contenders(transcoded: str | None, *encodings: str) -> Run:
     """Return a row's contenders: without `transcoded`, dcmsend straight into the archive is the peer."""
 
     @contextmanager
@@ -32,32 +32,44 @@ def contenders(
 
             def through(port: int, then: Callable[[str], object] = lambda _: None, quiet: float = 0.0) -> float:
                 (study,) = slices(folder / f"study{next(numbers)}", instances)
-                before, began = _held(archive), perf_counter()
+                before, began = held(archive), perf_counter()
                 assert dcmsend(port, study).acknowledged == instances
                 then(str(study))
-                wait_until(lambda: _held(archive) >= before + instances, seconds=180, what="the archive")
+                wait_for(archive, before + instances)
                 return perf_counter() - began - quiet
 
             named: dict[str, Callable[[], float]] = {}
             if not transcoded:
                 named["dcmsend to the archive"] = lambda: through(archive.dicom_port)
             named["Orthanc as router"] = lambda: through(router.dicom_port, lambda _: _pass_on(router))
-            for encoding in encodings:
-                for mode in ("study", "association"):
-                    table = {"name": "archive", "kind": "stow", "url": archive.studies, "encode": encoding}
-                    place = folder / f"{encoding}-{mode}"
-                    site = stack.enter_context(
-                        running_site(place, mode=mode, quiet_seconds=QUIET_SECONDS, destinations=[table])
-                    )
-                    name = f"ours, {mode}" if encoding == "none" else f"ours, {encoding}, {mode}"
-                    named[name] = lambda port=site.port: through(port, quiet=QUIET_SECONDS)
+            for name, site in sites(folder, archive, stack, *encodings).items():
+                named[name] = lambda port=site.port: through(port, quiet=QUIET_SECONDS)
             yield named
 
     return run
 
 
-def _held(archive: Orthanc) -> int:
+def sites(folder: Path, archive: Orthanc, stack: ExitStack, *encodings: str) -> dict[str, RunningSite]:
+    """Run a site for each encoding and mode, which delivers to the archive; return them by contender."""
+    running = {}
+    for encoding in encodings:
+        for mode in ("study", "association"):
+            table = {"name": "archive", "kind": "stow", "url": archive.studies, "encode": encoding}
+            place = folder / f"{encoding}-{mode}"
+            site = running_site(place, mode=mode, quiet_seconds=QUIET_SECONDS, destinations=[table])
+            name = f"ours, {mode}" if encoding == "none" else f"ours, {encoding}, {mode}"
+            running[name] = stack.enter_context(site)
+    return running
+
+
+def held(archive: Orthanc) -> int:
+    """Return how many instances the archive counts."""
     return int(requests.get(f"{archive.rest}/statistics", timeout=30).json()["CountInstances"])
+
+
+def wait_for(archive: Orthanc, instances: int) -> None:
+    """Return when the archive counts so many instances."""
+    wait_until(lambda: held(archive) >= instances, seconds=WAIT_SECONDS, what="the archive")
 
 
 def _pass_on(router: Orthanc) -> None:

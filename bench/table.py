@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,7 +38,8 @@ PACKAGES = ("pydicom", "imagecodecs", "pylibjpeg-openjpeg")
 class Row:
     """One comparison: `contenders` yields each contender's function, which returns what it measured, in `unit`.
 
-    The first contender is the peer. `goals` are ratios to it, by contender; of `unit` where it has none.
+    The first contender is the peer, or of each contender the one that `peers` names. `goals` are ratios to it, by
+    contender; values in `unit` where `are_goals_ratios` or `is_ratio` is false.
     """
 
     what: str
@@ -47,6 +48,8 @@ class Row:
     unit: str = "s"
     rounds: int = ROUNDS
     is_ratio: bool = True
+    are_goals_ratios: bool = True
+    peers: Mapping[str, str] = field(default_factory=dict)
 
 
 def row_names() -> list[str]:
@@ -67,15 +70,16 @@ def measured(row: Row, *, small: bool) -> tuple[dict[str, list[float]], str]:
 
 def lines_of(name: str, row: Row, found: Mapping[str, list[float]], load: str) -> Iterator[str]:
     """Yield a line of the table for each contender."""
-    peer = next(iter(found.values()))
+    first, what = next(iter(found)), row.what
     for contender, values in found.items():
-        median = statistics.median(values)
+        median, peer = statistics.median(values), found[row.peers.get(contender, first)]
         ratios = [ours / theirs for ours, theirs in zip(values, peer, strict=True)]
         ratio = f"{statistics.median(ratios):.2f}" if row.is_ratio else ""
         goal = f"<= {row.goals[contender]:g}" if contender in row.goals else ""
-        yield f"| {name} | {row.what} | {contender} | {median:.3g} {row.unit} | {ratio} | {goal} | {load} |"
-        what = ""
-        name, row = what, Row(what, row.contenders, row.goals, row.unit, row.rounds, row.is_ratio)
+        if goal and row.is_ratio and not row.are_goals_ratios:
+            goal += f" {row.unit}"
+        yield f"| {name} | {what} | {contender} | {median:.3g} {row.unit} | {ratio} | {goal} | {load} |"
+        name = what = ""
 
 
 def versions() -> Iterator[str]:

@@ -1,12 +1,17 @@
-"""Six attributes of each CT coerced, one file after the other in one process, beside a raw copy of the file."""
+"""Six attributes of each CT coerced, one file after the other in one process, beside a raw copy of the file.
+
+Measured is the time of the processor, in which writing to the disk does not count: where a disk has to be waited
+for, all contenders wait alike.
+"""
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import pydicom
 from studies import slices
@@ -26,10 +31,17 @@ SET = {
 
 
 def _timed(files: list[Path], target: Path, one: Callable[[Path, Path], object]) -> float:
-    began = perf_counter()
+    _cleared(target)
+    began = process_time()
     for file in files:
         one(file, target / file.name)
-    return (perf_counter() - began) / len(files) * 1000
+    return (process_time() - began) / len(files) * 1000
+
+
+def _cleared(target: Path) -> None:
+    """Delete what an earlier contender has made: to replace a file costs more than to make one."""
+    for made in target.iterdir():
+        made.unlink()
 
 
 def _by_pydicom(file: Path, target: Path) -> None:
@@ -40,14 +52,16 @@ def _by_pydicom(file: Path, target: Path) -> None:
 
 
 def _by_dcmodify(files: list[Path], target: Path) -> float:
-    began = perf_counter()
+    _cleared(target)
+    began, of_children = process_time(), sum(os.times()[2:4])
     copies = [target / file.name for file in files]
     for file, copy in zip(files, copies, strict=True):
         copy.write_bytes(file.read_bytes())
     keys = [word for keyword, value in SET.items() for word in ("-i", f"{keyword}={value}")]
     argv = [program("dcmodify"), "-nb", "-imt", *keys, *map(str, copies)]
     subprocess.run(argv, env=ENVIRONMENT, check=True, capture_output=True)
-    return (perf_counter() - began) / len(files) * 1000
+    took = process_time() - began + sum(os.times()[2:4]) - of_children
+    return took / len(files) * 1000
 
 
 @contextmanager
@@ -74,4 +88,4 @@ def _contenders(folder: Path, small: bool) -> Iterator[Mapping[str, Callable[[],
     }
 
 
-ROW = Row("coercion of one CT", _contenders, {"ours": 2.5}, unit="ms")
+ROW = Row("coercion of one CT, time of the processor", _contenders, {"ours": 2.5}, unit="ms")
