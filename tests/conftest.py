@@ -9,7 +9,9 @@ from unittest import mock
 import pydicom.data
 import pytest
 from pynetdicom.transport import AssociationSocket
+from support.machine.postgresql import PostgresqlServer, postgresql
 from support.peers.certificate_authority import Authority, Identity
+from support.sites import ledger_place
 
 HERE = Path(__file__).resolve().parent
 IN_CI = os.environ.get("CI") == "true"
@@ -37,6 +39,41 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def server(authority: Authority) -> Identity:
     """Return the certificate of whoever listens."""
     return authority.identity("server")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--ledger", choices=("sqlite", "postgresql"), default="sqlite", help="where ledgers are kept")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of the ledger's statements on both databases."""
+    if metafunc.definition.get_closest_marker("both_databases"):
+        databases = ["sqlite", pytest.param("postgresql", marks=pytest.mark.programs)]
+        metafunc.parametrize("ledger_database", databases, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--ledger") == "postgresql":
+        file_only = [item for item in items if item.get_closest_marker("sqlite_file")]
+        config.hook.pytest_deselected(items=file_only)
+        items[:] = [item for item in items if item not in file_only]
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """Return a PostgreSQL server of this run's own."""
+    with postgresql() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def ledger_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Return which database the ledgers of the test are in; on PostgreSQL each test has its own."""
+    name: str = getattr(request, "param", request.config.getoption("--ledger"))
+    with contextlib.ExitStack() as stack:
+        if name == "postgresql":
+            stack.enter_context(ledger_place.on(request.getfixturevalue("postgresql_server")))
+        yield name
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,10 +1,9 @@
 """`storestow backup`: copy the ledger, as last committed, while everything runs."""
 
-import sqlite3
 from pathlib import Path
 
-from pipeline.errors import Configuration, Transient, Usage
-from pipeline.ledger import Ledger, migrations
+from pipeline.errors import Configuration, Usage
+from pipeline.ledger import Ledger
 from pipeline.spool.durable import flush_path, unlink
 
 
@@ -20,10 +19,10 @@ def backup(ledger: Ledger, target: Path) -> int:
     except OSError as error:
         raise Configuration(f"{target}: cannot be written: {error.strerror}") from error
     try:
-        migrations.copy_ledger(ledger.path, target)
+        ledger.copy(target)
         flush_path(target)
-    except (OSError, sqlite3.Error) as error:
+    except BaseException:
         unlink(target, missing_ok=True)
-        raise Transient(f"{ledger.path} cannot be copied to {target} now: {error}") from error
+        raise
     flush_path(target.parent)
     return target.stat().st_size

@@ -1,6 +1,6 @@
 """`storestow check`: report everything that can be wrong before a study arrives, each with its remedy."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,12 @@ from pipeline.dcmtk import programs
 from pipeline.dcmtk.known_bugs import known_bugs_of
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD, AccessionNumber
 from pipeline.errors import Configuration, Permanent, StorestowError, Transient
-from pipeline.ledger import FILE_NAME, Ledger, rerouting
+from pipeline.ledger import rerouting
 from pipeline.orders.c_find import echo
 from pipeline.site.disk_space import DiskLevel, free_bytes, judged
 from pipeline.site.open_site import mapping_of
 from pipeline.site.settings import Settings
+from pipeline.site.site_ledger import connect
 from pipeline.site.worker_state import WorkerState, worker_status
 from pipeline.spool.spool import Spool, hook_file
 
@@ -81,7 +82,7 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
     yield from _pacs(settings, peers=peers)
     yield from _shim(settings)
     if peers:
-        yield from _worker(spool, [d.name for d in settings.destination])
+        yield from _worker(settings, spool)
         yield from _his(settings)
         yield from _destinations(settings)
 
@@ -174,17 +175,21 @@ def _space(settings: Settings) -> CheckFinding:
     return CheckFinding("free space", "ok" if room is DiskLevel.ENOUGH else "note", text)
 
 
-def _worker(spool: Spool, configured: Collection[str]) -> Iterator[CheckFinding]:
-    """Yield the worker's state if it ever ran, and deliveries that wait for a destination not `configured`."""
-    ledger = Ledger(spool.root / FILE_NAME)
-    if not ledger.path.exists():
-        yield CheckFinding("worker", "note", "was never started on this spool")
+def _worker(settings: Settings, spool: Spool) -> Iterator[CheckFinding]:
+    """Yield the worker's state if it ever ran, and deliveries that wait for a destination not configured."""
+    try:
+        ledger = connect(settings)
+    except Configuration as error:
+        yield CheckFinding("ledger", "error", str(error))
         return
     try:
+        if not ledger.exists():
+            yield CheckFinding("worker", "note", "was never started on this spool")
+            return
         ledger.require_tables()
         status = worker_status(spool, ledger)
         with ledger.reading() as connection:
-            gone = rerouting.stranded(connection, configured)
+            gone = rerouting.stranded(connection, [destination.name for destination in settings.destination])
     except StorestowError as error:
         yield CheckFinding("worker", "note", str(error))
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.errors import Configuration, StorestowError
+from pipeline.errors import StorestowError
 from pipeline.events import LogFormat
 
 if TYPE_CHECKING:
@@ -79,14 +79,9 @@ def settings_of_site() -> "Settings":
 
 def ledger_of(settings: "Settings") -> "Ledger":
     """Open the ledger for a command; raises Configuration if there is none yet."""
-    from pipeline.ledger import FILE_NAME, Ledger  # noqa: PLC0415
+    from pipeline.site import site_ledger  # noqa: PLC0415
 
-    path = settings.site.spool / FILE_NAME
-    if not path.exists():
-        raise Configuration(f"{path} does not exist yet; start the worker first: storestow up, or storestow work")
-    ledger = Ledger(path)
-    ledger.require_tables()
-    return ledger
+    return site_ledger.ledger_of(settings)
 
 
 def print_json(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""The commands about the ledger as a file: bring it up to date, copy it."""
+"""The commands about the ledger as a whole: bring it up to date, copy it, take it to a server."""
 
 from pathlib import Path
 from typing import Annotated
@@ -34,3 +34,11 @@ def backup(
 
     size = run(ledger_of(settings_of_site()), target)
     print(f"written: {target} ({size} bytes)")  # noqa: T201
+
+
+@app.command()
+def relocate() -> None:
+    """Take the ledger from its file to the server of [site] ledger; stop worker and shim first."""
+    from pipeline.commands.relocate import relocate as run  # noqa: PLC0415
+
+    print(run(settings_of_site()))  # noqa: T201

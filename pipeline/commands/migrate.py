@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.errors import Usage
 from pipeline.ledger import FILE_NAME, Ledger
 from pipeline.site.settings import Settings
+from pipeline.site.site_ledger import connect
 from pipeline.site.worker_state import sole_worker
 from pipeline.spool.spool import Spool
 
@@ -23,30 +24,28 @@ def migrate(settings: Settings, *, dry_run: bool) -> dict[str, Any]:
     newer release, Transient if the disk has no room for the copy; nothing is changed then.
     """
     spool = Spool(settings.site.spool)
-    path = spool.root / FILE_NAME
-    if not path.exists():
-        return {"ledger": str(path), "version": None, "newest": None, "steps": [], "done": False}
-    if dry_run:
-        return _plan(path)
-    _require_owner(path)
-    with sole_worker(spool):
-        answer = _plan(path)
-        with closing(Ledger(path)) as ledger:
-            ledger.create()
+    with closing(connect(settings)) as ledger:
+        if not ledger.exists() or dry_run:
+            return _plan(ledger)
+        _require_owner(spool.root / FILE_NAME)
+        with sole_worker(spool):
+            answer = _plan(ledger)
+            if answer["version"] is not None:
+                # Of a ledger on a server, the person who calls this has made the copy.
+                ledger.create(has_copy=bool(settings.site.ledger))
     return {**answer, "done": bool(answer["steps"])}
 
 
-def _plan(path: Path) -> dict[str, Any]:
-    with closing(Ledger(path)) as ledger:
-        plan = ledger.upgrade_plan()
+def _plan(ledger: Ledger) -> dict[str, Any]:
+    plan = ledger.upgrade_plan() if ledger.exists() else None
     if plan is None:
-        return {"ledger": str(path), "version": None, "newest": None, "steps": [], "done": False}
+        return {"ledger": ledger.name, "version": None, "newest": None, "steps": [], "done": False}
     return {
-        "ledger": str(path),
+        "ledger": ledger.name,
         "version": plan.version,
         "newest": plan.newest,
         "steps": [{"version": step.version, "name": step.name, "rows": step.rows} for step in plan.steps],
-        "copy": str(plan.copy),
+        "copy": plan.copy and str(plan.copy),
         "needed": plan.needed,
         "free": plan.free,
         "fits": plan.fits,
@@ -56,6 +55,8 @@ def _plan(path: Path) -> dict[str, Any]:
 
 def _require_owner(path: Path) -> None:
     """Raise Usage for another user than the ledger's: files made by root would keep the worker from starting."""
+    if not path.exists():
+        return
     owner = path.stat().st_uid
     if owner != os.geteuid():
         try:
@@ -77,13 +78,17 @@ def sentences(answer: dict[str, Any]) -> Iterator[str]:
     is_done = answer["done"]
     verb = "was brought" if is_done else "would be brought"
     yield f"{answer['ledger']} {verb} from version {answer['version']} to {answer['newest']}"
-    yield f"copy of it as it was: {answer['copy']}"
+    if answer["copy"] is None:
+        yield "no copy is made on a server: pg_dump makes it, before `storestow migrate`"
+    else:
+        yield f"copy of it as it was: {answer['copy']}"
     for step in answer["steps"]:
         rows = f"{step['rows']} row{'' if step['rows'] == 1 else 's'} in its tables"
         yield f"  step {step['version']}: {step['name'].replace('-', ' ')} ({rows})"
     if not is_done:
         room = f"{_mib(answer['needed'])} MiB are needed in the spool, {_mib(answer['free'])} are free"
-        yield room if answer["fits"] else f"{room}: too few, so it would be refused"
+        if answer["copy"] is not None:
+            yield room if answer["fits"] else f"{room}: too few, so it would be refused"
         yield "nothing was changed; stop worker and shim, then `storestow migrate`, or start the new worker"
 
 

@@ -13,7 +13,7 @@ from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.dcmtk.profile import study_sop_classes
 from pipeline.dcmtk.sop_classes import SHIPPED
 from pipeline.errors import Configuration, StorestowError
-from pipeline.ledger import FILE_NAME, Ledger, seen_senders
+from pipeline.ledger import seen_senders
 from pipeline.receiving import listening_port
 from pipeline.receiving.external import command_line
 from pipeline.receiving.foreign import words_of
@@ -23,6 +23,7 @@ from pipeline.receiving.study_receiver import study_hook
 from pipeline.site.open_site import mapping_of
 from pipeline.site.routing import routes_of
 from pipeline.site.settings import Settings
+from pipeline.site.site_ledger import ledger_of
 from pipeline.spool.spool import Spool
 
 SECONDS_LOOKED_BACK = 90 * 86400.0
@@ -78,7 +79,7 @@ def _whatever_the_mode(settings: Settings, receiver: ReceiverTable) -> Iterator[
 
 def _study_mode(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[Said]:
     yield "note", STUDY_MODE
-    wanted = list(_for_association_mode(settings, receiver, spool))
+    wanted = list(_for_association_mode(settings, receiver))
     if wanted:
         yield "note", f'this site wants mode = "association" here: {"; ".join(wanted)}'
     else:
@@ -117,17 +118,17 @@ def _known_storage_classes(more: Sequence[str]) -> dict[str, str]:
     return {**dict.fromkeys(more, "named in more_sop_classes"), **known, **SHIPPED}
 
 
-def _for_association_mode(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[str]:
+def _for_association_mode(settings: Settings, receiver: ReceiverTable) -> Iterator[str]:
     """Yield which settings, and which past arrivals, need association mode."""
     if settings.pacs and settings.pacs.receiver == receiver.name:
         yield "orders arrive here, and in study mode one retrieval waits for the other"
     if any(map(_is_address, _keys_of_mapping(settings))):
         yield "the institution mapping has addresses, which study mode does not know"
-    ledger = Ledger(spool.root / FILE_NAME)
-    if not ledger.path.exists():
+    try:
+        ledger = ledger_of(settings)
+    except StorestowError:  # The check of the worker reports it.
         return
     try:
-        ledger.require_tables()
         with ledger.reading() as connection:
             titles = seen_senders.since(connection, receiver.name, time.time() - SECONDS_LOOKED_BACK)
             misread = seen_senders.misread(connection, receiver.name, time.time() - SECONDS_LOOKED_BACK)

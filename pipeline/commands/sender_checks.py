@@ -8,10 +8,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.config.numeric_addresses import addresses_of
 from pipeline.errors import StorestowError
-from pipeline.ledger import FILE_NAME, Ledger
 from pipeline.ledger.seen_senders import instances
 from pipeline.line.senders import Sender, Senders, senders_of
 from pipeline.site.settings import Settings
+from pipeline.site.site_ledger import connect
 
 DAYS = 90
 MOST = 20  # Peers named in a finding.
@@ -50,11 +50,11 @@ def _addresses(senders: Senders) -> Found:
 
 def _unknown(settings: Settings, senders: Senders) -> list[tuple[Sender, int]]:
     """Return who has sent to the receiver of orders without being listed, the busiest first."""
-    path = settings.site.spool / FILE_NAME
-    if not path.exists():
-        return []
-    ledger = Ledger(path)  # The ledger may be of any release: these columns have always existed.
+    ledger = connect(settings)
     try:
+        if not ledger.exists():
+            return []
+        # The ledger may be of any release: these columns have always existed.
         with ledger.reading() as connection:
             counted = instances(connection, senders.pacs.receiver, time.time() - DAYS * 86400)
     except (StorestowError, SQLAlchemyError):  # Another check reports faults of the ledger.

@@ -8,12 +8,13 @@ import time
 
 from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm
-from pipeline.ledger import FILE_NAME, Ledger, arrivals, orders
+from pipeline.ledger import arrivals, orders
 from pipeline.model import OrderState
 from pipeline.processes.service_manager import STOPPING, notify
 from pipeline.processes.signal_handling import end_by
 from pipeline.site.open_site import opened
 from pipeline.site.settings import Settings
+from pipeline.site.site_ledger import connect
 from pipeline.site.worker_refusal import AnotherWorks
 from pipeline.spool.spool import Spool
 from pipeline.worker.worker import Worker
@@ -70,7 +71,7 @@ def _has_something_new(settings: Settings) -> bool:
     """Say whether an arrival has come, or an order was placed, that no worker has seen."""
     spool = Spool(settings.site.spool)
     names = {entry.name for entry in spool.arrivals.iterdir() if entry.is_dir()}
-    ledger = Ledger(spool.root / FILE_NAME)
+    ledger = connect(settings)
     try:
         with ledger.reading() as connection:
             states = arrivals.states_of(connection, names)

@@ -8,10 +8,11 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from pipeline.config.keys import Duration, Table, parse_size
+from pipeline.config.keys import AbsolutePath, Duration, Table, parse_size
 from pipeline.dicom.placeholders import PLACEHOLDERS
 
 SHELL_SAFE_PATH = re.compile(r"[A-Za-z0-9._/+-]+")  # storescp replaces #-placeholders in our own paths, too.
@@ -39,6 +40,13 @@ class SiteTable(Table):
     spool: Path
     """Folder where everything lies until it is delivered: absolute, on a local disk, and its path holds only
     A-Z a-z 0-9 . _ / + - because storescp hands it to a shell. Example: `"/var/spool/storestow"`"""
+    ledger: str = ""
+    """Where everything known of instances, deliveries and orders is kept: empty for a file in the spool, or the
+    address of a PostgreSQL database of its own, without a password; see scale.md.
+    Example: `"postgresql://storestow@db1,db2/storestow?target_session_attrs=read-write"`"""
+    ledger_password_file: AbsolutePath | None = None
+    """File that holds the database's password, readable by its owner alone.
+    Example: `"/etc/storestow/ledger.password"`"""
     keep_originals: Duration = timedelta(days=7)
     """How long received files stay after their study is settled. What was refused, quarantined or is in conflict
     stays until a person decides."""
@@ -97,6 +105,24 @@ class SiteTable(Table):
         if len(set(named)) < len(named):
             raise ValueError("it names a language twice")
         return named
+
+    @field_validator("ledger")
+    @classmethod
+    def _ledger_is_an_address_without_a_password(cls, ledger: str) -> str:
+        if not ledger:
+            return ledger
+        address = urlsplit(ledger)
+        if address.scheme not in {"postgresql", "postgres"} or not address.path.strip("/"):
+            raise ValueError("the ledger must be an address as postgresql://USER@HOST/DATABASE, or empty")
+        if address.password is not None or "password" in parse_qs(address.query):
+            raise ValueError("no password in the ledger's address: write it into ledger_password_file")
+        return ledger
+
+    @model_validator(mode="after")
+    def _password_is_for_a_server(self) -> Self:
+        if self.ledger_password_file and not self.ledger:
+            raise ValueError("ledger_password_file without ledger: the ledger is a file, which has no password")
+        return self
 
     @model_validator(mode="after")
     def _alarm_comes_before_refusal(self) -> Self:

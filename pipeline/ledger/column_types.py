@@ -4,16 +4,51 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, Dialect, String
+from sqlalchemy import JSON, BigInteger, Dialect, Integer
+from sqlalchemy import String as AnyString
+from sqlalchemy import Text as AnyText
 from sqlalchemy.types import TypeDecorator
 
+# A whole number of 64 bits: SQLite's INTEGER always is one, and only by that name it numbers rows.
+Integer64 = BigInteger().with_variant(Integer(), "sqlite")
+
 Enumeration = TypeVar("Enumeration", bound=StrEnum)
+
+
+def _without_nul(value: str | None) -> str | None:
+    """Return the text as PostgreSQL can hold it: U+FFFD for each NUL that a peer wrote into it.
+
+    No identity comes to differ by it, because what identifies an instance holds no NUL (line/identify.py).
+    """
+    return value if value is None or "\0" not in value else value.replace("\0", "\ufffd")
+
+
+class String(TypeDecorator[str]):
+    """A short text, without NUL."""
+
+    impl = AnyString
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        """Replace NUL."""
+        return _without_nul(value)
+
+
+class Text(TypeDecorator[str]):
+    """A text of any length, without NUL."""
+
+    impl = AnyText
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        """Replace NUL."""
+        return _without_nul(value)
 
 
 class Word(TypeDecorator[Enumeration]):
     """One word of an enumeration."""
 
-    impl = String
+    impl = AnyString
     cache_ok = True
 
     def __init__(self, words: type[Enumeration]) -> None:
@@ -28,14 +63,14 @@ class Word(TypeDecorator[Enumeration]):
 class Values(TypeDecorator[tuple[str, ...]]):
     """Several values as DICOM writes them, separated by backslashes (PS3.5 6.4); of none it is empty."""
 
-    impl = String
+    impl = AnyString
     cache_ok = True
 
     def process_bind_param(self, value: Iterable[str] | None, _dialect: Dialect) -> str | None:
         """Join the values; raises TypeError for a text, which is one value and no list of them."""
         if isinstance(value, str):
             raise TypeError(f"a tuple of values is expected, not the text {value!r}")
-        return None if value is None else "\\".join(value)
+        return None if value is None else _without_nul("\\".join(value))
 
     def process_result_value(self, value: Any | None, _dialect: Dialect) -> tuple[str, ...] | None:
         """Return the values."""

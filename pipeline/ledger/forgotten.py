@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, String, cast, delete, exists, func, literal, or_, select, update
 
+from pipeline.ledger import sqlite
 from pipeline.ledger.arrivals import SENT
 from pipeline.ledger.tables import (
     arrival,
@@ -133,9 +134,7 @@ def forget_orders(change: Connection, numbers: Sequence[int], before: float) -> 
     )
 
 
-def give_pages_back(change: Connection, at_most: int) -> None:
-    """Give up to `at_most` free pages of the file back to the file system, where it was made to allow that."""
-    free: int = change.exec_driver_sql("PRAGMA freelist_count").scalar() or 0
-    if change.exec_driver_sql("PRAGMA auto_vacuum").scalar():
-        for _ in range(min(free, at_most)):  # the driver takes one step of a statement: one page
-            change.exec_driver_sql("PRAGMA incremental_vacuum(1)")
+def give_pages_back(connection: Connection, at_most: int) -> None:
+    """Let up to `at_most` pages that are free now shrink a SQLite file; PostgreSQL uses them again by itself."""
+    if connection.dialect.name == "sqlite":
+        sqlite.give_pages_back(connection, at_most)

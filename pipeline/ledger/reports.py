@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, String, and_, exists, func, not_, or_, select, text
+from sqlalchemy import Connection, Select, String, and_, cast, exists, func, not_, or_, select, text
 
 from pipeline.dicom.reasons import DELETED
 from pipeline.ledger.rerouting import DECIDED
@@ -147,7 +147,9 @@ def orders_of(look: Connection, subject: str) -> list[OrderRow]:
     found = select(order_study.c.order_id).where(
         or_(order_study.c.study_instance_uid == subject, order_study.c.accession_numbers == (subject,))
     )
-    asked = select(orders.c.id).where(func.instr(orders.c.accessions.cast(String), json.dumps(subject)) > 0)
+    # LIKE would ignore case in SQLite.
+    listed, sought = cast(orders.c.accessions, String), json.dumps(subject)
+    asked = select(orders.c.id).where(func.replace(listed, sought, "") != listed)
     wanted = select(orders).where(or_(orders.c.id.in_(found), orders.c.id.in_(asked)))
     return read_all(OrderRow, look.execute(wanted.order_by(orders.c.id)))
 

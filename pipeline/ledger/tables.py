@@ -12,15 +12,12 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     Index,
-    Integer,
     MetaData,
-    String,
     Table,
-    Text,
     text,
 )
 
-from pipeline.ledger.column_types import Texts, Tuples, Values, Word
+from pipeline.ledger.column_types import Integer64, String, Text, Texts, Tuples, Values, Word
 from pipeline.model import (
     ArrivalState,
     DeliveryState,
@@ -60,8 +57,8 @@ arrival = Table(
     Column("calling_ae_title", String),
     Column("called_ae_title", String),
     Column("peer", String),
-    Column("hidden_files", Integer, nullable=False, default=0),
-    Column("empty_files", Integer, nullable=False, default=0),
+    Column("hidden_files", Integer64, nullable=False, default=0),
+    Column("empty_files", Integer64, nullable=False, default=0),
     Index(
         "arrivals_here",
         "name",
@@ -74,7 +71,7 @@ arrival = Table(
 instance = Table(
     "instance",
     METADATA,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer64, primary_key=True),
     Column("arrival", ForeignKey("arrival.name"), nullable=False, index=True),
     Column("file", String, nullable=False),
     Column("state", Word(InstanceState), nullable=False, index=True),
@@ -90,17 +87,17 @@ instance = Table(
     Column("calling_ae_title", String, nullable=False),
     Column("called_ae_title", String, nullable=False),
     Column("institution", String),
-    Column("size", Integer, nullable=False),
+    Column("size", Integer64, nullable=False),
     Column("received_sha256", String, nullable=False),  # Hash of the file.
     Column("data_set_sha256", String),  # Hash without file meta information, which names the sender.
     Column("transfer_syntax_received", String),
     Column("transfer_syntax_sent", String),
     Column("changes", JSON),
-    Column("pixel_length", Integer),
+    Column("pixel_length", Integer64),
     Column("pixel_md5", String),
     Column("pixel_sha256", String),
-    Column("encoded_length", Integer),
-    Column("frames", Integer),  # Number of Frames; null if a release before this column took it in.
+    Column("encoded_length", Integer64),
+    Column("frames", Integer64),  # Number of Frames; null if a release before this column took it in.
     Column("body_part", String),  # Body Part Examined, as received: a route may test it.
     # Destination and encoding, decided once where a study is consigned in several parts: line.route.
     Column("routed_to", Tuples),
@@ -158,7 +155,7 @@ study_patient = Table(
 delivery = Table(
     "delivery",
     METADATA,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer64, primary_key=True),
     Column("destination", String, nullable=False),
     Column("receiver", String, nullable=False),
     Column("study_instance_uid", String, nullable=False, index=True),
@@ -169,13 +166,13 @@ delivery = Table(
     Column("created_at", Float, nullable=False),
     Column("due_at", Float, nullable=False),
     Column("first_attempt_at", Float),
-    Column("attempts", Integer, nullable=False, default=0),
+    Column("attempts", Integer64, nullable=False, default=0),
     Column("finished_at", Float),
     Column("order_id", ForeignKey("orders.id"), index=True),  # Null for a delivery of the line, without order.
     # It asks for instances delivered before and received again.
     Column("requested", Boolean, nullable=False, default=False),
     Column("made_path", String),  # The file made for a person to fetch.
-    Column("made_size", Integer),
+    Column("made_size", Integer64),
     Column("growing", Boolean, nullable=False, default=False),  # Later instances of its study are being prepared.
     Index(
         "made_files",
@@ -198,7 +195,7 @@ receipt = Table(
     Column("attempted", Boolean, nullable=False, default=False),
     Column("path", String, nullable=False),  # Relative to the spool.
     Column("sha256", String, nullable=False),  # Pinned before the first attempt: retries send that very file.
-    Column("size", Integer, nullable=False),
+    Column("size", Integer64, nullable=False),
     Column("transfer_syntax_uid", String, nullable=False),
     Column("encoding", String, nullable=False),
     Column("at", Float),
@@ -217,7 +214,7 @@ disc = Table(
     METADATA,
     Column("id", String, primary_key=True),
     Column("delivery", ForeignKey("delivery.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("number", Integer, nullable=False),  # Number among the discs of the study at the destination, from 1.
+    Column("number", Integer64, nullable=False),  # Number among the discs of the study at the destination, from 1.
     Column("name", String, nullable=False),  # Name of the file in the destination's folder.
     Column("volume_id", String, nullable=False),
     Column("size", BigInteger, nullable=False),
@@ -251,7 +248,7 @@ destination = Table(
 orders = Table(
     "orders",
     METADATA,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer64, primary_key=True),
     # Verb, accession numbers, modalities, destination, container.
     Column("key", String, nullable=False, index=True),
     Column("verb", String, nullable=False),
@@ -267,9 +264,9 @@ orders = Table(
     Column("error_kind", Word(OrderError)),
     Column("detail", Text),
     Column("missing", Texts, nullable=False, default=list),  # Accession numbers that the PACS does not know.
-    Column("sent_before", Integer, nullable=False, default=0),  # Sent by an earlier order, so not sent again.
+    Column("sent_before", Integer64, nullable=False, default=0),  # Sent by an earlier order, so not sent again.
     Column("receiver", String),  # For `send`: the receiver whose rules apply; null: send unchanged.
-    Column("files", Integer, nullable=False, default=0),  # For `send`.
+    Column("files", Integer64, nullable=False, default=0),  # For `send`.
     Column("several_patients", Boolean, nullable=False, default=False),  # For `send`: a person allowed them.
     Column(
         "identity", JSON(none_as_null=True)
@@ -291,7 +288,7 @@ orders = Table(
 retrieval = Table(
     "retrieval",
     METADATA,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer64, primary_key=True),
     Column("study_instance_uid", String, nullable=False, index=True),
     Column("modalities", Values, nullable=False, default=()),  # none: all of the study
     Column("state", Word(RetrievalState), nullable=False, index=True),
@@ -300,14 +297,15 @@ retrieval = Table(
     Column("finished_at", Float),  # The last final response of the PACS, or the end of waiting for one.
     Column("ended_at", Float),
     Column("last_progress_at", Float, nullable=False),
-    Column("attempts", Integer, nullable=False, default=0),
+    Column("attempts", Integer64, nullable=False, default=0),
     Column("status", String),  # Status of the final response, as 0xB000; null if none came.
-    Column("completed", Integer, nullable=False, default=0),  # Sub-operations, as the PACS counts them.
-    Column("failed", Integer, nullable=False, default=0),
-    Column("warned", Integer, nullable=False, default=0),
-    Column("remaining", Integer, nullable=False, default=0),
-    Column("announced", Integer),  # Number of its instances, by the final response to a C-MOVE of the whole study.
-    Column("arrived", Integer, nullable=False, default=0),  # Seen arriving so far, before they are taken in.
+    Column("completed", Integer64, nullable=False, default=0),  # Sub-operations, as the PACS counts them.
+    Column("failed", Integer64, nullable=False, default=0),
+    Column("warned", Integer64, nullable=False, default=0),
+    Column("remaining", Integer64, nullable=False, default=0),
+    # Number of its instances, by the final response to a C-MOVE of the whole study.
+    Column("announced", Integer64),
+    Column("arrived", Integer64, nullable=False, default=0),  # Seen arriving so far, before they are taken in.
     Column("error_kind", Word(OrderError)),
     Column("detail", Text),
 )
@@ -321,7 +319,7 @@ order_study = Table(
     Column("retrieval", ForeignKey("retrieval.id"), index=True),
     Column("found_at", Float, nullable=False),
     Column("series", Tuples, nullable=False),  # [[Series Instance UID, Modality, instances or null], ...]
-    Column("counted", Integer),  # The PACS's count, null if it does not say.
+    Column("counted", Integer64),  # The PACS's count, null if it does not say.
     Column("asked", Boolean, nullable=False, default=False),  # Whether it has been asked for the list.
     Column("listed", Tuples),  # [[Series, SOP Instance UID], ...] if it lists them, otherwise null.
 )
@@ -337,7 +335,7 @@ tally = Table(
     "tally",  # What happened in each hour: ledger.tallies.
     METADATA,
     # Hours since the epoch; 0 for everything older than the hours kept.
-    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("hour", Integer64, primary_key=True, autoincrement=False),
     Column("kind", String, primary_key=True),
     Column("name", String, primary_key=True),  # Name of a receiver or destination.
     Column("detail", String, primary_key=True),
@@ -369,7 +367,7 @@ told_alarm = Table(
 act = Table(
     "act",  # What a person did on the operator's page.
     METADATA,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer64, primary_key=True),
     Column("at", Float, nullable=False, index=True),
     Column("by", String, nullable=False),  # The name a person typed.
     Column("what", String, nullable=False),

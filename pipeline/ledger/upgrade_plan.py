@@ -25,12 +25,15 @@ class UpgradeStep:
 
 @dataclass(frozen=True, slots=True)
 class UpgradePlan:
-    """The steps from `version` to the newest, the file of the copy, and bytes needed and free in the spool."""
+    """The steps from `version` to the newest, the file of the copy, and bytes needed and free in the spool.
+
+    On a server `copy` is None: a person makes it, with the server's own program.
+    """
 
     version: int
     newest: int
     steps: tuple[UpgradeStep, ...]
-    copy: Path
+    copy: Path | None
     needed: int
     free: int
 
@@ -40,11 +43,14 @@ class UpgradePlan:
         return self.free >= self.needed
 
 
-def plan_upgrade(look: Connection, path: Path, version: int) -> UpgradePlan:
-    """Return what the steps from `version` on do with the SQLite ledger at `path`; nothing is changed."""
-    known = set(inspect(look).get_table_names())
+def plan_upgrade(connection: Connection, version: int, path: Path | None) -> UpgradePlan:
+    """Return what the steps from `version` on do with a ledger, the SQLite file `path` or a server's.
+
+    Nothing is changed.
+    """
+    known = set(inspect(connection).get_table_names())
     steps = tuple(
-        UpgradeStep(step.version, step.name, _rows(look, step, known))
+        UpgradeStep(step.version, step.name, _rows(connection, step, known))
         for step in migrations.migrations()
         if step.version > version
     )
@@ -52,14 +58,22 @@ def plan_upgrade(look: Connection, path: Path, version: int) -> UpgradePlan:
         version=version,
         newest=migrations.newest(),
         steps=steps,
-        copy=path.with_name(f"{path.name}.version-{version}"),
-        needed=ROOM_FACTOR * migrations.size_of(look) if steps else 0,
-        free=shutil.disk_usage(path.parent).free,
+        copy=path and path.with_name(f"{path.name}.version-{version}"),
+        needed=ROOM_FACTOR * _size_of(connection) if path and steps else 0,
+        free=shutil.disk_usage(path.parent).free if path else 0,
     )
 
 
-def _rows(look: Connection, step: migrations.Migration, known: set[str]) -> int:
+def _size_of(connection: Connection) -> int:
+    """Return how many bytes a copy of a SQLite ledger takes."""
+    pages, bytes_each = (
+        connection.exec_driver_sql(f"PRAGMA {what}").scalar_one() for what in ("page_count", "page_size")
+    )
+    return int(pages) * int(bytes_each)
+
+
+def _rows(connection: Connection, step: migrations.Migration, known: set[str]) -> int:
     """Return how many rows stand in the tables that the step changes and that are there already."""
     named = {name for statement in step.statements for name in _TABLES.findall(statement)}
     tables = (METADATA.tables[name] for name in named & known & METADATA.tables.keys())
-    return sum(look.scalar(select(func.count()).select_from(table)) or 0 for table in tables)
+    return sum(connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables)

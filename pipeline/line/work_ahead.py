@@ -14,11 +14,11 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Self
 
-from pipeline.events import bug
 from pipeline.ledger import arrivals
 from pipeline.line.encoded_ahead import AheadTask, encode_ahead
 from pipeline.line.identify import IdentifyTask, ReadAhead, read_ahead
 from pipeline.line.prepare import load_encodings
+from pipeline.processes.jobs import report_failure
 from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import PoolClosed
 from pipeline.site.disk_space import free_bytes
@@ -72,7 +72,7 @@ class WorkAhead:
             except PoolClosed:
                 return
             except Exception as error:  # noqa: BLE001  # the line does without it
-                bug("work ahead", error)
+                report_failure("work ahead", error)
                 self._ending.wait(60)
 
     def look(self) -> None:

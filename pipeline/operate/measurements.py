@@ -70,11 +70,7 @@ def measured(settings: Settings, ledger: Ledger, now: float) -> Measurements:
         refuse_below=settings.site.refuse_below,
         free=disk.free,
         size=disk.total,
-        ledger_size=sum(
-            beside.stat().st_size
-            for beside in (ledger.path, ledger.path.with_name(f"{ledger.path.name}-wal"))
-            if beside.exists()
-        ),
+        ledger_size=ledger.size(),
     )
 
 

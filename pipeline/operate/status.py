@@ -59,7 +59,7 @@ def present_state(settings: Settings, ledger: Ledger) -> dict[str, Any]:
     answer["space"] = _space(settings)
     with ledger.reading() as connection:
         growth = samples.ledger_growth(connection)
-    answer["ledger"] = {"bytes": ledger.path.stat().st_size, "bytes_per_day": growth and round(growth)}
+    answer["ledger"] = {"bytes": ledger.size(), "bytes_per_day": growth and round(growth)}
     return answer
 
 

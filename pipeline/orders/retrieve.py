@@ -14,7 +14,6 @@ from pipeline.dicom.accession import parse_list
 from pipeline.errors import Transient, Usage
 from pipeline.events import escaped
 from pipeline.ledger import Ledger
-from pipeline.ledger.file_identity import file_at
 from pipeline.model import SEND_VERB, OrderError, OrderStage, OrderState
 from pipeline.orders import OrderView, PlacedOrder
 from pipeline.site.settings import Settings
@@ -92,14 +91,14 @@ def follow(
     Raises Transient if the worker has set the ledger aside meanwhile, because no order ends in that file, and what
     `require_worker` raises while no worker runs. The order itself stays, and goes on with the worker.
     """
-    pause, last, file = SHORTEST_WAIT, None, file_at(ledger.path)
+    pause, last, identity = SHORTEST_WAIT, None, ledger.identity()
     while (view := look(ledger, placed)).ended_at is None:
         pause = SHORTEST_WAIT if view != last else min(LONGEST_WAIT, 1.5 * pause)
         show(view)
         require_worker()
         last = view
         time.sleep(pause)
-        if file_at(ledger.path) != file:
+        if ledger.identity() != identity:
             raise Transient("the ledger was damaged and is lost, and this order with it; ask again")
     show(view)
     return view

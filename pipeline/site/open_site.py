@@ -15,6 +15,7 @@ from pipeline.processes.service_manager import READY, kept_waiting, notify
 from pipeline.site import worker_refusal
 from pipeline.site.settings import Settings
 from pipeline.site.site import Site
+from pipeline.site.site_ledger import server_of
 from pipeline.site.worker_state import sole_worker
 from pipeline.spool.spool import Spool
 
@@ -37,7 +38,7 @@ def opened(settings: Settings) -> Iterator[Site]:
     with sole_worker(spool):
         notify(READY)
         with kept_waiting(LONGEST_OPENING_SECONDS):
-            ledger, was_lost = open_ledger(spool.root)
+            ledger, was_lost = open_ledger(spool.root, server_of(settings))
         worker_refusal.forget(spool)
         rebuilt_at = _rebuilt_at(ledger, was_lost)
         if ledger.must_be_checked:
@@ -62,7 +63,7 @@ def _rebuilt_at(ledger: Ledger, was_lost: bool) -> float | None:
     if was_lost:
         alarm(
             Event.LEDGER_REBUILT,
-            ledger=ledger.path,
+            ledger=ledger.name,
             remedy="what waits for destinations that cannot be asked is held until `storestow retry`",
         )
     noted = ledger.noted(REBUILT)

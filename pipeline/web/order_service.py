@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -15,12 +15,12 @@ from starlette.concurrency import run_in_threadpool
 from pipeline import orders
 from pipeline.errors import Configuration, Transient, Usage
 from pipeline.events import Event, alarm
-from pipeline.ledger import FILE_NAME, Ledger, order_queries
-from pipeline.ledger.file_identity import FileIdentity, file_at
+from pipeline.ledger import Ledger, order_queries
 from pipeline.ledger.tables import instance, order_study, retrieved
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import OrderLimit, OrderView, PlacedOrder, TooManyOrders
 from pipeline.site.settings import Settings
+from pipeline.site.site_ledger import connect
 from pipeline.site.worker_state import WorkerNotHeard, require_worker
 from pipeline.spool.spool import Spool
 from pipeline.web.http_errors import INVALID_PARAMETER, TOO_MANY, HttpError, kind_of
@@ -36,31 +36,32 @@ MOST_FILES = 8  # Files that are tried for the patient's name.
 class CurrentLedger:
     """One open ledger for all threads; a thread that uses an earlier one may finish there."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._door = threading.Lock()
         self._ledger: Ledger | None = None
-        self._file: FileIdentity | None = None
+        self._identity: Hashable = None
 
-    def at(self, path: Path) -> Ledger:
-        """Return the open ledger, opened anew if `path` is another file by now.
+    def open(self) -> Ledger:
+        """Return the ledger, opened anew if another file has taken its place.
 
         Raises Transient if there is none, or none that the worker has made.
         """
         with self._door:
-            # The file is identified before it is opened: if it is replaced meanwhile, it is opened once more.
-            file = file_at(path)
-            if self._ledger is not None and file != self._file:
+            ledger = self._ledger or connect(self._settings)
+            # Its identity is asked for before it is opened: if it is replaced meanwhile, it is opened once more.
+            identity = ledger.identity()
+            if self._ledger is not None and identity != self._identity:
                 self._ledger.close()
-                self._ledger = None
-            if file is None:
-                raise Transient(f"{path} does not exist yet; start the worker")
+                self._ledger, ledger = None, connect(self._settings)
+            if identity is None:
+                raise Transient(f"{ledger.name} does not exist yet; start the worker")
             if self._ledger is None:
-                self._ledger, self._file = _opened(path), file
+                self._ledger, self._identity = _required(ledger), identity
             return self._ledger
 
 
-def _opened(path: Path) -> Ledger:
-    ledger = Ledger(path)
+def _required(ledger: Ledger) -> Ledger:
     try:
         ledger.require_tables()
     except (Configuration, Transient) as error:
@@ -85,12 +86,12 @@ class OrderService:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.spool = Spool(settings.site.spool)
-        self._present = CurrentLedger()
+        self._present = CurrentLedger(settings)
         self._crowd = OrderLimit(tuple(map(str, Verb)), settings.shim.max_concurrent)
 
     def ledger(self) -> Ledger:
         """Return the current ledger in the spool; raises Transient before the worker has made it."""
-        return self._present.at(self.spool.root / FILE_NAME)
+        return self._present.open()
 
     def place(self, wish: OrderRequest, *, for_the_rest: bool = False) -> PlacedOrder:
         """Place an order, or find the one that serves the same request; raises HttpError.

@@ -52,13 +52,20 @@ def names_in(lock: str) -> dict[str, str]:
 
 def test_what_runs_is_locked_alike_for_those_who_run_it_and_for_those_who_test_it() -> None:
     runs, all_of_it = names_in("requirements.lock"), names_in("requirements-dev.lock")
-    assert runs.items() <= all_of_it.items()
+    cluster = names_in("requirements-cluster.lock")
+    assert runs.items() <= cluster.items() <= all_of_it.items()
+    assert {"psycopg", "psycopg-binary"} <= cluster.keys() - runs.keys(), "one machine needs no server's driver"
     assert not {"mypy", "pytest", "pynetdicom", "ruff", "hypothesis"} & runs.keys(), (
         "it brings a storescp of its own"
     )
 
 
-LOCKS = [("requirements.lock", RUNS), ("requirements-dev.lock", RUNS + TESTS)]
+CLUSTER = PROJECT["project"]["optional-dependencies"]["cluster"]
+LOCKS = [
+    ("requirements.lock", RUNS),
+    ("requirements-cluster.lock", RUNS + CLUSTER),
+    ("requirements-dev.lock", RUNS + CLUSTER + TESTS),
+]
 
 
 @pytest.mark.parametrize(("lock", "needed"), LOCKS)

@@ -3,10 +3,13 @@
 import time
 
 import pytest
+from support.sites import ledger_place
 from support.sites.line_site import NULL, all_settled, arrive, instance, rounds, settings_for, working
 
-from pipeline.ledger import FILE_NAME, REBUILT, Ledger
+from pipeline.ledger import REBUILT
 from pipeline.sending.send import send
+
+pytestmark = pytest.mark.both_databases
 
 
 @pytest.fixture
@@ -26,14 +29,12 @@ def placed(tmp_path):
 def test_the_orders_of_a_rebuilt_ledger_have_numbers_that_none_of_the_lost_one_had(tmp_path, placed):
     assert placed() == [1, 2]
     spool = tmp_path / "spool"
-    for beside in spool.glob(f"{FILE_NAME}*"):
-        beside.unlink()
+    ledger_place.lose(spool)
     first, second = placed()
-    ledger = Ledger(spool / FILE_NAME)
+    ledger = ledger_place.ledger_of(spool)
     assert first == int(float(ledger.noted(REBUILT) or 0)) - 1_577_836_800
     ledger.close()
     assert second == first + 1
     time.sleep(2.1)  # the numbers begin with the second of the loss
-    for beside in spool.glob(f"{FILE_NAME}*"):
-        beside.unlink()
+    ledger_place.lose(spool)
     assert placed()[0] > second

@@ -1,18 +1,16 @@
 """The ledger's version, and the numbered steps from each version to the next.
 
 A step is a file `NNNN-what-it-does.sql` beside this one; its number is the resulting version. Its statements must
-be valid in SQLite and PostgreSQL, each ended by a semicolon at the end of a line. `tables` must describe the
-result too: new ledgers are created from it, and a test compares the two.
+be valid in SQLite and PostgreSQL, each ended by a semicolon at the end of a line. INTEGER has 64 bits there, as in
+SQLite, and INTEGER NOT NULL PRIMARY KEY numbers its rows. `tables` must describe the result too: new ledgers are
+created from it, and a test compares the two.
 """
 
 import re
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from pathlib import Path
 
 from sqlalchemy import Connection, func, inspect, select
 
@@ -76,29 +74,16 @@ def migrate(connection: Connection, version: int) -> None:
     for migration in migrations():
         if migration.version > version:
             for statement in migration.statements:
-                connection.exec_driver_sql(statement)
+                connection.exec_driver_sql(in_the_words_of(connection.dialect.name, statement))
             _write_version(connection, migration.version)
 
 
-def copy_ledger(source: Path, target: Path) -> None:
-    """Copy the SQLite ledger `source`, as last committed, to the new file `target`.
-
-    A transaction of another connection must keep writers away meanwhile. (SQLite cannot copy from a connection
-    that has itself begun to write.)
-    """
-    with (
-        closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as old,
-        closing(sqlite3.connect(target)) as new,
-    ):
-        old.backup(new)
-
-
-def size_of(connection: Connection) -> int:
-    """Return how many bytes a copy of the SQLite ledger takes."""
-    pages, bytes_each = (
-        connection.exec_driver_sql(f"PRAGMA {what}").scalar_one() for what in ("page_count", "page_size")
-    )
-    return int(pages) * int(bytes_each)
+def in_the_words_of(dialect: str, statement: str) -> str:
+    """Return a statement of a step as a database understands it."""
+    if dialect != "postgresql":
+        return statement
+    numbered = statement.replace("INTEGER NOT NULL PRIMARY KEY", "BIGSERIAL PRIMARY KEY")
+    return re.sub(r"\bINTEGER\b", "BIGINT", numbered)
 
 
 def _user_version(connection: Connection) -> int:

@@ -51,8 +51,8 @@ MOMENTS = {
     "let-go": "after unlink in line.settle.delete",
     # a start
     "ledger-creating": "before commit in ledger.create",
-    "ledger-copied": "after rename in ledger._migrate",
-    "ledger-set-aside": "after rename in ledger._set_aside",
+    "ledger-copied": "after rename in ledger.sqlite.prepare_migration",
+    "ledger-set-aside": "after rename in ledger.sqlite._set_aside",
     "correcting": "before commit in line.reconcile._set_state",
     "corrected": "after commit in line.reconcile._set_state",
     "reconciled": "before commit in line.reconcile.reconcile",

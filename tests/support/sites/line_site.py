@@ -11,6 +11,7 @@ from pathlib import Path
 import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
+from support.sites import ledger_place
 
 from pipeline.ledger import reports
 from pipeline.line.admit import parse_arrival_name
@@ -28,7 +29,7 @@ def settings_for(folder: Path, *, destinations=(NULL,), receivers=None, routes=(
     names = [destination["name"] for destination in destinations]
     table = {
         "folder": folder,
-        "site": {"spool": str(folder / "spool"), "workers": 1, **site},
+        "site": {"spool": str(folder / "spool"), "workers": 1, "ledger": ledger_place.url(), **site},
         "receiver": receivers if receivers is not None else [{**RECEIVER, "to": names}],
         "destination": list(destinations),
         "route": list(routes),

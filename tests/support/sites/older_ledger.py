@@ -4,6 +4,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from sqlalchemy import select
+
+from pipeline.ledger import Ledger, migrations
+from pipeline.ledger.tables import METADATA, note
+
 VERSIONS = (2, 16)  # 2: the last release without migrations, which kept its version in the notes alone
 
 
@@ -37,3 +42,21 @@ def as_version(path: Path, version: int) -> None:
             ledger.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table} {where}")
         ledger.commit()
     newer.unlink()
+
+
+def back_to_version_2(ledger: Ledger) -> None:
+    """Replace the tables by empty ones of version 2, in whichever database; the notes stay."""
+    lines = Path(__file__).with_name("ledger_version_2.sql").read_text().splitlines()
+    script = "\n".join(line for line in lines if not line.startswith("--"))
+    with ledger.transaction() as connection:
+        kept = connection.execute(select(note).where(note.c.key != "schema")).mappings().all()
+        METADATA.drop_all(connection)
+        for statement in filter(None, map(str.strip, script.split(";"))):
+            words = statement
+            if connection.dialect.name == "postgresql":
+                words = words.replace("( id INTEGER NOT NULL,", "( id BIGSERIAL NOT NULL,")
+            connection.exec_driver_sql(migrations.in_the_words_of(connection.dialect.name, words))
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA user_version = 0")
+        for row in kept:
+            connection.execute(note.insert().values(**row))

@@ -8,10 +8,11 @@ from typing import Any
 
 from support.machine.dicom_programs import free_port, wait_until
 from support.peers.archives import OUR_AE_TITLE, Archive
+from support.sites import ledger_place
 from support.sites.running_site import RunningSite, running_site
 
 from pipeline.dicom.accession import AccessionNumber
-from pipeline.ledger import FILE_NAME, Ledger
+from pipeline.ledger import Ledger
 from pipeline.orders import OrderView, PlacedOrder, place, view
 from pipeline.site.settings import Settings, load
 
@@ -37,7 +38,7 @@ class OrdersSite:
 
     @contextlib.contextmanager
     def ledger(self) -> Iterator[Ledger]:
-        ledger = Ledger(self.up.spool.root / FILE_NAME)
+        ledger = ledger_place.ledger_of(self.up.spool.root)
         try:
             yield ledger
         finally:

@@ -17,8 +17,8 @@ from typing import Any
 
 import psutil
 from support.machine.dicom_programs import ENVIRONMENT, free_port, listens, program, running, stop, wait_until
+from support.sites import ledger_place
 
-from pipeline.ledger import FILE_NAME, Ledger
 from pipeline.operate.trace import trace
 from pipeline.spool.spool import Spool
 
@@ -72,7 +72,7 @@ class RunningSite:
 
         Read in this process, because a command for each arrival takes the better part of a second.
         """
-        ledger = Ledger(self.spool.root / FILE_NAME)
+        ledger = ledger_place.ledger_of(self.spool.root)
         try:
             traces = [trace(name, ledger) for name in sorted(self.arrivals())]
         finally:
@@ -192,7 +192,12 @@ def write_site(
 ) -> Path:
     """Write site.toml, and the institution mapping where there is one; return the former's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    about: dict[str, Any] = {"spool": str(folder / "spool"), "workers": 2, **(site or {})}
+    about: dict[str, Any] = {
+        "spool": str(folder / "spool"),
+        "workers": 2,
+        "ledger": ledger_place.url(),
+        **(site or {}),
+    }
     if mapping is not None:
         (folder / "mapping.json").write_text(json.dumps(mapping))
         about["institution_mapping"] = "mapping.json"

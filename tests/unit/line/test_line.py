@@ -11,6 +11,7 @@ import pytest
 from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, generate_uid
 from support.crash.moments import point_of
 from support.peers.fake_dcm4chee import FakeDcm4chee
+from support.sites import ledger_place
 from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 
 from pipeline import crash_points
@@ -246,8 +247,7 @@ def test_a_lost_ledger_is_rebuilt_from_the_rooms_and_nothing_is_sent_twice(tmp_p
         rounds(worker, until=all_settled(site))
         before = trace(pydicom.dcmread(first).StudyInstanceUID, site.ledger)
         arrive(site.spool, late)
-    for file in (tmp_path / "spool").glob(FILE_NAME + "*"):
-        file.unlink()
+    ledger_place.lose(tmp_path / "spool")
     with working(settings) as (site, worker):
         reconcile(site)
         assert trace(pydicom.dcmread(first).StudyInstanceUID, site.ledger) == before
@@ -260,6 +260,7 @@ def test_a_lost_ledger_is_rebuilt_from_the_rooms_and_nothing_is_sent_twice(tmp_p
         rounds(worker, until=all_settled(site))
 
 
+@pytest.mark.sqlite_file
 def test_a_corrupt_ledger_is_set_aside_and_rebuilt(tmp_path):
     settings = settings_for(tmp_path)
     with working(settings) as (site, worker):

@@ -6,6 +6,7 @@ import stat
 
 import pytest
 from pydicom.uid import generate_uid
+from support.sites import ledger_place
 from support.sites.line_site import (
     NULL,
     RECEIVER,
@@ -135,6 +136,7 @@ def test_names_and_birth_dates_are_noted_without_their_values(come, caplog):
     assert not re.search("OTHER|1999", caplog.text)
 
 
+@pytest.mark.sqlite_file
 def test_the_ledger_holds_no_patient_id_and_the_key_is_the_owners_alone(tmp_path, site_and_worker, come):
     site, _ = site_and_worker
     come("QQ-777", "ZZ-888")
@@ -218,8 +220,7 @@ def test_a_lost_ledger_remembers_from_the_accounts_whose_a_study_is(tmp_path):
             arrive(site.spool, instance(tmp_path, f"{number}", StudyInstanceUID=STUDY, PatientID=patient))
             rounds(worker, until=all_settled(site))
             found = states(site, "instances")
-        for file in (tmp_path / "spool").glob("ledger.sqlite3*"):
-            file.unlink()
+        ledger_place.lose(tmp_path / "spool")
     assert found == {"passed": 2, "quarantined": 1}
 
 

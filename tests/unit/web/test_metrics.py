@@ -127,7 +127,7 @@ def test_a_scrape_stays_quick_however_much_the_ledger_holds(tmp_path, rows):
     with working(settings_for(tmp_path, destinations=[NULL])) as (site, worker):
         arrive(site.spool, instance(tmp_path))
         rounds(worker, until=all_settled(site))
-        with closing(sqlite3.connect(site.ledger.path)) as ledger:
+        with closing(sqlite3.connect(site.spool.root / FILE_NAME)) as ledger:
             columns = [row[1] for row in ledger.execute("PRAGMA table_info(instance)") if row[1] != "id"]
             taken = ", ".join(
                 "i.sop_instance_uid || n.value" if c == "sop_instance_uid" else f"i.{c}" for c in columns

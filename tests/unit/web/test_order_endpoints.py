@@ -228,7 +228,7 @@ def test_a_bug_answers_a_number_and_tells_nothing_else(shim, monkeypatch, caplog
 
 def test_before_the_worker_has_made_a_ledger_the_receiver_is_not_ready(tmp_path, monkeypatch):
     with running_shim(tmp_path, monkeypatch) as shim:
-        monkeypatch.setattr("pipeline.web.order_service.FILE_NAME", "not-there")
+        monkeypatch.setattr("pipeline.site.site_ledger.FILE_NAME", "not-there")
         answer = shim.get(PRINT)
     assert (answer.status_code, answer.json()["error"]) == (503, "receiver not ready")
     assert "not-there" not in answer.text

@@ -185,6 +185,7 @@ def a_day_of(site, day: int, studies: int) -> None:
         )
 
 
+@pytest.mark.sqlite_file
 @pytest.mark.parametrize("studies", [20, pytest.param(500, marks=pytest.mark.long)])
 def test_the_ledger_stays_as_large_as_it_is_over_thirty_days(tmp_path, monkeypatch, studies):
     monkeypatch.setattr(forget, "LONGEST_SECONDS", 600.0)

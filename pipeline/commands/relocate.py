@@ -1,0 +1,28 @@
+"""`storestow relocate`: take the ledger from its file in the spool to the server that [site] ledger names."""
+
+from contextlib import closing
+
+from pipeline.errors import Usage
+from pipeline.ledger import FILE_NAME
+from pipeline.ledger.move_to_server import move
+from pipeline.site.settings import Settings
+from pipeline.site.site_ledger import connect
+from pipeline.site.worker_state import sole_worker
+from pipeline.spool.spool import Spool
+
+
+def relocate(settings: Settings) -> str:
+    """Copy every row while no worker runs on this spool, and return what was done.
+
+    Raises Usage where there is no server or no file, AnotherWorks while a worker runs, and what a ledger raises.
+    """
+    spool = Spool(settings.site.spool)
+    if not settings.site.ledger:
+        raise Usage("[site] ledger names no server: write its address there first (docs/scale.md)")
+    if not (spool.root / FILE_NAME).exists():
+        raise Usage(f"there is no {spool.root / FILE_NAME}: the worker makes a new ledger on the server")
+    spool.prepare()
+    with sole_worker(spool), closing(connect(settings)) as ledger:
+        ledger.require_fit()
+        count = move(spool.root, ledger)
+    return f"{count} rows are in {ledger.name} now; the file is kept as {FILE_NAME}.moved"

@@ -1,0 +1,177 @@
+"""The ledger in a PostgreSQL database, which several machines can reach; it needs the extra `storestow[cluster]`.
+
+Every transaction that writes is alone, as in SQLite: it holds one advisory lock until it ends.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+
+from pipeline.errors import Configuration, Transient, Usage
+from pipeline.ledger.database import Server
+
+try:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+except ImportError as missing:
+    raise Configuration(
+        "[site] ledger: PostgreSQL needs a package that is not installed: pip install 'storestow[cluster]'"
+    ) from missing
+
+OLDEST = 14  # Major version of the server.
+_LOCK = 0x73746F7765  # Key of the advisory lock of writers, within the ledger's own database.
+_SESSION = {
+    "lock_timeout": 60_000,  # Milliseconds, as the next two.
+    "statement_timeout": 600_000,
+    # A process that hangs within a transaction would keep all others from writing.
+    "idle_in_transaction_session_timeout": 300_000,
+    # The server notices within half a minute that a machine is gone, and ends its transaction.
+    "tcp_keepalives_idle": 10,
+    "tcp_keepalives_interval": 5,
+    "tcp_keepalives_count": 3,
+}
+_CONNECT: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "application_name": "storestow",
+    "client_encoding": "UTF8",
+}
+# Appendix A of the manual of PostgreSQL 15, "Error Codes": whole classes by two characters, and single codes.
+_NOT_NOW = (
+    "08",  # Connection exception.
+    "40",  # Transaction rollback: a deadlock, a conflict.
+    "53",  # Insufficient resources: disk full, out of memory, too many connections.
+    "55P03",  # Lock not available, by lock_timeout.
+    "57",  # Operator intervention: shutdown, crash, cannot connect now, statement_timeout.
+    "58",  # System error, outside PostgreSQL: an I/O error.
+    "25P03",  # The session was idle within a transaction.
+    "25006",  # Read only: after a failover, this server is a standby.
+    "XX",  # Internal error, damaged data: another attempt is as good as any, and a person reads of it.
+)
+_BY_A_PERSON = "42501"  # Insufficient privilege.
+
+
+class Postgresql:
+    """One PostgreSQL database; every method raises Transient if it cannot be reached or used now."""
+
+    path = None
+    must_be_checked = False  # PostgreSQL recovers by itself.
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        try:
+            self._about = conninfo_to_dict(server.url)
+        except psycopg.ProgrammingError as error:
+            raise Configuration(f"[site] ledger is no address of PostgreSQL: {error}") from error
+        self.name = f"postgresql://{self._about.get('host', '')}/{self._about.get('dbname', '')}"
+        self._engine = create_engine(
+            "postgresql+psycopg://",
+            creator=self._connect,
+            isolation_level="AUTOCOMMIT",  # We begin transactions, never the driver.
+            pool_pre_ping=True,  # A restart of the server leaves dead connections.
+            pool_size=5,
+            max_overflow=25,
+        )
+
+    def _connect(self) -> Any:
+        options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
+        secret = {"password": self._server.password()} if self._server.password else {}
+        options = f"{options} {self._about.get('options', '')}".strip()  # The later ones win: a site's own limits.
+        about = {**_CONNECT, **self._about, **secret, "options": options}
+        return psycopg.connect(**about, autocommit=True)
+
+    def exists(self) -> bool:
+        """Return True: a database that is missing is an error of the configuration."""
+        return True
+
+    def identity(self) -> str:
+        """Return the name: no other ledger takes its place while it is in use."""
+        return self.name
+
+    def begin_reading(self, connection: Connection) -> None:
+        """Begin a transaction that reads one snapshot."""
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def begin_writing(self, connection: Connection, *, flushed: bool) -> None:
+        """Begin a transaction that writes, once no other one does; each statement sees all that was committed."""
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        if not flushed:
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """Yield a connection."""
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except PoolExhausted as error:
+            raise Transient(f"{self.name}: all connections are in use: {error}") from error
+        except DatabaseError as error:
+            raise self._classified(error) from error
+
+    def _classified(self, error: DatabaseError) -> Exception:
+        state = getattr(error.orig, "sqlstate", None)
+        sentence = f"{self.name}: {' '.join(str(error.orig).split())}"
+        if state is None and isinstance(error.orig, psycopg.OperationalError):
+            # It could not connect, or lost the connection. libpq gives no code: a wrong password looks the same.
+            return Transient(sentence)
+        if state and state.startswith(_NOT_NOW):
+            return Transient(sentence)
+        if state == _BY_A_PERSON:
+            return Configuration(sentence)
+        return error
+
+    def require_fit(self) -> None:
+        """Raise Configuration unless server and database can hold a ledger."""
+        with self.connected() as connection:
+            version = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one())
+            encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+            by_bytes = connection.exec_driver_sql("SELECT 'B' < 'a' AND '1-B' < '10-A'").scalar_one()
+        if version < OLDEST * 10_000:
+            raise Configuration(
+                f"{self.name}: PostgreSQL {version // 10_000} is too old, at least {OLDEST} is needed"
+            )
+        # Names begin with the moment of admission, and are compared as SQLite compares them.
+        if encoding != "UTF8" or not by_bytes:
+            order = "byte by byte" if by_bytes else "by the rules of a language"
+            raise Configuration(
+                f"{self.name} has the encoding {encoding} and compares texts {order}; make it with "
+                "createdb --template=template0 --encoding=UTF8 --locale=C"
+            )
+
+    def prepare_migration(self, _connection: Connection, /, version: int) -> str:
+        """Raise Configuration: a copy is made by a person, with the server's own program."""
+        raise Configuration(
+            f"{self.name} is of an earlier release (version {version}): stop every worker and every `storestow "
+            f"serve` that uses it, copy it with pg_dump --format=custom --file=ledger.version-{version}, "
+            "then run `storestow migrate`"
+        )
+
+    def copy(self, target: Path) -> None:
+        """Raise Usage: the server's own program does it."""
+        raise Usage(f"copy {self.name} with pg_dump --format=custom --file={target}, of PostgreSQL")
+
+    def size(self) -> int:
+        """Return the bytes of the database."""
+        with self.connected() as connection:
+            return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+
+    def check(self) -> None:
+        """Do nothing: PostgreSQL recovers by itself."""
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def end_use(self) -> None:
+        """Close every connection."""
+        self.close()

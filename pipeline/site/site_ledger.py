@@ -1,0 +1,35 @@
+"""The ledger of a site: a file in its spool, or a database on a server."""
+
+from functools import partial
+
+from pipeline.config import secret
+from pipeline.ledger import FILE_NAME, Ledger, Server
+from pipeline.site.settings import Settings
+
+
+def server_of(settings: Settings) -> Server | None:
+    """Return the server that holds the ledger, None if it is a file in the spool."""
+    if not settings.site.ledger:
+        return None
+    file = settings.site.ledger_password_file
+    password = partial(secret.read, "ledger_password", None, file) if file else None
+    return Server(settings.site.ledger, password)
+
+
+def connect(settings: Settings) -> Ledger:
+    """Return the ledger, whatever state it is in; the caller closes it."""
+    return Ledger(server_of(settings) or settings.site.spool / FILE_NAME)
+
+
+def ledger_of(settings: Settings) -> Ledger:
+    """Return the ledger that a worker has made; the caller closes it.
+
+    Raises Configuration if there is none yet, or one of another release.
+    """
+    ledger = connect(settings)
+    try:
+        ledger.require_tables()
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
