@@ -54,7 +54,8 @@ def identify_arrival(name: str, site: Site, ahead: ReadAhead | None = None) -> N
     _report_other_patients(name, rows, others_before)
     for study, attributes in sorted(patients.noted.items()):
         emit(Event.IDENTITY_NOTED, study=study, arrival=name, attributes=",".join(sorted(attributes)))
-    _report_unknown_senders(rows, contents, site)
+    if table is None or table.coerce:  # elsewhere the mapping decides nothing, and the PACS is no modality
+        _report_unknown_senders(rows, contents, site)
     _report_strangers(rows, contents)
 
 

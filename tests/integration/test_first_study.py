@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from support.machine.dicom_programs import ENVIRONMENT, free_port, orthanc, running, wait_until
+from support.machine.dicom_programs import ENVIRONMENT, free_port, listens, orthanc, running, wait_until
 from support.peers.archives import study
 
 pytestmark = pytest.mark.programs
@@ -28,31 +28,33 @@ def test_the_page_leads_to_the_first_study_in_the_archive(tmp_path):
     (tmp_path / "bin/storestow").write_text(f'#!/bin/sh\nexec {sys.executable} -I -m pipeline "$@"\n')
     (tmp_path / "bin/storestow").chmod(0o755)
     environment = {**os.environ, **ENVIRONMENT, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-    port, made = free_port(), study(tmp_path / "study", "A1")
+    ports = {"11112": free_port(), "10104": free_port(), "8090": free_port()}
+    port, made = ports["11112"], study(tmp_path / "study", "A1")
 
     def run(script: str) -> str:
-        script = (
-            script.replace("11112", str(port))
-            .replace("ACCESSION", "A1")
-            .replace("FOLDER", str(tmp_path / "study"))
-        )
+        placed = {"ACCESSION": "A1", "FOLDER": str(tmp_path / "study"), **ports, **orthancs}
+        for word, meant in placed.items():
+            script = script.replace(word, str(meant))
         done = subprocess.run(
             ["sh", "-eu", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    with orthanc(tmp_path / "archive") as archive:
+    def up(script: str, port: int):
+        argv = ["sh", "-c", f"exec {script.strip()}"]
+        return running(argv, log=tmp_path / "up.log", port=port, cwd=tmp_path, env=environment)
+
+    modalities = {"storestow": ["CDRECORD", "127.0.0.1", ports["10104"]]}
+    with orthanc(tmp_path / "archive", DicomModalities=modalities) as archive:
+        orthancs = {"http://127.0.0.1:8042": archive.rest, ":4242": f":{archive.dicom_port}"}
         [init] = typed("2. Write a site")
-        assert "http://127.0.0.1:8042" in init
-        said = run(f"{init.replace('http://127.0.0.1:8042', archive.rest).rstrip()} --port {port}")
+        said = run(f"{init.rstrip()} --port {port}")
         assert "now run:\n  storestow check\n  storestow up" in said
         [check] = typed("3. Check it")
         run(check)
-        up, send = typed("4. Run it")
-        with running(
-            ["sh", "-c", f"exec {up.strip()}"], log=tmp_path / "up.log", port=port, cwd=tmp_path, env=environment
-        ):
+        start, send = typed("4. Run it")
+        with up(start, port):
             run(send)
 
             def has_arrived() -> bool:
@@ -64,6 +66,17 @@ def test_the_page_leads_to_the_first_study_in_the_archive(tmp_path):
             seen = run(look)
             assert "archive" in seen
             assert f"study {_study_uid(made)}" in seen
+        both, start, link = typed("6. The first disc")
+        run(f"{both.rstrip()} --port {port}")
+        site = tmp_path / "both.toml"
+        site.write_text(site.read_text().replace("port = 8090", f"port = {ports['8090']}"))
+        with up(start, port):
+            log = tmp_path / "up.log"
+            wait_until(lambda: listens(ports["8090"]), seconds=90, what="HTTP")
+            wait_until(lambda: log.read_text().count("worker-started") == 2, seconds=60, what="the worker")
+            seen = run(link)
+        assert "nothing wrong was found" in seen
+        assert "done" in seen
 
 
 def _study_uid(files: list[Path]) -> str:
