@@ -82,7 +82,7 @@ class Coerced:
     touched: frozenset[int]
 
 
-def coerced(dataset: Dataset, origin: Origin, rules: Sequence[Rule]) -> Coerced:
+def coerce(dataset: Dataset, origin: Origin, rules: Sequence[Rule]) -> Coerced:
     """Apply the rules in order, record the previous values, and return what changed.
 
     `dataset` is a header as read; it is changed in place. If no rule proposes a new value, it stays as it is, byte
@@ -97,11 +97,6 @@ def coerced(dataset: Dataset, origin: Origin, rules: Sequence[Rule]) -> Coerced:
         for change in tuple(rule.propose(dataset, origin)):
             edit.apply(change)
     return Coerced(edit.settle(origin), edit.touched)
-
-
-def coerce(dataset: Dataset, origin: Origin, rules: Sequence[Rule]) -> tuple[Change, ...]:
-    """Return only the changes, for a caller that writes the whole header; raises Permanent as `coerced`."""
-    return coerced(dataset, origin, rules).changes
 
 
 class HeaderEdit:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydicom import Dataset
 from pydicom.errors import BytesLengthException
 
-from pipeline.coercions import Rule, coerced
+from pipeline.coercions import Rule, coerce
 from pipeline.dicom import encodings, part10
 from pipeline.dicom.attributes.elements import named
 from pipeline.dicom.encodings import Encoded, NotEncoded
@@ -130,7 +130,7 @@ def _unreadable(task: PrepareTask, error: Exception) -> str:
 
 def _prepare(task: PrepareTask, data: Bytes, layout: DataSetLayout) -> Prepared:
     header = read_header(data, layout)
-    result = coerced(header, task.origin, task.rules)
+    result = coerce(header, task.origin, task.rules)
     rest = rest_of(data, layout)
     encodes = any(encodings.named(name) for name in task.encodings)
     whole = with_rest(header, rest) if encodes else header

@@ -7,7 +7,7 @@ from support.sites import coercing
 from support.studies import geiis
 
 from pipeline import coercions
-from pipeline.coercions import coerced, rules_of
+from pipeline.coercions import coerce, rules_of
 from pipeline.model import Change
 
 MODULES = coercions.modules()
@@ -71,4 +71,4 @@ def test_a_rule_is_one_new_file(tmp_path, monkeypatch):
     rules = rules_of(coercing.site())
     assert [rule.name for rule in rules][-1] == "new"
     header = coercing.header(geiis.file_of(geiis.ct()))
-    assert "StationName" in {c.keyword for c in coerced(header, coercing.origin(), rules).changes}
+    assert "StationName" in {c.keyword for c in coerce(header, coercing.origin(), rules).changes}

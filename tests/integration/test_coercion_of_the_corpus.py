@@ -10,7 +10,7 @@ from conftest import CORPUS
 from pydicom import Dataset
 from support.sites import coercing
 
-from pipeline.coercions import coerced, rules_of
+from pipeline.coercions import coerce, rules_of
 from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by
 from pipeline.dicom.attributes.elements import TEXT_VRS, bytes_of, element_of, vr_of
 from pipeline.dicom.part10 import DataSetLayout, Malformed
@@ -48,7 +48,7 @@ def test_what_is_not_touched_comes_out_as_it_came_in(objects, tmp_path, institut
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                touched = coerced(header, coercing.origin(), site).touched
+                touched = coerce(header, coercing.origin(), site).touched
             except Permanent:
                 compared["refused"] += 1
                 continue
@@ -77,7 +77,7 @@ def test_every_text_says_the_same_afterwards(objects, tmp_path, institution):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                changes = coerced(header, coercing.origin(), site).changes
+                changes = coerce(header, coercing.origin(), site).changes
             except Permanent:
                 refused.append(name)
                 continue
@@ -99,11 +99,11 @@ def test_coercing_every_object_again_changes_nothing(objects, tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                assert coerced(header, coercing.origin(), site).changes, name
+                assert coerce(header, coercing.origin(), site).changes, name
             except Permanent:
                 continue
             again = coercing.reread(header)
-            assert coerced(again, coercing.origin(), site).touched == frozenset(), name
+            assert coerce(again, coercing.origin(), site).touched == frozenset(), name
 
 
 def texts(dataset: Dataset, inherited: CharacterSet | None = None, path=()) -> dict:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.sites import coercing
 from support.studies import geiis
 
-from pipeline.coercions import coerced, rules_of
+from pipeline.coercions import coerce, rules_of
 from pipeline.dicom.attributes.character_sets import CharacterSet
 from pipeline.dicom.attributes.elements import put, raw_element
 from pipeline.errors import Permanent
@@ -99,14 +99,14 @@ def test_coercing_twice_is_coercing_once_and_the_same_input_gives_the_same_bytes
     rules = site(institution, tables, when)
     header, twin = coercing.header(file), coercing.header(file)
     try:
-        result = coerced(header, coercing.origin(), rules)
+        result = coerce(header, coercing.origin(), rules)
     except Permanent:
         return  # nothing of it leaves
-    assert coerced(twin, coercing.origin(), rules) == result
+    assert coerce(twin, coercing.origin(), rules) == result
     once = coercing.header_bytes(header)
     assert coercing.header_bytes(twin) == once
     again = coercing.reread(header)
-    assert coerced(again, coercing.origin(), rules).changes == ()
+    assert coerce(again, coercing.origin(), rules).changes == ()
     assert coercing.header_bytes(again) == once
 
 
@@ -115,7 +115,7 @@ def test_coercing_twice_is_coercing_once_and_the_same_input_gives_the_same_bytes
 def test_what_is_not_touched_comes_out_byte_for_byte(file, institution, tables):
     before, header = coercing.header(file), coercing.header(file)
     try:
-        result = coerced(header, coercing.origin(), site(institution, tables, "empty"))
+        result = coerce(header, coercing.origin(), site(institution, tables, "empty"))
     except Permanent:
         return
     for tag in before.keys() - result.touched:

@@ -7,7 +7,7 @@ import pytest
 from support.sites import coercing
 from support.studies import geiis
 
-from pipeline.coercions import coerce, coerced, rules_of
+from pipeline.coercions import coerce, rules_of
 from pipeline.dicom.attributes.elements import bytes_of, element_of
 from pipeline.errors import StorestowError
 from pipeline.model import Change
@@ -23,7 +23,7 @@ def coerced_ct(*, coercion=(), change=lambda _ct: None, folder="/nowhere", sende
     header = coercing.header(geiis.file_of(ct))
     changes = coerce(
         header, sender or coercing.origin(), rules_of(coercing.site(folder, coercion=coercion, **keys))
-    )
+    ).changes
     return header, changes
 
 
@@ -122,7 +122,7 @@ def test_off_fills_nothing_but_still_removes_what_no_archive_can_read():
 def test_the_thumbnail_goes_wherever_its_block_lies_and_the_pixels_stay(block, length_is_known):
     dataset = geiis.with_thumbnail(block, length_is_known=length_is_known)
     header = coercing.header(geiis.file_of(dataset))
-    changes = coerce(header, coercing.origin(), rules_of(coercing.site(default_coercions="off")))
+    changes = coerce(header, coercing.origin(), rules_of(coercing.site(default_coercions="off"))).changes
     (change,) = changes
     assert (change.keyword, change.after) == ("0009,GEIIS,10", None)
     assert change.before.startswith("SQ, ")
@@ -165,7 +165,7 @@ def test_a_value_that_is_there_already_is_no_change(tmp_path):
     ct = coercing.header(geiis.file_of(geiis.ct()))
     before = coercing.header_bytes(ct)
     rules = rules_of(coercing.site(tmp_path, institution_mapping="map.json", default_coercions="off"))
-    result = coerced(ct, coercing.origin(), rules)
+    result = coerce(ct, coercing.origin(), rules)
     assert result.changes == ()
     assert result.touched == frozenset()
     assert coercing.header_bytes(ct) == before

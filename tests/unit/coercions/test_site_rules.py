@@ -16,7 +16,7 @@ def changes_of(*tables, sender=None, change=lambda _ct: None):
     change(ct)
     header = coercing.header(geiis.file_of(ct))
     rules = rules_of(coercing.site(default_coercions="off", coercion=tables))
-    return {c.keyword: c.after for c in coerce(header, sender or coercing.origin(), rules)}
+    return {c.keyword: c.after for c in coerce(header, sender or coercing.origin(), rules).changes}
 
 
 SET = {"set": {"StudyDescription": "Head"}}

@@ -10,7 +10,7 @@ from pydicom.filewriter import write_dataset
 from support.sites import coercing
 from support.studies import geiis
 
-from pipeline.coercions import coerce, coerced, rules_of
+from pipeline.coercions import coerce, rules_of
 from pipeline.dicom.attributes.character_sets import CharacterSet, text_of
 from pipeline.dicom.attributes.elements import bytes_of, element_of, put, raw_element
 from pipeline.errors import Permanent
@@ -33,7 +33,7 @@ def raw_ct(charset, name, *, change=lambda _header: None):
 def mapped(header, institution, folder, **keys):
     (folder / "map.json").write_text(json.dumps({"CT1": institution}))
     rules = rules_of(coercing.site(folder, institution_mapping="map.json", default_coercions="off", **keys))
-    return coerced(header, coercing.origin(), rules)
+    return coerce(header, coercing.origin(), rules)
 
 
 # PS3.5 annexes H, I, J and K: the standard's own examples, byte for byte
@@ -388,7 +388,7 @@ def test_what_must_be_written_into_an_object_of_misspelt_utf_8_leaves_as_utf_8_w
     header = raw_ct(spelling, "Müller^Zoë".encode())
     changes = coerce(
         header, coercing.origin(), rules_of(coercing.site(coercion=[{"set": {"InstitutionName": "Łódź Klinik"}}]))
-    )
+    ).changes
     after = coercing.reread(header)
     assert {c.keyword: c.after for c in changes}["SpecificCharacterSet"] == "ISO_IR 192"
     assert after.SpecificCharacterSet == "ISO_IR 192"
@@ -398,6 +398,6 @@ def test_what_must_be_written_into_an_object_of_misspelt_utf_8_leaves_as_utf_8_w
 
 def test_a_wrongly_spelt_declaration_stays_where_nothing_else_must_be_written():
     header = raw_ct(b"UTF8", "Müller".encode())
-    changes = coerce(header, coercing.origin(), rules_of(coercing.site()))
+    changes = coerce(header, coercing.origin(), rules_of(coercing.site())).changes
     assert "SpecificCharacterSet" not in {c.keyword for c in changes}
     assert text_of(header, 0x00080005) == "UTF8"

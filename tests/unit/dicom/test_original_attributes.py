@@ -116,7 +116,7 @@ def test_whatever_a_peer_calls_itself_makes_one_valid_value(title):
 def test_a_second_pass_adds_no_second_item():
     once = coerced(geiis.with_thumbnail())
     first = coercing.header_bytes(once)
-    assert coerce(once, coercing.origin(), rules_of(coercing.site())) == ()
+    assert coerce(once, coercing.origin(), rules_of(coercing.site())).changes == ()
     assert coercing.header_bytes(once) == first
     assert len(once.OriginalAttributesSequence) == 1
 
