@@ -20,11 +20,11 @@ from pipeline.ledger.completeness import of_wish
 from pipeline.ledger.rows import OrderRow, SoundInstanceRow
 from pipeline.line.consign import NewDelivery, open_delivery, pins_for, record_outcomes
 from pipeline.line.prepare_study import limits_of, task_of
+from pipeline.line.prepare_with_patient import PreparedWithPatient, prepare_identified
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import prove
 from pipeline.orders.finish import end, end_within, say
 from pipeline.orders.order_completeness import lacking
-from pipeline.orders.prepare_with_patient import PreparedWithPatient, prepare_identified
 from pipeline.site.site import Site
 
 

@@ -8,9 +8,10 @@ from typing import Protocol
 
 from pipeline.ledger import orders, retrievals
 from pipeline.ledger.rows import OrderRow, RetrievalRow
+from pipeline.line.prepare import load_encodings
+from pipeline.line.prepare_with_patient import be_ready
 from pipeline.model import OrderError, RetrievalState
 from pipeline.orders import c_get, cleanup, retrieval, steps
-from pipeline.orders.prepare_with_patient import be_ready
 from pipeline.orders.retrieve_study import move
 from pipeline.processes.jobs import JobKey, JobKind, Jobs
 from pipeline.receiving import is_up
@@ -68,6 +69,7 @@ class OrderScheduler:
             receiving = retrievals.in_state(connection, RetrievalState.RECEIVING)
         if is_busy and not self.is_busy:
             self._site.aside.warm(be_ready)  # What is retrieved does not wait for imports.
+            self._site.pool.warm(load_encodings)
         self.is_busy = is_busy
         for row in moving:
             if JobKey(JobKind.MOVE, row.id) not in running:

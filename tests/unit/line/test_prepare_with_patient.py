@@ -9,7 +9,7 @@ from support.sites.preparing import task_of
 
 from pipeline.errors import Permanent
 from pipeline.line.prepare import prepare
-from pipeline.orders.prepare_with_patient import prepare_identified
+from pipeline.line.prepare_with_patient import prepare_identified
 
 
 @pytest.fixture

@@ -1,4 +1,8 @@
-"""Prepare an instance for an order and say whose it is; runs in the pool's processes."""
+"""Prepare an instance for an order and say whose it is; runs in the pool's processes.
+
+It is in this room, because a process that imports it would otherwise import the whole of `orders` with the ledger:
+a third of a second before the first instance, and 20 MB.
+"""
 
 from dataclasses import dataclass
 
