@@ -7,6 +7,7 @@ faked.
 """
 
 import contextlib
+import inspect
 import sys
 import tempfile
 import threading
@@ -57,7 +58,8 @@ class Walk:
 
     def _note(self, frame: FrameType, event: str, _argument: Any) -> None:
         code = frame.f_code
-        if event == "call" and code.co_filename.startswith(PACKAGE) and not code.co_name.startswith("<"):
+        is_function = code.co_flags & inspect.CO_OPTIMIZED  # The body of a class runs where its module is imported.
+        if event == "call" and is_function and code.co_filename.startswith(PACKAGE) and code.co_name[0] != "<":
             self.entered.add((code.co_filename, code.co_qualname))
 
 
