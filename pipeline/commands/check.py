@@ -15,7 +15,7 @@ from pipeline.dcmtk.known_bugs import known_bugs_of
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD, AccessionNumber
 from pipeline.errors import Configuration, Permanent, StorestowError, Transient
 from pipeline.ledger import rerouting
-from pipeline.orders.c_find import echo
+from pipeline.orders.pacs_query import echo
 from pipeline.site.disk_space import DiskLevel, free_bytes, judged
 from pipeline.site.open_site import mapping_of
 from pipeline.site.settings import Settings

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, orders
 from pipeline.line.settle import delete
-from pipeline.orders.c_find import SCRATCH
+from pipeline.orders.pacs_query import SCRATCH
 from pipeline.schedule import may_go
 from pipeline.site.site import Site
 from pipeline.spool.durable import remove_tree, unlink

@@ -26,8 +26,8 @@ from pipeline.ledger import retrievals
 from pipeline.ledger.rows import RetrievalRow, WantedStudyRow
 from pipeline.line.senders import senders_of
 from pipeline.model import OrderError, RetrievalState
-from pipeline.orders.c_find import SCRATCH, write_identifiers
 from pipeline.orders.c_get import received_into
+from pipeline.orders.pacs_query import SCRATCH, write_identifiers
 from pipeline.orders.reception_progress import ReceptionProgress
 from pipeline.site.site import Site
 

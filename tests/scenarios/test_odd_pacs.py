@@ -20,7 +20,7 @@ from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import PeerUnavailable
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import OrderView, c_find
-from pipeline.orders.c_find import PacsBusy
+from pipeline.orders.pacs_query import PacsBusy
 
 pytestmark = pytest.mark.programs
 
@@ -304,7 +304,7 @@ def test_a_pacs_that_takes_no_association_for_now_is_asked_again(site, pacs, acc
 def test_a_pacs_that_takes_none_for_longer_is_asked_later_and_is_not_out_of_reach(
     site, pacs, accession, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("pipeline.orders.c_find.PAUSES_SECONDS", (0.0,))
+    monkeypatch.setattr("pipeline.orders.pacs_query.PAUSES_SECONDS", (0.0,))
     pacs.rejects_for_now = {StudyRootQueryRetrieveInformationModelFind: 2}
     with pytest.raises(PacsBusy, match="takes no association for now"):
         c_find.studies_of([AccessionNumber(accession)], site.settings, tmp_path)

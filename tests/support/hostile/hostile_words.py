@@ -26,9 +26,10 @@ from pipeline.dicom.same_patient import compare
 from pipeline.disc.model import ANY, DiscOptions, DiscPatient, SeriesOnDisc, StudyOnDisc
 from pipeline.disc.pages import disc_names
 from pipeline.disc.pages.disc_pages import INDEX, README, PageData, pages
+from pipeline.errors import PeerUnavailable
 from pipeline.events import escaped
 from pipeline.model import OrderError, OrderState
-from pipeline.orders import MadeFile, c_find
+from pipeline.orders import MadeFile, c_find, pacs_query
 from pipeline.orders.retrieve import summary
 from pipeline.patients import text_or_none
 from pipeline.site.settings import Settings
@@ -64,8 +65,8 @@ def answers(content: bytes, folder: Path) -> None:
     def asked(questions: Sequence[object], *_: object) -> Iterator[list[QueryAnswers]]:
         yield [QueryAnswers([file], "Success") for _ in questions]
 
-    with mock.patch.object(c_find, "_asked", asked):
-        with contextlib.suppress(c_find.PeerUnavailable):
+    with mock.patch.object(c_find, "asked", asked):
+        with contextlib.suppress(PeerUnavailable):
             for study in c_find.studies_of([ASKED], _settings(), folder).answers:
                 _is_uid(study.study_instance_uid)
                 assert study.accession_number == ASKED
@@ -323,8 +324,8 @@ def _answer_files() -> list[bytes]:
             "NumberOfSeriesRelatedInstances": "12",
         }
         folder = Path(tempfile.mkdtemp(prefix="hostile-words-"))
-        question = c_find._identifier("STUDY", **(values | changes))
-        (file,) = c_find.write_identifiers([question], folder)
+        question = pacs_query.question_of("STUDY", **(values | changes))
+        (file,) = pacs_query.write_identifiers([question], folder)
         made.append(file.read_bytes())
     return made
 

@@ -8,7 +8,7 @@ from pydicom.data import get_testdata_file
 from pipeline.dicom.patient import Patient, patient_in
 from pipeline.dicom.reading import data_set_of
 from pipeline.dicom.same_patient import compare
-from pipeline.orders.c_find import write_identifiers
+from pipeline.orders.pacs_query import write_identifiers
 
 
 def test_an_answer_and_a_file_name_the_same_patient_whatever_their_character_sets(tmp_path):
