@@ -58,9 +58,7 @@ class Walk:
 
     def _note(self, frame: FrameType, event: str, _argument: Any) -> None:
         code = frame.f_code
-        is_function = (
-            code.co_flags & inspect.CO_OPTIMIZED
-        )  # A class body runs where its module is imported.
+        is_function = code.co_flags & inspect.CO_OPTIMIZED  # A class body runs where its module is imported.
         if event == "call" and is_function and code.co_filename.startswith(PACKAGE) and code.co_name[0] != "<":
             self.entered.add((code.co_filename, code.co_qualname))
 

@@ -1,7 +1,12 @@
-"""`storestow up`: the whole site in the foreground, each part in its own process, restarted when it dies."""
+"""`storestow up`: the whole site in the foreground, each part in its own process, restarted when it dies.
+
+The worker reports what is wrong, but cannot report its own silence: `up` does, without reading the ledger, which may
+be the fault.
+"""
 
 import os
 import signal
+import socket
 import subprocess  # It starts our own command, with our own arguments.
 import sys
 import threading
@@ -12,7 +17,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-from pipeline.alarms.part_alarms import PartAlarms
+from pipeline.config.alarm_tables import AlarmTable
 from pipeline.events import Event, alarm
 from pipeline.processes.service_manager import ALIVE, Listener
 from pipeline.processes.signal_handling import end_by
@@ -24,6 +29,32 @@ STEADY_SECONDS = 60.0  # After running this long, the next failure of a part cou
 LONGEST_WAIT = 60.0
 CONFIGURATION = 78
 SILENT_SECONDS = 60.0  # Equal to WatchdogSec in the worker's systemd unit.
+
+
+class PartAlarms:
+    """Report each key once within `again_after`, in a thread, because `up` must watch its parts."""
+
+    def __init__(self, table: AlarmTable) -> None:
+        self._table = table
+        self._told: dict[str, float] = {}  # by the monotonic clock
+
+    def tell(self, key: str, text: str) -> None:
+        """Report `key`, unless that was done within `again_after`, or the hour has had all its messages."""
+        now = time.monotonic()
+        if now - self._told.get(key, -1e12) < self._table.again_after.total_seconds():
+            return
+        if sum(now - at < 3600 for at in self._told.values()) >= self._table.messages_an_hour:
+            return
+        self._told[key] = now
+        threading.Thread(target=self._send, args=(key, text), name="alarm", daemon=True).start()
+
+    def _send(self, key: str, text: str) -> None:
+        from pipeline.alarms.channels import Channels, Letter  # noqa: PLC0415  # `up` must stay small while it waits
+
+        if not Channels(self._table).send(
+            Letter(f"storestow {socket.gethostname()}: {text}", text, "alarm", (key,))
+        ):
+            self._told.pop(key, None)
 
 
 def _nobody(_key: str, _text: str) -> None:

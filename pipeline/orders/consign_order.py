@@ -50,7 +50,8 @@ def consign(number: int, site: Site) -> None:
         is_short = not order.incomplete_allowed and bool(lacking(connection, order))
         load = _load(connection, order, destination)
     if is_short:  # Another order has found unreadable what this one counted.
-        _weigh_again(number, site)
+        with site.ledger.transaction() as connection:
+            orders.set_stage(connection, number, OrderStage.QUEUED)
         return
     ready = prepared(load, destination, site)
     if prove.before_delivery(order, patients_of(load, ready), site):
@@ -64,11 +65,6 @@ def destination_of(order: OrderRow, site: Site) -> Destination | None:
     except Configuration as error:
         end(order.id, OrderState.FAILED, site, OrderError.NOT_CONFIGURED, str(error))
         return None
-
-
-def _weigh_again(number: int, site: Site) -> None:
-    with site.ledger.transaction() as connection:
-        orders.set_stage(connection, number, OrderStage.QUEUED)
 
 
 def open_one_delivery(  # noqa: PLR0913, PLR0917  # one order with what it brings, and the last question

@@ -61,7 +61,8 @@ def _weigh(order: OrderRow, site: Site) -> bool:
         return False
     received = sum(study.received for study in studies)
     if not short or (order.incomplete_allowed and received):
-        _enter(order, OrderStage.PREPARING, site)
+        with site.ledger.transaction() as connection:
+            orders.set_stage(connection, order.id, OrderStage.PREPARING)
         return True
     error, detail = gravest(short)
     has_come = received or any(study.move.arrived for study in studies)  # An open association may still hold some.
@@ -81,11 +82,6 @@ def _ask_again(studies: Sequence[StudyStatus], site: Site) -> None:
                 connection, wish.study_instance_uid, wish.modalities, instances, wish.found_at
             )
             orders.change_link(connection, wish.order_id, wish.study_instance_uid, retrieval=number)
-
-
-def _enter(order: OrderRow, stage: OrderStage, site: Site) -> None:
-    with site.ledger.transaction() as connection:
-        orders.set_stage(connection, order.id, stage)
 
 
 def _shortage(connection: Connection, order: OrderRow) -> Shortage | None:

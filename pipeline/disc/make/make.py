@@ -47,19 +47,15 @@ def make_disc(
         raise NameInUse(f"{target} exists already and stays as it is")
     if options.pass_phrase is not None:
         check_pass_phrase(options.pass_phrase)
-    viewer = _viewer_of(options)
+    viewer: tuple[ViewerFile, ...] = ()
+    if options.viewer is not None:
+        viewer = viewer_files(options.viewer, options.viewer_at, with_autorun=options.viewer_autorun)
     with scratch_beside(target) as scratch, _pool(options.workers) as pool, _full_disk_is_no_space():
         making = Making(target, options, viewer, scratch, pool, progress)
         load = loaded(sources, making)
         written = _written(load, making)
         _publish(written.file, target)
         return _disc(written, load, making)
-
-
-def _viewer_of(options: DiscOptions) -> tuple[ViewerFile, ...]:
-    if options.viewer is None:
-        return ()
-    return viewer_files(options.viewer, options.viewer_at, with_autorun=options.viewer_autorun)
 
 
 def _written(load: DiscPlan, making: Making) -> WrittenDisc:

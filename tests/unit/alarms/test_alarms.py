@@ -19,9 +19,9 @@ from pipeline.alarms import watch as watching
 from pipeline.alarms.channels import Channels, Letter
 from pipeline.alarms.conditions import Condition
 from pipeline.alarms.messages import OVER_SECONDS, Message, ToldAlarms
-from pipeline.alarms.part_alarms import PartAlarms
 from pipeline.alarms.silence import silences
 from pipeline.alarms.watch import SiteWatch
+from pipeline.commands.up import PartAlarms
 from pipeline.config.alarm_tables import AlarmTable
 from pipeline.ledger import deliveries, heartbeat_studies, samples, told_alarms
 from pipeline.ledger.tallies import Tally, TallyKind
