@@ -1,7 +1,7 @@
 """`storestow up`: the whole site in the foreground, each part in its own process, restarted when it dies.
 
-The worker reports what is wrong, but cannot report its own silence: `up` does, without reading the ledger, which may
-be the fault.
+The worker reports what is wrong, but cannot report its own silence: `up` does, without reading the ledger, which
+may be the fault.
 """
 
 import os
