@@ -21,6 +21,8 @@ from itertools import combinations
 from pipeline.dicom.patient import Patient
 from pipeline.dicom.placeholders import PLACEHOLDERS
 
+MOST_UNWRITTEN = 8  # Letters of one word that may be lost; trying all they may be takes time.
+MOST_WORDS = 20  # Words of a name of which letters are lost.
 MOST_WAYS = 500  # Most spellings of one patient within one order or disc; more are refused.
 # Behind Latin and Greek letters these marks are accents.
 _MARKS = re.compile("([A-Za-z\u0370-\u03ff])[\u0300-\u036f]+")
@@ -306,6 +308,8 @@ def _agree(one: Group, other: Group, titles: frozenset[str]) -> bool:
     a, b = (frozenset(words) - titles or frozenset(words) for words in (one, other))
     if a <= b or b <= a or "".join(one) == "".join(other):
         return True
+    if len(a) * len(b) > MOST_WORDS**2:
+        return False
     return any(map(_UNWRITTEN.search, a | b)) and (_is_within(a, b) or _is_within(b, a))
 
 
@@ -319,7 +323,7 @@ def _may_be(written: str, word: str) -> bool:
         return True
     lost = _UNWRITTEN.findall(written)
     known = len(written) - len(lost)
-    if not lost or known < max(2, len(lost)):
+    if not lost or known < max(2, len(lost)) or len(lost) > MOST_UNWRITTEN:
         return False
     # A letter of two bytes may be lost as two, and one letter is folded to two (ß, Œ).
     pattern = re.sub(r"\?+", lambda run: f"\\w{{1,{2 * len(run[0])}}}", _UNWRITTEN.sub("?", written))

@@ -47,7 +47,7 @@ def prefers_html(headers: Headers) -> bool:
     agent = headers.get("user-agent", "")
     if html == 0 or html < other or other == 0 or _PROGRAM.search(agent):
         return html > other == 0
-    is_browser = liked.get("application/xhtml+xml", 0) > 0 or "sec-fetch-mode" in headers
+    is_browser = liked.get("application/xhtml+xml", 0) > 0 or headers.get("sec-fetch-mode") == "navigate"
     return is_browser or (html > other and agent.startswith("Mozilla/"))
 
 

@@ -2,6 +2,8 @@
 
 # ruff: noqa: RUF001  # letters of other scripts that look like Latin ones are what is tried here
 
+import time
+
 import pytest
 
 from pipeline.dicom.patient import Patient
@@ -234,6 +236,14 @@ def test_two_machines_write_the_name_of_one_person(one, other):
 )
 def test_two_persons_have_names_that_do_not_agree(one, other):
     assert not names_agree(one, other)
+
+
+@pytest.mark.parametrize("hostile", ["AA?" * 20_000, "AA?A " * 20_000, "A-" * 20_000 + "?AA", "Ã" * 60_000 + "?"])
+def test_a_name_of_question_marks_takes_no_time(hostile):
+    began = time.process_time()
+    assert not names_agree(hostile, "B".join("A" * 9_000 + "C D"))
+    assert not names_agree(hostile, "DOE^ANN")
+    assert time.process_time() - began < 5
 
 
 def test_titles_count_as_not_written_unless_a_name_is_nothing_else():

@@ -98,6 +98,7 @@ INDY = "Mozilla/3.0 (compatible; Indy Library)"
         (BROWSER["Accept"], {"User-Agent": INDY}, False),
         ("text/html,*/*;q=0.8", {}, False),
         ("*/*", {"User-Agent": CHROME}, False),
+        ("*/*", {"User-Agent": CHROME, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin"}, False),
         ("application/octet-stream, text/html, */*", {}, False),
         ("application/octet-stream, text/html;q=0.1", {"User-Agent": CHROME}, False),
         ("text/html;q=0.1, application/octet-stream", {"User-Agent": CHROME}, False),
