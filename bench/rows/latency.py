@@ -4,7 +4,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from time import time
@@ -22,7 +22,7 @@ DELIVERED = re.compile(r"^(\S+ \S+) INFO delivered study=(\S+)", re.MULTILINE)
 def _delivered(site: RunningSite) -> dict[str, float]:
     """Return when each study was delivered, by the site's log."""
     return {
-        study: datetime.strptime(at, "%Y-%m-%d %H:%M:%S,%f").replace(tzinfo=UTC).timestamp()
+        study: datetime.strptime(at, "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp()
         for at, study in DELIVERED.findall(site.text())
     }
 
