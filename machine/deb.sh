@@ -57,7 +57,7 @@ rm -f "$root"/usr/share/doc/storestow/manual/*.py
 rm -rf "$root/usr/share/doc/storestow/manual/adr"
 install -m 644 README.md "$root/usr/share/doc/storestow"
 install -m 644 LICENSE "$root/usr/share/doc/storestow/copyright"
-gzip -9n <CHANGELOG.md >"$root/usr/share/doc/storestow/changelog.gz"
+gzip -9n <CHANGELOG.md >"$root/usr/share/doc/storestow/NEWS.gz"
 
 # --- what dpkg is told -------------------------------------------------------------------------------------------
 cat >"$root/DEBIAN/control" <<END

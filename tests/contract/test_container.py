@@ -41,7 +41,8 @@ def test_the_image_is_pinned_small_and_runs_as_nobody_special():
             assert text.startswith("apt-get update")
             assert "rm -rf /var/lib/apt/lists/*" in text
         assert "sudo" not in text
-    assert of("USER") == ["storestow"]
+    assert of("USER") == ["10104:10104"]
+    assert "--uid 10104 --gid 10104" in DOCKERFILE
     order = [instruction for instruction, _ in INSTRUCTIONS]
     assert order.index("USER") < order.index("ENTRYPOINT")
     assert "--require-hashes --requirement requirements.lock" in DOCKERFILE
