@@ -26,7 +26,7 @@ def a_page() -> bytes:
     return pages(story)[INDEX]
 
 
-@pytest.mark.parametrize("width", [500, 1200])
+@pytest.mark.parametrize("width", [360, 500, 1200])
 def test_no_column_of_a_disc_s_page_is_cut_off(width, tmp_path):
     (tmp_path / INDEX).write_bytes(a_page())
     with chromium(tmp_path / "chromium") as browser:

@@ -27,69 +27,78 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class ActDone:
+    """What was done: the key of its words, and their values."""
+
+    key: str
+    subject: str = ""
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorAct:
     """One kind of act: its function, whether it needs a reason, and the page of its subject."""
 
-    do: Callable[[Asked, Settings, Spool, Ledger], str]
+    do: Callable[[Asked, Settings, Spool, Ledger], ActDone]
     needs_reason: bool
     page: str  # Name of the page, and of the parameter that names the subject there.
 
 
-def _pause(asked: Asked, settings: Settings, _spool: Spool, ledger: Ledger) -> str:
+def _pause(asked: Asked, settings: Settings, _spool: Spool, ledger: Ledger) -> ActDone:
     pause.pause(settings, ledger, asked.subject, asked.reason, asked.by)
-    return f"{asked.subject} is paused"
+    return ActDone("pause", asked.subject)
 
 
-def _resume(asked: Asked, settings: Settings, _spool: Spool, ledger: Ledger) -> str:
+def _resume(asked: Asked, settings: Settings, _spool: Spool, ledger: Ledger) -> ActDone:
     pause.resume(settings, ledger, asked.subject, asked.by)
-    return f"{asked.subject} is resumed"
+    return ActDone("resume", asked.subject)
 
 
-def _retry_destination(asked: Asked, settings: Settings, _spool: Spool, ledger: Ledger) -> str:
+def _retry_destination(asked: Asked, settings: Settings, _spool: Spool, ledger: Ledger) -> ActDone:
     settings.destination_named(asked.subject)
     numbers = retry.retry(ledger, None, asked.subject, release_guard=False)
-    return f"{len(numbers)} deliveries are due again"
+    return ActDone("due", count=len(numbers))
 
 
-def _retry_study(asked: Asked, _settings: Settings, _spool: Spool, ledger: Ledger) -> str:
+def _retry_study(asked: Asked, _settings: Settings, _spool: Spool, ledger: Ledger) -> ActDone:
     numbers = retry.retry(ledger, asked.subject, None, release_guard=False)
-    return f"{len(numbers)} deliveries are due again"
+    return ActDone("due", count=len(numbers))
 
 
-def _reroute(asked: Asked, settings: Settings, _spool: Spool, ledger: Ledger) -> str:
+def _reroute(asked: Asked, settings: Settings, _spool: Spool, ledger: Ledger) -> ActDone:
     numbers = reroute.reroute(settings, ledger, asked.subject, asked.to)
-    return f"{len(numbers)} deliveries wait for {asked.to} now"
+    return ActDone("reroute", asked.to, len(numbers))
 
 
-def _accept(asked: Asked, _settings: Settings, spool: Spool, ledger: Ledger) -> str:
+def _accept(asked: Asked, _settings: Settings, spool: Spool, ledger: Ledger) -> ActDone:
     _, count = accept.accept(spool, ledger, asked.subject, None, asked.reason)
-    return f"{count} instances are accepted"
+    return ActDone("accept", count=count)
 
 
-def _cancel(asked: Asked, _settings: Settings, _spool: Spool, ledger: Ledger) -> str:
+def _cancel(asked: Asked, _settings: Settings, _spool: Spool, ledger: Ledger) -> ActDone:
     number = int(asked.subject) if asked.subject.isascii() and asked.subject.isdigit() else 0
     cancel.cancel(ledger, number, asked.reason)
-    return f"order {number} is cancelled"
+    return ActDone("cancel", str(number))
 
 
-def _release(asked: Asked, _settings: Settings, spool: Spool, ledger: Ledger) -> str:
+def _release(asked: Asked, _settings: Settings, spool: Spool, ledger: Ledger) -> ActDone:
     quarantine.release(asked.subject, spool, ledger)
-    return f"{asked.subject} will be tried again"
+    return ActDone("release", asked.subject)
 
 
-def _discard(asked: Asked, _settings: Settings, spool: Spool, ledger: Ledger) -> str:
+def _discard(asked: Asked, _settings: Settings, spool: Spool, ledger: Ledger) -> ActDone:
     deleted = quarantine.discard(asked.subject, spool, ledger)
-    return f"{len(deleted)} files deleted"
+    return ActDone("discard", count=len(deleted))
 
 
-def _release_study(asked: Asked, settings: Settings, spool: Spool, ledger: Ledger) -> str:
+def _release_study(asked: Asked, settings: Settings, spool: Spool, ledger: Ledger) -> ActDone:
     placeholders = settings.site.placeholder_ids
     count = other_patient.release_study(asked.subject, asked.reason, placeholders, spool, ledger)
-    return f"{count} instances will be sent as of this study"
+    return ActDone("release_study", count=count)
 
 
-def _discard_study(asked: Asked, _settings: Settings, spool: Spool, ledger: Ledger) -> str:
-    return f"{len(other_patient.discard_study(asked.subject, spool, ledger))} files deleted"
+def _discard_study(asked: Asked, _settings: Settings, spool: Spool, ledger: Ledger) -> ActDone:
+    return ActDone("discard", count=len(other_patient.discard_study(asked.subject, spool, ledger)))
 
 
 ACTS: Mapping[str, OperatorAct] = {
@@ -107,8 +116,8 @@ ACTS: Mapping[str, OperatorAct] = {
 }
 
 
-def act(kind: str, asked: Asked, settings: Settings, ledger: Ledger) -> str:
-    """Do what a form asks for, and return in a sentence what was done.
+def act(kind: str, asked: Asked, settings: Settings, ledger: Ledger) -> ActDone:
+    """Do what a form asks for, and return what was done.
 
     The act is logged with the typed name, and kept in the ledger with the reason. Raises KeyError for an unknown
     kind, Usage if a required reason is missing, and what the command raises.

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm, emit
 from pipeline.web.http_errors import INVALID_PARAMETER, NO_OPERATOR, NOT_FOUND, NOT_FROM_PAGE, HttpError
-from pipeline.web.http_responses import html
+from pipeline.web.http_responses import html, words_of
 from pipeline.web.operator import views
 from pipeline.web.operator.acts import ACTS, Asked, act
 from pipeline.web.operator.drawings import duration
@@ -75,7 +75,7 @@ def _with_session(page: Page) -> Callable[[Request], Awaitable[Response]]:
 def _page(request: Request, template: str, session: Session | None, status: int = 200, **values: Any) -> Response:
     """Return a page; `base` leads from its address to the others, whatever a proxy puts before them."""
     request.state.is_quiet = request.method == "GET" and session is not None
-    is_root = request.url.path == ROOT
+    is_root, words = request.url.path == ROOT, words_of(request)
     about = {
         "session": session,
         "base": "operator/" if is_root else "",
@@ -84,6 +84,8 @@ def _page(request: Request, template: str, session: Session | None, status: int 
         "ago": lambda at: duration(max(0.0, time.time() - at)),
         "duration": duration,
         "clock": lambda at: time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)),
+        "state": lambda word: words.table["operator_state"].get(word, word),
+        "deed": lambda word: words.table["operator_act"].get(word, word),
         "query": lambda **fields: urlencode(fields, quote_via=quote),
     }
     return html(request, f"operator/{template}", status, {"Cache-Control": "no-store"}, **about, **values)
@@ -97,13 +99,13 @@ async def _login(request: Request) -> Response:
     name = parse_name(given.get("name", ""))
     wrong = ""
     if not sessions.may_try(time.monotonic()):
-        wrong = "Too many wrong keys; wait a minute."
+        wrong = "wrong_often"
     elif name is None:
-        wrong = "Write your name, in at most 60 characters."
+        wrong = "wrong_name"
     elif not site.keyring.is_operator(given.get("key", "")):
         sessions.note_wrong(time.monotonic())
         alarm(Event.OPERATOR, what="login-refused", by=name)
-        wrong = "This is not the operator key."
+        wrong = "wrong_key"
     if wrong or name is None:
         return _page(request, "login.html", None, status=403, wrong=wrong)
     emit(Event.OPERATOR, what="login", by=name)
@@ -128,7 +130,8 @@ async def _overview(request: Request, session: Session) -> Response:
     span = request.query_params.get("span", "day")
     if span not in views.SPANS:
         raise HttpError(INVALID_PARAMETER, "span is day or week")
-    shown = await ask(lambda: views.overview(desk.settings, desk.ledger(), span))
+    words = words_of(request)
+    shown = await ask(lambda: views.overview(desk.settings, desk.ledger(), span, words))
     return _page(request, "overview.html", session, **shown)
 
 
@@ -161,7 +164,7 @@ async def _search(request: Request, session: Session) -> Response:
 async def _study(request: Request, session: Session) -> Response:
     desk = site_of(request).desk
     uid = request.query_params.get("uid", "")
-    shown = await ask(lambda: views.study(desk.settings, desk.ledger(), uid))
+    shown = await ask(lambda: views.study(desk.settings, desk.ledger(), uid, words_of(request)))
     if shown is None:
         raise HttpError(NOT_FOUND, "nothing is known of this study")
     return _page(request, "study.html", session, **shown)
@@ -182,7 +185,9 @@ async def _act(request: Request, session: Session) -> Response:
     leads_to = {"destination": {"name": asked.subject}, "study": {"uid": asked.subject}}.get(page)
     back = f"{page}?{urlencode(leads_to, quote_via=quote)}" if leads_to else page
     try:
-        done, is_done = await ask(lambda: act(kind, asked, desk.settings, desk.ledger())), True
+        what = await ask(lambda: act(kind, asked, desk.settings, desk.ledger()))
+        done = words_of(request).say(f"operator_did.{what.key}", subject=what.subject, count=what.count)
+        is_done = True
     except StorestowError as error:
         done, is_done = str(error), False
     return _page(

@@ -17,6 +17,7 @@ from pipeline.alarms.watch import HISTORY_SECONDS
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicom.patient import Patient
 from pipeline.errors import StorestowError
+from pipeline.languages import Translation
 from pipeline.ledger import Ledger, act_records, found_studies, samples, tallies
 from pipeline.ledger.found_studies import ListedStudy, StudyArrival, StudyDelivery, StudyInstance
 from pipeline.ledger.samples import SampleKind
@@ -34,7 +35,6 @@ from pipeline.web.operator.drawings import TimeLineEvent, bars, duration, lines,
 MOST_STUDIES, MOST_WAITING, MOST_ORDERS, MOST_ACTS, MOST_SET_ASIDE = 25, 50, 100, 20, 200
 MOST_INSTANCES, MOST_CHANGES = 200, 200
 MOST_READ = 5000  # Instances of one study whose changes are added up.
-HIDDEN = "(not shown)"
 SPANS = {"day": 86400.0, "week": 7 * 86400.0}
 
 
@@ -51,7 +51,7 @@ class ReceiverLine:
     senders: Sequence[tuple[str, float, bool]]  # AE title, when it last sent, whether it is missed.
 
 
-def overview(settings: Settings, ledger: Ledger, span: str) -> dict[str, Any]:
+def overview(settings: Settings, ledger: Ledger, span: str, words: Translation) -> dict[str, Any]:
     """Return the contents of the first page."""
     now = time.time()
     numbers = measured(settings, ledger, now)
@@ -71,7 +71,7 @@ def overview(settings: Settings, ledger: Ledger, span: str) -> dict[str, Any]:
         "receivers": _receivers(settings, numbers, missed),
         "studies_found": studies,
         "acts": done,
-        "pictures": pictures(settings, ledger, span, now),
+        "pictures": pictures(settings, ledger, span, now, words),
     }
 
 
@@ -99,7 +99,7 @@ def _receivers(settings: Settings, numbers: Measurements, missed: Sequence[Silen
     ]
 
 
-def pictures(settings: Settings, ledger: Ledger, span: str, now: float) -> list[Markup]:
+def pictures(settings: Settings, ledger: Ledger, span: str, now: float, words: Translation) -> list[Markup]:
     """Return the charts of the last day or week."""
     begin = now - SPANS[span]
     with ledger.reading() as connection:
@@ -129,11 +129,11 @@ def pictures(settings: Settings, ledger: Ledger, span: str, now: float) -> list[
     }
     mark = settings.site.alarm_below / 1e9 or None
     return [
-        bars("Arrivals an hour", received, begin, now),
-        lines("Deliveries that wait", of_kind.get(SampleKind.WAITING, {}), begin, now),
-        lines("Age of the oldest of them, minutes", oldest, begin, now),
-        lines("End of study to verified, minutes (mean of each hour)", means_of, begin, now),
-        lines("Free in the spool, GB", {"free": free}, begin, now, mark=mark),
+        bars(words.say("operator.picture_arrivals"), received, begin, now),
+        lines(words.say("operator.picture_waiting"), of_kind.get(SampleKind.WAITING, {}), begin, now),
+        lines(words.say("operator.picture_oldest"), oldest, begin, now),
+        lines(words.say("operator.picture_verified"), means_of, begin, now),
+        lines(words.say("operator.picture_free"), {words.say("operator.free_line"): free}, begin, now, mark=mark),
     ]
 
 
@@ -169,11 +169,11 @@ def search(settings: Settings, ledger: Ledger, text: str) -> dict[str, Any]:
     by = ""
     if sought:
         with ledger.reading() as connection:
-            found, by = found_studies.named(connection, sought, MOST_STUDIES), "accession number or study"
+            found, by = found_studies.named(connection, sought, MOST_STUDIES), "accession"
             if not found:
-                found, by = found_studies.sent_by(connection, sought, MOST_STUDIES), "AE title"
+                found, by = found_studies.sent_by(connection, sought, MOST_STUDIES), "ae_title"
             if not found:
-                found, by = _of_patient(settings, connection, sought), "Patient ID"
+                found, by = _of_patient(settings, connection, sought), "patient"
     return {"now": time.time(), "text": sought, "found": found, "by": by}
 
 
@@ -189,7 +189,7 @@ def _of_patient(settings: Settings, connection: Any, identifier: str) -> list[Li
     return found_studies.of_patient(connection, is_patient, MOST_STUDIES)
 
 
-def study(settings: Settings, ledger: Ledger, uid: str) -> dict[str, Any] | None:
+def study(settings: Settings, ledger: Ledger, uid: str, words: Translation) -> dict[str, Any] | None:
     """Return the whole history of a study, None if it is unknown."""
     with ledger.reading() as connection:
         arrivals = found_studies.arrivals_of(connection, uid)
@@ -200,7 +200,7 @@ def study(settings: Settings, ledger: Ledger, uid: str) -> dict[str, Any] | None
         files = found_studies.files_of(connection, uid, 8)
         done = act_records.newest(connection, MOST_ACTS, uid)
     shows = settings.site.show_names
-    changes = _changes(instances, shows=shows)
+    changes = _changes(instances, words.say("operator.hidden") if not shows else "")
     return {
         "now": time.time(),
         "uid": uid,
@@ -215,20 +215,23 @@ def study(settings: Settings, ledger: Ledger, uid: str) -> dict[str, Any] | None
         "not_compared": any(d.arrived > d.verified and d.state == "delivered" for d in deliveries),
         "can_retry": any(d.state in {"refused", "deferred", "waiting"} for d in deliveries),
         "encoding": _encoding(instances),
-        "picture": _life(arrivals, deliveries, Spool(settings.site.spool), time.time()),
+        "picture": _life(arrivals, deliveries, Spool(settings.site.spool), words),
         "acts": done,
     }
 
 
-def _changes(instances: Sequence[StudyInstance], *, shows: bool) -> list[tuple[str, str, str, str, int]]:
-    """Return keyword, before, after, rule and number of instances of every change."""
+def _changes(instances: Sequence[StudyInstance], hidden_as: str) -> list[tuple[str, str, str, str, int]]:
+    """Return keyword, before, after, rule and number of instances of every change.
+
+    Values that name somebody are `hidden_as` this text, where there is one.
+    """
     counted: Counter[tuple[str, str, str, str]] = Counter()
     for instance in instances:
         for change in instance.changes or []:
             keyword = str(change.get("keyword") or "")
-            hidden = not shows and _names_somebody(keyword)
-            before = HIDDEN if hidden and change.get("before") else str(change.get("before") or "")
-            after = HIDDEN if hidden and change.get("after") else str(change.get("after") or "")
+            hidden = bool(hidden_as) and _names_somebody(keyword)
+            before = hidden_as if hidden and change.get("before") else str(change.get("before") or "")
+            after = hidden_as if hidden and change.get("after") else str(change.get("after") or "")
             counted[keyword, before, after, str(change.get("rule") or "")] += 1
     return [(*what, count) for what, count in sorted(counted.items())]
 
@@ -259,29 +262,38 @@ def _encoding(instances: Sequence[StudyInstance]) -> dict[str, Any]:
 
 
 def _life(
-    arrivals: Sequence[StudyArrival], deliveries: Sequence[StudyDelivery], spool: Spool, now: float
+    arrivals: Sequence[StudyArrival], deliveries: Sequence[StudyDelivery], spool: Spool, words: Translation
 ) -> Markup:
-    events = []
+    events, now = [], time.time()
+    state = words.table["operator_state"]
     for arrival in arrivals:
         first = min(_first_object(arrival, spool), arrival.newest_file_at)
-        received = f"{arrival.instances} instances from {arrival.calling_ae_title}"
+        received = words.say("operator.life_received", count=arrival.instances, title=arrival.calling_ae_title)
         events.append(TimeLineEvent(arrival.receiver, first, arrival.newest_file_at, received))
-        events.append(TimeLineEvent("admitted", arrival.admitted_at, arrival.admitted_at, "admitted: durable"))
+        events.append(
+            TimeLineEvent(
+                state["admitted"], arrival.admitted_at, arrival.admitted_at, words.say("operator.life_admitted")
+            )
+        )
     for delivery in deliveries:
         end = delivery.finished_at or now
         begin = delivery.first_attempt_at or delivery.created_at
-        words = (
-            f"{delivery.state}, {delivery.attempts} attempts, {delivery.verified} of {delivery.instances} verified"
+        said = words.say(
+            "operator.life_delivery",
+            state=state[delivery.state],
+            attempts=delivery.attempts,
+            verified=delivery.verified,
+            instances=delivery.instances,
         )
         is_bad = delivery.state in {"refused", "deferred"}
-        events.append(TimeLineEvent(delivery.destination, begin, end, words, is_bad=is_bad))
+        events.append(TimeLineEvent(delivery.destination, begin, end, said, is_bad=is_bad))
     events += [
-        TimeLineEvent("settled", arrival.settled_at, arrival.settled_at, "settled")
+        TimeLineEvent(state["settled"], arrival.settled_at, arrival.settled_at, state["settled"])
         for arrival in arrivals
         if arrival.settled_at is not None
     ]
     took = duration(max(event.end for event in events) - min(event.begin for event in events))
-    return time_line(f"The life of this study, {took}", events)
+    return time_line(words.say("operator.life", time=took), events)
 
 
 def _first_object(arrival: StudyArrival, spool: Spool) -> float:

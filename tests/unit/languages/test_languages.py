@@ -2,12 +2,17 @@
 
 import re
 import tomllib
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from pipeline import disc, web
 from pipeline import languages as translations
 from pipeline.config.site_table import SiteTable
+from pipeline.model import ArrivalState, DeliveryState, InstanceState, LeftOutCode, OrderStage, OrderState
+from pipeline.site.waiting import WaitsFor
+from pipeline.web.operator.acts import ACTS
 
 ENGLISH = translations.languages()["en"]
 
@@ -78,3 +83,34 @@ def test_sizes_are_written_as_people_write_them():
 def test_the_words_are_files_of_their_own():
     for file in translations.HERE.glob("*.toml"):
         assert tomllib.loads(file.read_text())["language"]
+
+
+TEMPLATES = sorted(Path(web.__file__).parent.glob("templates/**/*.html"))
+OF_PROGRAMMERS = {"api_docs.html"}  # It shows the description of the interface, which is in English.
+NO_WORDS = {"storestow", "GB", "ACCESSION"}
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_no_word_of_a_page_stands_anywhere_but_in_the_languages(template):
+    """What is left of a template without its code and its elements are words that nobody translates."""
+    if template.name in OF_PROGRAMMERS:
+        return
+    plain = re.sub(r"\{%.*?%\}|\{\{.*?\}\}", "", template.read_text(), flags=re.DOTALL)
+    shown = re.findall(r'(?:placeholder|aria-label|alt|title|data-label)="([^"]*)"', plain)
+    shown.append(re.sub(r"<[^>]*>", " ", plain))
+    assert set(re.findall(r"[^\W\d_]{2,}", " ".join(shown))) <= NO_WORDS
+
+
+def test_every_key_that_a_template_says_is_there():
+    for template in [*TEMPLATES, *Path(disc.__file__).parent.glob("pages/templates/*.jinja")]:
+        for kind, key in re.findall(r'words\.(say|count)\("([a-z_]+\.[a-z_]+)"[,)]', template.read_text()):
+            section, _, word = key.partition(".")
+            wanted = {word} if kind == "say" else {f"{word}_one", f"{word}_many"}
+            assert wanted <= ENGLISH.table[section].keys(), (template.name, key)
+
+
+def test_every_state_act_and_reason_has_its_word():
+    states = (ArrivalState, InstanceState, DeliveryState, OrderState, OrderStage, WaitsFor)
+    assert {str(word) for kind in states for word in kind} <= ENGLISH.table["operator_state"].keys()
+    assert ENGLISH.table["operator_act"].keys() == ACTS.keys()
+    assert {str(code) for code in LeftOutCode} == ENGLISH.table["left_out"].keys()

@@ -231,6 +231,32 @@ def test_a_study_is_found_by_number_patient_uid_or_ae_title(site, sought):
     assert f"study?uid={site.study}" in site.text("/search", q=text)
 
 
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("es", ["Qué espera", "Receptores", "Llegadas por hora", "aplazado"]),
+        ("id", ["Yang menunggu", "Penerima", "Kedatangan per jam", "ditunda"]),
+    ],
+)
+def test_the_page_speaks_the_language_of_its_reader(site, language, words):
+    site.session.headers["Accept-Language"] = language
+    try:
+        text = site.text()
+        assert f'<html lang="{language}">' in text
+        for word in words:
+            assert word in text, word
+        for path in (
+            "/orders",
+            "/quarantine",
+            f"/study?uid={site.study}",
+            "/destination?name=dead",
+            "/search?q=ACC1",
+        ):
+            assert f'<html lang="{language}">' in site.text(path)
+    finally:
+        del site.session.headers["Accept-Language"]
+
+
 def test_what_nobody_knows_is_not_found(site):
     assert "Nothing is known of" in site.text("/search", q="NOBODY")
     assert site.get("/study", uid="1.2.3").status_code == 404
