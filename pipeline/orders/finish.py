@@ -30,7 +30,23 @@ class OrderEnding:
     awaited: Callable[[Connection, OrderRow], str | None] = lambda _connection, _order: None
 
 
-def conclude(number: int, ending: OrderEnding, site: Site) -> None:
+def is_at_its_end(order: OrderRow, ending: OrderEnding, site: Site, now: float, since: float) -> bool:
+    """End an order that has timed out, or whose delivery has ended; tell whether no other step of it is due.
+
+    `since` is when the worker started: no order times out while no worker ran.
+    """
+    limit = site.settings.shim.order_timeout.total_seconds()
+    placed = order.created_at if order.created_at <= now else since  # The clock was set back.
+    if now - max(placed, since) > limit:
+        _run_out(order, ending, site)
+        return True
+    if order.stage == OrderStage.DELIVERING:
+        _conclude(order.id, ending, site)
+        return True
+    return False
+
+
+def _conclude(number: int, ending: OrderEnding, site: Site) -> None:
     """End an order whose delivery has ended; without a delivery everything was at the destination already."""
     with site.ledger.reading() as connection:
         order = orders.one(connection, number)  # This row includes what its delivery has recorded at its end.
@@ -48,14 +64,7 @@ def conclude(number: int, ending: OrderEnding, site: Site) -> None:
         end(number, OrderState.DONE, site)
 
 
-def is_out_of_time(order: OrderRow, site: Site, now: float, since: float) -> bool:
-    """Tell whether an order has timed out; time before `since`, when the worker started, does not count."""
-    limit = site.settings.shim.order_timeout.total_seconds()
-    placed = order.created_at if order.created_at <= now else since  # The clock was set back.
-    return bool(now - max(placed, since) > limit)
-
-
-def run_out(order: OrderRow, ending: OrderEnding, site: Site) -> None:
+def _run_out(order: OrderRow, ending: OrderEnding, site: Site) -> None:
     """End an order that has timed out; a running delivery is waited for, so that its result is known."""
     limit = site.settings.shim.order_timeout.total_seconds()
     with site.ledger.transaction() as connection:
@@ -67,7 +76,7 @@ def run_out(order: OrderRow, ending: OrderEnding, site: Site) -> None:
         why = "" if awaited is None else f": {awaited}"
         end(order.id, OrderState.FAILED, site, ending.out_of_time, f"not finished within {limit:g} s{why}")
     else:
-        conclude(order.id, ending, site)
+        _conclude(order.id, ending, site)
 
 
 def end(

@@ -12,7 +12,7 @@ from pipeline.ledger.rows import OrderRow
 from pipeline.model import OrderError, OrderStage, OrderState, RetrievalState
 from pipeline.orders.consign_order import consign
 from pipeline.orders.find_studies import find
-from pipeline.orders.finish import OrderEnding, Shortage, conclude, end, is_out_of_time, run_out
+from pipeline.orders.finish import OrderEnding, Shortage, end, is_at_its_end
 from pipeline.orders.order_completeness import StudyStatus, gravest, lacking, weigh
 from pipeline.site.site import Site
 
@@ -24,11 +24,7 @@ def look_at(order: OrderRow, site: Site, now: float, since: float) -> bool:
 
     `since` is when the worker started: no order times out while no worker ran.
     """
-    if is_out_of_time(order, site, now, since):
-        run_out(order, ENDING, site)
-        return False
-    if order.stage == OrderStage.DELIVERING:
-        conclude(order.id, ENDING, site)
+    if is_at_its_end(order, ENDING, site, now, since):
         return False
     return _weigh(order, site) if order.stage == OrderStage.QUEUED else True
 

@@ -19,7 +19,7 @@ from pipeline.orders.consign_order import (
     patients_of,
     prepared,
 )
-from pipeline.orders.finish import OrderEnding, Shortage, conclude, end, is_out_of_time, run_out
+from pipeline.orders.finish import OrderEnding, Shortage, end, is_at_its_end
 from pipeline.sending.send import admit_complete
 from pipeline.site.site import Site
 
@@ -29,11 +29,7 @@ def look_at(order: OrderRow, site: Site, now: float, since: float) -> bool:
 
     `since` is when the worker started: no order times out while no worker ran.
     """
-    if is_out_of_time(order, site, now, since):
-        run_out(order, ENDING, site)
-        return False
-    if order.stage == OrderStage.DELIVERING:
-        conclude(order.id, ENDING, site)
+    if is_at_its_end(order, ENDING, site, now, since):
         return False
     is_taken_in = order.stage != OrderStage.PLACED or _await_files(order, site)
     return is_taken_in and not _awaits_another(order, site)
