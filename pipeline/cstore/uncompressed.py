@@ -14,7 +14,7 @@ from pipeline.model import Item
 from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import PoolProcessDied, ProcessPool
 from pipeline.spool.durable import unlink
-from pipeline.spool.store_file import sha256_of
+from pipeline.spool.hashed_files import sha256_of
 
 
 class DecodingProcess:

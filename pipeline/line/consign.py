@@ -123,17 +123,13 @@ def pins_for(
     destination: Destination, outcomes: Mapping[int, Prepared | Exception], site: Site
 ) -> list[dict[str, Any]]:
     """Return the pins of the files that are ready for a destination, one for each instance."""
-    outputs = [
-        (identity, output)
+    return [
+        {"instance": identity, **pin_of(output, site)}
         for identity, ready in outcomes.items()
         if isinstance(ready, Prepared)
         for output in ready.outputs
         if output.encoding == destination.encode
     ]
-    for _, output in outputs:
-        if output.state:
-            site.hashed.keep(output.state, output.sha256)
-    return [{"instance": identity, **pin_of(output, site)} for identity, output in outputs]
 
 
 def open_delivery(
@@ -161,7 +157,9 @@ def open_delivery(
 
 
 def pin_of(output: PreparedFile, site: Site) -> dict[str, Any]:
-    """Return the pin of the very file that will be sent."""
+    """Return the pin of the very file that will be sent, and note its hash: it may be sent a moment later."""
+    if output.state:
+        site.hashed.keep(output.state, output.sha256)
     return {
         "path": str(output.path.relative_to(site.spool.root)),
         "sha256": output.sha256,

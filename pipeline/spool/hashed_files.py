@@ -1,15 +1,27 @@
-"""The SHA-256 of files that were made just now, so that what is sent at once is not read once more to hash it."""
+"""The SHA-256 of files: read, or kept of those made just now, so that what is sent at once is not read again."""
 
+import hashlib
 import os
 import time
 from pathlib import Path
-
-from pipeline.spool.store_file import sha256_of
 
 FileState = tuple[int, int, int]  # What every change of a file changes: its inode, its size, when it was written.
 
 KEPT_SECONDS = 600.0  # Whoever is sent a file later gets what a new reading finds.
 MOST = 20_000  # Files.
+_LARGE = 64 << 20  # Size in bytes from which a file is read in larger pieces.
+_LARGE_PIECE = 4 << 20  # Bytes; with large pieces a hashing thread rarely asks for the interpreter lock.
+_PIECE = 120 << 10  # Bytes; for larger pieces memory would be mapped and cleared anew each time.
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits. Memory: one piece. Raises OSError."""
+    digest = hashlib.sha256()
+    piece = memoryview(bytearray(_LARGE_PIECE if path.stat().st_size > _LARGE else _PIECE))
+    with path.open("rb", buffering=0) as file:
+        while length := file.readinto(piece):
+            digest.update(piece[:length])
+    return digest.hexdigest()
 
 
 def state_of(status: os.stat_result) -> FileState:

@@ -18,9 +18,6 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _LONGEST = 64
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _BLOCK = 1 << 20
-_LARGE = 64 << 20  # Size in bytes from which a file is read in larger pieces.
-_LARGE_PIECE = 4 << 20  # Bytes; with large pieces a hashing thread rarely asks for the interpreter lock.
-_PIECE = 120 << 10  # Bytes; for larger pieces memory would be mapped and cleared anew each time.
 _RENAMING = threading.Lock()
 
 
@@ -31,16 +28,6 @@ class StoreOutcome(StrEnum):
     SAME = "same"  # A file with the same bytes was there already.
     OTHER = "other"  # A file with other bytes is there, and stays.
     NOT_AS_PINNED = "not as pinned"  # The source is missing, or differs from its pin.
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits. Memory: one piece. Raises OSError."""
-    digest = hashlib.sha256()
-    piece = memoryview(bytearray(_LARGE_PIECE if path.stat().st_size > _LARGE else _PIECE))
-    with path.open("rb", buffering=0) as file:
-        while length := file.readinto(piece):
-            digest.update(piece[:length])
-    return digest.hexdigest()
 
 
 def component(text: str) -> str:

@@ -15,7 +15,7 @@ from pipeline.disc.objects.arrangement import ObjectPath, PatientNode, placed
 from pipeline.disc.pages.disc_names import volume_id
 from pipeline.disc.pages.disc_pages import SUMS, PageData, checksums, pages, patient_of, study_of
 from pipeline.disc.verify.read_back import DICOMDIR
-from pipeline.spool.store_file import sha256_of
+from pipeline.spool.hashed_files import sha256_of
 
 
 @dataclass(frozen=True, slots=True)

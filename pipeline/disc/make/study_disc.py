@@ -19,7 +19,8 @@ from pipeline.disc.model import Disc, DiscOptions, ReplacedDisc, SourceFile, as_
 from pipeline.disc.pages.disc_names import file_stem
 from pipeline.model import Consignment, InstanceKey, LeftOutCode, NewDisc, Receipt, ReceiptState, WhyLeftOut
 from pipeline.spool.durable import flush_path, remove_tree, rename, unlink, write_durably
-from pipeline.spool.store_file import component, give_name, sha256_of
+from pipeline.spool.hashed_files import sha256_of
+from pipeline.spool.store_file import component, give_name
 
 HIDDEN = ".storestow"
 _KEEP_SECONDS = 7 * 86400.0

@@ -15,7 +15,7 @@ from pipeline.dicom.reading import data_set_of
 from pipeline.disc.objects.sequences import is_sound
 from pipeline.errors import Transient
 from pipeline.events import escaped
-from pipeline.spool.store_file import sha256_of
+from pipeline.spool.hashed_files import sha256_of
 
 LARGEST_FILE = (1 << 32) - 2048  # ISO 9660 level 1 has one extent for each file; the last sector must fit, too.
 _MOST_KEY_BYTES = 0xFFF0  # Bytes of one key in a directory record; a longer value stays in its object only.

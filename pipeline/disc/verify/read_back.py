@@ -21,7 +21,7 @@ from pipeline.disc.formats.independent_reader import ObjectIdentity
 from pipeline.disc.formats.iso9660 import SHORT_NAME, IsoFile, NoIso
 from pipeline.disc.formats.parallel import spread
 from pipeline.processes.process_pool import ProcessPool
-from pipeline.spool.store_file import sha256_of
+from pipeline.spool.hashed_files import sha256_of
 
 DICOMDIR = "DICOMDIR"
 LARGE = 256 << 20  # Bytes; below, starting the pool's processes takes longer than reading the medium here.

@@ -20,7 +20,7 @@ from pipeline.disc.objects.entry import WANTED
 from pipeline.disc.objects.raw import LARGEST_FILE, RawObject, raw
 from pipeline.errors import Transient
 from pipeline.processes.process_pool import ProcessPool
-from pipeline.spool.store_file import sha256_of
+from pipeline.spool.hashed_files import sha256_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

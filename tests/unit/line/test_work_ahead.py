@@ -20,8 +20,8 @@ from support.sites.line_site import (
 from pipeline.line import identify, work_ahead
 from pipeline.line.identify import ReadAhead, contents_of
 from pipeline.line.work_ahead import WorkAhead
+from pipeline.spool.hashed_files import sha256_of
 from pipeline.spool.spool import admit
-from pipeline.spool.store_file import sha256_of
 
 J2K = {"name": "nowhere", "kind": "null", "encode": "j2k"}
 
