@@ -138,11 +138,16 @@ def found_in(tasks: Iterable[IdentifyTask], pool: ProcessPool) -> Iterator[Ident
             raise answer
 
 
-def read_ahead(tasks: Iterable[IdentifyTask], pool: ProcessPool) -> Iterator[tuple[IdentifyTask, IdentifiedFile]]:
-    """Read files that may still be written to; what cannot be read is left for the moment it is admitted."""
-    for task, answer in pool.each(_read, tasks, _limits):
-        if isinstance(answer, IdentifiedFile) and answer.problem is None:
-            yield task, answer
+def read_ahead(
+    tasks: Iterable[IdentifyTask], pool: ProcessPool
+) -> Iterator[tuple[IdentifyTask, FileState, IdentifiedFile]]:
+    """Read files that may still be written to, and yield the state each was in after it was read.
+
+    What cannot be read is left for the moment it is admitted.
+    """
+    for task, answer in pool.each(_read_and_state, tasks, _limits):
+        if isinstance(answer, tuple) and answer[1].problem is None:
+            yield task, *answer
 
 
 def _limits(task: IdentifyTask) -> ProcessLimits:
@@ -151,6 +156,11 @@ def _limits(task: IdentifyTask) -> ProcessLimits:
 
 def _read(task: IdentifyTask) -> IdentifiedFile:
     return read(task.path, task.scratch)
+
+
+def _read_and_state(task: IdentifyTask) -> tuple[FileState, IdentifiedFile]:
+    found = _read(task)
+    return state_of(task.path.lstat()), found
 
 
 def _unread(path: Path, problem: str, code: SetAsideCode | None = None) -> IdentifiedFile:

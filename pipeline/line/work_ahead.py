@@ -110,10 +110,11 @@ class WorkAhead:
             self._site.pool.warm(load_encodings)
         self._tried |= {states[path] for path in wanted}  # What cannot be read now is read when it is admitted.
         tasks = (IdentifyTask(path, self._site.spool.run) for path in wanted)
-        for task, file in read_ahead(tasks, self._site.pool):
-            with contextlib.suppress(OSError):  # its folder was admitted meanwhile, and somebody else reads it
-                if state_of(task.path.lstat()) == states[task.path]:
-                    self._read.keep(states[task.path], file)
+        for task, state, file in read_ahead(tasks, self._site.pool):
+            if (
+                state == states[task.path]
+            ):  # Nothing was written to it meanwhile; its folder may have been admitted.
+                self._read.keep(state, file)
 
     def _received(self) -> Iterator[_Received]:
         """Yield the files of studies that still come in, and of those that wait until they are complete."""

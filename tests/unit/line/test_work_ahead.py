@@ -127,6 +127,25 @@ def test_what_was_read_while_it_came_in_is_not_read_again(tmp_path, monkeypatch)
         assert [found.file for found in contents.found][-1] == changed.name  # in the order received
 
 
+def test_what_was_read_counts_although_its_folder_was_admitted_before_the_answer_was_taken(tmp_path, monkeypatch):
+    with working(settings_for(tmp_path)) as (site, _):
+        folder = folder_of(site.spool, instance(tmp_path, "a"), instance(tmp_path, "b"))
+        names, read = [], ReadAhead()
+
+        def admitted_meanwhile(tasks, pool):
+            answers = list(identify.read_ahead(tasks, pool))
+            names.append(admit(folder.parent, folder))
+            return answers
+
+        monkeypatch.setattr(work_ahead, "read_ahead", admitted_meanwhile)
+        WorkAhead(site, never, read).look()
+        opened = []
+        monkeypatch.setattr(identify, "found_in", lambda tasks, pool: map(noted(opened), tasks))
+        contents = contents_of(site.spool.arrivals / names[0], site.spool.run, site.pool, read)
+        assert opened == []
+        assert len(contents.found) == 2
+
+
 def noted(opened: list[str]):
     def identified(task):
         opened.append(task.path.name)
