@@ -75,4 +75,6 @@ def spellings(asked: str, answered: Iterable[str]) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return text.strip(" \0").casefold()
+    """Return an ASCII text without padding and case; no other letter is one of an accession number's."""
+    plain = text.strip(" \0")
+    return plain.lower() if plain.isascii() else plain

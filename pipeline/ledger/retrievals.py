@@ -159,6 +159,17 @@ def contradicted(look: Connection, number: int) -> set[Key]:
     return {(series, one) for series, one in look.execute(wanted)}
 
 
+def set_aside(look: Connection, number: int) -> dict[str, int]:
+    """Count the instances of a retrieval that came and are quarantined, by the reason."""
+    wanted = (
+        select(instance.c.reason, func.count())
+        .join(retrieved, retrieved.c.instance == instance.c.id)
+        .where(retrieved.c.retrieval == number, instance.c.state == InstanceState.QUARANTINED)
+        .group_by(instance.c.reason)
+    )
+    return {reason or "": count for reason, count in look.execute(wanted)}
+
+
 def came(look: Connection, number: int) -> dict[Key, int]:
     """Return the sound instances of a retrieval by their key, each with its Number of Frames.
 

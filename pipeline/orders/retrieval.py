@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -18,11 +18,12 @@ from pipeline.orders import reception_progress
 from pipeline.site.site import Site
 
 MOST_ATTEMPTS = 2  # C-MOVEs that broke off; a C-MOVE with a final response is not repeated.
-MOST_SENDERS = 5  # Senders named in a text.
+MOST_NAMED = 5  # Senders, and reasons, named in a text.
 SUCCESS, WARNING = 0x0000, 0xB000  # PS3.4 table C.4-2
 ADMISSION_SECONDS = 5.0  # Seconds until an association that we have ended is admitted.
 DESTINATION_UNKNOWN = 0xA801
 
+_Named = TypeVar("_Named")
 Verdict = tuple[RetrievalState, OrderError | None, str | None]
 
 
@@ -36,6 +37,7 @@ def judge(row: RetrievalRow, site: Site, now: float) -> None:
         wishes = retrievals.open_links(connection, row.id)
         came = retrievals.came(connection, row.id)
         doubtful = len(retrievals.contradicted(connection, row.id))
+        aside = retrievals.set_aside(connection, row.id)
         strangers = retrievals.from_strangers(connection, row.study_instance_uid, row.started_at or row.created_at)
     if any(not wish.asked for wish in wishes):
         return
@@ -52,24 +54,36 @@ def judge(row: RetrievalRow, site: Site, now: float) -> None:
     elif not wishes or _is_final(row) or _is_quiet(row, site, now, patience):
         most = _most(row, found)
         how = verdict(row, received, most, site.settings.pacs)
-        _end(row, _with_remarks(how, doubtful, strangers, site), received, most, site)
+        _end(row, _with_remarks(how, _remarks(doubtful, aside, strangers, site)), received, most, site)
 
 
-def _with_remarks(
-    how: Verdict, doubtful: int, strangers: Mapping[tuple[str, str | None], int], site: Site
-) -> Verdict:
+def _with_remarks(how: Verdict, remarks: Sequence[str]) -> Verdict:
     """Add instances that came and do not count: they explain more than the PACS's words."""
     state, kind, detail = how
-    remarks = [f"{doubtful} came twice, with another content each time"] if doubtful else []
-    if strangers:
-        busiest = sorted(strangers.items(), key=lambda one: -one[1])[:MOST_SENDERS]
-        remarks += [
-            f"{count} came from {sender}, whom [pacs] does not name, and count for nothing; "
-            f"if that is the PACS, write in [pacs]: {senders_of(site.settings).line_with(sender)}"
-            for sender, count in ((Sender(*who), count) for who, count in busiest)
-        ]
-        kind = OrderError.MOVE_INCOMPLETE if kind == OrderError.NO_DATA else kind
+    kind = OrderError.MOVE_INCOMPLETE if remarks and kind == OrderError.NO_DATA else kind
     return state, kind, "; ".join(filter(None, [detail, *remarks])) or None
+
+
+def _remarks(
+    doubtful: int, aside: Mapping[str, int], strangers: Mapping[tuple[str, str | None], int], site: Site
+) -> list[str]:
+    remarks = [f"{doubtful} came twice, with another content each time"] if doubtful else []
+    remarks += [f"{count} came and {_is(count)} quarantined: {reason}" for reason, count in _most_of(aside)]
+    senders = [(Sender(*who), count) for who, count in _most_of(strangers)]
+    return remarks + [
+        f"{count} came from {sender}, whom [pacs] does not name, and count for nothing; "
+        f"if that is the PACS, write in [pacs]: {senders_of(site.settings).line_with(sender)}"
+        for sender, count in senders
+    ]
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _most_of(counts: Mapping[_Named, int]) -> list[tuple[_Named, int]]:
+    """Return the largest counts, as many as a text names."""
+    return sorted(counts.items(), key=lambda one: -one[1])[:MOST_NAMED]
 
 
 def _most(row: RetrievalRow, found: Sequence[StudyCompleteness]) -> int | None:

@@ -227,3 +227,16 @@ def test_two_contents_of_one_instance_from_the_address_of_the_pacs_leave_neither
         assert (view.state, view.error_kind, view.received) == (OrderState.PARTIAL, OrderError.MOVE_INCOMPLETE, 2)
         assert "1 came twice, with another content each time" in (view.detail or "")
         assert not site.delivered()
+
+
+def test_what_came_and_was_set_aside_is_told_with_its_reason(site, pacs, accession):
+    first, *others = holdings(pacs, accession)
+    del first.PatientID
+    view = site.order(accession)
+    assert (view.state, view.error_kind) == (OrderState.PARTIAL, OrderError.MOVE_INCOMPLETE)
+    assert "1 came and is quarantined: it has no Patient ID (0010,0020)" in (view.detail or "")
+    for one in others:
+        del one.PatientID
+    view = site.order(accession, again=True)
+    assert view.error_kind == OrderError.MOVE_INCOMPLETE
+    assert "3 came and are quarantined" in (view.detail or "")

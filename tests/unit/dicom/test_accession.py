@@ -35,6 +35,8 @@ def test_a_site_may_keep_to_the_length_of_the_standard():
         ("ct7x", ["CT7X", "Ct7x"], ["CT7X", "Ct7x"]),
         ("A1", ["A10", "", "01"], []),
         ("71", ["0071"], []),
+        ("SS1", ["\u00df1"], []),
+        ("K1", ["\u212a1"], []),
     ],
 )
 def test_a_number_is_known_by_itself_else_by_what_differs_in_case_or_padding_only(asked, answered, known):
