@@ -8,10 +8,11 @@ from sqlalchemy import Connection
 
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Usage
-from pipeline.ledger import FILE_NAME, Ledger, study_routes
+from pipeline.ledger import study_routes
 from pipeline.line.route import facts_of
 from pipeline.site.routing import Routing
 from pipeline.site.settings import Settings
+from pipeline.site.site_ledger import connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,13 @@ def explain_last(settings: Settings, arrivals: int) -> dict[str, Any]:
     """Return what `settings` would have changed for the studies of the last arrivals, from the ledger alone.
 
     Raises:
-        Usage: no ledger lies in the spool that the configuration names.
+        Usage: there is no ledger where the configuration names it.
     """
-    path = settings.site.spool / FILE_NAME
-    if not path.exists():
-        raise Usage(f"{path} does not exist: name the spool of the running site in the new configuration, too")
-    ledger = Ledger(path)
+    ledger = connect(settings)
     try:
+        if not ledger.exists():
+            words = "name the spool of the running site in the new configuration, too"
+            raise Usage(f"{ledger.name} does not exist: {words}")
         ledger.require_tables()
         with ledger.reading() as connection:
             studies = study_routes.studies_of_last_arrivals(connection, arrivals)

@@ -12,21 +12,21 @@ VERSION = 1
 
 
 def account_of(
-    look: Connection, name: str, settled_at: float, state: ArrivalState = ArrivalState.SETTLED, **more: Any
+    connection: Connection, name: str, settled_at: float, state: ArrivalState = ArrivalState.SETTLED, **more: Any
 ) -> dict[str, Any]:
     """Return an arrival as it will be in `state`: its row, its instances, their receipts and deliveries."""
-    about = look.execute(select(arrival).where(arrival.c.name == name)).one()
+    about = connection.execute(select(arrival).where(arrival.c.name == name)).one()
     wanted = select(instance).where(instance.c.arrival == name).order_by(instance.c.id)
-    instances = [dict(row._mapping) for row in look.execute(wanted)]  # noqa: SLF001  # SQLAlchemy's public mapping
-    answers = _deliveries(look, name)
-    for one in instances:
-        one["deliveries"] = answers.get(one["id"], [])
+    instances = [dict(row._mapping) for row in connection.execute(wanted)]  # noqa: SLF001  # SQLAlchemy's public mapping
+    answers = _deliveries(connection, name)
+    for entry in instances:
+        entry["deliveries"] = answers.get(entry["id"], [])
     then = {**about._mapping, "state": state, "settled_at": settled_at, **more}  # noqa: SLF001
-    patients = study_patients.of_arrival(look, name)
+    patients = study_patients.of_arrival(connection, name)
     return {"version": VERSION, "arrival": then, "instances": instances, "patients": patients}
 
 
-def _deliveries(look: Connection, name: str) -> dict[int, list[dict[str, Any]]]:
+def _deliveries(connection: Connection, name: str) -> dict[int, list[dict[str, Any]]]:
     """Return, for each instance of an arrival, its receipts with their deliveries."""
     wanted = (
         select(receipt, delivery)
@@ -36,7 +36,7 @@ def _deliveries(look: Connection, name: str) -> dict[int, list[dict[str, Any]]]:
         .order_by(delivery.c.id)
     )
     answers: dict[int, list[dict[str, Any]]] = {}
-    for row in look.execute(wanted):
+    for row in connection.execute(wanted):
         answer = {"receipt": _plain(row, receipt), "delivery": _plain(row, delivery)}
         # This number is valid in this ledger only; the key names what it refers to.
         del answer["receipt"]["asked_by"]
@@ -48,7 +48,7 @@ def _plain(row: Any, table: Any) -> dict[str, Any]:
     return {column.name: row._mapping[column] for column in table.columns}  # noqa: SLF001
 
 
-def restore(change: Connection, account: dict[str, Any]) -> None:
+def restore(connection: Connection, account: dict[str, Any]) -> None:
     """Enter an arrival from its account into a ledger that lost it.
 
     Raises:
@@ -57,21 +57,21 @@ def restore(change: Connection, account: dict[str, Any]) -> None:
     if account["version"] != VERSION:
         raise ValueError(f"account version {account['version']} is not known")
     about = dict(account["arrival"])
-    change.execute(insert(arrival).values(**about))
-    study_patients.enter_missing(change, account.get("patients", ()))
+    connection.execute(insert(arrival).values(**about))
+    study_patients.enter_missing(connection, account.get("patients", ()))
     for entry in account["instances"]:
-        one = dict(entry)
-        answers = one.pop("deliveries")
-        one.pop("id")
-        made = change.execute(insert(instance).values(**one)).inserted_primary_key
+        row = dict(entry)
+        answers = row.pop("deliveries")
+        row.pop("id")
+        made = connection.execute(insert(instance).values(**row)).inserted_primary_key
         assert made is not None
         for answer in answers:
-            number = _delivery_again(change, answer["delivery"])
+            number = _delivery_again(connection, answer["delivery"])
             values = {**answer["receipt"], "delivery": number, "instance": made[0]}
-            change.execute(insert(receipt).values(**values))
+            connection.execute(insert(receipt).values(**values))
 
 
-def _delivery_again(change: Connection, row: dict[str, Any]) -> int:
+def _delivery_again(connection: Connection, row: dict[str, Any]) -> int:
     """Return the number of this delivery in the new ledger: several accounts may mention the same one."""
     same = (
         (delivery.c.destination == row["destination"])
@@ -79,7 +79,7 @@ def _delivery_again(change: Connection, row: dict[str, Any]) -> int:
         & (delivery.c.study_instance_uid == row["study_instance_uid"])
         & (delivery.c.created_at == row["created_at"])
     )
-    number: int | None = change.scalar(select(delivery.c.id).where(same))
+    number: int | None = connection.scalar(select(delivery.c.id).where(same))
     if number is None:
         values = {key: value for key, value in row.items() if key != "id"}
         if row["state"] not in {DeliveryState.DELIVERED, DeliveryState.REFUSED}:  # It was opened again by `retry`.
@@ -88,7 +88,7 @@ def _delivery_again(change: Connection, row: dict[str, Any]) -> int:
                 "held": True,
                 "reason": "the ledger was lost: `retry` sends it",
             }
-        made = change.execute(insert(delivery).values(**values)).inserted_primary_key
+        made = connection.execute(insert(delivery).values(**values)).inserted_primary_key
         assert made is not None
         number = made[0]
     return number

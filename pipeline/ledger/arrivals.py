@@ -49,38 +49,40 @@ class WaitingStudy:
     instances: int
 
 
-def admit(change: Connection, values: Mapping[str, Any]) -> None:
+def admit(connection: Connection, values: Mapping[str, Any]) -> None:
     """Enter an arrival whose files are durable in the room `arrivals`."""
-    change.execute(insert(arrival).values(state=ArrivalState.ADMITTED, **values))
+    connection.execute(insert(arrival).values(state=ArrivalState.ADMITTED, **values))
 
 
-def names(look: Connection, *states: ArrivalState) -> set[str]:
+def names(connection: Connection, *states: ArrivalState) -> set[str]:
     """Return the names of the arrivals in these states whose files are still here."""
     wanted = select(arrival.c.name).where(arrival.c.state.in_(states), arrival.c.gone_at.is_(None))
-    return set(look.scalars(wanted))
+    return set(connection.scalars(wanted))
 
 
-def set_state(change: Connection, name: str, state: ArrivalState, reason: str | None = None, **more: Any) -> None:
+def set_state(
+    connection: Connection, name: str, state: ArrivalState, reason: str | None = None, **more: Any
+) -> None:
     """Move an arrival to `state`."""
-    change.execute(update(arrival).where(arrival.c.name == name).values(state=state, reason=reason, **more))
+    connection.execute(update(arrival).where(arrival.c.name == name).values(state=state, reason=reason, **more))
 
 
-def take_in(change: Connection, name: str, rows: Sequence[Mapping[str, Any]], **counts: int) -> None:
+def take_in(connection: Connection, name: str, rows: Sequence[Mapping[str, Any]], **counts: int) -> None:
     """Enter the identified instances, once.
 
     Raises IntegrityError if a key has been taken meanwhile: look again.
     """
     admitted = (arrival.c.name == name) & (arrival.c.state == ArrivalState.ADMITTED)
     values = {"state": ArrivalState.PROCESSING, **counts}
-    is_new = change.execute(update(arrival).where(admitted).values(**values)).rowcount
+    is_new = connection.execute(update(arrival).where(admitted).values(**values)).rowcount
     if rows and is_new:
-        change.execute(insert(instance), list(rows))
-        tallies.taken_in(change, name, rows)
+        connection.execute(insert(instance), list(rows))
+        tallies.taken_in(connection, name, rows)
 
 
-def forget_instances(change: Connection, name: str) -> None:
+def forget_instances(connection: Connection, name: str) -> None:
     """Delete the instances of an arrival that is to be taken in again, if nothing of it was sent."""
-    change.execute(instance.delete().where(instance.c.arrival == name))
+    connection.execute(instance.delete().where(instance.c.arrival == name))
 
 
 def batches(names: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
@@ -98,7 +100,7 @@ def is_of_scope(rows: FromClause, scope: str | Iterable[str]) -> ColumnElement[b
 
 
 def first_received(
-    look: Connection, scope: str, keys: Iterable[InstanceKey]
+    connection: Connection, scope: str, keys: Iterable[InstanceKey]
 ) -> dict[InstanceKey, SoundInstanceRow]:
     """Return the row that holds each of `keys` within `scope`."""
     rows: dict[InstanceKey, SoundInstanceRow] = {}
@@ -109,11 +111,11 @@ def first_received(
             instance.c.study_instance_uid == study,
             instance.c.state.in_(HOLDS_ITS_KEY),
         )
-        rows |= {row.key: row for row in read_all(SoundInstanceRow, look.execute(wanted))}
+        rows |= {row.key: row for row in read_all(SoundInstanceRow, connection.execute(wanted))}
     return rows
 
 
-def waiting(look: Connection) -> list[WaitingStudy]:
+def waiting(connection: Connection) -> list[WaitingStudy]:
     """Return the studies that wait for a consignment, the longest waiting first."""
     wanted = (
         select(
@@ -128,10 +130,10 @@ def waiting(look: Connection) -> list[WaitingStudy]:
         .group_by(arrival.c.receiver, instance.c.study_instance_uid)
         .order_by(func.min(arrival.c.admitted_at))
     )
-    return [WaitingStudy(*row) for row in look.execute(wanted)]
+    return [WaitingStudy(*row) for row in connection.execute(wanted)]
 
 
-def instances_waiting(look: Connection, receiver: str, study_instance_uid: str) -> list[SoundInstanceRow]:
+def instances_waiting(connection: Connection, receiver: str, study_instance_uid: str) -> list[SoundInstanceRow]:
     """Return the rows of one study at one receiver that no delivery holds yet, in the order received."""
     wanted = (
         sound_instances()
@@ -143,12 +145,12 @@ def instances_waiting(look: Connection, receiver: str, study_instance_uid: str) 
         )
         .order_by(instance.c.id)
     )
-    return read_all(SoundInstanceRow, look.execute(wanted))
+    return read_all(SoundInstanceRow, connection.execute(wanted))
 
 
-def instance_row(look: Connection, identity: int) -> SoundInstanceRow:
+def instance_row(connection: Connection, identity: int) -> SoundInstanceRow:
     """Return the row of one instance, with what its arrival knows of the sender."""
-    return read_one(SoundInstanceRow, look.execute(sound_instances().where(instance.c.id == identity)))
+    return read_one(SoundInstanceRow, connection.execute(sound_instances().where(instance.c.id == identity)))
 
 
 def sound_instances() -> Select[Any]:
@@ -175,11 +177,11 @@ def set_instances(connection: Connection, found_out: Mapping[int, Mapping[str, A
             tallies.set_aside(connection, identity, values)
 
 
-def set_instance(change: Connection, identity: int, values: Mapping[str, Any]) -> None:
+def set_instance(connection: Connection, identity: int, values: Mapping[str, Any]) -> None:
     """Write the results of a stage for one instance."""
-    change.execute(update(instance).where(instance.c.id == identity).values(**values))
+    connection.execute(update(instance).where(instance.c.id == identity).values(**values))
     if values.get("state") in tallies.SET_ASIDE:
-        tallies.set_aside(change, identity, values)
+        tallies.set_aside(connection, identity, values)
 
 
 _UNFINISHED = or_(
@@ -203,29 +205,31 @@ _UNFINISHED = or_(
 )
 
 
-def ready_to_settle(look: Connection) -> list[str]:
+def ready_to_settle(connection: Connection) -> list[str]:
     """Return the arrivals whose every instance has an account and every delivery an end (docs/design.md)."""
     wanted = select(arrival.c.name).where(
         arrival.c.state == ArrivalState.PROCESSING,
         not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _UNFINISHED))),
     )
-    return list(look.scalars(wanted))
+    return list(connection.scalars(wanted))
 
 
-def may_settle(look: Connection, name: str) -> bool:
+def may_settle(connection: Connection, name: str) -> bool:
     """Tell whether one arrival is ready to settle."""
-    return not look.scalar(select(exists(select(instance.c.id).where(instance.c.arrival == name, _UNFINISHED))))
+    return not connection.scalar(
+        select(exists(select(instance.c.id).where(instance.c.arrival == name, _UNFINISHED)))
+    )
 
 
-def has_instances(look: Connection, name: str) -> bool:
+def has_instances(connection: Connection, name: str) -> bool:
     """Tell whether an arrival has been taken in: whether any file of it is recorded."""
-    return bool(look.scalar(select(exists(select(instance.c.id).where(instance.c.arrival == name)))))
+    return bool(connection.scalar(select(exists(select(instance.c.id).where(instance.c.arrival == name)))))
 
 
-def holds_an_instance(look: Connection, name: str) -> bool:
+def holds_an_instance(connection: Connection, name: str) -> bool:
     """Tell whether any file of the arrival could be read as an instance."""
     readable = (instance.c.arrival == name) & instance.c.study_instance_uid.is_not(None)
-    return bool(look.scalar(select(exists(select(instance.c.id).where(readable)))))
+    return bool(connection.scalar(select(exists(select(instance.c.id).where(readable)))))
 
 
 _KEPT_FOR_EVER = or_(
@@ -244,12 +248,14 @@ _KEPT_FOR_EVER = or_(
 )
 
 
-def all_is_well(look: Connection, name: str) -> bool:
+def all_is_well(connection: Connection, name: str) -> bool:
     """Tell whether no instance of an arrival was refused, quarantined or in conflict: it may be deleted by age."""
-    return not look.scalar(select(exists(select(instance.c.id).where(instance.c.arrival == name, _KEPT_FOR_EVER))))
+    return not connection.scalar(
+        select(exists(select(instance.c.id).where(instance.c.arrival == name, _KEPT_FOR_EVER)))
+    )
 
 
-def settled_of(look: Connection, delivery_number: int) -> list[str]:
+def settled_of(connection: Connection, delivery_number: int) -> list[str]:
     """Return the settled arrivals in which instances of a delivery came."""
     wanted = (
         select(arrival.c.name)
@@ -262,26 +268,26 @@ def settled_of(look: Connection, delivery_number: int) -> list[str]:
         )
         .distinct()
     )
-    return list(look.scalars(wanted))
+    return list(connection.scalars(wanted))
 
 
-def set_settled_at(change: Connection, name: str, now: float) -> None:
+def set_settled_at(connection: Connection, name: str, now: float) -> None:
     """Restart the retention time of a settled arrival."""
-    change.execute(update(arrival).where(arrival.c.name == name).values(settled_at=now))
+    connection.execute(update(arrival).where(arrival.c.name == name).values(settled_at=now))
 
 
-def set_gone(change: Connection, name: str, now: float) -> None:
+def set_gone(connection: Connection, name: str, now: float) -> None:
     """Note that the originals of an arrival are deleted; its rows stay for `trace`."""
-    change.execute(update(arrival).where(arrival.c.name == name).values(gone_at=now))
+    connection.execute(update(arrival).where(arrival.c.name == name).values(gone_at=now))
 
 
-def is_gone(look: Connection, name: str) -> bool:
+def is_gone(connection: Connection, name: str) -> bool:
     """Tell whether the originals of an arrival were deleted by age or by a person."""
     gone = (arrival.c.name == name) & arrival.c.gone_at.is_not(None)
-    return bool(look.scalar(select(exists(select(arrival.c.name).where(gone)))))
+    return bool(connection.scalar(select(exists(select(arrival.c.name).where(gone)))))
 
 
-def discarded(look: Connection) -> list[tuple[str, str]]:
+def discarded(connection: Connection) -> list[tuple[str, str]]:
     """Return arrival and file of everything a person has discarded in arrivals that are still here."""
     wanted = (
         select(instance.c.arrival, instance.c.file)
@@ -292,10 +298,10 @@ def discarded(look: Connection) -> list[tuple[str, str]]:
             arrival.c.gone_at.is_(None),
         )
     )
-    return [(row[0], row[1]) for row in look.execute(wanted)]
+    return [(row[0], row[1]) for row in connection.execute(wanted)]
 
 
-def with_stale_accounts(look: Connection) -> list[str]:
+def with_stale_accounts(connection: Connection) -> list[str]:
     """Return settled arrivals with instances delivered, given up, accepted or discarded since."""
     wanted = (
         select(arrival.c.name)
@@ -313,25 +319,25 @@ def with_stale_accounts(look: Connection) -> list[str]:
         )
         .distinct()
     )
-    return list(look.scalars(wanted))
+    return list(connection.scalars(wanted))
 
 
-def states_of(look: Connection, names: Iterable[str]) -> dict[str, ArrivalState]:
+def states_of(connection: Connection, names: Iterable[str]) -> dict[str, ArrivalState]:
     """Return the state of each of these arrivals that is known and whose files should be here."""
     found: dict[str, ArrivalState] = {}
     for batch in batches(sorted(names)):
         wanted = select(arrival.c.name, arrival.c.state).where(
             arrival.c.name.in_(batch), arrival.c.gone_at.is_(None)
         )
-        found |= {row[0]: row[1] for row in look.execute(wanted)}
+        found |= {row[0]: row[1] for row in connection.execute(wanted)}
     return found
 
 
-def states(look: Connection) -> dict[str, ArrivalState]:
+def states(connection: Connection) -> dict[str, ArrivalState]:
     """Return the state of every arrival whose files should be here."""
     return {
         row[0]: row[1]
-        for row in look.execute(select(arrival.c.name, arrival.c.state).where(arrival.c.gone_at.is_(None)))
+        for row in connection.execute(select(arrival.c.name, arrival.c.state).where(arrival.c.gone_at.is_(None)))
     }
 
 
@@ -343,7 +349,7 @@ _IS_OF_ORDERS = exists(
 )
 
 
-def results_before(look: Connection, moment: float) -> list[tuple[str, float]]:
+def results_before(connection: Connection, moment: float) -> list[tuple[str, float]]:
     """Return arrivals for orders settled at or before `moment`, except those a person must look at.
 
     It does not matter whether they were delivered, because their sender still has them.
@@ -357,16 +363,16 @@ def results_before(look: Connection, moment: float) -> list[tuple[str, float]]:
         not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, is_set_aside))),
         not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _UNFINISHED))),
     )
-    return [(row[0], row[1]) for row in look.execute(wanted)]
+    return [(row[0], row[1]) for row in connection.execute(wanted)]
 
 
-def is_unclaimed(look: Connection, name: str) -> bool:
+def is_unclaimed(connection: Connection, name: str) -> bool:
     """Tell whether an arrival holds an instance that came for an order nobody had placed."""
     of_it = (instance.c.arrival == name) & (instance.c.reason == NOBODYS)
-    return bool(look.scalar(select(exists(select(instance.c.id).where(of_it)))))
+    return bool(connection.scalar(select(exists(select(instance.c.id).where(of_it)))))
 
 
-def settled_before(look: Connection, moment: float) -> list[tuple[str, float]]:
+def settled_before(connection: Connection, moment: float) -> list[tuple[str, float]]:
     """Return settled arrivals without problems, settled at or before `moment`."""
     wanted = select(arrival.c.name, arrival.c.settled_at).where(
         arrival.c.state == ArrivalState.SETTLED,
@@ -376,4 +382,4 @@ def settled_before(look: Connection, moment: float) -> list[tuple[str, float]]:
         not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _KEPT_FOR_EVER))),
         not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _UNFINISHED))),
     )
-    return [(row[0], row[1]) for row in look.execute(wanted)]
+    return [(row[0], row[1]) for row in connection.execute(wanted)]

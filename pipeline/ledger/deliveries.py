@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, func, insert, not_, or_, select, text, true, update
 
 from pipeline.ledger import tallies
-from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow, read_one
+from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow, read_one, read_one_or_none
 from pipeline.ledger.tables import arrival, delivery, destination, instance, receipt
 from pipeline.model import ARRIVED, DeliveryState, InstanceKey, InstanceState, Item, Receipt, ReceiptState
 from pipeline.schedule import LONGEST_WAIT
@@ -17,13 +17,13 @@ OPEN = (DeliveryState.WAITING, DeliveryState.DEFERRED)
 GROWS_AT_MOST = 60.0  # Seconds until a delivery to which nothing was added is looked at again.
 
 
-def consign(change: Connection, values: Mapping[str, Any], pinned: Sequence[Mapping[str, Any]]) -> int:
+def consign(connection: Connection, values: Mapping[str, Any], pinned: Sequence[Mapping[str, Any]]) -> int:
     """Open a delivery with one pending receipt for each instance, pinned to the very file that will be sent."""
-    made = change.execute(insert(delivery).values(state=DeliveryState.WAITING, **values)).inserted_primary_key
+    made = connection.execute(insert(delivery).values(state=DeliveryState.WAITING, **values)).inserted_primary_key
     assert made is not None
     number: int = made[0]
     rows = [{"delivery": number, "state": ReceiptState.PENDING, **pin} for pin in pinned]
-    change.execute(insert(receipt), rows)
+    connection.execute(insert(receipt), rows)
     return number
 
 
@@ -96,7 +96,12 @@ def goes_on(connection: Connection, number: int, handed_over: frozenset[int], no
 
 
 def due(
-    look: Connection, destination_name: str, now: float, *, one_a_study: bool = False, takes_parts: bool = False
+    connection: Connection,
+    destination_name: str,
+    now: float,
+    *,
+    one_a_study: bool = False,
+    takes_parts: bool = False,
 ) -> list[int]:
     """Return the deliveries a destination may attempt now: orders first, because somebody waits, then the oldest.
 
@@ -115,9 +120,9 @@ def due(
     )
     if not takes_parts:
         wanted = wanted.where(not_(delivery.c.growing))
-    busy = _studies_in_hand(look, destination_name) if one_a_study else set()
+    busy = _studies_in_hand(connection, destination_name) if one_a_study else set()
     found = []
-    for number, order, study in look.execute(wanted):
+    for number, order, study in connection.execute(wanted):
         if order is None and study in busy:
             continue
         if order is None and one_a_study:
@@ -126,16 +131,16 @@ def due(
     return found
 
 
-def _studies_in_hand(look: Connection, destination_name: str) -> set[str]:
+def _studies_in_hand(connection: Connection, destination_name: str) -> set[str]:
     wanted = select(delivery.c.study_instance_uid).where(
         delivery.c.destination == destination_name,
         delivery.c.state == DeliveryState.SENDING,
         delivery.c.order_id.is_(None),
     )
-    return set(look.scalars(wanted))
+    return set(connection.scalars(wanted))
 
 
-def next_due(look: Connection, destination_name: str, now: float) -> float | None:
+def next_due(connection: Connection, destination_name: str, now: float) -> float | None:
     """Return when the next delivery to a destination becomes due, None if there is none."""
     wanted = select(func.min(delivery.c.due_at)).where(
         delivery.c.destination == destination_name,
@@ -143,38 +148,45 @@ def next_due(look: Connection, destination_name: str, now: float) -> float | Non
         delivery.c.held.is_(False),
         delivery.c.due_at > now,
     )
-    moment: float | None = look.scalar(wanted)
+    moment: float | None = connection.scalar(wanted)
     return moment
 
 
-def for_orders(look: Connection) -> set[int]:
+def for_orders(connection: Connection) -> set[int]:
     """Return the deliveries that somebody waits for."""
     is_for_one = delivery.c.order_id.is_not(None) & delivery.c.state.in_(OPEN)
-    return set(look.scalars(select(delivery.c.id).where(is_for_one)))
+    return set(connection.scalars(select(delivery.c.id).where(is_for_one)))
 
 
-def claim(change: Connection, number: int, now: float, *, one_a_study: bool = False) -> ClaimedDeliveryRow | None:
+def claim(
+    connection: Connection, number: int, now: float, *, one_a_study: bool = False
+) -> ClaimedDeliveryRow | None:
     """Mark a delivery `sending` and return its new row.
 
-    With `one_a_study` returns None if another delivery of its study is being attempted at the destination.
+    Returns None if it is not open any more: after the list of what is due was read, another claimed it, or a
+    person held it, gave it up or rerouted it. With `one_a_study` also if another delivery of its study is being
+    attempted at the destination.
     """
+    is_free = and_(delivery.c.id == number, delivery.c.state.in_(OPEN), delivery.c.held.is_(False))
     if one_a_study:
-        row = read_one(DeliveryRow, change.execute(select(delivery).where(delivery.c.id == number)))
-        if row.order_id is None and row.study_instance_uid in _studies_in_hand(change, row.destination):
+        row = read_one_or_none(DeliveryRow, connection.execute(select(delivery).where(is_free)))
+        if (
+            row
+            and row.order_id is None
+            and row.study_instance_uid in _studies_in_hand(connection, row.destination)
+        ):
             return None
-    change.execute(
-        update(delivery)
-        .where(delivery.c.id == number)
-        .values(
-            state=DeliveryState.SENDING,
-            attempts=delivery.c.attempts + 1,
-            first_attempt_at=func.coalesce(delivery.c.first_attempt_at, now),
-        )
-    )
-    return read_one(ClaimedDeliveryRow, change.execute(select(delivery).where(delivery.c.id == number)))
+    values = {
+        "state": DeliveryState.SENDING,
+        "attempts": delivery.c.attempts + 1,
+        "first_attempt_at": func.coalesce(delivery.c.first_attempt_at, now),
+    }
+    if not connection.execute(update(delivery).where(is_free).values(**values)).rowcount:
+        return None
+    return read_one(ClaimedDeliveryRow, connection.execute(select(delivery).where(delivery.c.id == number)))
 
 
-def items(look: Connection, number: int, spool: Path, *, answered: bool = False) -> list[tuple[int, Item]]:
+def items(connection: Connection, number: int, spool: Path, *, answered: bool = False) -> list[tuple[int, Item]]:
     """Return the instances of a delivery without a receipt, or all if `answered`, with their row numbers."""
     wanted = (
         select(receipt, instance)
@@ -182,7 +194,7 @@ def items(look: Connection, number: int, spool: Path, *, answered: bool = False)
         .where(receipt.c.delivery == number, true() if answered else needs_an_answer())
         .order_by(instance.c.id)
     )
-    return [(row.instance, item_of(row, spool)) for row in look.execute(wanted)]
+    return [(row.instance, item_of(row, spool)) for row in connection.execute(wanted)]
 
 
 def needs_an_answer() -> Any:
@@ -201,7 +213,7 @@ def is_not_compared() -> Any:
 
 
 def accept(
-    change: Connection, named: Any, destination_name: str | None, reason: str, now: float
+    connection: Connection, named: Any, destination_name: str | None, reason: str, now: float
 ) -> tuple[list[int], int]:
     """Count as verified the instances selected by `named` that could not be compared.
 
@@ -215,11 +227,11 @@ def accept(
     )
     if destination_name is not None:
         wanted = wanted.where(delivery.c.destination == destination_name)
-    rows = list(change.execute(wanted))
+    rows = list(connection.execute(wanted))
     for row in rows:
         is_it = (receipt.c.delivery == row.delivery) & (receipt.c.instance == row.instance)
         values = {"verified": True, "message": f"{row.message}; accepted by a person: {reason}", "at": now}
-        change.execute(update(receipt).where(is_it).values(**values))
+        connection.execute(update(receipt).where(is_it).values(**values))
     return sorted({row.delivery for row in rows}), len(rows)
 
 
@@ -244,17 +256,17 @@ def item_of(row: Any, spool: Path) -> Item:
     )
 
 
-def attempt(change: Connection, number: int, instances: Iterable[int]) -> None:
+def attempt(connection: Connection, number: int, instances: Iterable[int]) -> None:
     """Record that these instances may be at the peer from now on, whatever happens next."""
-    for some in batches(list(instances)):
-        change.execute(
+    for batch in batches(list(instances)):
+        connection.execute(
             update(receipt)
-            .where(receipt.c.delivery == number, receipt.c.instance.in_(some))
+            .where(receipt.c.delivery == number, receipt.c.instance.in_(batch))
             .values(attempted=True)
         )
 
 
-def record(change: Connection, number: int, answers: Mapping[int, Receipt], now: float) -> None:
+def record(connection: Connection, number: int, answers: Mapping[int, Receipt], now: float) -> None:
     """Write what the peer said of each instance."""
     if not answers:
         return
@@ -265,55 +277,55 @@ def record(change: Connection, number: int, answers: Mapping[int, Receipt], now:
         for identity, answer in answers.items()
     ]
     values: dict[str, Any] = {column: bindparam(f"new_{column}") for column in columns}
-    change.execute(update(receipt).where(its_row).values(at=now, **values), rows)
+    connection.execute(update(receipt).where(its_row).values(at=now, **values), rows)
 
 
-def finish(change: Connection, number: int, state: DeliveryState, reason: str | None, **more: Any) -> None:
+def finish(connection: Connection, number: int, state: DeliveryState, reason: str | None, **more: Any) -> None:
     """Move a delivery to `state`; a refused one refuses instances without an answer."""
-    change.execute(update(delivery).where(delivery.c.id == number).values(state=state, reason=reason, **more))
+    connection.execute(update(delivery).where(delivery.c.id == number).values(state=state, reason=reason, **more))
     if state == DeliveryState.REFUSED:
-        change.execute(
+        connection.execute(
             update(receipt)
             .where(receipt.c.delivery == number, needs_an_answer())
             .values(state=ReceiptState.REFUSED, message=reason or "")
         )
-    tallies.delivery_changed(change, number, state, more.get("finished_at") or time.time())
+    tallies.delivery_changed(connection, number, state, more.get("finished_at") or time.time())
 
 
-def made(change: Connection, number: int, path: Path, size: int) -> None:
+def made(connection: Connection, number: int, path: Path, size: int) -> None:
     """Record the file a delivery has made for a person to fetch; the last one counts."""
     values = {"made_path": str(path), "made_size": size}
-    change.execute(update(delivery).where(delivery.c.id == number).values(**values))
+    connection.execute(update(delivery).where(delivery.c.id == number).values(**values))
 
 
-def tally(look: Connection, number: int) -> dict[str, int]:
+def tally(connection: Connection, number: int) -> dict[str, int]:
     """Count the receipts of a delivery by state.
 
     "unanswered" are those it cannot end with, "not_compared" those of `present` that a person must accept.
     """
     wanted = select(receipt.c.state, func.count()).where(receipt.c.delivery == number).group_by(receipt.c.state)
-    counted: dict[str, int] = {row[0]: row[1] for row in look.execute(wanted)}
+    counted: dict[str, int] = {row[0]: row[1] for row in connection.execute(wanted)}
     unanswered = select(func.count()).where(receipt.c.delivery == number, needs_an_answer())
-    counted["unanswered"] = look.scalar(unanswered) or 0
+    counted["unanswered"] = connection.scalar(unanswered) or 0
     not_compared = select(func.count()).where(receipt.c.delivery == number, is_not_compared())
-    counted["not_compared"] = look.scalar(not_compared) or 0
+    counted["not_compared"] = connection.scalar(not_compared) or 0
     return counted
 
 
-def sending(look: Connection) -> set[int]:
+def sending(connection: Connection) -> set[int]:
     """Return the deliveries that a worker is, or was, attempting."""
-    return set(look.scalars(select(delivery.c.id).where(delivery.c.state == DeliveryState.SENDING)))
+    return set(connection.scalars(select(delivery.c.id).where(delivery.c.state == DeliveryState.SENDING)))
 
 
-def resume(change: Connection, numbers: Iterable[int], due_at: float) -> None:
+def resume(connection: Connection, numbers: Iterable[int], due_at: float) -> None:
     """Make interrupted deliveries wait again; the receipts say what may have arrived."""
     for number in numbers:
         values = {"state": DeliveryState.WAITING, "due_at": due_at, "reason": "interrupted while sending"}
         interrupted = (delivery.c.id == number) & (delivery.c.state == DeliveryState.SENDING)
-        change.execute(update(delivery).where(interrupted).values(**values))
+        connection.execute(update(delivery).where(interrupted).values(**values))
 
 
-def retry(change: Connection, numbers: Sequence[int], now: float, *, release_guard: bool) -> None:
+def retry(connection: Connection, numbers: Sequence[int], now: float, *, release_guard: bool) -> None:
     """Open refused, deferred or held deliveries again, for the instances that did not arrive."""
     for number in numbers:
         values: dict[str, Any] = {
@@ -326,17 +338,17 @@ def retry(change: Connection, numbers: Sequence[int], now: float, *, release_gua
         }
         if release_guard:
             values["guard_released"] = True
-        change.execute(update(delivery).where(delivery.c.id == number).values(**values))
-        change.execute(
+        connection.execute(update(delivery).where(delivery.c.id == number).values(**values))
+        connection.execute(
             update(receipt)
             .where(receipt.c.delivery == number, receipt.c.state == ReceiptState.REFUSED)
             .values(state=ReceiptState.PENDING, message="")
         )
 
 
-def make_due(change: Connection, destination_name: str, now: float) -> None:
+def make_due(connection: Connection, destination_name: str, now: float) -> None:
     """Make every deferred delivery to a destination due, because it has just answered again."""
-    change.execute(
+    connection.execute(
         update(delivery)
         .where(
             delivery.c.destination == destination_name,
@@ -347,22 +359,22 @@ def make_due(change: Connection, destination_name: str, now: float) -> None:
     )
 
 
-def set_destination(change: Connection, name: str, **values: Any) -> None:
+def set_destination(connection: Connection, name: str, **values: Any) -> None:
     """Write the state of a destination as a whole: paused, down since when, and why."""
-    known = change.scalar(select(destination.c.name).where(destination.c.name == name))
+    known = connection.scalar(select(destination.c.name).where(destination.c.name == name))
     if known is None:
-        change.execute(insert(destination).values(name=name))
-    change.execute(update(destination).where(destination.c.name == name).values(**values))
+        connection.execute(insert(destination).values(name=name))
+    connection.execute(update(destination).where(destination.c.name == name).values(**values))
 
 
-def down_since(look: Connection, name: str) -> float | None:
+def down_since(connection: Connection, name: str) -> float | None:
     """Return since when a destination as a whole has not answered, None if it answers."""
-    return look.scalar(select(destination.c.down_since).where(destination.c.name == name))
+    return connection.scalar(select(destination.c.down_since).where(destination.c.name == name))
 
 
-def paused(look: Connection) -> set[str]:
+def paused(connection: Connection) -> set[str]:
     """Return the names of the destinations a person has paused."""
-    return set(look.scalars(select(destination.c.name).where(destination.c.paused)))
+    return set(connection.scalars(select(destination.c.name).where(destination.c.paused)))
 
 
 def batches(numbers: list[int], size: int = 500) -> Iterable[list[int]]:

@@ -24,7 +24,7 @@ class UnfinishedDisc:
     new: NewDisc
 
 
-def earlier_of(look: Connection, row: DeliveryRow) -> EarlierDisc | None:
+def earlier_of(connection: Connection, row: DeliveryRow) -> EarlierDisc | None:
     """Return the latest visible disc of the study at the destination of the delivery `row`.
 
     If the ledger was lost since, or an earlier version made the disc, the receipts tell its volume identifier.
@@ -35,7 +35,7 @@ def earlier_of(look: Connection, row: DeliveryRow) -> EarlierDisc | None:
         .where(undelivered_instances.is_of_the_study(row), disc.c.offered_at.is_not(None))
         .order_by(disc.c.number.desc())
     )
-    found = look.execute(wanted).first() or look.execute(_told_by_receipts(row)).first()
+    found = connection.execute(wanted).first() or connection.execute(_told_by_receipts(row)).first()
     return EarlierDisc(found[0], found[1], datetime.fromtimestamp(found[2], UTC)) if found else None
 
 
@@ -52,14 +52,14 @@ def _told_by_receipts(row: DeliveryRow) -> Any:
     )
 
 
-def unfinished_of(look: Connection, row: DeliveryRow) -> UnfinishedDisc | None:
+def unfinished_of(connection: Connection, row: DeliveryRow) -> UnfinishedDisc | None:
     """Return the recorded disc of the study whose attempt ended before it was marked as visible."""
     wanted = (
         select(disc)
         .join(delivery, delivery.c.id == disc.c.delivery)
         .where(undelivered_instances.is_of_the_study(row), disc.c.offered_at.is_(None))
     )
-    found = look.execute(wanted).first()
+    found = connection.execute(wanted).first()
     if found is None:
         return None
     made_at = datetime.fromtimestamp(found.made_at, UTC)
@@ -67,13 +67,13 @@ def unfinished_of(look: Connection, row: DeliveryRow) -> UnfinishedDisc | None:
     return UnfinishedDisc(found.id, new)
 
 
-def remember(change: Connection, row: DeliveryRow, new: NewDisc, rows: Rows) -> str:
+def remember(connection: Connection, row: DeliveryRow, new: NewDisc, rows: Rows) -> str:
     """Record the contents of a disc that the delivery `row` is about to publish; the last name counts."""
     tried = select(disc.c.id).where(disc.c.delivery == row.id, disc.c.offered_at.is_(None))
-    for identity in list(change.scalars(tried)):
-        forget(change, identity)
+    for identity in list(connection.scalars(tried)):
+        forget(connection, identity)
     identity, of_it = uuid.uuid4().hex, undelivered_instances.is_of_the_study(row)
-    before = change.scalar(
+    before = connection.scalar(
         select(func.max(disc.c.number)).join(delivery, delivery.c.id == disc.c.delivery).where(of_it)
     )
     values = {
@@ -86,7 +86,7 @@ def remember(change: Connection, row: DeliveryRow, new: NewDisc, rows: Rows) -> 
         "sha256": new.sha256,
         "made_at": new.made_at.timestamp(),
     }
-    change.execute(insert(disc).values(**values))
+    connection.execute(insert(disc).values(**values))
     reasons = {**dict.fromkeys(new.on_it, (None, None)), **new.left_out}
     held = [
         {
@@ -98,17 +98,17 @@ def remember(change: Connection, row: DeliveryRow, new: NewDisc, rows: Rows) -> 
         }
         for key, (code, reason) in reasons.items()
     ]
-    change.execute(insert(on_disc), held)
+    connection.execute(insert(on_disc), held)
     return identity
 
 
-def offered(change: Connection, identity: str, now: float) -> list[int]:
+def offered(connection: Connection, identity: str, now: float) -> list[int]:
     """Mark a disc as visible: its instances have arrived, and those it lists as left out are refused.
 
     Returns the deliveries that must be attempted again because of it.
     """
-    change.execute(update(disc).where(disc.c.id == identity).values(offered_at=now))
-    volume_id = change.scalar(select(disc.c.volume_id).where(disc.c.id == identity))
+    connection.execute(update(disc).where(disc.c.id == identity).values(offered_at=now))
+    volume_id = connection.scalar(select(disc.c.volume_id).where(disc.c.id == identity))
     same = and_(
         on_disc.c.disc == identity,
         on_disc.c.delivery == receipt.c.delivery,
@@ -118,9 +118,9 @@ def offered(change: Connection, identity: str, now: float) -> list[int]:
     is_new = and_(
         concerned, ~undelivered_instances.HAS_ARRIVED, exists().where(same, on_disc.c.left_out.is_(None))
     )
-    helped = list(change.scalars(select(receipt.c.delivery).where(is_new).distinct()))
+    helped = list(connection.scalars(select(receipt.c.delivery).where(is_new).distinct()))
     values = {"state": ReceiptState.STORED, "code": volume_id, "message": "", "verified": True, "at": now}
-    change.execute(update(receipt).where(is_new).values(**values))
+    connection.execute(update(receipt).where(is_new).values(**values))
     told = select(on_disc.c.left_out).where(same, on_disc.c.left_out.is_not(None))
     is_left_out = and_(concerned, ~undelivered_instances.HAS_ARRIVED, told.exists())
     code = select(on_disc.c.left_out_code).where(same, on_disc.c.left_out.is_not(None))
@@ -131,11 +131,11 @@ def offered(change: Connection, identity: str, now: float) -> list[int]:
         "left_out": code.scalar_subquery(),
         "at": now,
     }
-    change.execute(update(receipt).where(is_left_out).values(**values))
-    return undelivered_instances.retry_helped(change, helped, now)
+    connection.execute(update(receipt).where(is_left_out).values(**values))
+    return undelivered_instances.retry_helped(connection, helped, now)
 
 
-def forget(change: Connection, identity: str) -> None:
+def forget(connection: Connection, identity: str) -> None:
     """Delete the record of a disc that was never visible."""
-    change.execute(delete(on_disc).where(on_disc.c.disc == identity))
-    change.execute(delete(disc).where(disc.c.id == identity))
+    connection.execute(delete(on_disc).where(on_disc.c.disc == identity))
+    connection.execute(delete(disc).where(disc.c.id == identity))

@@ -26,7 +26,7 @@ _ENDED = (DeliveryState.DELIVERED, DeliveryState.REFUSED)
 _NANOSECONDS = 1_000_000_000
 
 
-def arrivals_over(look: Connection, before: float, at_most: int) -> dict[str, float]:
+def arrivals_over(connection: Connection, before: float, at_most: int) -> dict[str, float]:
     """Return settled arrivals whose originals were deleted by `before`, each with the moment it settled.
 
     Those are left out that something needs: an open delivery needs its instances, an order that is open or ended
@@ -62,24 +62,24 @@ def arrivals_over(look: Connection, before: float, at_most: int) -> dict[str, fl
         arrival.c.name.not_in(newest),
         *(~exists(needed) for needed in (of_delivery, of_retrieval, of_sending, of_disc)),
     )
-    return {row[0]: row[1] for row in look.execute(wanted.order_by(arrival.c.name).limit(at_most))}
+    return {row[0]: row[1] for row in connection.execute(wanted.order_by(arrival.c.name).limit(at_most))}
 
 
-def forget_arrivals(change: Connection, names: Sequence[str]) -> None:
+def forget_arrivals(connection: Connection, names: Sequence[str]) -> None:
     """Delete arrivals with their instances and receipts, and the deliveries of which no receipt is left."""
     inside = select(instance.c.id).where(instance.c.arrival.in_(names))
-    of_them = set(change.scalars(select(receipt.c.delivery).where(receipt.c.instance.in_(inside)).distinct()))
-    change.execute(update(receipt).where(receipt.c.asked_by.in_(inside)).values(asked_by=None))
-    change.execute(delete(receipt).where(receipt.c.instance.in_(inside)))
-    change.execute(delete(retrieved).where(retrieved.c.instance.in_(inside)))
-    change.execute(delete(instance).where(instance.c.arrival.in_(names)))
+    of_them = set(connection.scalars(select(receipt.c.delivery).where(receipt.c.instance.in_(inside)).distinct()))
+    connection.execute(update(receipt).where(receipt.c.asked_by.in_(inside)).values(asked_by=None))
+    connection.execute(delete(receipt).where(receipt.c.instance.in_(inside)))
+    connection.execute(delete(retrieved).where(retrieved.c.instance.in_(inside)))
+    connection.execute(delete(instance).where(instance.c.arrival.in_(names)))
     same_study = (instance.c.scope == study_patient.c.scope) & (
         instance.c.study_instance_uid == study_patient.c.study_instance_uid
     )
     is_left = exists(select(instance.c.id).where(same_study))
-    change.execute(delete(study_patient).where(study_patient.c.arrival.in_(names), ~is_left))
-    change.execute(delete(arrival).where(arrival.c.name.in_(names)))
-    change.execute(
+    connection.execute(delete(study_patient).where(study_patient.c.arrival.in_(names), ~is_left))
+    connection.execute(delete(arrival).where(arrival.c.name.in_(names)))
+    connection.execute(
         delete(delivery).where(
             delivery.c.id.in_(of_them),
             delivery.c.order_id.is_(None),
@@ -91,7 +91,7 @@ def forget_arrivals(change: Connection, names: Sequence[str]) -> None:
     )
 
 
-def orders_over(look: Connection, before: float, at_most: int) -> list[int]:
+def orders_over(connection: Connection, before: float, at_most: int) -> list[int]:
     """Return orders that ended at or before `before`, whose file is deleted and whose arrivals are forgotten.
 
     The newest stays: the number of a later one must be greater, or files given for one would be the other's.
@@ -106,24 +106,24 @@ def orders_over(look: Connection, before: float, at_most: int) -> list[int]:
         orders.c.id < select(func.max(orders.c.id)).scalar_subquery(),
         *(~exists(needed) for needed in (has_file, has_receipt, was_given)),
     )
-    return list(look.scalars(wanted.order_by(orders.c.id).limit(at_most)))
+    return list(connection.scalars(wanted.order_by(orders.c.id).limit(at_most)))
 
 
-def order_as_json(look: Connection, number: int) -> dict[str, Any]:
+def order_as_json(connection: Connection, number: int) -> dict[str, Any]:
     """Return an order as a line of the archive: its row and its studies."""
-    row = look.execute(select(orders).where(orders.c.id == number)).one()
-    studies = look.execute(select(order_study).where(order_study.c.order_id == number))
+    row = connection.execute(select(orders).where(orders.c.id == number)).one()
+    studies = connection.execute(select(order_study).where(order_study.c.order_id == number))
     plain = [dict(study._mapping) for study in studies]  # noqa: SLF001  # SQLAlchemy's public mapping
     return {"version": 1, "order": dict(row._mapping), "studies": plain}  # noqa: SLF001
 
 
-def forget_orders(change: Connection, numbers: Sequence[int], before: float) -> None:
+def forget_orders(connection: Connection, numbers: Sequence[int], before: float) -> None:
     """Delete orders with their deliveries, and retrievals that ended by `before` and that nothing speaks of."""
-    change.execute(delete(delivery).where(delivery.c.order_id.in_(numbers)))
-    change.execute(delete(order_study).where(order_study.c.order_id.in_(numbers)))
-    change.execute(delete(orders).where(orders.c.id.in_(numbers)))
+    connection.execute(delete(delivery).where(delivery.c.order_id.in_(numbers)))
+    connection.execute(delete(order_study).where(order_study.c.order_id.in_(numbers)))
+    connection.execute(delete(orders).where(orders.c.id.in_(numbers)))
     is_over = retrieval.c.state.in_((RetrievalState.COMPLETE, RetrievalState.INCOMPLETE, RetrievalState.FAILED))
-    change.execute(
+    connection.execute(
         delete(retrieval).where(
             is_over,
             retrieval.c.ended_at <= before,

@@ -14,23 +14,26 @@ from pipeline.model import ARRIVED, SEND_VERB, DeliveryState, InstanceState
 ENDED = (DeliveryState.DELIVERED, DeliveryState.REFUSED)
 
 
-def instances_of(look: Connection, number: int) -> list[SoundInstanceRow]:
+def instances_of(connection: Connection, number: int) -> list[SoundInstanceRow]:
     """Return the sound instances given to a `send`, with what their arrival knows."""
     wanted = (
         sound_instances()
         .where(is_of_scope(instance, f"{SENT}{number}"), instance.c.state == InstanceState.RECEIVED)
         .order_by(instance.c.id)
     )
-    return read_all(SoundInstanceRow, look.execute(wanted))
+    return read_all(SoundInstanceRow, connection.execute(wanted))
 
 
-def are_taken_in(look: Connection, number: int) -> bool:
+def are_taken_in(connection: Connection, number: int) -> bool:
     """Tell whether the files given to a `send` have been taken in."""
-    return look.execute(select(instance.c.id).where(is_of_scope(instance, f"{SENT}{number}"))).first() is not None
+    return (
+        connection.execute(select(instance.c.id).where(is_of_scope(instance, f"{SENT}{number}"))).first()
+        is not None
+    )
 
 
 def data_sets_at(
-    look: Connection, destination: str, rows: Sequence[SoundInstanceRow]
+    connection: Connection, destination: str, rows: Sequence[SoundInstanceRow]
 ) -> dict[tuple[str, str, str], set[str]]:
     """Return the data sets a destination has of the instances of `rows`, by Study, Series and SOP Instance UID."""
     key = (instance.c.study_instance_uid, instance.c.series_instance_uid, instance.c.sop_instance_uid)
@@ -46,12 +49,12 @@ def data_sets_at(
         )
     )
     found: dict[tuple[str, str, str], set[str]] = {}
-    for study, series, uid, data_set in look.execute(wanted):
+    for study, series, uid, data_set in connection.execute(wanted):
         found.setdefault((study, series, uid), set()).add(data_set)
     return found
 
 
-def awaited_delivery(look: Connection, order: OrderRow) -> int | None:
+def awaited_delivery(connection: Connection, order: OrderRow) -> int | None:
     """Return the delivery a `send` must wait for before it is prepared, None if there is none.
 
     It is an open delivery that may still bring the destination an instance given to the `send`, so that it is
@@ -73,7 +76,7 @@ def awaited_delivery(look: Connection, order: OrderRow) -> int | None:
             needs_an_answer(),
         )
     )
-    number: int | None = look.scalar(wanted.order_by(delivery.c.id).limit(1))
+    number: int | None = connection.scalar(wanted.order_by(delivery.c.id).limit(1))
     return number
 
 
@@ -88,18 +91,18 @@ def words_for(delivery_number: int) -> str:
     return f"delivery {delivery_number} has the same instances for that destination, and has not ended"
 
 
-def reasons_unsent(look: Connection, number: int) -> list[str]:
+def reasons_unsent(connection: Connection, number: int) -> list[str]:
     """Return why files given to a `send` could not be sent."""
     is_unsound = instance.c.state.in_((InstanceState.QUARANTINED, InstanceState.CONFLICT))
     wanted = select(instance.c.reason).where(is_of_scope(instance, f"{SENT}{number}"), is_unsound)
-    return [reason or "" for reason in look.scalars(wanted.order_by(instance.c.id))]
+    return [reason or "" for reason in connection.scalars(wanted.order_by(instance.c.id))]
 
 
-def leave(change: Connection, number: int, now: float) -> None:
+def leave(connection: Connection, number: int, now: float) -> None:
     """Release files given to a `send` and not sent: the person still has them, and has been told."""
     of_it = is_of_scope(instance, f"{SENT}{number}")
     waiting = of_it & (instance.c.state == InstanceState.RECEIVED)
     values = {"state": InstanceState.PASSED, "reason": "not sent"}
-    change.execute(update(instance).where(waiting).values(**values))
+    connection.execute(update(instance).where(waiting).values(**values))
     unsound = of_it & instance.c.state.in_((InstanceState.QUARANTINED, InstanceState.CONFLICT))
-    change.execute(update(instance).where(unsound).values(discarded_at=now))
+    connection.execute(update(instance).where(unsound).values(discarded_at=now))

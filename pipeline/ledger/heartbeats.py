@@ -9,20 +9,20 @@ from pipeline.ledger.tables import heartbeat
 WORKER = "worker"
 
 
-def beat(change: Connection, name: str, started_at: float, now: float) -> None:
+def beat(connection: Connection, name: str, started_at: float, now: float) -> None:
     """Record that the part `name`, started at `started_at`, is alive `now` (seconds since the epoch)."""
     values = {"started_at": started_at, "beat_at": now}
-    if not change.execute(update(heartbeat).where(heartbeat.c.name == name).values(**values)).rowcount:
-        change.execute(insert(heartbeat).values(name=name, **values))
+    if not connection.execute(update(heartbeat).where(heartbeat.c.name == name).values(**values)).rowcount:
+        connection.execute(insert(heartbeat).values(name=name, **values))
 
 
-def seconds_since(look: Connection, name: str, now: float) -> float | None:
+def seconds_since(connection: Connection, name: str, now: float) -> float | None:
     """Return the seconds since the last report of the part `name`, None if it never reported.
 
     After the clock was set back, the last report lies in the future; it counts as just now, because a living part
     reports again within seconds.
     """
-    at = look.scalar(select(heartbeat.c.beat_at).where(heartbeat.c.name == name))
+    at = connection.scalar(select(heartbeat.c.beat_at).where(heartbeat.c.name == name))
     return None if at is None else max(0.0, now - at)
 
 
@@ -33,8 +33,8 @@ class Beat(NamedTuple):
     beat_at: float
 
 
-def row(look: Connection, name: str) -> Beat | None:
+def row(connection: Connection, name: str) -> Beat | None:
     """Return when the part `name` started and last reported, None if it never did."""
     wanted = select(heartbeat.c.started_at, heartbeat.c.beat_at).where(heartbeat.c.name == name)
-    found = look.execute(wanted).one_or_none()
+    found = connection.execute(wanted).one_or_none()
     return None if found is None else Beat(*found)

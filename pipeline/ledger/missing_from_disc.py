@@ -8,7 +8,7 @@ from pipeline.ledger.tables import instance, receipt
 from pipeline.model import InstanceKey, InstanceState, SetAside
 
 
-def beside(look: Connection, deliveries: Collection[int]) -> tuple[SetAside, ...]:
+def beside(connection: Connection, deliveries: Collection[int]) -> tuple[SetAside, ...]:
     """Return instances that belong to the studies of deliveries and were set aside, and not discarded since.
 
     An instance too damaged to name its study counts if it came in the same arrival.
@@ -46,5 +46,5 @@ def beside(look: Connection, deliveries: Collection[int]) -> tuple[SetAside, ...
             else None,
             row.reason or "it was set aside",
         )
-        for row in look.execute(wanted)
+        for row in connection.execute(wanted)
     )

@@ -59,17 +59,17 @@ class OrderCounts:
     remark: str | None  # Why it waits, while it waits.
 
 
-def counts(look: Connection, order: OrderRow) -> OrderCounts:
+def counts(connection: Connection, order: OrderRow) -> OrderCounts:
     """Return the current counts of the order `order`."""
-    links = orders.links(look, order.id)
-    moves = _retrievals(look, [link.retrieval for link in links if link.retrieval is not None])
-    studies = tuple(_study(look, link, moves.get(link.retrieval or 0), order) for link in links)
+    links = orders.links(connection, order.id)
+    moves = _retrievals(connection, [link.retrieval for link in links if link.retrieval is not None])
+    studies = tuple(_study(connection, link, moves.get(link.retrieval or 0), order) for link in links)
     figures = [study.expected for study in studies]
-    sent = orders.delivery_of(look, order.id)
-    answers = _answers(look, sent.id) if sent else {}
+    sent = orders.delivery_of(connection, order.id)
+    answers = _answers(connection, sent.id) if sent else {}
     return OrderCounts(
         stage=_stage(order, list(moves.values())),
-        place_in_queue=_place(look, list(moves.values())),
+        place_in_queue=_place(connection, list(moves.values())),
         studies=studies,
         expected=None if None in figures or not figures else sum(figure or 0 for figure in figures),
         received=sum(study.received for study in studies),
@@ -77,31 +77,33 @@ def counts(look: Connection, order: OrderRow) -> OrderCounts:
         failed=sum(move.failed for move in moves.values()),
         sent=sum(count for state, count in answers.items() if state in ARRIVED),
         refused=answers.get(ReceiptState.REFUSED, 0),
-        late=_late(look, order, links) if sent else 0,
-        from_strangers=_from_strangers(look, order, links),
+        late=_late(connection, order, links) if sent else 0,
+        from_strangers=_from_strangers(connection, order, links),
         made_path=sent.made_path if sent else None,
         made_size=(sent.made_size or 0) if sent else 0,
-        left_out=_left_out(look, sent.id) if sent else (),
+        left_out=_left_out(connection, sent.id) if sent else (),
         last_progress_at=max((move.last_progress_at for move in moves.values()), default=0.0),
         moving_since=min((move.started_at for move in moves.values() if move.started_at), default=None),
-        remark=None if order.ended_at else _remark(look, order, sent),
+        remark=None if order.ended_at else _remark(connection, order, sent),
     )
 
 
-def _remark(look: Connection, order: OrderRow, sent: DeliveryRow | None) -> str | None:
+def _remark(connection: Connection, order: OrderRow, sent: DeliveryRow | None) -> str | None:
     if sent:
         return sent.reason
-    awaited = given_files.awaited_delivery(look, order)
+    awaited = given_files.awaited_delivery(connection, order)
     return None if awaited is None else given_files.words_for(awaited)
 
 
-def _retrievals(look: Connection, numbers: Sequence[int]) -> dict[int, RetrievalRow]:
+def _retrievals(connection: Connection, numbers: Sequence[int]) -> dict[int, RetrievalRow]:
     wanted = select(retrieval).where(retrieval.c.id.in_(numbers))
-    return {row.id: row for row in read_all(RetrievalRow, look.execute(wanted))}
+    return {row.id: row for row in read_all(RetrievalRow, connection.execute(wanted))}
 
 
-def _study(look: Connection, link: OrderStudyRow, move: RetrievalRow | None, order: OrderRow) -> CountedStudy:
-    came = retrievals.came(look, move.id) if move else {}
+def _study(
+    connection: Connection, link: OrderStudyRow, move: RetrievalRow | None, order: OrderRow
+) -> CountedStudy:
+    came = retrievals.came(connection, move.id) if move else {}
     found = of_wish(link, order.modalities, move, came)
     received = len(found.instances)
     if move is not None and order.ended_at is None and move.modalities == order.modalities:
@@ -134,22 +136,22 @@ def _stage(order: OrderRow, moves: Sequence[RetrievalRow]) -> OrderStage:
     return OrderStage.QUEUED if RetrievalState.QUEUED in states else OrderStage.RECEIVING
 
 
-def _place(look: Connection, moves: Sequence[RetrievalRow]) -> int | None:
+def _place(connection: Connection, moves: Sequence[RetrievalRow]) -> int | None:
     waiting = [move.id for move in moves if move.state == RetrievalState.QUEUED]
     if not waiting:
         return None
     ahead = select(func.count()).where(
         retrieval.c.id < min(waiting), retrieval.c.state.in_((RetrievalState.QUEUED, RetrievalState.MOVING))
     )
-    return look.scalar(ahead)
+    return connection.scalar(ahead)
 
 
-def _answers(look: Connection, number: int) -> dict[str, int]:
+def _answers(connection: Connection, number: int) -> dict[str, int]:
     counted = select(receipt.c.state, func.count()).where(receipt.c.delivery == number).group_by(receipt.c.state)
-    return {row[0]: row[1] for row in look.execute(counted)}
+    return {row[0]: row[1] for row in connection.execute(counted)}
 
 
-def _left_out(look: Connection, number: int) -> tuple[NotThere, ...]:
+def _left_out(connection: Connection, number: int) -> tuple[NotThere, ...]:
     """Return why instances are missing from the made file, the most frequent reason first."""
     count = func.count()
     counted = (
@@ -158,20 +160,20 @@ def _left_out(look: Connection, number: int) -> tuple[NotThere, ...]:
         .group_by(receipt.c.message, receipt.c.left_out)
         .order_by(count.desc(), receipt.c.message)
     )
-    return tuple(read_all(NotThere, look.execute(counted)))
+    return tuple(read_all(NotThere, connection.execute(counted)))
 
 
 def _from_strangers(
-    look: Connection, order: OrderRow, links: Sequence[OrderStudyRow]
+    connection: Connection, order: OrderRow, links: Sequence[OrderStudyRow]
 ) -> Counter[tuple[str, str | None]]:
     """Count instances of the order's studies that came while it was open from senders other than the PACS."""
     counted: Counter[tuple[str, str | None]] = Counter()
     for link in links:
-        counted += Counter(retrievals.from_strangers(look, link.study_instance_uid, order.created_at))
+        counted += Counter(retrievals.from_strangers(connection, link.study_instance_uid, order.created_at))
     return counted
 
 
-def _late(look: Connection, order: OrderRow, links: Sequence[OrderStudyRow]) -> int:
+def _late(connection: Connection, order: OrderRow, links: Sequence[OrderStudyRow]) -> int:
     """Count instances of the order's studies that came otherwise, and are in none of its results."""
     own = [link.retrieval for link in links if link.retrieval is not None]
     held = (
@@ -194,4 +196,4 @@ def _late(look: Connection, order: OrderRow, links: Sequence[OrderStudyRow]) -> 
         series = {uid for link in links for uid, _, _ in link.series}
         is_asked = or_(instance.c.series_instance_uid.in_(series), instance.c.modality.in_(order.modalities))
         wanted = wanted.where(is_asked)
-    return look.scalar(select(func.count()).select_from(wanted.distinct().subquery())) or 0
+    return connection.scalar(select(func.count()).select_from(wanted.distinct().subquery())) or 0

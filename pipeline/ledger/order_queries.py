@@ -8,19 +8,19 @@ from pipeline.ledger.tables import delivery, orders
 from pipeline.model import OrderState
 
 
-def count_open(look: Connection, verbs: Iterable[str]) -> int:
+def count_open(connection: Connection, verbs: Iterable[str]) -> int:
     """Count the open orders with these verbs."""
     wanted = select(func.count()).where(orders.c.state == OrderState.OPEN, orders.c.verb.in_(list(verbs)))
-    return look.scalar(wanted) or 0
+    return connection.scalar(wanted) or 0
 
 
-def newest(look: Connection, at_most: int, *, only_open: bool) -> list[int]:
+def newest(connection: Connection, at_most: int, *, only_open: bool) -> list[int]:
     """Return the numbers of the latest orders, the newest first."""
     wanted = select(orders.c.id).order_by(orders.c.id.desc()).limit(at_most)
-    return list(look.scalars(wanted.where(orders.c.state == OrderState.OPEN) if only_open else wanted))
+    return list(connection.scalars(wanted.where(orders.c.state == OrderState.OPEN) if only_open else wanted))
 
 
-def files_made_for(look: Connection, number: int) -> int:
+def files_made_for(connection: Connection, number: int) -> int:
     """Count the files, kept or not, that were ever made for the request of this order."""
     key = select(orders.c.key).where(orders.c.id == number).scalar_subquery()
     made = (
@@ -28,4 +28,4 @@ def files_made_for(look: Connection, number: int) -> int:
         .select_from(delivery.join(orders, delivery.c.order_id == orders.c.id))
         .where(orders.c.key == key, delivery.c.made_path.is_not(None))
     )
-    return look.scalar(made) or 0
+    return connection.scalar(made) or 0

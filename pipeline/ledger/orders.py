@@ -22,7 +22,7 @@ from pipeline.model import ARRIVED, SEND_VERB, OrderStage, OrderState
 _YEAR_2020 = 1_577_836_800  # The first second of 2020, which keeps the numbers short.
 
 
-def shared(look: Connection, key: str, done_since: float | None) -> int | None:
+def shared(connection: Connection, key: str, done_since: float | None) -> int | None:
     """Return the open order for this request, or the last one done since `done_since`.
 
     None if there is neither.
@@ -33,14 +33,14 @@ def shared(look: Connection, key: str, done_since: float | None) -> int | None:
     )
     wanted = is_open if done_since is None else or_(is_open, is_done)
     found = select(orders.c.id).where(orders.c.key == key, wanted).order_by(is_open.desc(), orders.c.id.desc())
-    number: int | None = look.scalar(found.limit(1))
+    number: int | None = connection.scalar(found.limit(1))
     return number
 
 
-def enter(change: Connection, *, now: float, **values: Any) -> int:
+def enter(connection: Connection, *, now: float, **values: Any) -> int:
     """Enter a new order and return its number."""
-    first = _first_number(change)
-    made = change.execute(
+    first = _first_number(connection)
+    made = connection.execute(
         insert(orders).values(
             **first,
             state=OrderState.OPEN,
@@ -52,92 +52,92 @@ def enter(change: Connection, *, now: float, **values: Any) -> int:
     ).inserted_primary_key
     assert made is not None
     number: int = made[0]
-    if first and change.dialect.name == "postgresql":  # SQLite goes on behind the greatest number by itself.
-        change.execute(select(func.setval(func.pg_get_serial_sequence(orders.name, "id"), number)))
+    if first and connection.dialect.name == "postgresql":  # SQLite goes on behind the greatest number by itself.
+        connection.execute(select(func.setval(func.pg_get_serial_sequence(orders.name, "id"), number)))
     return number
 
 
-def _first_number(look: Connection) -> dict[str, int]:
+def _first_number(connection: Connection) -> dict[str, int]:
     """Return the number of the first order of a rebuilt ledger, nothing for any other order.
 
     No order of the lost ledger had that number: files copied for one of its orders may still arrive, and must
     never be mixed with another patient's order.
     """
-    rebuilt = look.scalar(select(note.c.value).where(note.c.key == REBUILT))
-    if rebuilt is None or look.scalar(select(orders.c.id).limit(1)) is not None:
+    rebuilt = connection.scalar(select(note.c.value).where(note.c.key == REBUILT))
+    if rebuilt is None or connection.scalar(select(orders.c.id).limit(1)) is not None:
         return {}
     return {"id": int(float(rebuilt)) - _YEAR_2020}
 
 
-def row(look: Connection, number: int) -> OrderRow | None:
+def row(connection: Connection, number: int) -> OrderRow | None:
     """Return an order, None if there is none with that number."""
-    return read_one_or_none(OrderRow, look.execute(select(orders).where(orders.c.id == number)))
+    return read_one_or_none(OrderRow, connection.execute(select(orders).where(orders.c.id == number)))
 
 
-def one(look: Connection, number: int) -> OrderRow:
+def one(connection: Connection, number: int) -> OrderRow:
     """Return an order that there is."""
-    return read_one(OrderRow, look.execute(select(orders).where(orders.c.id == number)))
+    return read_one(OrderRow, connection.execute(select(orders).where(orders.c.id == number)))
 
 
-def is_open(look: Connection, number: int) -> bool:
+def is_open(connection: Connection, number: int) -> bool:
     """Tell whether an order has not ended."""
-    return look.scalar(select(orders.c.state).where(orders.c.id == number)) == OrderState.OPEN
+    return connection.scalar(select(orders.c.state).where(orders.c.id == number)) == OrderState.OPEN
 
 
-def change_row(change: Connection, number: int, **values: Any) -> None:
+def change_row(connection: Connection, number: int, **values: Any) -> None:
     """Write the progress of an order."""
-    change.execute(update(orders).where(orders.c.id == number).values(**values))
+    connection.execute(update(orders).where(orders.c.id == number).values(**values))
 
 
-def set_stage(change: Connection, number: int, stage: OrderStage, **more: Any) -> bool:
+def set_stage(connection: Connection, number: int, stage: OrderStage, **more: Any) -> bool:
     """Move an open order to a stage; return whether it is still open."""
     is_it = (orders.c.id == number) & (orders.c.state == OrderState.OPEN)
-    return bool(change.execute(update(orders).where(is_it).values(stage=stage, **more)).rowcount)
+    return bool(connection.execute(update(orders).where(is_it).values(stage=stage, **more)).rowcount)
 
 
-def open_ones(look: Connection) -> list[OrderRow]:
+def open_ones(connection: Connection) -> list[OrderRow]:
     """Return the orders that have not ended, the oldest first."""
     wanted = select(orders).where(orders.c.state == OrderState.OPEN).order_by(orders.c.id)
-    return read_all(OrderRow, look.execute(wanted))
+    return read_all(OrderRow, connection.execute(wanted))
 
 
-def by_state(look: Connection) -> dict[str, int]:
+def by_state(connection: Connection) -> dict[str, int]:
     """Count all orders by their state."""
     counted = {
-        row[0]: row[1] for row in look.execute(select(orders.c.state, func.count()).group_by(orders.c.state))
+        row[0]: row[1] for row in connection.execute(select(orders.c.state, func.count()).group_by(orders.c.state))
     }
     return {str(state): counted.get(state, 0) for state in OrderState}
 
 
-def links(look: Connection, number: int) -> list[OrderStudyRow]:
+def links(connection: Connection, number: int) -> list[OrderStudyRow]:
     """Return the studies of an order."""
     wanted = select(order_study).where(order_study.c.order_id == number)
-    return read_all(OrderStudyRow, look.execute(wanted.order_by(order_study.c.study_instance_uid)))
+    return read_all(OrderStudyRow, connection.execute(wanted.order_by(order_study.c.study_instance_uid)))
 
 
-def wishes(look: Connection, number: int) -> list[WantedStudyRow]:
+def wishes(connection: Connection, number: int) -> list[WantedStudyRow]:
     """Return the studies of an order, each with the modalities the order asked for."""
     wanted = select(order_study, orders.c.modalities).join(orders, orders.c.id == order_study.c.order_id)
-    return read_all(WantedStudyRow, look.execute(wanted.where(order_study.c.order_id == number)))
+    return read_all(WantedStudyRow, connection.execute(wanted.where(order_study.c.order_id == number)))
 
 
-def enter_studies(change: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def enter_studies(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Enter the studies that the PACS has for an order."""
-    change.execute(insert(order_study), list(rows))
+    connection.execute(insert(order_study), list(rows))
 
 
-def change_link(change: Connection, number: int, study: str, **values: Any) -> None:
+def change_link(connection: Connection, number: int, study: str, **values: Any) -> None:
     """Write what is known of one study of an order."""
-    one = (order_study.c.order_id == number) & (order_study.c.study_instance_uid == study)
-    change.execute(update(order_study).where(one).values(**values))
+    is_it = (order_study.c.order_id == number) & (order_study.c.study_instance_uid == study)
+    connection.execute(update(order_study).where(is_it).values(**values))
 
 
-def delivery_of(look: Connection, number: int) -> DeliveryRow | None:
+def delivery_of(connection: Connection, number: int) -> DeliveryRow | None:
     """Return the delivery of an order, None if there is none yet."""
-    return read_one_or_none(DeliveryRow, look.execute(select(delivery).where(delivery.c.order_id == number)))
+    return read_one_or_none(DeliveryRow, connection.execute(select(delivery).where(delivery.c.order_id == number)))
 
 
-def brought_before(look: Connection, order: OrderRow) -> set[tuple[str, str, str]]:
+def brought_before(connection: Connection, order: OrderRow) -> set[tuple[str, str, str]]:
     """Return Series UID, SOP Instance UID and data set hash of what earlier orders for the same request delivered.
 
     Only orders that were not done count: a done one is shared, or asked for again, which means all of it.
@@ -158,10 +158,10 @@ def brought_before(look: Connection, order: OrderRow) -> set[tuple[str, str, str
         .join(orders, orders.c.id == delivery.c.order_id)
         .where(earlier, receipt.c.state.in_(ARRIVED), receipt.c.verified)
     )
-    return {(row[0], row[1], row[2]) for row in look.execute(wanted)}
+    return {(row[0], row[1], row[2]) for row in connection.execute(wanted)}
 
 
-def arrivals_in_use(look: Connection) -> set[str]:
+def arrivals_in_use(connection: Connection) -> set[str]:
     """Return the arrivals whose files open orders still need."""
     of_a_retrieval = (
         select(instance.c.arrival)
@@ -171,40 +171,40 @@ def arrivals_in_use(look: Connection) -> set[str]:
         .where(orders.c.state == OrderState.OPEN)
     )
     is_open_send = (orders.c.state == OrderState.OPEN) & (orders.c.verb == SEND_VERB)
-    sends = look.scalars(select(orders.c.id).where(is_open_send))
+    sends = connection.scalars(select(orders.c.id).where(is_open_send))
     scopes = [f"{SENT}{number}" for number in sends]
     sent = select(instance.c.arrival).where(is_of_scope(instance, scopes)) if scopes else None
-    found = set(look.scalars(of_a_retrieval.distinct()))
-    return found if sent is None else found | set(look.scalars(sent.distinct()))
+    found = set(connection.scalars(of_a_retrieval.distinct()))
+    return found if sent is None else found | set(connection.scalars(sent.distinct()))
 
 
-def made_before(look: Connection, moment: float) -> list[tuple[int, str]]:
+def made_before(connection: Connection, moment: float) -> list[tuple[int, str]]:
     """Return the orders that ended at or before `moment` and whose file is still kept, with its path."""
     wanted = (
         select(orders.c.id, delivery.c.made_path)
         .join(delivery, delivery.c.order_id == orders.c.id)
         .where(orders.c.ended_at <= moment, orders.c.cleared_at.is_(None), delivery.c.made_path.is_not(None))
     )
-    return [(row[0], row[1]) for row in look.execute(wanted)]
+    return [(row[0], row[1]) for row in connection.execute(wanted)]
 
 
-def cleared(look: Connection) -> set[str]:
+def cleared(connection: Connection) -> set[str]:
     """Return the paths of files marked for deletion that no other order has made anew."""
     wanted = (
         select(delivery.c.made_path)
         .join(orders, delivery.c.order_id == orders.c.id)
         .where(delivery.c.made_path.is_not(None))
     )
-    return set(look.scalars(wanted.where(orders.c.cleared_at.is_not(None)))) - set(
-        look.scalars(wanted.where(orders.c.cleared_at.is_(None)))
+    return set(connection.scalars(wanted.where(orders.c.cleared_at.is_not(None)))) - set(
+        connection.scalars(wanted.where(orders.c.cleared_at.is_(None)))
     )
 
 
-def is_made_by_another(look: Connection, path: str) -> bool:
+def is_made_by_another(connection: Connection, path: str) -> bool:
     """Tell whether an order whose file is still kept has made the file at this path."""
     wanted = (
         select(orders.c.id)
         .join(delivery, delivery.c.order_id == orders.c.id)
         .where(delivery.c.made_path == path, orders.c.cleared_at.is_(None))
     )
-    return look.execute(wanted).first() is not None
+    return connection.execute(wanted).first() is not None

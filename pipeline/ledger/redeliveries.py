@@ -32,12 +32,12 @@ class RequestedInstance:
     asked_by: int | None
 
 
-def open_requests(change: Connection, arrival_name: str, destinations: Collection[str], now: float) -> None:
+def open_requests(connection: Connection, arrival_name: str, destinations: Collection[str], now: float) -> None:
     """Open a request for an arrival's duplicates at each of the destinations they were delivered to."""
-    asked = _asked_for(change, arrival_name) if destinations else {}
+    asked = _asked_for(connection, arrival_name) if destinations else {}
     pins: dict[Line, list[dict[str, Any]]] = defaultdict(list)
-    under_way = _under_way(change, {key.study_instance_uid for key, _ in asked.values()})
-    for row in _delivered(change, asked, destinations):
+    under_way = _under_way(connection, {key.study_instance_uid for key, _ in asked.values()})
+    for row in _delivered(connection, asked, destinations):
         key, asked_by = asked[row.instance]
         if (row.destination, key) not in under_way:
             pin = {word: row._mapping[receipt.c[word]] for word in _PIN}  # noqa: SLF001  # SQLAlchemy's public name
@@ -53,35 +53,35 @@ def open_requests(change: Connection, arrival_name: str, destinations: Collectio
             "reason": REASON,
             "requested": True,
         }
-        deliveries.consign(change, values, those)
+        deliveries.consign(connection, values, those)
 
 
 _PIN = ("path", "sha256", "size", "transfer_syntax_uid", "encoding")
 
 
-def _asked_for(look: Connection, arrival_name: str) -> dict[int, tuple[InstanceKey, int]]:
+def _asked_for(connection: Connection, arrival_name: str) -> dict[int, tuple[InstanceKey, int]]:
     """Return the key and the last duplicate in an arrival, by the instance that holds the key."""
     wanted = (instance.c.arrival == arrival_name) & (instance.c.state == InstanceState.DUPLICATE)
     by_scope: dict[str, dict[InstanceKey, int]] = defaultdict(dict)
-    for row in look.execute(select(instance).where(wanted).order_by(instance.c.id)):
+    for row in connection.execute(select(instance).where(wanted).order_by(instance.c.id)):
         by_scope[row.scope][deliveries.key_of(row)] = row.id
     return {
         holder.id: (key, duplicates[key])
         for scope, duplicates in by_scope.items()
-        for key, holder in first_received(look, scope, duplicates).items()
+        for key, holder in first_received(connection, scope, duplicates).items()
         if key in duplicates
     }
 
 
-def _delivered(look: Connection, holders: Collection[int], destinations: Collection[str]) -> list[Any]:
+def _delivered(connection: Connection, holders: Collection[int], destinations: Collection[str]) -> list[Any]:
     """Return the last receipt of each instance at each destination where it arrived, on the line."""
     found: dict[tuple[int, str], Any] = {}
-    for some in deliveries.batches(list(holders)):
+    for batch in deliveries.batches(list(holders)):
         wanted = (
             select(receipt, delivery.c.destination, delivery.c.receiver)
             .join(delivery, delivery.c.id == receipt.c.delivery)
             .where(
-                receipt.c.instance.in_(some),
+                receipt.c.instance.in_(batch),
                 receipt.c.state.in_(ARRIVED),
                 delivery.c.state.in_(
                     (DeliveryState.DELIVERED, DeliveryState.REFUSED)
@@ -91,11 +91,11 @@ def _delivered(look: Connection, holders: Collection[int], destinations: Collect
             )
             .order_by(delivery.c.id)
         )
-        found |= {(row.instance, row.destination): row for row in look.execute(wanted)}
+        found |= {(row.instance, row.destination): row for row in connection.execute(wanted)}
     return list(found.values())
 
 
-def _under_way(look: Connection, studies: Collection[str]) -> set[tuple[str, InstanceKey]]:
+def _under_way(connection: Connection, studies: Collection[str]) -> set[tuple[str, InstanceKey]]:
     """Return destination and key of instances that open deliveries of these studies already bring."""
     wanted = (
         select(delivery.c.destination, *_KEY)
@@ -107,20 +107,23 @@ def _under_way(look: Connection, studies: Collection[str]) -> set[tuple[str, Ins
             delivery.c.order_id.is_(None),
         )
     )
-    return {(row.destination, deliveries.key_of(row)) for row in look.execute(wanted)}
+    return {(row.destination, deliveries.key_of(row)) for row in connection.execute(wanted)}
 
 
 _KEY = (instance.c.study_instance_uid, instance.c.series_instance_uid, instance.c.sop_instance_uid)
 
 
-def wanted_of(look: Connection, number: int, root: Any) -> list[RequestedInstance]:
+def wanted_of(connection: Connection, number: int, root: Any) -> list[RequestedInstance]:
     """Return the instances of a request that need an answer."""
     wanted = select(receipt.c.instance, receipt.c.asked_by).where(receipt.c.delivery == number)
-    asked_by: Mapping[int, int | None] = {row.instance: row.asked_by for row in look.execute(wanted)}
-    return [RequestedInstance(one, item, asked_by[one]) for one, item in deliveries.items(look, number, root)]
+    asked_by: Mapping[int, int | None] = {row.instance: row.asked_by for row in connection.execute(wanted)}
+    return [
+        RequestedInstance(identity, item, asked_by[identity])
+        for identity, item in deliveries.items(connection, number, root)
+    ]
 
 
-def answered_since(look: Connection, destination: str, study: str, moment: float) -> set[InstanceKey]:
+def answered_since(connection: Connection, destination: str, study: str, moment: float) -> set[InstanceKey]:
     """Return instances that requests have sent to a destination since `moment` and have an answer to."""
     wanted = (
         select(*_KEY)
@@ -135,18 +138,27 @@ def answered_since(look: Connection, destination: str, study: str, moment: float
             or_(receipt.c.state != ReceiptState.PENDING, receipt.c.code.startswith("HTTP 2")),
         )
     )
-    return {deliveries.key_of(row) for row in look.execute(wanted)}
+    return {deliveries.key_of(row) for row in connection.execute(wanted)}
 
 
 def put_in_its_place(
-    change: Connection, number: int, one: RequestedInstance, pin: Mapping[str, Any], values: Mapping[str, Any]
+    connection: Connection,
+    number: int,
+    requested: RequestedInstance,
+    pin: Mapping[str, Any],
+    values: Mapping[str, Any],
 ) -> None:
     """Let a request deliver the duplicate itself, pinned anew, and write `values` into the duplicate's row."""
-    old = (receipt.c.delivery == number) & (receipt.c.instance == one.identity)
-    change.execute(delete(receipt).where(old))
-    new = {"delivery": number, "instance": one.asked_by, "asked_by": one.asked_by, "state": ReceiptState.PENDING}
-    change.execute(insert(receipt).values(**new, **pin))
-    change.execute(update(instance).where(instance.c.id == one.asked_by).values(**values))
+    old = (receipt.c.delivery == number) & (receipt.c.instance == requested.identity)
+    connection.execute(delete(receipt).where(old))
+    new = {
+        "delivery": number,
+        "instance": requested.asked_by,
+        "asked_by": requested.asked_by,
+        "state": ReceiptState.PENDING,
+    }
+    connection.execute(insert(receipt).values(**new, **pin))
+    connection.execute(update(instance).where(instance.c.id == requested.asked_by).values(**values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,20 +169,20 @@ class EndedRequest:
     unwanted: str | None = None
 
 
-def close_request(change: Connection, number: int) -> EndedRequest:
+def close_request(connection: Connection, number: int) -> EndedRequest:
     """Delete the part of an ended request that had nothing to do, and the request if nothing else is left.
 
     A request refused only because the archive has deleted what it sent gets that as its reason.
     """
     of_it = receipt.c.delivery == number
-    sent = change.scalar(select(func.count()).where(of_it, receipt.c.attempted)) or 0
+    sent = connection.scalar(select(func.count()).where(of_it, receipt.c.attempted)) or 0
     refused = of_it & (receipt.c.state == ReceiptState.REFUSED)
     unwanted = None
-    if set(change.scalars(select(receipt.c.code).where(refused).distinct())) == {DELETED}:
+    if set(connection.scalars(select(receipt.c.code).where(refused).distinct())) == {DELETED}:
         unwanted = failure(int(DELETED, 16)).sentence
-        change.execute(update(delivery).where(delivery.c.id == number).values(reason=unwanted))
+        connection.execute(update(delivery).where(delivery.c.id == number).values(reason=unwanted))
     idle = not_(receipt.c.attempted) & (receipt.c.state != ReceiptState.REFUSED)
-    change.execute(delete(receipt).where(of_it, idle))
-    if change.scalar(select(func.count()).where(of_it)) == 0:
-        change.execute(delete(delivery).where(delivery.c.id == number))
+    connection.execute(delete(receipt).where(of_it, idle))
+    if connection.scalar(select(func.count()).where(of_it)) == 0:
+        connection.execute(delete(delivery).where(delivery.c.id == number))
     return EndedRequest(sent, unwanted)

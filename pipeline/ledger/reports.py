@@ -42,39 +42,43 @@ class NotCompared:
     instances: int
 
 
-def counts(look: Connection) -> dict[str, dict[str, int]]:
+def counts(connection: Connection) -> dict[str, dict[str, int]]:
     """Return how many arrivals, instances and deliveries are in each state."""
     tables = (("arrivals", arrival, ArrivalState), ("instances", instance, InstanceState))
-    answer = {name: _by_state(look, table, list(states)) for name, table, states in tables}
-    answer["deliveries"] = _by_state(look, delivery, list(DeliveryState))
+    answer = {name: _by_state(connection, table, list(states)) for name, table, states in tables}
+    answer["deliveries"] = _by_state(connection, delivery, list(DeliveryState))
     return answer
 
 
-def _by_state(look: Connection, table: Any, states: Sequence[str]) -> dict[str, int]:
-    counted = {row[0]: row[1] for row in look.execute(select(table.c.state, func.count()).group_by(table.c.state))}
+def _by_state(connection: Connection, table: Any, states: Sequence[str]) -> dict[str, int]:
+    counted = {
+        row[0]: row[1] for row in connection.execute(select(table.c.state, func.count()).group_by(table.c.state))
+    }
     return {str(state): counted.get(state, 0) for state in states}
 
 
-def waiting_at(look: Connection, name: str) -> tuple[int, float | None]:
+def waiting_at(connection: Connection, name: str) -> tuple[int, float | None]:
     """Return the number of open deliveries to a destination, and when the oldest was created."""
     wanted = select(func.count(), func.min(delivery.c.created_at)).where(
         delivery.c.destination == name, delivery.c.state.in_(OPEN)
     )
-    row = look.execute(wanted).one()
+    row = connection.execute(wanted).one()
     return row[0], row[1]
 
 
-def destination_row(look: Connection, name: str) -> DestinationRow | None:
+def destination_row(connection: Connection, name: str) -> DestinationRow | None:
     """Return the notes about a destination as a whole, None if there are none."""
-    return read_one_or_none(DestinationRow, look.execute(select(destination).where(destination.c.name == name)))
+    return read_one_or_none(
+        DestinationRow, connection.execute(select(destination).where(destination.c.name == name))
+    )
 
 
-def destination_rows(look: Connection) -> dict[str, DestinationRow]:
+def destination_rows(connection: Connection) -> dict[str, DestinationRow]:
     """Return, by name, the notes about each destination that has any."""
-    return {row.name: row for row in read_all(DestinationRow, look.execute(select(destination)))}
+    return {row.name: row for row in read_all(DestinationRow, connection.execute(select(destination)))}
 
 
-def open_deliveries(look: Connection) -> list[DeliveryRow]:
+def open_deliveries(connection: Connection) -> list[DeliveryRow]:
     """Return the undelivered deliveries, the oldest first; a failed order's delivery has ended.
 
     A delivery also counts as ended if a person has decided that it shall not arrive.
@@ -86,10 +90,10 @@ def open_deliveries(look: Connection) -> list[DeliveryRow]:
     is_of_the_line = and_(delivery.c.state == DeliveryState.REFUSED, delivery.c.order_id.is_(None))
     is_refused = and_(is_of_the_line, needs_a_person, not_(_HAS_DECIDED))
     wanted = select(delivery).where(or_(delivery.c.state.in_(OPEN), is_refused)).order_by(delivery.c.created_at)
-    return read_all(DeliveryRow, look.execute(wanted))
+    return read_all(DeliveryRow, connection.execute(wanted))
 
 
-def not_compared(look: Connection) -> list[NotCompared]:
+def not_compared(connection: Connection) -> list[NotCompared]:
     """Return, by study and destination, how many instances of others await `accept`."""
     wanted = (
         select(instance.c.study_instance_uid, delivery.c.destination, func.count().label("instances"))
@@ -99,7 +103,7 @@ def not_compared(look: Connection) -> list[NotCompared]:
         .group_by(instance.c.study_instance_uid, delivery.c.destination)
         .order_by(func.min(receipt.c.at))
     )
-    return read_all(NotCompared, look.execute(wanted))
+    return read_all(NotCompared, connection.execute(wanted))
 
 
 def named_by(subject: str) -> Any:
@@ -111,7 +115,7 @@ def named_by(subject: str) -> Any:
     )
 
 
-def trace(look: Connection, subject: str) -> list[TraceRow]:
+def trace(connection: Connection, subject: str) -> list[TraceRow]:
     """Return a row for each receipt of each instance `subject` selects.
 
     An instance without receipts has one row.
@@ -139,10 +143,10 @@ def trace(look: Connection, subject: str) -> list[TraceRow]:
         .where(named_by(subject))
         .order_by(instance.c.id, delivery.c.id)
     )
-    return read_all(TraceRow, look.execute(wanted))
+    return read_all(TraceRow, connection.execute(wanted))
 
 
-def orders_of(look: Connection, subject: str) -> list[OrderRow]:
+def orders_of(connection: Connection, subject: str) -> list[OrderRow]:
     """Return the orders that asked for `subject`, or found it; an arrival selects none."""
     found = select(order_study.c.order_id).where(
         or_(order_study.c.study_instance_uid == subject, order_study.c.accession_numbers == (subject,))
@@ -151,10 +155,12 @@ def orders_of(look: Connection, subject: str) -> list[OrderRow]:
     listed, sought = cast(orders.c.accessions, String), json.dumps(subject)
     asked = select(orders.c.id).where(func.replace(listed, sought, "") != listed)
     wanted = select(orders).where(or_(orders.c.id.in_(found), orders.c.id.in_(asked)))
-    return read_all(OrderRow, look.execute(wanted.order_by(orders.c.id)))
+    return read_all(OrderRow, connection.execute(wanted.order_by(orders.c.id)))
 
 
-def deliveries_of(look: Connection, subject: str | None, name: str | None, states: Sequence[str]) -> list[int]:
+def deliveries_of(
+    connection: Connection, subject: str | None, name: str | None, states: Sequence[str]
+) -> list[int]:
     """Return deliveries in `states`, of `subject` and to destination `name`; None means any.
 
     Deliveries of orders are left out: the person was told of the failure, and asks again or does not want it any
@@ -170,10 +176,10 @@ def deliveries_of(look: Connection, subject: str | None, name: str | None, state
             .join(instance, instance.c.id == receipt.c.instance)
             .where(named_by(subject))
         )
-    return list(look.scalars(wanted))
+    return list(connection.scalars(wanted))
 
 
-def set_aside(look: Connection) -> list[SetAsideRow]:
+def set_aside(connection: Connection) -> list[SetAsideRow]:
     """Return the instances a person must look at, with when their arrival was admitted."""
     wanted = (
         select(instance, arrival.c.admitted_at)
@@ -181,10 +187,10 @@ def set_aside(look: Connection) -> list[SetAsideRow]:
         .where(instance.c.state.in_(SET_ASIDE), instance.c.discarded_at.is_(None))
         .order_by(arrival.c.admitted_at, instance.c.id)
     )
-    return read_all(SetAsideRow, look.execute(wanted))
+    return read_all(SetAsideRow, connection.execute(wanted))
 
 
-def arrivals_set_aside(look: Connection) -> list[ArrivalRow]:
+def arrivals_set_aside(connection: Connection) -> list[ArrivalRow]:
     """Return quarantined arrivals without any recorded instance."""
     has_instances = select(instance.c.id).where(instance.c.arrival == arrival.c.name).exists()
     wanted = (
@@ -192,17 +198,17 @@ def arrivals_set_aside(look: Connection) -> list[ArrivalRow]:
         .where(and_(arrival.c.state == ArrivalState.QUARANTINED, ~has_instances), arrival.c.gone_at.is_(None))
         .order_by(arrival.c.admitted_at)
     )
-    return read_all(ArrivalRow, look.execute(wanted))
+    return read_all(ArrivalRow, connection.execute(wanted))
 
 
-def arrival_row(look: Connection, name: str) -> ArrivalRow | None:
+def arrival_row(connection: Connection, name: str) -> ArrivalRow | None:
     """Return the row of an arrival."""
-    return read_one_or_none(ArrivalRow, look.execute(select(arrival).where(arrival.c.name == name)))
+    return read_one_or_none(ArrivalRow, connection.execute(select(arrival).where(arrival.c.name == name)))
 
 
-def instances_of(look: Connection, name: str, file: str | None = None) -> list[InstanceRow]:
+def instances_of(connection: Connection, name: str, file: str | None = None) -> list[InstanceRow]:
     """Return the instances of an arrival, or the one that is `file`."""
     wanted = select(instance).where(instance.c.arrival == name).order_by(instance.c.id)
     if file is not None:
         wanted = wanted.where(instance.c.file == file)
-    return read_all(InstanceRow, look.execute(wanted))
+    return read_all(InstanceRow, connection.execute(wanted))

@@ -15,7 +15,7 @@ DECIDED = (REROUTED, GIVEN_UP)  # A person has decided: these keep no original, 
 OPEN = (DeliveryState.WAITING, DeliveryState.DEFERRED)
 
 
-def stranded(look: Connection, configured: Collection[str]) -> dict[str, tuple[int, float]]:
+def stranded(connection: Connection, configured: Collection[str]) -> dict[str, tuple[int, float]]:
     """Return, by name, how many open deliveries go to destinations not `configured`, and when the oldest began."""
     wanted = (
         select(delivery.c.destination, func.count(), func.min(delivery.c.created_at))
@@ -23,23 +23,23 @@ def stranded(look: Connection, configured: Collection[str]) -> dict[str, tuple[i
         .group_by(delivery.c.destination)
         .order_by(delivery.c.destination)
     )
-    return {row[0]: (row[1], row[2]) for row in look.execute(wanted)}
+    return {row[0]: (row[1], row[2]) for row in connection.execute(wanted)}
 
 
-def open_to(look: Connection, destination: str) -> list[DeliveryRow]:
+def open_to(connection: Connection, destination: str) -> list[DeliveryRow]:
     """Return the waiting deliveries to `destination` that belong to no order; who ordered must ask again."""
     wanted = select(delivery).where(
         delivery.c.destination == destination, delivery.c.state.in_(OPEN), delivery.c.order_id.is_(None)
     )
-    return read_all(DeliveryRow, look.execute(wanted.order_by(delivery.c.id)))
+    return read_all(DeliveryRow, connection.execute(wanted.order_by(delivery.c.id)))
 
 
-def close(change: Connection, numbers: Sequence[int], code: str, reason: str, now: float) -> None:
+def close(connection: Connection, numbers: Sequence[int], code: str, reason: str, now: float) -> None:
     """End deliveries as refused; each instance without an answer gets `code` and `reason`."""
     for number in numbers:
         values = {"state": DeliveryState.REFUSED, "reason": reason, "finished_at": now}
-        change.execute(update(delivery).where(delivery.c.id == number).values(**values))
-        change.execute(
+        connection.execute(update(delivery).where(delivery.c.id == number).values(**values))
+        connection.execute(
             update(receipt)
             .where(receipt.c.delivery == number, needs_an_answer())
             .values(state=ReceiptState.REFUSED, code=code, message=reason, at=now)
@@ -47,7 +47,7 @@ def close(change: Connection, numbers: Sequence[int], code: str, reason: str, no
 
 
 def open_again(  # noqa: PLR0913  # each by its name
-    change: Connection, row: DeliveryRow, destination: str, encoding: str, *, whole: bool, now: float
+    connection: Connection, row: DeliveryRow, destination: str, encoding: str, *, whole: bool, now: float
 ) -> int | None:
     """Open a delivery to `destination` for the rest of the delivery `row`, or for the `whole` of it.
 
@@ -62,7 +62,7 @@ def open_again(  # noqa: PLR0913  # each by its name
     )
     if not whole:
         wanted = wanted.where(needs_an_answer())
-    instances = list(change.execute(wanted))
+    instances = list(connection.execute(wanted))
     if not instances:
         return None
     values = {
@@ -73,19 +73,19 @@ def open_again(  # noqa: PLR0913  # each by its name
         "created_at": now,
         "due_at": now,
     }
-    made = change.execute(insert(delivery).values(**values)).inserted_primary_key
+    made = connection.execute(insert(delivery).values(**values)).inserted_primary_key
     assert made is not None
     number: int = made[0]
     pins = {"delivery": number, "state": ReceiptState.PENDING, "path": "", "sha256": "", "encoding": encoding}
     rows = [
-        {**pins, "instance": one.id, "size": one.size, "transfer_syntax_uid": one.transfer_syntax_received}
-        for one in instances
+        {**pins, "instance": found.id, "size": found.size, "transfer_syntax_uid": found.transfer_syntax_received}
+        for found in instances
     ]
-    change.execute(insert(receipt), rows)
+    connection.execute(insert(receipt), rows)
     return number
 
 
-def pin(change: Connection, number: int, identity: int, pinned: dict[str, Any]) -> None:
+def pin(connection: Connection, number: int, identity: int, pinned: dict[str, Any]) -> None:
     """Record which file of an instance a delivery will send; an existing pin stays."""
     is_unpinned = (receipt.c.delivery == number) & (receipt.c.instance == identity) & (receipt.c.sha256 == "")
-    change.execute(update(receipt).where(is_unpinned).values(**pinned))
+    connection.execute(update(receipt).where(is_unpinned).values(**pinned))

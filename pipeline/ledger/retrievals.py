@@ -22,19 +22,19 @@ from pipeline.model import InstanceState, OrderState, RetrievalState
 OPEN = (RetrievalState.QUEUED, RetrievalState.MOVING, RetrievalState.RECEIVING)
 
 
-def open_one(look: Connection, study: str, modalities: tuple[str, ...]) -> int | None:
+def open_one(connection: Connection, study: str, modalities: tuple[str, ...]) -> int | None:
     """Return the running retrieval that will bring these modalities of a study, or all of it."""
     wanted = select(retrieval.c.id).where(
         retrieval.c.study_instance_uid == study,
         retrieval.c.state.in_(OPEN),
         retrieval.c.modalities.in_([modalities, ()]),
     )
-    number: int | None = look.scalar(wanted.order_by(retrieval.c.id).limit(1))
+    number: int | None = connection.scalar(wanted.order_by(retrieval.c.id).limit(1))
     return number
 
 
 def enter(
-    change: Connection, study: str, modalities: tuple[str, ...], instances: Sequence[int], now: float
+    connection: Connection, study: str, modalities: tuple[str, ...], instances: Sequence[int], now: float
 ) -> int:
     """Queue a retrieval; `instances` are held already and need not be retrieved."""
     values = {
@@ -44,71 +44,73 @@ def enter(
         "created_at": now,
         "last_progress_at": now,
     }
-    made = change.execute(insert(retrieval).values(**values)).inserted_primary_key
+    made = connection.execute(insert(retrieval).values(**values)).inserted_primary_key
     assert made is not None
     number: int = made[0]
-    add(change, number, instances)
+    add(connection, number, instances)
     return number
 
 
-def add(change: Connection, number: int, instances: Iterable[int]) -> None:
+def add(connection: Connection, number: int, instances: Iterable[int]) -> None:
     """Record that a retrieval has these instances."""
-    rows = [{"retrieval": number, "instance": one} for one in instances]
+    rows = [{"retrieval": number, "instance": identity} for identity in instances]
     if not rows:
         return
-    change.execute(insert(retrieved), rows)
+    connection.execute(insert(retrieved), rows)
     of_it = select(retrieved.c.instance).where(retrieved.c.retrieval == number)
     nobodys = instance.c.id.in_(of_it) & (instance.c.reason == NOBODYS)
-    change.execute(update(instance).where(nobodys).values(reason=None))
+    connection.execute(update(instance).where(nobodys).values(reason=None))
 
 
-def take_in(change: Connection, arrival_name: str, belongings: Mapping[str, Iterable[int]], now: float) -> bool:
+def take_in(
+    connection: Connection, arrival_name: str, belongings: Mapping[str, Iterable[int]], now: float
+) -> bool:
     """Record which files of an arrival belong to which retrievals; False if one of these has ended meanwhile."""
-    numbers = {number for some in belongings.values() for number in some}
+    numbers = {number for members in belongings.values() for number in members}
     still = select(retrieval.c.id).where(retrieval.c.id.in_(numbers), retrieval.c.state.in_(OPEN))
-    if numbers - set(change.scalars(still)):
+    if numbers - set(connection.scalars(still)):
         return False
     by_file = select(instance.c.file, instance.c.id).where(instance.c.arrival == arrival_name)
-    ids = {row[0]: row[1] for row in change.execute(by_file)}
+    ids = {row[0]: row[1] for row in connection.execute(by_file)}
     for number in sorted(numbers):
-        add(change, number, [ids[file] for file, some in belongings.items() if number in some])
-        change_row(change, number, last_progress_at=now)
+        add(connection, number, [ids[file] for file, members in belongings.items() if number in members])
+        change_row(connection, number, last_progress_at=now)
     return True
 
 
-def row(look: Connection, number: int) -> RetrievalRow:
+def row(connection: Connection, number: int) -> RetrievalRow:
     """Return a retrieval."""
-    return read_one(RetrievalRow, look.execute(select(retrieval).where(retrieval.c.id == number)))
+    return read_one(RetrievalRow, connection.execute(select(retrieval).where(retrieval.c.id == number)))
 
 
-def in_state(look: Connection, *states: RetrievalState) -> list[RetrievalRow]:
+def in_state(connection: Connection, *states: RetrievalState) -> list[RetrievalRow]:
     """Return the retrievals in these states, the oldest first."""
     wanted = select(retrieval).where(retrieval.c.state.in_(states)).order_by(retrieval.c.id)
-    return read_all(RetrievalRow, look.execute(wanted))
+    return read_all(RetrievalRow, connection.execute(wanted))
 
 
-def claims(look: Connection, studies: Iterable[str]) -> list[RetrievalRow]:
+def claims(connection: Connection, studies: Iterable[str]) -> list[RetrievalRow]:
     """Return the running retrievals of these studies, to which new instances belong, the oldest first."""
     wanted = select(retrieval).where(
         retrieval.c.study_instance_uid.in_(list(studies)),
         retrieval.c.state.in_(OPEN),
         retrieval.c.started_at.is_not(None),
     )
-    return read_all(RetrievalRow, look.execute(wanted.order_by(retrieval.c.id)))
+    return read_all(RetrievalRow, connection.execute(wanted.order_by(retrieval.c.id)))
 
 
-def asked_series(look: Connection, number: int) -> set[str]:
+def asked_series(connection: Connection, number: int) -> set[str]:
     """Return the series that orders with modalities asked for in a retrieval."""
-    lists = look.scalars(select(order_study.c.series).where(order_study.c.retrieval == number))
+    lists = connection.scalars(select(order_study.c.series).where(order_study.c.retrieval == number))
     return {uid for series in lists for uid, _, _ in series}
 
 
-def change_row(change: Connection, number: int, **values: Any) -> None:
+def change_row(connection: Connection, number: int, **values: Any) -> None:
     """Write the progress of a retrieval."""
-    change.execute(update(retrieval).where(retrieval.c.id == number).values(**values))
+    connection.execute(update(retrieval).where(retrieval.c.id == number).values(**values))
 
 
-def held(look: Connection, number: int) -> dict[Key, SoundInstanceRow]:
+def held(connection: Connection, number: int) -> dict[Key, SoundInstanceRow]:
     """Return the sound instances of a retrieval by their key; of several, the one received last."""
     wanted = (
         sound_instances()
@@ -116,11 +118,11 @@ def held(look: Connection, number: int) -> dict[Key, SoundInstanceRow]:
         .where(retrieved.c.retrieval == number, instance.c.state.in_(HOLDS_ITS_KEY), arrival.c.gone_at.is_(None))
         .order_by(instance.c.id)
     )
-    found = read_all(SoundInstanceRow, look.execute(wanted))
+    found = read_all(SoundInstanceRow, connection.execute(wanted))
     return {(row.series_instance_uid, row.sop_instance_uid): row for row in found}
 
 
-def from_strangers(look: Connection, study: str, since: float) -> dict[tuple[str, str | None], int]:
+def from_strangers(connection: Connection, study: str, since: float) -> dict[tuple[str, str | None], int]:
     """Count instances of a study from senders other than the PACS since then, by AE title and address."""
     wanted = (
         select(
@@ -137,10 +139,10 @@ def from_strangers(look: Connection, study: str, since: float) -> dict[tuple[str
             arrival.c.admitted_at >= since,
         )
     )
-    return Counter((row[0], row[1]) for row in set(look.execute(wanted)))
+    return Counter((row[0], row[1]) for row in set(connection.execute(wanted)))
 
 
-def contradicted(look: Connection, number: int) -> set[Key]:
+def contradicted(connection: Connection, number: int) -> set[Key]:
     """Return the keys that came several times for a retrieval with different contents.
 
     It is unknown which of them the PACS means.
@@ -156,10 +158,10 @@ def contradicted(look: Connection, number: int) -> set[Key]:
         .group_by(instance.c.series_instance_uid, instance.c.sop_instance_uid)
         .having(func.count(instance.c.data_set_sha256.distinct()) > 1)
     )
-    return {(series, one) for series, one in look.execute(wanted)}
+    return {(series, uid) for series, uid in connection.execute(wanted)}
 
 
-def set_aside(look: Connection, number: int) -> dict[str, int]:
+def set_aside(connection: Connection, number: int) -> dict[str, int]:
     """Count the instances of a retrieval that came and are quarantined, by the reason."""
     wanted = (
         select(instance.c.reason, func.count())
@@ -167,10 +169,10 @@ def set_aside(look: Connection, number: int) -> dict[str, int]:
         .where(retrieved.c.retrieval == number, instance.c.state == InstanceState.QUARANTINED)
         .group_by(instance.c.reason)
     )
-    return {reason or "": count for reason, count in look.execute(wanted)}
+    return {reason or "": count for reason, count in connection.execute(wanted)}
 
 
-def came(look: Connection, number: int) -> dict[Key, int]:
+def came(connection: Connection, number: int) -> dict[Key, int]:
     """Return the sound instances of a retrieval by their key, each with its Number of Frames.
 
     Contradicted keys do not count.
@@ -181,12 +183,12 @@ def came(look: Connection, number: int) -> dict[Key, int]:
         .join(arrival, arrival.c.name == instance.c.arrival)
         .where(retrieved.c.retrieval == number, instance.c.state.in_(HOLDS_ITS_KEY), arrival.c.gone_at.is_(None))
     )
-    doubtful = contradicted(look, number)
-    found = {(series, one): frames or 1 for series, one, frames in look.execute(wanted)}
+    doubtful = contradicted(connection, number)
+    found = {(series, uid): frames or 1 for series, uid, frames in connection.execute(wanted)}
     return {key: frames for key, frames in found.items() if key not in doubtful}
 
 
-def kept(look: Connection, study: str) -> list[SoundInstanceRow]:
+def kept(connection: Connection, study: str) -> list[SoundInstanceRow]:
     """Return every sound instance of a study that came to the receiver of orders from any sender, and is kept.
 
     Each row has the sender's address; the caller must check whether it is the PACS.
@@ -202,10 +204,10 @@ def kept(look: Connection, study: str) -> list[SoundInstanceRow]:
         )
         .order_by(instance.c.id)
     )
-    return read_all(SoundInstanceRow, look.execute(wanted))
+    return read_all(SoundInstanceRow, connection.execute(wanted))
 
 
-def open_links(look: Connection, number: int) -> list[WantedStudyRow]:
+def open_links(connection: Connection, number: int) -> list[WantedStudyRow]:
     """Return the studies of open orders that wait for a retrieval."""
     wanted = (
         select(order_study, orders.c.modalities)
@@ -213,10 +215,10 @@ def open_links(look: Connection, number: int) -> list[WantedStudyRow]:
         .where(order_study.c.retrieval == number, orders.c.state == OrderState.OPEN)
         .order_by(order_study.c.order_id)
     )
-    return read_all(WantedStudyRow, look.execute(wanted))
+    return read_all(WantedStudyRow, connection.execute(wanted))
 
 
-def is_being_taken_in(look: Connection, receiver: str) -> bool:
+def is_being_taken_in(connection: Connection, receiver: str) -> bool:
     """Tell whether an arrival at `receiver` is known whose instances are not yet."""
     waits = exists(select(arrival.c.name).where(arrival.c.receiver == receiver, arrival.c.state == "admitted"))
-    return bool(look.scalar(select(waits)))
+    return bool(connection.scalar(select(waits)))

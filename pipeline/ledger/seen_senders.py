@@ -8,23 +8,23 @@ from pipeline.ledger.tables import arrival, instance
 from pipeline.model import SetAsideCode
 
 
-def since(look: Connection, receiver: str, moment: float) -> int:
+def since(connection: Connection, receiver: str, moment: float) -> int:
     """Return how many calling AE titles have sent to the receiver since `moment` (seconds since the epoch)."""
     titles = _received(receiver, moment).with_only_columns(func.count(instance.c.calling_ae_title.distinct()))
-    return int(look.execute(titles).scalar_one())
+    return int(connection.execute(titles).scalar_one())
 
 
-def instances(look: Connection, receiver: str, moment: float) -> dict[tuple[str, str | None], int]:
+def instances(connection: Connection, receiver: str, moment: float) -> dict[tuple[str, str | None], int]:
     """Count the instances received since `moment`, by the sender's AE title and address."""
     who = (instance.c.calling_ae_title, arrival.c.peer)
     counted = _received(receiver, moment).with_only_columns(*who, func.count()).group_by(*who)
-    return {(ae_title, peer): count for ae_title, peer, count in look.execute(counted)}
+    return {(ae_title, peer): count for ae_title, peer, count in connection.execute(counted)}
 
 
-def misread(look: Connection, receiver: str, moment: float) -> int:
+def misread(connection: Connection, receiver: str, moment: float) -> int:
     """Return how many instances were set aside since then because storescp dropped or misread an element."""
     aside = _received(receiver, moment).where(instance.c.code == SetAsideCode.MISREAD)
-    return int(look.execute(aside.with_only_columns(func.count())).scalar_one())
+    return int(connection.execute(aside.with_only_columns(func.count())).scalar_one())
 
 
 def _received(receiver: str, moment: float) -> Select[Any]:

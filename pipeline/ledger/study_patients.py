@@ -10,37 +10,37 @@ from pipeline.ledger.tables import instance, study_patient
 from pipeline.model import InstanceState, SetAsideCode
 
 
-def of_studies(look: Connection, scope: str, studies: Collection[str]) -> list[StudyPatientRow]:
+def of_studies(connection: Connection, scope: str, studies: Collection[str]) -> list[StudyPatientRow]:
     """Return the known patients of these studies."""
     rows: list[StudyPatientRow] = []
     for study in studies:
         wanted = (study_patient.c.scope == scope) & (study_patient.c.study_instance_uid == study)
-        rows += read_all(StudyPatientRow, look.execute(select(study_patient).where(wanted)))
+        rows += read_all(StudyPatientRow, connection.execute(select(study_patient).where(wanted)))
     return rows
 
 
-def of_arrival(look: Connection, arrival: str) -> list[dict[str, Any]]:
+def of_arrival(connection: Connection, arrival: str) -> list[dict[str, Any]]:
     """Return the patients known by an arrival, for its account."""
     of_it = select(study_patient).where(study_patient.c.arrival == arrival)
     in_order = of_it.order_by(study_patient.c.at, study_patient.c.identifier)
-    return [dict(row._mapping) for row in look.execute(in_order)]  # noqa: SLF001  # SQLAlchemy's public mapping
+    return [dict(row._mapping) for row in connection.execute(in_order)]  # noqa: SLF001  # SQLAlchemy's public mapping
 
 
-def enter(change: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+def enter(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
     """Enter patients of studies; raises IntegrityError if another one was entered first meanwhile."""
     for row in rows:
-        change.execute(insert(study_patient).values(**row))
+        connection.execute(insert(study_patient).values(**row))
 
 
-def enter_missing(change: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+def enter_missing(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
     """Enter the patients of studies that are not known yet."""
     for row in rows:
         is_it = [study_patient.c[name] == row[name] for name in study_patient.primary_key.columns.keys()]  # noqa: SIM118
-        if not change.scalar(select(exists(select(study_patient.c.at).where(*is_it)))):
-            change.execute(insert(study_patient).values(**row))
+        if not connection.scalar(select(exists(select(study_patient.c.at).where(*is_it)))):
+            connection.execute(insert(study_patient).values(**row))
 
 
-def set_aside(look: Connection, study: str) -> list[InstanceRow]:
+def set_aside(connection: Connection, study: str) -> list[InstanceRow]:
     """Return the kept instances of a study set aside as another patient's, in the order received."""
     wanted = select(instance).where(
         instance.c.study_instance_uid == study,
@@ -48,4 +48,4 @@ def set_aside(look: Connection, study: str) -> list[InstanceRow]:
         instance.c.code == SetAsideCode.OTHER_PATIENT,
         instance.c.discarded_at.is_(None),
     )
-    return read_all(InstanceRow, look.execute(wanted.order_by(instance.c.id)))
+    return read_all(InstanceRow, connection.execute(wanted.order_by(instance.c.id)))

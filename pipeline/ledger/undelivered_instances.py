@@ -37,7 +37,7 @@ class UndeliveredInstance:
     is_gone: bool
 
 
-def of(look: Connection, row: DeliveryRow, spool: Path) -> dict[InstanceKey, UndeliveredInstance]:
+def of(connection: Connection, row: DeliveryRow, spool: Path) -> dict[InstanceKey, UndeliveredInstance]:
     """Return all instances of the study for the destination, except those `row` must still deliver.
 
     For the same key the last one consigned counts, or the last one that has arrived. Instances that a person
@@ -45,8 +45,8 @@ def of(look: Connection, row: DeliveryRow, spool: Path) -> dict[InstanceKey, Und
     """
     is_waiting = and_(delivery.c.id == row.id, deliveries.needs_an_answer())
     found: dict[InstanceKey, UndeliveredInstance] = {}
-    for one in look.execute(_of_the_study(row).where(~is_waiting)):
-        companion = _companion(one, spool)
+    for receipt_row in connection.execute(_of_the_study(row).where(~is_waiting)):
+        companion = _companion(receipt_row, spool)
         before = found.get(companion.item.key)
         if companion.is_gone and not companion.has_arrived:
             continue
@@ -55,14 +55,14 @@ def of(look: Connection, row: DeliveryRow, spool: Path) -> dict[InstanceKey, Und
     return found
 
 
-def all_of(look: Connection, row: DeliveryRow) -> list[int]:
+def all_of(connection: Connection, row: DeliveryRow) -> list[int]:
     """Return the deliveries of the study to the destination, including this one.
 
     An order's delivery has no others.
     """
     if row.order_id is not None:
         return [row.id]
-    return list(look.scalars(select(delivery.c.id).where(is_of_the_study(row))))
+    return list(connection.scalars(select(delivery.c.id).where(is_of_the_study(row))))
 
 
 def is_of_the_study(row: DeliveryRow) -> Any:
@@ -99,14 +99,14 @@ def _companion(row: Any, spool: Path) -> UndeliveredInstance:
     )
 
 
-def retry_helped(change: Connection, numbers: Collection[int], now: float) -> list[int]:
+def retry_helped(connection: Connection, numbers: Collection[int], now: float) -> list[int]:
     """Let deferred or refused deliveries be attempted again, and return them.
 
     Their instances are on a disc now, so they will end. A held one still waits for a person.
     """
     kept = (DeliveryState.DEFERRED, DeliveryState.REFUSED)
     is_to_end = and_(delivery.c.id.in_(numbers), delivery.c.state.in_(kept), delivery.c.held.is_(False))
-    found = list(change.scalars(select(delivery.c.id).where(is_to_end)))
+    found = list(connection.scalars(select(delivery.c.id).where(is_to_end)))
     values = {"state": DeliveryState.WAITING, "due_at": now, "finished_at": None, "reason": _ON_A_DISC}
-    change.execute(update(delivery).where(delivery.c.id.in_(found)).values(**values))
+    connection.execute(update(delivery).where(delivery.c.id.in_(found)).values(**values))
     return found

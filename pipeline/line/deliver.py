@@ -57,7 +57,7 @@ class AttemptedDelivery:
 
 
 def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | None:
-    """Attempt one delivery; return None if the destination is already being sent another delivery of its study."""
+    """Attempt one delivery; return None if it may not be attempted any more: `deliveries.claim` says why."""
     destination = due.destination
     with site.ledger.transaction() as connection:
         row = deliveries.claim(connection, due.number, time.time(), one_a_study=destination.makes_file)

@@ -12,7 +12,7 @@ from support.sites.older_ledger import back_to_version_2
 
 from pipeline.errors import Configuration
 from pipeline.ledger import Ledger, arrivals, deliveries, migrations, notes, orders, reports
-from pipeline.ledger.tables import arrival, destination, instance
+from pipeline.ledger.tables import arrival, delivery, destination, instance
 from pipeline.model import ArrivalState, InstanceState
 
 pytestmark = pytest.mark.both_databases
@@ -140,6 +140,38 @@ def test_what_fails_in_a_transaction_leaves_nothing_and_frees_the_next_one(ledge
     threading.Thread(target=write, daemon=True).start()
     assert done.wait(10)
     assert ledger.noted("key") == "value"
+
+
+def consigned(ledger: Ledger) -> int:
+    enter(ledger, received())
+    with ledger.transaction() as connection:
+        (row,) = reports.instances_of(connection, "1-modalities-1")
+        pin = {"path": "x", "sha256": "x", "size": 1, "transfer_syntax_uid": "1", "encoding": "none"}
+        values = {"destination": "d", "receiver": "r", "study_instance_uid": "1.2", "created_at": 1, "due_at": 1}
+        return deliveries.consign(connection, values, [{"instance": row.id, **pin}])
+
+
+@pytest.mark.parametrize("one_a_study", [True, False])
+def test_of_several_who_claim_a_delivery_one_gets_it(one_a_study, ledger):
+    number = consigned(ledger)
+
+    def claim(_number: int) -> object:
+        with ledger.transaction() as connection:
+            return deliveries.claim(connection, number, 2.0, one_a_study=one_a_study)
+
+    with ThreadPoolExecutor(6) as threads:
+        (row,) = filter(None, threads.map(claim, range(12)))
+    assert (row.id, row.state, row.attempts) == (number, "sending", 1)
+
+
+@pytest.mark.parametrize("decided", [{"held": True}, {"state": "refused"}, {"state": "delivered"}])
+def test_what_a_person_decided_after_the_list_was_read_is_not_attempted(decided, ledger):
+    number = consigned(ledger)
+    with ledger.transaction() as connection:
+        assert deliveries.due(connection, "d", 2.0) == [number]
+        connection.execute(update(delivery).values(**decided))
+        assert deliveries.claim(connection, number, 2.0) is None
+        assert deliveries.claim(connection, number + 1, 2.0, one_a_study=True) is None, "there is none"
 
 
 def order(ledger: Ledger, *accessions: str) -> int:
