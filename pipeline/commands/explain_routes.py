@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Usage
 from pipeline.ledger import study_routes
+from pipeline.ledger.rows import SoundInstanceRow
 from pipeline.line.route import facts_of
 from pipeline.site.routing import Routing
 from pipeline.site.settings import Settings
@@ -60,7 +61,7 @@ def _totals(studies: list[dict[str, Any]], key: str) -> Counter[str]:
 
 
 def _study(connection: Connection, receiver: str, study: str, settings: Settings) -> dict[str, Any]:
-    table = next((one for one in settings.receiver if one.name == receiver), None)
+    table = next((table for table in settings.receiver if table.name == receiver), None)
     rows = study_routes.prepared(connection, receiver, study)
     taken = study_routes.ways_taken(connection, receiver, study)
     went = Counter(_Way(*way) for row in rows for way in taken.get(row.id, {}).items())
@@ -76,7 +77,7 @@ def _study(connection: Connection, receiver: str, study: str, settings: Settings
 
 
 def _would_go(
-    rows: list[Any], table: ReceiverTable | None, settings: Settings
+    rows: list[SoundInstanceRow], table: ReceiverTable | None, settings: Settings
 ) -> tuple[Counter[_Way], dict[str, set[str]]]:
     """Return how many instances would go where, and by which tables; nowhere without their receiver."""
     would_go: Counter[_Way] = Counter()
@@ -84,8 +85,8 @@ def _would_go(
     if table is not None:
         facts = [facts_of(row, table.name) for row in rows]
         routing = Routing(settings, table, facts)
-        for one in facts:
-            for way in routing.of(one):
+        for instance in facts:
+            for way in routing.of(instance):
                 would_go[_Way(way.destination, way.encode)] += 1
                 by.setdefault(way.destination, set()).add(way.by)
     return would_go, by
