@@ -8,7 +8,7 @@ from support.machine.dicom_programs import wait_until
 from support.sites.shim_site import FOUND, running_shim
 
 from pipeline.model import OrderError, OrderStage, OrderState
-from pipeline.web import patient_names
+from pipeline.web import page_endpoints, patient_names
 
 pytestmark = pytest.mark.programs
 
@@ -109,6 +109,31 @@ def test_a_page_outlives_a_gateway_that_does_not_answer_for_a_while(shim, browse
         wait_until(lambda: any("500" in one for one in browser.complaints()), what="an answer that is none")
     shim.orders.change(1, stage=OrderStage.MOVING, expected=812, received=3)
     tab.wait_for("Received: 3 of 812 images")
+
+
+def test_who_takes_a_while_to_decide_can_still_end_the_request(shim, browser, monkeypatch, tmp_path):
+    def end(_ledger, number, _reason):
+        shim.orders.change(number, error_kind=OrderError.CANCELLED)
+
+    monkeypatch.setattr(page_endpoints, "cancel", end)
+    tab = browser.tab()
+    tab.open(f"{shim.url}/mkiso.php?accession_number=A1")
+    tab.wait_for("Asking the archive")
+    tab.run("document.querySelector('details.cancel summary').click()")
+    tab.run("window.button = document.querySelector('details.cancel button')")
+    for received in (3, 4, 5):  # the page is renewed at least this often
+        shim.orders.change(1, stage=OrderStage.MOVING, expected=812, received=received)
+        tab.wait_for(f"Received: {received} of 812 images")
+    assert tab.run("document.querySelector('details.cancel').open")
+    assert tab.run("window.button.isConnected")  # who has reached it by keyboard does not lose it
+    tab.screenshot(tmp_path / "screens" / "cancel.png")
+    x, y = tab.run(
+        "(box => [box.x + box.width / 2, box.y + box.height / 2])(window.button.getBoundingClientRect())"
+    )
+    for kind in ("mousePressed", "mouseReleased"):
+        tab.say("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+    tab.wait_for("Somebody has cancelled this request")
+    assert shim.orders.views[1].error_kind == OrderError.CANCELLED
 
 
 def test_a_page_speaks_the_language_of_the_browser(shim, browser):

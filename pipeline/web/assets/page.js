@@ -9,13 +9,22 @@
     return new DOMParser().parseFromString(await answer.text(), "text/html");
   }
 
+  // What the reader has opened is still open afterwards, and is no difference.
+  function keepOpened(part, fresh) {
+    const details = fresh.querySelectorAll("details");
+    part.querySelectorAll("details").forEach((one, number) => { if (details[number]) details[number].open = one.open; });
+  }
+
   // Only what differs is replaced: a screen reader then says what is new, and nothing twice.
   function replace(order, fresh) {
     const now = fresh.getElementById("order"), parts = now.querySelectorAll("[data-part]");
     order.querySelectorAll("[data-part]").forEach((part, number) => {
       const bars = [part, parts[number]].map(one => one.querySelector("progress[value]"));
       if (bars[0] && bars[1]) [bars[0].max, bars[0].value] = [bars[1].max, bars[1].value];
-      else if (part.innerHTML !== parts[number].innerHTML) part.innerHTML = parts[number].innerHTML;
+      else {
+        keepOpened(part, parts[number]);
+        if (part.innerHTML !== parts[number].innerHTML) part.innerHTML = parts[number].innerHTML;
+      }
     });
     order.className = now.className;
     order.dataset.refresh = now.dataset.refresh ?? "";
