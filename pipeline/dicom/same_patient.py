@@ -110,6 +110,14 @@ def normalised_identifier(identifier: str) -> str:
     return unicodedata.normalize("NFC", identifier).strip(" \0\t\r\n").casefold()
 
 
+def unpadded_identifier(identifier: str) -> str:
+    """Return a Patient ID without blanks around it, case and leading zeros, as one system may write it twice.
+
+    Separators count: where one system writes 1-23 and 12-3, it means two patients.
+    """
+    return normalised_identifier(identifier).lstrip("0")
+
+
 def bare_identifier(identifier: str) -> str:
     """Return a Patient ID without case, blanks, separators and leading zeros, as other systems may write it."""
     plain = re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", identifier).casefold())

@@ -17,6 +17,7 @@ from pipeline.dicom.same_patient import (
     groups_of,
     is_placeholder,
     names_agree,
+    unpadded_identifier,
 )
 from pipeline.orders.compare_sources import Findings, IdentitySource, SourceDifference, SourceStatement
 from pipeline.patients import MoreThanOnePatient, Person
@@ -70,7 +71,7 @@ def in_what_two(one: Person, other: Person, table: PatientsTable) -> Attribute |
     The HIS writes its own IDs in one way, so two IDs decide; if one is missing, the names do.
     """
     if one.medrec_id and other.medrec_id:
-        is_another = bare_identifier(one.medrec_id) != bare_identifier(other.medrec_id)
+        is_another = unpadded_identifier(one.medrec_id) != unpadded_identifier(other.medrec_id)
         return Attribute.PATIENT_ID if is_another else None
     return Attribute.NAME if _names(one.patient_name, other.patient_name, table) is False else None
 

@@ -5,7 +5,8 @@ another. Values are always bound, never written into the statement.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sqlalchemy.pool import NullPool
 from pipeline.config import secret
 from pipeline.config.order_tables import PatientQueryTable, PatientsTable
 from pipeline.dicom.accession import AccessionNumber, spellings
-from pipeline.dicom.same_patient import bare_identifier, names_agree
+from pipeline.dicom.same_patient import names_agree, unpadded_identifier
 from pipeline.errors import Configuration
 from pipeline.patients import (
     FIELDS,
@@ -44,12 +45,14 @@ class SqlPatients(Patients):
     def find(self, accession: AccessionNumber, files: Iterable[Path]) -> Person:  # noqa: ARG002
         """Return what the databases answer; see `Patients.find` for what it raises."""
         known: dict[str, str | None] = {"accession_number": str(accession)}
+        answered = [known]
         for number, query in enumerate(self.table.query):
             bound = {name: known.get(name) for name in _bound(query)}
             rows = [] if None in bound.values() else _of(accession, self._rows(query, bound))
             if not rows and not number:
                 raise PatientUnknown("the database does not know the accession number")
-            known = {**_together(rows), **{name: value for name, value in known.items() if value}}
+            answered += rows
+            known = _together(answered)
         if not any(known.get(field) for field in WHO):
             raise PatientUnknown("the database knows neither medrec_id nor patient_name of the accession number")
         return Person(accession, **{field: known.get(field) for field in FIELDS})
@@ -87,11 +90,14 @@ def _of(accession: AccessionNumber, rows: list[dict[str, str | None]]) -> list[d
     return [row for row in rows if row.get("accession_number", accession) in known]
 
 
-def _together(rows: list[dict[str, str | None]]) -> dict[str, str | None]:
-    """Return the first value of each column; raises MoreThanOnePatient if the rows name two."""
+def _together(rows: Sequence[Mapping[str, str | None]]) -> dict[str, str | None]:
+    """Return the first value of each column; raises MoreThanOnePatient if the rows name two.
+
+    Each row is compared with each other one: MARIA LOPEZ and MARIA GOMEZ both agree with MARIA.
+    """
     for column in WHO:
         values = list(dict.fromkeys(value for row in rows if (value := row.get(column))))
-        if not all(_is_same(column, values[0], other) for other in values[1:]):
+        if not all(_is_same(column, one, other) for one, other in combinations(values, 2)):
             raise MoreThanOnePatient(f"the database has more than one {column} under the accession number")
     together: dict[str, str | None] = {}
     for row in rows:
@@ -101,7 +107,7 @@ def _together(rows: list[dict[str, str | None]]) -> dict[str, str | None]:
 
 def _is_same(column: str, one: str, other: str) -> bool:
     if column == "medrec_id":
-        return bare_identifier(one) == bare_identifier(other)
+        return unpadded_identifier(one) == unpadded_identifier(other)
     return names_agree(one, other)
 
 

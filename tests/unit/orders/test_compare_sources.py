@@ -77,6 +77,7 @@ def test_titles_are_the_site_s_to_say():
     [
         (("17", "ROE ANN"), ("0017", "ROE A"), None),
         (("17", "ROE ANN"), ("18", "ROE ANN"), ID),
+        (("1-23", "ROE ANN"), ("12-3", "ROE ANN"), ID),
         (("17", "ROE ANN"), (None, "POE BOB"), NAME),
         (("17", "ROE ANN"), (None, "Ann Roe"), None),
         (("17", None), (None, "POE BOB"), None),

@@ -319,6 +319,55 @@ def test_rows_that_write_one_patient_in_two_ways_or_not_at_all_are_of_one(databa
         sql(databases, "F6")
 
 
+def answering(table, *selects):
+    """Return `table` with these SELECTs instead of its own, all in its first database."""
+    url = table["query"][0]["url"]
+    return {**table, "query": [{"url": url, "select": select} for select in selects]}
+
+
+def rows_of(column, *values):
+    rows = " UNION ALL ".join(f"SELECT {n} AS n, '{value}' AS {column}" for n, value in enumerate(values))
+    return f"SELECT {column} FROM ({rows}) WHERE :accession_number = 'A1' ORDER BY n"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("MARIA", "MARIA LOPEZ", "MARIA GOMEZ"), ("MARIA LOPEZ", "MARIA", "MARIA GOMEZ")],
+)
+def test_names_of_which_each_agrees_with_a_shorter_one_only_are_two_patients(databases, names):
+    with pytest.raises(MoreThanOnePatient):
+        sql(answering(databases, rows_of("patient_name", *names)))
+    assert sql(answering(databases, rows_of("patient_name", *names[:2]))).patient_name == names[0]
+
+
+@pytest.mark.parametrize("numbers", [("1-23", "12-3"), ("123", "1-23"), ("1 23", "123")])
+def test_numbers_of_one_his_that_differ_in_their_separators_are_two_patients(databases, numbers):
+    with pytest.raises(MoreThanOnePatient):
+        sql(answering(databases, rows_of("medrec_id", *numbers)))
+
+
+@pytest.mark.parametrize("numbers", [("0123", "123"), ("a1", "A1 ")])
+def test_numbers_of_one_his_that_differ_in_zeros_before_them_or_case_are_one_patient(databases, numbers):
+    assert sql(answering(databases, rows_of("medrec_id", *numbers))).medrec_id == numbers[0].strip()
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        ["'0815' AS medrec_id, 'O''BRIEN' AS patient_name"],
+        ["'4711' AS medrec_id, 'PEREZ JUAN' AS patient_name", "'O''BRIEN' AS patient_name"],
+        ["'PEREZ' AS patient_name", "'PEREZ JUAN' AS patient_name", "'PEREZ ANA' AS patient_name"],
+    ],
+)
+def test_a_later_query_that_names_another_patient_than_an_earlier_one_is_refused(databases, later):
+    first = "SELECT '4711' AS medrec_id WHERE :accession_number = 'A1'"
+    with pytest.raises(MoreThanOnePatient):
+        sql(answering(databases, first, *(f"SELECT {columns}" for columns in later)))
+    same = "SELECT '04711' AS medrec_id, 'JUAN PEREZ' AS patient_name"
+    person = sql(answering(databases, first, same, "SELECT 'PEREZ' AS patient_name"))
+    assert (person.medrec_id, person.patient_name) == ("4711", "JUAN PEREZ")
+
+
 def test_what_the_tables_do_not_have_is_null(databases):
     assert sql(databases, "E5").patient_name is None
 
