@@ -7,6 +7,7 @@ file never delays a good one; its fault becomes its reason (docs/intake.md lists
 import hashlib
 import mmap
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,16 +88,19 @@ class ReadAhead:
 
     def __init__(self) -> None:
         self._known: dict[FileState, IdentifiedFile] = {}
+        self._lock = threading.Lock()
 
     def keep(self, state: FileState, found: IdentifiedFile) -> None:
         """Remember what a file of this state is; of too many the first is forgotten."""
-        self._known[state] = found
-        while len(self._known) > self.MOST:
-            self._known.pop(next(iter(self._known)), None)
+        with self._lock:
+            self._known[state] = found
+            while len(self._known) > self.MOST:
+                del self._known[next(iter(self._known))]
 
     def take(self, state: FileState) -> IdentifiedFile | None:
         """Return what the file of this state is, and forget it; None where nobody has read it."""
-        return self._known.pop(state, None)
+        with self._lock:
+            return self._known.pop(state, None)
 
 
 def contents_of(

@@ -2,13 +2,17 @@
 
 import hashlib
 import os
+import threading
 import time
 from pathlib import Path
 
-FileState = tuple[int, int, int]  # What every change of a file changes: its inode, its size, when it was written.
+# Device, inode, size, and the times of the last write and of the last change of the inode, in nanoseconds. Every
+# write changes the last one, which no program can set back; a rename of the file changes it too, a rename of its
+# folder does not.
+FileState = tuple[int, int, int, int, int]
 
-KEPT_SECONDS = 600.0  # Whoever is sent a file later gets what a new reading finds.
-MOST = 20_000  # Files.
+KEPT_SECONDS = 600.0  # A file that is asked for later is read again.
+MOST = 20_000  # Files whose hash is kept.
 _LARGE = 64 << 20  # Size in bytes from which a file is read in larger pieces.
 _LARGE_PIECE = 4 << 20  # Bytes; with large pieces a hashing thread rarely asks for the interpreter lock.
 _PIECE = 120 << 10  # Bytes; for larger pieces memory would be mapped and cleared anew each time.
@@ -26,7 +30,7 @@ def sha256_of(path: Path) -> str:
 
 def state_of(status: os.stat_result) -> FileState:
     """Return what changes with every change of a file."""
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class HashedFiles:
@@ -34,16 +38,20 @@ class HashedFiles:
 
     def __init__(self) -> None:
         self._known: dict[FileState, tuple[str, float]] = {}
+        self._lock = threading.Lock()
 
     def keep(self, state: FileState, sha256: str) -> None:
         """Remember the hash of a file as it was made; of too many the first is forgotten."""
-        self._known[state] = sha256, time.monotonic()
-        while len(self._known) > MOST:
-            self._known.pop(next(iter(self._known)), None)
+        with self._lock:
+            self._known[state] = sha256, time.monotonic()
+            while len(self._known) > MOST:
+                del self._known[next(iter(self._known))]
 
     def sha256_of(self, path: Path) -> str:
         """Return the hash of a file: as it was made, or as it is read now. Raises OSError."""
-        sha256, kept = self._known.get(state_of(path.stat()), ("", 0.0))
+        state = state_of(path.stat())
+        with self._lock:
+            sha256, kept = self._known.get(state, ("", 0.0))
         if sha256 and time.monotonic() - kept < KEPT_SECONDS:
             return sha256
         return sha256_of(path)
