@@ -27,7 +27,7 @@ def migrate(settings: Settings, *, dry_run: bool) -> dict[str, Any]:
     with closing(connect(settings)) as ledger:
         if not ledger.exists() or dry_run:
             return _plan(ledger)
-        _require_owner(spool.root / FILE_NAME)
+        require_owner(spool.root / FILE_NAME)
         with sole_worker(spool):
             answer = _plan(ledger)
             if answer["version"] is not None:
@@ -53,7 +53,7 @@ def _plan(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _require_owner(path: Path) -> None:
+def require_owner(path: Path) -> None:
     """Raise Usage for another user than the ledger's: files made by root would keep the worker from starting."""
     if not path.exists():
         return

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 
+from pipeline.commands.migrate import require_owner
 from pipeline.errors import Usage
 from pipeline.ledger import FILE_NAME
 from pipeline.ledger.move_to_server import move
@@ -14,15 +15,18 @@ from pipeline.spool.spool import Spool
 def relocate(settings: Settings) -> str:
     """Copy every row while no worker runs on this spool, and return what was done.
 
-    Raises Usage where there is no server or no file, AnotherWorks while a worker runs, and what a ledger raises.
+    Raises Usage where there is no server, no file, or one of another user, AnotherWorks while a worker runs, and
+    what a ledger raises.
     """
     spool = Spool(settings.site.spool)
     if not settings.site.ledger:
         raise Usage("[site] ledger names no server: write its address there first (docs/scale.md)")
     if not (spool.root / FILE_NAME).exists():
         raise Usage(f"there is no {spool.root / FILE_NAME}: the worker makes a new ledger on the server")
+    require_owner(spool.root / FILE_NAME)
     spool.prepare()
     with sole_worker(spool), closing(connect(settings)) as ledger:
         ledger.require_fit()
         count = move(spool.root, ledger)
-    return f"{count} rows are in {ledger.name} now; the file is kept as {FILE_NAME}.moved"
+    done = f"{count} rows are in {ledger.name} now" if count else f"all rows were in {ledger.name} already"
+    return f"{done}; the file is kept as {FILE_NAME}.moved"

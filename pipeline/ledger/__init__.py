@@ -98,16 +98,17 @@ class Ledger:
         """Create or check the ledger of `spool` on a server; return whether it was created.
 
         Raises Configuration if the database cannot hold a ledger, if it holds that of another spool, and if the
-        spool's ledger is still a file.
+        spool has a ledger in a file, too: which was used last, a person has to know.
         """
         if isinstance(self._database, Sqlite):
             raise TypeError("a file belongs to the spool it lies in")
         self._database.require_fit()
         own = own_mark(spool)
-        if (spool / FILE_NAME).exists() and not self._has_tables():
+        if (spool / FILE_NAME).exists():
             raise Configuration(
-                f"{self.name} is empty, and this spool's ledger is {spool / FILE_NAME}: stop the worker and "
-                "`storestow serve`, and take it to the server with `storestow relocate`"
+                f"{self.name} is to be the ledger of this spool, and there is {spool / FILE_NAME}: if the file "
+                "was used last, stop the worker and `storestow serve`, and take it to the server with "
+                "`storestow relocate`; if the server was, put the file elsewhere"
             )
         is_new = self.create({**values, SPOOL: own})
         if self.noted(SPOOL) != own:
@@ -120,10 +121,6 @@ class Ledger:
     def require_fit(self) -> None:
         """Raise Configuration unless the database can hold a ledger."""
         self._database.require_fit()
-
-    def _has_tables(self) -> bool:
-        with self.reading() as connection:
-            return migrations.version_of(connection) is not None
 
     def _migrate(self, connection: Connection, version: int, *, has_copy: bool) -> None:
         """Copy the ledger, then apply every missing step; if killed in between, the old ledger stays valid."""

@@ -3,9 +3,10 @@
 import subprocess
 import sys
 import threading
+from contextlib import closing
 
 import pytest
-from sqlalchemy import inspect, select
+from sqlalchemy import inspect, select, update
 from sqlalchemy.exc import ProgrammingError
 from support.machine.postgresql import postgresql
 from support.sites import ledger_place
@@ -17,7 +18,7 @@ from pipeline.commands.relocate import relocate
 from pipeline.config.site_table import SiteTable
 from pipeline.errors import Configuration, Transient, Usage
 from pipeline.ledger import FILE_NAME, SPOOL, Ledger, Server, migrations, notes, open_ledger
-from pipeline.ledger.tables import METADATA, orders
+from pipeline.ledger.tables import METADATA, arrival, orders
 from pipeline.operate.status import status
 from pipeline.operate.trace import trace
 from pipeline.sending.send import send
@@ -202,10 +203,58 @@ def test_a_move_that_was_killed_after_the_commit_only_puts_the_file_aside(url, t
     with working(on_file):
         pass
     copy = (tmp_path / "spool" / FILE_NAME).read_bytes()
-    assert not relocate(on_server).startswith("0 rows")
+    assert "rows are in postgresql://" in relocate(on_server)
+    (tmp_path / "spool" / f"{FILE_NAME}.moved").unlink()
     (tmp_path / "spool" / FILE_NAME).write_bytes(copy)
-    assert relocate(on_server).startswith("0 rows")
+    assert "were in postgresql://" in relocate(on_server)
     assert not (tmp_path / "spool" / FILE_NAME).exists()
+    assert (tmp_path / "spool" / f"{FILE_NAME}.moved").read_bytes() == copy
+
+
+def test_a_file_that_was_used_after_its_move_is_not_put_aside_for_the_older_ledger_on_the_server(url, tmp_path):
+    on_file, on_server = settings_for(tmp_path, ledger=""), settings_for(tmp_path)
+    with working(on_file) as (site, worker):
+        arrive(site.spool, instance(tmp_path, "first"))
+        rounds(worker, until=all_settled(site))
+    relocate(on_server)
+    (tmp_path / "spool" / f"{FILE_NAME}.moved").rename(tmp_path / "spool" / FILE_NAME)
+    with closing(Ledger(tmp_path / "spool" / FILE_NAME)) as file, file.transaction() as connection:
+        connection.execute(update(arrival).values(hidden_files=1))  # no row more, no new number
+    with pytest.raises(Configuration, match=r"is not what was moved to it.* empty the database"):
+        relocate(on_server)
+    assert (tmp_path / "spool" / FILE_NAME).exists()
+    assert not (tmp_path / "spool" / f"{FILE_NAME}.moved").exists()
+
+
+def test_the_file_of_an_earlier_move_is_not_written_over(url, tmp_path):
+    with working(settings_for(tmp_path, ledger="")):
+        pass
+    (tmp_path / "spool" / f"{FILE_NAME}.moved").write_text("of an earlier move")
+    with pytest.raises(Configuration, match=f"{FILE_NAME}.moved .* put it elsewhere"):
+        relocate(settings_for(tmp_path))
+    assert (tmp_path / "spool" / f"{FILE_NAME}.moved").read_text() == "of an earlier move"
+    assert (tmp_path / "spool" / FILE_NAME).exists()
+
+
+def test_no_worker_uses_a_ledger_on_a_server_while_the_spool_has_one_in_a_file(url, tmp_path):
+    on_file, on_server = settings_for(tmp_path, ledger=""), settings_for(tmp_path)
+    for settings in (on_server, on_file):
+        with working(settings):
+            pass
+    with pytest.raises(Configuration, match=r"storestow relocate.*put the file elsewhere"), working(on_server):
+        pass
+    (tmp_path / "spool" / FILE_NAME).unlink()
+    with working(on_server):
+        pass
+
+
+def test_a_file_of_another_user_is_not_moved(url, tmp_path, monkeypatch):
+    with working(settings_for(tmp_path, ledger="")):
+        pass
+    monkeypatch.setattr("os.geteuid", lambda: (tmp_path / "spool" / FILE_NAME).stat().st_uid + 1)
+    with pytest.raises(Usage, match="run this as that user: sudo -u"):
+        relocate(settings_for(tmp_path))
+    assert (tmp_path / "spool" / FILE_NAME).exists()
 
 
 def test_a_file_is_not_taken_to_a_server_that_another_spool_uses(url, tmp_path):
