@@ -9,6 +9,10 @@ from pipeline.orders import finish
 IN_HAND = (DeliveryState.SENDING,)
 
 
+class DeliveryRunning(Transient):
+    """Say that an order cannot be cancelled while its destination is being sent it."""
+
+
 def cancel(ledger: Ledger, number: int, reason: str) -> None:
     """End the open order `number` as failed, with `reason`; undelivered instances are not sent.
 
@@ -16,7 +20,7 @@ def cancel(ledger: Ledger, number: int, reason: str) -> None:
 
     Raises:
         Usage: there is no such order, it has ended, or the reason has not 3 to 200 characters.
-        Transient: a delivery is running, so that its result is unknown; try again.
+        DeliveryRunning: a delivery is running, so that its result is unknown; try again.
     """
     detail = f"cancelled by a person: {reason_of(reason, 'why nobody needs this any more')}"
     with ledger.transaction() as connection:
@@ -27,7 +31,8 @@ def cancel(ledger: Ledger, number: int, reason: str) -> None:
             raise Usage(f"order {number} has ended: {row.state}")
         delivery = orders.delivery_of(connection, number)
         if delivery is not None and delivery.state in IN_HAND:
-            raise Transient(f"order {number} is being sent to {delivery.destination} just now; try again later")
+            where = delivery.destination
+            raise DeliveryRunning(f"order {number} is being sent to {where} just now; try again later")
         if delivery is not None and delivery.state in deliveries.OPEN:
             deliveries.finish(connection, delivery.id, DeliveryState.REFUSED, detail)
         finish.end_within(connection, number, OrderState.FAILED, OrderError.CANCELLED, detail)

@@ -74,6 +74,9 @@ NOT_FOUND = ErrorKind("not-found", 404, "not found")
 WRONG_METHOD = ErrorKind("wrong-method", 405, "method not allowed")
 
 
+DELIVERY_RUNNING = ErrorKind("delivery-running", 409, "delivery is running")
+
+
 RESULT_GONE = ErrorKind("result-gone", 410, "result no longer kept")
 
 

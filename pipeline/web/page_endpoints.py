@@ -1,6 +1,5 @@
 """The page of an order, its file, and the buttons that place another order."""
 
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,9 +9,10 @@ from starlette.types import ASGIApp
 
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import Usage
-from pipeline.operate.cancel import cancel
+from pipeline.operate.cancel import DeliveryRunning, cancel
 from pipeline.orders import OrderView
 from pipeline.web.http_errors import (
+    DELIVERY_RUNNING,
     NO_OPERATOR,
     NOT_FOUND,
     NOT_FROM_PAGE,
@@ -100,8 +100,7 @@ async def again(request: Request) -> Response:
     fields = await fields_of(request)
     await ask(_require_token, site, view, fields)
     if CANCEL in dict(fields):
-        with contextlib.suppress(Usage):  # It has ended meanwhile, and its page says how.
-            await ask(cancel, site.desk.ledger(), view.id, WHY_CANCELLED)
+        await ask(_cancel, site, view.id)
         return RedirectResponse(addresses_of(request, view).onwards, 303)
     verb = Verb(view.verb)
     wish = OrderRequest(
@@ -118,6 +117,16 @@ async def again(request: Request) -> Response:
     placed = await ask(site.desk.place, wish)
     request.state.order = placed.order_id
     return RedirectResponse(addresses_of(request, await ask(site.desk.stands, placed, wish)).onwards, 303)
+
+
+def _cancel(site: ShimSite, number: int) -> None:
+    """End an open order; raises HttpError while its destination is being sent it."""
+    try:
+        cancel(site.desk.ledger(), number, WHY_CANCELLED)
+    except Usage:  # It has ended meanwhile, and its page says how.
+        return
+    except DeliveryRunning as error:
+        raise HttpError(DELIVERY_RUNNING, str(error)) from error
 
 
 async def start(request: Request) -> Response:

@@ -10,15 +10,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from pipeline.errors import StorestowError
+from pipeline.errors import StorestowError, Usage
 from pipeline.events import Event, alarm, emit
+from pipeline.operate.cancel import DeliveryRunning
 from pipeline.web.http_errors import INVALID_PARAMETER, NO_OPERATOR, NOT_FOUND, NOT_FROM_PAGE, HttpError
 from pipeline.web.http_responses import html, words_of
 from pipeline.web.operator import views
-from pipeline.web.operator.acts import ACTS, Asked, act
+from pipeline.web.operator.acts import ACTS, ActDone, Asked, act
 from pipeline.web.operator.drawings import duration
 from pipeline.web.operator.session import COOKIE, SECONDS, Session, Sessions, parse_name
-from pipeline.web.order_service import ask
+from pipeline.web.order_service import OrderService, ask
 from pipeline.web.page_forms import FIELD, fields_of
 from pipeline.web.shim_site import site_of
 
@@ -185,7 +186,7 @@ async def _act(request: Request, session: Session) -> Response:
     leads_to = {"destination": {"name": asked.subject}, "study": {"uid": asked.subject}}.get(page)
     back = f"{page}?{urlencode(leads_to, quote_via=quote)}" if leads_to else page
     try:
-        what = await ask(lambda: act(kind, asked, desk.settings, desk.ledger()))
+        what = await ask(_done, kind, asked, desk)
         done = words_of(request).say(f"operator_did.{what.key}", subject=what.subject, count=what.count)
         is_done = True
     except StorestowError as error:
@@ -193,6 +194,14 @@ async def _act(request: Request, session: Session) -> Response:
     return _page(
         request, "done.html", session, 200 if is_done else 409, done=done, is_done=is_done, kind=kind, back=back
     )
+
+
+def _done(kind: str, asked: Asked, desk: OrderService) -> ActDone:
+    """Do what a form asks for; Usage says that a running delivery forbids it, which is no fault of the ledger."""
+    try:
+        return act(kind, asked, desk.settings, desk.ledger())
+    except DeliveryRunning as error:
+        raise Usage(str(error)) from error
 
 
 def _require_token(given: dict[str, str], session: Session) -> None:

@@ -4,11 +4,11 @@ import pytest
 from support.sites.line_site import states, working
 from support.sites.placed_orders import look, order, settings_with_pacs, waiting_order
 
-from pipeline.errors import Transient, Usage
+from pipeline.errors import Usage
 from pipeline.ledger import deliveries, orders
 from pipeline.ledger.tables import delivery
 from pipeline.model import OrderError, OrderState
-from pipeline.operate.cancel import cancel
+from pipeline.operate.cancel import DeliveryRunning, cancel
 from pipeline.operate.status import list_orders
 from pipeline.orders.finish import end
 
@@ -56,7 +56,7 @@ def test_what_waits_for_the_destination_of_a_cancelled_order_is_not_sent(site):
 
 def test_what_a_destination_has_in_hand_is_not_cancelled(site):
     number = delivering(site, "sending")
-    with pytest.raises(Transient, match="being sent to nowhere just now"):
+    with pytest.raises(DeliveryRunning, match="being sent to nowhere just now"):
         cancel(site.ledger, number, WHY)
     assert look(site, number).state == OrderState.OPEN
 

@@ -12,12 +12,15 @@ import requests
 from pydicom.uid import generate_uid
 from support.machine.dicom_programs import free_port
 from support.sites.line_site import RECEIVER, arrive, instance, rounds, working
+from support.sites.placed_orders import look, settings_with_pacs, waiting_order
 from support.sites.shim_site import BROWSER, served
 
 from pipeline.errors import Configuration
 from pipeline.ledger import act_records, deliveries, reports, samples
 from pipeline.ledger.samples import SampleKind
+from pipeline.ledger.tables import delivery
 from pipeline.ledger.tables import instance as instances
+from pipeline.model import OrderState
 from pipeline.operate.status import status
 from pipeline.site.settings import Settings
 from pipeline.web.app import application
@@ -95,9 +98,12 @@ def site(tmp_path_factory):
         arrive(site.spool, folder / "rubbish")
 
         def is_there() -> bool:
-            with site.ledger.reading() as look:
-                counted = reports.counts(look)
-                return counted["deliveries"]["delivered"] == 1 and deliveries.down_since(look, "dead") is not None
+            with site.ledger.reading() as connection:
+                counted = reports.counts(connection)
+                return (
+                    counted["deliveries"]["delivered"] == 1
+                    and deliveries.down_since(connection, "dead") is not None
+                )
 
         rounds(worker, until=is_there)
         with site.ledger.transaction() as connection:
@@ -357,6 +363,24 @@ def test_what_is_set_aside_is_tried_again_or_deleted_with_a_reason(site):
 def test_a_study_is_tried_again(site):
     answer = site.act(site.get("/study", uid=site.study), "retry")
     assert "1 deliveries are due again" in answer.text
+
+
+def test_an_order_that_is_being_sent_is_not_cancelled_and_the_answer_says_so(tmp_path, caplog):
+    logging.getLogger("storestow").propagate = True
+    settings = settings_with_pacs(tmp_path, shim={"api_key": API_KEY, "operator_key": KEY})
+    with working(settings) as (site, _), served(application(opened(settings)), port := free_port()):
+        number, _ = waiting_order(site)
+        row = {"destination": "nowhere", "receiver": "", "study_instance_uid": "1.2.3", "order_id": number}
+        with site.ledger.transaction() as connection:
+            times = {"created_at": 0.0, "due_at": 0.0}
+            connection.execute(delivery.insert().values(**row, **times, state="sending"))
+        person = Operator(f"http://127.0.0.1:{port}")
+        person.login()
+        answer = person.act(person.get("/orders"), "cancel", reason="asked for by mistake")
+        assert answer.status_code == 409
+        assert f"order {number} is being sent to nowhere just now" in answer.text
+        assert look(site, number).state == OrderState.OPEN
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_the_pictures_say_what_they_show_and_escape_it():

@@ -1,6 +1,7 @@
 """A way on from every page: back, a new request, the refused number once more, and the end of a request."""
 
 import html
+import logging
 import re
 
 import pytest
@@ -8,6 +9,7 @@ from support.sites.shim_site import BROWSER, FOUND, forms_of, running_shim
 
 from pipeline.errors import Usage
 from pipeline.model import OrderError, OrderStage, OrderState
+from pipeline.operate.cancel import DeliveryRunning
 from pipeline.web import page_endpoints
 from pipeline.web.page_assets import ASSETS
 
@@ -128,6 +130,21 @@ def test_one_that_has_ended_meanwhile_shows_how(shim, monkeypatch):
     page = shim.page(LINK)
     answer = shim.request("POST", page.url.removeprefix(shim.url), data=the_cancel_form(page), headers=BROWSER)
     assert answer.status_code == 303
+
+
+def test_one_that_is_being_sent_goes_on_and_the_answer_says_so(shim, monkeypatch, caplog):
+    logging.getLogger("storestow").propagate = True
+
+    def running(*_):
+        raise DeliveryRunning("order 1 is being sent to disc just now; try again later")
+
+    monkeypatch.setattr(page_endpoints, "cancel", running)
+    page = shim.page(LINK)
+    answer = shim.request("POST", page.url.removeprefix(shim.url), data=the_cancel_form(page), headers=BROWSER)
+    assert answer.status_code == 409
+    assert "This request cannot be cancelled just now" in answer.text
+    assert "order 1 is being sent to disc just now" in answer.text
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 @pytest.mark.parametrize(
