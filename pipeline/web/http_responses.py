@@ -95,16 +95,25 @@ def order_page(  # noqa: PLR0913  # what the page needs, each by its name
     """Return the page of an order; `has_operator` says that the site has a key for persons who decide."""
     lets_through = has_operator and may_be_let_through(view)
     page = page_of(view, words_of(request), patient_name=patient_name, address=address)
-    kept = [("format", "html"), *([("to", view.destination)] if view.verb == Verb.FORWARD else [])]
     about: dict[str, Any] = {
         "page": page,
         "number": view.id,
         "at": at,
         "token": token,
         "lets_through": lets_through,
-        "kept": kept,
+        "kept": [("format", "html"), *_asked_besides(view)],
     }
     return html(request, "order.html", **about)
+
+
+def _asked_besides(view: OrderView) -> list[tuple[str, str]]:
+    """Return what a link asked for besides its numbers, for the form that corrects them."""
+    parameters = {
+        "to": view.destination if view.verb == Verb.FORWARD else "",
+        "modality": ",".join(view.modalities),
+        "container": view.container,
+    }
+    return [(name, value) for name, value in parameters.items() if value]
 
 
 def html(

@@ -3,6 +3,7 @@
 import html
 import logging
 import re
+from urllib.parse import urlencode
 
 import pytest
 from support.sites.shim_site import BROWSER, FOUND, forms_of, running_shim
@@ -98,6 +99,25 @@ def test_a_number_the_archive_does_not_know_can_be_corrected(shim):
     assert 'action="../api/iso/download"' in shim.page(f"/orders/{name}").text
     shim.orders.plan = {"error_kind": OrderError.PACS_UNREACHABLE}
     assert "Correct the number" not in shim.page("/mkiso.php?accession_number=A3").text
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/send_rimage_multiple.php", {"modality": "MR,CT"}),
+        ("/mkiso.php", {"modality": "MR", "container": "zip"}),
+        ("/api/iso/forward", {"to": "other", "modality": "MR"}),
+    ],
+)
+def test_a_corrected_number_is_asked_for_in_the_same_way(shim, path, asked):
+    shim.orders.plan = {"error_kind": OrderError.NO_DATA}
+    page = shim.page(f"{path}?{urlencode({'accession_number': 'A1', **asked})}")
+    [form] = re.findall(r'<form class="correct".*?</form>', page.text, re.DOTALL)
+    fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form))
+    assert fields == {"format": "html", **asked}
+    shim.page(f"{path}?{urlencode({**fields, 'accession_numbers': 'A2'})}")
+    [first, second] = [{**wish, "accessions": ()} for wish in shim.orders.asked]
+    assert second == first
 
 
 def the_cancel_form(page) -> dict[str, str]:
