@@ -161,7 +161,8 @@ def _in_a_file_name(text: str) -> None:
 
 def _shapes(text: str) -> list[list[tuple[str, tuple[str, ...]]]]:
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"format=html", "headers": []}
-    site = SimpleNamespace(settings=SimpleNamespace(site=SimpleNamespace(language="en", name="", logo="")))
+    named = SimpleNamespace(language="en", name="")
+    site = SimpleNamespace(settings=SimpleNamespace(site=named, logo=None))
     app = SimpleNamespace(state=SimpleNamespace(site=site))
     request = Request({**scope, "state": {"request_id": "1"}, "app": app})
     found = (dataclasses.replace(FOUND[0], accession_number=text, modalities=(text,)),)
