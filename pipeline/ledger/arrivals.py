@@ -32,7 +32,7 @@ OF_A_RETRIEVAL, UNCLAIMED, SENT = "retrieval:", "unclaimed:", "sent:"  # Prefixe
 # The instance came to the receiver of orders, from a sender that [pacs] does not name.
 OF_A_STRANGER = "stranger:"
 SCOPES_OF_ORDERS = (OF_A_RETRIEVAL, UNCLAIMED, OF_A_STRANGER, SENT)
-NOBODYS = "unclaimed"  # The reason of an instance that came without an order, and the remark of its arrival.
+NOBODYS = "unclaimed"  # The reason of an instance that nobody asked for or gets, and the remark of its arrival.
 
 HOLDS_ITS_KEY = (InstanceState.RECEIVED, InstanceState.PASSED, InstanceState.ENCODED)
 GOOD = (*HOLDS_ITS_KEY, InstanceState.DUPLICATE)
@@ -367,7 +367,7 @@ def results_before(connection: Connection, moment: float) -> list[tuple[str, flo
 
 
 def is_unclaimed(connection: Connection, name: str) -> bool:
-    """Tell whether an arrival holds an instance that came for an order nobody had placed."""
+    """Tell whether an arrival holds an instance that no order asked for, or that the line sends nowhere."""
     of_it = (instance.c.arrival == name) & (instance.c.reason == NOBODYS)
     return bool(connection.scalar(select(exists(select(instance.c.id).where(of_it)))))
 

@@ -1,5 +1,6 @@
 """Consign: open a delivery with one pinned receipt for each instance, for the line and for orders."""
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
 from pipeline.errors import Transient
+from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, deliveries, study_routes
 from pipeline.ledger.rows import SoundInstanceRow
 from pipeline.line.prepare import Prepared, PreparedFile
@@ -47,6 +49,7 @@ def consign(parts: Iterable[PreparedPart], site: Site) -> None:
             record_outcomes(connection, decided)
             for destination in part.routes.destinations():
                 _give(connection, part, decided, destination, site)
+        _report_unclaimed(part)
         if not part.is_last:
             site.spool.wake_worker()
     if put_off:
@@ -100,9 +103,16 @@ def _not_made_yet(row: SoundInstanceRow, encode: str) -> dict[str, Any]:
 
 
 def _leave_unclaimed(connection: Connection, identities: Sequence[int]) -> None:
-    """Keep instances that nobody ordered, for their time; a later order may use them."""
+    """Keep instances that no route and no `to` sends anywhere, for their time."""
     values = {"state": InstanceState.PASSED, "reason": arrivals.NOBODYS, "consigned": True}
     arrivals.set_instances(connection, dict.fromkeys(identities, values))
+
+
+def _report_unclaimed(part: PreparedPart) -> None:
+    """Log that instances go nowhere, once a study: the first part has all of them."""
+    if part.unclaimed:
+        about = {"study": part.study.study_instance_uid, "receiver": part.study.receiver}
+        emit(Event.UNCLAIMED, logging.WARNING, **about, instances=len(part.unclaimed))
 
 
 def _of_line(part: PreparedPart, name: str, site: Site) -> NewDelivery:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from pydicom import dcmread
 from pydicom.uid import generate_uid
 from support.peers.fake_dcm4chee import FakeDcm4chee
 from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
@@ -74,6 +75,20 @@ def test_what_no_route_matches_is_unclaimed_where_the_receiver_names_none_and_th
         assert [one["reason"] for one in account["instances"] if one["modality"] == "MR"] == ["unclaimed"]
         with it.ledger.reading() as connection:
             assert arrivals.is_unclaimed(connection, name)
+
+
+@pytest.mark.parametrize("first", [0.0, 60.0], ids=["in-parts", "in-one"])
+def test_what_goes_nowhere_is_told_once_a_study(first, tmp_path, study, monkeypatch, caplog):
+    monkeypatch.setattr(preparing, "FIRST_SECONDS", first)
+    monkeypatch.setattr(preparing, "NEXT_SECONDS", first)
+    with working(site(tmp_path, {"modality": "CT", "to": ["share"]}, to=())) as (it, worker):
+        files = study("CT", "CT", "MR", "MR", "CT")
+        arrive(it.spool, *files)
+        rounds(worker, until=all_settled(it))
+    said = [it for it in caplog.records if it.getMessage().startswith("unclaimed ")]
+    assert [(record.levelname, record.getMessage()) for record in said] == [
+        ("WARNING", f"unclaimed study={dcmread(files[0]).StudyInstanceUID} receiver=modalities instances=2")
+    ]
 
 
 @pytest.mark.programs
