@@ -80,11 +80,11 @@ class ShimTable(Table):
     public_without_key: bool = False
     """Whether anybody who reaches the port may order, although there is no key."""
     download: Name | None = None
-    """Destination of download links, of kind "iso"; default: the only one of that kind. Without one they
-    answer 501. Example: `"disc"`"""
+    """Destination of download links, of kind "iso"; default: the only one of that kind, if no receiver, route or
+    `forward` names it. Without one they answer 501. Example: `"disc"`"""
     print: Name | None = None
-    """Destination of print links, not of kind "iso"; default: the only one of kind "cstore". Without one they
-    answer 501. Example: `"publisher"`"""
+    """Destination of print links, not of kind "iso"; default: the only one of kind "cstore", if no receiver, route
+    or `forward` names it. Without one they answer 501. Example: `"publisher"`"""
     forward: tuple[Name, ...] = ()
     """Destinations a forward link may name, the first where it names none; without any they answer 501.
     Example: `["second_pacs"]`"""

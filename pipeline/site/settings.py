@@ -159,11 +159,22 @@ class Settings(Table):
     def link_destinations(self) -> dict[str, tuple[str, ...]]:
         """Return the destinations that links may mean, by the key of [shim]; empty where none is named, nor clear.
 
-        A key that is not written means the only destination of its kind.
+        A key that is not written means the only destination of its kind, unless something else is sent there: the
+        only peer may be another hospital, which must not get what was to be printed.
         """
         of_kind = {key: self.destinations_of_kind(kind) for key, kind in KIND_OF_LINK.items()}
-        only = {key: names for key, names in of_kind.items() if len(names) == 1}
+        only = {
+            key: names
+            for key, names in of_kind.items()
+            if len(names) == 1 and not self.destinations_of_others.intersection(names)
+        }
         return {key: named or only.get(key, ()) for key, named in self.shim.destinations.items()}
+
+    @property
+    def destinations_of_others(self) -> frozenset[str]:
+        """Return the destinations that receivers, routes or forward links name."""
+        users = (self.shim.forward, *(one.to for one in (*self.receiver, *self.route)))
+        return frozenset(name for names in users for name in names)
 
     def destinations_of_kind(self, kind: str) -> tuple[str, ...]:
         """Return the names of the destinations of this kind."""

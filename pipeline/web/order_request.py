@@ -132,6 +132,11 @@ def names_none(key: str, settings: Settings) -> str:
     if kind is None:
         return f"{key} names no destination"
     choice = settings.destinations_of_kind(kind)
+    if len(choice) == 1:
+        return (
+            f'{key} names no destination, and {choice[0]}, the only one of kind "{kind}", is named by forward, a '
+            f'receiver or a route; if it is meant, write {key} = "{choice[0]}"'
+        )
     there = f"more than one: {', '.join(choice)}" if choice else "none"
     return f'{key} names no destination, and of kind "{kind}" there is {there}'
 

@@ -116,6 +116,30 @@ def test_a_link_whose_destination_is_not_set_nor_clear_is_not_configured(tmp_pat
     assert f"{words.removeprefix('[shim] ')}: " in str(list(looked_at(settings)))
 
 
+LINE = {"name": "line", "ae_title": "LINE", "port": 10106}
+
+
+@pytest.mark.parametrize(("verb", "named"), [(Verb.DOWNLOAD, "disc"), (Verb.PRINT, "publisher")])
+@pytest.mark.parametrize("use", ["forward", "receiver", "route"])
+def test_a_destination_that_serves_something_else_is_never_meant_by_a_link_that_does_not_name_it(
+    tmp_path, verb, named, use
+):
+    receivers = settings_of(tmp_path).model_dump(include={"receiver"}, exclude_unset=True)["receiver"]
+    more = {
+        "forward": {"shim": {**UNSET, "forward": [named]}},
+        "receiver": {"receiver": [*receivers, {**LINE, "to": [named]}]},
+        "route": {"receiver": [*receivers, {**LINE, "to": []}], "route": [{"to": [named]}]},
+    }[use]
+    settings = settings_of(tmp_path, **{"shim": UNSET, "destination": [DISC, PUBLISHER], **more})
+    key = "print" if verb is Verb.PRINT else "download"
+    refused = refusal(verb, [("accession_number", "A")], settings)
+    assert (refused.kind.status, refused.kind.words) == (501, "not configured")
+    assert f"{key} names no destination, and {named}, the only one of kind" in refused.detail
+    assert f"{key} names no destination, and {named}, the only one of kind" in str(list(looked_at(settings)))
+    settings = settings_of(tmp_path, **{"destination": [DISC, PUBLISHER], **more, "shim": {**UNSET, key: named}})
+    assert wish_of(verb, [("accession_number", "A")], settings).destination == named
+
+
 @pytest.mark.parametrize(
     ("verb", "shim", "words"),
     [
