@@ -173,8 +173,12 @@ class Settings(Table):
     @property
     def destinations_of_others(self) -> frozenset[str]:
         """Return the destinations that receivers, routes or forward links name."""
-        users = (self.shim.forward, *(one.to for one in (*self.receiver, *self.route)))
-        return frozenset(name for names in users for name in names)
+        used = [
+            self.shim.forward,
+            *(receiver.to for receiver in self.receiver),
+            *(route.to for route in self.route),
+        ]
+        return frozenset().union(*used)
 
     def destinations_of_kind(self, kind: str) -> tuple[str, ...]:
         """Return the names of the destinations of this kind."""
