@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,18 @@ def _headers(table: PatientsTable) -> dict[str, str]:
 
 
 def _text_of(reply: Reply) -> str | bytes:
-    """Return the body in the character set its header declares; without one, JSON is UTF-8 (RFC 8259, 8.1)."""
-    return reply.body.decode(reply.charset) if reply.charset else reply.body
+    """Return the body as text; without a declared character set, JSON tells its own (RFC 8259, 8.1).
+
+    Web servers declare one for files that are UTF-8 (AddDefaultCharset), so what can be UTF-8 is read as that.
+    What has no byte above 127 may be a character set of seven bits, so there the declared one comes first.
+    """
+    if not reply.charset:
+        return reply.body
+    charsets = ["utf-8-sig", reply.charset]
+    for charset in reversed(charsets) if reply.body.isascii() else charsets:
+        with suppress(UnicodeError, LookupError):
+            return reply.body.decode(charset)
+    return reply.body
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -83,7 +94,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _person(accession: AccessionNumber, reply: Reply) -> Person:
     try:
         body: Any = json.loads(_text_of(reply), object_pairs_hook=_each_key_once)
-    except (ValueError, LookupError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise PatientsUnavailable("the patient API answers 200 without JSON, or names a key twice") from error
     if not isinstance(body, dict):
         raise PatientsUnavailable("the patient API answers 200 with JSON that is no object")

@@ -221,6 +221,37 @@ def test_an_answer_is_read_in_the_character_set_it_declares(api):
     assert asked(api.table()).patient_name == "PEÑA"
 
 
+JSON_TEXT = '{"medrec_id": "4711", "patient_name": "MÜLLER"}'
+
+
+@pytest.mark.parametrize(
+    ("charset", "written_in"),
+    [
+        ("utf-8", "utf-8-sig"),
+        ("", "utf-8-sig"),
+        ("ISO-8859-1", "utf-8"),
+        ("ISO-8859-1", "utf-8-sig"),
+        ("windows-1252", "cp1252"),
+        ("utf-16", "utf-16"),
+        ("", "utf-16-le"),
+        ("utf8mb4", "utf-8"),
+    ],
+)
+def test_utf_8_is_read_as_such_whatever_a_web_server_declares_for_it(api, charset, written_in):
+    api.answers = [(200, JSON_TEXT.encode(written_in))]
+    api.content_type = f"application/json; charset={charset}" if charset else "application/json"
+    assert asked(api.table(retries=0)).patient_name == "MÜLLER"
+
+
+def test_a_character_set_of_seven_bits_is_read_as_declared(api):
+    api.answers = [(200, JSON_TEXT.replace("MÜLLER", "山田").encode("iso-2022-jp"))]
+    api.content_type = "application/json; charset=ISO-2022-JP"
+    assert asked(api.table(retries=0)).patient_name == "山田"
+    api.answers = [(200, JSON_TEXT.replace("MÜLLER", "ROE").encode())]
+    api.content_type = "application/json; charset=utf8mb4"
+    assert asked(api.table(retries=0)).patient_name == "ROE"
+
+
 def test_an_api_that_fails_once_is_asked_again(api):
     api.answers = [(503, {}), (200, {"patient_name": "PEREZ JUAN"})]
     assert asked(api.table()).patient_name == "PEREZ JUAN"
