@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -55,7 +55,8 @@ class Qido:
     something first.
     """
 
-    _known_lists: ClassVar[dict[str, float]] = {}  # When the archive at an address has answered a list.
+    # When the archive at an address has found all UIDs of a list, and the longest list of which it has.
+    _known_lists: ClassVar[dict[str, tuple[float, int]]] = {}
 
     def __init__(self, door: HttpClient, studies_url: str, clock: Callable[[], float] = time.time) -> None:
         self._door = door
@@ -96,10 +97,8 @@ class Qido:
         if len(wanted) <= FEW:
             return {key for key in wanted if self._is_listed(key)}
         study = next(iter(wanted)).study_instance_uid
-        if not were_sent and self._knows_lists():
-            is_known = any(self._first(f"{self._study(study)}/instances"))
-            listing = _Listing(self._by_lists(wanted) if is_known else set(), is_whole=True)
-        else:
+        listing = None if were_sent else self._among_by_lists(study, wanted.keys())
+        if listing is None:
             listing = self._listing(study, wanted.keys(), len(wanted))
         there = listing.keys & wanted.keys()
         doubtful = (key for key, was_sent in wanted.items() if was_sent or not listing.is_whole)
@@ -115,28 +114,66 @@ class Qido:
         found: set[InstanceKey] = set()
         if self._takes_lists and wanted:
             with suppress(StorestowError):
-                found = self._by_lists(wanted)
+                for listing in self._by_lists(wanted, _IN_A_LIST):
+                    found |= listing.keys
             self._takes_lists = wanted <= found
-            if self._takes_lists and len(wanted) > 1:
-                if len(self._known_lists) >= _MOST_BELIEVED:
-                    self._known_lists.clear()
-                self._known_lists[self._url] = time.monotonic()
+            if self._takes_lists:
+                self._believe_lists(min(len(wanted), _IN_A_LIST))
+            else:
+                self._known_lists.pop(self._url, None)
         return found & wanted
 
-    def _knows_lists(self) -> bool:
-        """Tell whether the archive has lately found all it was sent by a list."""
-        known = self._known_lists.get(self._url)
-        return known is not None and time.monotonic() - known < _BELIEVED_SECONDS
+    def _believe_lists(self, length: int) -> None:
+        """Note that the archive has found all UIDs of a list of this `length`."""
+        if length > 1:
+            longest = max(length, self._longest_list())
+            if len(self._known_lists) >= _MOST_BELIEVED:
+                self._known_lists.clear()
+            self._known_lists[self._url] = (time.monotonic(), longest)
 
-    def _by_lists(self, wanted: Iterable[InstanceKey]) -> set[InstanceKey]:
-        """Return what the archive finds by the SOP Instance UIDs of these instances of one study."""
+    def _longest_list(self) -> int:
+        """Return how many UIDs the longest list had that the archive has lately found in full, 0 if none."""
+        when, length = self._known_lists.get(self._url, (0.0, 0))
+        return length if time.monotonic() - when < _BELIEVED_SECONDS else 0
+
+    def _among_by_lists(self, study: str, wanted: AbstractSet[InstanceKey]) -> _Listing | None:
+        """Return what the archive finds of the `wanted` by their UIDs; None if its answers prove nothing.
+
+        No list is longer than one that the archive has found in full. Each has the UID of one more instance, which
+        is there: a server that answers a long URL with 404 does not find that one either.
+        """
+        longest = self._longest_list()
+        if longest <= FEW:
+            return None
+        first = next(self._pages(f"{self._study(study)}/instances", _FIELDS, 1), [])
+        witness = next((_key_of(instance, study, "") for instance in first), None)
+        if witness is None:
+            return _Listing(set(), is_whole=True)
         found: set[InstanceKey] = set()
+        with suppress(StorestowError):
+            for listing in self._by_lists(wanted, longest - 1, witness):
+                if not listing.is_whole or witness not in listing.keys:
+                    break
+                found |= listing.keys
+            else:
+                return _Listing(found, is_whole=True)
+        self._known_lists.pop(self._url, None)
+        return None
+
+    def _by_lists(
+        self, wanted: AbstractSet[InstanceKey], length: int, witness: InstanceKey | None = None
+    ) -> Iterator[_Listing]:
+        """Yield what the archive finds by the SOP Instance UIDs of these instances of one study, list by list.
+
+        A listing is whole if the archive has shown its end, or has found all that the list names.
+        """
         keys = sorted(wanted)
-        for at in range(0, len(keys), _IN_A_LIST):
-            some = keys[at : at + _IN_A_LIST]
-            uids = {"SOPInstanceUID": ",".join(key.sop_instance_uid for key in some)}
-            found |= self._listing(some[0].study_instance_uid, set(some), len(some), uids).keys
-        return found
+        for at in range(0, len(keys), length):
+            some = {*keys[at : at + length], *([witness] if witness else [])}
+            uids = sorted({key.sop_instance_uid for key in some})
+            study = keys[at].study_instance_uid
+            listing = self._listing(study, some, len(uids), {"SOPInstanceUID": ",".join(uids)})
+            yield replace(listing, is_whole=listing.is_whole or some <= listing.keys)
 
     def institutions_of(self, study_instance_uid: str) -> list[str]:
         """Return the Institution Names of the study's series that have one."""

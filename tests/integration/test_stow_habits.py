@@ -185,6 +185,57 @@ def test_the_rest_of_a_study_is_looked_for_without_listing_what_is_there(archive
     assert all("SOPInstanceUID" in query for query in whole[1:]) == (habit != "unknown")
 
 
+def begun(archive: FakeDcm4chee, items: list[Item]) -> None:
+    """Send the first 16 of 60 instances, 8 in a request, and let others store the last 22."""
+    batch = 8 * max(item.size for item in items)
+    assert Collected(stow(archive.url, batch_bytes=batch, connections=1), items[:16]).all_verified(items[:16])
+    assert qido.Qido._known_lists.get(archive.url)  # it has found all of such lists
+    keep(archive, items[38:])
+
+
+HALF = [ReceiptState.STORED] * 22 + [ReceiptState.PRESENT] * 22
+
+
+@pytest.mark.parametrize("offset", ["known", "ignored", "refused"])
+@pytest.mark.parametrize("most", [6, 8, 20])
+def test_a_short_list_of_uids_does_not_show_that_the_others_are_absent(archive, tmp_path, offset, most):
+    items = make_study(tmp_path, 60)
+    archive.offset, archive.max_results = offset, 8
+    begun(archive, items)
+    archive.max_results = most
+    stored = Collected(stow(archive.url), items[16:]).last
+    assert [stored[uid].state for uid in uids_of(items[16:])] == HALF
+    assert archive.duplicates == []
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 414, 502])
+@pytest.mark.parametrize("shorter", [False, True])
+def test_a_list_that_is_too_long_for_a_server_shows_nothing_and_fails_nothing(archive, tmp_path, status, shorter):
+    items = make_study(tmp_path, 60)
+    list_of_8 = len(",".join(uids_of(items)[-8:]))
+    archive.longest_list = (list_of_8, status)
+    begun(archive, items)
+    archive.longest_list = (list_of_8 // 2 if shorter else list_of_8, status)
+    done = Collected(stow(archive.url), items[16:])
+    assert done.error is None
+    assert [done.last[uid].state for uid in uids_of(items[16:])] == HALF
+    assert archive.duplicates == []
+
+
+@pytest.mark.parametrize("longest", [8, 4])
+def test_lists_are_as_long_as_those_the_archive_has_found_and_none_is_asked_for_once_one_fails(
+    archive, tmp_path, longest
+):
+    items = make_study(tmp_path, 60)
+    begun(archive, items)
+    archive.longest_list = (len(",".join(uids_of(items)[-longest:])), 404)
+    so_far = len(lists(archive))
+    for _ in range(2):
+        stored = Collected(stow(archive.url), items[38:]).last
+        assert {receipt.state for receipt in stored.values()} == {ReceiptState.PRESENT}
+    assert lists(archive)[so_far:] == ([8, 8, 8, 2] * 2 if longest == 8 else [8])
+
+
 @pytest.mark.parametrize("guard", ["none", "qido"])
 def test_check_asks_what_a_delivery_asks(archive, guard):
     destination = stow(archive.url, guard={"kind": guard})

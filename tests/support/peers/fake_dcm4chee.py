@@ -169,6 +169,9 @@ class FakeDcm4chee:
         self.lists = (
             "known"  # "unknown": nothing has a SOP Instance UID like that; "refused"; "ignored": all match
         )
+        # ... a list of more characters is answered with this status and nothing else, as a server
+        # that takes no longer URL answers any.
+        self.longest_list: tuple[int, int] | None = None
         self.unlisted: set[str] = set()  # ... in no list, though found when asked for by its SOP Instance UID
         self.numbers_as_text = False
         self.reply_media_type = "application/dicom+json"
@@ -441,6 +444,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _list(self, rows: list[dict[str, Any]]) -> None:
         archive = self.archive
+        if archive.longest_list and len(self.seen.query.get("SOPInstanceUID", [""])[0]) > archive.longest_list[0]:
+            self.say(archive.longest_list[1])
+            return
         if archive.lists == "refused" and "," in self.seen.query.get("SOPInstanceUID", [""])[0]:
             self.say_error(400, "a UID has no comma")
             return
