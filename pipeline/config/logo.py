@@ -1,5 +1,10 @@
-"""The hospital's logo: a PNG or SVG file of bounded size, which can start nothing and load nothing."""
+"""The hospital's logo: a PNG or SVG file of bounded size, which can start nothing and load nothing.
 
+On a page of ours a policy forbids both anyway. A logo on a disc is opened by hand, where there is no policy.
+"""
+
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -9,6 +14,12 @@ LARGEST = 256 << 10  # Bytes.
 MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ACTIVE = frozenset({"script", "foreignobject", "iframe", "object", "embed", "a", "animate", "set", "handler"})
+_XHTML = "{http://www.w3.org/1999/xhtml}"  # Its elements load what their src names, in a drawing too.
+_ENCODING = re.compile(r"""<\?xml\s[^>]*?encoding\s*=\s*["']([^"']*)""")
+_INSIDE = r"#|data:image/(?!svg)"  # A drawing within the drawing is not looked at.
+_HREF = re.compile(_INSIDE)
+# In style sheets and attributes. A backslash spells the other words in a way that is not found here.
+_LOADING = re.compile(rf"""\\|@import|image-set\(|\bsrc\(|url\((?!\s*["']?(?:{_INSIDE}))""", re.IGNORECASE)
 
 
 def read_logo(path: Path) -> bytes:
@@ -36,23 +47,53 @@ def read_logo(path: Path) -> bytes:
 
 def _problem_of(content: bytes) -> str | None:
     """Return what an SVG file must not have; None if it is a plain drawing."""
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        return "it has a document type declaration: save it as plain SVG"
     try:
-        root = ET.fromstring(content)  # noqa: S314  # without a document type there are no entities to expand
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return "it is not in UTF-8: save it as plain SVG"
+    return next(_problems_of_text(text), None) or next(_problems_of_drawing(text), None)
+
+
+def _problems_of_text(text: str) -> Iterator[str]:
+    """Yield what makes a browser read the text otherwise than we do."""
+    encoding = _ENCODING.match(text)
+    if "\0" in text:  # UTF-16 without a mark, which an XML parser recognizes by its zeros.
+        yield "it is not in UTF-8: save it as plain SVG"
+    if encoding and encoding[1].upper() != "UTF-8":
+        yield f"it says that it is in {encoding[1]!r}: save it in UTF-8"
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        yield "it has a document type declaration: save it as plain SVG"
+    if "<?xml-stylesheet" in text:
+        yield "it names a style sheet of its own: save it as plain SVG"
+
+
+def _problems_of_drawing(text: str) -> Iterator[str]:
+    """Yield what starts or loads something; `text` has no document type, so there are no entities to expand."""
+    try:
+        root = ET.fromstring(text)  # noqa: S314  # see above
     except ET.ParseError as error:
-        return f"it is no well-formed SVG file: {error}"
+        yield f"it is no well-formed SVG file: {error}"
+        return
     if _plain(root.tag) != "svg":
-        return "it is no SVG file, whatever its name says"
+        yield "it is no SVG file, whatever its name says"
     for element in root.iter():
-        if _plain(element.tag) in _ACTIVE:
-            return f"it has an element {_plain(element.tag)}: save it as a plain drawing"
+        if _plain(element.tag) in _ACTIVE or str(element.tag).startswith(_XHTML):
+            yield f"it has an element {_plain(element.tag)}: save it as a plain drawing"
+        if _plain(element.tag) == "style" and (len(element) or _LOADING.search(element.text or "")):
+            yield "its style loads something: save it as a plain drawing"
         for name, value in element.attrib.items():
-            if _plain(name).startswith("on") or (
-                _plain(name) == "href" and not value.startswith(("#", "data:image/"))
-            ):
-                return f"its attribute {_plain(name)} starts or loads something: save it as a plain drawing"
-    return None
+            if _starts_or_loads(name, value):
+                yield f"its attribute {_plain(name)} starts or loads something: save it as a plain drawing"
+
+
+def _starts_or_loads(name: str, value: str) -> bool:
+    """Say whether an attribute starts a script or loads something from outside of the file."""
+    plain = _plain(name)
+    if plain.startswith("on") or plain == "base":
+        return True
+    if plain == "href":
+        return not _HREF.match(value)
+    return not name.startswith("{") and bool(_LOADING.search(value))  # Styles have no namespace.
 
 
 def _plain(name: object) -> str:

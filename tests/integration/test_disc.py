@@ -1,6 +1,7 @@
 """Discs of real objects, made and then held against every validator there is (docs/disc.md)."""
 
 import hashlib
+import logging
 import subprocess
 from pathlib import Path
 
@@ -355,6 +356,26 @@ def test_nothing_but_omissions_gives_no_disc(tmp_path):
     note.parent.mkdir()
     note.write_text("no object")
     assert "not a DICOM file" in refused(tmp_path, NothingForDisc, note)
+
+
+def test_a_logo_that_cannot_be_shown_is_left_out_and_logged(tmp_path, caplog):
+    logging.getLogger("storestow").propagate = True
+    disc = a_disc(tmp_path, an_object(tmp_path / "objects", "a"), logo=tmp_path / "gone.png")
+    files = files_below(taken_apart(disc.path, tmp_path / "disc"))
+    assert not [file for file in files if file.name.startswith("LOGO")]
+    assert "LOGO" not in (tmp_path / "disc" / "INDEX.HTM").read_text()
+    [line] = [record.message for record in caplog.records if "what=logo" in record.message]
+    assert line.startswith("left-out volume=")
+    assert "gone.png cannot be read: No such file" in line
+
+
+def test_the_logo_is_on_the_disc_and_on_its_page(tmp_path):
+    (tmp_path / "logo.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    disc = a_disc(tmp_path, an_object(tmp_path / "objects", "a"), logo=tmp_path / "logo.svg")
+    root = taken_apart(disc.path, tmp_path / "disc")
+    assert (root / "IHE_PDI" / "LOGO.SVG").read_text() == (tmp_path / "logo.svg").read_text()
+    assert 'src="IHE_PDI/LOGO.SVG"' in (root / "INDEX.HTM").read_text()
+    assert_sound(disc, tmp_path / "again")
 
 
 def test_a_name_in_use_is_left_alone(tmp_path):

@@ -1,6 +1,7 @@
 """Compose the files of a disc: its DICOMDIR, its pages, its pictures, and links to its objects."""
 
 import hashlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from pipeline.disc.objects.arrangement import ObjectPath, PatientNode, placed
 from pipeline.disc.pages.disc_names import volume_id
 from pipeline.disc.pages.disc_pages import SUMS, PageData, checksums, pages, patient_of, study_of
 from pipeline.disc.verify.read_back import DICOMDIR
+from pipeline.errors import Configuration
+from pipeline.events import Event, emit
 from pipeline.spool.hashed_files import sha256_of
 
 
@@ -58,6 +61,7 @@ def compose(folder: Path, parts: DiscParts, medium: Medium, options: DiscOptions
     named = volume_id(patients[0].studies[0].first.text(records.STUDY_DATE), hashes_of_objects)
     studies = tuple(study_of(study) for patient in patients for study in patient.studies)
     places = {uids: f"IHE_PDI/T{number:07d}.JPG" for number, uids in enumerate(pictures, 1)}
+    logo = _logo(options.logo, named)
     story = PageData(
         patients=tuple(patient_of(patient.first) for patient in patients),
         whose={
@@ -77,19 +81,28 @@ def compose(folder: Path, parts: DiscParts, medium: Medium, options: DiscOptions
         medium=medium,
         options=options,
         judgement=parts.judgement,
-        logo=logo_place(options.logo) if options.logo else "",
+        logo=next(iter(logo), ""),
         has_film=any(placed_object.entry.transfer_syntax_uid in VIDEO for placed_object in objects),
     )
     files = {DICOMDIR: dicomdir(patients, named), **pages(story)}
-    files |= {places[uids]: picture for uids, picture in pictures.items()}
-    if options.logo:
-        files[logo_place(options.logo)] = read_logo(options.logo)
+    files |= {places[uids]: picture for uids, picture in pictures.items()} | logo
     hashes = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
     hashes |= {placed_object.path: placed_object.entry.sha256 for placed_object in objects}
     files[SUMS] = checksums(hashes.items())
     hashes[SUMS] = hashlib.sha256(files[SUMS]).hexdigest()
     hashes |= {"/".join(file.place): sha256_of(file.path) for file in parts.viewer}
     return ComposedDisc(build_tree(folder, objects, parts.viewer, files), hashes, named, medium, studies)
+
+
+def _logo(path: Path | None, volume: str) -> dict[str, bytes]:
+    """Return the hospital's logo by its path on the disc, nothing if there is none that can be shown."""
+    if path is None:
+        return {}
+    try:
+        return {logo_place(path): read_logo(path)}
+    except Configuration as error:  # The patient's images matter more. `storestow check` says it, too.
+        emit(Event.LEFT_OUT, logging.WARNING, volume=volume, what="logo", reason=error)
+        return {}
 
 
 def build_tree(
