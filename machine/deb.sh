@@ -89,9 +89,16 @@ if [ "\$1" = configure ]; then
     # The services may not write here, and without it every start would compile anew.
     $home/bin/python -m compileall -q $home/lib >/dev/null || true
     if [ -d /run/systemd/system ]; then
+        # Nothing is restarted: that would cut open associations, and a new worker changes the ledger at once.
         systemctl daemon-reload
-        # What ran before the upgrade goes on with the new release; nothing is started that did not run.
-        systemctl try-restart 'storestow-*.service' || true
+    fi
+    if [ -n "\$2" ]; then
+        echo "storestow: nothing was restarted. Soon, because processes that begin now are of the new release:"
+        echo "    systemctl stop storestow-shim storestow-worker"
+        echo "    storestow check; sudo -u storestow storestow migrate --dry-run"
+        echo "    systemctl start storestow-worker storestow-shim"
+        echo "    systemctl restart storestow-receiver@NAME   # each, while nobody sends to it"
+        echo "storestow: see Upgrading in /usr/share/doc/storestow/manual/operations.md"
     fi
     if [ ! -e /etc/storestow/site.toml ]; then
         echo "storestow: write /etc/storestow/site.toml: storestow init --output /etc/storestow/site.toml"

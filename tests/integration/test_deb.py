@@ -95,6 +95,27 @@ def test_its_scripts_are_shell_make_the_user_and_delete_no_study(root):
     assert re.search(r"^Depends: python3 \(>= 3\.(\d+)\), python3 \(<< 3\.\d+\), dcmtk", control, re.MULTILINE)
 
 
+def test_an_upgrade_restarts_nothing_and_says_what_to_do(root, tmp_path):
+    """A restart cuts open associations, and the new worker changes the ledger at once."""
+    script = root / "DEBIAN/postinst"
+    assert re.findall(r"^\s*systemctl .*", script.read_text(), re.MULTILINE) == ["        systemctl daemon-reload"]
+    for name in ("systemctl", "systemd-sysusers", "install"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": str(tmp_path)}
+    first, upgrade = (
+        subprocess.run(
+            ["/bin/sh", script, "configure", *before], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for before in ([], ["0.0.9"])
+    )
+    assert "migrate" not in first
+    steps = ("systemctl stop storestow-shim storestow-worker", "storestow check", "migrate --dry-run")
+    last = ("systemctl start storestow-worker storestow-shim", "systemctl restart storestow-receiver@")
+    places = [upgrade.index(step) for step in (*steps, *last)]
+    assert places == sorted(places)
+
+
 def test_the_script_stays_short():
     assert len((REPOSITORY / "machine/deb.sh").read_text().splitlines()) < 200
 
