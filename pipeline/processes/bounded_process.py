@@ -10,6 +10,7 @@ import signal
 import subprocess  # It starts only our own interpreter, with constant arguments.
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from multiprocessing.connection import Connection, Pipe
 from typing import TypeVar
 
@@ -70,18 +71,17 @@ class BoundedProcess:
     """One process and our end of its pipe."""
 
     def __init__(self) -> None:
+        """Start the process; raises Transient if the machine has no process, memory or file number to spare."""
         self.free_since = 0.0  # By the monotonic clock; the pool's note of when the last task ended.
-        self._pipe, theirs = Pipe()
-        environment = {key: os.environ[key] for key in ("PATH", "TZ") if key in os.environ}
-        self._process = subprocess.Popen(
-            (sys.executable, "-I", "-m", "pipeline.processes.bounded_process", str(theirs.fileno())),
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            env=environment | _ENVIRONMENT,
-            # A Ctrl-C is meant for the worker, which ends this process by closing the pipe.
-            start_new_session=True,
-        )
-        theirs.close()
+        with ExitStack() as at_failure:
+            try:
+                self._pipe, theirs = Pipe()
+                at_failure.callback(self._pipe.close)
+                with theirs:
+                    self._process = _started(theirs.fileno())
+            except OSError as error:
+                raise Transient(f"no process can be started to open files: {error.strerror}") from error
+            at_failure.pop_all()
 
     @property
     def pid(self) -> int:
@@ -144,6 +144,19 @@ class BoundedProcess:
         if code == -signal.SIGXCPU:
             return TooMuch(f"{limits.cpu_seconds:.0f} s of the processor's time")
         return Killed(signal.Signals(-code).name if code < 0 else f"exit code {code}")
+
+
+def _started(pipe: int) -> subprocess.Popen[bytes]:
+    """Start a process that serves at the pipe with this file number. Raises OSError."""
+    environment = {key: os.environ[key] for key in ("PATH", "TZ") if key in os.environ}
+    return subprocess.Popen(
+        (sys.executable, "-I", "-m", "pipeline.processes.bounded_process", str(pipe)),
+        pass_fds=(pipe,),
+        stdin=subprocess.DEVNULL,
+        env=environment | _ENVIRONMENT,
+        # A Ctrl-C is meant for the worker, which ends this process by closing the pipe.
+        start_new_session=True,
+    )
 
 
 def _serve(pipe: Connection) -> None:

@@ -1,3 +1,4 @@
+import errno
 import fractions
 import os
 import resource
@@ -57,6 +58,22 @@ def test_a_process_killed_from_outside_costs_nothing(tmp_path):
         (process,) = shop._all
         os.kill(process.pid, signal.SIGKILL)
         assert dict(shop.each(abs, [-2])) == {-2: 2}
+
+
+def test_where_no_process_can_be_started_now_the_task_is_put_off_and_not_blamed(monkeypatch):
+    with closing(ProcessPool(1)) as shop:
+        with monkeypatch.context() as full:
+            full.setattr(bounded_process.subprocess, "Popen", refuse)
+            open_before = len(list(Path("/proc/self/fd").iterdir()))
+            ((_, answer),) = shop.each(abs, [-1])
+            assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+        assert isinstance(answer, Transient)
+        assert str(answer) == "no process can be started to open files: Resource temporarily unavailable"
+        assert dict(shop.each(abs, [-1])) == {-1: 1}
+
+
+def refuse(*_, **__):
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
 def test_a_task_that_takes_long_on_the_clock_only_is_put_off_and_not_blamed(impatient):
