@@ -76,6 +76,7 @@ class Postgresql:
             "postgresql+psycopg://",
             creator=self._connect,
             isolation_level="AUTOCOMMIT",  # We begin transactions, never the driver.
+            hide_parameters=True,  # The text of an error would quote accession numbers and names.
             pool_pre_ping=True,  # A restart of the server leaves dead connections.
             pool_size=5,
             max_overflow=25,
@@ -116,11 +117,18 @@ class Postgresql:
         except PoolExhausted as error:
             raise Transient(f"{self.name}: all connections are in use: {error}") from error
         except DatabaseError as error:
-            raise self._classified(error) from error
+            if (told := self._classified(error)) is None:
+                raise
+            raise told from error
 
-    def _classified(self, error: DatabaseError) -> Exception:
+    def _classified(self, error: DatabaseError) -> Transient | Configuration | None:
+        """Return what an error means, None if it is none of the database's state but of the statement.
+
+        The server's message only: its details and its context quote values of rows and parameters.
+        """
         state = getattr(error.orig, "sqlstate", None)
-        sentence = f"{self.name}: {' '.join(str(error.orig).split())}"
+        text = error.orig.diag.message_primary if isinstance(error.orig, psycopg.Error) else None
+        sentence = f"{self.name}: {' '.join((text or str(error.orig)).split())}"
         if state is None and isinstance(error.orig, psycopg.OperationalError):
             # It could not connect, or lost the connection. libpq gives no code: a wrong password looks the same.
             return Transient(sentence)
@@ -128,7 +136,7 @@ class Postgresql:
             return Transient(sentence)
         if state == _BY_A_PERSON:
             return Configuration(sentence)
-        return error
+        return None
 
     def require_fit(self) -> None:
         """Raise Configuration unless server and database can hold a ledger."""

@@ -44,7 +44,11 @@ class Sqlite:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 60})
+        self._engine = create_engine(
+            f"sqlite:///{path}",
+            connect_args={"timeout": 60},
+            hide_parameters=True,  # The text of an error would quote accession numbers and names.
+        )
         event.listen(self._engine, "connect", _prepare_connection)
         self._door = threading.Condition()
         self._inside = 0  # Number of running transactions.

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.dicomweb.foreign_copies import SCRATCH
-from pipeline.events import Event, alarm
+from pipeline.events import Event, alarm, traced
 from pipeline.ledger import accounts, arrivals, deliveries
 from pipeline.line.admit import parse_arrival_name
 from pipeline.line.identify import ACCOUNT
@@ -59,8 +59,10 @@ def _each(
 def _try(name: str, correct: Callable[[str], None]) -> None:
     try:
         correct(name)
-    except (OSError, SQLAlchemyError) as error:
+    except OSError as error:
         alarm(Event.HELD, what=f"reconcile {name}", reason=error)
+    except SQLAlchemyError as error:  # Its text may quote values of the row.
+        alarm(Event.HELD, what=f"reconcile {name}", reason=traced(error))
 
 
 def _folders(room: Path) -> list[str]:

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import inspect, select, text, update
+from sqlalchemy.exc import DatabaseError, IntegrityError
 from support.sites import ledger_place
 from support.sites.older_ledger import back_to_version_2
 
@@ -91,6 +91,13 @@ def test_a_key_that_is_taken_is_refused_and_the_whole_transaction_with_it(ledger
         enter_another()
     with ledger.reading() as connection:
         assert arrivals.states(connection) == {"1-modalities-1": ArrivalState.PROCESSING}
+
+
+def test_the_text_of_an_error_does_not_quote_what_a_statement_was_given(ledger):
+    with pytest.raises(DatabaseError) as caught, ledger.reading() as connection:
+        connection.execute(text("SELECT 1 FROM nowhere WHERE name = :name"), {"name": "DOE^JANE"})
+    assert "nowhere" in str(caught.value)
+    assert "DOE" not in str(caught.value)
 
 
 def test_who_reads_sees_one_state_while_another_writes(ledger):

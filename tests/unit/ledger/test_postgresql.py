@@ -4,9 +4,10 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from urllib.parse import quote
 
 import pytest
-from sqlalchemy import inspect, select, update
+from sqlalchemy import inspect, select, text, update
 from sqlalchemy.exc import ProgrammingError
 from support.machine.postgresql import postgresql
 from support.sites import ledger_place
@@ -110,6 +111,17 @@ def test_what_the_user_may_not_do_is_for_a_person_and_a_wrong_statement_is_a_bug
         connection.exec_driver_sql("SELECT nothing FROM nowhere")
     with pytest.raises(Exception, match="read-only transaction"), ledger.reading() as connection:
         notes.write(connection, "key", "value")
+    ledger.close()
+
+
+def test_a_statement_that_took_too_long_is_told_of_without_what_it_was_given(url, tmp_path):
+    limits = "-c statement_timeout=100 -c log_parameter_max_length_on_error=-1"
+    ledger = open_on(f"{url}&options={quote(limits)}", tmp_path)
+    asked = text("SELECT pg_sleep(60) WHERE CAST(:name AS text) <> ''")
+    with pytest.raises(Transient, match="statement timeout") as caught, ledger.reading() as connection:
+        connection.execute(asked, {"name": "DOE^JANE"})
+    assert "DOE" in str(caught.value.__cause__)
+    assert "DOE" not in str(caught.value)
     ledger.close()
 
 

@@ -16,7 +16,8 @@ from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rou
 
 from pipeline import crash_points
 from pipeline.errors import Configuration, Permanent
-from pipeline.ledger import FILE_NAME, reports
+from pipeline.ledger import FILE_NAME, arrivals, reports
+from pipeline.ledger.tables import arrival
 from pipeline.line import quarantine, settle
 from pipeline.line.identify import ACCOUNT
 from pipeline.line.reconcile import reconcile
@@ -283,6 +284,27 @@ def test_a_folder_that_somebody_removed_is_missed_loudly(tmp_path):
         with site.ledger.reading() as look:
             row = reports.arrival_row(look, name)
         assert (row.state, row.reason) == (ArrivalState.QUARANTINED, "files missing")
+
+
+@pytest.mark.both_databases
+def test_what_the_ledger_refuses_at_the_start_is_logged_without_values(tmp_path, monkeypatch, caplog):
+    def refused(name, site):
+        with site.ledger.transaction() as change:
+            change.execute(arrival.insert().values(name="DOE^JANE", receiver="ACC4711"))
+
+    monkeypatch.setattr("pipeline.line.reconcile.remark_of", refused)
+    with working(settings_for(tmp_path)) as (site, _):
+        name = arrive(site.spool, instance(tmp_path))
+        with site.ledger.transaction() as change:
+            arrivals.admit(
+                change, {"name": name, "receiver": "modalities", "admitted_at": 1.0, "newest_file_at": 1.0}
+            )
+        (site.spool.arrivals / name).rename(site.spool.settled / name)
+        reconcile(site)
+    (line,) = (record.getMessage() for record in caplog.records if f"reconcile {name}" in record.getMessage())
+    assert "IntegrityError < " in line
+    assert "DOE" not in caplog.text
+    assert "ACC4711" not in caplog.text
 
 
 def test_originals_go_after_their_time_and_what_is_wrong_stays(tmp_path):
