@@ -1,1 +1,1 @@
-"""The commands of `storestow`, a command a file."""
+"""The commands of `storestow`: `*_commands.py` declare those of one subject."""

@@ -38,7 +38,7 @@ def backup(
 
 @app.command()
 def relocate() -> None:
-    """Take the ledger from its file to the server of [site] ledger; stop worker and shim first."""
+    """Take the ledger from its file to the server that `ledger` in site.toml names; stop worker and shim first."""
     from pipeline.commands.relocate import relocate as run  # noqa: PLC0415
 
     print(run(settings_of_site()))  # noqa: T201
