@@ -1,6 +1,18 @@
-"""The Patient IDs that prove nothing, if a site configures no others; they stand alone for the configuration."""
+"""The Patient IDs and the names that prove nothing; they stand alone for the configuration."""
 
 PLACEHOLDERS = (  # "0" stands for any number of zeros; an empty Patient ID is always a placeholder.
     *("0", "W/I", "UNKNOWN", "UNKNOWN ID", "NONE", "NULL", "NA", "N/A", "NO ID", "NOID", "ANON", "ANONYMOUS"),
     *("-", "."),
+)
+
+# What is written where a name is not known, or of newborns: a name of such words only may be anybody's.
+NAME_PLACEHOLDERS = (
+    *("UNKNOWN", "UNK", "UNIDENTIFIED", "UNNAMED", "ANON", "ANONYMOUS", "ANONYMIZED"),
+    *("ANONYMISED", "NN", "NAME", "NONAME", "PATIENT", "PERSON", "TRAUMA", "EMERGENCY", "MALE"),
+    *("FEMALE", "MAN", "WOMAN", "BABY", "BOY", "GIRL", "NEWBORN", "INFANT", "CHILD", "TWIN", "OF"),
+    *("DESCONOCIDO", "DESCONOCIDA", "ANONIMO", "ANONIMA", "PACIENTE", "INCONNU", "INCONNUE"),
+    *("ANONYME", "UNBEKANNT", "ANONYM", "ANONYMISIERT", "PATIENTIN", "SCONOSCIUTO", "SCONOSCIUTA"),
+    *("IGNOTO", "IGNOTA", "ONBEKEND", "ANONIEM", "OKÄND", "UKENDT", "UKJENT", "NIEZNANY"),
+    *("NIEZNANA", "TIDAK", "DIKENAL", "BAYI", "НЕИЗВЕСТНО", "НЕИЗВЕСТНЫЙ", "НЕИЗВЕСТНАЯ", "不明"),
+    *("氏名不明", "未知", "无名氏", "佚名"),
 )

@@ -19,7 +19,7 @@ from enum import StrEnum
 from itertools import combinations
 
 from pipeline.dicom.patient import Patient
-from pipeline.dicom.placeholders import PLACEHOLDERS
+from pipeline.dicom.placeholders import NAME_PLACEHOLDERS, PLACEHOLDERS
 
 MOST_UNWRITTEN = 8  # Letters of one word that may be lost; trying all they may be takes time.
 MOST_WORDS = 20  # Words of a name of which letters are lost.
@@ -152,7 +152,7 @@ def compare(
     Patient IDs in another case; within one source case counts (LO, PS3.5 6.2).
     """
     if is_placeholder(one.identifier, placeholders) or is_placeholder(other.identifier, placeholders):
-        return _by_name(one, other, is_same_study=is_same_study)
+        return _by_name(one, other, placeholders, is_same_study=is_same_study)
     a, b = one.identifier, other.identifier
     if ignores_case:
         a, b = normalised_identifier(a), normalised_identifier(b)
@@ -169,10 +169,12 @@ def compare(
     return PatientComparison(tuple(differs), tuple(noted))
 
 
-def _by_name(one: Patient, other: Patient, *, is_same_study: bool) -> PatientComparison:
+def _by_name(
+    one: Patient, other: Patient, placeholders: tuple[str, ...], *, is_same_study: bool
+) -> PatientComparison:
     """Compare by name and birth date if a Patient ID proves nothing; over several studies both must be equal."""
     differs = []
-    if _names_differ(one, other) or not (is_same_study or names_equal(one.name, other.name)):
+    if _names_differ(one, other) or not (is_same_study or names_equal(one.name, other.name, placeholders)):
         differs.append(Attribute.NAME)
     dates = one.birth_date, other.birth_date
     if dates_differ(*dates) or not (is_same_study or (_is_day(dates[0]) and dates[0] == dates[1])):
@@ -338,9 +340,49 @@ def _may_be(written: str, word: str) -> bool:
     return re.fullmatch(pattern, word) is not None
 
 
-def names_equal(one: str, other: str) -> bool:
-    """Tell whether a component group of both names has exactly the same words."""
-    return any(frozenset(a) == frozenset(b) for a in groups_of(one) for b in groups_of(other))
+def names_equal(one: str, other: str, placeholders: tuple[str, ...] = PLACEHOLDERS) -> bool:
+    """Tell whether a component group of both names has exactly the same words, and these may be one person's only.
+
+    They may be anybody's if letters of a name were lost (two M?LLER), or if it is made of placeholders (UNKNOWN).
+    """
+    if _UNWRITTEN.search(one + other):
+        return False
+    return any(
+        frozenset(a) == frozenset(b) and not _is_anybody(a, placeholders)
+        for a in groups_of(one)
+        for b in groups_of(other)
+    )
+
+
+def names_are_enough(one: str, other: str, titles: Iterable[str] = ()) -> bool:
+    """Tell whether two names have so much in common that they are one person's although the Patient IDs differ.
+
+    Two groups have the same words, or the same letters with other spaces; or the words of one, at least two of
+    them and no initials, are among those of the other. A name of which letters were lost is never enough.
+    """
+    if _UNWRITTEN.search(one + other):
+        return False
+    left_out = frozenset(word for title in titles for word in _words(title))
+    return any(_are_enough(a, b, left_out) for a in _spellings(one) for b in _spellings(other))
+
+
+def _are_enough(one: Group, other: Group, titles: frozenset[str]) -> bool:
+    a, b = (frozenset(words) - titles or frozenset(words) for words in (one, other))
+    if a == b or "".join(one) == "".join(other):
+        return not _is_anybody(a, PLACEHOLDERS)
+    common = {word for word in a & b if len(word) > 1 or not word.isascii()}
+    return (a <= b or b <= a) and len(common) > 1 and not _is_anybody(common, PLACEHOLDERS)
+
+
+def _is_anybody(words: Iterable[str], placeholders: tuple[str, ...]) -> bool:
+    """Tell whether all words are placeholders or initials, or made of X and 0."""
+    known = _placeholder_words(placeholders)
+    return all(word in known or not word.strip("x0") or (len(word) == 1 and word.isascii()) for word in words)
+
+
+@functools.lru_cache(maxsize=16)
+def _placeholder_words(placeholders: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(word for text in (*NAME_PLACEHOLDERS, *placeholders) for word in _words(text))
 
 
 def is_new_family_name(one: str, other: str) -> bool:

@@ -17,6 +17,7 @@ from pipeline.dicom.same_patient import (
     groups_of,
     is_placeholder,
     names_agree,
+    names_are_enough,
     unpadded_identifier,
 )
 from pipeline.orders.compare_sources import Findings, IdentitySource, SourceDifference, SourceStatement
@@ -100,20 +101,19 @@ def _compare(
 ) -> PatientComparison:
     """Compare one answer of the HIS with one of the PACS; the HIS gives no birth date, so none is compared.
 
-    Two different IDs may be one person's, written differently or by another system, if the names agree; two
-    different names may be one person's if the IDs agree. If neither agrees, they are two persons.
+    Two different IDs may be one person's, written differently or by another system, if the names have enough in
+    common; two different names may be one person's if the IDs agree. Otherwise they are two persons.
     """
     ids = _ids(person.medrec_id or "", patient.identifier, table, placeholders)
     names = _names(person.patient_name, patient.name, table)
-    if names is False and not ids:
-        return PatientComparison((*([Attribute.PATIENT_ID] if ids is False else []), Attribute.NAME))
-    if ids is False:
-        return (
-            PatientComparison((Attribute.PATIENT_ID,))
-            if names is None
-            else PatientComparison((), (Attribute.PATIENT_ID,))
-        )
-    return PatientComparison((), (Attribute.NAME,)) if names is False else PatientComparison()
+    other_name = (Attribute.NAME,) if names is False else ()
+    if ids:
+        return PatientComparison((), other_name)
+    if ids is None:
+        return PatientComparison(other_name)
+    if names_are_enough(person.patient_name or "", patient.name, table.titles):
+        return PatientComparison((), (Attribute.PATIENT_ID,))
+    return PatientComparison((Attribute.PATIENT_ID, *other_name))
 
 
 def _ids(one: str, other: str, table: PatientsTable, placeholders: tuple[str, ...]) -> bool | None:

@@ -9,12 +9,14 @@ import pytest
 from pipeline.dicom.patient import Patient
 from pipeline.dicom.same_patient import (
     MOST_WAYS,
+    PLACEHOLDERS,
     Attribute,
     bare_identifier,
     compare,
     is_placeholder,
     judge,
     names_agree,
+    names_are_enough,
 )
 
 ANN = Patient("P1", "", "19700101", "DOE^ANN")
@@ -163,6 +165,37 @@ def test_several_studies_of_which_one_has_a_placeholder_are_not_one_patient_s(ot
     assert ID in judge(of_studies(*others)).differs
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("?????? ANNA", "???????? ANNA"),
+        ("?????? ANNA", "ANNA"),
+        ("M?LLER^ANNA", "M?LLER^ANNA"),
+        ("M\ufffdLLER^ANNA", "M\ufffdLLER^ANNA"),
+        ("UNKNOWN", "UNKNOWN"),
+        ("UNKNOWN^UNKNOWN", "Unknown"),
+        ("N/A", "n/a"),
+        ("ANONYMOUS^PATIENT", "PATIENT ANONYMOUS"),
+        ("INCONNUE", "Inconnue"),
+        ("XXX^000", "XXX^000"),
+        ("BABY^BOY", "BABY^BOY"),
+        ("BABY^B", "BABY^B"),
+        ("不明", "不明"),
+        ("SIN^DNI", "SIN^DNI"),
+    ],
+)
+def test_a_name_that_may_be_anybodys_does_not_prove_that_several_studies_are_one_patient_s(one, other):
+    placeholders = (*PLACEHOLDERS, "SIN DNI")
+    said = unknown(one), unknown(other)
+    assert NAME in judge(of_studies(*said), placeholders).differs
+    assert judge([("1.2", patient) for patient in said], placeholders).is_one
+
+
+@pytest.mark.parametrize("name", ["ROE^UNKNOWN", "SUPARTI", "BABY^ROE", "山田^不明", "A1"])
+def test_a_name_of_which_one_word_is_a_name_proves_it(name):
+    assert judge(of_studies(unknown(name), unknown(name))).is_one
+
+
 def test_several_studies_under_placeholders_are_one_patient_s_with_one_name_and_one_birth_date():
     found = judge(of_studies(unknown(), unknown("Doe^Ann", identifier="UNKNOWN"), ANN))
     assert found.is_one
@@ -244,6 +277,35 @@ def test_a_name_of_question_marks_takes_no_time(hostile):
     assert not names_agree(hostile, "B".join("A" * 9_000 + "C D"))
     assert not names_agree(hostile, "DOE^ANN")
     assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_enough"),
+    [
+        ("SITI", "SITI AMINAH", False),
+        ("DR SITI", "SITI AMINAH", False),
+        ("LI?", "LIN^MEI", False),
+        ("?????? ANNA", "SCHMIDT^ANNA", False),
+        ("?????? ANNA MARIA", "SCHMIDT^ANNA MARIA", False),
+        ("M?LLER ANNA MARIA", "MÜLLER^ANNA MARIA", False),
+        ("S RAVI", "S^RAVI KUMAR", False),
+        ("UNKNOWN FEMALE", "ROE^FEMALE UNKNOWN", False),
+        ("UNKNOWN", "UNKNOWN", False),
+        ("ROE ANN", "POE^ANN", False),
+        ("", "ROE^ANN", False),
+        ("SITI", "SITI", True),
+        ("DR SITI", "SITI", True),
+        ("ROE ANN", "ROE^ANN^MARIE", True),
+        ("MUELLER ANNA", "MÜLLER^ANNA MARIA", True),
+        ("MÃ¼LLER ANNA", "MÜLLER^ANNA", True),
+        ("DELACRUZ JUAN", "DE LA CRUZ^JUAN", True),
+        ("山田 花", "Yamada^Hana=山田^花", True),
+        ("ロー アン", "ROE^ANN MARIE=ロー^アン", True),
+    ],
+)
+def test_names_are_enough_where_patient_ids_differ_if_two_words_or_all_of_them_are_the_same(one, other, is_enough):
+    assert names_are_enough(one, other, titles=["DR"]) is is_enough
+    assert names_are_enough(other, one, titles=["DR"]) is is_enough
 
 
 def test_titles_count_as_not_written_unless_a_name_is_nothing_else():

@@ -48,6 +48,22 @@ def test_two_facts_that_differ_contradict_one_is_noted(medrec_id, name, differs,
     assert compared(medrec_id, name) == (differs, noted)
 
 
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("SITI", "SITI^AMINAH"),
+        ("LI?", "LIN^MEI"),
+        ("?????? ANNA", "SCHMIDT^ANNA"),
+        ("SCHMIDT ANNA", "?????? ANNA"),
+        ("UNKNOWN", "UNKNOWN"),
+    ],
+)
+def test_names_that_agree_in_little_do_not_make_one_patient_of_two_ids(name, named):
+    assert compared("99", name, Patient("17A", "", "", named)) == ([ID], [])
+    assert compared("17a", name, Patient("17A", "", "", named)) == ([], [])
+    assert compared(None, name, Patient("17A", "", "", named)) == ([], [])
+
+
 def test_a_placeholder_in_the_pacs_leaves_the_name_to_decide():
     nobody = Patient("UNKNOWN", "", "", "ROE^ANN")
     assert compared("17A", "ROE ANN", nobody) == ([], [])
