@@ -30,7 +30,7 @@ Batch = tuple[Item, ...]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Most parallel requests, and most bytes of instances in one; a larger instance is sent alone."""
+    """Most parallel requests with instances, and most bytes of these in one; a larger instance is sent alone."""
 
     connections: int
     batch_bytes: int
@@ -82,7 +82,7 @@ class Upload:
                 under_way: set[Future[Any]] = {*flying, *asked}
                 wait(under_way, return_when=FIRST_COMPLETED)
                 yield from _ended(asked)
-                for future in [one for one in flying if one.done()]:
+                for future in [future for future in flying if future.done()]:
                     batch, stored = flying.pop(future), []
                     try:
                         for receipt in self._account(batch, future.result()):
@@ -198,7 +198,7 @@ class Upload:
 
 def _ended(asked: set[Future[list[Receipt]]]) -> Iterator[Receipt]:
     """Yield what was found by the queries that have ended, and forget them."""
-    for question in [one for one in asked if one.done()]:
+    for question in [question for question in asked if question.done()]:
         asked.remove(question)
         yield from question.result()
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 from pipeline.dicom.reasons import DELETED
 from pipeline.ledger import tallies
+from pipeline.ledger.deliveries import batches
 from pipeline.ledger.rerouting import DECIDED
 from pipeline.ledger.rows import SoundInstanceRow, read_all, read_one
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
@@ -33,6 +34,7 @@ OF_A_RETRIEVAL, UNCLAIMED, SENT = "retrieval:", "unclaimed:", "sent:"  # Prefixe
 OF_A_STRANGER = "stranger:"
 SCOPES_OF_ORDERS = (OF_A_RETRIEVAL, UNCLAIMED, OF_A_STRANGER, SENT)
 NOBODYS = "unclaimed"  # The reason of an instance that nobody asked for or gets, and the remark of its arrival.
+PARTLY_NOBODYS = "partly unclaimed"  # The remark of an arrival of which other instances go somewhere.
 
 HOLDS_ITS_KEY = (InstanceState.RECEIVED, InstanceState.PASSED, InstanceState.ENCODED)
 GOOD = (*HOLDS_ITS_KEY, InstanceState.DUPLICATE)
@@ -83,11 +85,6 @@ def take_in(connection: Connection, name: str, rows: Sequence[Mapping[str, Any]]
 def forget_instances(connection: Connection, name: str) -> None:
     """Delete the instances of an arrival that is to be taken in again, if nothing of it was sent."""
     connection.execute(instance.delete().where(instance.c.arrival == name))
-
-
-def batches(names: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
-    """Cut a list to pieces that fit a statement's bound parameters."""
-    return (names[at : at + size] for at in range(0, len(names), size))
 
 
 def is_of_scope(rows: FromClause, scope: str | Iterable[str]) -> ColumnElement[bool]:
@@ -366,10 +363,13 @@ def results_before(connection: Connection, moment: float) -> list[tuple[str, flo
     return [(row[0], row[1]) for row in connection.execute(wanted)]
 
 
-def is_unclaimed(connection: Connection, name: str) -> bool:
-    """Tell whether an arrival holds an instance that no order asked for, or that the line sends nowhere."""
-    of_it = (instance.c.arrival == name) & (instance.c.reason == NOBODYS)
-    return bool(connection.scalar(select(exists(select(instance.c.id).where(of_it)))))
+def remark_of(connection: Connection, name: str) -> str | None:
+    """Return the remark of an arrival with instances that no order asked for, or that the line sends nowhere."""
+    of_it = instance.c.arrival == name
+    if not connection.scalar(select(exists(select(instance.c.id).where(of_it, instance.c.reason == NOBODYS)))):
+        return None
+    sent = select(receipt.c.instance).join(instance, instance.c.id == receipt.c.instance).where(of_it)
+    return PARTLY_NOBODYS if connection.scalar(select(exists(sent))) else NOBODYS
 
 
 def settled_before(connection: Connection, moment: float) -> list[tuple[str, float]]:

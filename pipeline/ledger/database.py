@@ -1,4 +1,4 @@
-"""What the ledger needs of a database: `sqlite` is the usual one, `postgresql` serves several machines."""
+"""What the ledger needs of a database: `sqlite` is the usual one, `postgresql` is a server's."""
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, and_, bindparam, func, insert, not_, or_, select, text, true, update
 
@@ -15,6 +15,8 @@ from pipeline.schedule import LONGEST_WAIT
 
 OPEN = (DeliveryState.WAITING, DeliveryState.DEFERRED)
 GROWS_AT_MOST = 60.0  # Seconds until a delivery to which nothing was added is looked at again.
+
+Value = TypeVar("Value")
 
 
 def consign(connection: Connection, values: Mapping[str, Any], pinned: Sequence[Mapping[str, Any]]) -> int:
@@ -377,6 +379,6 @@ def paused(connection: Connection) -> set[str]:
     return set(connection.scalars(select(destination.c.name).where(destination.c.paused)))
 
 
-def batches(numbers: list[int], size: int = 500) -> Iterable[list[int]]:
+def batches(values: Sequence[Value], size: int = 500) -> Iterable[Sequence[Value]]:
     """Split a list into pieces that fit the bound parameters of a statement."""
-    return (numbers[at : at + size] for at in range(0, len(numbers), size))
+    return (values[at : at + size] for at in range(0, len(values), size))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, bindparam, select, update
 
 from pipeline.ledger.arrivals import NOBODYS, sound_instances
+from pipeline.ledger.deliveries import batches
 from pipeline.ledger.rows import SoundInstanceRow, read_all
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import InstanceState
@@ -21,7 +22,10 @@ def decide(connection: Connection, decided: Mapping[int, Decided]) -> None:
 
 
 def prepared(connection: Connection, receiver: str, study_instance_uid: str) -> list[SoundInstanceRow]:
-    """Return the instances of a study that came in by a receiver of the line and are prepared already."""
+    """Return the instances of a study that came in by this receiver of the line and are prepared already.
+
+    What another receiver took in goes its own way.
+    """
     wanted = sound_instances().where(
         instance.c.scope == "line",
         instance.c.study_instance_uid == study_instance_uid,
@@ -48,8 +52,9 @@ def known_at(connection: Connection, study_instance_uid: str, destination: str) 
 
 def claim_unclaimed(connection: Connection, identities: Sequence[int]) -> None:
     """Take the remark from instances that nobody had claimed and that go somewhere now."""
-    is_it = instance.c.id.in_(identities) & (instance.c.reason == NOBODYS)
-    connection.execute(update(instance).where(is_it).values(reason=None))
+    for batch in batches(identities):
+        is_it = instance.c.id.in_(batch) & (instance.c.reason == NOBODYS)
+        connection.execute(update(instance).where(is_it).values(reason=None))
 
 
 def encoding_of(connection: Connection, number: int, identity: int) -> str | None:

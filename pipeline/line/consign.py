@@ -145,10 +145,7 @@ def pins_for(
 def open_delivery(
     connection: Connection, new: NewDelivery, pins: Sequence[Mapping[str, Any]], destination: str
 ) -> None:
-    """Open one delivery of everything that is ready for the destination, pinned file by file.
-
-    None if nothing is.
-    """
+    """Open one delivery of everything that is ready for the destination, pinned file by file, if anything is."""
     if not pins:
         return
     now = time.time()

@@ -31,7 +31,6 @@ from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import Site
 
-ATTEMPTS_FOR_AN_ORDER = 3
 RECORD_EVERY = 5.0  # Seconds; after a crash the peer is asked again about at most this much.
 
 

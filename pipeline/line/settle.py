@@ -64,13 +64,10 @@ def _move_to_settled(name: str, now: float, site: Site) -> bool:
 def remark_of(name: str, site: Site) -> str | None:
     """Return a remark about a settled arrival, None if there is none."""
     _, receiver = parse_arrival_name(name)
-    if receiver in {SEND, site.receiver_of_orders}:
-        with site.ledger.reading() as look:
-            return arrivals.NOBODYS if arrivals.is_unclaimed(look, name) else None
-    if not site.destinations_of(receiver):
+    if receiver not in {SEND, site.receiver_of_orders} and not site.destinations_of(receiver):
         return arrivals.NOBODYS
-    with site.ledger.reading() as look:  # What no route matches, where the receiver's own `to` is empty.
-        return arrivals.NOBODYS if arrivals.is_unclaimed(look, name) else None
+    with site.ledger.reading() as look:
+        return arrivals.remark_of(look, name)
 
 
 def _account(name: str, settled_at: float, ledger: Ledger) -> tuple[bytes, bool]:

@@ -67,7 +67,7 @@ class Routing:
         """
         own = self._own_entries(facts)
         ways = [(rule, name) for rule in own for name in rule.to]
-        ways += sorted(self._whole - set(ways), key=lambda way: way[0].rank)
+        ways += sorted(self._whole - set(ways), key=lambda way: (way[0].rank, way[0].to.index(way[1])))
         found: dict[str, Routed] = {}
         for rule, name in ways:
             before = found.get(name)

@@ -10,7 +10,7 @@ from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rou
 from support.sites.study_discs import discs
 
 from pipeline.commands.explain_routes import explain_last
-from pipeline.ledger import arrivals
+from pipeline.ledger import arrivals, reports
 from pipeline.ledger.tables import instance as instances
 from pipeline.line import prepare_study as preparing
 from pipeline.line.consign import consign
@@ -74,7 +74,15 @@ def test_what_no_route_matches_is_unclaimed_where_the_receiver_names_none_and_th
         account = json.loads((it.spool.settled / name / "account.json").read_text())
         assert [one["reason"] for one in account["instances"] if one["modality"] == "MR"] == ["unclaimed"]
         with it.ledger.reading() as connection:
-            assert arrivals.is_unclaimed(connection, name)
+            assert reports.arrival_row(connection, name).reason == "partly unclaimed"
+
+
+def test_an_arrival_of_which_nothing_goes_anywhere_is_unclaimed_as_a_whole(tmp_path, study):
+    with working(site(tmp_path, {"modality": "CT", "to": ["share"]}, to=())) as (it, worker):
+        name = arrive(it.spool, *study("MR", "MR"))
+        rounds(worker, until=all_settled(it))
+        with it.ledger.reading() as connection:
+            assert reports.arrival_row(connection, name).reason == "unclaimed"
 
 
 @pytest.mark.parametrize("first", [0.0, 60.0], ids=["in-parts", "in-one"])

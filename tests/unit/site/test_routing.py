@@ -1,5 +1,7 @@
 """Where an instance goes: every matching route counts, what matches none goes where its receiver says."""
 
+from itertools import permutations
+
 import pytest
 from support.sites.line_site import RECEIVER, settings_for
 
@@ -71,6 +73,12 @@ def test_a_disc_that_the_receiver_names_gets_the_whole_study_too(tmp_path):
         ["archive", "burner"],
     ]
     assert ways(settings, facts("CT")) == [[("archive", "j2k", "route 1")]]
+
+
+@pytest.mark.parametrize("names", [*permutations(["archive", "teaching", "burner"])])
+def test_destinations_of_the_whole_study_come_in_the_order_of_their_route(tmp_path, names):
+    settings = site(tmp_path, {"modality": "CT", "to": names, "whole_study": True}, to=())
+    assert [way[0] for way in ways(settings, facts("MR"), facts("CT"))[0]] == list(names)
 
 
 @pytest.mark.parametrize("whole_study", [True, False])
