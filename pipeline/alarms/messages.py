@@ -7,7 +7,7 @@ of messages in an hour is limited; the rest waits for the next message. The text
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.alarms.channels import Letter
+from pipeline.alarms.channels import Notification
 from pipeline.alarms.conditions import Condition
 from pipeline.ledger.tallies import Tally, TallyKind
 from pipeline.ledger.told_alarms import ToldAlarm
@@ -88,7 +88,7 @@ class ToldAlarms:
             self._known.pop(key, None)
 
 
-def letter_of(message: Message, host: str) -> Letter:
+def notification_of(message: Message, host: str) -> Notification:
     """Return the message that reports alarms."""
     parts = [
         *(condition.text for condition in message.new),
@@ -99,10 +99,10 @@ def letter_of(message: Message, host: str) -> Letter:
     summary = ", ".join(f"{count} {word}" for count, word in counted if count)
     subject = f"storestow {host}: {parts[0]}" if len(parts) == 1 else f"storestow {host}: alarms: {summary}"
     keys = (*(condition.key for condition in (*message.new, *message.going_on)), *message.over)
-    return Letter(subject, "\n".join(parts), "alarm", keys)
+    return Notification(subject, "\n".join(parts), "alarm", keys)
 
 
-def summary_of(numbers: Measurements, day: Iterable[Tally], alarms: Iterable[str], host: str) -> Letter:
+def summary_of(numbers: Measurements, day: Iterable[Tally], alarms: Iterable[str], host: str) -> Notification:
     """Return the daily summary, with the counts of the last 24 hours and the keys of the present alarms."""
     tallies = list(day)
     lines = ["The last 24 hours:"]
@@ -123,4 +123,4 @@ def summary_of(numbers: Measurements, day: Iterable[Tally], alarms: Iterable[str
     lines.append(f"  free in the spool: {numbers.free / 1e9:.1f} of {numbers.size / 1e9:.1f} GB")
     holding = sorted(alarms)
     lines.append(f"  alarms: {', '.join(holding) or 'none'}")
-    return Letter(f"storestow {host}: summary of the day", "\n".join(lines), "summary", tuple(holding))
+    return Notification(f"storestow {host}: summary of the day", "\n".join(lines), "summary", tuple(holding))

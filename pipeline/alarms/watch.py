@@ -7,7 +7,7 @@ from datetime import datetime
 from pipeline.alarms.channels import Channels
 from pipeline.alarms.conditions import Condition, conditions
 from pipeline.alarms.heartbeat_study import HeartbeatStudy
-from pipeline.alarms.messages import Message, ToldAlarms, letter_of, summary_of
+from pipeline.alarms.messages import Message, ToldAlarms, notification_of, summary_of
 from pipeline.alarms.silence import silences
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm, emit
@@ -89,7 +89,7 @@ class SiteWatch:
         limits = {"again_after": table.again_after.total_seconds(), "messages_an_hour": table.messages_an_hour}
         message = told.look(found, now, **limits)  # type: ignore[arg-type]  # names fit
         if message and monotonic >= self._not_before:
-            if self._channels.send(letter_of(message, socket.gethostname())):
+            if self._channels.send(notification_of(message, socket.gethostname())):
                 _log(message)
                 told.sent(message, now)
             else:

@@ -49,10 +49,10 @@ class PartAlarms:
         threading.Thread(target=self._send, args=(key, text), name="alarm", daemon=True).start()
 
     def _send(self, key: str, text: str) -> None:
-        from pipeline.alarms.channels import Channels, Letter  # noqa: PLC0415  # `up` must stay small while it waits
+        from pipeline.alarms.channels import Channels, Notification  # noqa: PLC0415  # `up` must stay small while it waits
 
         if not Channels(self._table).send(
-            Letter(f"storestow {socket.gethostname()}: {text}", text, "alarm", (key,))
+            Notification(f"storestow {socket.gethostname()}: {text}", text, "alarm", (key,))
         ):
             self._told.pop(key, None)
 

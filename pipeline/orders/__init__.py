@@ -159,7 +159,7 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     incomplete_allowed: bool = False,
     again: bool = False,
     allow_identity: str | None = None,
-    crowd: OrderLimit | None = None,
+    limit: OrderLimit | None = None,
     now: float | None = None,
 ) -> PlacedOrder:
     """Return the order for this request: an open one, one done within `same_link`, otherwise a new one.
@@ -168,7 +168,7 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     first client allowed. `again` shares no done order, only an open one. `allow_identity` is a person's reason for
     accepting a difference between sources: such an order is never shared. Failed and partial orders are never
     shared after their end. Raises InvalidAccession, Configuration if [pacs] or the destination is missing, and
-    TooManyOrders if a new one would exceed the limit `crowd`.
+    TooManyOrders if a new one would exceed `limit`.
     """
     if settings.pacs is None:
         raise Configuration("nothing can be retrieved: the configuration has no [pacs]")
@@ -185,8 +185,8 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     since = None if again else now - settings.shim.same_link.total_seconds()
     with ledger.transaction() as connection:
         known = rows.shared(connection, key, since)
-        if known is None and crowd and order_queries.count_open(connection, crowd.verbs) >= crowd.at_most:
-            raise TooManyOrders(f"{crowd.at_most} orders are open, as many as may be at once")
+        if known is None and limit and order_queries.count_open(connection, limit.verbs) >= limit.at_most:
+            raise TooManyOrders(f"{limit.at_most} orders are open, as many as may be at once")
         number = known or rows.enter(
             connection,
             key=key,

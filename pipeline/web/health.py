@@ -24,8 +24,10 @@ Part = tuple[str, bool, bool, str]  # Name, whether it works, whether orders nee
 class Health:
     """The result of the last look at everything an order needs."""
 
-    def __init__(self, desk: OrderService, look: "Callable[[OrderService], list[Part]] | None" = None) -> None:
-        self._desk = desk
+    def __init__(
+        self, order_service: OrderService, look: "Callable[[OrderService], list[Part]] | None" = None
+    ) -> None:
+        self._order_service = order_service
         self._look = look or look_at
         self._lock = threading.Lock()
         self._seen: tuple[float, list[Part]] | None = None
@@ -41,7 +43,7 @@ class Health:
         """Return `{"status": …, "parts": …}`; concurrent callers wait for one look."""
         with self._lock:
             if self._seen is None or time.monotonic() - self._seen[0] > FRESH_SECONDS:
-                self._seen = (time.monotonic(), self._look(self._desk))
+                self._seen = (time.monotonic(), self._look(self._order_service))
             parts = self._seen[1]
         return {
             "status": status_of(parts),
@@ -56,14 +58,14 @@ def status_of(parts: list[Part]) -> str:
     return "ok" if all(is_well for _, is_well, _, _ in parts) else "degraded"
 
 
-def look_at(desk: OrderService) -> list[Part]:
+def look_at(order_service: OrderService) -> list[Part]:
     """Look at the ledger, the worker, the receiver, the PACS, and every destination of the links."""
-    return [*_ours(desk), *_peers(desk)]
+    return [*_ours(order_service), *_peers(order_service)]
 
 
-def _ours(desk: OrderService) -> Iterator[Part]:
+def _ours(order_service: OrderService) -> Iterator[Part]:
     try:
-        worker = worker_status(desk.spool, desk.ledger())
+        worker = worker_status(order_service.spool, order_service.ledger())
     except StorestowError:
         yield ("ledger", False, True, "cannot be used now")
         yield ("worker", False, True, "is not known: that stands in the ledger")
@@ -72,13 +74,13 @@ def _ours(desk: OrderService) -> Iterator[Part]:
     yield ("worker", worker.state is WorkerState.UP, True, str(worker))
 
 
-def _peers(desk: OrderService) -> Iterator[Part]:
+def _peers(order_service: OrderService) -> Iterator[Part]:
     """Ask all peers at once, because each may take its whole time-out."""
-    settings = desk.settings
+    settings = order_service.settings
     if settings.pacs is None:
         yield ("pacs", False, True, "there is no [pacs] to retrieve from")
         return
-    is_listening = is_up(desk.spool, settings.receiver_named(settings.pacs.receiver))
+    is_listening = is_up(order_service.spool, settings.receiver_named(settings.pacs.receiver))
     yield ("receiver", is_listening, True, "is listening" if is_listening else "is not listening")
     names = dict.fromkeys(name for names in settings.link_destinations.values() for name in names)
     with ThreadPoolExecutor(len(names) + 1) as at_once:

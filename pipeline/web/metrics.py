@@ -24,7 +24,7 @@ MOST_TITLES = 200  # Peers choose AE titles; a thousand of them would make a tho
 async def metrics(request: Request) -> Response:
     """Answer a scrape in the text format its Accept asks for."""
     request.state.is_quiet = True
-    families = await ask(_families, site_of(request).desk)
+    families = await ask(_families, site_of(request).order_service)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collected(families))
     encode, media_type = choose_encoder(request.headers.get("accept", ""))
@@ -43,11 +43,11 @@ class _Collected(Collector):
         return self._families
 
 
-def _families(desk: OrderService) -> list[Metric]:
+def _families(order_service: OrderService) -> list[Metric]:
     """Return every family; a ledger that cannot be read is a metric too, so that the scrape tells it."""
     began = time.monotonic()
     try:
-        numbers = measured(desk.settings, desk.ledger(), time.time())
+        numbers = measured(order_service.settings, order_service.ledger(), time.time())
     except StorestowError:
         return [_gauge("storestow_ledger_readable", "Whether the ledger can be read.", 0)]
     found = list(families_of(numbers))

@@ -72,12 +72,12 @@ async def _answer(request: Request, verb: Verb) -> Response | ASGIApp:
         wish = replace(wish, again=False)
     if verb.asks_patients:
         await ask(site.people.require_one, wish.accessions)
-    placed = await ask(site.desk.place, wish, for_the_rest=wants_rest(request.headers))
+    placed = await ask(site.order_service.place, wish, for_the_rest=wants_rest(request.headers))
     request.state.order = placed.order_id
     if wants_page(request):  # The address of the page places no order on a reload.
-        now = await ask(site.desk.stands, placed, wish)
+        now = await ask(site.order_service.stands, placed, wish)
         return RedirectResponse(under_link(now).page + ("&before=1" if now.already_sent else ""), 303)
-    view = await site.desk.ended(placed, wish, request.is_disconnected)
+    view = await site.order_service.ended(placed, wish, request.is_disconnected)
     if view is None:
         return Response(status_code=CLIENT_HAS_GONE)
     return await result(request, view)
@@ -89,7 +89,7 @@ async def _without_an_order(request: Request, wish: OrderRequest, site: ShimSite
     If GET would first have a file made, HEAD cannot tell its length, and no file matches the one named.
     """
     is_head = request.method == "HEAD"
-    view = await ask(site.desk.known, wish, for_the_rest=not is_head or wants_rest(request.headers))
+    view = await ask(site.order_service.known, wish, for_the_rest=not is_head or wants_rest(request.headers))
     if view is not None and view.result is not None and served(view):
         request.state.order = view.id
         return await result(request, view)
@@ -133,7 +133,7 @@ async def _file(request: Request, view: OrderView, site: ShimSite, *, is_named: 
     if view.result is None:
         raise HttpError(RESULT_GONE, "the file is no longer kept; ask for it again")
     patient_name = await ask(site.people.name_of, view) if Verb(view.verb).asks_patients else ""
-    is_the_only_one = is_named or await ask(site.desk.made_one_file, view.id)
+    is_the_only_one = is_named or await ask(site.order_service.made_one_file, view.id)
     opened = await ask(OpenResult.of, view.result)
     try:
         headers = request.headers

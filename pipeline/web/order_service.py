@@ -38,7 +38,7 @@ class CurrentLedger:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._door = threading.Lock()
+        self._lock = threading.Lock()
         self._ledger: Ledger | None = None
         self._identity: Hashable = None
 
@@ -47,7 +47,7 @@ class CurrentLedger:
 
         Raises Transient if there is none, or none that the worker has made.
         """
-        with self._door:
+        with self._lock:
             ledger = self._ledger or connect(self._settings)
             # Its identity is asked for before it is opened: if it is replaced meanwhile, it is opened once more.
             identity = ledger.identity()
@@ -87,7 +87,7 @@ class OrderService:
         self.settings = settings
         self.spool = Spool(settings.site.spool)
         self._present = CurrentLedger(settings)
-        self._crowd = OrderLimit(tuple(map(str, Verb)), settings.shim.max_concurrent)
+        self._limit = OrderLimit(tuple(map(str, Verb)), settings.shim.max_concurrent)
 
     def ledger(self) -> Ledger:
         """Return the current ledger in the spool; raises Transient before the worker has made it."""
@@ -114,7 +114,7 @@ class OrderService:
                 incomplete_allowed=wish.incomplete_allowed,
                 again=wish.again,
                 allow_identity=wish.allow_identity,
-                crowd=self._crowd,
+                limit=self._limit,
             )
         except Usage as error:
             raise HttpError(INVALID_PARAMETER, str(error)) from error

@@ -114,15 +114,15 @@ async def again(request: Request) -> Response:
     )
     if verb.asks_patients:
         await ask(site.people.require_one, wish.accessions)
-    placed = await ask(site.desk.place, wish)
+    placed = await ask(site.order_service.place, wish)
     request.state.order = placed.order_id
-    return RedirectResponse(addresses_of(request, await ask(site.desk.stands, placed, wish)).onwards, 303)
+    return RedirectResponse(addresses_of(request, await ask(site.order_service.stands, placed, wish)).onwards, 303)
 
 
 def _cancel(site: ShimSite, number: int) -> None:
     """End an open order; raises HttpError while its destination is being sent it."""
     try:
-        cancel(site.desk.ledger(), number, WHY_CANCELLED)
+        cancel(site.order_service.ledger(), number, WHY_CANCELLED)
     except Usage:  # It has ended meanwhile, and its page says how.
         return
     except DeliveryRunning as error:
@@ -179,7 +179,7 @@ def _require_token(site: ShimSite, view: OrderView, fields: list[tuple[str, str]
 async def _named(request: Request) -> tuple[ShimSite, OrderView]:
     site = site_of(request)
     was_before = "before" in request.query_params  # The link that led here found a finished order.
-    view = await ask(site.desk.named, reference_in(request), is_new=not was_before)
+    view = await ask(site.order_service.named, reference_in(request), is_new=not was_before)
     if view is None:
         raise _no_such_order()
     request.state.order = view.id

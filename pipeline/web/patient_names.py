@@ -23,9 +23,9 @@ MOST_KEPT = 256
 class PatientNames:
     """Ask [patients], and keep the answers for a while, because the page of an order is shown many times."""
 
-    def __init__(self, source: Patients, desk: OrderService) -> None:
+    def __init__(self, source: Patients, order_service: OrderService) -> None:
         self.source = source
-        self._desk = desk
+        self._order_service = order_service
         self._kept: OrderedDict[AccessionNumber, tuple[float, Person]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -66,7 +66,7 @@ class PatientNames:
         """Return what is known under an accession number; raises HttpError."""
         if not must_be_fresh and (kept := self._remembered(accession)):
             return kept
-        files = self._desk.files_of(view.id) if view else ()
+        files = self._order_service.files_of(view.id) if view else ()
         try:
             person = patients.found(self.source, accession, files)
         except PatientUnknown as error:

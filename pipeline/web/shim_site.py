@@ -18,7 +18,7 @@ class ShimSite:
     """The site as the shim sees it."""
 
     settings: Settings
-    desk: OrderService
+    order_service: OrderService
     keyring: ApiKeys
     people: PatientNames
     health: Health
@@ -26,9 +26,9 @@ class ShimSite:
 
 def opened(settings: Settings) -> ShimSite:
     """Return the site; raises Configuration if a key or [patients] cannot work."""
-    desk = OrderService(settings)
-    people = PatientNames(patients.from_table(settings.patients), desk)
-    return ShimSite(settings, desk, keyring_of(settings), people, Health(desk))
+    order_service = OrderService(settings)
+    people = PatientNames(patients.from_table(settings.patients), order_service)
+    return ShimSite(settings, order_service, keyring_of(settings), people, Health(order_service))
 
 
 def site_of(request: Request) -> ShimSite:

@@ -22,8 +22,8 @@ def a_page() -> bytes:
     )
     study = StudyOnDisc("1.2.3", "A77421", "20240102", "CT abdomen with contrast", "Hospital", series)
     patient = DiscPatient("Doe^Jane", "P1", "", "19570312", "F")
-    story = PageData((patient,), (study,), (), (), {}, {}, "20240102_1234567", CD, DiscOptions(MADE_AT))
-    return pages(story)[INDEX]
+    page_data = PageData((patient,), (study,), (), (), {}, {}, "20240102_1234567", CD, DiscOptions(MADE_AT))
+    return pages(page_data)[INDEX]
 
 
 @pytest.mark.parametrize("width", [360, 500, 1200])

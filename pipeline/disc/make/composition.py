@@ -62,7 +62,7 @@ def compose(folder: Path, parts: DiscParts, medium: Medium, options: DiscOptions
     studies = tuple(study_of(study) for patient in patients for study in patient.studies)
     places = {uids: f"IHE_PDI/T{number:07d}.JPG" for number, uids in enumerate(pictures, 1)}
     logo = _logo(options.logo, named)
-    story = PageData(
+    data = PageData(
         patients=tuple(patient_of(patient.first) for patient in patients),
         whose={
             study.first.key.study_instance_uid: patient_of(patient.first)
@@ -84,7 +84,7 @@ def compose(folder: Path, parts: DiscParts, medium: Medium, options: DiscOptions
         logo=next(iter(logo), ""),
         has_film=any(placed_object.entry.transfer_syntax_uid in VIDEO for placed_object in objects),
     )
-    files = {DICOMDIR: dicomdir(patients, named), **pages(story)}
+    files = {DICOMDIR: dicomdir(patients, named), **pages(data)}
     files |= {places[uids]: picture for uids, picture in pictures.items()} | logo
     hashes = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
     hashes |= {placed_object.path: placed_object.entry.sha256 for placed_object in objects}

@@ -134,9 +134,9 @@ class PageData:
     logo: str = ""  # Its path on the disc.
 
 
-def pages(story: PageData) -> dict[str, bytes]:
+def pages(data: PageData) -> dict[str, bytes]:
     """Return README.TXT and INDEX.HTM; lines end as Windows expects, after a byte order mark of UTF-8."""
-    words = _words(story)
+    words = _words(data)
     readme = _environment.get_template(f"{README}.jinja").render(words)
     index = _environment.get_template(f"{INDEX}.jinja").render(words)
     return {
@@ -150,42 +150,42 @@ def checksums(hashes: Iterable[tuple[str, str]]) -> bytes:
     return "".join(f"{sha256}  {path}\n" for path, sha256 in hashes).encode("ascii")
 
 
-def _words(story: PageData) -> dict[str, Any]:
-    options = story.options
-    is_disc = story.medium.name in {"cd", "dvd"}
+def _words(data: PageData) -> dict[str, Any]:
+    options = data.options
+    is_disc = data.medium.name in {"cd", "dvd"}
     return {
         "languages": [languages()[code] for code in options.languages],
         "carrier": lambda words: words.say("disc.carrier_disc" if is_disc else "disc.carrier_folder"),
-        "notices": list(_notices(story)),
-        "missing": "objects_missing" if all(omission.key for omission in story.left_out) else "files_missing",
+        "notices": list(_notices(data)),
+        "missing": "objects_missing" if all(omission.key for omission in data.left_out) else "files_missing",
         "replaced": lambda words: _replaced(options, words),
         "hospital": options.hospital,
-        "logo": story.logo,
-        "patients": story.patients,
-        "studies": story.studies,
-        "whose": story.whose,
-        "series_count": sum(len(study.series) for study in story.studies),
-        "objects": sum(study.instances for study in story.studies),
-        "left_out": story.left_out,
-        "left_out_groups": _grouped(story.left_out),
-        "converted": sum(syntax in _UNCOMPRESSED for syntax in story.decoded_from),
-        "decompressed": sum(syntax not in _UNCOMPRESSED for syntax in story.decoded_from),
-        "pictures": defaultdict(str, story.pictures),
-        "volume_id": story.volume_id,
-        "profile": "" if story.has_film else _PROFILES[story.medium.name],
+        "logo": data.logo,
+        "patients": data.patients,
+        "studies": data.studies,
+        "whose": data.whose,
+        "series_count": sum(len(study.series) for study in data.studies),
+        "objects": sum(study.instances for study in data.studies),
+        "left_out": data.left_out,
+        "left_out_groups": _grouped(data.left_out),
+        "converted": sum(syntax in _UNCOMPRESSED for syntax in data.decoded_from),
+        "decompressed": sum(syntax not in _UNCOMPRESSED for syntax in data.decoded_from),
+        "pictures": defaultdict(str, data.pictures),
+        "volume_id": data.volume_id,
+        "profile": "" if data.has_film else _PROFILES[data.medium.name],
         "replaces": options.replaces,
         "viewer": options.viewer_at if options.viewer else "",
         "may_start": options.viewer_autorun,
         "contact": options.contact,
-        "institution": ", ".join(dict.fromkeys(study.institution for study in story.studies if study.institution)),
+        "institution": ", ".join(dict.fromkeys(study.institution for study in data.studies if study.institution)),
         "made_at": options.made_at.strftime("%Y-%m-%d %H:%M %Z").strip(),
         "version": __version__,
     }
 
 
-def _notices(story: PageData) -> Iterator[tuple[str, dict[str, object]]]:
+def _notices(data: PageData) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield what a reader of the disc must know first, by the key of its words, with the values."""
-    options = story.options
+    options = data.options
     if options.partial:
         yield "partial", {"received": options.partial[0], "expected": options.partial[1]}
     if options.counted:
@@ -196,9 +196,9 @@ def _notices(story: PageData) -> Iterator[tuple[str, dict[str, object]]]:
         yield "unknown", {"accessions": _one_line(", ".join(options.unknown))}
     if options.identity_allowed:
         yield "identity_allowed", {"reason": _one_line(options.identity_allowed)}
-    if story.judgement.is_by_name:
+    if data.judgement.is_by_name:
         yield "is_by_name", {}
-    if Attribute.NAME in story.judgement.noted:
+    if Attribute.NAME in data.judgement.noted:
         yield "has_two_names", {}
 
 

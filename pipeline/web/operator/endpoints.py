@@ -127,45 +127,47 @@ async def _logout(request: Request, session: Session) -> Response:
 
 
 async def _overview(request: Request, session: Session) -> Response:
-    desk = site_of(request).desk
+    order_service = site_of(request).order_service
     span = request.query_params.get("span", "day")
     if span not in views.SPANS:
         raise HttpError(INVALID_PARAMETER, "span is day or week")
     words = words_of(request)
-    shown = await ask(lambda: views.overview(desk.settings, desk.ledger(), span, words))
+    shown = await ask(lambda: views.overview(order_service.settings, order_service.ledger(), span, words))
     return _page(request, "overview.html", session, **shown)
 
 
 async def _destination(request: Request, session: Session) -> Response:
-    desk = site_of(request).desk
+    order_service = site_of(request).order_service
     name = request.query_params.get("name", "")
-    shown = await ask(lambda: views.destination(desk.settings, desk.ledger(), name))
+    shown = await ask(lambda: views.destination(order_service.settings, order_service.ledger(), name))
     if shown is None:
         raise HttpError(NOT_FOUND, "no such destination")
     return _page(request, "destination.html", session, **shown)
 
 
 async def _orders(request: Request, session: Session) -> Response:
-    desk = site_of(request).desk
-    return _page(request, "orders.html", session, **await ask(lambda: views.orders(desk.ledger())))
+    order_service = site_of(request).order_service
+    return _page(request, "orders.html", session, **await ask(lambda: views.orders(order_service.ledger())))
 
 
 async def _quarantine(request: Request, session: Session) -> Response:
-    desk = site_of(request).desk
-    return _page(request, "quarantine.html", session, **await ask(lambda: views.quarantine(desk.ledger())))
+    order_service = site_of(request).order_service
+    return _page(
+        request, "quarantine.html", session, **await ask(lambda: views.quarantine(order_service.ledger()))
+    )
 
 
 async def _search(request: Request, session: Session) -> Response:
-    desk = site_of(request).desk
+    order_service = site_of(request).order_service
     text = request.query_params.get("q", "")
-    shown = await ask(lambda: views.search(desk.settings, desk.ledger(), text))
+    shown = await ask(lambda: views.search(order_service.settings, order_service.ledger(), text))
     return _page(request, "search.html", session, **shown)
 
 
 async def _study(request: Request, session: Session) -> Response:
-    desk = site_of(request).desk
+    order_service = site_of(request).order_service
     uid = request.query_params.get("uid", "")
-    shown = await ask(lambda: views.study(desk.settings, desk.ledger(), uid, words_of(request)))
+    shown = await ask(lambda: views.study(order_service.settings, order_service.ledger(), uid, words_of(request)))
     if shown is None:
         raise HttpError(NOT_FOUND, "nothing is known of this study")
     return _page(request, "study.html", session, **shown)
@@ -173,7 +175,7 @@ async def _study(request: Request, session: Session) -> Response:
 
 async def _act(request: Request, session: Session) -> Response:
     """Do what a form asks for, and say what was done, or why not; a reload repeats nothing."""
-    desk = site_of(request).desk
+    order_service = site_of(request).order_service
     given = dict(await fields_of(request))
     _require_token(given, session)
     kind, by = given.get("act", ""), parse_name(given.get("by", ""))
@@ -186,7 +188,7 @@ async def _act(request: Request, session: Session) -> Response:
     leads_to = {"destination": {"name": asked.subject}, "study": {"uid": asked.subject}}.get(page)
     back = f"{page}?{urlencode(leads_to, quote_via=quote)}" if leads_to else page
     try:
-        what = await ask(_done, kind, asked, desk)
+        what = await ask(_done, kind, asked, order_service)
         done = words_of(request).say(f"operator_did.{what.key}", subject=what.subject, count=what.count)
         is_done = True
     except StorestowError as error:
@@ -196,10 +198,10 @@ async def _act(request: Request, session: Session) -> Response:
     )
 
 
-def _done(kind: str, asked: Asked, desk: OrderService) -> ActDone:
+def _done(kind: str, asked: Asked, order_service: OrderService) -> ActDone:
     """Do what a form asks for; Usage says that a running delivery forbids it, which is no fault of the ledger."""
     try:
-        return act(kind, asked, desk.settings, desk.ledger())
+        return act(kind, asked, order_service.settings, order_service.ledger())
     except DeliveryRunning as error:
         raise Usage(str(error)) from error
 

@@ -89,7 +89,7 @@ class Stage:
         self.loop = asyncio.new_event_loop()
         self.seen: list[tuple[Scope, Message]] = []
         site = opened(settings)
-        site.desk._require_worker = lambda *_: None  # there is none: the orders are in memory
+        site.order_service._require_worker = lambda *_: None  # there is none: the orders are in memory
         self.app = application(site)
         self.config = uvicorn.Config(
             self.recorded, http=ClientConnection, ws="none", lifespan="off", interface="asgi3", log_config=None,

@@ -203,8 +203,8 @@ def _study(text: str) -> StudyOnDisc:
 def _disc(text: str) -> tuple[list[str], int]:
     """Return the elements of a disc's page, and how many lines its README has."""
     options = DiscOptions(made_at=_NOW, only=(text,), unknown=(text,))
-    story = PageData((_patient(text),), (_study(text),), (), (), {}, {}, "V", ANY, options)
-    made = pages(story)
+    page_data = PageData((_patient(text),), (_study(text),), (), (), {}, {}, "V", ANY, options)
+    made = pages(page_data)
     tree = ET.fromstring(made[INDEX])  # that it is well-formed is the point
     return [element.tag for element in tree.iter()], made[README].count(b"\n")
 

@@ -76,14 +76,14 @@ class FakeOrders:
         self.lock = threading.Lock()
 
     def place(
-        self, _ledger: Any, settings: Settings, *, crowd: Any = None, again: bool = False, **wish: Any
+        self, _ledger: Any, settings: Settings, *, limit: Any = None, again: bool = False, **wish: Any
     ) -> PlacedOrder:
         with self.lock:
             self.asked.append({**wish, "again": again, "same_link": settings.shim.same_link})
             for number, view in self.views.items():
                 if _serves(view, wish, again=again):
                     return PlacedOrder(number, is_new=False)
-            if crowd and sum(view.state == OrderState.OPEN for view in self.views.values()) >= crowd.at_most:
+            if limit and sum(view.state == OrderState.OPEN for view in self.views.values()) >= limit.at_most:
                 raise TooManyOrders("as many as may be")
             number = len(self.views) + 1
             values = {key: value for key, value in wish.items() if key not in {"now", "allow_identity"}}

@@ -16,7 +16,7 @@ from support.machine.dicom_programs import free_port, wait_until
 from support.sites.line_site import NULL, RECEIVER, all_settled, arrive, instance, rounds, settings_for, working
 
 from pipeline.alarms import watch as watching
-from pipeline.alarms.channels import Channels, Letter
+from pipeline.alarms.channels import Channels, Notification
 from pipeline.alarms.conditions import Condition
 from pipeline.alarms.messages import OVER_SECONDS, Message, ToldAlarms
 from pipeline.alarms.silence import silences
@@ -29,7 +29,9 @@ from pipeline.processes.jobs import JobKey, JobKind
 from pipeline.site.settings import Settings
 
 NOW = 1_800_000_000.0
-LETTER = Letter("storestow gate: archive does not answer", "archive does not answer", "alarm", ("down:archive",))
+NOTIFICATION = Notification(
+    "storestow gate: archive does not answer", "archive does not answer", "alarm", ("down:archive",)
+)
 LIMITS = {"again_after": 3600.0, "messages_an_hour": 3}
 DOWN = Condition("down:archive", "archive does not answer")
 
@@ -109,15 +111,15 @@ def test_all_channels_get_the_letter(tmp_path, mailbox, hook, monkeypatch):
         mail=mail_to(mailbox.port),
         webhook={"url": f"http://127.0.0.1:{hook.server_port}/wake", "token_env": "HOOK_TOKEN"},
     )
-    assert Channels(table).send(LETTER)
-    assert (tmp_path / "paged").read_text() == f"{LETTER.subject}|{LETTER.text}\nFalse"
+    assert Channels(table).send(NOTIFICATION)
+    assert (tmp_path / "paged").read_text() == f"{NOTIFICATION.subject}|{NOTIFICATION.text}\nFalse"
     (message,) = mailbox.messages
-    assert (message["Subject"], message["To"]) == (LETTER.subject, "admin@x.example")
-    assert message.get_content().strip() == LETTER.text
+    assert (message["Subject"], message["To"]) == (NOTIFICATION.subject, "admin@x.example")
+    assert message.get_content().strip() == NOTIFICATION.text
     ((path, token, body),) = hook.posted
     assert (path, token) == ("/wake", "Bearer a-token")
     assert body["alarms"] == ["down:archive"]
-    assert LETTER.text in body["text"]
+    assert NOTIFICATION.text in body["text"]
 
 
 def test_a_channel_that_hangs_or_fails_holds_back_no_other(tmp_path, mailbox, hook, silent_port, caplog):
@@ -129,7 +131,7 @@ def test_a_channel_that_hangs_or_fails_holds_back_no_other(tmp_path, mailbox, ho
         timeout="1s",
     )
     began = time.monotonic()
-    assert Channels(table).send(LETTER)
+    assert Channels(table).send(NOTIFICATION)
     assert time.monotonic() - began < 6
     assert len(mailbox.messages) == 1
     told = [message for message in caplog.messages if message.startswith("alarm-not-sent")]
@@ -145,7 +147,7 @@ def test_a_letter_nobody_took_was_not_sent(tmp_path, hook):
         mail=mail_to(free_port()),
         webhook={"url": f"http://127.0.0.1:{hook.server_port}/broken"},
     )
-    assert not Channels(table).send(LETTER)
+    assert not Channels(table).send(NOTIFICATION)
 
 
 def test_an_alarm_is_told_once_then_again_after_a_time_and_its_end_once():

@@ -15,7 +15,7 @@ from pipeline.model import LeftOutCode
 NASTY = "<script>alert(1)</script> & \"'\x00\x08\x1b[31m\ufffe"
 
 
-def story(text: str = "Doe^Jane", **changed: object) -> PageData:
+def page_data(text: str = "Doe^Jane", **changed: object) -> PageData:
     more = changed.pop("options", {})
     study = StudyOnDisc(
         "1.2.3", "A1", "20260914", text, "Hospital", (SeriesOnDisc("1.2.3.1", "1", "CT", text, 20),)
@@ -36,11 +36,11 @@ def story(text: str = "Doe^Jane", **changed: object) -> PageData:
 
 
 def index(**changed: object) -> str:
-    return pages(story(**changed))[INDEX].decode("utf-8")  # type: ignore[arg-type]
+    return pages(page_data(**changed))[INDEX].decode("utf-8")  # type: ignore[arg-type]
 
 
 def readme(**changed: object) -> str:
-    return pages(story(**changed))[README].decode("utf-8-sig")  # type: ignore[arg-type]
+    return pages(page_data(**changed))[README].decode("utf-8-sig")  # type: ignore[arg-type]
 
 
 def text_of(page: str) -> str:
@@ -74,7 +74,7 @@ def test_a_series_without_picture_says_so():
 
 
 def test_lines_of_the_readme_end_as_windows_expects():
-    raw = pages(story())[README]
+    raw = pages(page_data())[README]
     assert raw.startswith(b"\xef\xbb\xbf")
     assert b"\r\n" in raw
     assert not re.search(rb"[^\r]\n", raw)

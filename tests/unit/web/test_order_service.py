@@ -56,31 +56,31 @@ def settings(tmp_path):
 
 
 def test_after_the_ledger_was_set_aside_orders_are_placed_in_the_one_the_worker_has(settings):
-    desk = OrderService(settings)
-    desk.place(wish("A1"))
+    order_service = OrderService(settings)
+    order_service.place(wish("A1"))
     damage(settings.site.spool)
     with working(settings) as (site, _):
-        placed = desk.place(wish("B2"))
+        placed = order_service.place(wish("B2"))
         with site.ledger.reading() as look:
             (row,) = orders.open_ones(look)
     assert (row.id, row.accessions) == (placed.order_id, ("B2",))
 
 
 def test_between_two_ledgers_nothing_is_placed(settings):
-    desk = OrderService(settings)
+    order_service = OrderService(settings)
     path = settings.site.spool / FILE_NAME
-    desk.place(wish("A1"))
+    order_service.place(wish("A1"))
     path.rename(path.with_name("aside"))
     with pytest.raises(Transient, match="does not exist yet"):
-        desk.place(wish("A1"))
+        order_service.place(wish("A1"))
     path.touch()
     with pytest.raises(Transient, match="is empty"):
-        desk.place(wish("A1"))
+        order_service.place(wish("A1"))
 
 
 def test_an_order_placed_while_the_ledger_is_set_aside_is_not_said_to_be_placed(settings, monkeypatch):
-    desk = OrderService(settings)
-    with desk.ledger().reading():
+    order_service = OrderService(settings)
+    with order_service.ledger().reading():
         pass
 
     def meanwhile(point):
@@ -90,33 +90,33 @@ def test_an_order_placed_while_the_ledger_is_set_aside_is_not_said_to_be_placed(
 
     monkeypatch.setattr(crash_points, "observer", meanwhile)
     with pytest.raises(Transient, match="set aside"):
-        desk.place(wish("A1"))
+        order_service.place(wish("A1"))
     monkeypatch.setattr(crash_points, "observer", lambda _: None)
-    assert desk.place(wish("A1")).is_new
+    assert order_service.place(wish("A1")).is_new
 
 
 def test_an_order_of_the_ledger_that_was_lost_is_not_taken_for_one_of_the_same_number(settings, monkeypatch):
     monkeypatch.setattr(orders, "_first_number", lambda _: {})  # a clock that was set back can do it
-    desk = OrderService(settings)
-    lost = desk.place(wish("A1"))
+    order_service = OrderService(settings)
+    lost = order_service.place(wish("A1"))
     damage(settings.site.spool)
     begun_anew(settings.site.spool)
     with pytest.raises(HttpError, match="receiver not ready"):
-        desk.stands(lost, wish("A1"))
-    other = desk.place(wish("B2"))
+        order_service.stands(lost, wish("A1"))
+    other = order_service.place(wish("B2"))
     assert other == lost
     with pytest.raises(HttpError, match="receiver not ready"):
-        desk.stands(lost, wish("A1"))
-    assert desk.stands(other, wish("B2")).accessions == ("B2",)
+        order_service.stands(lost, wish("A1"))
+    assert order_service.stands(other, wish("B2")).accessions == ("B2",)
 
 
 def test_who_asks_while_the_ledger_is_exchanged_is_answered_or_told_to_ask_again(settings):
-    desk, stop, wrong, answered = OrderService(settings), threading.Event(), [], []
+    order_service, stop, wrong, answered = OrderService(settings), threading.Event(), [], []
 
     def ask(number: int) -> None:
         while not stop.is_set():
             try:
-                desk.place(wish(f"A{number}"))
+                order_service.place(wish(f"A{number}"))
                 answered.append(number)
             except Transient:
                 time.sleep(0.001)
@@ -140,7 +140,7 @@ def test_who_asks_while_the_ledger_is_exchanged_is_answered_or_told_to_ask_again
         while len(answered) < enough:
             time.sleep(0.005)
     assert not wrong
-    placed = desk.place(wish("last"))
+    placed = order_service.place(wish("last"))
     ledger, was_lost = open_ledger(settings.site.spool)
     with contextlib.closing(ledger), ledger.reading() as look:
         assert orders.row(look, placed.order_id).accessions == ("last",)
