@@ -168,6 +168,7 @@ def test_a_missing_or_doubled_number_is_said(numbers: tuple[int, ...], monkeypat
         migrations.migrations.__wrapped__()
 
 
+@pytest.mark.sqlite_file
 @pytest.mark.parametrize("number", VERSIONS)
 def test_what_waits_is_set_aside_and_ordered_goes_on_after_the_upgrade(tmp_path: Path, number: int) -> None:
     """A delivery put off, a file in quarantine and an order that was placed: each goes on where it stood."""
