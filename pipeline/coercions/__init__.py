@@ -86,8 +86,9 @@ def coerce(dataset: Dataset, origin: Origin, rules: Sequence[Rule]) -> Coerced:
     """Apply the rules in order, record the previous values, and return what changed.
 
     `dataset` is a header as read; it is changed in place. If no rule proposes a new value, it stays as it is, byte
-    for byte; applied to its own result, coercion changes nothing. Write the touched elements raw, as
-    `elements.element_of` returns them: a value that pydicom decodes first may come out different.
+    for byte; applied to its own result, coercion changes nothing, unless it removed the text because of which a
+    character set could not be declared. Write the touched elements raw, as `elements.element_of` returns them: a
+    value that pydicom decodes first may come out different.
 
     Raises:
         Permanent: this instance cannot be coerced, or must not go on; quarantine it with the reason.

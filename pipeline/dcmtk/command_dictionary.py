@@ -55,9 +55,9 @@ _FILE_META: Mapping[str, Mapping[int, str]] = {  # PS3.10 table 7.1-1
 }
 
 
-def command_dictionary_file(run: Path) -> Path:
-    """Return where the dictionary is written for the programs that read it."""
-    return run / "commands.dic"
+def command_dictionary_file(run: Path, receiver: str) -> Path:
+    """Return where a receiver writes the dictionary: a file of its own, as receivers start at the same moment."""
+    return run / f"{receiver}.commands.dic"
 
 
 def command_dictionary() -> str:

@@ -40,7 +40,7 @@ class AssociationReceiver:
             receiver,
             spool,
             dcmtk.program(settings.programs, "storescp"),
-            _environment(settings, spool),
+            _environment(settings, receiver.name, spool),
             lock,
         )
         certificates = certificates_of(settings, receiver)
@@ -149,11 +149,11 @@ class AssociationReceiver:
         self._sweep()
 
 
-def _environment(settings: Settings, spool: Spool) -> dict[str, str]:
+def _environment(settings: Settings, receiver: str, spool: Spool) -> dict[str, str]:
     """Return the environment of an association's storescp: with the site's own dictionary or a short one."""
     environment = dcmtk.environment(settings.programs)
     if "DCMDICTPATH" not in environment:
-        dictionary = dcmtk.command_dictionary_file(spool.run)
+        dictionary = dcmtk.command_dictionary_file(spool.run, receiver)
         write_durably(dictionary, dcmtk.command_dictionary().encode("ascii"))
         environment["DCMDICTPATH"] = str(dictionary)
     return environment

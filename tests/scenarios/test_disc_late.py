@@ -22,6 +22,7 @@ from pipeline import crash_points, schedule
 from pipeline.disc.errors import NoSpace, TooLarge
 from pipeline.disc.formats.contents import IsoContents
 from pipeline.disc.make import plan
+from pipeline.ledger import deliveries
 from pipeline.ledger.tables import delivery
 from pipeline.line.deliver import DueDelivery, deliver
 from pipeline.line.verify import verify
@@ -244,6 +245,8 @@ def test_an_orders_disc_interrupted_while_its_receipts_were_written_is_made_agai
         (row,), burner = rows(site), site.settings.destination_named("burner")
         with mock.patch.object(crash_points, "observer", die_at_the_second), pytest.raises(Killed):
             deliver(DueDelivery(row.id, burner), site)
+        with site.ledger.transaction() as connection:
+            deliveries.resume(connection, [row.id], time.time())  # as the next start does
         assert verify(deliver(DueDelivery(row.id, burner), site), site) is None
         assert rows(site)[0].state == "delivered"
         assert objects_on(Path(rows(site)[0].made_path)) == 3
