@@ -60,6 +60,7 @@ def refused(request: Request, refusal: HttpError) -> Response:
         detail=refusal.detail or "",
         correct=_given_numbers(request) if request.method == "GET" and kind.key in _OF_NUMBERS else "",
         others=_other_parameters(request),
+        order=refusal.more.get("page", ""),
         retry=f"?{query}" if may_retry else "",  # The path stays, whatever a proxy calls it.
         again_after=kind.retry_after if may_retry and kind is TOO_MANY else None,
     )

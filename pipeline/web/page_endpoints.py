@@ -100,7 +100,7 @@ async def again(request: Request) -> Response:
     fields = await fields_of(request)
     await ask(_require_token, site, view, fields)
     if CANCEL in dict(fields):
-        await ask(_cancel, site, view.id)
+        await ask(_cancel, site, view.id, addresses_of(request, view).onwards)
         return RedirectResponse(addresses_of(request, view).onwards, 303)
     verb = Verb(view.verb)
     wish = OrderRequest(
@@ -119,14 +119,14 @@ async def again(request: Request) -> Response:
     return RedirectResponse(addresses_of(request, await ask(site.order_service.stands, placed, wish)).onwards, 303)
 
 
-def _cancel(site: ShimSite, number: int) -> None:
-    """End an open order; raises HttpError while its destination is being sent it."""
+def _cancel(site: ShimSite, number: int, page: str) -> None:
+    """End an open order; while its destination is being sent it, raises HttpError leading back to its `page`."""
     try:
         cancel(site.order_service.ledger(), number, WHY_CANCELLED)
     except Usage:  # It has ended meanwhile, and its page says how.
         return
     except DeliveryRunning as error:
-        raise HttpError(DELIVERY_RUNNING, str(error)) from error
+        raise HttpError(DELIVERY_RUNNING, str(error), page=page) from error
 
 
 async def start(request: Request) -> Response:

@@ -3,7 +3,7 @@
 import html
 import logging
 import re
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 import pytest
 from support.sites.shim_site import BROWSER, FOUND, forms_of, running_shim
@@ -164,6 +164,8 @@ def test_one_that_is_being_sent_goes_on_and_the_answer_says_so(shim, monkeypatch
     assert answer.status_code == 409
     assert "This request cannot be cancelled just now" in answer.text
     assert "order 1 is being sent to disc just now" in answer.text
+    [back] = re.findall(r'<a class="button main" href="([^"]+)">Back</a>', answer.text)
+    assert urljoin(page.url, html.unescape(back)) == page.url
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
