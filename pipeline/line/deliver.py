@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 from pipeline.destinations import Destination
@@ -34,6 +35,15 @@ from pipeline.site.site import Site
 RECORD_EVERY = 5.0  # Seconds; after a crash the peer is asked again about at most this much.
 
 
+class NotAttempted(Enum):
+    """What came of a delivery that was not attempted: nothing that tells whether its destination works."""
+
+    NOT_ATTEMPTED = "not attempted"
+
+
+NOT_ATTEMPTED = NotAttempted.NOT_ATTEMPTED
+
+
 @dataclass(frozen=True, slots=True)
 class DueDelivery:
     """A delivery that its destination may attempt now."""
@@ -55,13 +65,13 @@ class AttemptedDelivery:
     handed_over: frozenset[int]
 
 
-def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | None:
-    """Attempt one delivery; return None if it may not be attempted any more: `deliveries.claim` says why."""
+def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | NotAttempted:
+    """Attempt one delivery; NOT_ATTEMPTED if it may not be attempted any more: `deliveries.claim` says why."""
     destination = due.destination
     with site.ledger.transaction() as connection:
         row = deliveries.claim(connection, due.number, time.time(), one_a_study=destination.makes_file)
     if row is None:
-        return None
+        return NOT_ATTEMPTED
     error: StorestowError | None = None
     with site.ledger.reading() as connection:
         unanswered = deliveries.unanswered(connection, row.id)

@@ -12,14 +12,14 @@ from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import deliveries, rerouting
 from pipeline.line.breaker import Breaker
-from pipeline.line.deliver import DueDelivery
+from pipeline.line.deliver import NOT_ATTEMPTED, DueDelivery, NotAttempted
 from pipeline.processes.jobs import JobKey, JobKind, Jobs
 from pipeline.schedule import Agenda
 from pipeline.site.site import Site
 
 RECLAIM_SECONDS = 60.0  # Seconds before a delivery that a bug has ended is due again.
 
-Attempt = Callable[[DueDelivery], StorestowError | None]
+Attempt = Callable[[DueDelivery], StorestowError | NotAttempted | None]
 
 
 class DeliveryScheduler:
@@ -48,7 +48,8 @@ class DeliveryScheduler:
     def each_due(self, attempt: Attempt) -> Callable[[], None]:
         """Return a function that starts `attempt` for each due delivery.
 
-        `attempt` returns the error that concerns the peer as a whole, None if the peer worked.
+        `attempt` returns the error that concerns the peer as a whole, None if the peer worked, NOT_ATTEMPTED if it
+        was asked nothing.
         """
         return partial(self._start_due, attempt)
 
@@ -115,7 +116,9 @@ class DeliveryScheduler:
 
     def _attempt(self, due: DueDelivery, attempt: Attempt) -> None:
         try:
-            self._judge_peer(due.destination, attempt(due))
+            outcome = attempt(due)
+            if outcome is not NOT_ATTEMPTED:
+                self._judge_peer(due.destination, outcome)
         finally:
             self._breakers[due.destination.name].end(due.number)
 

@@ -18,21 +18,21 @@ from pipeline.events import Event, emit
 from pipeline.ledger import deliveries, orders, redeliveries
 from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow
 from pipeline.line import settle
-from pipeline.line.deliver import AttemptedDelivery
+from pipeline.line.deliver import NOT_ATTEMPTED, AttemptedDelivery, NotAttempted
 from pipeline.model import ARRIVED, DeliveryState, OrderError, ReceiptState
 from pipeline.site.site import Site
 
 ATTEMPTS_FOR_AN_ORDER = 3
 
 
-def verify(attempted: AttemptedDelivery | None, site: Site) -> StorestowError | None:
+def verify(attempted: AttemptedDelivery | NotAttempted, site: Site) -> StorestowError | NotAttempted | None:
     """Count the receipts, and record whether the delivery has ended, and how.
 
     Returns the error that concerns the peer as a whole, for the circuit breaker; None if the peer worked, whatever
-    it said of single instances.
+    it said of single instances; NOT_ATTEMPTED if it was asked nothing.
     """
-    if attempted is None:
-        return None
+    if attempted is NOT_ATTEMPTED:
+        return NOT_ATTEMPTED
     _conclude(attempted, site)
     settle.renew_accounts(attempted.row.id, site)
     return attempted.error if isinstance(attempted.error, PeerUnavailable) else None
