@@ -374,7 +374,18 @@ def remark_of(connection: Connection, name: str) -> str | None:
 
 def settled_before(connection: Connection, moment: float) -> list[tuple[str, float]]:
     """Return settled arrivals without problems, settled at or before `moment`."""
-    wanted = select(arrival.c.name, arrival.c.settled_at).where(
+    wanted = select(arrival.c.name, arrival.c.settled_at).where(_is_settled_well_before(moment))
+    return [(row[0], row[1]) for row in connection.execute(wanted)]
+
+
+def may_be_deleted(connection: Connection, name: str, moment: float) -> bool:
+    """Tell whether `settled_before` still returns an arrival."""
+    wanted = select(arrival.c.name).where(arrival.c.name == name, _is_settled_well_before(moment))
+    return connection.scalar(wanted) is not None
+
+
+def _is_settled_well_before(moment: float) -> ColumnElement[bool]:
+    return and_(
         arrival.c.state == ArrivalState.SETTLED,
         arrival.c.gone_at.is_(None),
         arrival.c.settled_at <= moment,
@@ -382,4 +393,3 @@ def settled_before(connection: Connection, moment: float) -> list[tuple[str, flo
         not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _KEPT_FOR_EVER))),
         not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _UNFINISHED))),
     )
-    return [(row[0], row[1]) for row in connection.execute(wanted)]

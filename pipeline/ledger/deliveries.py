@@ -41,6 +41,16 @@ def growing(connection: Connection, destination_name: str, receiver: str, study_
     return connection.scalar(wanted)
 
 
+def all_growing(connection: Connection, receiver: str, study_instance_uid: str) -> list[int]:
+    """Return the growing deliveries of a study, whatever their destination."""
+    wanted = select(delivery.c.id).where(
+        text("delivery.growing"),
+        delivery.c.receiver == receiver,
+        delivery.c.study_instance_uid == study_instance_uid,
+    )
+    return list(connection.scalars(wanted.order_by(delivery.c.id)))
+
+
 def add(
     connection: Connection, number: int, pinned: Sequence[Mapping[str, Any]], now: float, *, is_last: bool
 ) -> None:

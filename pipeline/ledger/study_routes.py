@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from pipeline.ledger.arrivals import NOBODYS, sound_instances
 from pipeline.ledger.deliveries import batches
@@ -19,6 +19,27 @@ def decide(connection: Connection, decided: Mapping[int, Decided]) -> None:
     if rows:
         its_row = instance.c.id == bindparam("row_number")
         connection.execute(update(instance).where(its_row).values(routed_to=bindparam("ways")), rows)
+
+
+def begun_before_routes(connection: Connection, receiver: str, study_instance_uid: str) -> Decided:
+    """Return where a study goes of which a part was consigned before this was written down for the whole study.
+
+    The growing deliveries of such a study hold only instances for which nothing is written down.
+    """
+    wanted = (
+        select(delivery.c.destination, func.min(receipt.c.encoding))
+        .join(receipt, receipt.c.delivery == delivery.c.id)
+        .join(instance, instance.c.id == receipt.c.instance)
+        .where(
+            text("delivery.growing"),  # In the words of the index.
+            delivery.c.receiver == receiver,
+            delivery.c.study_instance_uid == study_instance_uid,
+        )
+        .group_by(delivery.c.id, delivery.c.destination)
+        .having(func.count(instance.c.routed_to) == 0)
+        .order_by(delivery.c.id)
+    )
+    return tuple({row[0]: (row[0], row[1]) for row in connection.execute(wanted)}.values())
 
 
 def prepared(connection: Connection, receiver: str, study_instance_uid: str) -> list[SoundInstanceRow]:

@@ -12,6 +12,7 @@ from pipeline.destinations import Destination
 from pipeline.errors import Transient
 from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, deliveries, study_routes
+from pipeline.ledger.arrivals import WaitingStudy
 from pipeline.ledger.rows import SoundInstanceRow
 from pipeline.line.prepare import Prepared, PreparedFile
 from pipeline.line.prepare_study import PreparedPart, outcome_of
@@ -43,12 +44,14 @@ def consign(parts: Iterable[PreparedPart], site: Site) -> None:
         put_off += [outcome for outcome in part.outcomes.values() if isinstance(outcome, Transient)]
         decided = {key: outcome for key, outcome in part.outcomes.items() if not isinstance(outcome, Transient)}
         with site.ledger.transaction() as connection:
-            if part.is_first and not part.is_last:
+            if part.is_first and not (part.is_last and len(decided) == len(part.outcomes)):
                 study_routes.decide(connection, _undecided(part))
             _leave_unclaimed(connection, part.unclaimed)
             record_outcomes(connection, decided)
             for destination in part.routes.destinations():
                 _give(connection, part, decided, destination, site)
+            if part.is_last:
+                _end_growth(connection, part.study)
         _report_unclaimed(part)
         if not part.is_last:
             site.spool.wake_worker()
@@ -73,6 +76,12 @@ def _give(
         deliveries.add(connection, number, pins, time.time(), is_last=part.is_last)
     elif pins:
         open_delivery(connection, _of_line(part, destination, site), pins, destination)
+
+
+def _end_growth(connection: Connection, study: WaitingStudy) -> None:
+    """End the growth also of deliveries to which a worker that died had given all they get of the study."""
+    for number in deliveries.all_growing(connection, study.receiver, study.study_instance_uid):
+        deliveries.add(connection, number, (), time.time(), is_last=True)
 
 
 def _undecided(part: PreparedPart) -> dict[int, study_routes.Decided]:

@@ -16,6 +16,10 @@ NOT_REPRODUCIBLE = (
     "`storestow send --again` sends it as it is made today"
 )
 
+NO_LONGER_KEPT = (
+    "its original is no longer kept (keep_originals): retrieve the study from the archive, where it is complete"
+)
+
 
 def pinned(  # noqa: PLR0913, PLR0917  # one instance of one delivery, and where it is to go
     identity: int, item: Item, receiver: str, destination: Destination, site: Site, delivery: int
@@ -36,6 +40,9 @@ def pinned(  # noqa: PLR0913, PLR0917  # one instance of one delivery, and where
     with site.ledger.reading() as look:
         original = arrivals.instance_row(look, identity)
         encoding = study_routes.encoding_of(look, delivery, identity) or destination.encode
+        is_gone = arrivals.is_gone(look, original.arrival)
+    if is_gone and not site.spool.find(original.arrival, original.file):
+        return Receipt(item.key, ReceiptState.REFUSED, "", NO_LONGER_KEPT)
     tasks = [task_of(original, receiver, {encoding}, site)]
     ((_, again),) = site.pool.each(prepare, tasks, limits_of)
     if isinstance(again, Exception) and not isinstance(again, Permanent):

@@ -46,10 +46,18 @@ def route(rows: Sequence[SoundInstanceRow], receiver: ReceiverTable, site: Site)
     undecided = [row for row in rows if row.id not in of]
     if not undecided:
         return StudyRoutes(of, frozenset(), {})
+    if not of and (begun := _begun_before_routes(undecided[0].study_instance_uid, receiver, site)):
+        return StudyRoutes(dict.fromkeys((row.id for row in rows), begun), frozenset(row.id for row in rows), {})
     before = _prepared_before(undecided[0].study_instance_uid, receiver, site)
     routing = Routing(site.settings, receiver, (facts_of(row, receiver.name) for row in (*rows, *before)))
     of |= {row.id: routing.of(facts_of(row, receiver.name)) for row in undecided}
     return StudyRoutes(of, frozenset(row.id for row in undecided), _along(before, receiver, routing, site))
+
+
+def _begun_before_routes(study: str, receiver: ReceiverTable, site: Site) -> tuple[Routed, ...]:
+    """Return where a release without routes, which wrote nothing down, has begun to send the study."""
+    with site.ledger.reading() as connection:
+        return tuple(Routed(*way) for way in study_routes.begun_before_routes(connection, receiver.name, study))
 
 
 def facts_of(row: SoundInstanceRow, receiver: str) -> RouteFacts:

@@ -136,6 +136,8 @@ def expire(site: Site, now: float) -> None:
         if not may_go(now, settled_at, keep):
             continue
         with site.ledger.transaction() as change:
+            if not arrivals.may_be_deleted(change, name, now - keep):  # A late instance needs it for its disc.
+                continue
             arrivals.set_gone(change, name, now)
         delete(name, site.spool)
 

@@ -1,6 +1,8 @@
 """Routes on the line: who gets what, decided once, and a disc of the whole study whatever comes late."""
 
 import json
+import time
+from dataclasses import replace
 
 import pytest
 from pydicom import dcmread
@@ -9,10 +11,14 @@ from support.peers.fake_dcm4chee import FakeDcm4chee
 from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 from support.sites.study_discs import discs
 
+from pipeline import schedule
 from pipeline.commands.explain_routes import explain_last
-from pipeline.ledger import arrivals, reports
+from pipeline.errors import Transient
+from pipeline.ledger import arrivals, deliveries, reports
+from pipeline.ledger.tables import delivery
 from pipeline.ledger.tables import instance as instances
 from pipeline.line import prepare_study as preparing
+from pipeline.line import settle
 from pipeline.line.consign import consign
 from pipeline.line.prepare_study import prepare_study
 from pipeline.site.settings import Settings
@@ -120,12 +126,45 @@ def test_no_disc_of_a_part_is_made_where_an_original_is_gone(tmp_path, study):
     with working(site(tmp_path, {"modality": "CT", "to": ["burner"]})) as (it, worker):
         name = arrive(it.spool, *study("MR"))
         rounds(worker, until=all_settled(it))
-        for file in (it.spool.settled / name).iterdir():
-            if file.name != "account.json":
-                file.unlink()
+        settle.expire(it, time.time() + 8 * 86400)
+        assert not (it.spool.settled / name).exists()
         arrive(it.spool, *study("CT"))
         rounds(worker, until=lambda: states(it, "deliveries").keys() & {"refused", "deferred"})
         assert discs(tmp_path / "discs") == []
+        (row,) = [row for row in deliveries_of(it) if row.destination == "burner"]
+        assert (row.state, "its original is no longer kept (keep_originals)" in row.reason) == ("refused", True)
+
+
+def deliveries_of(it):
+    with it.ledger.reading() as connection:
+        return connection.execute(delivery.select()).all()
+
+
+def pause(it, *, paused: bool) -> None:
+    with it.ledger.transaction() as connection:
+        deliveries.set_destination(connection, "burner", paused=paused)
+
+
+@pytest.mark.programs
+def test_an_original_that_a_late_instance_needs_for_its_disc_is_not_deleted_meanwhile(
+    tmp_path, study, monkeypatch
+):
+    with working(site(tmp_path, {"modality": "CT", "to": ["burner"]})) as (it, worker):
+        name = arrive(it.spool, *study("MR"))
+        rounds(worker, until=all_settled(it))
+        pause(it, paused=True)
+
+        def late(*given):
+            arrive(it.spool, *study("CT"))
+            rounds(worker, until=lambda: states(it, "deliveries").get("waiting"))
+            return schedule.may_go(*given)
+
+        monkeypatch.setattr(settle, "may_go", late)
+        settle.expire(it, time.time() + 8 * 86400)
+        assert (it.spool.settled / name).is_dir()
+        pause(it, paused=False)
+        rounds(worker, until=all_settled(it))
+        assert discs(tmp_path / "discs") == [(2, None)]
 
 
 def begun(tmp_path, study, monkeypatch, archive):
@@ -156,6 +195,56 @@ def test_where_a_study_goes_is_decided_once_whatever_the_configuration_says_afte
             arrive(it.spool, *study("CT"))  # what comes later goes where the new configuration says
             rounds(Worker(it), until=all_settled(it))
             assert len(archive.stored) == 3
+
+
+def test_what_a_release_without_routes_has_begun_to_send_goes_on_as_it_did(tmp_path, study, monkeypatch):
+    with FakeDcm4chee() as archive:
+        begun(tmp_path, study, monkeypatch, archive)
+        with working(site(tmp_path, {"modality": "CT", "to": ["share"]}, url=archive.url)) as (it, _):
+            with it.ledger.transaction() as connection:
+                connection.execute(instances.update().values(routed_to=None))  # as the migration leaves them
+            rounds(Worker(it), until=all_settled(it))
+            assert len(archive.stored) == len(archive.received) == 3
+            assert files_in(tmp_path / "share") == files_in(tmp_path / "archive") == 0
+            assert states(it, "deliveries") == {"delivered": 1}
+
+
+def consign_all_but_the_last(it):
+    """Consign what waits of the study in one part; its last instance cannot be prepared now."""
+    with it.ledger.reading() as connection:
+        (waiting,) = arrivals.waiting(connection)
+    parts = list(prepare_study(waiting, it))
+    outcomes = {key: outcome for part in parts for key, outcome in part.outcomes.items()}
+    outcomes[max(outcomes)] = Transient("no room on the disk")
+    with pytest.raises(Transient):
+        consign([replace(parts[0], outcomes=outcomes, is_last=True)], it)
+
+
+def test_what_is_put_off_goes_where_the_rest_of_its_study_went(tmp_path, study):
+    with FakeDcm4chee() as archive:
+        first = site(tmp_path, {"modality": "CT", "to": ["stow"]}, quiet=600, url=archive.url)
+        with working(first) as (it, worker):
+            arrive(it.spool, *study("CT", "CT"), age=5.0)
+            rounds(worker, until=lambda: states(it, "instances") == {"received": 2})
+            consign_all_but_the_last(it)
+            assert states(it, "instances") == {"received": 1, "passed": 1}
+        with working(site(tmp_path, {"modality": "CT", "to": ["share"]}, url=archive.url)) as (it, _):
+            rounds(Worker(it), until=all_settled(it))
+            assert len(archive.stored) == 2
+            assert files_in(tmp_path / "share") == 0
+
+
+def test_after_a_crash_a_delivery_ends_that_gets_nothing_more_of_the_study(tmp_path, study, monkeypatch):
+    monkeypatch.setattr(preparing, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(preparing, "NEXT_SECONDS", 0.0)
+    with working(site(tmp_path, {"modality": "MG", "to": ["archive", "share"]}, quiet=600)) as (it, worker):
+        arrive(it.spool, *study("MG", "CT", "CT"), age=5.0)
+        rounds(worker, until=lambda: states(it, "instances") == {"received": 3})
+        with it.ledger.reading() as connection:
+            (waiting,) = arrivals.waiting(connection)
+        consign([next(prepare_study(waiting, it))], it)
+        consign_all_but_the_last(it)
+        assert {row.destination: row.growing for row in deliveries_of(it)} == {"archive": False, "share": False}
 
 
 def test_explain_tells_what_a_new_configuration_would_have_changed(tmp_path, study):
