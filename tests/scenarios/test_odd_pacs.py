@@ -552,7 +552,7 @@ def test_a_study_that_grows_while_it_is_moved_is_asked_again_for_the_order_that_
     site, pacs, accession, tmp_path
 ):
     uid = next(uid for uid, some in pacs.holdings.items() if some[0].AccessionNumber == accession)
-    pacs.seconds_an_instance = 1.5  # The second order is to find it while the first is moved.
+    pacs.seconds_an_instance = 1.2  # The second order is to find it while the first is moved.
     first = site.place(accession)
     site.wait_for(first.order_id, lambda view: view.received)
     pacs.hold(*study(tmp_path / "grown", accession, uid=uid, instances=1))
