@@ -73,7 +73,10 @@ class OrdersSite:
             one = self.view(number)
             return one if condition(one) else None
 
-        return wait_until(there, seconds=seconds, what=f"order {number}: {self.view(number)}\n{self.up.text()}")
+        try:
+            return wait_until(there, seconds=seconds)
+        except AssertionError as error:  # as it is when time is up, not as it was
+            raise AssertionError(f"{error}: order {number}: {self.view(number)}\n{self.up.text()}") from None
 
     def order(self, *accessions: str, **wish: Any) -> OrderView:
         """Place an order and return it once it has ended."""
