@@ -45,8 +45,13 @@ def lose(archive: FakeDcm4chee, *files: Path) -> None:
         archive.stored = {uid: content for uid, content in archive.stored.items() if uid not in uids}
 
 
-def delivered(site, worker, *files: Path) -> str:
+def delivered(site, worker, *files: Path, seconds_ago: int = 0) -> str:
+    """Have files arrive, admitted now or a while ago, and worked on to the end; return the arrival's name."""
     name = arrive(site.spool, *files)
+    if seconds_ago:
+        moment, _, rest = name.partition("-")
+        admitted = site.spool.arrivals / name
+        name = admitted.rename(admitted.with_name(f"{int(moment) - seconds_ago * 10**9}-{rest}")).name
     rounds(worker, until=all_settled(site))
     return name
 
@@ -107,7 +112,7 @@ def test_what_arrived_beside_a_refused_instance_comes_back_too(archive, tmp_path
 
 def test_where_the_original_has_aged_out_the_duplicate_is_sent_and_both_are_named(archive, tmp_path, files):
     with working(settings_for(tmp_path, destinations=[table(archive.url)])) as (site, worker):
-        delivered(site, worker, files[0])
+        delivered(site, worker, files[0], seconds_ago=2)  # a stamp has whole seconds
         ((uid, first),) = archive.received
         settle.expire(site, time.time() + 30 * 86400)
         lose(archive, files[0])

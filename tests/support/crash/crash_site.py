@@ -45,6 +45,7 @@ class CrashSite:
     file: Path = Path("site.toml")
     sent: list[Path] = field(default_factory=list)
     kills: int = 0
+    quiet_seconds: int = 1
     in_one_room: bool = True  # spare the pool's processes, which take longer to start than all the rest
     about_archive: dict[str, Any] = field(default_factory=dict)  # other or more keys of its table
     how: dict[str, Any] = field(default_factory=dict)  # what else holds for every process (see `forking.PLAIN`)
@@ -104,7 +105,12 @@ class CrashSite:
 
     def configure(self, **keys: Any) -> None:
         """Write the site's configuration anew, with these keys of [site]."""
-        receiver = {"name": "modalities", "ae_title": "STORESTOW", "port": free_port(), "quiet_seconds": 1}
+        receiver = {
+            "name": "modalities",
+            "ae_title": "STORESTOW",
+            "port": free_port(),
+            "quiet_seconds": self.quiet_seconds,
+        }
         site = {"workers": 1, **keys}
         self.file = write_site(self.folder, receivers=[receiver], destinations=self.destinations, site=site)
 
