@@ -144,6 +144,14 @@ def show_trace(answer: dict[str, Any]) -> None:
             row = (instance["modality"], instance["state"], changed, sent, instance["reason"])
             table.add_row(_uid(instance["sop_instance_uid"]), *map(_plain, row))
         _console.print(table)
+    if answer["attempts"]:
+        attempts = _table("attempt", "began", "to", "on", "state", "arrived", "verified", "answer", "why")
+        for tried in answer["attempts"]:
+            arrived = "" if tried["instances"] is None else f"{tried['arrived']} of {tried['instances']}"
+            begin = (tried["number"], tried["began_at"], tried["destination"], tried["node"], tried["state"])
+            end = (arrived, tried["verified"], tried["codes"], tried["reason"])
+            attempts.add_row(*map(_plain, (*begin, *end)))
+        _console.print(attempts)
     for order in answer["orders"]:
         ended = f"{order['state']} {_plain(order['error'])}".strip()
         _console.print(f"order {order['id']}: {_plain(order['verb'])} to {_plain(order['destination'])}, {ended}")

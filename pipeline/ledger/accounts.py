@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from pipeline.ledger import study_patients
+from pipeline.ledger import attempts, study_patients
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ArrivalState, DeliveryState
 
@@ -23,7 +23,8 @@ def account_of(
         entry["deliveries"] = answers.get(entry["id"], [])
     then = {**about._mapping, "state": state, "settled_at": settled_at, **more}  # noqa: SLF001
     patients = study_patients.of_arrival(connection, name)
-    return {"version": VERSION, "arrival": then, "instances": instances, "patients": patients}
+    made = attempts.as_json(connection, {a["delivery"]["id"] for each in answers.values() for a in each})
+    return {"version": VERSION, "arrival": then, "instances": instances, "patients": patients, "attempts": made}
 
 
 def _deliveries(connection: Connection, name: str) -> dict[int, list[dict[str, Any]]]:
@@ -59,6 +60,7 @@ def restore(connection: Connection, account: dict[str, Any]) -> None:
     about = dict(account["arrival"])
     connection.execute(insert(arrival).values(**about))
     study_patients.enter_missing(connection, account.get("patients", ()))
+    numbers: dict[int, int] = {}  # of a delivery in the ledger that was lost: its number in this one
     for entry in account["instances"]:
         row = dict(entry)
         answers = row.pop("deliveries")
@@ -66,9 +68,10 @@ def restore(connection: Connection, account: dict[str, Any]) -> None:
         made = connection.execute(insert(instance).values(**row)).inserted_primary_key
         assert made is not None
         for answer in answers:
-            number = _delivery_again(connection, answer["delivery"])
+            number = numbers[answer["delivery"]["id"]] = _delivery_again(connection, answer["delivery"])
             values = {**answer["receipt"], "delivery": number, "instance": made[0]}
             connection.execute(insert(receipt).values(**values))
+    attempts.enter_missing(connection, account.get("attempts", ()), numbers)
 
 
 def _delivery_again(connection: Connection, row: dict[str, Any]) -> int:

@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, and_, bindparam, func, insert, not_, or_, select, text, true, update
 
-from pipeline.ledger import tallies
+from pipeline.ledger import attempts, tallies
 from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow, read_one, read_one_or_none
 from pipeline.ledger.tables import arrival, delivery, destination, instance, receipt
 from pipeline.model import ARRIVED, DeliveryState, InstanceKey, InstanceState, Item, Receipt, ReceiptState
 from pipeline.schedule import LONGEST_WAIT
 
 OPEN = (DeliveryState.WAITING, DeliveryState.DEFERRED)
+INTERRUPTED = "interrupted while sending"
 GROWS_AT_MOST = 60.0  # Seconds until a delivery to which nothing was added is looked at again.
 
 Value = TypeVar("Value")
@@ -195,7 +196,9 @@ def claim(
     }
     if not connection.execute(update(delivery).where(is_free).values(**values)).rowcount:
         return None
-    return read_one(ClaimedDeliveryRow, connection.execute(select(delivery).where(delivery.c.id == number)))
+    claimed = read_one(ClaimedDeliveryRow, connection.execute(select(delivery).where(delivery.c.id == number)))
+    attempts.begin(connection, number, claimed.attempts, now)
+    return claimed
 
 
 def items(connection: Connection, number: int, spool: Path, *, answered: bool = False) -> list[tuple[int, Item]]:
@@ -301,7 +304,9 @@ def finish(connection: Connection, number: int, state: DeliveryState, reason: st
             .where(receipt.c.delivery == number, needs_an_answer())
             .values(state=ReceiptState.REFUSED, message=reason or "")
         )
-    tallies.delivery_changed(connection, number, state, more.get("finished_at") or time.time())
+    now = more.get("finished_at") or time.time()
+    attempts.end(connection, number, state, reason, now)
+    tallies.delivery_changed(connection, number, state, now)
 
 
 def made(connection: Connection, number: int, path: Path, size: int) -> None:
@@ -332,9 +337,10 @@ def sending(connection: Connection) -> set[int]:
 def resume(connection: Connection, numbers: Iterable[int], due_at: float) -> None:
     """Make interrupted deliveries wait again; the receipts say what may have arrived."""
     for number in numbers:
-        values = {"state": DeliveryState.WAITING, "due_at": due_at, "reason": "interrupted while sending"}
+        values = {"state": DeliveryState.WAITING, "due_at": due_at, "reason": INTERRUPTED}
         interrupted = (delivery.c.id == number) & (delivery.c.state == DeliveryState.SENDING)
-        connection.execute(update(delivery).where(interrupted).values(**values))
+        if connection.execute(update(delivery).where(interrupted).values(**values)).rowcount:
+            attempts.end(connection, number, DeliveryState.WAITING, INTERRUPTED, time.time())
 
 
 def retry(connection: Connection, numbers: Sequence[int], now: float, *, release_guard: bool) -> None:

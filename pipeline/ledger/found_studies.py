@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
+from pipeline.ledger.attempts import range_of
 from pipeline.ledger.tables import arrival, delivery, instance, receipt, study_patient, tally
 from pipeline.ledger.tallies import HOUR, TallyKind
 
@@ -130,8 +131,7 @@ def deliveries_of(connection: Connection, study: str) -> list[StudyDelivery]:
     )
     found = []
     for *row, low, high in connection.execute(wanted):
-        codes = low if low == high else f"{low or 'none'} to {high}"
-        found.append(StudyDelivery._make((*row, codes or "")))
+        found.append(StudyDelivery._make((*row, range_of(low, high))))
     return found
 
 

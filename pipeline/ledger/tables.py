@@ -183,6 +183,22 @@ delivery = Table(
     Index("growing_deliveries", "growing", sqlite_where=text("growing"), postgresql_where=text("growing")),
 )
 
+attempt = Table(
+    "attempt",  # Every attempt of a delivery: ledger.attempts.
+    METADATA,
+    Column("delivery", ForeignKey("delivery.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer64, primary_key=True, autoincrement=False),  # From 1.
+    Column("began_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("state", Word(DeliveryState), nullable=False),  # State of the delivery after it.
+    Column("reason", Text),
+    Column("node", String, nullable=False),  # Host name of the machine.
+    Column("instances", Integer64),
+    Column("arrived", Integer64),
+    Column("verified", Integer64),
+    Column("codes", String),  # What was answered: one code, or the lowest and the highest.
+)
+
 receipt = Table(
     "receipt",
     METADATA,

@@ -15,12 +15,15 @@ from sqlalchemy import insert
 
 from pipeline.errors import Permanent
 from pipeline.events import moment
-from pipeline.ledger import FILE_NAME, Ledger, accounts, reports
+from pipeline.ledger import FILE_NAME, Ledger, accounts, attempts, reports
+from pipeline.ledger.attempts import DeliveryAttempt
 from pipeline.ledger.rows import OrderRow, TraceRow
 from pipeline.ledger.tables import orders
 from pipeline.site.waiting import Wait, waits
 from pipeline.spool.account_archive import AccountArchive
 from pipeline.spool.spool import Spool
+
+MOST_ATTEMPTS = 1000
 
 
 def trace(subject: str, ledger: Ledger, configured: Collection[str] | None = None) -> dict[str, Any]:
@@ -35,6 +38,7 @@ def trace(subject: str, ledger: Ledger, configured: Collection[str] | None = Non
             reports.open_deliveries(connection), reports.destination_rows(connection), configured, time.time()
         )
         waiting = {row.id: wait for row, wait in open_ones}
+        tried = attempts.of_subject(connection, reports.named_by(subject), MOST_ATTEMPTS)
         ordered = [_order(row) for row in reports.orders_of(connection, subject)]
     studies: dict[tuple[str | None, str | None], list[dict[str, Any]]] = {}
     for _, group in groupby(rows, key=lambda row: row.id):
@@ -48,7 +52,12 @@ def trace(subject: str, ledger: Ledger, configured: Collection[str] | None = Non
             for (study, accession), instances in studies.items()
         ],
         "orders": ordered,
+        "attempts": [_attempt(row) for row in tried],
     }
+
+
+def _attempt(row: DeliveryAttempt) -> dict[str, Any]:
+    return {**row._asdict(), "began_at": moment(row.began_at), "ended_at": moment(row.ended_at)}
 
 
 def _order(row: OrderRow) -> dict[str, Any]:

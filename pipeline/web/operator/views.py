@@ -18,7 +18,7 @@ from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicom.patient import Patient
 from pipeline.errors import StorestowError
 from pipeline.languages import Translation
-from pipeline.ledger import Ledger, act_records, found_studies, samples, tallies
+from pipeline.ledger import Ledger, act_records, attempts, found_studies, samples, tallies
 from pipeline.ledger.found_studies import ListedStudy, StudyArrival, StudyDelivery, StudyInstance
 from pipeline.ledger.samples import SampleKind
 from pipeline.ledger.tallies import TallyKind
@@ -33,7 +33,7 @@ from pipeline.spool.spool import Spool
 from pipeline.web.operator.drawings import TimeLineEvent, bars, duration, lines, time_line
 
 MOST_STUDIES, MOST_WAITING, MOST_ORDERS, MOST_ACTS, MOST_SET_ASIDE = 25, 50, 100, 20, 200
-MOST_INSTANCES, MOST_CHANGES = 200, 200
+MOST_INSTANCES, MOST_CHANGES, MOST_ATTEMPTS = 200, 200, 100
 MOST_READ = 5000  # Instances of one study whose changes are added up.
 SPANS = {"day": 86400.0, "week": 7 * 86400.0}
 
@@ -196,6 +196,7 @@ def study(settings: Settings, ledger: Ledger, uid: str, words: Translation) -> d
         if not arrivals:
             return None
         deliveries = found_studies.deliveries_of(connection, uid)
+        tried = attempts.of_study(connection, uid, MOST_ATTEMPTS)
         instances = list(found_studies.instances_of(connection, uid, MOST_READ))
         files = found_studies.files_of(connection, uid, 8)
         done = act_records.newest(connection, MOST_ACTS, uid)
@@ -207,6 +208,7 @@ def study(settings: Settings, ledger: Ledger, uid: str, words: Translation) -> d
         "patient": _patient(settings, files) if shows else None,
         "arrivals": arrivals,
         "deliveries": deliveries,
+        "attempts": tried,
         "instances": instances[:MOST_INSTANCES],
         "more_instances": sum(arrival.instances for arrival in arrivals) - len(instances[:MOST_INSTANCES]),
         "changes": changes[:MOST_CHANGES],

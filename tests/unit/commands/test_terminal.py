@@ -16,6 +16,7 @@ from pipeline.commands.command_site import CommandContext
 UID = "1.2.840.113619.2.55.3.604688119.971.1268039281.513.4"
 TRACED = {
     "orders": [],
+    "attempts": [],
     "studies": [
         {
             "study_instance_uid": UID,

@@ -3,6 +3,7 @@
 import contextlib
 import html
 import logging
+import platform
 import re
 import time
 from pathlib import Path
@@ -214,6 +215,17 @@ def test_the_whole_life_of_a_study_is_on_one_page(site):
     assert "decoded again and compared" in text
     assert re.search(r"keeper</a></td><td data-label=\"State\"><span class=\"state delivered\">", text)
     assert "(not shown)" in text or "DOE" not in text
+
+
+def test_every_attempt_is_a_row_of_the_studys_page(site):
+    section = site.text("/study", uid=site.study).split("<h2>Every attempt</h2>")[1].split("</section>")[0]
+    rows = [re.sub(r"<[^>]+>", " ", row) for row in re.findall(r"<tr>(.*?)</tr>", section, re.DOTALL)[1:]]
+    kept = [row for row in rows if " keeper " in row]
+    assert len(kept) == 1
+    assert "delivered" in kept[0]
+    assert "2 of 2" in kept[0]
+    assert platform.node() in kept[0]
+    assert any(" dead " in row and "0 of 2" in row and "refused" in row.casefold() for row in rows)
 
 
 def test_the_patient_is_shown_where_the_site_says_so(tmp_path):
