@@ -98,8 +98,8 @@ def started(site: Path, idle_seconds: float) -> tuple[float, float]:
 
 
 def _processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    # clock_getcpuclockid(3) of Linux, in nanoseconds; /proc counts hundredths, and a worker that waits uses five.
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def status(site: Path) -> float:

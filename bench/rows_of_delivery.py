@@ -1,7 +1,8 @@
 """What the rows of whole deliveries share: an archive, a router, a site for each mode."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from time import perf_counter
@@ -17,14 +18,21 @@ Contenders = Mapping[str, Callable[[], float]]
 Run = Callable[[Path, bool], AbstractContextManager[Contenders]]
 
 
-def contenders(transcoded: str | None, *encodings: str) -> Run:
-    """Return a row's contenders: without `transcoded`, dcmsend straight into the archive is the peer."""
+def contenders(transcoded: str | None, *encodings: str, apart: bool = False) -> Run:
+    """Return a row's contenders: without `transcoded`, dcmsend straight into the archive is the peer.
+
+    `transcoded` is the transfer syntax in which the peer's Orthanc stores what it receives. With `apart` the
+    archive has the first core for itself, and everything else has the second one.
+    """
 
     @contextmanager
     def run(folder: Path, small: bool) -> Iterator[Contenders]:
         instances, numbers = 10 if small else 200, count()
         with ExitStack() as stack:
-            archive = stack.enter_context(orthanc(folder / "archive"))
+            with on_core(0) if apart else nullcontext():
+                archive = stack.enter_context(orthanc(folder / "archive"))
+            if apart:
+                stack.enter_context(on_core(1))
             servers = {"archive": {"Url": f"{archive.dicomweb}/", "HasDelete": False}}
             web = {"Enable": True, "Root": "/dicom-web/", "Servers": servers}
             more = {"IngestTranscoding": transcoded} if transcoded else {}
@@ -41,12 +49,25 @@ def contenders(transcoded: str | None, *encodings: str) -> Run:
             named: dict[str, Callable[[], float]] = {}
             if not transcoded:
                 named["dcmsend to the archive"] = lambda: through(archive.dicom_port)
-            named["Orthanc as router"] = lambda: through(router.dicom_port, lambda _: _pass_on(router))
+            peer = "Orthanc IngestTranscoding + STOW" if transcoded else "Orthanc as router"
+            named[peer] = lambda: through(router.dicom_port, lambda _: _pass_on(router))
             for name, site in sites(folder, archive, stack, *encodings).items():
                 named[name] = lambda port=site.port: through(port, quiet=QUIET_SECONDS)
             yield named
 
     return run
+
+
+@contextmanager
+def on_core(number: int) -> Iterator[None]:
+    """Keep this process, and all it starts in the block, on one core, as `taskset` does."""
+    before = os.sched_getaffinity(0)
+    assert len(before) >= 2, "two cores are needed to keep the archive apart"
+    os.sched_setaffinity(0, {sorted(before)[number]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def sites(folder: Path, archive: Orthanc, stack: ExitStack, *encodings: str) -> dict[str, RunningSite]:

@@ -1,9 +1,13 @@
 """Print how fast the gateway is beside its peers, and write it to bench/results.md.
 
-`python bench/table.py [--small] [ROW ...]`: all rows, or those named. A row is a file of `bench/rows`: its
-contenders take turns, the order changes from round to round, and what counts is the median of the ratios within
-a round.
-`--small` runs each once with few instances: it shows that a row works, and its numbers mean nothing.
+`python bench/table.py [--small] [--patience N] [ROW ...]`: all rows, or those named. A row is a file of
+`bench/rows`: its contenders take turns, the order changes from round to round, and what counts is the median of
+the ratios within a round.
+
+A row starts no round that would end after its `seconds`, and is stopped at twice of them; all rows together are
+stopped after 20 minutes. A row that fails says why, and the others go on. `--patience 3` gives three times the
+time, for a machine that has other work. `--small` runs each once with few instances: it shows that a row works,
+and its numbers mean nothing.
 """
 
 import argparse
@@ -17,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +34,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 from support.machine.dicom_programs import program  # noqa: E402  # found by the path above
 
 ROUNDS = 3
+TABLE_SECONDS = 20 * 60 - 20  # the rest is for the versions, and for the last row to end what it has started
 RESULTS = HERE / "results.md"
 PROGRAMS = ("storescp", "dcmsend", "dcmodify", "movescu", "Orthanc", "gdcmconv", "curl", "xorriso")
 PACKAGES = ("pydicom", "imagecodecs", "pylibjpeg-openjpeg")
@@ -39,12 +45,14 @@ class Row:
     """One comparison: `contenders` yields each contender's function, which returns what it measured, in `unit`.
 
     The first contender is the peer, or of each contender the one that `peers` names. `goals` are ratios to it, by
-    contender; values in `unit` where `are_goals_ratios` or `is_ratio` is false.
+    contender; values in `unit` where `are_goals_ratios` or `is_ratio` is false. `seconds` is the time for all
+    rounds on a quiet machine of two cores, with what has to be started and made before.
     """
 
     what: str
     contenders: Callable[[Path, bool], AbstractContextManager[Mapping[str, Callable[[], float]]]]
     goals: Mapping[str, float]
+    seconds: float
     unit: str = "s"
     rounds: int = ROUNDS
     is_ratio: bool = True
@@ -57,29 +65,89 @@ def row_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules([str(HERE / "rows")]))
 
 
-def measured(row: Row, *, small: bool) -> tuple[dict[str, list[float]], str]:
-    """Return what each contender took in each round, and the load meanwhile."""
-    found: dict[str, list[float]] = {}
+Found = dict[str, list[float]]
+
+
+class OutOfTimeError(Exception):
+    """A row has taken longer than it may."""
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raise OutOfTimeError in the block, once, when the seconds are over; what it has started it then ends."""
+
+    def over(*_: object) -> None:
+        raise OutOfTimeError(f"stopped after {seconds:.0f} s")
+
+    handler = signal.signal(signal.SIGALRM, over)
+    timer = signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def measure(row: Row, found: Found, *, seconds: float, small: bool) -> None:
+    """Add to `found` what each contender takes in each round; start no round that would not end in time."""
+    began, rounds = time.monotonic(), 1 if small else row.rounds
     with tempfile.TemporaryDirectory() as folder, row.contenders(Path(folder), small) as contenders:
-        names = list(contenders)
-        for number in range(1 if small else row.rounds):
+        names, longest = list(contenders), 0.0
+        for number in range(rounds):
+            round_began = time.monotonic()
+            if number and round_began + longest > began + seconds:
+                return
             for name in names if number % 2 == 0 else reversed(names):
-                found.setdefault(name, []).append(contenders[name]())
-    return found, f"{os.getloadavg()[0]:.1f}"
+                value = contenders[name]()  # first: a contender that fails has no list
+                found.setdefault(name, []).append(value)
+            longest = max(longest, time.monotonic() - round_began)
 
 
-def lines_of(name: str, row: Row, found: Mapping[str, list[float]], load: str) -> Iterator[str]:
-    """Yield a line of the table for each contender."""
-    first, what = next(iter(found)), row.what
+def lines_of(name: str, row: Row, found: Found, load: str, failure: str = "") -> Iterator[str]:
+    """Yield a line of the table for each contender, and one for what went wrong."""
+    what, first = row.what, next(iter(found), "")
     for contender, values in found.items():
-        median, peer = statistics.median(values), found[row.peers.get(contender, first)]
-        ratios = [ours / theirs for ours, theirs in zip(values, peer, strict=True)]
-        ratio = f"{statistics.median(ratios):.2f}" if row.is_ratio else ""
-        goal = f"<= {row.goals[contender]:g}" if contender in row.goals else ""
-        if goal and row.is_ratio and not row.are_goals_ratios:
-            goal += f" {row.unit}"
-        yield f"| {name} | {what} | {contender} | {median:.3g} {row.unit} | {ratio} | {goal} | {load} |"
-        name = what = ""
+        median, peer = statistics.median(values), found.get(row.peers.get(contender, first), [])
+        ratios = [ours / theirs for ours, theirs in zip(values, peer, strict=False)]  # one may lack the last round
+        ratio = statistics.median(ratios) if ratios and row.is_ratio else None
+        goal, verdict = "", ""
+        if contender in row.goals:
+            against = ratio if row.are_goals_ratios and row.is_ratio else median
+            goal = f"<= {row.goals[contender]:g}" + ("" if against is ratio else f" {row.unit}")
+            verdict = "" if against is None else "met" if against <= row.goals[contender] else "**missed**"
+        cells = [name, what, contender, f"{median:.3g} {row.unit}", "" if ratio is None else f"{ratio:.2f}"]
+        yield line([*cells, goal, verdict, str(len(values)), load])
+        name = what = load = ""
+    if failure:
+        yield line([name, what, f"failed: {failure}", "", "", "", "", "", load])
+
+
+def line(cells: Sequence[str]) -> str:
+    """Return a line of the table; no text of a failure can be taken for another cell."""
+    return f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in cells)} |"
+
+
+def row_named(name: str) -> Row:
+    """Return a row by the name of its module."""
+    row: Row = importlib.import_module(f"rows.{name}").ROW
+    return row
+
+
+def row_lines(name: str, row: Row, *, seconds: float, at_most_seconds: float, small: bool) -> list[str]:
+    """Measure a row, and return its lines, whatever happens in it."""
+    found: Found = {}
+    before, failure = os.getloadavg()[0], ""
+    try:
+        with at_most(at_most_seconds):
+            measure(row, found, seconds=seconds, small=small)
+    except Exception as error:  # noqa: BLE001  # one row must not cost the others
+        traceback.print_exc()
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = (
+            next(iter(str(error).splitlines()), "") or f"{where.line} ({Path(where.filename).name}:{where.lineno})"
+        )
+        failure = f"{type(error).__name__}: {said[:200]}"
+    return list(lines_of(name, row, found, f"{before:.1f} to {os.getloadavg()[0]:.1f}", failure))
 
 
 def versions() -> Iterator[str]:
@@ -94,26 +162,44 @@ def versions() -> Iterator[str]:
     yield from (f"{name}: {version(name)}" for name in PACKAGES)
 
 
+HEAD = [
+    "| Row | What | Contender | Median | Ratio | Goal | Verdict | Rounds | Load |",
+    "|---|---|---|---|---|---|---|---|---|",
+]
+
+
+def written(table: Sequence[str], began: float, about: Sequence[str]) -> None:
+    """Write what was measured so far to bench/results.md."""
+    took = f"Written by `make bench` in {(time.monotonic() - began) / 60:.0f} minutes."
+    read = "The ratio is to the first contender of the row; the load is that before the row and at its end."
+    text = ["# Speed", "", took, read, "", *HEAD, *table, "", *(f"- {one}" for one in about), ""]
+    RESULTS.write_text("\n".join(text), encoding="utf-8")
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("rows", nargs="*", choices=[[], *row_names()], help=f"one of {', '.join(row_names())}")
     parser.add_argument("--small", action="store_true", help="few instances, one round")
+    parser.add_argument("--patience", type=float, default=1.0, metavar="N", help="N times the time for each row")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything a row has started is ended
-    head = ["| Row | What | Contender | Median | Ratio | Goal | Load |", "|---|---|---|---|---|---|---|"]
-    print("\n".join(head), flush=True)
-    table, began = [], time.monotonic()
-    for name in chosen.rows or row_names():
-        row: Row = importlib.import_module(f"rows.{name}").ROW
-        lines = list(lines_of(name, row, *measured(row, small=chosen.small)))
+    print("\n".join(HEAD), flush=True)
+    table: list[str] = []
+    began, about = time.monotonic(), list(versions())
+    end = began + TABLE_SECONDS * chosen.patience
+    rows = {name: row_named(name) for name in chosen.rows or row_names()}
+    later = sum(row.seconds for row in rows.values()) * chosen.patience
+    for name, row in rows.items():
+        left, own = end - time.monotonic(), row.seconds * chosen.patience
+        later -= own
+        # After a row that took long the next ones have fewer rounds, so that the last ones are measured, too.
+        seconds = min(own, max(left - later, 0.0))
+        lines = row_lines(name, row, seconds=seconds, at_most_seconds=min(2 * own, left), small=chosen.small)
         print("\n".join(lines), flush=True)
         table += lines
-    if not chosen.rows and not chosen.small:
-        about = f"Written by `make bench` in {(time.monotonic() - began) / 60:.0f} minutes.\n"
-        RESULTS.write_text(
-            "\n".join(["# Speed", "", about, *head, *table, "", *(f"- {v}" for v in versions()), ""])
-        )
+        if not chosen.rows and not chosen.small:
+            written(table, began, about)
 
 
 if __name__ == "__main__":

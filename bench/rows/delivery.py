@@ -7,4 +7,5 @@ ROW = Row(
     "end to end, 200 CT, quiet time taken off",
     contenders(None, "none"),
     {"ours, study": 1.5, "ours, association": 1.5},
+    seconds=60,
 )

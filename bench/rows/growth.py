@@ -30,5 +30,6 @@ ROW = Row(
     "a ledger of a million instances",
     _contenders,
     {f"{what}, large": 1.2 for what in WHAT},
+    seconds=190,
     peers={f"{what}, {name}": f"{what}, empty" for what in WHAT for name in ("empty", "large")},
 )
