@@ -1,4 +1,4 @@
-"""Draw what each process did while one study went from its sender to the archive: bench/time-line.svg.
+"""Draw what each process did while one study went from its sender to the archive: docs/time-line.svg.
 
     .venv/bin/python bench/time_line.py [INSTANCES] [study|association] [none|j2k|htj2k]
 
@@ -28,6 +28,7 @@ from studies import slices  # noqa: E402
 from support.machine.dicom_programs import dcmsend, orthanc  # noqa: E402
 from support.sites.running_site import running_site  # noqa: E402
 
+PICTURE = HERE.parent / "docs/time-line.svg"
 SAMPLE_SECONDS = 0.025
 # Whose command line holds these words is drawn in that lane; the first that fits.
 LANES = (
@@ -145,7 +146,7 @@ def main() -> None:
     instances, mode, encode = int(words[0]), words[1], words[2]
     samples, marks = watched(instances, mode, encode)
     title = f"{instances} CT, mode = {mode}, encode = {encode}, quiet_seconds = {QUIET_SECONDS}"
-    (HERE / "time-line.svg").write_text("\n".join(drawn(samples, marks, title)) + "\n", encoding="utf-8")
+    PICTURE.write_text("\n".join(drawn(samples, marks, title)) + "\n", encoding="utf-8")
     for what, moment in sorted(marks.items(), key=lambda mark: mark[1]):
         print(f"{moment - marks['first C-STORE']:6.2f} s  {what}")
 
