@@ -124,7 +124,8 @@ def _attempt(row: DeliveryRow, destination: Destination, site: Site) -> None:
     try:
         for answer in handed_over(consignment, load, destination):
             answers[numbers[answer.key]] = answer
-            if not destination.asks_first:  # Unrecorded instances would be sent twice after a crash.
+            # Unrecorded instances would be sent twice after a crash; a made file holds all or nothing.
+            if not (destination.asks_first or destination.makes_file):
                 _record(row, answers, site, flushed=False)
             elif time.monotonic() - recorded > RECORD_EVERY:
                 _record(row, answers, site)

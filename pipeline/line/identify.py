@@ -7,26 +7,27 @@ file never delays a good one; its fault becomes its reason (docs/intake.md lists
 import hashlib
 import mmap
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
 
 from pipeline.dicom import part10
-from pipeline.dicom.part10 import DataSetLayout, Malformed, ae_title, lacks_pixels
+from pipeline.dicom.part10 import Bytes, DataSetLayout, Malformed, ae_title, lacks_pixels
 from pipeline.dicom.patient import Patient, patient_in
 from pipeline.dicom.reading import DIRECTORY_STORAGE, UID, data_set_of, values_of
 from pipeline.model import InstanceKey, SetAsideCode
 from pipeline.processes.limits import ProcessLimits, to_read
 from pipeline.processes.process_pool import OverLimit, PoolProcessDied, ProcessPool
 from pipeline.spool.envelope import ENVELOPE, Envelope, envelope_of
-from pipeline.spool.hashed_files import FileState, state_of
+from pipeline.spool.hashed_files import FilesByState, FileState, state_of
 from pipeline.spool.spool import SAID
 
 ACCOUNT = "account.json"
 PATIENT = {0x00100010: "Patient's Name (0010,0010)", 0x00100020: "Patient ID (0010,0020)"}
 SOP_INSTANCE_UID = 0x00080018
+SAME_IN_META = ((0x00020002, 0x00080016), (0x00020003, 0x00080018))  # SOP Class and Instance UID
+TRANSFER_SYNTAX_UID = 0x00020010
 BODY_PART_EXAMINED = 0x00180015
 LONGEST_BODY_PART = 16  # Characters of a CS, PS3.5 6.2; no route needs more.
 LONGEST_NUMBER, MOST_FRAMES = 12, 2**31 - 1  # Characters and largest value of an IS, PS3.5 6.2.
@@ -37,6 +38,9 @@ class IdentifiedFile:
     """The identity of one file.
 
     `problem` says why the file cannot go on as an instance, `code` which kind of problem it is.
+
+    `state` is the state in which the file was read, None if it changed meanwhile. `says_what_it_is` is the answer of
+    that function.
     """
 
     file: str
@@ -55,6 +59,8 @@ class IdentifiedFile:
     patient: Patient | None = None  # As received; never written to the ledger or a log.
     absent: tuple[str, ...] = ()  # Elements of the patient that are absent, not just empty.
     lacks_pixels: bool = False
+    says_what_it_is: bool = False
+    state: FileState | None = None
     problem: str | None = None
     code: SetAsideCode | None = None
 
@@ -77,30 +83,12 @@ class IdentifyTask:
     scratch: Path | None
 
 
-class ReadAhead:
+class ReadAhead(FilesByState[IdentifiedFile]):
     """What was read of files before their folder was admitted, so that nobody reads and hashes them again.
 
     A file is known by its state, which a rename of its folder leaves as it is, and whatever is written to it does
     not.
     """
-
-    MOST = 20_000  # files; about a kilobyte each
-
-    def __init__(self) -> None:
-        self._known: dict[FileState, IdentifiedFile] = {}
-        self._lock = threading.Lock()
-
-    def keep(self, state: FileState, found: IdentifiedFile) -> None:
-        """Remember what a file of this state is; of too many the first is forgotten."""
-        with self._lock:
-            self._known[state] = found
-            while len(self._known) > self.MOST:
-                del self._known[next(iter(self._known))]
-
-    def take(self, state: FileState) -> IdentifiedFile | None:
-        """Return what the file of this state is, and forget it; None where nobody has read it."""
-        with self._lock:
-            return self._known.pop(state, None)
 
 
 def contents_of(
@@ -180,7 +168,8 @@ def read(path: Path, scratch: Path | None = None) -> IdentifiedFile:
     try:
         with data_set_of(path, scratch) as (data, layout):
             file_sha256, data_set_sha256 = _hashes(path, layout.data_set)
-            found = IdentifiedFile(path.name, size, received_at, file_sha256, data_set_sha256)
+            state = state_of(status) if state_of(path.stat()) == state_of(status) else None
+            found = IdentifiedFile(path.name, size, received_at, file_sha256, data_set_sha256, state=state)
             return _identified(found, data, layout)
     except Malformed as malformed:
         return _unread(path, str(malformed))
@@ -211,8 +200,18 @@ def _identified(found: IdentifiedFile, data: mmap.mmap, layout: DataSetLayout) -
         patient=patient_in(data, layout),
         absent=tuple(name for tag, name in PATIENT.items() if tag not in layout.elements),
         lacks_pixels=lacks_pixels(data, layout),
+        says_what_it_is=says_what_it_is(data, layout),
         problem=next(_problems(key, sop_class, part10.text_of(data, layout.meta.get(0x00020002)), layout), None),
     )
+
+
+def says_what_it_is(data: Bytes, layout: DataSetLayout) -> bool:
+    """Tell whether a file may be sent as it is: well-formed, and its own header names the same instance."""
+    are_same = all(
+        part10.text_of(data, layout.meta.get(there)) == part10.text_of(data, layout.elements.get(here))
+        for there, here in SAME_IN_META
+    )
+    return are_same and layout.has_preamble and not layout.mends and TRANSFER_SYNTAX_UID in layout.meta
 
 
 def _source_of(data: mmap.mmap, layout: DataSetLayout) -> str:

@@ -57,6 +57,17 @@ def identify_arrival(name: str, site: Site, ahead: ReadAhead | None = None) -> N
     if table is None or table.coerce:  # elsewhere the mapping decides nothing, and the PACS is no modality
         _report_unknown_senders(rows, contents, site)
     _report_strangers(rows, contents)
+    _remember(contents, receiver, site)
+
+
+def _remember(contents: ArrivalContents, receiver: str, site: Site) -> None:
+    """Keep what was read of sound files, so that nobody reads them again to send them as they are."""
+    for found in contents.found:
+        if found.state is None or found.problem is not None:
+            continue
+        site.hashed.keep(found.state, found.received_sha256)
+        if site.is_for_orders(receiver) and found.says_what_it_is and found.patient is not None:
+            site.as_received.keep(found.state, found.patient)
 
 
 def _studies_of_the_line(

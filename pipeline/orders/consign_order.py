@@ -5,8 +5,9 @@ archive may answer a query for one patient and send another's images, and no dis
 made.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -19,13 +20,20 @@ from pipeline.ledger import orders, retrievals
 from pipeline.ledger.completeness import of_wish
 from pipeline.ledger.rows import OrderRow, SoundInstanceRow
 from pipeline.line.consign import NewDelivery, open_delivery, pins_for, record_outcomes
+from pipeline.line.prepare import PrepareTask
 from pipeline.line.prepare_study import limits_of, task_of
-from pipeline.line.prepare_with_patient import PreparedWithPatient, prepare_identified
+from pipeline.line.prepare_with_patient import (
+    PreparedWithPatient,
+    as_received,
+    goes_as_received,
+    prepare_identified,
+)
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders import prove
 from pipeline.orders.finish import end, end_within, say
 from pipeline.orders.order_completeness import lacking
 from pipeline.site.site import Site
+from pipeline.spool.hashed_files import state_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +150,30 @@ def _retrieved(connection: Connection, order: OrderRow) -> list[SoundInstanceRow
 def prepared(load: OrderItems, destination: Destination, site: Site) -> dict[int, PreparedWithPatient | Exception]:
     """Return the result for each instance; raises Transient if one cannot be prepared now."""
     tasks = [task_of(row, load.receiver, {destination.encode}, site) for row in load.rows]
-    ready: dict[int, PreparedWithPatient | Exception] = {}
-    for task, answer in site.pool_for_orders.each(prepare_identified, tasks, limits_of):
+    ready = _ready_as_received(zip(tasks, load.rows, strict=True), site)
+    to_read = [task for task in tasks if task.instance not in ready]
+    for task, answer in site.pool_for_orders.each(prepare_identified, to_read, limits_of):
         if isinstance(answer, Transient):
             raise answer
         if isinstance(answer, Exception):
             uid = task.key.sop_instance_uid
             alarm(Event.QUARANTINED, study=task.key.study_instance_uid, instance=uid, reason=answer)
         ready[task.instance] = answer
+    return ready
+
+
+def _ready_as_received(
+    tasks: Iterable[tuple[PrepareTask, SoundInstanceRow]], site: Site
+) -> dict[int, PreparedWithPatient | Exception]:
+    """Return the result for the instances of which identification has read all that is needed to send them."""
+    ready: dict[int, PreparedWithPatient | Exception] = {}
+    for task, row in tasks:
+        if not goes_as_received(task):
+            continue
+        with contextlib.suppress(OSError):  # Who reads the file next says what is wrong with it.
+            if patient := site.as_received.look_up(state_of(task.source.stat())):
+                prepared = as_received(task, row.transfer_syntax_received)
+                ready[task.instance] = PreparedWithPatient(prepared, patient)
     return ready
 
 

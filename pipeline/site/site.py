@@ -12,7 +12,7 @@ from pipeline.ledger import Ledger
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.site import routing
 from pipeline.site.settings import Settings
-from pipeline.spool.hashed_files import HashedFiles
+from pipeline.spool.hashed_files import FilesByState, HashedFiles
 from pipeline.spool.spool import Spool
 
 SEND = "_send"  # The receiver name of `storestow send`; no configured receiver can have it.
@@ -34,6 +34,8 @@ class Site:
     aside: ProcessPool  # One process for orders, because a person waits for them, however busy the line is.
     rebuilt_at: float | None = None  # The time the ledger was lost; arrivals admitted earlier are not sent twice.
     hashed: HashedFiles = field(default_factory=HashedFiles)
+    # The patients of files that came for orders and may be sent as they are.
+    as_received: FilesByState[Patient] = field(default_factory=FilesByState)
     pacs_patients: dict[int, PacsPatients] = field(default_factory=dict)  # Kept by open order, in memory only.
 
     def receiver(self, name: str) -> ReceiverTable | None:

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Generic, TypeVar
 
 # Device, inode, size, and the times of the last write and of the last change of the inode, in nanoseconds. Every
 # write changes the last one, which no program can set back; a rename of the file changes it too, a rename of its
@@ -12,7 +13,7 @@ from pathlib import Path
 FileState = tuple[int, int, int, int, int]
 
 KEPT_SECONDS = 600.0  # A file that is asked for later is read again.
-MOST = 20_000  # Files whose hash is kept.
+MOST = 20_000  # Files of which something is kept; about a kilobyte each.
 _LARGE = 64 << 20  # Size in bytes from which a file is read in larger pieces.
 _LARGE_PIECE = 4 << 20  # Bytes; with large pieces a hashing thread rarely asks for the interpreter lock.
 _PIECE = 120 << 10  # Bytes; for larger pieces memory would be mapped and cleared anew each time.
@@ -33,25 +34,47 @@ def state_of(status: os.stat_result) -> FileState:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-class HashedFiles:
-    """What is known of files by their state; used from several threads."""
+Fact = TypeVar("Fact")
+
+
+class FilesByState(Generic[Fact]):
+    """What is known of files by their state, in memory only; used from several threads."""
 
     def __init__(self) -> None:
-        self._known: dict[FileState, tuple[str, float]] = {}
+        self._known: dict[FileState, Fact] = {}
         self._lock = threading.Lock()
 
-    def keep(self, state: FileState, sha256: str) -> None:
-        """Remember the hash of a file as it was made; of too many the first is forgotten."""
+    def keep(self, state: FileState, fact: Fact) -> None:
+        """Remember a fact of the file in this state; of too many the first is forgotten."""
         with self._lock:
-            self._known[state] = sha256, time.monotonic()
+            self._known[state] = fact
             while len(self._known) > MOST:
                 del self._known[next(iter(self._known))]
 
-    def sha256_of(self, path: Path) -> str:
-        """Return the hash of a file: as it was made, or as it is read now. Raises OSError."""
-        state = state_of(path.stat())
+    def look_up(self, state: FileState) -> Fact | None:
+        """Return what is known of the file in this state, None if nothing is."""
         with self._lock:
-            sha256, kept = self._known.get(state, ("", 0.0))
+            return self._known.get(state)
+
+    def take(self, state: FileState) -> Fact | None:
+        """Return what is known of the file in this state, and forget it."""
+        with self._lock:
+            return self._known.pop(state, None)
+
+
+class HashedFiles:
+    """The SHA-256 of files by their state, for some minutes."""
+
+    def __init__(self) -> None:
+        self._known: FilesByState[tuple[str, float]] = FilesByState()
+
+    def keep(self, state: FileState, sha256: str) -> None:
+        """Remember the hash of a file as it was made, or as it was read just now."""
+        self._known.keep(state, (sha256, time.monotonic()))
+
+    def sha256_of(self, path: Path) -> str:
+        """Return the hash of a file: as it was kept, or as it is read now. Raises OSError."""
+        sha256, kept = self._known.look_up(state_of(path.stat())) or ("", 0.0)
         if sha256 and time.monotonic() - kept < KEPT_SECONDS:
             return sha256
         return sha256_of(path)

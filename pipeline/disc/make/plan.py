@@ -22,7 +22,7 @@ from pipeline.model import InstanceKey, LeftOutCode
 from pipeline.processes.limits import SMALLEST_BOUND
 from pipeline.processes.process_pool import ProcessPool
 
-MANY = 400  # Files; for fewer, starting the pool's processes takes longer than reading them here.
+MANY = 2000  # Files; for fewer, starting the pool's processes takes longer than reading them here.
 _BATCH = 32  # Files.
 _LARGEST_MAPPED = SMALLEST_BOUND // 2  # Bytes; larger files are read here.
 _PIECE = 1 << 20  # Bytes compared at once.

@@ -20,6 +20,7 @@ from support.sites.line_site import (
 from pipeline.line import identify, work_ahead
 from pipeline.line.identify import ReadAhead, contents_of
 from pipeline.line.work_ahead import WorkAhead
+from pipeline.spool import hashed_files
 from pipeline.spool.hashed_files import sha256_of
 from pipeline.spool.spool import admit
 
@@ -155,7 +156,7 @@ def noted(opened: list[str]):
 
 
 def test_only_so_much_is_remembered(monkeypatch):
-    monkeypatch.setattr(ReadAhead, "MOST", 2)
+    monkeypatch.setattr(hashed_files, "MOST", 2)
     read = ReadAhead()
     for inode in range(4):
         read.keep((inode, 1, 1), str(inode))
