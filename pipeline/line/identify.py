@@ -39,8 +39,8 @@ class IdentifiedFile:
 
     `problem` says why the file cannot go on as an instance, `code` which kind of problem it is.
 
-    `state` is the state in which the file was read, None if it changed meanwhile. `says_what_it_is` is the answer of
-    that function.
+    `state` is the state in which the file was read, None if it changed meanwhile. `says_what_it_is` is the answer
+    of that function.
     """
 
     file: str
