@@ -9,6 +9,7 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 
@@ -20,7 +21,7 @@ from pipeline.model import InstanceKey, SetAsideCode
 from pipeline.processes.limits import ProcessLimits, to_read
 from pipeline.processes.process_pool import OverLimit, PoolProcessDied, ProcessPool
 from pipeline.spool.envelope import ENVELOPE, Envelope, envelope_of
-from pipeline.spool.hashed_files import FilesByState, FileState, state_of
+from pipeline.spool.hashed_files import MOST, FilesByState, FileState, state_of
 from pipeline.spool.spool import SAID
 
 ACCOUNT = "account.json"
@@ -100,21 +101,39 @@ def contents_of(
     """
     hidden, empty, files = 0, 0, []
     known: dict[str, IdentifiedFile] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            status = entry.stat(follow_symlinks=False)
-            if entry.name.startswith(".") or entry.name == ACCOUNT or not S_ISREG(status.st_mode):
-                hidden += entry.name not in {ENVELOPE, ACCOUNT} and not entry.name.startswith(SAID)
-            elif not status.st_size:
-                empty += 1
-            else:
-                files.append((status.st_mtime_ns, entry.name))
-                if ahead and (found := ahead.take(state_of(status))) and found.file == entry.name:
-                    known[entry.name] = found
+    for name, status in _entries(folder):
+        if not _is_received(name, status):
+            hidden += name not in {ENVELOPE, ACCOUNT} and not name.startswith(SAID)
+        elif not status.st_size:
+            empty += 1
+        else:
+            files.append((status.st_mtime_ns, name))
+            if ahead and (found := ahead.take(state_of(status))) and found.file == name:
+                known[name] = found
     names = [name for _, name in sorted(files)]
     tasks = [IdentifyTask(folder / name, scratch) for name in names if name not in known]
     known |= {found.file: found for found in found_in(tasks, pool)}
     return ArrivalContents(tuple(known[name] for name in names), hidden, empty, envelope_of(folder))
+
+
+def read_the_rest(folder: Path, scratch: Path | None, pool: ProcessPool, ahead: ReadAhead) -> None:
+    """Read what nobody has read yet of the arrival `folder`; what cannot be read now, `contents_of` reads."""
+    tasks = (
+        IdentifyTask(folder / name, scratch)
+        for name, status in _entries(folder)
+        if _is_received(name, status) and status.st_size and ahead.look_up(state_of(status)) is None
+    )
+    for _, state, found in read_ahead(islice(tasks, MOST), pool):  # Of more the first would be forgotten again.
+        ahead.keep(state, found)
+
+
+def _entries(folder: Path) -> list[tuple[str, os.stat_result]]:
+    with os.scandir(folder) as entries:
+        return [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+
+
+def _is_received(name: str, status: os.stat_result) -> bool:
+    return not name.startswith(".") and name != ACCOUNT and S_ISREG(status.st_mode)
 
 
 def found_in(tasks: Iterable[IdentifyTask], pool: ProcessPool) -> Iterator[IdentifiedFile]:
@@ -133,13 +152,13 @@ def found_in(tasks: Iterable[IdentifyTask], pool: ProcessPool) -> Iterator[Ident
 def read_ahead(
     tasks: Iterable[IdentifyTask], pool: ProcessPool
 ) -> Iterator[tuple[IdentifyTask, FileState, IdentifiedFile]]:
-    """Read files that may still be written to, and yield the state each was in after it was read.
+    """Read files that may still be written to, and yield those that were not, each with the state it was read in.
 
     What cannot be read is left for the moment it is admitted.
     """
-    for task, answer in pool.each(_read_and_state, tasks, _limits):
-        if isinstance(answer, tuple) and answer[1].problem is None:
-            yield task, *answer
+    for task, answer in pool.each(_read, tasks, _limits):
+        if isinstance(answer, IdentifiedFile) and answer.state and answer.problem is None:
+            yield task, answer.state, answer
 
 
 def _limits(task: IdentifyTask) -> ProcessLimits:
@@ -148,11 +167,6 @@ def _limits(task: IdentifyTask) -> ProcessLimits:
 
 def _read(task: IdentifyTask) -> IdentifiedFile:
     return read(task.path, task.scratch)
-
-
-def _read_and_state(task: IdentifyTask) -> tuple[FileState, IdentifiedFile]:
-    found = _read(task)
-    return state_of(task.path.lstat()), found
 
 
 def _unread(path: Path, problem: str, code: SetAsideCode | None = None) -> IdentifiedFile:

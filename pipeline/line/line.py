@@ -57,7 +57,7 @@ class Line:
         """Return the stages in the order an arriving study takes them; each starts its due jobs."""
         site = self._site
         return {
-            "admit": self._each(self._new_arrivals, lambda name: admit(name, site)),
+            "admit": self._each(self._new_arrivals, lambda name: admit(name, site, self._read_ahead)),
             "identify": self._each(
                 self._admitted_arrivals, lambda name: identify_arrival(name, site, self._read_ahead)
             ),

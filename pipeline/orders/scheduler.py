@@ -8,7 +8,6 @@ from typing import Protocol
 
 from pipeline.ledger import orders, retrievals
 from pipeline.ledger.rows import OrderRow, RetrievalRow
-from pipeline.line.prepare import load_encodings
 from pipeline.line.prepare_with_patient import be_ready
 from pipeline.model import OrderError, RetrievalState
 from pipeline.orders import c_get, cleanup, retrieval, steps
@@ -68,8 +67,7 @@ class OrderScheduler:
             moving = retrievals.in_state(connection, RetrievalState.MOVING)
             receiving = retrievals.in_state(connection, RetrievalState.RECEIVING)
         if is_busy and not self.is_busy:
-            self._site.aside.warm(be_ready)  # What is retrieved does not wait for imports.
-            self._site.pool.warm(load_encodings)
+            self._site.pool_for_orders.warm(be_ready)  # What is retrieved does not wait for imports.
         self.is_busy = is_busy
         for row in moving:
             if JobKey(JobKind.MOVE, row.id) not in running:

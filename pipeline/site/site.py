@@ -53,7 +53,7 @@ class Site:
 
     def pool_of(self, receiver: str) -> ProcessPool:
         """Return the processes that read what this receiver takes in."""
-        return self.aside if self.is_for_orders(receiver) else self.pool
+        return self.pool_for_orders if self.is_for_orders(receiver) else self.pool
 
     @property
     def pool_for_orders(self) -> ProcessPool:

@@ -11,20 +11,22 @@ from support.sites.placed_orders import arrive_from_pacs, settings_with_pacs
 from pipeline.ledger import arrivals
 from pipeline.line.admit import admit
 from pipeline.line.identify_arrival import identify_arrival
+from pipeline.line.prepare import PrepareTask
 from pipeline.orders.consign_order import OrderItems, prepared
 from pipeline.site.site import Site
 from pipeline.spool.hashed_files import state_of
 
 
 class NotedPool:
-    """Does tasks in this process, and notes which instances they are of."""
+    """Does tasks in this process, and notes which instances are read to be prepared."""
 
     def __init__(self) -> None:
         self.read: list[int] = []
 
     def each(self, function, tasks, _limits):
         for task in tasks:
-            self.read.append(task.instance)
+            if isinstance(task, PrepareTask):
+                self.read.append(task.instance)
             yield task, function(task)
 
 
