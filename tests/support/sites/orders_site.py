@@ -52,29 +52,23 @@ class OrdersSite:
             return place(ledger, self.settings, verb=verb, accessions=wanted, destination=destination, **wish)
 
     def view(self, number: int) -> OrderView:
-        with self.ledger() as ledger, ledger.reading() as look:
-            found = view(look, number)
-        assert found is not None
-        return found
+        with self.ledger() as ledger:
+            return _view(ledger, number)
 
     def wait(self, number: int, *, seconds: float = 60) -> OrderView:
         """Return the order once it has ended."""
-
-        def ended() -> OrderView | None:
-            one = self.view(number)
-            return one if one.ended_at else None
-
-        return wait_until(ended, seconds=seconds, what=f"order {number}: {self.view(number)}\n{self.up.text()}")
+        return self.wait_for(number, lambda one: one.ended_at, seconds=seconds)
 
     def wait_for(self, number: int, condition: Callable[[OrderView], object], *, seconds: float = 60) -> OrderView:
         """Return the first view of which the condition holds."""
-
-        def there() -> OrderView | None:
-            one = self.view(number)
-            return one if condition(one) else None
-
         try:
-            return wait_until(there, seconds=seconds)
+            with self.ledger() as ledger:  # opened once: opening it takes longer than looking
+
+                def there() -> OrderView | None:
+                    one = _view(ledger, number)
+                    return one if condition(one) else None
+
+                return wait_until(there, seconds=seconds)
         except AssertionError as error:  # as it is when time is up, not as it was
             raise AssertionError(f"{error}: order {number}: {self.view(number)}\n{self.up.text()}") from None
 
@@ -84,6 +78,13 @@ class OrdersSite:
 
     def delivered(self) -> list[Path]:
         return sorted(self.shelf.rglob("*.dcm"))
+
+
+def _view(ledger: Ledger, number: int) -> OrderView:
+    with ledger.reading() as look:
+        found = view(look, number)
+    assert found is not None
+    return found
 
 
 @contextlib.contextmanager

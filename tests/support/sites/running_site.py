@@ -19,7 +19,12 @@ import psutil
 from support.machine.dicom_programs import ENVIRONMENT, free_port, listens, program, running, stop, wait_until
 from support.sites import ledger_place
 
+from pipeline.ledger import Ledger
+from pipeline.line.quarantine import listed
+from pipeline.operate.status import status
 from pipeline.operate.trace import trace
+from pipeline.site.settings import load
+from pipeline.site.site_ledger import ledger_of
 from pipeline.spool.spool import Spool
 
 NULL = {"name": "nowhere", "kind": "null"}
@@ -54,29 +59,40 @@ class RunningSite:
         assert done.returncode == 0, f"{words}: {done.returncode} {done.stderr}\n{self.end_of_text()}"
         return json.loads(done.stdout)
 
+    # What is asked again and again is read in this process: a command takes a second of the processor, which the
+    # site needs to get on.
+
+    @contextlib.contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """Open the ledger as the commands do."""
+        ledger = ledger_of(load(self.file))
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
     def status(self) -> dict[str, Any]:
-        answer: dict[str, Any] = self.ask("status")
-        return answer
+        """Return what `status --json` prints."""
+        with self.ledger() as ledger:
+            return _as_json(status(load(self.file), ledger))
 
     def trace(self, subject: str) -> list[dict[str, Any]]:
         """Return the instances an accession number, a study UID or an arrival names, of all its studies."""
-        return [instance for study in self.ask("trace", subject)["studies"] for instance in study["instances"]]
+        configured = [destination.name for destination in load(self.file).destination]
+        with self.ledger() as ledger:
+            studies = _as_json(trace(subject, ledger, configured))["studies"]
+        return [instance for study in studies for instance in study["instances"]]
 
     def quarantine(self) -> list[dict[str, Any]]:
         """Return what `quarantine list` lists: quarantined and conflicting instances, and whole arrivals."""
-        listed: list[dict[str, Any]] = self.ask("quarantine", "list")["quarantined"]
-        return listed
+        with self.ledger() as ledger:
+            found: list[dict[str, Any]] = _as_json(listed(ledger))["quarantined"]
+        return found
 
     def instances(self) -> list[dict[str, Any]]:
-        """Return the trace of every instance of every arrival, conflicts and duplicates too.
-
-        Read in this process, because a command for each arrival takes the better part of a second.
-        """
-        ledger = ledger_place.ledger_of(self.spool.root)
-        try:
+        """Return the trace of every instance of every arrival, conflicts and duplicates too."""
+        with self.ledger() as ledger:
             traces = [trace(name, ledger) for name in sorted(self.arrivals())]
-        finally:
-            ledger.close()
         studies = [study for answer in traces for study in answer["studies"]]
         return [
             {"study_instance_uid": study["study_instance_uid"], **one}
@@ -109,21 +125,21 @@ class RunningSite:
         """Return the status once `files` files have come in and every arrival is settled or quarantined."""
         wait_until(lambda: self.is_settled(files), seconds=seconds, what=f"settled arrivals\n{self.end_of_text()}")
 
-        def status() -> dict[str, Any] | None:  # the ledger follows the room
-            answer = self.status()
-            open_ones = answer["arrivals"]["admitted"] + answer["arrivals"]["processing"]
-            return None if open_ones else answer
+        def has_no_open_arrival(answer: dict[str, Any]) -> bool:  # the ledger follows the room
+            return not answer["arrivals"]["admitted"] + answer["arrivals"]["processing"]
 
-        return wait_until(status, seconds=30, what="the ledger to follow the rooms")
+        return self.wait_status(has_no_open_arrival)
 
     def wait_status(self, condition: Callable[[dict[str, Any]], object], *, seconds: float = 60) -> dict[str, Any]:
         """Return the first status of which the condition holds."""
+        settings = load(self.file)
+        with self.ledger() as ledger:
 
-        def status() -> dict[str, Any] | None:
-            answer = self.status()
-            return answer if condition(answer) else None
+            def answer() -> dict[str, Any] | None:
+                one = _as_json(status(settings, ledger))
+                return one if condition(one) else None
 
-        return wait_until(status, seconds=seconds, what=f"a status\n{self.end_of_text()}")
+            return wait_until(answer, seconds=seconds, what=f"a status\n{self.end_of_text()}")
 
     def text(self) -> str:
         """Return what the site has logged so far."""
@@ -156,6 +172,10 @@ class RunningSite:
         """End the site as an operator does, and return its exit code."""
         self.process.terminate()
         return self.process.wait(60)
+
+
+def _as_json(answer: Any) -> Any:
+    return json.loads(json.dumps(answer))
 
 
 def _is_received(file: Path) -> bool:
