@@ -12,6 +12,7 @@ from pipeline.commands import receiver_checks, route_checks, sender_checks
 from pipeline.config.logo import read_logo
 from pipeline.dcmtk import programs
 from pipeline.dcmtk.known_bugs import known_bugs_of
+from pipeline.destinations import START_OR_CORRECT
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD, AccessionNumber
 from pipeline.errors import Configuration, Permanent, StorestowError, Transient
 from pipeline.ledger import rerouting
@@ -106,7 +107,7 @@ def _his(settings: Settings) -> Iterator[CheckFinding]:
         yield CheckFinding("patients", "error", str(error))
         return
     except Transient as error:
-        yield CheckFinding("patients", "unreachable", str(error))
+        yield CheckFinding("patients", "unreachable", f"{error}; {START_OR_CORRECT}")
         return
     except Permanent:  # it does not know the number, or knows it several times: it answers
         pass
@@ -246,6 +247,7 @@ def _pacs(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
     if peers:
         yield from (CheckFinding("senders", level, text) for level, text in sender_checks.looked_at(settings))
         problem = echo(pacs, settings.programs)
+        problem = problem and f"{problem}; {START_OR_CORRECT}, and see that it knows {pacs.calling_ae_title}"
         yield CheckFinding(
             "pacs", "unreachable" if problem else "ok", problem or f"{name} answers {pacs.calling_ae_title}"
         )

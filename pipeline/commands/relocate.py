@@ -4,10 +4,10 @@ from contextlib import closing
 
 from pipeline.commands.migrate import require_owner
 from pipeline.errors import Usage
-from pipeline.ledger import FILE_NAME
+from pipeline.ledger import FILE_NAME, Ledger
 from pipeline.ledger.move_to_server import move
 from pipeline.site.settings import Settings
-from pipeline.site.site_ledger import connect
+from pipeline.site.site_ledger import server_of
 from pipeline.site.worker_state import sole_worker
 from pipeline.spool.spool import Spool
 
@@ -19,13 +19,14 @@ def relocate(settings: Settings) -> str:
     what a ledger raises.
     """
     spool = Spool(settings.site.spool)
-    if not settings.site.ledger:
+    server = server_of(settings)
+    if server is None:
         raise Usage("[site] ledger names no server: write its address there first (docs/scale.md)")
     if not (spool.root / FILE_NAME).exists():
         raise Usage(f"there is no {spool.root / FILE_NAME}: the worker makes a new ledger on the server")
     require_owner(spool.root / FILE_NAME)
     spool.prepare()
-    with sole_worker(spool), closing(connect(settings)) as ledger:
+    with sole_worker(spool), closing(Ledger(server)) as ledger:
         ledger.require_fit()
         count = move(spool.root, ledger)
     done = f"{count} rows are in {ledger.name} now" if count else f"all rows were in {ledger.name} already"

@@ -21,6 +21,8 @@ from pipeline.dicom import encodings
 from pipeline.dicom.placeholders import PLACEHOLDERS
 from pipeline.model import Consignment, InstanceKey, Item, NewDisc, Receipt
 
+START_OR_CORRECT = "start it, or correct its address in site.toml"  # What to do where nobody answers.
+
 
 @dataclass(frozen=True, slots=True)
 class OnDiscs:

@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from pipeline.config.certificates import client_context
 from pipeline.config.keys import AbsolutePath, AETitle, Duration, Host, Port, Table
-from pipeline.destinations import Destination
+from pipeline.destinations import START_OR_CORRECT, Destination
 from pipeline.dicom import encodings
-from pipeline.errors import Configuration, StorestowError
+from pipeline.errors import Configuration, PeerUnavailable, StorestowError
 from pipeline.model import Consignment, Receipt
 
 if TYPE_CHECKING:
@@ -88,6 +88,9 @@ class CStoreDestination(Destination):
             status = echo(self._peer()).status
         except Configuration:
             raise
+        except PeerUnavailable as error:
+            yield f"destination {self.name}: {error}; {START_OR_CORRECT}"
+            return
         except StorestowError as error:
             yield f"destination {self.name}: {error}"
             return

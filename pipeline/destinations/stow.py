@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 
 from pipeline import guards
 from pipeline.config.keys import AbsolutePath, Duration, Size
-from pipeline.destinations import Destination
+from pipeline.destinations import START_OR_CORRECT, Destination
 from pipeline.dicom import encodings
 from pipeline.dicomweb.auth import Auth, NoAuth
 from pipeline.dicomweb.urls import checked_template, is_fixed
@@ -113,6 +113,10 @@ class StowDestination(Destination):
                 else:  # No instance is at hand, so no address is known; ask whether any server answers.
                     parts = urlsplit(self.url)
                     door.get(f"{parts.scheme}://{parts.netloc}/", {})
+        except Configuration:
+            raise
+        except PeerUnavailable as error:
+            yield f"destination {self.name}: {error}; {START_OR_CORRECT}"
         except StorestowError as error:
             yield f"destination {self.name}: {error}"
 

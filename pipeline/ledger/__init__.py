@@ -104,12 +104,7 @@ class Ledger:
             raise TypeError("a file belongs to the spool it lies in")
         self._database.require_fit()
         own = own_mark(spool)
-        if (spool / FILE_NAME).exists():
-            raise Configuration(
-                f"{self.name} is to be the ledger of this spool, and there is {spool / FILE_NAME}: if the file "
-                "was used last, stop the worker and `storestow serve`, and take it to the server with "
-                "`storestow relocate`; if the server was, put the file elsewhere"
-            )
+        self.require_no_file(spool)
         is_new = self.create({**values, SPOOL: own})
         if self.noted(SPOOL) != own:
             raise Configuration(
@@ -117,6 +112,15 @@ class Ledger:
                 f"spool's disk is lost and this one takes its place, set the note {SPOOL} to {own}: docs/scale.md"
             )
         return is_new
+
+    def require_no_file(self, spool: Path) -> None:
+        """Raise Configuration if the ledger is on a server, and the spool has one in a file, too."""
+        if not isinstance(self._database, Sqlite) and (spool / FILE_NAME).exists():
+            raise Configuration(
+                f"{self.name} is to be the ledger of this spool, and there is {spool / FILE_NAME}: if the file "
+                "was used last, stop the worker and `storestow serve`, and take it to the server with "
+                "`storestow relocate`; if the server was, put the file elsewhere"
+            )
 
     def require_fit(self) -> None:
         """Raise Configuration unless the database can hold a ledger."""

@@ -17,8 +17,13 @@ def server_of(settings: Settings) -> Server | None:
 
 
 def connect(settings: Settings) -> Ledger:
-    """Return the ledger, whatever state it is in; the caller closes it."""
-    return Ledger(server_of(settings) or settings.site.spool / FILE_NAME)
+    """Return the ledger, whatever state it is in; the caller closes it.
+
+    Raises Configuration if it is on a server and the spool has one in a file, too: a person knows which is valid.
+    """
+    ledger = Ledger(server_of(settings) or settings.site.spool / FILE_NAME)
+    ledger.require_no_file(settings.site.spool)
+    return ledger
 
 
 def ledger_of(settings: Settings) -> Ledger:

@@ -48,17 +48,27 @@ class CurrentLedger:
         Raises Transient if there is none, or none that the worker has made.
         """
         with self._lock:
-            ledger = self._ledger or connect(self._settings)
+            ledger = self._found()
             # Its identity is asked for before it is opened: if it is replaced meanwhile, it is opened once more.
             identity = ledger.identity()
             if self._ledger is not None and identity != self._identity:
                 self._ledger.close()
-                self._ledger, ledger = None, connect(self._settings)
+                self._ledger = None
+                ledger = self._found()
             if identity is None:
                 raise Transient(f"{ledger.name} does not exist yet; start the worker")
             if self._ledger is None:
                 self._ledger, self._identity = _required(ledger), identity
             return self._ledger
+
+    def _found(self) -> Ledger:
+        """Return the open ledger, else one to open; raises Transient where there is a second one in a file."""
+        try:
+            if self._ledger is not None:
+                self._ledger.require_no_file(self._settings.site.spool)
+            return self._ledger or connect(self._settings)
+        except Configuration as error:
+            raise Transient(str(error)) from error
 
 
 def _required(ledger: Ledger) -> Ledger:

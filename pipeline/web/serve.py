@@ -14,6 +14,7 @@ import uvicorn
 from pipeline.errors import Configuration
 from pipeline.events import Event, bug, emit
 from pipeline.site.settings import Settings
+from pipeline.site.site_ledger import connect
 from pipeline.web.api_key import VARIABLE, keyring_of
 from pipeline.web.app import application
 from pipeline.web.client_connection import LONGEST_HEAD, MOST, ClientConnection
@@ -26,6 +27,7 @@ FILES_OF_OURS = 100  # Open files besides those of clients: ledger, log, connect
 def serve(settings: Settings) -> None:
     """Serve HTTP until SIGTERM or SIGINT; raises Configuration if the shim must not, or cannot, start."""
     require_key_or_loopback(settings)
+    connect(settings).close()
     site = opened(settings)
     listening = _listen(settings.shim.host, settings.shim.port)
     ClientConnection.most = _connections_there_may_be()

@@ -8,7 +8,7 @@ from support.studies.small_studies import STUDY, Attempts, consign, last_of, mak
 
 from pipeline.destinations import from_table
 from pipeline.dicom.reading import data_set_of
-from pipeline.errors import Held, StorestowError, Transient
+from pipeline.errors import Configuration, Held, StorestowError, Transient
 from pipeline.line import identify
 from pipeline.model import Item, ReceiptState
 
@@ -111,8 +111,8 @@ def test_a_study_registered_elsewhere_is_held_by_a_real_archive_too(archive, tmp
 def test_check_finds_orthanc_and_a_wrong_path(archive):
     assert list(stow(archive).problems()) == []
     wrong = from_table({"name": "a", "kind": "stow", "url": f"{archive.rest}/dicomweb/studies"})
-    [problem] = wrong.problems()
-    assert "HTTP 404" in problem
+    with pytest.raises(Configuration, match="HTTP 404"):
+        list(wrong.problems())
 
 
 def test_a_full_archive_that_answers_200_has_nothing(tmp_path):

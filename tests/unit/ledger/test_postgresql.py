@@ -14,6 +14,7 @@ from support.sites import ledger_place
 from support.sites.line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 from support.sites.older_ledger import back_to_version_2
 
+from pipeline.commands.check import findings
 from pipeline.commands.migrate import migrate, sentences
 from pipeline.commands.relocate import relocate
 from pipeline.config.site_table import SiteTable
@@ -23,7 +24,10 @@ from pipeline.ledger.tables import METADATA, arrival, orders
 from pipeline.operate.status import status
 from pipeline.operate.trace import trace
 from pipeline.sending.send import send
+from pipeline.site.site_ledger import ledger_of
 from pipeline.site.worker_state import AnotherWorks
+from pipeline.web.order_service import CurrentLedger
+from pipeline.web.serve import serve
 
 pytestmark = pytest.mark.programs
 
@@ -258,6 +262,26 @@ def test_no_worker_uses_a_ledger_on_a_server_while_the_spool_has_one_in_a_file(u
     (tmp_path / "spool" / FILE_NAME).unlink()
     with working(on_server):
         pass
+
+
+def test_neither_commands_nor_http_use_the_server_while_the_spool_has_a_ledger_in_a_file(url, tmp_path):
+    on_file, on_server = settings_for(tmp_path, ledger=""), settings_for(tmp_path)
+    with working(on_server):
+        pass
+    serving = CurrentLedger(on_server)
+    serving.open()
+    with working(on_file):
+        pass
+    both_remedies = r"storestow relocate.*put the file elsewhere"
+    for use in (ledger_of, serve):
+        with pytest.raises(Configuration, match=both_remedies):
+            use(on_server)
+    with pytest.raises(Transient, match=both_remedies):
+        serving.open()
+    found = [finding for finding in findings(on_server) if finding.about == "ledger"]
+    assert [finding.level for finding in found] == ["error"]
+    (tmp_path / "spool" / FILE_NAME).unlink()
+    serving.open().close()
 
 
 def test_a_file_of_another_user_is_not_moved(url, tmp_path, monkeypatch):
