@@ -45,6 +45,7 @@ CAPTIONS = {
     "orders": "by accession number",
     "sending": "files of this machine",
     "operate": "what people see, decide",
+    "fleet": "other sites",
     "alarms": "who is told, and how",
     "worker": "the loop",
     "web": "HTTP for HIS and people",

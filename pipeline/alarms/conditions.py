@@ -9,10 +9,22 @@ from dataclasses import dataclass
 
 from pipeline.alarms.silence import Silence
 from pipeline.events import escaped
+from pipeline.fleet.ask_site import SiteFailure
+from pipeline.fleet.fleet_watch import SiteView
 from pipeline.operate.measurements import Measurements
 from pipeline.site.settings import Settings
 
 MOMENT = 120.0  # Seconds; a shorter condition causes no message.
+_OF_SITES = {
+    SiteFailure.UNREACHABLE: "cannot be reached",
+    SiteFailure.NO_REPLY: "does not answer in time",
+    SiteFailure.WRONG_KEY: "refuses our key",
+    SiteFailure.NO_STATUS: "offers no status",
+    SiteFailure.ODD_STATUS: "answers with an error",
+    SiteFailure.MALFORMED: "answers with what is no status",
+    SiteFailure.TOO_LARGE: "answers with more than a status",
+    SiteFailure.CONFIGURATION: "cannot be asked: its certificate or our key file is wrong",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,13 @@ def conditions(
                 f"{title} has sent nothing to {silence.receiver} for {hours:.0f} hours; at this time of the week "
                 f"it has sent at least {silence.usual} studies",
             )
+
+
+def lost_sites(views: Iterable[SiteView]) -> Iterator[Condition]:
+    """Yield the sites of the fleet of which nothing is known."""
+    for view in views:
+        if view.is_lost and view.failure is not None:
+            yield Condition(f"site:{view.name}", f"the site {view.name} {_OF_SITES[view.failure]}", MOMENT)
 
 
 def _disk(numbers: Measurements) -> Iterator[Condition]:

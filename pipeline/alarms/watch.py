@@ -5,12 +5,13 @@ import time
 from datetime import datetime
 
 from pipeline.alarms.channels import Channels
-from pipeline.alarms.conditions import Condition, conditions
+from pipeline.alarms.conditions import Condition, conditions, lost_sites
 from pipeline.alarms.heartbeat_study import HeartbeatStudy
 from pipeline.alarms.messages import Message, ToldAlarms, notification_of, summary_of
 from pipeline.alarms.silence import silences
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm, emit
+from pipeline.fleet.fleet_watch import FleetWatch
 from pipeline.ledger import Ledger, reports, samples, tallies, told_alarms
 from pipeline.ledger.samples import SampleKind
 from pipeline.ledger.tallies import TallyKind
@@ -31,6 +32,7 @@ class SiteWatch:
         self._settings, self._ledger = settings, ledger
         self._channels = Channels(settings.alarm)
         self._heartbeat = HeartbeatStudy(settings, ledger)
+        self._fleet = FleetWatch(settings.fleet)
         self._told: ToldAlarms | None = None
         self._next = time.monotonic() + LOOK_SECONDS
         self._next_sample = 0.0
@@ -43,6 +45,7 @@ class SiteWatch:
     def look(self, now: float, monotonic: float) -> None:
         """Look at the site at `now` (seconds since the epoch), and send the messages that are due."""
         self._next = monotonic + LOOK_SECONDS
+        self._fleet.begin()
         try:
             found, numbers = self._found(now)
         except StorestowError:
@@ -70,6 +73,7 @@ class SiteWatch:
         found = list(conditions(self._settings, numbers, missed, refused))
         if heartbeat is not None:
             found += self._heartbeat.look(now)
+        found += lost_sites(self._fleet.views(now))
         return found, numbers
 
     def _sample(self, numbers: Measurements) -> None:

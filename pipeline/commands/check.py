@@ -1,10 +1,12 @@
 """`storestow check`: report everything that can be wrong before a study arrives, each with its remedy."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pipeline import patients
 from pipeline.coercions import rules_of
@@ -15,6 +17,9 @@ from pipeline.dcmtk.known_bugs import known_bugs_of
 from pipeline.destinations import START_OR_CORRECT
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD, AccessionNumber
 from pipeline.errors import Configuration, Permanent, StorestowError, Transient
+from pipeline.events import escaped
+from pipeline.fleet.ask_site import SiteFailure
+from pipeline.fleet.fleet_watch import FleetWatch
 from pipeline.ledger import rerouting
 from pipeline.orders.pacs_query import echo
 from pipeline.site.disk_space import DiskLevel, free_bytes, judged
@@ -86,6 +91,7 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
         yield from _worker(settings, spool)
         yield from _his(settings)
         yield from _destinations(settings)
+        yield from _fleet(settings)
 
 
 def peers_and_programs(settings: Settings) -> Iterator[CheckFinding]:
@@ -127,6 +133,26 @@ def _destinations(settings: Settings) -> Iterator[CheckFinding]:
         if not problems:
             yield CheckFinding(about, "ok", f"{destination.kind}: nothing wrong found")
             yield from (CheckFinding(about, "note", note) for note in destination.notes())
+
+
+def _fleet(settings: Settings) -> Iterator[CheckFinding]:
+    """Yield what each site of the fleet answers, and which is asked in the clear."""
+    watch = FleetWatch(settings.fleet)
+    watch.ask_once()
+    for view in watch.views(time.time()):
+        about = f"fleet {view.name}"
+        if view.report is not None:
+            yield CheckFinding(about, "ok", f"answers, release {escaped(view.report.version, 32)}")
+        else:
+            is_ours = view.failure is SiteFailure.CONFIGURATION
+            yield CheckFinding(about, "error" if is_ours else "unreachable", f"{view.failure}: {view.detail}")
+    for table in settings.fleet:
+        if table.url.startswith("http://") and urlsplit(table.url).hostname not in {
+            "127.0.0.1",
+            "::1",
+            "localhost",
+        }:
+            yield CheckFinding(f"fleet {table.name}", "note", f"{table.url}: in the clear, and so is the key")
 
 
 def exit_code(found: list[CheckFinding]) -> int:

@@ -118,6 +118,23 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
+def fleet(as_json: Json = False) -> None:
+    """Ask the sites of [[fleet]] once, and show how they stand, those first that need a person."""
+    import time  # noqa: PLC0415
+
+    from pipeline.commands import terminal  # noqa: PLC0415
+    from pipeline.fleet.fleet_watch import FleetWatch  # noqa: PLC0415
+
+    settings = settings_of_site()
+    if not settings.fleet:
+        raise Usage("there is no [[fleet]] in the configuration: see docs/fleet.md")
+    watch = FleetWatch(settings.fleet)
+    watch.ask_once()
+    views = watch.views(time.time())
+    print_json({"sites": [view.as_json() for view in views]}) if as_json else terminal.show_fleet(views)
+
+
+@app.command()
 def trace(
     subject: Subject,
     from_archive: Annotated[

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipeline.commands.check import CheckFinding
 from pipeline.events import escaped
+from pipeline.fleet.fleet_watch import SiteView
 
 _console = Console(highlight=False)
 if not _console.is_terminal:  # a program reads it, or a file keeps it: nothing may be cut or wrapped
@@ -125,6 +126,23 @@ def _ago(seconds: float | None) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def show_fleet(views: Sequence[SiteView]) -> None:
+    """Print a row for each site."""
+    table = _table("site", "state", "needs a person", "waiting", "oldest", "quarantine", "free", "release", "why")
+    for view in views:
+        report = view.report
+        told = ("", "", "", "", "")
+        if report is not None:
+            free = f"{report.space.free / 1e9:.1f} GB"
+            oldest = _ago(report.oldest_seconds)
+            told = (str(report.waiting), oldest, str(report.quarantine), free, report.version)
+        state = _coloured(str(view.failure or "up"))
+        table.add_row(
+            _plain(view.name), state, _plain(", ".join(view.needs)), *map(_plain, told), _plain(view.page)
+        )
+    _console.print(table)
 
 
 def show_trace(answer: dict[str, Any]) -> None:

@@ -77,6 +77,9 @@ class ShimTable(Table):
     metrics_key: str = ""
     """Key that opens `/metrics` and nothing else; STORESTOW_METRICS_KEY in the environment wins over it.
     Example: `"77b0..."`"""
+    status_key: str = ""
+    """Key that opens `/api/status` and nothing else, for the site that shows a fleet; without one there is no such
+    address. STORESTOW_STATUS_KEY in the environment wins over it. Example: `"c51d..."`"""
     public_without_key: bool = False
     """Whether anybody who reaches the port may order, although there is no key."""
     download: Name | None = None

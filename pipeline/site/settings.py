@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError, ValidationInfo
 
 from pipeline import destinations
 from pipeline.config.alarm_tables import AlarmTable
+from pipeline.config.fleet_tables import FleetSiteTable
 from pipeline.config.keys import Table
 from pipeline.config.order_tables import PacsTable, PatientsTable, ShimTable
 from pipeline.config.program_tables import ProgramsTable
@@ -63,12 +64,14 @@ class Settings(Table):
     shim: ShimTable = ShimTable()
     patients: PatientsTable = PatientsTable()
     alarm: AlarmTable = AlarmTable()
+    fleet: tuple[FleetSiteTable, ...] = ()
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> Self:
         for kind, names in (
             ("receiver", [r.name for r in self.receiver]),
             ("destination", [d.name for d in self.destination]),
+            ("fleet", [f.name for f in self.fleet]),
         ):
             twice = {name for name in names if names.count(name) > 1}
             if twice:
@@ -296,6 +299,7 @@ def _known_keys(loc: tuple[int | str, ...], table: dict[str, Any]) -> list[str]:
         "shim": ShimTable,
         "patients": PatientsTable,
         "alarm": AlarmTable,
+        "fleet": FleetSiteTable,
     }
     *parents, _ = loc
     names = [step for step in parents if isinstance(step, str)]

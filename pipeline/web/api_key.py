@@ -13,15 +13,17 @@ from pipeline.site.settings import Settings
 VARIABLE = "STORESTOW_API_KEY"
 OPERATOR_VARIABLE = "STORESTOW_OPERATOR_KEY"  # This variable takes precedence over [shim] operator_key.
 METRICS_VARIABLE = "STORESTOW_METRICS_KEY"  # likewise over [shim] metrics_key
+STATUS_VARIABLE = "STORESTOW_STATUS_KEY"  # likewise over [shim] status_key
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ApiKeys:
-    """The key of the interface, the one a person acts with, and the one for /metrics alone; each may be empty."""
+    """The key of the interface, a person's, and those for /metrics and /api/status alone; each may be empty."""
 
     key: str
     operator_key: str = ""
     metrics_key: str = ""
+    status_key: str = ""
 
     @property
     def is_set(self) -> bool:
@@ -36,6 +38,10 @@ class ApiKeys:
         """Say whether the key of /metrics is shown, which opens nothing else; without one of ours nothing is."""
         return bool(self.metrics_key) and _shows(headers, self.metrics_key)
 
+    def opens_status(self, headers: Mapping[str, str]) -> bool:
+        """Say whether the key of /api/status is shown, which alone opens it: proxies add the other one."""
+        return bool(self.status_key) and _shows(headers, self.status_key)
+
     def is_operator(self, shown: str) -> bool:
         """Say whether this is the operator's key; False if the site has none."""
         return _are_equal(shown, self.operator_key) and bool(self.operator_key)
@@ -48,8 +54,14 @@ def keyring_of(settings: Settings) -> ApiKeys:
         "api_key": os.environ.get(VARIABLE, "") or shim.api_key,
         "operator_key": os.environ.get(OPERATOR_VARIABLE, "") or shim.operator_key,
         "metrics_key": os.environ.get(METRICS_VARIABLE, "") or shim.metrics_key,
+        "status_key": os.environ.get(STATUS_VARIABLE, "") or shim.status_key,
     }
-    variables = {"api_key": VARIABLE, "operator_key": OPERATOR_VARIABLE, "metrics_key": METRICS_VARIABLE}
+    variables = {
+        "api_key": VARIABLE,
+        "operator_key": OPERATOR_VARIABLE,
+        "metrics_key": METRICS_VARIABLE,
+        "status_key": STATUS_VARIABLE,
+    }
     for name, key in keys.items():
         if not all("\x21" <= character <= "\x7e" for character in key):
             named = f"{variables[name]}, {name}"
@@ -59,7 +71,13 @@ def keyring_of(settings: Settings) -> ApiKeys:
         raise Configuration("[shim] operator_key is the api_key, which proxies add for everybody: choose another")
     if operator_key and _are_equal(keys["metrics_key"], operator_key):
         raise Configuration("[shim] operator_key is the metrics_key, which the monitoring knows: choose another")
-    return ApiKeys(keys["api_key"], operator_key, keys["metrics_key"])
+    if keys["status_key"] and any(
+        _are_equal(keys["status_key"], keys[other]) for other in ("api_key", "operator_key")
+    ):
+        raise Configuration(
+            "[shim] status_key is the api_key or the operator_key: other sites get it, so choose another"
+        )
+    return ApiKeys(keys["api_key"], operator_key, keys["metrics_key"], keys["status_key"])
 
 
 def _shows(headers: Mapping[str, str], key: str) -> bool:

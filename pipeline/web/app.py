@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm
 from pipeline.model import OrderError
-from pipeline.web import metrics, page_endpoints
+from pipeline.web import metrics, own_status, page_endpoints
 from pipeline.web.http_errors import (
     CLIENT_HAS_GONE,
     NOT_FOUND,
@@ -66,6 +66,7 @@ def routes() -> list[Route]:
         Route("/api/openapi.json", openapi),
         Route("/api/docs", docs),
         Route(metrics.PATH, metrics.metrics),
+        Route(own_status.STATUS_PATH, own_status.own_status),
         *(Route(path, page_endpoints.link_or_page(verb), methods=["GET", "POST"]) for path, verb in LINKS.items()),
         Route("/patient/by-accession", by_accession),
         *operator_endpoints.routes(),

@@ -13,6 +13,7 @@ from pipeline.web.http_errors import ALWAYS, TOO_MANY, UNAUTHORIZED, HttpError
 from pipeline.web.http_responses import refused
 from pipeline.web.metrics import PATH as METRICS_PATH
 from pipeline.web.operator.endpoints import is_operator_path
+from pipeline.web.own_status import STATUS_PATH
 from pipeline.web.page_assets import ASSETS
 from pipeline.web.request_target import bring_into_origin_form
 from pipeline.web.shim_site import ShimSite
@@ -80,9 +81,13 @@ class RequireKey:
         keyring, headers = self.site.keyring, Headers(scope=scope)
         is_open = scope["path"] in OPEN or not keyring.is_set
         is_metrics = scope["path"] == METRICS_PATH and keyring.opens_metrics(headers)
+        is_known = keyring.opens(headers)
+        if scope["path"] == STATUS_PATH and keyring.status_key:
+            # This key alone opens it: proxies add the other one for everybody.
+            is_open = is_known = keyring.opens_status(headers)
         # Otherwise the login form appears.
         has_cookie = bool(keyring.operator_key) and is_operator_path(scope["path"])
-        if is_open or is_metrics or has_cookie or keyring.opens(headers):
+        if is_open or is_metrics or has_cookie or is_known:
             await self.app(scope, receive, send)
         else:
             await refused(Request(scope), HttpError(UNAUTHORIZED))(scope, receive, send)

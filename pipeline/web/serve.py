@@ -53,6 +53,7 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal once more at the end, when everything is done.
         signal.signal(number, lambda *_: None)
+    site.fleet.begin()
     has_key = "yes" if site.keyring.is_set else "no"
     emit(Event.SHIM_STARTED, host=settings.shim.host, port=settings.shim.port, key=has_key)
     asyncio.run(_run(server, listening))

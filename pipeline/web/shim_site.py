@@ -6,6 +6,7 @@ from typing import cast
 from starlette.requests import Request
 
 from pipeline import patients
+from pipeline.fleet.fleet_watch import FleetWatch
 from pipeline.site.settings import Settings
 from pipeline.web.api_key import ApiKeys, keyring_of
 from pipeline.web.health import Health
@@ -22,13 +23,15 @@ class ShimSite:
     keyring: ApiKeys
     people: PatientNames
     health: Health
+    fleet: FleetWatch
 
 
 def opened(settings: Settings) -> ShimSite:
     """Return the site; raises Configuration if a key or [patients] cannot work."""
     order_service = OrderService(settings)
     people = PatientNames(patients.from_table(settings.patients), order_service)
-    return ShimSite(settings, order_service, keyring_of(settings), people, Health(order_service))
+    health, fleet = Health(order_service), FleetWatch(settings.fleet)
+    return ShimSite(settings, order_service, keyring_of(settings), people, health, fleet)
 
 
 def site_of(request: Request) -> ShimSite:

@@ -19,7 +19,7 @@ FLOORS = (
     ("line", "receiving"),
     ("orders",),
     ("sending",),
-    ("operate",),
+    ("operate", "fleet"),
     ("alarms",),
     ("web", "worker"),
     ("commands",),

@@ -18,6 +18,7 @@ from pipeline.web.http_responses import html, words_of
 from pipeline.web.operator import views
 from pipeline.web.operator.acts import ACTS, ActDone, Asked, act
 from pipeline.web.operator.drawings import duration
+from pipeline.web.operator.fleet_page import fleet_page
 from pipeline.web.operator.session import COOKIE, SECONDS, Session, Sessions, parse_name
 from pipeline.web.order_service import OrderService, ask
 from pipeline.web.page_forms import FIELD, fields_of
@@ -43,6 +44,7 @@ def routes() -> list[Route]:
         Route(f"{ROOT}/destination", _with_session(_destination)),
         Route(f"{ROOT}/orders", _with_session(_orders)),
         Route(f"{ROOT}/quarantine", _with_session(_quarantine)),
+        Route(f"{ROOT}/fleet", _with_session(_fleet)),
         Route(f"{ROOT}/search", _with_session(_search)),
         Route(f"{ROOT}/study", _with_session(_study)),
         Route(f"{ROOT}/act", _with_session(_act), methods=["POST"]),
@@ -79,6 +81,7 @@ def _page(request: Request, template: str, session: Session | None, status: int 
     is_root, words = request.url.path == ROOT, words_of(request)
     about = {
         "session": session,
+        "has_fleet": bool(site_of(request).settings.fleet),
         "base": "operator/" if is_root else "",
         "home": "operator" if is_root else "../operator",
         "refresh": _REFRESH_SECONDS,
@@ -155,6 +158,19 @@ async def _quarantine(request: Request, session: Session) -> Response:
     return _page(
         request, "quarantine.html", session, **await ask(lambda: views.quarantine(order_service.ledger()))
     )
+
+
+async def _fleet(request: Request, session: Session) -> Response:
+    """Show the other sites, although our own ledger cannot be read."""
+    site = site_of(request)
+    if not site.settings.fleet:
+        raise HttpError(NOT_FOUND, "there is no [[fleet]]")
+    try:
+        ledger = await ask(site.order_service.ledger)
+    except HttpError:
+        ledger = None
+    shown = await ask(lambda: fleet_page(site.fleet, ledger, time.time()))
+    return _page(request, "fleet.html", session, **shown)
 
 
 async def _search(request: Request, session: Session) -> Response:

@@ -92,7 +92,12 @@ def test_every_address_is_open_to_the_key(shim, route):
         method = "GET" if "GET" in (route.methods or ()) else "POST"
         token = token_of(shim.settings.site.spool, 1) if method == "POST" else None
         answer = shim.request(method, address(shim, route), key=None, headers=headers, data={"token": token})
-        expected = {"/patient/by-accession": 501, "/api/health": 503, "/orders/{reference}/again": 303}
+        expected = {
+            "/patient/by-accession": 501,
+            "/api/health": 503,
+            "/api/status": 404,
+            "/orders/{reference}/again": 303,
+        }
         otherwise = 404 if route.path.startswith("/operator") else 200  # it has a key of its own
         assert answer.status_code == expected.get(route.path, otherwise)
 

@@ -1,0 +1,31 @@
+"""A site of the fleet that is lost is an alarm, in words of ours alone."""
+
+import time
+
+from support.machine.dicom_programs import free_port
+from support.sites.fleet_sites import answer_of, answering, fleet_site, report
+
+from pipeline.alarms.conditions import MOMENT, Condition, lost_sites
+from pipeline.fleet.ask_site import SiteFailure
+from pipeline.fleet.fleet_watch import FleetWatch, SiteView
+
+
+def test_a_site_that_is_lost_is_an_alarm_and_one_that_only_needs_somebody_is_not(tmp_path):
+    """Its own worker tells what it needs."""
+    well = answer_of(report(quarantine=3).model_dump_json().encode())
+    with answering(well) as port, answering(answer_of(b"evil words")) as lying:
+        ports = {"well": port, "lies": lying, "dead": free_port()}
+        watch = FleetWatch([fleet_site(tmp_path, name, port) for name, port in ports.items()])
+        assert list(lost_sites(watch.views(time.time()))) == []
+        watch.ask_once()
+        found = list(lost_sites(watch.views(time.time())))
+    assert found == [
+        Condition("site:dead", "the site dead cannot be reached", MOMENT),
+        Condition("site:lies", "the site lies answers with what is no status", MOMENT),
+    ]
+
+
+def test_every_failure_has_its_words():
+    for failure in SiteFailure:
+        view = SiteView("north", "https://north.example", None, failure, "", 1.0, None, ())
+        assert len(list(lost_sites([view]))) == (failure is not SiteFailure.NOT_ASKED)
