@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.config.keys import AbsolutePath, AETitle, Duration, Host, HostAsSaid, Name, Port, Table
 from pipeline.dicom.accession import LONGEST, LONGEST_OF_THE_STANDARD
@@ -13,6 +14,14 @@ TITLES = (  # Words before and behind names, in the languages of the pages.
     *("SR", "SRA", "SRTA", "DOÑA"),
     *("TN", "NY", "SDR", "SDRI"),
 )
+
+
+def _page_address(address: str) -> str:
+    """Return the address of a page; raises ValueError unless it is empty, or one of http or https with a host."""
+    parts = urlsplit(address)
+    if address and (parts.scheme not in {"http", "https"} or not parts.hostname or not address.isprintable()):
+        raise ValueError('write the address of a page, as "https://his.example.org/worklist"')
+    return address
 
 
 class SenderTable(Table):
@@ -103,6 +112,9 @@ class ShimTable(Table):
     """Accession numbers in one order."""
     allowed_origins: tuple[str, ...] = ()
     """Origins whose pages may call us from a browser (CORS). Example: `["https://his.example.org"]`"""
+    back_to: Annotated[str, AfterValidator(_page_address)] = ""
+    """Address of the page of the HIS to which our pages lead back; a browser with JavaScript goes back to where it
+    came from. Example: `"https://his.example.org/worklist"`"""
     hosts: tuple[HostAsSaid, ...] = ()
     """Names we are asked by; where it is empty the header Host is not looked at. Example: `["his.example.org"]`"""
 

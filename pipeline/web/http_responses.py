@@ -128,6 +128,7 @@ def html(
         "request_id": request_id_of(request),
         "hospital": site.site.name,
         "has_logo": site.logo,
+        "back_to": site.shim.back_to,
     }
     text = _templates().get_template(template).render(**about, **values)
     more = {"Content-Security-Policy": POLICY, "Content-Language": words.code, "Vary": "Accept, Accept-Language"}

@@ -20,6 +20,7 @@ ASSETS = {
     "page.css": "text/css",
     "operator.css": "text/css",
     "page.js": "text/javascript",
+    "operator.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 LOGO = b"asset=logo"  # The hospital's own, [site] logo.

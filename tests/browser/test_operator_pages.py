@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import generate_uid
 from support.machine.chromium import Browser, Tab, chromium
-from support.machine.dicom_programs import free_port
+from support.machine.dicom_programs import free_port, wait_until
 from support.sites.line_site import arrive, instance, rounds, working
 from support.sites.shim_site import served
 
@@ -18,6 +18,7 @@ from pipeline.ledger.samples import SampleKind
 from pipeline.ledger.tallies import TallyKind
 from pipeline.site.settings import Settings
 from pipeline.web.app import application
+from pipeline.web.operator import endpoints
 from pipeline.web.shim_site import opened
 
 pytestmark = pytest.mark.programs
@@ -155,3 +156,17 @@ def test_it_is_used_by_keyboard_alone(shown: Shown) -> None:
             break
     assert {"q", "reason", "by"} <= set(reached)
     assert reached[-1] == "Pause"
+
+
+def test_the_first_page_renews_itself_and_leaves_what_is_being_typed(shown: Shown, monkeypatch) -> None:
+    monkeypatch.setattr(endpoints, "_REFRESH_SECONDS", 1)
+    shown.tab.open(shown.url)
+    shown.tab.wait_for("Log out")
+    shown.tab.run("document.querySelector('#q').focus(); document.querySelector('#q').value = 'ACC-20'")
+    shown.tab.run("document.querySelector('#page').firstElementChild.id = 'before'")
+    wait_until(
+        lambda: shown.tab.run("document.querySelector('#before') === null"), seconds=60, what="new contents"
+    )
+    assert shown.tab.run("document.querySelector('#q').value") == "ACC-20"
+    assert shown.tab.run("document.activeElement.id") == "q"
+    assert shown.browser.complaints() == []

@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlencode, urljoin
 
 import pytest
-from support.sites.shim_site import BROWSER, FOUND, forms_of, running_shim
+from support.sites.shim_site import BROWSER, FOUND, forms_of, running_shim, settings_of
 
 from pipeline.errors import Usage
 from pipeline.model import OrderError, OrderStage, OrderState
@@ -14,6 +14,7 @@ from pipeline.operate.cancel import DeliveryRunning
 from pipeline.web import page_endpoints
 from pipeline.web.page_assets import ASSETS
 
+HIS = "https://his.example.org/worklist"
 LINK = "/mkiso.php?accession_number=A1"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><path d="M0 0h9"/></svg>'
 
@@ -23,7 +24,10 @@ def module_shim(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shim")
     (folder / "logo.svg").write_text(SVG)
     site = {"spool": str(folder / "spool"), "name": "St. <Mary>", "logo": "logo.svg"}
-    with pytest.MonkeyPatch.context() as patch, running_shim(folder, patch, site=site) as running:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running_shim(folder, patch, site=site, shim={"back_to": HIS}) as running,
+    ):
         yield running
 
 
@@ -71,6 +75,19 @@ def test_a_page_leads_to_a_new_request_under_its_own_path(shim):
     assert 'formaction=""' in form.text
     assert 'name="accession_numbers"' in form.text
     assert len(shim.orders.asked) == 1
+
+
+@pytest.mark.parametrize("path", ["/", LINK, "/mkiso.php?new=1", "/mkiso.php?accession_number=*"])
+def test_every_page_leads_back_to_the_his_also_without_a_script(shim, path):
+    assert f'<a class="back" href="{HIS}">Back</a>' in shim.page(path).text
+
+
+@pytest.mark.parametrize(
+    "address", ["javascript:alert(1)", "//his.example.org", "his", "https://", "https://h/\n"]
+)
+def test_the_address_of_the_way_back_is_one_of_a_page(tmp_path, address):
+    with pytest.raises(ValueError, match="write the address of a page"):
+        settings_of(tmp_path, shim={"back_to": address})
 
 
 def test_under_its_older_address_it_leads_to_the_start_page(shim):
