@@ -18,28 +18,28 @@ from typing import BinaryIO
 import pydicom.config
 from pydicom import Dataset
 from pydicom.charset import convert_encodings, default_encoding
-from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element, empty_value_for_VR
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import FileMetaDataset
 from pydicom.errors import BytesLengthException
 from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_dataset
-from pydicom.filewriter import write_data_element, write_dataset, write_file_meta_info
+from pydicom.filereader import data_element_generator
+from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from pipeline import __version__
-from pipeline.dicom.attributes.elements import SPECIFIC_CHARACTER_SET, element_of, named, put
-from pipeline.dicom.part10 import LONG_VRS, SHORT_VRS, Bytes, DataSetLayout
+from pipeline.dicom.attributes.elements import SPECIFIC_CHARACTER_SET, element_of, encoded, named, put
+from pipeline.dicom.attributes.unread_elements import UnreadElements
+from pipeline.dicom.part10 import Bytes, DataSetLayout, Element
 from pipeline.dicom.walk import walk_meta
 from pipeline.errors import Permanent
 
 IMPLEMENTATION_CLASS_UID = "2.25.292821506352129471893264758013245187613"  # PS3.5 B.2
 IMPLEMENTATION_VERSION_NAME = f"STORESTOW_{__version__.replace('.', '')}"[:16]
 PIECE = 1 << 20
-_VR_NAMES = {vr: vr.decode("ascii") for vr in SHORT_VRS | LONG_VRS}
 _FILE_META_WE_WRITE = frozenset({0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013})
+META_LENGTH = 0x00020000  # (0002,0000) File Meta Information Group Length
 _MOST_REMEMBERED = 4096  # Bytes of a sender's file meta information; a private element may have any length.
-_new = tuple.__new__  # The same result as calling the class, in half the time.
 Range = tuple[int, int]  # Start and end of bytes in the received file.
 MOST_TRIED = 20_000  # Elements looked at for an error message.
 # pydicom raises these when a malformed value is read.
@@ -110,50 +110,58 @@ def unreadable_in(data: Bytes, layout: DataSetLayout) -> str | None:
 
 
 def _read(data: Bytes, layout: DataSetLayout, start: int, end: int) -> Dataset:
-    if layout.explicit and (usual := _usual(data, layout, start, end)):
-        return usual
-    read = read_dataset(
-        io.BytesIO(data[start:end]),
-        is_implicit_VR=not layout.explicit,
-        is_little_endian=layout.little_endian,
-    )
-    walked = {tag for tag, element in layout.elements.items() if start <= element.start < end}
-    if walked != {int(tag) for tag in read.keys()}:  # noqa: SIM118  # iterating would decode the elements
+    inside = dict(layout.elements)
+    for tag in _from(layout, end):
+        del inside[tag]
+    if start > layout.data_set:
+        inside = {tag: element for tag, element in inside.items() if element.start >= start}
+    implicit, little = not layout.explicit, layout.little_endian
+    elements = UnreadElements(data[start:end], start, inside, (implicit, little))
+    encodings = _encodings_of(elements.get(BaseTag(SPECIFIC_CHARACTER_SET)))
+    for tag in [tag for tag, element in inside.items() if element.undefined_length]:
+        # How pydicom reads its value depends on the value.
+        elements[BaseTag(tag)] = _read_alone(data, layout, inside[tag], encodings)
+    read = Dataset(elements)
+    read.set_original_encoding(implicit, little, encodings)
+    return read
+
+
+def _from(layout: DataSetLayout, position: int) -> Iterator[int]:
+    """Yield the tags of the elements that begin at a position of the file or behind it, the last one first."""
+    for tag, element in reversed(layout.elements.items()):
+        if element.start < position:
+            return
+        yield tag
+
+
+def _encodings_of(declaration: RawDataElement | DataElement | None) -> str | list[str]:
+    """Return Python's encodings for a Specific Character Set, as pydicom wants them."""
+    if not isinstance(declaration, RawDataElement):
+        return default_encoding if declaration is None else convert_encodings(None)
+    if declaration.length > _MOST_REMEMBERED:
+        return convert_encodings(convert_raw_data_element(declaration).value)
+    return list(_encodings_declared(declaration._replace(value_tell=0)))
+
+
+@functools.lru_cache(maxsize=64)
+def _encodings_declared(declaration: RawDataElement) -> tuple[str, ...]:
+    return tuple(convert_encodings(convert_raw_data_element(declaration).value))
+
+
+def _read_alone(
+    data: Bytes, layout: DataSetLayout, element: Element, encodings: str | list[str]
+) -> RawDataElement | DataElement:
+    implicit, little = not layout.explicit, layout.little_endian
+    stream = io.BytesIO(data[element.start : element.end])
+    read = list(data_element_generator(stream, implicit, little, encoding=encodings))
+    if [int(one.tag) for one in read] != [element.tag]:
         raise Permanent("its elements can be read in two ways, because one of them has no valid VR or length")
-    return read
-
-
-def _usual(data: Bytes, layout: DataSetLayout, start: int, end: int) -> Dataset | None:
-    """Return what pydicom would read of elements with a VR and a length each, in a third of the time.
-
-    None where an element has no length: how pydicom reads its value depends on the value.
-    """
-    values, little = data[start:end], layout.little_endian
-    raw: dict[BaseTag, RawDataElement | DataElement] = {}
-    for number, vr, at, value, stop, has_no_length in layout.elements.values():
-        if start <= at < end:
-            if has_no_length:
-                return None
-            tag, name, length = BaseTag(number), _VR_NAMES[vr], stop - value
-            content = values[value - start : stop - start] if length else empty_value_for_VR(name, raw=True)
-            parts = (tag, name, length, content, value - start, False, little, True, False)
-            raw[tag] = _new(RawDataElement, parts)
-    charset = raw.get(BaseTag(SPECIFIC_CHARACTER_SET))
-    declared = convert_raw_data_element(charset).value if isinstance(charset, RawDataElement) else None
-    read = Dataset(raw)
-    read.set_original_encoding(False, little, convert_encodings(declared) if charset else default_encoding)
-    return read
+    return read[0]
 
 
 def _meta(data: Bytes, layout: DataSetLayout) -> FileMetaDataset:
-    if not layout.meta:
-        return FileMetaDataset()
-    start = min(element.start for element in layout.meta.values())
-    meta = FileMetaDataset(
-        read_dataset(io.BytesIO(data[start : layout.data_set]), is_implicit_VR=False, is_little_endian=True)
-    )
-    meta.pop(0x00020000, None)
-    return meta
+    elements = UnreadElements(data[: layout.data_set], 0, layout.meta, (False, True))
+    return FileMetaDataset({BaseTag(tag): elements[BaseTag(tag)] for tag in layout.meta if tag != META_LENGTH})
 
 
 def write_instance(
@@ -268,12 +276,9 @@ def _header_pieces(layout: DataSetLayout, header: Dataset, touched: frozenset[in
 
 
 def _encoded(layout: DataSetLayout, header: Dataset, tag: int) -> bytes:
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = layout.little_endian, not layout.explicit
     element = element_of(header, tag)  # The element is raw: whoever touched it made its bytes.
     assert element is not None
-    write_data_element(buffer, element)
-    return buffer.getvalue()
+    return encoded(element, not layout.explicit, layout.little_endian)
 
 
 @dataclass

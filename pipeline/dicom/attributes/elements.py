@@ -5,12 +5,20 @@ character set would become question marks. This module therefore reads raw value
 written unchanged.
 """
 
+from collections.abc import Iterable, MutableSequence
+from struct import Struct
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_VR, keyword_for_tag, private_dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
 from pydicom.tag import BaseTag
+
+from pipeline.dicom.attributes.unread_elements import UnreadElements
+from pipeline.dicom.part10 import LONG_VRS
 
 Element = RawDataElement | DataElement
 
@@ -20,6 +28,11 @@ UNDEFINED = 0xFFFFFFFF
 TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 STRING_VRS = TEXT_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
 ONE_TEXT_VRS = frozenset({"LT", "ST", "UR", "UT"})  # In these VRs a backslash is an ordinary character, PS3.5 6.2.
+
+LONGEST_SHORT = 0xFFFF  # Bytes of a value whose length has 16 bits, PS3.5 7.1.2.
+_IMPLICIT, _SHORT, _LONG = (
+    {order: Struct(order + header) for order in "<>"} for header in ("HHL", "HH2sH", "HH2s2xL")
+)  # Headers of elements by byte order, PS3.5 7.1.
 
 
 def element_of(dataset: Dataset, tag: int) -> Element | None:
@@ -45,6 +58,26 @@ def raw_element(dataset: Dataset, tag: int, vr: str, value: bytes) -> RawDataEle
     if len(value) % 2:
         value += b"\0" if vr in {"UI", "OB", "UN"} else b" "  # PS3.5 6.2
     return RawDataElement(BaseTag(tag), None if implicit else vr, len(value), value, 0, implicit, little)
+
+
+def encoded(
+    element: Element, implicit: bool, little: bool, encodings: str | MutableSequence[str] | None = None
+) -> bytes:
+    """Return the bytes of an element with its header; `encodings` are Python's, for text that is not raw."""
+    if isinstance(element, RawDataElement) and element.length != UNDEFINED:
+        value, vr, number = element.value or b"", element.VR, int(element.tag)
+        order, group, tag = "<" if little else ">", number >> 16, number & 0xFFFF
+        if implicit:
+            return _IMPLICIT[order].pack(group, tag, len(value)) + value
+        name = vr.encode("ascii") if vr else b""
+        if name in LONG_VRS:
+            return _LONG[order].pack(group, tag, name, len(value)) + value
+        if len(name) == 2 and len(value) <= LONGEST_SHORT:
+            return _SHORT[order].pack(group, tag, name, len(value)) + value
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = implicit, little
+    write_data_element(buffer, element, convert_encodings(encodings))
+    return buffer.getvalue()
 
 
 def encoding_of(dataset: Dataset) -> tuple[bool, bool]:
@@ -87,8 +120,15 @@ def creator_tag(tag: int) -> int:
 
 def private_tags(dataset: Dataset, group: int, creator: str, number: int) -> list[int]:
     """Return the tags of element `number` in every block that `creator` reserved in `group`."""
-    creators = [t for t in dataset.keys() if t >> 16 == group and 0x10 <= t & 0xFFFF <= 0xFF]  # noqa: SIM118  # iterating would decode
+    first = group << 16
+    creators = [tag for tag in _numbers(dataset) if first + 0x10 <= tag <= first + 0xFF]
     return [(t & 0xFFFF0000) | (t & 0xFF) << 8 | number for t in creators if _creator_at(dataset, t) == creator]
+
+
+def _numbers(dataset: Dataset) -> Iterable[int]:
+    """Return the tags of a data set, as numbers where that is quicker."""
+    elements = dataset._dict  # noqa: SLF001  # iterating over the data set would decode its elements
+    return elements.numbers() if isinstance(elements, UnreadElements) else elements
 
 
 def _creator_at(dataset: Dataset, tag: int) -> str | None:

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.charset import convert_encodings
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_data_element, write_sequence
+from pydicom.filewriter import write_sequence
 from pydicom.tag import BaseTag
 
 from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by
@@ -22,6 +22,7 @@ from pipeline.dicom.attributes.elements import (
     bytes_of,
     creator_tag,
     element_of,
+    encoded,
     encoding_of,
     put,
     raw_element,
@@ -124,12 +125,10 @@ def _sequence_of(dataset: Dataset, tag: int, items: Iterable[Iterable[Element]])
 
 def _item(dataset: Dataset, elements: Iterable[Element]) -> bytes:
     """Return the bytes of a sequence item in the data set's own encoding."""
-    content, item = _buffer(dataset), _buffer(dataset)
-    for element in elements:
-        write_data_element(content, element, convert_encodings(dataset.original_character_set))
-    item.write_tag(ITEM)
-    item.write_UL(content.tell())
-    return item.getvalue() + content.getvalue()
+    implicit, little = encoding_of(dataset)
+    encodings = dataset.original_character_set
+    content = b"".join(encoded(element, implicit, little, encodings) for element in elements)
+    return pack("<HHL" if little else ">HHL", ITEM >> 16, ITEM & 0xFFFF, len(content)) + content
 
 
 def _breaks_the_encoding(element: Element, dataset: Dataset) -> bool:

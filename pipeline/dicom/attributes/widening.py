@@ -76,6 +76,8 @@ def check_readable(dataset: Dataset, charset: CharacterSet) -> None:
 
 def check_element_readable(element: Element, dataset: Dataset, charset: CharacterSet) -> None:
     """Check one detached element as `check_readable` does."""
+    if isinstance(element, RawDataElement) and _is_plain(element.value or b""):
+        return  # In every character set.
     check_readable(_alone(element, dataset), charset)
 
 

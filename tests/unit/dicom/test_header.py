@@ -6,10 +6,16 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
+from pydicom.dataelem import RawDataElement
+from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_data_element
+from pydicom.tag import BaseTag
 from pydicom.uid import generate_uid
 
 from pipeline.dicom import header
+from pipeline.dicom.attributes.elements import element_of, encoded
+from pipeline.dicom.attributes.unread_elements import UnreadElements
 from pipeline.dicom.reading import data_set_of
 from pipeline.dicom.walk import walk_meta
 
@@ -35,6 +41,52 @@ def test_a_header_is_read_as_pydicom_reads_it(name):
     }
     assert ours.original_encoding == theirs.original_encoding
     assert ours.original_character_set == theirs.original_character_set
+
+
+NAMES = ["CT_small.dcm", "MR_small_bigendian.dcm", "reportsi.dcm", "rtplan.dcm"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_element_is_written_as_pydicom_writes_it(name):
+    with data_set_of(Path(get_testdata_file(name))) as (data, layout):
+        read = header.read_header(data, layout)
+    implicit, little = not layout.explicit, layout.little_endian
+    for tag in read.keys():  # noqa: SIM118  # iterating would decode them
+        buffer = DicomBytesIO()
+        buffer.is_implicit_VR, buffer.is_little_endian = implicit, little
+        element = element_of(read, tag)
+        if isinstance(element, RawDataElement) and element.value is None:  # pydicom reads it and cannot write it
+            element = element._replace(value=b"")
+        write_data_element(buffer, element)
+        assert encoded(element, implicit, little) == buffer.getvalue(), tag
+
+
+def test_a_value_too_long_for_its_vr_is_written_as_pydicom_writes_it():
+    element = RawDataElement(BaseTag(0x00104000), "LT", 0x10000, b"x" * 0x10000, 0, False, True)
+    with pytest.warns(UserWarning, match="UN"):
+        assert encoded(element, False, True)[4:6] == b"UN"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_element_nobody_asks_for_is_not_made(name, monkeypatch):
+    made = []
+    real = UnreadElements._raw
+    monkeypatch.setattr(
+        UnreadElements, "_raw", lambda self, element: made.append(element.tag) or real(self, element)
+    )
+    with data_set_of(Path(get_testdata_file(name))) as (data, layout):
+        read = header.read_header(data, layout)
+        made.clear()
+        assert read.SOPInstanceUID
+        assert made == [0x00080018]
+
+
+def test_a_part_of_a_file_has_the_elements_in_it_and_no_others():
+    with data_set_of(Path(get_testdata_file("CT_small.dcm"))) as (data, layout):
+        element = layout.elements[0x00100020]
+        alone = header._read(data, layout, element.start, element.end)
+    assert list(alone.keys()) == [0x00100020]
+    assert alone.PatientID == "1CT1"
 
 
 @pytest.mark.parametrize("tail", ["1", "12"], ids=["of odd length", "of even length"])

@@ -1,0 +1,60 @@
+"""The elements of a walked data set as pydicom wants them, each made when somebody asks for it."""
+
+from collections.abc import Iterator, KeysView, Mapping, MutableMapping
+from typing import cast
+
+from pydicom.dataelem import DataElement, RawDataElement, empty_value_for_VR
+from pydicom.tag import BaseTag
+
+from pipeline.dicom.part10 import LONG_VRS, SHORT_VRS, Element
+
+_VR_NAMES = {vr: vr.decode("ascii") for vr in SHORT_VRS | LONG_VRS}
+_new = tuple.__new__  # The same result as calling the class, in half the time.
+
+
+class UnreadElements(MutableMapping[BaseTag, RawDataElement | DataElement]):
+    """The elements of a data set as the walk found them; one becomes an element of pydicom when it is asked for.
+
+    Most are never asked for: rules look at a few, and the others are copied.
+    """
+
+    def __init__(
+        self, values: bytes, start: int, found: Mapping[int, Element], encoding: tuple[bool, bool]
+    ) -> None:
+        """`values` are the bytes of the file from `start` on, `encoding` is (implicit VR, little endian)."""
+        self._values, self._start = values, start
+        self._implicit, self._little = encoding
+        self._elements: dict[int, Element | RawDataElement | DataElement] = dict(found)
+
+    def __getitem__(self, tag: int) -> RawDataElement | DataElement:
+        element = self._elements[tag]
+        if type(element) is Element:
+            element = self._elements[tag] = self._raw(element)
+        return cast("RawDataElement | DataElement", element)
+
+    def _raw(self, element: Element) -> RawDataElement:
+        """Return what pydicom would read of an element with a length."""
+        number, vr, _, value, stop, _ = element
+        name, at = None if self._implicit else _VR_NAMES[vr], value - self._start
+        content = self._values[at : stop - self._start] or empty_value_for_VR(name, raw=True)
+        encoding = (self._implicit, self._little)
+        return _new(RawDataElement, (BaseTag(number), name, stop - value, content, at, *encoding, True, False))
+
+    def __setitem__(self, tag: int, element: RawDataElement | DataElement) -> None:
+        self._elements[tag] = element
+
+    def __delitem__(self, tag: int) -> None:
+        del self._elements[tag]
+
+    def numbers(self) -> KeysView[int]:
+        """Return the tags, which are plain numbers as long as nobody has put an element there."""
+        return self._elements.keys()
+
+    def __contains__(self, tag: object) -> bool:
+        return tag in self._elements
+
+    def __iter__(self) -> Iterator[BaseTag]:
+        return (tag if isinstance(tag, BaseTag) else BaseTag(tag) for tag in self._elements)
+
+    def __len__(self) -> int:
+        return len(self._elements)
