@@ -1,6 +1,7 @@
 """Prepare CT in JPEG 2000 in this process, coerced, encoded, proved and written, for a profiler to look at.
 
-    py-spy record --native --rate 200 -o bench/flame-j2k.svg -- .venv/bin/python bench/flame.py [INSTANCES] [j2k]
+    py-spy record --native --format raw --rate 100 -o stacks.txt -- .venv/bin/python bench/flame.py 100 j2k
+    .venv/bin/python bench/flame_graph.py stacks.txt
 
 py-spy (0.4 or later) is no part of the environment; other profilers do as well.
 """

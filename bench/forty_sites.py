@@ -32,12 +32,20 @@ from study_queues import (  # noqa: E402  # found by the path above
 BUSIEST = (10 * HOUR, 11 * HOUR)
 BREAKS_AT = HOUR  # a study that waits longer than that for its turn is not delivered as people expect
 
+# Seconds of a core for a megabyte received.
+LINE = 0.0195  # receive, identify, coerce, send, verify: `--measure`, on two cores at load 18, so rather too much
+J2K, HTJ2K = 1 / 10.5, 1 / 57  # encode and prove, two processes at once on two cores: docs/adr/0003-jpeg-2000.md
+# Flushed transactions: 37 for 200 CT of 105 MB, by `--measure`; five of them do not grow with the study.
+TRANSACTIONS = {"transactions_of_a_study": 5, "transactions_a_megabyte": 32 / 105}
+LEDGER_BYTES = 1700  # of an instance and its receipt, by `--measure`
 COSTS = {
-    "none": Costs(processor_seconds_a_megabyte=0.015, share_sent=1.0),
-    "j2k": Costs(processor_seconds_a_megabyte=0.09, share_sent=0.25),
-    "htj2k": Costs(processor_seconds_a_megabyte=0.03, share_sent=0.27),
+    "none": Costs(LINE, 1.0, **TRANSACTIONS),
+    "j2k": Costs(LINE + J2K, 0.25, **TRANSACTIONS),  # 3.1 (CR) to 5.1 (CT) times smaller
+    "htj2k": Costs(LINE + HTJ2K, 0.27, **TRANSACTIONS),
 }
-SQLITE, POSTGRESQL = 320.0, 300.0  # transactions a second, one after the other
+# Flushed transactions a second, one after the other: the least of three times `--measure` at load 18 to 24, on a
+# virtual disk that copies and flushes 60 MB/s. A server's own disk does more.
+SQLITE, POSTGRESQL = 88.0, 46.0
 GIGABIT = 110.0  # megabytes a second
 
 
@@ -54,7 +62,7 @@ def stages_of(  # noqa: PLR0913  # each by its name
         Stage("network in", "MB/s", lambda study, _: study.megabytes, network, many, shared),
         Stage("cores", "cores", lambda s, c: s.megabytes * c.processor_seconds_a_megabyte, cores, many, shared),
         Stage("disk", "MB/s", lambda study, costs: study.megabytes * (1 + costs.share_sent), disk, many, shared),
-        Stage("ledger", "/s", lambda _, costs: costs.transactions_of_a_study, ledger, 1, shared),
+        Stage("ledger", "/s", lambda study, costs: costs.transactions(study), ledger, 1, shared),
         Stage("network out", "MB/s", lambda study, c: study.megabytes * c.share_sent, network, many, shared),
         Stage("archive", "instances/s", lambda study, _: study.instances, 8 / 0.0045),
     )
@@ -120,8 +128,9 @@ def sums() -> Iterator[str]:
     costs, busiest = COSTS["j2k"], max(HOURS) / 100 / HOUR
     yield f"studies in the busiest hour: {STUDIES * busiest:.2f}/s, instances {INSTANCES * busiest:.0f}/s"
     yield f"bytes in the busiest hour: {MEGABYTES * busiest:.0f} MB/s in"
-    yield f"transactions in the busiest hour: {STUDIES * busiest * costs.transactions_of_a_study:.0f}/s"
-    yield f"ledger: {INSTANCES * costs.ledger_bytes_of_an_instance / 1e9:.0f} GB a day for each destination"
+    flushed = STUDIES * costs.transactions_of_a_study + MEGABYTES * costs.transactions_a_megabyte
+    yield f"transactions: {flushed / DAY:.0f}/s in the mean, {flushed * busiest:.0f}/s in the busiest hour"
+    yield f"ledger: {INSTANCES * LEDGER_BYTES / 1e9:.0f} GB a day for each destination"
     for encode, one in COSTS.items():
         cores = MEGABYTES * one.processor_seconds_a_megabyte
         yield f"cores, {encode}: {cores / DAY:.1f} in the mean, {cores * busiest:.1f} in the busiest hour"

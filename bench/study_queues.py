@@ -32,13 +32,17 @@ class Study:
 
 @dataclass(frozen=True)
 class Costs:
-    """What a study costs; measured by `--measure` on two cores, or as its comment says."""
+    """What a study costs; megabytes are those received, `share_sent` are the bytes that leave for each of them."""
 
     processor_seconds_a_megabyte: float
-    share_sent: float  # bytes that leave for each byte received
-    transactions_of_a_study: float = 13
-    ledger_bytes_of_an_instance: float = 1750
+    share_sent: float
+    transactions_of_a_study: float
+    transactions_a_megabyte: float  # a batch of a request each
     quiet_seconds: float = 10  # as configured
+
+    def transactions(self, study: Study) -> float:
+        """Return the flushed transactions of a study."""
+        return self.transactions_of_a_study + study.megabytes * self.transactions_a_megabyte
 
 
 @dataclass(frozen=True)
