@@ -1,4 +1,4 @@
-"""Draw what each process did while one study went from its sender to the archive: docs/time-line.svg.
+"""Draw what each process did while one study went from its sender to the archive.
 
     .venv/bin/python bench/time_line.py [INSTANCES] [study|association] [none|j2k|htj2k]
 
@@ -28,7 +28,7 @@ from studies import slices  # noqa: E402
 from support.machine.dicom_programs import dcmsend, orthanc  # noqa: E402
 from support.sites.running_site import running_site  # noqa: E402
 
-PICTURE = HERE.parent / "docs/time-line.svg"
+PICTURE = HERE.parent / "docs" / "time-line.svg"
 SAMPLE_SECONDS = 0.025
 # Whose command line holds these words is drawn in that lane; the first that fits.
 LANES = (
