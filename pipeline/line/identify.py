@@ -116,6 +116,10 @@ def contents_of(
     return ArrivalContents(tuple(known[name] for name in names), hidden, empty, envelope_of(folder))
 
 
+def be_ready(_: str) -> None:
+    """Do nothing: a process that calls this has imported what it takes to read files, and no pydicom."""
+
+
 def read_the_rest(folder: Path, scratch: Path | None, pool: ProcessPool, ahead: ReadAhead) -> None:
     """Read what nobody has read yet of the arrival `folder`; what cannot be read now, `contents_of` reads."""
     tasks = (

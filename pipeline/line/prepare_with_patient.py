@@ -49,7 +49,3 @@ def as_received(task: PrepareTask, transfer_syntax_uid: str) -> Prepared:
     size = task.source.stat().st_size
     same = PreparedFile(AS_RECEIVED[0], task.source, task.received_sha256, size, transfer_syntax_uid)
     return Prepared((), (same,))
-
-
-def be_ready(_: str) -> None:
-    """Do nothing: calling this has imported everything."""

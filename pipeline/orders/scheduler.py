@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pipeline.ledger import orders, retrievals
 from pipeline.ledger.rows import OrderRow, RetrievalRow
-from pipeline.line.prepare_with_patient import be_ready
+from pipeline.line.identify import be_ready
 from pipeline.model import OrderError, RetrievalState
 from pipeline.orders import c_get, cleanup, retrieval, steps
 from pipeline.orders.retrieve_study import move

@@ -28,3 +28,9 @@ def test_a_process_of_the_pool_loads_neither_the_ledger_nor_orders(task):
     loaded = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True).stdout
     assert f"pipeline.line.{task}" in loaded.split()
     assert not {"sqlalchemy", "pipeline.ledger", "pipeline.orders"} & set(loaded.split())
+
+
+def test_a_process_that_reads_what_came_waits_for_no_import_of_pydicom():
+    code = "import sys, pipeline.line.identify; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True).stdout
+    assert not HEAVY & set(loaded.split())

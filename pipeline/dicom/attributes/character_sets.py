@@ -2,27 +2,26 @@
 
 pydicom replaces characters it cannot decode or encode. Here such a character is an error, because the caller must
 then choose another way. Text that cannot be read is never re-encoded.
+
+What takes a data set of pydicom imports it when it is called: processes that only ask whose a file is do without.
 """
 
 import re
 from dataclasses import dataclass
-
-from pydicom import Dataset
+from typing import TYPE_CHECKING
 
 from pipeline.dicom.attributes.code_extensions import ASCII, ESC, ROMAJI, SETS, CodeElement, Extensions
-from pipeline.dicom.attributes.elements import (
-    ONE_TEXT_VRS,
-    SPECIFIC_CHARACTER_SET,
-    STRING_VRS,
-    TEXT_VRS,
-    Element,
-    bytes_of,
-    decoded_text,
-    element_of,
-    significant,
-    vr_of,
-)
 
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from pipeline.dicom.attributes.elements import Element
+
+SPECIFIC_CHARACTER_SET = 0x00080005
+# These VRs follow Specific Character Set, PS3.5 6.1.2.3.
+TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+STRING_VRS = TEXT_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
+ONE_TEXT_VRS = frozenset({"LT", "ST", "UR", "UT"})  # In these VRs a backslash is an ordinary character, PS3.5 6.2.
 UTF_8 = "ISO_IR 192"
 STAND_ALONE = {UTF_8: "utf-8", "GB18030": "gb18030", "GBK": "gbk"}  # no code extensions, PS3.5 6.1.2.5.4
 _SPELLING = re.compile(r"(?:ISO)?[ _-]*(2022)?[ _-]*IR[ _-]*([0-9]+)")  # ISO-IR 100, ISO_2022_IR_6, ISO_IR192
@@ -125,8 +124,10 @@ class CharacterSet:
         return len(terms) > 1 or any(term.startswith("ISO 2022") for term in terms)
 
 
-def declared_by(dataset: Dataset, inherited: CharacterSet | None = None) -> CharacterSet:
+def declared_by(dataset: "Dataset", inherited: CharacterSet | None = None) -> CharacterSet:
     """Return the character set the data set declares, otherwise the inherited one (PS3.5 7.5.3)."""
+    from pipeline.dicom.attributes.elements import bytes_of, decoded_text, element_of  # noqa: PLC0415
+
     element = element_of(dataset, SPECIFIC_CHARACTER_SET)
     if element is None:
         return inherited or CharacterSet()
@@ -134,17 +135,21 @@ def declared_by(dataset: Dataset, inherited: CharacterSet | None = None) -> Char
     return CharacterSet.of(decoded_text(element.value) if raw is None else raw.decode("latin-1"))
 
 
-def text_of(dataset: Dataset, tag: int) -> str | None:
+def text_of(dataset: "Dataset", tag: int) -> str | None:
     r"""Return a value as text without padding, None if it is absent; never raises, changes nothing.
 
     Bytes outside the declared character set stand as `\xNN`, so such a text equals no other text.
     """
+    from pipeline.dicom.attributes.elements import element_of  # noqa: PLC0415
+
     element = element_of(dataset, tag)
     return None if element is None else text_in(element, dataset, declared_by(dataset))
 
 
-def text_in(element: Element, dataset: Dataset, charset: CharacterSet) -> str:
+def text_in(element: "Element", dataset: "Dataset", charset: CharacterSet) -> str:
     """Return the element's value as text, read with `charset`; a short description where it is no text."""
+    from pipeline.dicom.attributes.elements import bytes_of, decoded_text, significant, vr_of  # noqa: PLC0415
+
     vr, raw = vr_of(element, dataset), bytes_of(element)
     if vr not in STRING_VRS and (raw is not None or vr == "SQ"):
         return f"SQ, {len(element.value or ())} items" if raw is None else f"{vr}, {len(raw)} bytes"

@@ -17,17 +17,16 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.tag import BaseTag
 
+from pipeline.dicom.attributes import character_sets
 from pipeline.dicom.attributes.unread_elements import UnreadElements
 from pipeline.dicom.part10 import LONG_VRS
 
 Element = RawDataElement | DataElement
 
-SPECIFIC_CHARACTER_SET = 0x00080005
+SPECIFIC_CHARACTER_SET = character_sets.SPECIFIC_CHARACTER_SET
 UNDEFINED = 0xFFFFFFFF
-# These VRs follow Specific Character Set, PS3.5 6.1.2.3.
-TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-STRING_VRS = TEXT_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
-ONE_TEXT_VRS = frozenset({"LT", "ST", "UR", "UT"})  # In these VRs a backslash is an ordinary character, PS3.5 6.2.
+TEXT_VRS, STRING_VRS = character_sets.TEXT_VRS, character_sets.STRING_VRS
+ONE_TEXT_VRS = character_sets.ONE_TEXT_VRS
 
 LONGEST_SHORT = 0xFFFF  # Bytes of a value whose length has 16 bits, PS3.5 7.1.2.
 _IMPLICIT, _SHORT, _LONG = (
