@@ -119,6 +119,9 @@ class Destination(BaseModel):
         """
         raise NotImplementedError
 
+    def be_ready(self) -> None:
+        """Import what a delivery takes; called in a thread of its own while the instances of an order come in."""
+
     def tidy(self) -> None:
         """Remove what killed attempts have left behind; called now and then."""
 

@@ -125,6 +125,10 @@ class IsoDestination(Destination):
         except OSError as error:
             raise _classified(error, self) from error
 
+    def be_ready(self) -> None:
+        """Import what makes a disc, which takes as long as to make a small one."""
+        from pipeline.disc.make import study_disc  # noqa: F401
+
     def tidy(self) -> None:
         """Remove unpublished images that killed processes have left, because they hold a patient's data."""
         from pipeline.disc.make import study_disc
@@ -171,6 +175,7 @@ class IsoDestination(Destination):
         target.parent.mkdir(mode=0o750, exist_ok=True)
         unlink(target, missing_ok=True)  # A killed attempt left it, and nobody was told of it.
         options = replace(self.options(datetime.now(UTC)), container=container, missing=_set_aside(consignment))
+        options = replace(options, hashes_image=False)  # Nobody is told the hash of an order's file.
         options = replace(options, only=about.modalities, unknown=about.missing)
         if about.counted is not None:
             options = replace(options, counted=(about.received, about.counted))

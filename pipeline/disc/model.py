@@ -106,7 +106,8 @@ class DiscOptions:
     `unknown` are accession numbers without a study; `missing` are instances known to be left out before anything
     is read. `contact` tells the finder of the disc how to reach the hospital. `identity_allowed` is the reason why
     a person accepted that two sources name different patients. Only a person may give the two permissions.
-    `capacity_bytes` is the capacity of a CD or DVD that differs from the standard media.
+    `capacity_bytes` is the capacity of a CD or DVD that differs from the standard media. `hashes_image` says
+    whether anybody wants the SHA-256 of the whole file.
     """
 
     made_at: datetime  # With a time zone.
@@ -132,6 +133,7 @@ class DiscOptions:
     placeholders: tuple[str, ...] = PLACEHOLDERS  # Patient IDs that prove nothing.
     programs: ProgramsTable = field(default_factory=ProgramsTable)
     capacity_bytes: int | None = None
+    hashes_image: bool = True
     workers: int = 0  # Processes that decode; 0 means one for each core.
 
     def __repr__(self) -> str:
@@ -192,7 +194,7 @@ class StudyOnDisc:
 
 @dataclass(frozen=True, slots=True)
 class Disc:
-    """A disc that has been made, read back and named."""
+    """A disc that has been made, read back and named; `sha256` is "" where `hashes_image` was not wanted."""
 
     path: Path
     size: int

@@ -63,12 +63,15 @@ class OrderScheduler:
         now = time.time()
         running = self._jobs.running_since_list()
         with self._site.ledger.reading() as connection:
-            is_busy = bool(orders.open_ones(connection))
+            open_ones = orders.open_ones(connection)
             moving = retrievals.in_state(connection, RetrievalState.MOVING)
             receiving = retrievals.in_state(connection, RetrievalState.RECEIVING)
-        if is_busy and not self.is_busy:
-            self._site.pool_for_orders.warm(be_ready)  # What is retrieved does not wait for imports.
-        self.is_busy = is_busy
+        if open_ones and not self.is_busy:  # What is retrieved does not wait for imports.
+            self._site.pool_for_orders.warm(be_ready)
+            for destination in self._site.settings.destination:
+                if destination.name in {order.destination for order in open_ones}:
+                    self._steps.submit(destination.be_ready)
+        self.is_busy = bool(open_ones)
         for row in moving:
             if JobKey(JobKind.MOVE, row.id) not in running:
                 self._reclaim(row)

@@ -25,6 +25,7 @@ from pipeline.disc.verify import read_back as read_back_module
 from pipeline.disc.verify.read_back import read_back
 from pipeline.errors import Transient
 from pipeline.processes.process_pool import ProcessPool
+from pipeline.spool.hashed_files import sha256_of
 
 pytestmark = [pytest.mark.programs, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -193,9 +194,9 @@ def good(tmp_path, request, monkeypatch):
     paths.append(an_object(tmp_path / "in", "2", SeriesInstanceUID="1.2.3.4", SeriesNumber=9))
     kept: dict[str, object] = {}
 
-    def spying(medium, volume_id, expected, *more):
+    def spying(medium, volume_id, expected, *more, **options):
         kept.update(expected=dict(expected), volume_id=volume_id)
-        return read_back(medium, volume_id, expected, *more)
+        return read_back(medium, volume_id, expected, *more, **options)
 
     original = writing_module.read_back
     writing_module.read_back = spying
@@ -212,7 +213,12 @@ def reread(path, volume_id, expected):
 
 
 def test_a_good_disc_reads_back(good):
-    assert len(reread(*good)) == 64
+    assert reread(*good) == sha256_of(good[0])
+
+
+def test_the_hash_of_the_whole_is_read_only_for_somebody_who_wants_it(tmp_path):
+    disc = a_disc(tmp_path, an_object(tmp_path / "in", "0"), hashes_image=False)
+    assert disc.sha256 == ""
 
 
 def test_one_changed_bit_of_a_picture_is_found(good):

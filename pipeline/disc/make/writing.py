@@ -120,6 +120,7 @@ def proven(composed: ComposedDisc, written: Path, making: Making) -> str:
             making.pool,
             lambda done: making.progress("verify", done, total),
             making.options.placeholders,
+            hashes_medium=making.options.hashes_image,
         )
         flushed.result()
     return sha256

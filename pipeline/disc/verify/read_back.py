@@ -26,6 +26,7 @@ from pipeline.spool.hashed_files import sha256_of
 DICOMDIR = "DICOMDIR"
 LARGE = 256 << 20  # Bytes; below, starting the pool's processes takes longer than reading the medium here.
 _BATCH, _MOST_FILES = 16 << 20, 64  # Bytes and files in one task.
+_READERS = 2  # Threads: to hash is nearly all of the work, and no other thread waits for that.
 _UNREADABLE = (NoIso, NoDirectory, DamagedZip, OSError)
 
 
@@ -37,15 +38,18 @@ def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium
     pool: ProcessPool,
     progress: Callable[[int], None],
     placeholders: tuple[str, ...] = PLACEHOLDERS,
+    *,
+    hashes_medium: bool = True,
 ) -> str:
     """Return the SHA-256 of the file `medium`, once everything in it has been found as `expected`.
 
     `expected` maps every path on the medium to the SHA-256 of its source; the paths below DICOM/ are the objects.
+    Without `hashes_medium` the answer is "": the hash of the whole proves nothing that those of its files do not.
     Raises NotAsWritten with the first fault.
     """
     with ThreadPoolExecutor(2, thread_name_prefix="read-back") as beside:
         # It reads from the page cache that the pass below fills, or fills it.
-        whole = beside.submit(sha256_of, medium)
+        whole = beside.submit(sha256_of, medium) if hashes_medium else None
         with contextlib.closing(_open(medium, pass_phrase)) as contents:
             if isinstance(contents, IsoContents):
                 _check_image(contents, medium, volume_id)
@@ -53,7 +57,7 @@ def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium
             directory = beside.submit(_directory, _index(contents))
             claims = _read_files(_looks(contents, medium, pool), expected, progress)
             _check_directory(directory.result(), volume_id, claims, placeholders)
-        return whole.result()
+        return whole.result() if whole else ""
 
 
 @contextlib.contextmanager
@@ -101,7 +105,7 @@ def _check_paths(found: set[str], expected: Mapping[str, str]) -> None:
 
 
 def _looks(contents: IsoContents | ZipContents, medium: Path, pool: ProcessPool) -> Iterator[FileDigest]:
-    """Read every file in the order of the medium; for a large image, in the pool."""
+    """Read every file in the order of the medium; a large image in the pool, another in a few threads."""
     if isinstance(contents, ZipContents):
         for path in contents.files:
             yield look(path, _pieces(contents, path))
@@ -109,7 +113,11 @@ def _looks(contents: IsoContents | ZipContents, medium: Path, pool: ProcessPool)
     tasks = (HashTask(medium, files) for files in _batches(contents.on_image()))
     is_large = sum(contents.files.values()) > LARGE
     with _readable():
-        yield from chain.from_iterable(spread(looks, tasks, pool if is_large else None))
+        if is_large:
+            yield from chain.from_iterable(spread(looks, tasks, pool))
+            return
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="read-back") as readers:
+            yield from chain.from_iterable(readers.map(looks, tasks))
 
 
 def _batches(files: Iterable[IsoFile]) -> Iterator[tuple[IsoFile, ...]]:
