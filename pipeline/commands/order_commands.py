@@ -1,7 +1,9 @@
 """The commands that place orders, list them, and end one."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -36,22 +38,17 @@ def retrieve(  # noqa: PLR0913, PLR0917  # each is an option of the command
     """Have the PACS send studies by accession number, and deliver them."""
     from pipeline.orders import retrieve as order  # noqa: PLC0415
 
-    settings = settings_of_site()
-    ledger = ledger_of(settings)
-    if wait:
-        _require_worker(settings, ledger)
-    placed = order.place(
-        ledger,
-        settings,
-        accessions,
-        to,
+    place = partial(
+        order.place,
+        accessions=accessions,
+        destination=to,
         modalities=modality,
         missing=missing,
         incomplete=incomplete,
         again=again,
         allow_identity=allow_identity,
     )
-    _follow(settings, ledger, placed, wait=wait, as_json=as_json)
+    _place_and_follow(place, wait=wait, as_json=as_json)
 
 
 @app.command()
@@ -74,13 +71,15 @@ def send(  # noqa: PLR0913, PLR0917  # each is an option of the command
     """Send files from this machine's disk to a destination."""
     from pipeline.sending.send import send as order  # noqa: PLC0415
 
-    settings = settings_of_site()
-    ledger = ledger_of(settings)
-    if wait:
-        _require_worker(settings, ledger)
-    how = {"again": again, "several_patients": several_patients}
-    placed = order(ledger, settings, paths, to, receiver=as_receiver, **how)
-    _follow(settings, ledger, placed, wait=wait, as_json=as_json)
+    place = partial(
+        order,
+        paths=paths,
+        destination=to,
+        receiver=as_receiver,
+        again=again,
+        several_patients=several_patients,
+    )
+    _place_and_follow(place, wait=wait, as_json=as_json)
 
 
 @app.command("orders")
@@ -117,10 +116,17 @@ def _require_worker(settings: "Settings", ledger: "Ledger") -> None:
     require_worker(Spool(settings.site.spool), ledger)
 
 
-def _follow(settings: "Settings", ledger: "Ledger", placed: "PlacedOrder", *, wait: bool, as_json: bool) -> None:
-    """Show an order until it has ended, if wanted, print it, and exit with its result."""
+def _place_and_follow(
+    place: Callable[["Ledger", "Settings"], "PlacedOrder"], *, wait: bool, as_json: bool
+) -> NoReturn:
+    """Place an order, show it until it has ended, if wanted, print it, and exit with its result."""
     from pipeline.orders import retrieve  # noqa: PLC0415
 
+    settings = settings_of_site()
+    ledger = ledger_of(settings)
+    if wait:
+        _require_worker(settings, ledger)
+    placed = place(ledger, settings)
     with retrieve.OrderProgress() as shown:
         if wait:
             view = retrieve.follow(ledger, placed, shown.show, lambda: _require_worker(settings, ledger))
