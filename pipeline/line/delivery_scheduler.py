@@ -1,5 +1,11 @@
-"""Start the due deliveries: each destination has its own slots, pause switch and circuit breaker."""
+"""Start the due deliveries: each destination has its own slots, pause switch and circuit breaker.
 
+The loop of the worker starts what has become due; a slot that has ended a delivery starts the next one itself, so
+that many small studies do not each wait for the loop.
+"""
+
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +36,8 @@ class DeliveryScheduler:
         self._jobs = jobs
         self._agenda = agenda
         self._stranded: set[str] = set()
+        self._filling = threading.Lock()  # From the list of what is due until its deliveries have started.
+        self._is_closed = False
         self._slots = {
             destination.name: ThreadPoolExecutor(destination.slots, thread_name_prefix=f"to-{destination.name}")
             for destination in site.settings.destination
@@ -42,6 +50,7 @@ class DeliveryScheduler:
 
     def close(self) -> None:
         """Begin nothing more."""
+        self._is_closed = True
         for executor in self._slots.values():
             executor.shutdown(wait=False, cancel_futures=True)
 
@@ -57,11 +66,8 @@ class DeliveryScheduler:
         now = time.time()
         self._reclaim(now)
         self._end_growth(now)
-        with self._site.ledger.reading() as connection:
-            paused = deliveries.paused(connection)
         for destination in self._site.settings.destination:
-            if destination.name not in paused:
-                self._fill_slots(destination, now, attempt)
+            self._fill_slots(destination, now, attempt)
         self._report_stranded()
 
     def _end_growth(self, now: float) -> None:
@@ -90,29 +96,42 @@ class DeliveryScheduler:
             with self._site.ledger.transaction() as connection:
                 deliveries.resume(connection, lost, now + RECLAIM_SECONDS)
 
-    def _fill_slots(self, destination: Destination, now: float, attempt: Attempt) -> None:
+    def _fill_slots(
+        self, destination: Destination, now: float, attempt: Attempt, ending: int | None = None
+    ) -> None:
+        """Start due deliveries while a slot is free; that of the delivery `ending`, whose thread asks, is free."""
         breaker = self._breakers[destination.name]
-        with self._site.ledger.reading() as connection:
-            how = {"one_a_study": destination.makes_file, "takes_parts": destination.takes_parts}
-            due = deliveries.due(connection, destination.name, now, **how)
-            for_orders = deliveries.for_orders(connection)
-            later = deliveries.next_due(connection, destination.name, now)
-        for moment in (later, breaker.try_at if breaker.down_since is not None else None):
-            if moment is not None and moment > now:
-                self._agenda.at(moment)
-        for number in due:
-            if self._used_slots(destination) >= destination.slots:
-                return
-            if not (number in for_orders or breaker.admits(now)):
-                return
-            key = JobKey(JobKind.DELIVER, number, destination.name)
-            breaker.start(number)
-            job = partial(self._attempt, DueDelivery(number, destination), attempt)
-            if not self._jobs.start(self._slots[destination.name], key, job):
-                breaker.end(number)
+        with self._filling:
+            running = self._numbers_running(destination)  # Before the list, which may be stale about them.
+            with self._site.ledger.reading() as connection:
+                if destination.name in deliveries.paused(connection):
+                    return
+                how = {"one_a_study": destination.makes_file, "takes_parts": destination.takes_parts}
+                due = deliveries.due(connection, destination.name, now, **how)
+                for_orders = deliveries.for_orders(connection)
+                later = deliveries.next_due(connection, destination.name, now)
+            for moment in (later, breaker.try_at if breaker.down_since is not None else None):
+                if moment is not None and moment > now:
+                    self._agenda.at(moment)
+            for number in due:
+                if len(self._numbers_running(destination) - {ending}) >= destination.slots or number == ending:
+                    return  # One that has just ended and is due again, as it has grown, is started by the loop.
+                if not (number in for_orders or breaker.admits(now)):
+                    return
+                if number not in running:
+                    self._start(number, destination, attempt)
 
-    def _used_slots(self, destination: Destination) -> int:
-        return sum(key.kind is JobKind.DELIVER and key.place == destination.name for key in self._jobs.running())
+    def _start(self, number: int, destination: Destination, attempt: Attempt) -> None:
+        breaker = self._breakers[destination.name]
+        breaker.start(number)
+        job = partial(self._attempt, DueDelivery(number, destination), attempt)
+        key = JobKey(JobKind.DELIVER, number, destination.name)
+        if not self._jobs.start(self._slots[destination.name], key, job):
+            breaker.end(number)
+
+    def _numbers_running(self, destination: Destination) -> set[str | int]:
+        running = self._jobs.running()
+        return {key.subject for key in running if key.kind is JobKind.DELIVER and key.place == destination.name}
 
     def _attempt(self, due: DueDelivery, attempt: Attempt) -> None:
         try:
@@ -121,6 +140,9 @@ class DeliveryScheduler:
                 self._judge_peer(due.destination, outcome)
         finally:
             self._breakers[due.destination.name].end(due.number)
+        if outcome is None and not self._is_closed:
+            with contextlib.suppress(Transient):  # The loop asks the ledger again.
+                self._fill_slots(due.destination, time.time(), attempt, due.number)
 
     def _judge_peer(self, destination: Destination, error: StorestowError | None) -> None:
         """Record whether the destination as a whole works."""

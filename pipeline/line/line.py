@@ -4,6 +4,7 @@ The rooms of the spool and the ledger are the truth: each stage reads from them 
 finds whatever was killed at any moment.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
@@ -32,9 +33,7 @@ from pipeline.site.site import Site
 AT_ONCE = 16  # Parallel arrivals and studies: the pool's processes do the work, and share it fairly.
 
 Subject = TypeVar("Subject")
-Due = Iterable[
-    tuple[JobKey, Subject, Executor | None]
-]  # What is due, and the executor for it; None: in the loop itself.
+Due = Iterable[tuple[JobKey, Subject, Executor]]  # What is due, and the executor for it.
 
 
 class Line:
@@ -52,6 +51,7 @@ class Line:
         self._arrivals = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="arrival")
         self._arrivals_for_orders = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="arrival-for-order")
         self._studies = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="study")
+        self._settling = ThreadPoolExecutor(1, thread_name_prefix="settle")
 
     def stages(self) -> dict[str, Callable[[], None]]:
         """Return the stages in the order an arriving study takes them; each starts its due jobs."""
@@ -76,7 +76,13 @@ class Line:
 
     def close(self) -> None:
         """Begin nothing more."""
-        for executor in (self._glances, self._arrivals, self._arrivals_for_orders, self._studies):
+        for executor in (
+            self._glances,
+            self._arrivals,
+            self._arrivals_for_orders,
+            self._studies,
+            self._settling,
+        ):
             executor.shutdown(wait=False, cancel_futures=True)
         self._deliveries.close()
 
@@ -124,14 +130,14 @@ class Line:
             in_use = orders.arrivals_in_use(connection)
         for name in ready:
             if name not in in_use:
-                self._beat()
-                yield JobKey(JobKind.SETTLE, name), name, None
+                yield JobKey(JobKind.SETTLE, name), name, self._settling
 
     def _is_being_prepared(self, receiver: str, study_instance_uid: str) -> bool:
         return JobKey(JobKind.PROCESS, study_instance_uid, receiver) in self._jobs.running_since_list()
 
     def _folders(self) -> set[str]:
-        return {entry.name for entry in self._site.spool.arrivals.iterdir() if entry.is_dir()}
+        with os.scandir(self._site.spool.arrivals) as entries:
+            return {entry.name for entry in entries if entry.is_dir()}
 
     def _unusable(self) -> list[str]:
         """Return the arrivals that could not be admitted or identified just now."""

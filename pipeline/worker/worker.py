@@ -28,6 +28,7 @@ from pipeline.worker.heartbeat import Heartbeat
 from pipeline.worker.upkeep import Upkeep
 
 POLL_SECONDS = 5.0
+LONGEST_PAUSE = 0.1  # Seconds between two rounds, however many jobs end meanwhile.
 POLL_SECONDS_FOR_ORDERS = 1.0  # Seconds between looks while orders are open, because a person watches.
 IDLE_SECONDS = 60.0  # A worker that runs until it is idle waits for what is due within this time.
 
@@ -71,11 +72,15 @@ class Worker:
             stack.enter_context(self._line.work_ahead())
             while not self._stopping.is_set():
                 self._wake.clear()
+                began = time.monotonic()
                 self.round()
+                took = time.monotonic() - began
                 if until_idle and self._has_nothing_to_do():
                     break
                 at_most = POLL_SECONDS_FOR_ORDERS if self._orders.is_busy else POLL_SECONDS
-                self._wake.wait(self._agenda.seconds(time.time(), at_most))
+                if self._wake.wait(self._agenda.seconds(time.time(), at_most)):
+                    # Each job's end wakes: without a pause the rounds would take the processor from the jobs.
+                    self._stopping.wait(min(took, LONGEST_PAUSE))
             self._orders.close()
             self._line.close()
             self._upkeep.close()

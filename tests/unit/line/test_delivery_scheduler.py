@@ -1,8 +1,10 @@
-"""A destination that was down counts as back only once it has been asked something."""
+"""A destination gets as many deliveries at once as it has slots, and is back only once it was asked something."""
 
 import time
 
+from pydicom.uid import generate_uid
 from sqlalchemy import update
+from support.machine.dicom_programs import wait_until
 from support.sites.line_site import arrive, instance, rounds, settings_for, states
 
 from pipeline.ledger import deliveries
@@ -41,3 +43,52 @@ def test_a_delivery_that_is_held_at_the_last_moment_says_nothing_of_a_dead_desti
         hold(is_held=False)  # the next one is the trial
         rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 1})
         assert not is_down()
+
+
+def test_a_slot_that_has_ended_a_delivery_starts_the_next_one_without_the_loop(tmp_path, monkeypatch):
+    with opened(settings_for(tmp_path)) as site:
+        attempted, at_once, most = [], [], []
+
+        def noted(due, site):
+            at_once.append(due.number)
+            most.append(len(at_once))
+            attempted.append(due.number)
+            try:
+                return deliver(due, site)
+            finally:
+                at_once.remove(due.number)
+
+        worker = Worker(site)
+        set_paused(site, is_paused=True)
+        for _ in range(4):
+            arrive(site.spool, instance(tmp_path, StudyInstanceUID=generate_uid()))
+        rounds(worker, until=lambda: states(site, "deliveries") == {"waiting": 4})
+        monkeypatch.setattr(line, "deliver", noted)
+        set_paused(site, is_paused=False)
+        worker.round()
+        wait_until(lambda: states(site, "deliveries") == {"delivered": 4}, what="all four, after a single round")
+        assert attempted == [1, 2, 3, 4]
+        assert most == [1, 1, 1, 1]
+
+
+def test_a_slot_starts_no_more_once_the_destination_is_paused(tmp_path, monkeypatch):
+    with opened(settings_for(tmp_path)) as site:
+
+        def paused_meanwhile(due, site):
+            set_paused(site, is_paused=True)
+            return deliver(due, site)
+
+        worker = Worker(site)
+        set_paused(site, is_paused=True)
+        for _ in range(2):
+            arrive(site.spool, instance(tmp_path, StudyInstanceUID=generate_uid()))
+        rounds(worker, until=lambda: states(site, "deliveries") == {"waiting": 2})
+        monkeypatch.setattr(line, "deliver", paused_meanwhile)
+        set_paused(site, is_paused=False)
+        rounds(worker, until=lambda: "delivered" in states(site, "deliveries"))
+        assert states(site, "deliveries") == {"delivered": 1, "waiting": 1}
+
+
+def set_paused(site, *, is_paused: bool) -> None:
+    with site.ledger.transaction() as connection:
+        deliveries.set_destination(connection, "nowhere", paused=is_paused)

@@ -2,11 +2,15 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+from pydicom.uid import generate_uid
 from support.machine.dicom_programs import wait_until
 from support.sites.line_site import arrive, instance, settings_for, states, working
 
+from pipeline.line import line
+from pipeline.line.settle import settle
 from pipeline.schedule import Agenda, due_at, is_due
 from pipeline.worker import worker as loop
 
@@ -68,3 +72,46 @@ def test_what_was_put_off_is_tried_when_its_time_has_come_although_the_loop_look
         finally:
             worker.stop()
             thread.join(30)
+
+
+def test_a_study_is_delivered_while_another_arrival_is_being_settled(tmp_path, monkeypatch):
+    may_settle = threading.Event()
+    monkeypatch.setattr(line, "settle", lambda name, site: may_settle.wait(60) and settle(name, site))
+    with working(settings_for(tmp_path)) as (site, worker):
+        thread = running(worker)
+        try:
+            arrive(site.spool, instance(tmp_path))
+            wait_until(lambda: states(site, "deliveries") == {"delivered": 1}, what="the first study")
+            arrive(site.spool, instance(tmp_path, "b", StudyInstanceUID=generate_uid()))
+            wait_until(lambda: states(site, "deliveries") == {"delivered": 2}, what="the second study")
+            may_settle.set()
+            wait_until(lambda: states(site, "arrivals") == {"settled": 2}, what="both to be settled")
+        finally:
+            may_settle.set()
+            worker.stop()
+            thread.join(30)
+
+
+def test_between_two_rounds_the_loop_leaves_the_processor_to_the_jobs_as_long_as_a_round_took(
+    tmp_path, monkeypatch
+):
+    with working(settings_for(tmp_path)) as (_, worker):
+        took, paused = iter((0.02, 0.5, 0.0)), []
+
+        def a_round() -> None:
+            clock.now += next(took)
+            worker._wake.set()
+
+        def pause(seconds: float) -> bool:
+            paused.append(round(seconds, 3))
+            if len(paused) == 3:
+                worker.stop()
+            return False
+
+        clock = SimpleNamespace(now=100.0)
+        clock_of_loop = SimpleNamespace(time=time.time, monotonic=lambda: clock.now)
+        monkeypatch.setattr(loop, "time", clock_of_loop)
+        monkeypatch.setattr(worker, "round", a_round)
+        monkeypatch.setattr(worker._stopping, "wait", pause)
+        worker.run()
+        assert paused == [0.02, loop.LONGEST_PAUSE, 0.0]
