@@ -5,7 +5,9 @@ needed. A rule proposes with `proposed_value` and `proposed_removal` and changes
 the one place that applies changes, and keeps the previous values.
 """
 
+import functools
 import importlib
+import pickle
 import pkgutil
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -62,7 +64,26 @@ def rules_of(settings: SiteConfiguration) -> tuple[Rule, ...]:
     Raises:
         Configuration: a [[coercion]] table or the institution mapping is wrong; one line for each mistake.
     """
-    return tuple(rule for module in modules() for rule in module.rules(settings))
+    return SentRules(rule for module in modules() for rule in module.rules(settings))
+
+
+class SentRules(tuple[Rule, ...]):  # noqa: SLOT001  # it keeps what it was pickled to
+    """Rules that go to other processes with every instance: pickled once, and unpickled once in each process.
+
+    A mapping of institutions may have thousands of lines.
+    """
+
+    @functools.cached_property
+    def _pickled(self) -> bytes:
+        return pickle.dumps(tuple(self))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unpickled, (self._pickled,)
+
+
+@functools.lru_cache(maxsize=8)
+def _unpickled(pickled: bytes) -> SentRules:
+    return SentRules(pickle.loads(pickled))  # noqa: S301  # it comes through the pipe of our own worker
 
 
 def modules() -> list[ModuleType]:

@@ -41,12 +41,14 @@ def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.
     """
     with ExitStack() as stack:
         data = stack.enter_context(_mapped(stack.enter_context(path.open("rb"))))
-        if is_deflated(data):
+        layout = _layout_of(data)
+        may_be_deflated = layout is None or layout.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+        if may_be_deflated and is_deflated(data):
             inflated = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
             inflate(data, inflated)
             inflated.flush()
             data = stack.enter_context(_mapped(inflated))
-        layout = _layout_of(data)
+            layout = _layout_of(data)
         if layout is None or layout.is_odd:
             copy = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
             if mends := mended(data, copy):

@@ -7,6 +7,7 @@ time in proportion to the header's bytes, and is bounded in depth and bytes what
 
 from collections.abc import Iterable
 from contextlib import suppress
+from operator import attrgetter
 
 from pipeline.dicom.part10 import (
     BULK_VRS,
@@ -50,8 +51,9 @@ def walk(data: Bytes, walker_of: type[Walker] = Walker) -> DataSetLayout:
         if any(e.undefined_length for e in elements.values() if e.tag == PIXEL_DATA):
             raise Malformed("no transfer syntax is given, and the pixels are compressed by an unknown one")
         syntax = EXPLICIT_VR_LITTLE_ENDIAN if explicit else IMPLICIT_VR_LITTLE_ENDIAN
-    pixels = next((e for tag, e in elements.items() if PIXEL_GROUP <= tag <= PIXEL_DATA), None)
-    end = max(element.end for element in elements.values())
+    of_pixels = [elements[tag] for tag in range(PIXEL_GROUP, PIXEL_DATA + 1) if tag in elements]
+    pixels = min(of_pixels, key=attrgetter("start"), default=None)
+    end = next(reversed(elements.values())).end  # They were entered in the order of the file.
     _check_header(elements, pixels.start if pixels else end)
     return DataSetLayout(
         *(has_preamble, syntax, data_set, explicit, little, meta, elements, pixels, end),

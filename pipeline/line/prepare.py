@@ -234,8 +234,9 @@ def _made(task: PrepareTask, name: str, transfer_syntax_uid: str, write: Callabl
         _prove(task, beside, transfer_syntax_uid)
         path = task.target.with_name(f"{task.target.name}.{name}.{sha256[:16]}.dcm")
         rename(beside, path)
-    finally:
+    except BaseException:
         unlink(beside, missing_ok=True)
+        raise
     status = path.stat()
     return PreparedFile("", path, sha256, status.st_size, transfer_syntax_uid, state=state_of(status))
 

@@ -230,3 +230,13 @@ def test_every_encoding_of_a_data_set_is_kept(syntax, tmp_path):
     assert after.InstitutionName == "Łódź"
     assert after.PatientName == "Müller^Jörg"
     assert after.OriginalAttributesSequence[0].ModifiedAttributesSequence[0].InstitutionName == "Old Name"
+
+
+def test_the_rules_of_a_site_are_unpickled_once_in_a_process():
+    rules = rules_of(coercing.site("/nowhere", coercion=[{"set": {"StationName": "CT1"}}]))
+    first, second = (pickle.loads(pickle.dumps((rules, number)))[0] for number in range(2))
+    assert first == rules
+    assert first is second
+    assert pickle.loads(pickle.dumps(first)) is first
+    other = rules_of(coercing.site("/nowhere", coercion=[{"set": {"StationName": "CT2"}}]))
+    assert pickle.loads(pickle.dumps(other)) == other != first
