@@ -149,7 +149,7 @@ def time_line(title: str, events: Sequence[TimeLineEvent]) -> Markup:
     svg = _picture(title, height)
     begin, end = min(event.begin for event in events), max(event.end for event in events)
     span = max(end - begin, 1.0)
-    left = 130
+    left = 170
 
     def x_of(moment: float) -> float:
         return left + (moment - begin) / span * (WIDTH - left - 16)
