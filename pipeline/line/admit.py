@@ -14,11 +14,10 @@ def admit(name: str, site: Site, ahead: ReadAhead | None = None) -> None:
     """Enter an arrival in the ledger once its files are durable; what is not in `ahead` yet is read meanwhile."""
     folder = site.spool.arrivals / name
     nanoseconds, receiver = parse_arrival_name(name)
-    with ThreadPoolExecutor(1, thread_name_prefix="flush") as beside:
-        flushed = beside.submit(fsync_tree, folder)
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as beside:
         if ahead is not None:
-            read_the_rest(folder, site.spool.run, site.pool_of(receiver), ahead)
-        flushed.result()
+            beside.submit(read_the_rest, folder, site.spool.run, site.pool_of(receiver), ahead)
+        fsync_tree(folder)
     flush_path(site.spool.arrivals)  # The hook created this entry, and the hook must not wait for the disk.
     newest = max((entry.stat().st_mtime for entry in folder.iterdir()), default=folder.stat().st_mtime)
     with site.ledger.transaction() as change:

@@ -8,9 +8,14 @@ import fcntl
 import os
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.crash_points import around, door
+
+# Files of a tree that are flushed side by side: the file system then writes its journal once for several. For 500
+# slices that took a seventh of the time, and more at once took no less.
+_FLUSHED_AT_ONCE = 4
 
 
 @door
@@ -82,12 +87,13 @@ def rename_durably(source: Path, target: Path) -> None:
 @door
 def fsync_tree(folder: Path) -> None:
     """Return when every file and folder below `folder`, and `folder` itself, is on the disk."""
-    # Files come before the folders that name them.
-    for parent, _, names in os.walk(folder, topdown=False, onerror=_raise):
-        for path in map(Path(parent).joinpath, names):
-            if not path.is_symlink():  # Links are no instances and are not followed.
-                flush_path(path)
-        flush_path(Path(parent))
+    # Files come before the folders that name them. Links are no instances and are not followed.
+    with around("fsync"), ThreadPoolExecutor(_FLUSHED_AT_ONCE, thread_name_prefix="flush") as threads:
+        for parent, _, names in os.walk(folder, topdown=False, onerror=_raise):
+            files = (path for path in map(Path(parent).joinpath, names) if not path.is_symlink())
+            for _flushed in threads.map(_flush_path, files):
+                pass
+            _flush_path(Path(parent))
 
 
 def _raise(error: OSError) -> None:
@@ -97,9 +103,14 @@ def _raise(error: OSError) -> None:
 @door
 def flush_path(path: Path) -> None:
     """Return when a file, or the entries of a folder, are on the disk; a link is an error."""
+    with around("fsync"):
+        _flush_path(path)
+
+
+def _flush_path(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        flush(descriptor)
+        _flush(descriptor)
     finally:
         os.close(descriptor)
 
@@ -108,7 +119,11 @@ def flush_path(path: Path) -> None:
 def flush(descriptor: int) -> None:
     """Return when everything written to an open file is on the disk."""
     with around("fsync"):
-        if sys.platform == "darwin":  # There, fsync leaves the data in the cache of the disk.
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(descriptor)
+        _flush(descriptor)
+
+
+def _flush(descriptor: int) -> None:
+    if sys.platform == "darwin":  # There, fsync leaves the data in the cache of the disk.
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)

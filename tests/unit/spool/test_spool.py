@@ -110,7 +110,7 @@ def test_a_write_cut_short_leaves_the_old_content_and_a_hidden_file(tmp_path, mo
 def flushed(monkeypatch):
     """Record what is flushed, by the path its descriptor stands for at that moment."""
     paths: list[str] = []
-    monkeypatch.setattr(durable, "flush", lambda fd: paths.append(str(Path(f"/proc/self/fd/{fd}").readlink())))
+    monkeypatch.setattr(durable, "_flush", lambda fd: paths.append(str(Path(f"/proc/self/fd/{fd}").readlink())))
     return paths
 
 
