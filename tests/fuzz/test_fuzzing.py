@@ -12,7 +12,8 @@ from support.hostile.hostile_targets import SECONDS, TARGETS, survive
 
 TESTS = Path(__file__).resolve().parents[1]
 FINDINGS = sorted(file for file in (TESTS / "findings").glob("*/*") if file.is_file())
-COUNT, BUDGET = 400, 8.0  # a target
+COUNT = 400  # a target; the same inputs on every machine, in two seconds where nothing else is at work
+LONGEST = 80.0  # seconds
 MINUTES = float(os.environ.get("STORESTOW_FUZZ_MINUTES", "10"))  # a target, of `make test-long`
 
 
@@ -38,7 +39,7 @@ def fuzz(target: str, folder: Path, *, seed: int, count: int, seconds: float) ->
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_mutated_bytes_do_no_harm(target, tmp_path):
-    assert fuzz(target, tmp_path, seed=1, count=COUNT, seconds=BUDGET) > 10
+    assert fuzz(target, tmp_path, seed=1, count=COUNT, seconds=LONGEST) == COUNT
 
 
 @pytest.mark.long
