@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pydicom.data
@@ -12,6 +13,9 @@ from pynetdicom.transport import AssociationSocket
 from support.machine.postgresql import PostgresqlServer, postgresql
 from support.peers.certificate_authority import Authority, Identity
 from support.sites import ledger_place
+
+if TYPE_CHECKING:
+    from support.sites.shim_site import RunningShim
 
 HERE = Path(__file__).resolve().parent
 IN_CI = os.environ.get("CI") == "true"
@@ -39,6 +43,29 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def server(authority: Authority) -> Identity:
     """Return the certificate of whoever listens."""
     return authority.identity("server")
+
+
+@pytest.fixture(scope="module")
+def about_shim() -> dict[str, Any]:
+    """Return what `running_shim` is told of the site of `shim`; a file of tests may have its own."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def module_shim(tmp_path_factory: pytest.TempPathFactory, about_shim: dict[str, Any]) -> Iterator["RunningShim"]:
+    """Return a shim that serves all tests of a file; it takes half a second to start."""
+    from support.sites.shim_site import running_shim  # what most tests do without takes a second to import
+
+    folder = tmp_path_factory.mktemp("shim")
+    with pytest.MonkeyPatch.context() as patch, running_shim(folder, patch, **about_shim) as running:
+        yield running
+
+
+@pytest.fixture
+def shim(module_shim: "RunningShim") -> "RunningShim":
+    """Return the shim of the file, with no orders."""
+    module_shim.orders.forget()
+    return module_shim
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 from support.machine.chromium import chromium
 from support.machine.dicom_programs import wait_until
-from support.sites.shim_site import FOUND, running_shim
+from support.sites.shim_site import FOUND
 
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.web import page_endpoints, patient_names
@@ -28,19 +28,15 @@ def browser(module_browser):
 
 
 @pytest.fixture(scope="module")
-def module_shim(tmp_path_factory):
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        running_shim(tmp_path_factory.mktemp("shim"), patch, shim={"api_key": ""}) as running,
-    ):
+def about_shim():
+    return {"shim": {"api_key": ""}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _every_patient_is_jane():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(patient_names.PatientNames, "name_of", lambda *_: "DOE^JANE")
-        yield running
-
-
-@pytest.fixture
-def shim(module_shim):
-    module_shim.orders.forget()
-    return module_shim
+        yield
 
 
 def downloaded(browser, name):

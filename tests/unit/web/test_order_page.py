@@ -26,17 +26,11 @@ ENGLISH = translations.languages()["en"]
 DONE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "sent": 812}
 
 
-@pytest.fixture(scope="module")
-def module_shim(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch, running_shim(tmp_path_factory.mktemp("shim"), patch) as running:
+@pytest.fixture(scope="module", autouse=True)
+def _every_patient_is_jane():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(patient_names.PatientNames, "name_of", lambda *_: "DOE^<JANE>")
-        yield running
-
-
-@pytest.fixture
-def shim(module_shim):
-    module_shim.orders.forget()
-    return module_shim
+        yield
 
 
 class Elements(HTMLParser):

@@ -20,21 +20,11 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><path d="M0 0h9
 
 
 @pytest.fixture(scope="module")
-def module_shim(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shim")
+def about_shim(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("named")
     (folder / "logo.svg").write_text(SVG)
-    site = {"spool": str(folder / "spool"), "name": "St. <Mary>", "logo": "logo.svg"}
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        running_shim(folder, patch, site=site, shim={"back_to": HIS}) as running,
-    ):
-        yield running
-
-
-@pytest.fixture
-def shim(module_shim):
-    module_shim.orders.forget()
-    return module_shim
+    site = {"spool": str(folder / "spool"), "name": "St. <Mary>", "logo": str(folder / "logo.svg")}
+    return {"site": site, "shim": {"back_to": HIS}}
 
 
 @pytest.mark.parametrize("path", ["/", LINK, "/mkiso.php?accession_number=*", "/api/docs", "/nowhere"])
@@ -52,7 +42,7 @@ def test_the_hospital_is_named_on_every_page_with_its_logo(shim, path):
 
 
 def test_a_logo_that_can_start_something_is_not_served(shim):
-    file = shim.folder / "logo.svg"
+    file = shim.settings.site.logo
     try:
         file.write_text("<svg><script>alert(1)</script></svg>")
         assert shim.get("/?asset=logo", key=None).status_code == 404

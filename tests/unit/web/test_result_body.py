@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from support.sites.shim_site import BROWSER, FOUND, NEW, running_shim
+from support.sites.shim_site import BROWSER, FOUND, NEW
 
 from pipeline import languages as translations
 from pipeline.ledger.order_counts import NotThere
@@ -17,18 +17,6 @@ WHOLE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 
 PRIVATE = NotThere("private SOP class: no reader knows what it is", 2, LeftOutCode.KIND)
 GARBLED = NotThere("its compressed pixels cannot be decoded (ValueError)", 1, LeftOutCode.COMPRESSED)
 ENGLISH, SPANISH = (translations.languages()[code] for code in ("en", "es"))
-
-
-@pytest.fixture(scope="module")
-def module_shim(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch, running_shim(tmp_path_factory.mktemp("shim"), patch) as running:
-        yield running
-
-
-@pytest.fixture
-def shim(module_shim):
-    module_shim.orders.forget()
-    return module_shim
 
 
 def view(**stands):

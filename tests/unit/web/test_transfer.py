@@ -19,17 +19,10 @@ LINK = "/mkiso.php?accession_number=A1"
 CONTENT = bytes(range(256)) * 40  # 10240 bytes
 
 
-@pytest.fixture(scope="module")
-def module_shim(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch, running_shim(tmp_path_factory.mktemp("shim"), patch) as running:
-        yield running
-
-
 @pytest.fixture
-def shim(module_shim):
-    module_shim.orders.forget()
-    module_shim.orders.plan = {"state": OrderState.DONE, "result": module_shim.file(CONTENT)}
-    return module_shim
+def shim(shim):
+    shim.orders.plan = {"state": OrderState.DONE, "result": shim.file(CONTENT)}
+    return shim
 
 
 # --- parts ------------------------------------------------------------------------------------------------
