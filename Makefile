@@ -30,7 +30,7 @@ check: style ## formatting, lint, types, and the tests that take under a minute
 	    tests/unit tests/contract tests/properties tests/scenarios
 
 test: style ## everything CI runs, with the real programs
-	$(PYTEST) -q -n 2 --dist worksteal --durations 15 -m 'not long'
+	$(PYTEST) -q -n 4 --dist worksteal --durations 15 -m 'not long'
 
 test-long: install ## the tests that take hours
 	$(PYTEST) -q -n 2 --timeout 0 --durations 15 -m long
