@@ -47,10 +47,39 @@ def test_every_metric_that_is_asked_for_is_offered(file: Path) -> None:
     assert named <= offered()
 
 
-def test_the_dashboard_is_one() -> None:
+def test_the_dashboard_is_one_that_grafana_can_lay_out() -> None:
     board = json.loads(DASHBOARD.read_text())
-    assert {target["expr"] for panel in board["panels"] for target in panel["targets"]}
+    assert {"title", "uid", "schemaVersion", "templating", "time", "panels"} <= board.keys()
+    variables = {variable["name"] for variable in board["templating"]["list"]}
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        assert panel["type"] in {"stat", "timeseries", "table"}
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${source}"}
+        place = panel["gridPos"]
+        cells = {
+            (place["x"] + right, place["y"] + down) for right in range(place["w"]) for down in range(place["h"])
+        }
+        assert place["x"] + place["w"] <= 24, panel["title"]
+        assert not cells & taken, panel["title"]
+        taken |= cells
+        letters = [target["refId"] for target in panel["targets"]]
+        assert letters
+        assert len(set(letters)) == len(letters)
+        assert {
+            name for target in panel["targets"] for name in re.findall(r"\$(\w+)", target["expr"])
+        } <= variables
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
+def test_prometheus_understands_every_query_of_the_dashboard(tmp_path: Path) -> None:
+    board = json.loads(DASHBOARD.read_text())
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    rules = [{"record": f"storestow:query_{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    argv = [program("promtool"), "check", "rules", tmp_path / "rules.yml"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(queries)} rules found" in done.stdout
 
 
 def test_an_alert_fires_in_a_real_prometheus(tmp_path, monkeypatch) -> None:
