@@ -38,6 +38,7 @@ class Event(StrEnum):
     DISC_MADE = "disc-made"
     DUPLICATE = "duplicate"
     ENCODED = "encoded"
+    FENCED = "fenced"
     FLUSHED = "flushed"
     HEARTBEAT_STUDY = "heartbeat-study"
     HELD = "held"

@@ -182,14 +182,15 @@ class Ledger:
 
     @contextmanager
     @door
-    def transaction(self, *, flushed: bool = True) -> Iterator[Connection]:
+    def transaction(self, *, flushed: bool = True, alone: bool = True) -> Iterator[Connection]:
         """Run one transaction that sees and changes a consistent state; an exception rolls it back.
 
         A transaction that is not `flushed` survives a crash of this process; it survives a crash of the machine
-        only after the next flushed one. Use it for changes that happen hundreds of times a second.
+        only after the next flushed one. Use it for changes that happen hundreds of times a second. One that need
+        not be `alone` does not wait for others on a server; use it only for rows that nobody else changes now.
         """
         with self._database.connected() as connection:
-            self._database.begin_writing(connection, flushed=flushed)
+            self._database.begin_writing(connection, flushed=flushed, alone=alone)
             try:
                 yield connection
             except BaseException:

@@ -84,7 +84,7 @@ def _delivery_again(connection: Connection, row: dict[str, Any]) -> int:
     )
     number: int | None = connection.scalar(select(delivery.c.id).where(same))
     if number is None:
-        values = {key: value for key, value in row.items() if key != "id"}
+        values = {key: value for key, value in row.items() if key not in {"id", "claim"}}
         if row["state"] not in {DeliveryState.DELIVERED, DeliveryState.REFUSED}:  # It was opened again by `retry`.
             values |= {
                 "state": DeliveryState.WAITING,

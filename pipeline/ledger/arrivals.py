@@ -1,6 +1,6 @@
 """The ledger's statements about arrivals and instances: admit, take in, settle, quarantine, age out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 from pipeline.dicom.reasons import DELETED
 from pipeline.ledger import tallies
+from pipeline.ledger.claims import Fenced
 from pipeline.ledger.deliveries import batches
 from pipeline.ledger.rerouting import DECIDED
 from pipeline.ledger.rows import SoundInstanceRow, read_all, read_one
@@ -143,6 +144,14 @@ def instances_waiting(connection: Connection, receiver: str, study_instance_uid:
         .order_by(instance.c.id)
     )
     return read_all(SoundInstanceRow, connection.execute(wanted))
+
+
+def require_not_consigned(connection: Connection, identities: Collection[int]) -> None:
+    """Raise Fenced if what was prepared has been consigned or decided about meanwhile by another."""
+    for batch in batches(list(identities)):
+        wanted = select(func.count()).where(instance.c.id.in_(batch), not_(instance.c.consigned))
+        if connection.scalar(wanted) != len(batch):
+            raise Fenced
 
 
 def instance_row(connection: Connection, identity: int) -> SoundInstanceRow:

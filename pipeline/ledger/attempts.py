@@ -3,7 +3,6 @@
 A delivery that goes on with what was added to it meanwhile is still the same attempt, as its count says.
 """
 
-import platform
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -32,10 +31,10 @@ class DeliveryAttempt(NamedTuple):
     codes: str | None
 
 
-def begin(connection: Connection, number: int, attempts: int, now: float) -> None:
-    """Note that a delivery is attempted for the time `attempts`; one that goes on keeps its row."""
+def begin(connection: Connection, number: int, attempts: int, node: str, now: float) -> None:
+    """Note that the machine `node` attempts a delivery for the time `attempts`; one that goes on keeps its row."""
     is_it = (attempt.c.delivery == number) & (attempt.c.number == attempts)
-    values: dict[str, Any] = {"state": DeliveryState.SENDING, "node": platform.node()}
+    values: dict[str, Any] = {"state": DeliveryState.SENDING, "node": node}
     if not connection.execute(update(attempt).where(is_it).values(**values)).rowcount:
         values |= {"delivery": number, "number": attempts, "began_at": now}
         connection.execute(insert(attempt).values(**values))

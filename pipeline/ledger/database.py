@@ -50,8 +50,11 @@ class Database(Protocol):
     def begin_reading(self, connection: Connection) -> None:
         """Begin a transaction that sees one consistent state, and blocks no writer."""
 
-    def begin_writing(self, connection: Connection, *, flushed: bool) -> None:
-        """Begin a transaction while no other one writes; an unflushed one may be lost with the machine."""
+    def begin_writing(self, connection: Connection, *, flushed: bool, alone: bool) -> None:
+        """Begin a transaction that writes, if `alone` while no other such one does.
+
+        An unflushed one may be lost with the machine.
+        """
 
     def require_fit(self) -> None:
         """Raise Configuration unless the database can hold a ledger."""

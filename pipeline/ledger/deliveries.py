@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, and_, bindparam, func, insert, not_, or_, select, text, true, update
 
 from pipeline.ledger import attempts, tallies
+from pipeline.ledger.claims import Claimant
 from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow, read_one, read_one_or_none
 from pipeline.ledger.tables import arrival, delivery, destination, instance, receipt
 from pipeline.model import ARRIVED, DeliveryState, InstanceKey, InstanceState, Item, Receipt, ReceiptState
@@ -103,6 +104,7 @@ def goes_on(connection: Connection, number: int, handed_over: frozenset[int], no
         "state": DeliveryState.WAITING,
         "due_at": now if was_added else now + GROWS_AT_MOST,
         "attempts": delivery.c.attempts - 1,
+        "claim": None,
     }
     connection.execute(update(delivery).where(its_row).values(**values))
     return True
@@ -171,34 +173,59 @@ def for_orders(connection: Connection) -> set[int]:
     return set(connection.scalars(select(delivery.c.id).where(is_for_one)))
 
 
-def claim(
-    connection: Connection, number: int, now: float, *, one_a_study: bool = False
+def claim(  # noqa: PLR0913  # each limit by its name
+    connection: Connection,
+    number: int,
+    now: float,
+    by: Claimant,
+    *,
+    slots: int,
+    one_a_study: bool = False,
+    only_for_orders: bool = False,
 ) -> ClaimedDeliveryRow | None:
-    """Mark a delivery `sending` and return its new row.
+    """Mark a delivery `sending` with a new token, and return its new row.
 
     Returns None if it is not open any more: after the list of what is due was read, another claimed it, or a
-    person held it, gave it up or rerouted it. With `one_a_study` also if another delivery of its study is being
-    attempted at the destination.
+    person held it, gave it up or rerouted it. Also if its destination has `slots` deliveries in hand already, with
+    `one_a_study` if one of them is of the same study, and with `only_for_orders` if it is of no order.
     """
     is_free = and_(delivery.c.id == number, delivery.c.state.in_(OPEN), delivery.c.held.is_(False))
-    if one_a_study:
-        row = read_one_or_none(DeliveryRow, connection.execute(select(delivery).where(is_free)))
-        if (
-            row
-            and row.order_id is None
-            and row.study_instance_uid in _studies_in_hand(connection, row.destination)
-        ):
-            return None
+    row = read_one_or_none(DeliveryRow, connection.execute(select(delivery).where(is_free)))
+    if row is None or (only_for_orders and row.order_id is None):
+        return None
+    if in_hand(connection, row.destination) >= slots:
+        return None
+    if (
+        one_a_study
+        and row.order_id is None
+        and row.study_instance_uid in _studies_in_hand(connection, row.destination)
+    ):
+        return None
     values = {
         "state": DeliveryState.SENDING,
         "attempts": delivery.c.attempts + 1,
         "first_attempt_at": func.coalesce(delivery.c.first_attempt_at, now),
+        **by.values(),
     }
-    if not connection.execute(update(delivery).where(is_free).values(**values)).rowcount:
-        return None
+    connection.execute(update(delivery).where(is_free).values(**values))
     claimed = read_one(ClaimedDeliveryRow, connection.execute(select(delivery).where(delivery.c.id == number)))
-    attempts.begin(connection, number, claimed.attempts, now)
+    attempts.begin(connection, number, claimed.attempts, by.node, now)
     return claimed
+
+
+def in_hand(connection: Connection, destination_name: str, *, except_of: str | None = None) -> int:
+    """Count the deliveries that are being attempted at a destination, those of the worker `except_of` left out."""
+    wanted = select(func.count()).where(
+        delivery.c.destination == destination_name, delivery.c.state == DeliveryState.SENDING
+    )
+    if except_of is not None:
+        wanted = wanted.where(delivery.c.worker != except_of)
+    return connection.scalar(wanted) or 0
+
+
+def is_in_hand(connection: Connection, number: int | None) -> bool:
+    """Tell whether a delivery is being attempted."""
+    return connection.scalar(select(delivery.c.state).where(delivery.c.id == number)) == DeliveryState.SENDING
 
 
 def items(connection: Connection, number: int, spool: Path, *, answered: bool = False) -> list[tuple[int, Item]]:
@@ -297,7 +324,8 @@ def record(connection: Connection, number: int, answers: Mapping[int, Receipt], 
 
 def finish(connection: Connection, number: int, state: DeliveryState, reason: str | None, **more: Any) -> None:
     """Move a delivery to `state`; a refused one refuses instances without an answer."""
-    connection.execute(update(delivery).where(delivery.c.id == number).values(state=state, reason=reason, **more))
+    values = {"state": state, "reason": reason, "claim": None, **more}
+    connection.execute(update(delivery).where(delivery.c.id == number).values(**values))
     if state == DeliveryState.REFUSED:
         connection.execute(
             update(receipt)
@@ -329,15 +357,18 @@ def tally(connection: Connection, number: int) -> dict[str, int]:
     return counted
 
 
-def sending(connection: Connection) -> set[int]:
-    """Return the deliveries that a worker is, or was, attempting."""
-    return set(connection.scalars(select(delivery.c.id).where(delivery.c.state == DeliveryState.SENDING)))
+def sending(connection: Connection, worker: str | None = None) -> set[int]:
+    """Return the deliveries that a worker is, or was, attempting; only those of `worker`, if it is named."""
+    wanted = select(delivery.c.id).where(delivery.c.state == DeliveryState.SENDING)
+    if worker is not None:  # Releases before this column had one worker only.
+        wanted = wanted.where(or_(delivery.c.worker == worker, delivery.c.worker.is_(None)))
+    return set(connection.scalars(wanted))
 
 
 def resume(connection: Connection, numbers: Iterable[int], due_at: float) -> None:
     """Make interrupted deliveries wait again; the receipts say what may have arrived."""
     for number in numbers:
-        values = {"state": DeliveryState.WAITING, "due_at": due_at, "reason": INTERRUPTED}
+        values = {"state": DeliveryState.WAITING, "due_at": due_at, "reason": INTERRUPTED, "claim": None}
         interrupted = (delivery.c.id == number) & (delivery.c.state == DeliveryState.SENDING)
         if connection.execute(update(delivery).where(interrupted).values(**values)).rowcount:
             attempts.end(connection, number, DeliveryState.WAITING, INTERRUPTED, time.time())
@@ -353,6 +384,7 @@ def retry(connection: Connection, numbers: Sequence[int], now: float, *, release
             "first_attempt_at": None,
             "finished_at": None,
             "reason": "asked for by `retry`",
+            "claim": None,
         }
         if release_guard:
             values["guard_released"] = True
@@ -383,6 +415,11 @@ def set_destination(connection: Connection, name: str, **values: Any) -> None:
     if known is None:
         connection.execute(insert(destination).values(name=name))
     connection.execute(update(destination).where(destination.c.name == name).values(**values))
+
+
+def try_soon(connection: Connection) -> None:
+    """Let each destination that is down be tried at once."""
+    connection.execute(update(destination).where(destination.c.down_since.is_not(None)).values(try_at=None))
 
 
 def down_since(connection: Connection, name: str) -> float | None:

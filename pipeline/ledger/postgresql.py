@@ -1,6 +1,7 @@
 """The ledger in a PostgreSQL database, which several machines can reach; it needs the extra `storestow[cluster]`.
 
-Every transaction that writes is alone, as in SQLite: it holds one advisory lock until it ends.
+Every transaction that writes is alone, as in SQLite: it holds one advisory lock until it ends. Excepted are those
+that say they need not be, such as an attempt's own receipts.
 """
 
 from collections.abc import Iterator
@@ -101,10 +102,14 @@ class Postgresql:
         """Begin a transaction that reads one snapshot."""
         connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
-    def begin_writing(self, connection: Connection, *, flushed: bool) -> None:
-        """Begin a transaction that writes, once no other one does; each statement sees all that was committed."""
+    def begin_writing(self, connection: Connection, *, flushed: bool, alone: bool) -> None:
+        """Begin a transaction that writes; each statement sees all that was committed.
+
+        One that is `alone` begins once no other such one is under way.
+        """
         connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        if alone:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
         if not flushed:
             connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 

@@ -14,6 +14,7 @@ from pipeline.ledger.arrivals import (
     UNCLAIMED,
     sound_instances,
 )
+from pipeline.ledger.claims import Claimant, Fenced
 from pipeline.ledger.completeness import Key
 from pipeline.ledger.rows import RetrievalRow, SoundInstanceRow, WantedStudyRow, read_all, read_one
 from pipeline.ledger.tables import arrival, instance, order_study, orders, retrieval, retrieved
@@ -108,6 +109,28 @@ def asked_series(connection: Connection, number: int) -> set[str]:
 def change_row(connection: Connection, number: int, **values: Any) -> None:
     """Write the progress of a retrieval."""
     connection.execute(update(retrieval).where(retrieval.c.id == number).values(**values))
+
+
+def begin(connection: Connection, number: int, by: Claimant, now: float) -> RetrievalRow | None:
+    """Claim a queued retrieval and return its new row; None if it is not queued any more."""
+    values = {
+        "state": RetrievalState.MOVING,
+        "started_at": func.coalesce(retrieval.c.started_at, now),
+        "attempts": retrieval.c.attempts + 1,
+        "last_progress_at": now,
+        **by.values(),
+    }
+    is_free = (retrieval.c.id == number) & (retrieval.c.state == RetrievalState.QUEUED)
+    if not connection.execute(update(retrieval).where(is_free).values(**values)).rowcount:
+        return None
+    return row(connection, number)
+
+
+def change_claimed(connection: Connection, mine: RetrievalRow, **values: Any) -> None:
+    """Write the progress of a retrieval that was begun as `mine`; raises Fenced if another has it by now."""
+    is_mine = (retrieval.c.id == mine.id) & (retrieval.c.claim == mine.claim)
+    if not connection.execute(update(retrieval).where(is_mine).values(**values)).rowcount:
+        raise Fenced
 
 
 def held(connection: Connection, number: int) -> dict[Key, SoundInstanceRow]:

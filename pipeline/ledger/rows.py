@@ -147,6 +147,8 @@ class DeliveryRow:
     made_path: str | None
     made_size: int | None
     growing: bool
+    claim: str | None
+    worker: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ class ClaimedDeliveryRow(DeliveryRow):
     """A delivery that is being attempted."""
 
     first_attempt_at: float
+    claim: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,7 @@ class DestinationRow:
     reason: str | None
     paused_by: str | None
     paused_at: float | None
+    trial: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +248,8 @@ class RetrievalRow:
     arrived: int
     error_kind: OrderError | None
     detail: str | None
+    claim: str | None
+    worker: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,8 +80,8 @@ class Sqlite:
         """Begin a transaction that reads."""
         connection.exec_driver_sql("BEGIN")
 
-    def begin_writing(self, connection: Connection, *, flushed: bool) -> None:
-        """Begin a transaction that writes, once no other one does."""
+    def begin_writing(self, connection: Connection, *, flushed: bool, alone: bool) -> None:  # noqa: ARG002
+        """Begin a transaction that writes, once no other one does: SQLite knows no other way."""
         connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if flushed else 'NORMAL'}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 

@@ -152,6 +152,15 @@ study_patient = Table(
     ),
 )
 
+study_claim = Table(
+    "study_claim",  # A study that is being prepared, and by whom: ledger.claims.
+    METADATA,
+    Column("receiver", String, primary_key=True),
+    Column("study_instance_uid", String, primary_key=True),
+    Column("claim", String, nullable=False),
+    Column("worker", String, nullable=False),
+)
+
 delivery = Table(
     "delivery",
     METADATA,
@@ -174,6 +183,9 @@ delivery = Table(
     Column("made_path", String),  # The file made for a person to fetch.
     Column("made_size", Integer64),
     Column("growing", Boolean, nullable=False, default=False),  # Later instances of its study are being prepared.
+    # The token of the attempt that is under way, and who attempts it, or did last: ledger.claims.
+    Column("claim", String),
+    Column("worker", String),
     Index(
         "made_files",
         "order_id",
@@ -259,6 +271,7 @@ destination = Table(
     Column("reason", Text),
     Column("paused_by", String),  # The name a person typed.
     Column("paused_at", Float),
+    Column("trial", Integer64),  # While it is down: the delivery that tried last whether it answers again.
 )
 
 orders = Table(
@@ -324,6 +337,9 @@ retrieval = Table(
     Column("arrived", Integer64, nullable=False, default=0),  # Seen arriving so far, before they are taken in.
     Column("error_kind", Word(OrderError)),
     Column("detail", Text),
+    # The token of the C-MOVE or C-GET that is under way, and who does it, or did last: ledger.claims.
+    Column("claim", String),
+    Column("worker", String),
 )
 
 order_study = Table(

@@ -1,46 +1,64 @@
-"""The circuit breaker of one destination: one delivery at a time tries a dead peer, not all of them."""
+"""The circuit breaker of one destination: one delivery at a time tries a dead peer, not all of them.
 
-from dataclasses import dataclass
+It is closed while the peer answers; after a failure it is open until `try_at`; then one trial decides. Its state
+is in the destination's row, so that whoever delivers, and whoever shows it, sees the same.
+"""
+
+from sqlalchemy import Connection
 
 from pipeline import schedule
+from pipeline.errors import StorestowError, Transient
+from pipeline.ledger import deliveries, reports
+from pipeline.ledger.rows import DestinationRow
 
 
-@dataclass
-class Breaker:
-    """Closed while the peer answers; after a failure open until `try_at`; then one trial decides."""
+def is_down(noted: DestinationRow | None) -> bool:
+    """Tell whether the peer did not answer last; `noted` is the destination's row, None if it has none."""
+    return noted is not None and noted.down_since is not None
 
-    down_since: float | None = None
-    try_at: float = 0.0
-    trial: int | None = None  # The delivery that is the trial.
 
-    def admits(self, now: float) -> bool:
-        """Tell whether a delivery may start now; the one that starts while the breaker is open is the trial.
+def admits(connection: Connection, noted: DestinationRow | None, now: float) -> bool:
+    """Tell whether a delivery may start now; the one that starts while the breaker is open is the trial.
 
-        A clock set back must not delay the trial by as long as it was set back.
-        """
-        if self.down_since is None:
-            return True
-        return self.trial is None and not 0 < self.try_at - now <= schedule.LONGEST_WAIT
+    A clock set back must not delay the trial by as long as it was set back.
+    """
+    if noted is None or noted.down_since is None:
+        return True
+    if 0 < (noted.try_at or 0.0) - now <= schedule.LONGEST_WAIT:
+        return False
+    return not deliveries.is_in_hand(connection, noted.trial)
 
-    def start(self, delivery: int) -> None:
-        """Note that a delivery starts; call this before it starts, because it may end at once."""
-        if self.down_since is not None:
-            self.trial = delivery
 
-    def end(self, delivery: int) -> None:
-        """Note that a delivery has ended, however it did, and that its outcome has been noted."""
-        if self.trial == delivery:
-            self.trial = None
+def start(connection: Connection, noted: DestinationRow | None, delivery: int) -> None:
+    """Note that a delivery has been claimed: if the peer is down and not being tried, it is the trial."""
+    if noted is not None and noted.down_since is not None and not deliveries.is_in_hand(connection, noted.trial):
+        deliveries.set_destination(connection, noted.name, trial=delivery)
 
-    def failed(self, now: float, retry_after: float | None = None) -> bool:
-        """Note that the peer as a whole failed; return whether that is new."""
-        is_news = self.down_since is None
-        self.down_since = now if self.down_since is None else self.down_since
-        self.try_at = schedule.next_attempt(now, self.down_since, retry_after)
-        return is_news
 
-    def succeeded(self) -> bool:
-        """Note that the peer worked; return whether that is new."""
-        is_news = self.down_since is not None
-        self.down_since = None
-        return is_news
+def failed(connection: Connection, name: str, error: StorestowError, now: float) -> bool:
+    """Note that the peer as a whole failed; return whether that is new."""
+    noted = reports.destination_row(connection, name)
+    since = noted.down_since if noted is not None else None
+    down_since = now if since is None else since
+    retry_after = error.retry_after_seconds if isinstance(error, Transient) else None
+    try_at = schedule.next_attempt(now, down_since, retry_after)
+    _note(connection, name, noted, str(error), down_since=down_since, try_at=try_at)
+    return since is None
+
+
+def succeeded(connection: Connection, name: str, now: float) -> bool:
+    """Note that the peer worked, and make what it kept waiting due; return whether that is new."""
+    noted = reports.destination_row(connection, name)
+    if noted is None or noted.down_since is None:
+        return False
+    _note(connection, name, noted, None, down_since=None, try_at=None)
+    deliveries.make_due(connection, name, now)
+    return True
+
+
+def _note(
+    connection: Connection, name: str, noted: DestinationRow | None, reason: str | None, **values: float | None
+) -> None:
+    """Record how a destination answers; one that was paused meanwhile keeps its given reason."""
+    said = {} if noted is not None and noted.paused else {"reason": reason}
+    deliveries.set_destination(connection, name, **values, **said)

@@ -1,5 +1,6 @@
 """Consign: open a delivery with one pinned receipt for each instance, for the line and for orders."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,9 +11,10 @@ from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
 from pipeline.errors import Transient
-from pipeline.events import Event, emit
-from pipeline.ledger import arrivals, deliveries, study_routes
+from pipeline.events import Event, alarm, emit
+from pipeline.ledger import arrivals, claims, deliveries, study_routes
 from pipeline.ledger.arrivals import WaitingStudy
+from pipeline.ledger.claims import Fenced
 from pipeline.ledger.rows import SoundInstanceRow
 from pipeline.line.prepare import Prepared, PreparedFile
 from pipeline.line.prepare_study import PreparedPart, outcome_of
@@ -31,19 +33,38 @@ class NewDelivery:
     growing: bool = False  # Later parts of the study will be added.
 
 
-def consign(parts: Iterable[PreparedPart], site: Site) -> None:
+def consign(study: WaitingStudy, parts: Iterable[PreparedPart], site: Site) -> None:
     """Record the results for a study's instances, part by part, and give each part to its destinations.
 
-    The first part opens a delivery for each destination, and the others are added to it; each part is one
-    transaction. A crash between two parts leaves the rest of the study waiting: it is prepared again and added.
+    The study is claimed before anything of it is prepared; nothing is done if another worker has it. The first
+    part opens a delivery for each destination, and the others are added to it; each part is one transaction. A
+    crash between two parts leaves the rest of the study waiting: it is prepared again and added.
 
     Raises Transient if an instance could not be prepared now: the study will be due again, for that instance.
     """
+    with site.ledger.transaction(flushed=False, alone=False) as connection:
+        claim = claims.claim_study(connection, study.receiver, study.study_instance_uid, site.claimant)
+    if claim is None:
+        return
+    try:
+        _consign(claim, parts, site)
+    except BaseException as error:
+        # Whether or not it is released, this worker may claim it again.
+        with contextlib.suppress(Transient), site.ledger.transaction(flushed=False, alone=False) as connection:
+            claims.release_study(connection, claim)
+        if not isinstance(error, Fenced):
+            raise
+        alarm(Event.FENCED, what="process", study=study.study_instance_uid, receiver=study.receiver)
+
+
+def _consign(claim: str, parts: Iterable[PreparedPart], site: Site) -> None:
     put_off: list[Transient] = []
     for part in parts:
         put_off += [outcome for outcome in part.outcomes.values() if isinstance(outcome, Transient)]
         decided = {key: outcome for key, outcome in part.outcomes.items() if not isinstance(outcome, Transient)}
         with site.ledger.transaction() as connection:
+            claims.require_study(connection, claim)
+            arrivals.require_not_consigned(connection, [*part.outcomes, *part.unclaimed])
             if part.is_first and not (part.is_last and len(decided) == len(part.outcomes)):
                 study_routes.decide(connection, _undecided(part))
             _leave_unclaimed(connection, part.unclaimed)
@@ -52,6 +73,7 @@ def consign(parts: Iterable[PreparedPart], site: Site) -> None:
                 _give(connection, part, decided, destination, site)
             if part.is_last:
                 _end_growth(connection, part.study)
+                claims.release_study(connection, claim)
         _report_unclaimed(part)
         if not part.is_last:
             site.spool.wake_worker()

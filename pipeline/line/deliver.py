@@ -6,17 +6,24 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from pipeline.destinations import Destination
 from pipeline.dicom.archived_copy import compared
 from pipeline.errors import Permanent, StorestowError
+from pipeline.events import Event, alarm
 from pipeline.ledger import (
+    claims,
     deliveries,
     missing_from_disc,
     order_counts,
     orders,
+    reports,
     undelivered_instances,
 )
-from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow
+from pipeline.ledger.claims import Fenced
+from pipeline.ledger.rows import ClaimedDeliveryRow
+from pipeline.line import breaker
 from pipeline.line.delivery_items import burden_of, handed_over
 from pipeline.line.known_discs import end_unfinished, of_study
 from pipeline.line.redeliver import burden_of_request
@@ -36,7 +43,7 @@ RECORD_EVERY = 5.0  # Seconds; after a crash the peer is asked again about at mo
 
 
 class NotAttempted(Enum):
-    """What came of a delivery that was not attempted: nothing that tells whether its destination works."""
+    """What came of a delivery that was not attempted, or whose attempt another worker has taken over: nothing."""
 
     NOT_ATTEMPTED = "not attempted"
 
@@ -67,22 +74,48 @@ class AttemptedDelivery:
 
 def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | NotAttempted:
     """Attempt one delivery; NOT_ATTEMPTED if it may not be attempted any more: `deliveries.claim` says why."""
-    destination = due.destination
     with site.ledger.transaction() as connection:
-        row = deliveries.claim(connection, due.number, time.time(), one_a_study=destination.makes_file)
+        row = _claimed(connection, due, site)
     if row is None:
         return NOT_ATTEMPTED
     error: StorestowError | None = None
     with site.ledger.reading() as connection:
         unanswered = deliveries.unanswered(connection, row.id)
     try:
-        _attempt(row, destination, site)
+        _attempt(row, due.destination, site)
+    except Fenced:
+        report_fenced(row)
+        return NOT_ATTEMPTED
     except StorestowError as raised:
         error = raised
-    return AttemptedDelivery(row, destination, error, unanswered)
+    return AttemptedDelivery(row, due.destination, error, unanswered)
 
 
-def _attempt(row: DeliveryRow, destination: Destination, site: Site) -> None:
+def _claimed(connection: Connection, due: DueDelivery, site: Site) -> ClaimedDeliveryRow | None:
+    """Claim a delivery, within what its destination takes at once; it may be the trial of one that is down."""
+    destination, now = due.destination, time.time()
+    noted = reports.destination_row(connection, destination.name)
+    row = deliveries.claim(
+        connection,
+        due.number,
+        now,
+        site.claimant,
+        slots=destination.slots,
+        one_a_study=destination.makes_file,
+        only_for_orders=not breaker.admits(connection, noted, now),
+    )
+    if row is not None:
+        breaker.start(connection, noted, row.id)
+    return row
+
+
+def report_fenced(row: ClaimedDeliveryRow) -> None:
+    """Log that another worker has taken a delivery over: what was still to be recorded of it is dropped."""
+    about = {"study": row.study_instance_uid, "destination": row.destination, "delivery": row.id}
+    alarm(Event.FENCED, what="deliver", **about)
+
+
+def _attempt(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> None:
     """Hand the consignment to its destination and record the receipts as they come."""
     is_study_disc = destination.makes_file and row.order_id is None
     if is_study_disc:
@@ -92,6 +125,7 @@ def _attempt(row: DeliveryRow, destination: Destination, site: Site) -> None:
 
     def attempt(some: Sequence[Item]) -> None:
         with site.ledger.transaction() as change:
+            claims.require_delivery(change, row)
             # Receipts are recorded before more instances are sent: after a power cut these are not sent again.
             deliveries.record(change, row.id, answers, time.time())
             deliveries.attempt(change, row.id, [numbers[item.key] for item in some if item.key in numbers])
@@ -99,6 +133,7 @@ def _attempt(row: DeliveryRow, destination: Destination, site: Site) -> None:
 
     def made(path: Path) -> None:
         with site.ledger.transaction() as change:
+            claims.require_delivery(change, row)
             deliveries.made(change, row.id, path, path.stat().st_size)
 
     consignment = Consignment(
@@ -164,8 +199,10 @@ def _of_order(consignment: Consignment, number: int, site: Site) -> Consignment:
     return replace(consignment, about=about, again=order.again and order.verb == SEND_VERB)
 
 
-def _record(row: DeliveryRow, answers: dict[int, Receipt], site: Site, *, flushed: bool = True) -> None:
+def _record(row: ClaimedDeliveryRow, answers: dict[int, Receipt], site: Site, *, flushed: bool = True) -> None:
+    """Record receipts; nobody else changes those of a delivery in hand, so unflushed ones need not be alone."""
     if answers:
-        with site.ledger.transaction(flushed=flushed) as change:
+        with site.ledger.transaction(flushed=flushed, alone=flushed) as change:
+            claims.require_delivery(change, row)
             deliveries.record(change, row.id, answers, time.time())
         answers.clear()

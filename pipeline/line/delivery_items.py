@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pipeline.destinations import Destination
 from pipeline.errors import Permanent, StorestowError, Transient
 from pipeline.ledger import deliveries, undelivered_instances
-from pipeline.ledger.rows import DeliveryRow
+from pipeline.ledger.rows import ClaimedDeliveryRow
 from pipeline.ledger.undelivered_instances import UndeliveredInstance
 from pipeline.line.pinned_files import pinned
 from pipeline.model import Consignment, InstanceKey, Item, Receipt, ReceiptState
@@ -40,7 +40,7 @@ class DeliveryItems:
         return [one for one in self.beside.values() if not one.is_answered]
 
 
-def burden_of(row: DeliveryRow, destination: Destination, site: Site) -> DeliveryItems:
+def burden_of(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> DeliveryItems:
     """Return the items a delivery must still send; for a made file, all that belongs in it, or raise.
 
     Raises:
@@ -64,7 +64,7 @@ def burden_of(row: DeliveryRow, destination: Destination, site: Site) -> Deliver
 
 
 def _wanted(
-    row: DeliveryRow, destination: Destination, site: Site
+    row: ClaimedDeliveryRow, destination: Destination, site: Site
 ) -> tuple[list[tuple[int, Item]], dict[InstanceKey, UndeliveredInstance]]:
     """Return the items still to send with their receipt ids, and the other instances for the same file.
 

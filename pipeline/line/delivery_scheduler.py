@@ -11,19 +11,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from sqlalchemy import Connection
-
 from pipeline.destinations import Destination
 from pipeline.errors import StorestowError, Transient
-from pipeline.events import Event, alarm, emit
-from pipeline.ledger import deliveries, rerouting
-from pipeline.line.breaker import Breaker
-from pipeline.line.deliver import NOT_ATTEMPTED, DueDelivery, NotAttempted
+from pipeline.events import Event, alarm
+from pipeline.ledger import deliveries, reports, rerouting
+from pipeline.line import breaker
+from pipeline.line.deliver import DueDelivery, NotAttempted
 from pipeline.processes.jobs import JobKey, JobKind, Jobs
 from pipeline.schedule import Agenda
 from pipeline.site.site import Site
 
 RECLAIM_SECONDS = 60.0  # Seconds before a delivery that a bug has ended is due again.
+OTHERS_SECONDS = 1.0  # Seconds until a destination is looked at again whose slots other workers fill.
 
 Attempt = Callable[[DueDelivery], StorestowError | NotAttempted | None]
 
@@ -42,11 +41,6 @@ class DeliveryScheduler:
             destination.name: ThreadPoolExecutor(destination.slots, thread_name_prefix=f"to-{destination.name}")
             for destination in site.settings.destination
         }
-        with site.ledger.reading() as connection:
-            self._breakers = {
-                destination.name: Breaker(deliveries.down_since(connection, destination.name))
-                for destination in site.settings.destination
-            }
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -88,85 +82,60 @@ class DeliveryScheduler:
         self._stranded = set(found)
 
     def _reclaim(self, now: float) -> None:
-        """Make deliveries due again that are marked `sending` although no job has them: a bug ended theirs."""
+        """Make deliveries of ours due again that are `sending` although no job has them: a bug ended theirs."""
+        worker = self._site.claimant.worker
         with self._site.ledger.reading() as connection:
-            sending = deliveries.sending(connection)
+            sending = deliveries.sending(connection, worker)
         lost = sending - {key.subject for key in self._jobs.running() if key.kind is JobKind.DELIVER}
         if lost:
             with self._site.ledger.transaction() as connection:
-                deliveries.resume(connection, lost, now + RECLAIM_SECONDS)
+                still = lost & deliveries.sending(connection, worker)
+                deliveries.resume(connection, still, now + RECLAIM_SECONDS)
 
     def _fill_slots(
         self, destination: Destination, now: float, attempt: Attempt, ending: int | None = None
     ) -> None:
-        """Start due deliveries while a slot is free; that of the delivery `ending`, whose thread asks, is free."""
-        breaker = self._breakers[destination.name]
+        """Start due deliveries while a slot is free; that of the delivery `ending`, whose thread asks, is free.
+
+        `deliveries.claim` decides, because other workers may start the same ones now.
+        """
         with self._filling:
             running = self._numbers_running(destination)  # Before the list, which may be stale about them.
             with self._site.ledger.reading() as connection:
-                if destination.name in deliveries.paused(connection):
+                noted = reports.destination_row(connection, destination.name)
+                if noted is not None and noted.paused:
                     return
                 how = {"one_a_study": destination.makes_file, "takes_parts": destination.takes_parts}
                 due = deliveries.due(connection, destination.name, now, **how)
                 for_orders = deliveries.for_orders(connection)
                 later = deliveries.next_due(connection, destination.name, now)
-            for moment in (later, breaker.try_at if breaker.down_since is not None else None):
+                others = deliveries.in_hand(connection, destination.name, except_of=self._site.claimant.worker)
+                admits = breaker.admits(connection, noted, now)
+            is_down = breaker.is_down(noted)
+            for moment in (later, noted.try_at if noted is not None and is_down else None):
                 if moment is not None and moment > now:
                     self._agenda.at(moment)
             for number in due:
-                if len(self._numbers_running(destination) - {ending}) >= destination.slots or number == ending:
+                used = others + len(self._numbers_running(destination) - {ending})
+                if used >= destination.slots or number == ending:
+                    if others:
+                        self._agenda.at(now + OTHERS_SECONDS)
                     return  # One that has just ended and is due again, as it has grown, is started by the loop.
-                if not (number in for_orders or breaker.admits(now)):
+                if not (number in for_orders or admits):
                     return
-                if number not in running:
-                    self._start(number, destination, attempt)
+                if number not in running and self._start(number, destination, attempt) and is_down:
+                    admits = False  # It is the trial.
 
-    def _start(self, number: int, destination: Destination, attempt: Attempt) -> None:
-        breaker = self._breakers[destination.name]
-        breaker.start(number)
+    def _start(self, number: int, destination: Destination, attempt: Attempt) -> bool:
         job = partial(self._attempt, DueDelivery(number, destination), attempt)
         key = JobKey(JobKind.DELIVER, number, destination.name)
-        if not self._jobs.start(self._slots[destination.name], key, job):
-            breaker.end(number)
+        return self._jobs.start(self._slots[destination.name], key, job)
 
     def _numbers_running(self, destination: Destination) -> set[str | int]:
         running = self._jobs.running()
         return {key.subject for key in running if key.kind is JobKind.DELIVER and key.place == destination.name}
 
     def _attempt(self, due: DueDelivery, attempt: Attempt) -> None:
-        try:
-            outcome = attempt(due)
-            if outcome is not NOT_ATTEMPTED:
-                self._judge_peer(due.destination, outcome)
-        finally:
-            self._breakers[due.destination.name].end(due.number)
-        if outcome is None and not self._is_closed:
+        if attempt(due) is None and not self._is_closed:
             with contextlib.suppress(Transient):  # The loop asks the ledger again.
                 self._fill_slots(due.destination, time.time(), attempt, due.number)
-
-    def _judge_peer(self, destination: Destination, error: StorestowError | None) -> None:
-        """Record whether the destination as a whole works."""
-        breaker = self._breakers[destination.name]
-        if error is None:
-            if breaker.succeeded():
-                self._note_return(destination)
-            return
-        retry_after = error.retry_after_seconds if isinstance(error, Transient) else None
-        if breaker.failed(time.time(), retry_after):
-            alarm(Event.PEER_DOWN, destination=destination.name, reason=error)
-        with self._site.ledger.transaction() as connection:
-            _note(connection, destination.name, breaker.down_since, str(error), breaker.try_at)
-
-    def _note_return(self, destination: Destination) -> None:
-        emit(Event.PEER_UP, destination=destination.name)
-        with self._site.ledger.transaction() as connection:
-            _note(connection, destination.name, None, None)
-            deliveries.make_due(connection, destination.name, time.time())
-
-
-def _note(
-    connection: Connection, name: str, down_since: float | None, reason: str | None, try_at: float | None = None
-) -> None:
-    """Record how a destination answers; one that was paused meanwhile keeps its given reason."""
-    values = {} if name in deliveries.paused(connection) else {"reason": reason}
-    deliveries.set_destination(connection, name, down_since=down_since, try_at=try_at, **values)

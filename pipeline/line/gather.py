@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from pipeline import schedule
-from pipeline.ledger import arrivals
+from pipeline.ledger import arrivals, claims
 from pipeline.ledger.arrivals import WaitingStudy
 from pipeline.line.admit import parse_arrival_name
 from pipeline.line.unread_arrivals import UnreadArrivals
@@ -48,7 +48,12 @@ def complete_studies(
     """
     under_way = studies_under_way(site, unread, unusable)
     with site.ledger.reading() as connection:
-        studies = arrivals.waiting(connection)
+        others = claims.studies_of_others(connection, site.claimant.worker)
+        studies = [
+            study
+            for study in arrivals.waiting(connection)
+            if (study.receiver, study.study_instance_uid) not in others
+        ]
     at_most = site.settings.site.gather_at_most.total_seconds()
     for study in studies:
         receiver = site.receiver(study.receiver)

@@ -44,7 +44,8 @@ def reconcile(site: Site, alive: Callable[[], None] = lambda: None) -> None:
     _drop_copies(site)
     drop_unfinished_key(site.spool)
     with site.ledger.transaction() as change:
-        deliveries.resume(change, deliveries.sending(change), time.time())
+        deliveries.resume(change, deliveries.sending(change, site.claimant.worker), time.time())
+        deliveries.try_soon(change)
 
 
 def _each(

@@ -13,9 +13,9 @@ from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
 from pipeline.errors import Permanent
-from pipeline.ledger import arrivals, redeliveries, study_routes
+from pipeline.ledger import arrivals, claims, redeliveries, study_routes
 from pipeline.ledger.redeliveries import RequestedInstance
-from pipeline.ledger.rows import DeliveryRow
+from pipeline.ledger.rows import ClaimedDeliveryRow
 from pipeline.line.consign import pin_of
 from pipeline.line.delivery_items import DeliveryItems
 from pipeline.line.pinned_files import pinned
@@ -33,7 +33,7 @@ def open_requests(change: Connection, arrival: str, receiver: str, site: Site) -
     redeliveries.open_requests(change, arrival, names, time.time())
 
 
-def burden_of_request(row: DeliveryRow, destination: Destination, site: Site) -> DeliveryItems:
+def burden_of_request(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> DeliveryItems:
     """Return the items of a request: what the destination no longer has; raises what `holds` raises."""
     since = time.time() - redeliveries.ONCE_IN
     with site.ledger.reading() as look:
@@ -53,7 +53,7 @@ def burden_of_request(row: DeliveryRow, destination: Destination, site: Site) ->
 
 
 def _add(
-    found: DeliveryItems, one: RequestedInstance, row: DeliveryRow, destination: Destination, site: Site
+    found: DeliveryItems, one: RequestedInstance, row: ClaimedDeliveryRow, destination: Destination, site: Site
 ) -> None:
     """Add the file for an instance, or why there is none."""
     identity, file = one.identity, _as_it_was(one, row, destination, site)
@@ -69,7 +69,9 @@ def _add(
         found.lacking[identity] = file
 
 
-def _as_it_was(one: RequestedInstance, row: DeliveryRow, destination: Destination, site: Site) -> Item | Receipt:
+def _as_it_was(
+    one: RequestedInstance, row: ClaimedDeliveryRow, destination: Destination, site: Site
+) -> Item | Receipt:
     """Return the file that was sent before, or why it is not available."""
     with site.ledger.reading() as look:
         original = arrivals.instance_row(look, one.identity)
@@ -79,7 +81,7 @@ def _as_it_was(one: RequestedInstance, row: DeliveryRow, destination: Destinatio
 
 
 def _as_it_is_now(
-    one: RequestedInstance, why: str, row: DeliveryRow, destination: Destination, site: Site
+    one: RequestedInstance, why: str, row: ClaimedDeliveryRow, destination: Destination, site: Site
 ) -> Item | Receipt:
     """Let the duplicate be sent in place of the first, and record it in its row.
 
@@ -101,6 +103,7 @@ def _as_it_is_now(
     )
     values = {**outcome_of(prepared), "state": duplicate.state, "reason": said}
     with site.ledger.transaction() as change:
+        claims.require_delivery(change, row)
         redeliveries.put_in_its_place(change, row.id, one, pin_of(output, site), values)
     syntax = output.transfer_syntax_uid
     return replace(one.item, path=output.path, sha256=output.sha256, size=output.size, transfer_syntax_uid=syntax)

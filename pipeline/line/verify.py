@@ -14,52 +14,77 @@ from pipeline import schedule
 from pipeline.destinations import Destination
 from pipeline.disc.errors import SeveralPatients
 from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
-from pipeline.events import Event, emit
-from pipeline.ledger import deliveries, orders, redeliveries
+from pipeline.events import Event, alarm, emit
+from pipeline.ledger import claims, deliveries, orders, redeliveries
+from pipeline.ledger.claims import Fenced
 from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow
-from pipeline.line import settle
-from pipeline.line.deliver import NOT_ATTEMPTED, AttemptedDelivery, NotAttempted
+from pipeline.line import breaker, settle
+from pipeline.line.deliver import NOT_ATTEMPTED, AttemptedDelivery, NotAttempted, report_fenced
 from pipeline.model import ARRIVED, DeliveryState, OrderError, ReceiptState
 from pipeline.site.site import Site
 
 ATTEMPTS_FOR_AN_ORDER = 3
 
 
-def verify(attempted: AttemptedDelivery | NotAttempted, site: Site) -> StorestowError | NotAttempted | None:
-    """Count the receipts, and record whether the delivery has ended, and how.
+def verify(attempted: AttemptedDelivery | NotAttempted, site: Site) -> None:
+    """Count the receipts, and record whether the delivery has ended, and how; and whether its destination answers.
 
-    Returns the error that concerns the peer as a whole, for the circuit breaker; None if the peer worked, whatever
-    it said of single instances; NOT_ATTEMPTED if it was asked nothing.
+    Nothing is recorded of a delivery that was not attempted, or that another worker has taken over.
     """
     if attempted is NOT_ATTEMPTED:
-        return NOT_ATTEMPTED
-    _conclude(attempted, site)
+        return
+    try:
+        _conclude(attempted, site)
+    except Fenced:
+        report_fenced(attempted.row)
+        return
     settle.renew_accounts(attempted.row.id, site)
-    return attempted.error if isinstance(attempted.error, PeerUnavailable) else None
 
 
 def _conclude(attempted: AttemptedDelivery, site: Site) -> None:
     """Record the state of the delivery, or that it goes on with what was added meanwhile."""
     row, error, destination = attempted.row, attempted.error, attempted.destination
     now = time.time()
+    request = None
     with site.ledger.transaction() as change:
-        if error is None and deliveries.goes_on(change, row.id, attempted.handed_over, now):
-            return
-        counts = deliveries.tally(change, row.id)
-        state, reason = verdict(counts, error, has_given_up=_has_given_up(row, error, now, site))
-        more: dict[str, Any] = {"finished_at": now}
-        if state == DeliveryState.DEFERRED:
-            more = {"due_at": schedule.next_attempt(now, row.first_attempt_at, _retry_after(error))}
-        deliveries.finish(change, row.id, state, reason, **more)
-        request = _ended(change, row, state) if row.requested else None
-        if row.order_id is not None and state == DeliveryState.REFUSED:
-            kind = error_of(counts, error, destination)
-            orders.change_row(change, row.order_id, error_kind=kind)
+        claims.require_delivery(change, row)
+        # Together with the end of the trial, so that nobody begins another one in between.
+        is_news = _judge_peer(change, destination, error, now)
+        goes_on = error is None and deliveries.goes_on(change, row.id, attempted.handed_over, now)
+        if not goes_on:
+            counts = deliveries.tally(change, row.id)
+            state, reason = verdict(counts, error, has_given_up=_has_given_up(row, error, now, site))
+            more: dict[str, Any] = {"finished_at": now}
+            if state == DeliveryState.DEFERRED:
+                more = {"due_at": schedule.next_attempt(now, row.first_attempt_at, _retry_after(error))}
+            deliveries.finish(change, row.id, state, reason, **more)
+            request = _ended(change, row, state) if row.requested else None
+            if row.order_id is not None and state == DeliveryState.REFUSED:
+                kind = error_of(counts, error, destination)
+                orders.change_row(change, row.order_id, error_kind=kind)
+    if is_news:
+        _say_of_peer(destination, error)
+    if goes_on:
+        return
     if request:
         _say_of_request(row, request)
     if not request or request.sent or state != DeliveryState.DELIVERED:
         unwanted = request.unwanted if request else None
         _say(row, state, unwanted or reason, counts, is_expected=bool(unwanted))
+
+
+def _judge_peer(change: Connection, destination: Destination, error: StorestowError | None, now: float) -> bool:
+    """Record whether the destination as a whole works, whatever it said of instances; return whether it is new."""
+    if isinstance(error, PeerUnavailable):
+        return breaker.failed(change, destination.name, error, now)
+    return breaker.succeeded(change, destination.name, now)
+
+
+def _say_of_peer(destination: Destination, error: StorestowError | None) -> None:
+    if isinstance(error, PeerUnavailable):
+        alarm(Event.PEER_DOWN, destination=destination.name, reason=error)
+    else:
+        emit(Event.PEER_UP, destination=destination.name)
 
 
 def _say_of_request(row: DeliveryRow, request: redeliveries.EndedRequest) -> None:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
-from sqlalchemy import Connection
 
 from pipeline import dcmtk
 from pipeline.dcmtk import Progress, SubOperations
 from pipeline.errors import StorestowError
-from pipeline.events import Event, emit
+from pipeline.events import Event, alarm, emit
 from pipeline.ledger import retrievals
+from pipeline.ledger.claims import Fenced
 from pipeline.ledger.rows import RetrievalRow, WantedStudyRow
 from pipeline.line.senders import senders_of
 from pipeline.model import OrderError, RetrievalState
@@ -49,7 +49,9 @@ class RetrievalOutcome:
 def move(number: int, site: Site) -> None:
     """Let the PACS send what a retrieval lacks, and record how the PACS ended it."""
     with site.ledger.transaction() as connection:
-        row = _begin(connection, number)
+        row = retrievals.begin(connection, number, site.claimant, time.time())
+        if row is None:
+            return
         held = set(retrievals.held(connection, number))
         wishes = retrievals.open_links(connection, number)
     emit(Event.RETRIEVING, study=row.study_instance_uid, retrieval=number, attempt=row.attempts)
@@ -58,25 +60,21 @@ def move(number: int, site: Site) -> None:
         outcome = _sent(row, questions, len(held), site) if questions else RetrievalOutcome(None, SubOperations())
     except StorestowError as error:  # The program is not installed, or the machine cannot start it.
         outcome = RetrievalOutcome(None, SubOperations(), OrderError.INTERNAL, str(error))
-    with site.ledger.transaction() as connection:
-        is_whole = not held or any(question.QueryRetrieveLevel == "STUDY" for question in questions)
-        _finish(connection, row, outcome, is_whole=is_whole)
+    except Fenced:
+        _report_fenced(row)
+        return
+    is_whole = not held or any(question.QueryRetrieveLevel == "STUDY" for question in questions)
+    try:
+        _finish(row, outcome, site, is_whole=is_whole)
+    except Fenced:
+        _report_fenced(row)
 
 
-def _begin(connection: Connection, number: int) -> RetrievalRow:
-    now = time.time()
-    row = retrievals.row(connection, number)
-    values = {
-        "state": RetrievalState.MOVING,
-        "started_at": row.started_at or now,
-        "attempts": row.attempts + 1,
-        "last_progress_at": now,
-    }
-    retrievals.change_row(connection, number, **values)
-    return retrievals.row(connection, number)
+def _report_fenced(row: RetrievalRow) -> None:
+    alarm(Event.FENCED, what="move", study=row.study_instance_uid, retrieval=row.id)
 
 
-def _finish(connection: Connection, row: RetrievalRow, outcome: RetrievalOutcome, *, is_whole: bool) -> None:
+def _finish(row: RetrievalRow, outcome: RetrievalOutcome, site: Site, *, is_whole: bool) -> None:
     counted = outcome.counted
     values: dict[str, Any] = {
         "state": RetrievalState.RECEIVING,
@@ -91,7 +89,8 @@ def _finish(connection: Connection, row: RetrievalRow, outcome: RetrievalOutcome
     }
     if is_whole and outcome.status:
         values["announced"] = counted.total
-    retrievals.change_row(connection, row.id, **values)
+    with site.ledger.transaction() as connection:
+        retrievals.change_claimed(connection, row, claim=None, **values)
 
 
 def identifiers(row: RetrievalRow, held: set[tuple[str, str]], wishes: Sequence[WantedStudyRow]) -> list[Dataset]:
@@ -264,4 +263,4 @@ class _Patience:
             "last_progress_at": time.time(),
         }
         with self._site.ledger.transaction() as connection:
-            retrievals.change_row(connection, self._row.id, **values)
+            retrievals.change_claimed(connection, self._row, **values)

@@ -73,7 +73,8 @@ class OrderScheduler:
                     self._steps.submit(destination.be_ready)
         self.is_busy = bool(open_ones)
         for row in moving:
-            if JobKey(JobKind.MOVE, row.id) not in running:
+            is_ours = row.worker in {None, self._site.claimant.worker}
+            if is_ours and JobKey(JobKind.MOVE, row.id) not in running:
                 self._reclaim(row)
         for row in receiving:
             self._jobs.take_step(JobKey(JobKind.JUDGE, row.id), partial(retrieval.judge, row, self._site, now))
@@ -84,6 +85,7 @@ class OrderScheduler:
         """Look again at a retrieval whose worker died: its program may still be running."""
         now = time.time()
         values = {"state": RetrievalState.RECEIVING, "finished_at": now, "attempts": max(0, row.attempts - 1)}
+        values["claim"] = None
         with self._site.ledger.transaction() as connection:
             retrievals.change_row(connection, row.id, **values)
 

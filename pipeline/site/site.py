@@ -9,6 +9,7 @@ from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.destinations import Destination
 from pipeline.dicom.patient import Patient
 from pipeline.ledger import Ledger
+from pipeline.ledger.claims import Claimant
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.site import routing
 from pipeline.site.settings import Settings
@@ -33,6 +34,7 @@ class Site:
     rules: Sequence[Rule]
     aside: ProcessPool  # One process for orders, because a person waits for them, however busy the line is.
     rebuilt_at: float | None = None  # The time the ledger was lost; arrivals admitted earlier are not sent twice.
+    claimant: Claimant = field(default_factory=Claimant)  # By this it claims what it works at.
     hashed: HashedFiles = field(default_factory=HashedFiles)
     # The patients of files that came for orders and may be sent as they are.
     as_received: FilesByState[Patient] = field(default_factory=FilesByState)

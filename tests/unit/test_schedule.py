@@ -3,7 +3,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import schedule
-from pipeline.line.breaker import Breaker
 from pipeline.schedule import Clock
 
 seconds = st.floats(min_value=0, max_value=1e7, allow_nan=False)
@@ -39,35 +38,6 @@ def test_a_clock_that_jumps_ahead_gives_nothing_up():
     week = 7 * 86400
     assert not schedule.has_given_up(now=week + 1, first_attempt=0, attempts=2, give_up_after=week)
     assert schedule.has_given_up(now=week + 1, first_attempt=0, attempts=100, give_up_after=week)
-
-
-def test_a_dead_peer_is_tried_by_one_delivery_at_a_time():
-    breaker = Breaker()
-    assert breaker.failed(now=0)
-    assert not breaker.admits(now=1)
-    assert breaker.admits(now=10)
-    breaker.start(1)
-    assert not breaker.admits(now=10)
-    breaker.end(1)
-    assert breaker.succeeded()
-    assert breaker.admits(now=10)
-
-
-def test_a_trial_that_failed_makes_the_next_one_later():
-    breaker = Breaker()
-    breaker.failed(now=0)
-    breaker.start(1)
-    breaker.end(1)
-    assert not breaker.failed(now=100)
-    assert not breaker.admits(now=149)
-    assert breaker.admits(now=150)
-
-
-def test_a_clock_set_back_does_not_keep_a_dead_peer_from_being_tried():
-    breaker = Breaker()
-    breaker.failed(now=1e9)
-    assert not breaker.admits(now=1e9 + 1)
-    assert breaker.admits(now=1e9 - 86400)
 
 
 def test_nothing_goes_by_age_before_the_clock_has_gone_evenly_for_a_while():

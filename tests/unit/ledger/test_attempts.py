@@ -91,7 +91,7 @@ def test_of_many_attempts_the_first_and_the_newest_are_kept(site):
     number = number_of(site, "dead")
     with site.ledger.transaction() as connection:
         for count in range(2, 151):
-            attempts.begin(connection, number, count, float(count))
+            attempts.begin(connection, number, count, "node", float(count))
             attempts.end(connection, number, DeliveryState.DEFERRED, None, count + 0.5)
     kept = sorted(tried.number for tried in attempts_of(site) if tried.destination == "dead")
     assert kept == [1, *range(52, 151)]

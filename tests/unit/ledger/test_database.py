@@ -12,6 +12,7 @@ from support.sites.older_ledger import back_to_version_2
 
 from pipeline.errors import Configuration
 from pipeline.ledger import Ledger, arrivals, deliveries, migrations, notes, orders, reports, study_routes
+from pipeline.ledger.claims import Claimant
 from pipeline.ledger.tables import arrival, delivery, destination, instance
 from pipeline.model import ArrivalState, InstanceState
 
@@ -172,7 +173,7 @@ def test_of_several_who_claim_a_delivery_one_gets_it(one_a_study, ledger):
 
     def claim(_number: int) -> object:
         with ledger.transaction() as connection:
-            return deliveries.claim(connection, number, 2.0, one_a_study=one_a_study)
+            return deliveries.claim(connection, number, 2.0, Claimant(), slots=9, one_a_study=one_a_study)
 
     with ThreadPoolExecutor(6) as threads:
         (row,) = filter(None, threads.map(claim, range(12)))
@@ -185,8 +186,8 @@ def test_what_a_person_decided_after_the_list_was_read_is_not_attempted(decided,
     with ledger.transaction() as connection:
         assert deliveries.due(connection, "d", 2.0) == [number]
         connection.execute(update(delivery).values(**decided))
-        assert deliveries.claim(connection, number, 2.0) is None
-        assert deliveries.claim(connection, number + 1, 2.0, one_a_study=True) is None, "there is none"
+        assert deliveries.claim(connection, number, 2.0, Claimant(), slots=9) is None
+        assert deliveries.claim(connection, number + 1, 2.0, Claimant(), slots=9) is None, "there is none"
 
 
 def order(ledger: Ledger, *accessions: str) -> int:
