@@ -67,7 +67,7 @@ def test_the_next_attempt_is_a_row_of_its_own_and_one_that_was_interrupted_says_
     number = number_of(site, "dead")
     with site.ledger.transaction() as connection:
         deliveries.retry(connection, [number], 10.0, release_guard=False)
-        assert deliveries.claim(connection, number, 20.0) is not None
+        assert deliveries.claim(connection, number, 20.0, site.claimant, slots=9) is not None
     assert [tried.ended_at for tried in attempts_of(site) if tried.number == 2] == [None]
     with site.ledger.transaction() as connection:
         deliveries.resume(connection, [number], 30.0)
@@ -80,9 +80,9 @@ def test_a_delivery_that_goes_on_with_what_was_added_is_one_attempt(site):
     number = number_of(site, "dead")
     with site.ledger.transaction() as connection:
         connection.execute(update(delivery).where(delivery.c.id == number).values(growing=True, due_at=0))
-        deliveries.claim(connection, number, 20.0)
+        deliveries.claim(connection, number, 20.0, site.claimant, slots=9)
         assert deliveries.goes_on(connection, number, frozenset(), 25.0)
-        deliveries.claim(connection, number, 30.0)
+        deliveries.claim(connection, number, 30.0, site.claimant, slots=9)
         deliveries.finish(connection, number, DeliveryState.DEFERRED, "x", finished_at=40.0)
     assert [(t.began_at, t.ended_at) for t in attempts_of(site) if t.number == 2] == [(20.0, 40.0)]
 
