@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, delete, select, text
 
 from pipeline.ledger.rows import ClaimedDeliveryRow
-from pipeline.ledger.tables import delivery, study_claim
+from pipeline.ledger.tables import delivery, instance, receipt, study_claim
+from pipeline.model import DeliveryState
 
 WORKER = "worker"  # The name of the one worker of a ledger.
 
@@ -82,3 +83,19 @@ def studies_of_others(connection: Connection, worker: str) -> set[tuple[str, str
     """Return receiver and Study Instance UID of the studies that other workers prepare."""
     wanted = select(study_claim.c.receiver, study_claim.c.study_instance_uid).where(study_claim.c.worker != worker)
     return {(row[0], row[1]) for row in connection.execute(wanted)}
+
+
+def arrivals_of_others(connection: Connection, worker: str) -> set[str]:
+    """Return the arrivals of which other workers prepare or deliver something now."""
+    prepared = (
+        select(instance.c.arrival)
+        .join(study_claim, study_claim.c.study_instance_uid == instance.c.study_instance_uid)
+        .where(study_claim.c.worker != worker)
+    )
+    delivered = (
+        select(instance.c.arrival)
+        .join(receipt, receipt.c.instance == instance.c.id)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .where(delivery.c.state == DeliveryState.SENDING, delivery.c.worker != worker)
+    )
+    return set(connection.scalars(prepared.union(delivered)))

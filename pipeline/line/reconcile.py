@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.dicomweb.foreign_copies import SCRATCH
 from pipeline.events import Event, alarm, traced
-from pipeline.ledger import accounts, arrivals, deliveries
+from pipeline.ledger import accounts, arrivals, claims, deliveries
 from pipeline.line.admit import parse_arrival_name
 from pipeline.line.identify import ACCOUNT
 from pipeline.line.settle import UNREADABLE, drop_outputs, remark_of, renew_account
@@ -153,9 +153,12 @@ def _is_known(name: str, site: Site) -> bool:
 
 def _miss_what_is_gone(rows: Mapping[str, ArrivalState], site: Site) -> None:
     spool = site.spool
-    present = {name for room in (spool.settled, spool.quarantine, spool.arrivals) for name in _folders(room)}
+    rooms = (spool.settled, spool.quarantine, spool.arrivals)
+    present = {name for room in rooms for name in _folders(room)}
     for name, state in rows.items():
-        if name not in present and state != ArrivalState.QUARANTINED:
+        # Another worker may settle it meanwhile, so that each room was read while the folder was in the other.
+        is_missed = name not in present and not any((room / name).is_dir() for room in (*rooms, *rooms))
+        if is_missed and state != ArrivalState.QUARANTINED:
             _set_state(name, ArrivalState.QUARANTINED, "files missing", site)
             alarm(Event.QUARANTINED, arrival=name, reason="files missing: somebody removed the folder")
 
@@ -175,19 +178,27 @@ def _renew_accounts(site: Site, alive: Callable[[], None]) -> None:
 
 
 def _drop_outputs(site: Site, alive: Callable[[], None]) -> None:
-    """Delete outputs of arrivals that have ended well or are gone, and unfinished outputs."""
+    """Delete outputs of arrivals that have ended well or are gone, and unfinished outputs.
+
+    What other workers make just now stays. They claim before they make anything, so what is found here is claimed
+    when the ledger is read afterwards, or its making has ended.
+    """
+    folders, half_made = _folders(site.spool.outputs), list(site.spool.outputs.glob("*/.*"))
     with site.ledger.reading() as look:
         rows = arrivals.states(look)
+        in_work = claims.arrivals_of_others(look, site.claimant.worker)
         unneeded = [
             name
-            for name in _folders(site.spool.outputs)
+            for name in folders
             if name not in rows or (rows[name] == ArrivalState.SETTLED and arrivals.all_is_well(look, name))
         ]
     for name in unneeded:
-        drop_outputs(name, site.spool)
+        if name not in in_work:
+            drop_outputs(name, site.spool)
         alive()
-    for half_made in site.spool.outputs.glob("*/.*"):
-        unlink(half_made, missing_ok=True)
+    for file in half_made:
+        if file.parent.name not in in_work:
+            unlink(file, missing_ok=True)
 
 
 def _drop_copies(site: Site) -> None:

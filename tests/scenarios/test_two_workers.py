@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
@@ -19,9 +20,9 @@ from support.sites import ledger_place
 from support.sites.line_site import arrive, instance, rounds, settings_for, states, working
 
 from pipeline.errors import Transient
-from pipeline.ledger import Ledger, arrivals, deliveries
+from pipeline.ledger import Ledger, arrivals, claims, deliveries
 from pipeline.ledger.claims import Claimant
-from pipeline.ledger.tables import attempt, delivery, receipt, study_claim
+from pipeline.ledger.tables import arrival, attempt, delivery, receipt, study_claim
 from pipeline.line import delivery_scheduler
 from pipeline.line.admit import admit
 from pipeline.line.consign import consign
@@ -30,6 +31,7 @@ from pipeline.line.delivery_scheduler import DeliveryScheduler
 from pipeline.line.identify import ReadAhead
 from pipeline.line.identify_arrival import identify_arrival
 from pipeline.line.prepare_study import PreparedPart, prepare_study
+from pipeline.line.reconcile import reconcile
 from pipeline.line.verify import verify
 from pipeline.processes import jobs as jobs_module
 from pipeline.processes.jobs import JobKey, JobKind, Jobs
@@ -280,6 +282,42 @@ def test_the_server_crashes_while_two_workers_deliver_and_nothing_is_lost_or_dou
             verified = look.execute(select(receipt.c.state, receipt.c.verified)).all()
             assert [tuple(row) for row in verified] == [("stored", True)] * count
             assert look.execute(select(delivery.c.claim).where(delivery.c.claim.is_not(None))).all() == []
+
+
+def test_a_start_deletes_nothing_that_another_worker_makes_or_sends(url, tmp_path):
+    gate = Gate()
+    with (
+        storage_peer(answer=gate) as peer,
+        site_with(1, tmp_path, peer) as site,
+        two_workers(site, url) as (a, b),
+    ):
+        study = waiting_study(site, tmp_path)
+        (sent,) = (folder.name for folder in site.spool.outputs.iterdir())
+        with site.ledger.transaction() as change:
+            assert claims.claim_study(change, study.receiver, study.study_instance_uid, a.site.claimant)
+            change.execute(update(arrival).where(arrival.c.name == sent).values(state="settled"))
+        prepared = next(name for name in _names(site.spool.arrivals) if name != sent)
+        a.round()
+        wait_until(lambda: gate.inside == 1, what="the first at the peer")
+        (site.spool.arrivals / sent).rename(site.spool.settled / sent)
+        half_made = [site.spool.outputs / name / ".half-made" for name in (sent, prepared, "unknown")]
+        for file in half_made:
+            file.parent.mkdir(exist_ok=True)
+            file.touch()
+        files = [file for file in (site.spool.outputs / sent).iterdir() if not file.name.startswith(".")]
+        assert files
+        reconcile(b.site)
+        assert [file.exists() for file in (*half_made, *files)] == [True, True, False, True]
+        with site.ledger.reading() as look:
+            assert deliveries.sending(look) == deliveries.sending(look, "a")
+            assert len(deliveries.sending(look)) == 1
+        reconcile(a.site)
+        assert [file.exists() for file in half_made] == [False, False, False]
+        gate.open()
+
+
+def _names(room: Path) -> list[str]:
+    return sorted(folder.name for folder in room.iterdir())
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -129,6 +129,46 @@ def test_a_statement_that_took_too_long_is_told_of_without_what_it_was_given(url
     ledger.close()
 
 
+@pytest.mark.parametrize("how", [{}, {"flushed": False, "alone": False}], ids=["flushed", "unflushed"])
+def test_a_full_disk_of_the_server_is_transient_and_changes_nothing(how, url, tmp_path):
+    ledger = open_on(url, tmp_path)
+    full = (
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'could not extend file'"
+        " USING ERRCODE = 'disk_full'; END $$"  # SQLSTATE 53100
+    )
+    with ledger.transaction() as connection:
+        connection.exec_driver_sql(full)
+        notes.write(connection, "key", "before")
+        connection.exec_driver_sql("CREATE TRIGGER f BEFORE UPDATE ON note EXECUTE FUNCTION full_disk()")
+
+    def write() -> None:
+        with ledger.transaction(**how) as connection:
+            notes.write(connection, "other", "lost")
+            notes.write(connection, "key", "lost")
+
+    with pytest.raises(Transient, match="could not extend file"):
+        write()
+    assert (ledger.noted("key"), ledger.noted("other")) == ("before", None)
+    with ledger.transaction() as connection:
+        connection.exec_driver_sql("DROP TRIGGER f ON note")
+    write()
+    assert ledger.noted("key") == "lost"
+    ledger.close()
+
+
+def test_what_need_not_be_alone_waits_for_nobody_and_is_not_flushed(url, tmp_path):
+    ledger = open_on(f"{url}&options=-c%20lock_timeout%3D100", tmp_path)
+    with ledger.transaction() as alone:
+        notes.write(alone, "key", "value")
+        with ledger.transaction(flushed=False, alone=False) as beside:
+            notes.write(beside, "beside", "value")
+            assert beside.exec_driver_sql("SHOW synchronous_commit").scalar() == "off"
+        assert alone.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+        assert notes.read(alone, "beside") == "value", "it is committed"
+    assert ledger.noted("key") == "value"
+    ledger.close()
+
+
 def test_where_no_server_listens_the_start_is_tried_again_and_nothing_secret_is_said(tmp_path):
     server = Server("postgresql://storestow@127.0.0.1:1/ledger", lambda: "s3cret")
     with pytest.raises(Transient, match="refused") as caught:
