@@ -26,19 +26,22 @@ from pipeline.site.site import Site
 ATTEMPTS_FOR_AN_ORDER = 3
 
 
-def verify(attempted: AttemptedDelivery | NotAttempted, site: Site) -> None:
+def verify(attempted: AttemptedDelivery | NotAttempted, site: Site) -> StorestowError | NotAttempted | None:
     """Count the receipts, and record whether the delivery has ended, and how; and whether its destination answers.
 
-    Nothing is recorded of a delivery that was not attempted, or that another worker has taken over.
+    Returns the error that concerns the peer as a whole; None if the peer worked, whatever it said of single
+    instances; NOT_ATTEMPTED if it was asked nothing, or if another worker has taken the delivery over, of which
+    nothing is recorded.
     """
     if attempted is NOT_ATTEMPTED:
-        return
+        return NOT_ATTEMPTED
     try:
         _conclude(attempted, site)
     except Fenced:
         report_fenced(attempted.row)
-        return
+        return NOT_ATTEMPTED
     settle.renew_accounts(attempted.row.id, site)
+    return attempted.error if isinstance(attempted.error, PeerUnavailable) else None
 
 
 def _conclude(attempted: AttemptedDelivery, site: Site) -> None:

@@ -1,6 +1,6 @@
 """Two workers on one ledger: each piece of work is done by one, also where one is cut off or the server dies.
 
-Both share one spool here, so that each finds the files; the ledger is a PostgreSQL database.
+Both share one spool here, so that each finds the files.
 """
 
 import threading
@@ -20,7 +20,7 @@ from support.sites import ledger_place
 from support.sites.line_site import arrive, instance, rounds, settings_for, states, working
 
 from pipeline.errors import Transient
-from pipeline.ledger import Ledger, arrivals, claims, deliveries
+from pipeline.ledger import arrivals, claims, deliveries
 from pipeline.ledger.claims import Claimant
 from pipeline.ledger.tables import arrival, attempt, delivery, receipt, study_claim
 from pipeline.line import delivery_scheduler
@@ -38,14 +38,6 @@ from pipeline.processes.jobs import JobKey, JobKind, Jobs
 from pipeline.schedule import Agenda
 from pipeline.site.site import Site
 from pipeline.spool.hashed_files import HashedFiles
-
-pytestmark = pytest.mark.programs
-
-
-@pytest.fixture
-def url(postgresql_server):
-    with ledger_place.on(postgresql_server) as address:
-        yield address
 
 
 class Gate:
@@ -94,11 +86,11 @@ class HalfWorker:
 
 
 @contextmanager
-def two_workers(site: Site, url: str) -> Iterator[tuple[HalfWorker, HalfWorker]]:
+def two_workers(site: Site) -> Iterator[tuple[HalfWorker, HalfWorker]]:
     with ExitStack() as stack:
         found = []
         for name in ("a", "b"):
-            ledger = Ledger(ledger_place.Server(url))
+            ledger = ledger_place.ledger_of(site.spool.root)
             stack.callback(ledger.close)
             claimant = Claimant(name, f"node-{name}")
             found.append(HalfWorker(replace(site, ledger=ledger, claimant=claimant, hashed=HashedFiles())))
@@ -142,12 +134,13 @@ def until_delivered(site: Site, count: int, *workers: HalfWorker, seconds: float
             one.result()
 
 
-def test_each_delivery_is_attempted_by_one_and_never_more_than_the_destination_takes(url, tmp_path):
+@pytest.mark.both_databases
+def test_each_delivery_is_attempted_by_one_and_never_more_than_the_destination_takes(tmp_path):
     gate = Gate()
     with (
         storage_peer(answer=gate) as peer,
         site_with(12, tmp_path, peer, slots=2) as site,
-        two_workers(site, url) as (a, b),
+        two_workers(site) as (a, b),
     ):
         b.round()
         wait_until(lambda: gate.inside == 2, what="two at the peer")
@@ -164,12 +157,13 @@ def test_each_delivery_is_attempted_by_one_and_never_more_than_the_destination_t
         assert Counter(node for _, node in tried(site))["node-b"] >= 2
 
 
-def test_a_destination_that_was_down_is_tried_by_one_worker(url, tmp_path):
+@pytest.mark.both_databases
+def test_a_destination_that_was_down_is_tried_by_one_worker(tmp_path):
     gate = Gate()
     with (
         storage_peer(answer=gate) as peer,
         site_with(6, tmp_path, peer, slots=4) as site,
-        two_workers(site, url) as (a, b),
+        two_workers(site) as (a, b),
     ):
         with site.ledger.transaction() as change:
             deliveries.set_destination(change, "pacs", down_since=1.0, reason="connection refused")
@@ -189,12 +183,13 @@ def test_a_destination_that_was_down_is_tried_by_one_worker(url, tmp_path):
             assert deliveries.down_since(look, "pacs") is None
 
 
-def test_a_worker_whose_delivery_was_taken_over_records_nothing_and_says_so(url, tmp_path, caplog):
+@pytest.mark.both_databases
+def test_a_worker_whose_delivery_was_taken_over_records_nothing_and_says_so(tmp_path, caplog):
     gate = Gate()
     with (
         storage_peer(answer=lambda one: gate(one) if one.number == 1 else 0) as peer,
         site_with(1, tmp_path, peer) as site,
-        two_workers(site, url) as (a, b),
+        two_workers(site) as (a, b),
     ):
         a.round()
         wait_until(lambda: gate.inside == 1, what="the first at the peer")
@@ -216,8 +211,9 @@ def test_a_worker_whose_delivery_was_taken_over_records_nothing_and_says_so(url,
         assert len({one.data for one in peer.received}) == 1, "the same bytes"
 
 
-def test_a_study_that_another_worker_has_consigned_meanwhile_is_not_consigned_again(url, tmp_path, caplog):
-    with storage_peer() as peer, site_with(0, tmp_path, peer) as site, two_workers(site, url) as (a, b):
+@pytest.mark.both_databases
+def test_a_study_that_another_worker_has_consigned_meanwhile_is_not_consigned_again(tmp_path, caplog):
+    with storage_peer() as peer, site_with(0, tmp_path, peer) as site, two_workers(site) as (a, b):
         study = waiting_study(site, tmp_path)
         prepared = list(prepare_study(study, a.site))
 
@@ -246,6 +242,7 @@ def waiting_study(site: Site, folder) -> arrivals.WaitingStudy:
     return study
 
 
+@pytest.mark.programs
 def test_the_server_crashes_while_two_workers_deliver_and_nothing_is_lost_or_doubled_by_content(
     tmp_path, monkeypatch
 ):
@@ -254,10 +251,10 @@ def test_the_server_crashes_while_two_workers_deliver_and_nothing_is_lost_or_dou
     count = 30
     with (
         postgresql() as server,
-        ledger_place.on(server) as address,
+        ledger_place.on(server),
         storage_peer() as peer,
         site_with(count, tmp_path, peer, slots=3) as site,
-        two_workers(site, address) as (a, b),
+        two_workers(site) as (a, b),
     ):
 
         def crash() -> None:
@@ -284,12 +281,13 @@ def test_the_server_crashes_while_two_workers_deliver_and_nothing_is_lost_or_dou
             assert look.execute(select(delivery.c.claim).where(delivery.c.claim.is_not(None))).all() == []
 
 
-def test_a_start_deletes_nothing_that_another_worker_makes_or_sends(url, tmp_path):
+@pytest.mark.both_databases
+def test_a_start_deletes_nothing_that_another_worker_makes_or_sends(tmp_path):
     gate = Gate()
     with (
         storage_peer(answer=gate) as peer,
         site_with(1, tmp_path, peer) as site,
-        two_workers(site, url) as (a, b),
+        two_workers(site) as (a, b),
     ):
         study = waiting_study(site, tmp_path)
         (sent,) = (folder.name for folder in site.spool.outputs.iterdir())

@@ -332,6 +332,9 @@ def _comparable(account: dict[str, Any]) -> dict[str, Any]:
         del one["id"]
         for answer in one["deliveries"]:
             del answer["delivery"]["id"], answer["receipt"]["delivery"], answer["receipt"]["instance"]
+    for tried in account["attempts"]:
+        del tried["delivery"]
+    account["attempts"].sort(key=lambda tried: tried["began_at"])
     return account
 
 
