@@ -33,52 +33,56 @@ class NewDelivery:
     growing: bool = False  # Later parts of the study will be added.
 
 
-def consign(study: WaitingStudy, parts: Iterable[PreparedPart], site: Site) -> None:
+def consign(parts: Iterable[PreparedPart], site: Site) -> None:
     """Record the results for a study's instances, part by part, and give each part to its destinations.
 
-    The study is claimed before anything of it is prepared; nothing is done if another worker has it. The first
-    part opens a delivery for each destination, and the others are added to it; each part is one transaction. A
-    crash between two parts leaves the rest of the study waiting: it is prepared again and added.
+    The first part opens a delivery for each destination, and the others are added to it; each part is one
+    transaction. A crash between two parts leaves the rest of the study waiting: it is prepared again and added.
+    Where another worker has taken the study over, nothing more is recorded.
 
     Raises Transient if an instance could not be prepared now: the study will be due again, for that instance.
     """
-    with site.ledger.transaction(flushed=False, alone=False) as connection:
-        claim = claims.claim_study(connection, study.receiver, study.study_instance_uid, site.claimant)
-    if claim is None:
-        return
+    part: PreparedPart | None = None
+    put_off: list[Transient] = []
     try:
-        _consign(claim, parts, site)
+        for part in parts:
+            put_off += [outcome for outcome in part.outcomes.values() if isinstance(outcome, Transient)]
+            _consign_part(part, site)
     except BaseException as error:
-        # Whether or not it is released, this worker may claim it again.
-        with contextlib.suppress(Transient), site.ledger.transaction(flushed=False, alone=False) as connection:
-            claims.release_study(connection, claim)
+        if part is not None:
+            _give_up(part, site)
         if not isinstance(error, Fenced):
             raise
-        alarm(Event.FENCED, what="process", study=study.study_instance_uid, receiver=study.receiver)
-
-
-def _consign(claim: str, parts: Iterable[PreparedPart], site: Site) -> None:
-    put_off: list[Transient] = []
-    for part in parts:
-        put_off += [outcome for outcome in part.outcomes.values() if isinstance(outcome, Transient)]
-        decided = {key: outcome for key, outcome in part.outcomes.items() if not isinstance(outcome, Transient)}
-        with site.ledger.transaction() as connection:
-            claims.require_study(connection, claim)
-            arrivals.require_not_consigned(connection, [*part.outcomes, *part.unclaimed])
-            if part.is_first and not (part.is_last and len(decided) == len(part.outcomes)):
-                study_routes.decide(connection, _undecided(part))
-            _leave_unclaimed(connection, part.unclaimed)
-            record_outcomes(connection, decided)
-            for destination in part.routes.destinations():
-                _give(connection, part, decided, destination, site)
-            if part.is_last:
-                _end_growth(connection, part.study)
-                claims.release_study(connection, claim)
-        _report_unclaimed(part)
-        if not part.is_last:
-            site.spool.wake_worker()
+        assert part is not None
+        about = {"study": part.study.study_instance_uid, "receiver": part.study.receiver}
+        alarm(Event.FENCED, what="process", **about)
     if put_off:
         raise put_off[0]
+
+
+def _give_up(part: PreparedPart, site: Site) -> None:
+    """Release the claim of a study; where that cannot be written now, this worker may claim it again anyhow."""
+    with contextlib.suppress(Transient), site.ledger.transaction(flushed=False, alone=False) as connection:
+        claims.release_study(connection, part.claim)
+
+
+def _consign_part(part: PreparedPart, site: Site) -> None:
+    decided = {key: outcome for key, outcome in part.outcomes.items() if not isinstance(outcome, Transient)}
+    with site.ledger.transaction() as connection:
+        claims.require_study(connection, part.claim)
+        arrivals.require_not_consigned(connection, [*part.outcomes, *part.unclaimed])
+        if part.is_first and not (part.is_last and len(decided) == len(part.outcomes)):
+            study_routes.decide(connection, _undecided(part))
+        _leave_unclaimed(connection, part.unclaimed)
+        record_outcomes(connection, decided)
+        for destination in part.routes.destinations():
+            _give(connection, part, decided, destination, site)
+        if part.is_last:
+            _end_growth(connection, part.study)
+            claims.release_study(connection, part.claim)
+    _report_unclaimed(part)
+    if not part.is_last:
+        site.spool.wake_worker()
 
 
 def _give(

@@ -61,9 +61,7 @@ class Line:
             "identify": self._each(
                 self._admitted_arrivals, lambda name: identify_arrival(name, site, self._read_ahead)
             ),
-            "gather": self._each(
-                self._complete_studies, lambda study: consign(study, prepare_study(study, site), site)
-            ),
+            "gather": self._each(self._complete_studies, lambda study: consign(prepare_study(study, site), site)),
             "deliver": self._deliveries.each_due(lambda delivery: verify(deliver(delivery, site), site)),
             "settle": self._each(self._ended_arrivals, lambda name: settle(name, site)),
         }

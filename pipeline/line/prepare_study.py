@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.dicom.part10 import shown
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import arrivals
+from pipeline.ledger import arrivals, claims
 from pipeline.ledger.arrivals import WaitingStudy
 from pipeline.ledger.rows import SoundInstanceRow
 from pipeline.line.prepare import Prepared, PrepareTask, prepare
@@ -39,11 +39,14 @@ class PreparedPart:
     outcomes: Mapping[int, Prepared | Exception]
     is_first: bool
     is_last: bool
+    claim: str  # The token by which this worker has the study.
     unclaimed: Sequence[int] = ()
 
 
 def prepare_study(study: WaitingStudy, site: Site) -> Iterator[PreparedPart]:
     """Coerce and encode the waiting instances of a study, and yield them in parts as they become ready.
+
+    The study is claimed first; nothing is yielded if another worker has it.
 
     Raises Configuration if the study's receiver is no longer configured.
     """
@@ -53,6 +56,10 @@ def prepare_study(study: WaitingStudy, site: Site) -> Iterator[PreparedPart]:
             f"what came in by the receiver {study.receiver} waits, because the configuration no longer names it; "
             "name it again, with its `to`, until it has been delivered"
         )
+    with site.ledger.transaction(flushed=False, alone=False) as connection:
+        claim = claims.claim_study(connection, study.receiver, study.study_instance_uid, site.claimant)
+    if claim is None:
+        return
     with site.ledger.reading() as connection:
         rows = arrivals.instances_waiting(connection, study.receiver, study.study_instance_uid)
     routes = route(rows, receiver, site)
@@ -62,11 +69,11 @@ def prepare_study(study: WaitingStudy, site: Site) -> Iterator[PreparedPart]:
     is_first, hand_on_at = True, time.monotonic() + FIRST_SECONDS
     for identity, outcome in _outcomes(claimed, study, routes, site):
         if outcomes and time.monotonic() >= hand_on_at:
-            yield PreparedPart(study, routes, outcomes, is_first, False, unclaimed)
+            yield PreparedPart(study, routes, outcomes, is_first, False, claim, unclaimed)
             outcomes, hand_on_at = {}, time.monotonic() + NEXT_SECONDS
             is_first, unclaimed = False, []
         outcomes[identity] = outcome
-    yield PreparedPart(study, routes, outcomes, is_first, True, unclaimed)
+    yield PreparedPart(study, routes, outcomes, is_first, True, claim, unclaimed)
 
 
 def _outcomes(

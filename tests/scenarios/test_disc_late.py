@@ -232,8 +232,8 @@ def test_no_disc_is_made_while_the_file_of_one_instance_is_not_at_hand(folder, f
 def test_an_orders_disc_interrupted_while_its_receipts_were_written_is_made_again_of_everything(folder, files):
     reaches = itertools.count(1)
 
-    def die_at_the_second(point: str) -> None:
-        if point == point_of("deliver-receipt") and next(reaches) == 2:
+    def die_at_the_first(point: str) -> None:
+        if point == point_of("deliver-receipt") and next(reaches) == 1:
             raise Killed
 
     with working(settings(folder)) as (site, worker):
@@ -243,7 +243,7 @@ def test_an_orders_disc_interrupted_while_its_receipts_were_written_is_made_agai
             worker.round()
             time.sleep(0.02)
         (row,), burner = rows(site), site.settings.destination_named("burner")
-        with mock.patch.object(crash_points, "observer", die_at_the_second), pytest.raises(Killed):
+        with mock.patch.object(crash_points, "observer", die_at_the_first), pytest.raises(Killed):
             deliver(DueDelivery(row.id, burner), site)
         with site.ledger.transaction() as connection:
             deliveries.resume(connection, [row.id], time.time())  # as the next start does

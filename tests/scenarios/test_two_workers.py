@@ -218,14 +218,14 @@ def test_a_study_that_another_worker_has_consigned_meanwhile_is_not_consigned_ag
         prepared = list(prepare_study(study, a.site))
 
         def overtaken() -> Iterator[PreparedPart]:
-            consign(study, prepare_study(study, b.site), b.site)
+            consign(prepare_study(study, b.site), b.site)
             assert not states(site, "deliveries"), "the other worker has it"
             with site.ledger.transaction() as change:
                 change.execute(update(study_claim).values(worker="b", claim="taken over"))
-            consign(study, prepare_study(study, b.site), b.site)
+            consign(prepare_study(study, b.site), b.site)
             yield from prepared
 
-        consign(study, overtaken(), a.site)
+        consign(overtaken(), a.site)
         assert states(site, "deliveries") == {"waiting": 1}
         assert "fenced what=process" in caplog.text
         with site.ledger.reading() as look:

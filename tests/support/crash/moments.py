@@ -18,8 +18,8 @@ MOMENTS = {
     "taken-in": "after commit in line.identify_arrival._enter",
     # preparing
     "instance-prepared": "after rename in line.prepare._made",
-    "consigning": "before commit in line.consign.consign",
-    "consigned": "after commit in line.consign.consign",
+    "consigning": "before commit in line.consign._consign_part",
+    "consigned": "after commit in line.consign._consign_part",
     # delivering
     "claimed": "after commit in line.deliver.deliver",
     "deliver-attempt": "after commit in line.deliver.attempt",
