@@ -90,13 +90,20 @@ def install(
     ] = "",
     dry_run: Annotated[bool, typer.Option(help="Print the files instead of writing them.")] = False,
     replace: Annotated[bool, typer.Option(help="Replace files that have other content.")] = False,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="For a cluster manager: where the disk of two machines is mounted."),
+    ] = None,
 ) -> None:
     """Write the services of this site for systemd or launchd, as root, and say what to run next."""
-    from pipeline.commands import services  # noqa: PLC0415
+    from pipeline.commands import cluster_services, services  # noqa: PLC0415
     from pipeline.site.settings import site_file  # noqa: PLC0415
 
     kind = services.manager_named(manager)
-    plan = services.plan(settings_of_site(), site_file(CommandContext.site), kind)
+    settings = settings_of_site()
+    plan = services.plan(settings, site_file(CommandContext.site), kind)
+    if cluster:
+        plan = cluster_services.for_cluster(plan, settings, cluster)
     if dry_run:
         for path, data in plan.files.items():
             print(f"--- {path}\n{data.decode()}")  # noqa: T201
@@ -115,6 +122,26 @@ def status(as_json: Json = False) -> None:
     settings = settings_of_site()
     answer = look(settings, ledger_of(settings))
     print_json(answer) if as_json else terminal.show_status(answer)
+
+
+@app.command()
+def health(as_json: Json = False) -> None:
+    """Say whether the parts of this machine run, with exit code 0 or 69: for the monitor of a cluster manager.
+
+    Peers are not asked: a dead archive is no reason to move to another machine.
+    """
+    from pipeline.commands import terminal  # noqa: PLC0415
+    from pipeline.errors import PeerUnavailable  # noqa: PLC0415
+    from pipeline.operate.own_parts import parts_of  # noqa: PLC0415
+
+    settings = settings_of_site()
+    parts = parts_of(settings, ledger_of(settings))
+    if as_json:
+        print_json({"parts": [part._asdict() for part in parts]})
+    else:
+        terminal.show_parts(parts)
+    if not all(part.runs for part in parts):
+        raise typer.Exit(PeerUnavailable.exit_code)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from rich.table import Table
 from pipeline.commands.check import CheckFinding
 from pipeline.events import escaped
 from pipeline.fleet.fleet_watch import SiteView
+from pipeline.operate.own_parts import OwnPart
 
 _console = Console(highlight=False)
 if not _console.is_terminal:  # a program reads it, or a file keeps it: nothing may be cut or wrapped
@@ -128,6 +129,12 @@ def _ago(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
+def show_parts(parts: Sequence[OwnPart]) -> None:
+    """Print a line for each part."""
+    for part in parts:
+        _console.print(f"{_plain(part.name)}: {_coloured('up' if part.runs else 'down')} {_plain(part.detail)}")
+
+
 def show_fleet(views: Sequence[SiteView]) -> None:
     """Print a row for each site."""
     table = _table("site", "state", "needs a person", "waiting", "oldest", "quarantine", "free", "release", "why")
@@ -140,7 +147,7 @@ def show_fleet(views: Sequence[SiteView]) -> None:
             told = (str(report.waiting), oldest, str(report.quarantine), free, report.version)
         state = _coloured(str(view.failure or "up"))
         table.add_row(
-            _plain(view.name), state, _plain(", ".join(view.needs)), *map(_plain, told), _plain(view.page)
+            _plain(view.name), state, _plain(", ".join(view.needs)), *map(_plain, told), _plain(view.detail)
         )
     _console.print(table)
 

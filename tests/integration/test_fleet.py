@@ -18,6 +18,7 @@ from support.sites.shim_site import BROWSER
 
 from pipeline.fleet import fleet_watch
 from pipeline.ledger import open_ledger
+from pipeline.site.worker_state import sole_worker
 from pipeline.spool.spool import Spool
 
 pytestmark = [pytest.mark.programs, pytest.mark.sqlite_file]
@@ -44,11 +45,10 @@ def serving(folder: Path, shim: str, more: str = "") -> Iterator[Served]:
     ledger.close()
     port, file = free_port(), folder / "site.toml"
     file.write_text(f'[site]\nspool = "{folder}/spool"\n[shim]\nport = {port}\n{shim}\n{more}')
-    with (
-        beating(folder / "spool"),
-        running([*COMMAND, "--site", file, "serve"], log=folder / "log", port=port) as it,
-    ):
-        yield Served(file, port, it)
+    worker = sole_worker(Spool(folder / "spool"))
+    argv = [*COMMAND, "--site", file, "serve"]
+    with beating(folder / "spool"), worker, running(argv, log=folder / "log", port=port) as process:
+        yield Served(file, port, process)
 
 
 def table(folder: Path, name: str, port: int) -> str:
