@@ -4,6 +4,7 @@ One machine plays both, one after the other. The modalities and the PACS call on
 address that moves with the disk.
 """
 
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -31,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(not may_mount(), reason="only root on Linux may mount a disk"),
 ]
 
-SENDERS, INSTANCES = 3, 24
+SENDERS, INSTANCES = 3, 40
 OF_LINE = {"name": "modalities", "ae_title": "STORESTOW", "mode": "study", "quiet_seconds": 1}
 OF_ORDERS = {"name": "cdrecord", "ae_title": "CDRECORD", "mode": "association", "coerce": False, "to": []}
 
@@ -57,6 +58,7 @@ def test_the_other_machine_takes_over(tmp_path: Path, end: str, record_property)
         FakeDcm4chee() as archive,
         dcmqrscp_archive(tmp_path / "qr", orders_port) as pacs,
         shared_disk(tmp_path / "site") as disk,
+        contextlib.ExitStack() as resources,
     ):
         site = CrashSite(tmp_path / "site", archive)
         site.filed.mkdir()
@@ -76,19 +78,22 @@ def test_the_other_machine_takes_over(tmp_path: Path, end: str, record_property)
         (tmp_path / "out").mkdir()
         studies = make_studies(tmp_path / "out", SENDERS, INSTANCES)
         senders = [
-            Sender(port, files, random.Random(number), tmp_path / f"report-{number}", at_once=3)
-            for number, files in enumerate(studies)
+            Sender(port, files, random.Random(number), tmp_path / f"report-{number}", at_once=at_once)
+            for number, (files, at_once) in enumerate(zip(studies, (INSTANCES, 3, 3), strict=True))
         ]
         disk.attach()
-        with running_site(site.folder, **about) as first, sending(senders, seconds=300) as goes_on:
+        with running_site(site.folder, **about) as first:
+            refused = {words: command(first.file, *words) for words in (("work",), ("receive", "modalities"))}
+            with sending(senders[:1], seconds=100):
+                wait_until(lambda: len(archive.stored) == INSTANCES, seconds=120, what="the first study")
             orders = OrdersSite(first, shelf)
             numbers = [orders.place(f"ORDER{n}").order_id for n in range(4)]
+            goes_on = resources.enter_context(sending(senders[1:], seconds=300))
             wait_until(
-                lambda: archive.stored and sum(len(one.acknowledged) for one in senders) > 20,
+                lambda: sum(len(one.acknowledged) for one in senders[1:]) > 20,
                 seconds=120,
-                what="some to be acknowledged, some delivered",
+                what="some to be acknowledged",
             )
-            refused = {words: command(first.file, *words) for words in (("work",), ("receive", "modalities"))}
             open_orders = sum(orders.view(number).state == OrderState.OPEN for number in numbers)
             cut = end == "power" and disk.has_power_to_lose
             began = time.monotonic()

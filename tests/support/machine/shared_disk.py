@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+from support.machine.dicom_programs import wait_until
+
 _GOING_DOWN, _WITHOUT_THE_LOG = 0x8004587D, 2  # EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH of the kernel
 
 
@@ -30,8 +33,27 @@ class SharedDisk:
         subprocess.run(["mount", how, str(self.source), str(self.folder)], check=True)
 
     def detach(self) -> None:
-        """Unmount it; fails while a process still has it open."""
-        subprocess.run(["umount", str(self.folder)], check=True)
+        """Unmount it when nobody has it open any more: the kernel closes the files of the dead one by one."""
+
+        def is_free() -> bool:
+            done = subprocess.run(["umount", str(self.folder)], capture_output=True, check=False)
+            return done.returncode == 0
+
+        try:
+            wait_until(is_free, seconds=20)
+        except AssertionError as error:
+            raise AssertionError(f"{self.folder} is in use: {self.users()}") from error
+
+    def users(self) -> list[str]:
+        """Return who has something of it open."""
+        found: list[str] = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                about = Path(f"/proc/{process.pid}")
+                held = {link.readlink() for link in (about / "cwd", *(about / "fd").iterdir())}
+                words = " ".join(process.cmdline())[:80]
+                found += [f"{words}: {path}" for path in held if path.is_relative_to(self.folder)]
+        return found
 
     def cut_power(self) -> None:
         """Lose at this moment whatever nobody has flushed, and let nothing more be read or written."""
