@@ -154,7 +154,7 @@ def _read_alone(
     implicit, little = not layout.explicit, layout.little_endian
     stream = io.BytesIO(data[element.start : element.end])
     read = list(data_element_generator(stream, implicit, little, encoding=encodings))
-    if [int(one.tag) for one in read] != [element.tag]:
+    if [int(found.tag) for found in read] != [element.tag]:
         raise Permanent("its elements can be read in two ways, because one of them has no valid VR or length")
     return read[0]
 

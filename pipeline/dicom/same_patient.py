@@ -241,8 +241,8 @@ def _days(date: str) -> tuple[str, str] | None:
         return None
     known = [tuple("" if part in {None, "00"} else part for part in end.groups()) for end in ends if end]
     begin, end = (
-        "".join(part or least for part, least in zip(one, limits, strict=True))
-        for one, limits in zip(known, (("", "01", "01"), ("", "12", "31")), strict=True)
+        "".join(part or least for part, least in zip(parts, limits, strict=True))
+        for parts, limits in zip(known, (("", "01", "01"), ("", "12", "31")), strict=True)
     )
     return begin, end
 
@@ -274,8 +274,8 @@ def _words(text: str) -> Group:
     """Split a folded text into words; a combining mark that is no accent stays within its word."""
     plain = _WITHIN_WORDS.sub("", folded(text))
     parts = "".join(
-        one if one.isalnum() or unicodedata.category(one)[0] == "M" or _UNWRITTEN.match(one) else " "
-        for one in plain
+        letter if letter.isalnum() or unicodedata.category(letter)[0] == "M" or _UNWRITTEN.match(letter) else " "
+        for letter in plain
     )
     return tuple(word for word in parts.split() if _UNWRITTEN.sub("", word))
 
@@ -309,7 +309,10 @@ def _spellings(name: str) -> tuple[Group, ...]:
             written.append(name.encode(wrong).decode())
     return tuple(
         dict.fromkeys(
-            group for text in written for one in (text, _HYPHENS.sub("", text)) for group in groups_of(one)
+            group
+            for text in written
+            for spelling in (text, _HYPHENS.sub("", text))
+            for group in groups_of(spelling)
         )
     )
 
