@@ -100,3 +100,17 @@ def test_no_round_begins_that_would_not_end_in_time(table) -> None:
 
     lines(table, row(table, {"ours": slow}, rounds=3), seconds=0.06)
     assert len(taken) == 1
+
+
+def test_a_row_without_its_package_says_which(table, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "rows.stow", None)
+    (said,) = lines(table, table.row_named("stow"))
+    assert "rows.stow" in said
+    assert "failed: ModuleNotFoundError" in said
+
+
+def test_a_program_that_is_not_there_costs_no_other_its_version(table, monkeypatch) -> None:
+    monkeypatch.setattr(table, "PROGRAMS", ("no-such-program", "xorriso"))
+    missing, xorriso = list(table.versions())[1:3]
+    assert "no-such-program is not installed" in missing
+    assert "1." in xorriso
