@@ -6,6 +6,7 @@ A lane for each kind of process shows how much of a core it used, sampled forty 
 are what the site's log says, and what sender and archive saw.
 """
 
+import os
 import re
 import sys
 import tempfile
@@ -126,7 +127,8 @@ def drawn(samples: Samples, marks: Mapping[str, float], title: str) -> Iterator[
         yield 'stroke-dasharray="2 3"/>'
         yield f'<text x="{at + (3 if anchor == "start" else -3):.1f}" y="{y + 4}" fill="#c00" '
         yield f'text-anchor="{anchor}">{what} {moment - marks["first C-STORE"]:.2f} s</text>'
-    for second in range(int(end - marks["first C-STORE"]) + 1):
+    seconds = int(end - marks["first C-STORE"])
+    for second in range(0, seconds + 1, 1 + seconds // 20):
         at = x(marks["first C-STORE"] + second)
         yield f'<text x="{at:.1f}" y="{height - 10}" text-anchor="middle">{second} s</text>'
     yield "</svg>"
@@ -146,6 +148,7 @@ def main() -> None:
     instances, mode, encode = int(words[0]), words[1], words[2]
     samples, marks = watched(instances, mode, encode)
     title = f"{instances} CT, mode = {mode}, encode = {encode}, quiet_seconds = {QUIET_SECONDS}"
+    title += f", load {os.getloadavg()[0]:.0f}"
     PICTURE.write_text("\n".join(drawn(samples, marks, title)) + "\n", encoding="utf-8")
     for what, moment in sorted(marks.items(), key=lambda mark: mark[1]):
         print(f"{moment - marks['first C-STORE']:6.2f} s  {what}")
