@@ -183,7 +183,9 @@ def test_a_study_is_received_and_delivered_through_the_installed_wheel(environme
         assert dcmsend(port, source).acknowledged == 1
 
         def settled() -> bool:
-            asked = subprocess.run([*storestow, "status", "--json"], capture_output=True, text=True, check=True)
+            asked = subprocess.run([*storestow, "status", "--json"], capture_output=True, text=True, check=False)
+            if asked.returncode:  # until the worker has made the ledger
+                return False
             return bool(json.loads(asked.stdout)["arrivals"]["settled"] == 1)
 
         wait_until(settled, seconds=60, what=f"see {tmp_path / 'log.txt'}")

@@ -32,6 +32,7 @@ SYSTEM_PATH = os.pathsep.join(
 ENVIRONMENT = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "TCP_NODELAY": "1"}
 _CHANCE = random.SystemRandom()
 _GIVEN: set[int] = set()
+_TABLES = [table for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")) if table.exists()]  # on Linux
 
 
 def program(name: str) -> str:
@@ -71,13 +72,22 @@ def wait_until(condition: Callable[[], T], *, seconds: float = 20, what: str = "
 
 
 def listens(port: int) -> bool:
-    """Say whether somebody listens on the loopback port, asking the kernel's table rather than connecting."""
+    """Say whether somebody listens on the loopback port, asking the kernel's table rather than connecting.
+
+    A port that cannot be bound is not listened on yet: between the two, a connection is refused.
+    """
     try:
         with socket.socket() as probe:
             probe.bind(("", port))
     except OSError:
-        return True
+        return not _TABLES or f"{port:04X}" in _listening()
     return False
+
+
+def _listening() -> set[str]:
+    """Return every port on which a socket listens, in hexadecimal digits as the kernel writes them."""
+    sockets = [line.split() for table in _TABLES for line in table.read_text().splitlines()[1:]]
+    return {local.rpartition(":")[2] for _, local, _, state, *_ in sockets if state == "0A"}
 
 
 @contextlib.contextmanager
