@@ -13,7 +13,6 @@ from support.sites.receiving import CT, ROOT, Reception, files_of, receiving, wr
 
 from pipeline.dicom.part10 import ae_title
 from pipeline.line.identify import read
-from pipeline.receiving.stuck_folders import back_off
 from pipeline.spool.envelope import envelope_of
 
 pytestmark = pytest.mark.programs
@@ -131,16 +130,15 @@ def knocked_out(r: Reception) -> None:
 
 
 def test_a_storescp_that_crashes_is_back_within_a_second_and_what_it_refused_is_told(tmp_path):
-    took = []
     with receiving(tmp_path, "study") as r:
         for number in range(1, 5):
             with pytest.raises(HungUp):
                 knocked_out(r)
             ended = time.monotonic()
-            wait_until(lambda n=number: r.text().count("receiver-started") == n + 1, what="a new storescp")
-            took.append(time.monotonic() - ended)
-        assert min(took) < 1.5  # a second, and what a busy machine adds
-        assert took[-1] < back_off(4)  # what it would wait after so many failures: it counts them as none
+            wait_until(
+                lambda n=number: r.text().count("receiver-started") == n + 1, seconds=10, what="a new storescp"
+            )
+            assert time.monotonic() - ended < 1.5  # a second, and what a busy machine adds
         told = [line for line in r.text().splitlines() if " refused " in line]
         assert len(told) == 4
         assert f"peer=127.0.0.1 calling_ae_title=CRASHER instance={ROOT}.666 " in told[0]
