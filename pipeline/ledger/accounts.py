@@ -23,7 +23,7 @@ def account_of(
         entry["deliveries"] = answers.get(entry["id"], [])
     then = {**about._mapping, "state": state, "settled_at": settled_at, **more}  # noqa: SLF001
     patients = study_patients.of_arrival(connection, name)
-    made = attempts.as_json(connection, {a["delivery"]["id"] for each in answers.values() for a in each})
+    made = attempts.as_json(connection, name)
     return {"version": VERSION, "arrival": then, "instances": instances, "patients": patients, "attempts": made}
 
 

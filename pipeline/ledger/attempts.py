@@ -3,7 +3,7 @@
 A delivery that goes on with what was added to it meanwhile is still the same attempt, as its count says.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
@@ -76,9 +76,14 @@ def of_subject(connection: Connection, named: Any, at_most: int) -> list[Deliver
     return _of(connection, inside, at_most)
 
 
-def as_json(connection: Connection, deliveries: Collection[int]) -> list[dict[str, Any]]:
-    """Return the attempts of these deliveries, for an account."""
-    wanted = select(attempt).where(attempt.c.delivery.in_(deliveries))
+def as_json(connection: Connection, arrival: str) -> list[dict[str, Any]]:
+    """Return the attempts of the deliveries of an arrival's instances, for its account."""
+    inside = (
+        select(receipt.c.delivery)
+        .join(instance, instance.c.id == receipt.c.instance)
+        .where(instance.c.arrival == arrival)
+    )
+    wanted = select(attempt).where(attempt.c.delivery.in_(inside))
     in_order = wanted.order_by(attempt.c.delivery, attempt.c.number)
     return [dict(row._mapping) for row in connection.execute(in_order)]  # noqa: SLF001  # SQLAlchemy's public mapping
 

@@ -79,6 +79,11 @@ def release_study(connection: Connection, claim: str) -> None:
     connection.execute(delete(study_claim).where(study_claim.c.claim == claim))
 
 
+def release_studies_of(connection: Connection, worker: str) -> None:
+    """Give up every claim of a study that `worker` had before it started."""
+    connection.execute(delete(study_claim).where(study_claim.c.worker == worker))
+
+
 def studies_of_others(connection: Connection, worker: str) -> set[tuple[str, str]]:
     """Return receiver and Study Instance UID of the studies that other workers prepare."""
     wanted = select(study_claim.c.receiver, study_claim.c.study_instance_uid).where(study_claim.c.worker != worker)

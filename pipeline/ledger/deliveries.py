@@ -384,7 +384,6 @@ def retry(connection: Connection, numbers: Sequence[int], now: float, *, release
             "first_attempt_at": None,
             "finished_at": None,
             "reason": "asked for by `retry`",
-            "claim": None,
         }
         if release_guard:
             values["guard_released"] = True

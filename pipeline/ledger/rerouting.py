@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from pipeline.ledger import attempts
 from pipeline.ledger.deliveries import needs_an_answer
 from pipeline.ledger.rows import DeliveryRow, read_all
 from pipeline.ledger.tables import delivery, instance, receipt
@@ -44,6 +45,8 @@ def close(connection: Connection, numbers: Sequence[int], code: str, reason: str
             .where(receipt.c.delivery == number, needs_an_answer())
             .values(state=ReceiptState.REFUSED, code=code, message=reason, at=now)
         )
+        # One that waits for the rest of its study is in the middle of an attempt.
+        attempts.end(connection, number, DeliveryState.REFUSED, reason, now)
 
 
 def open_again(  # noqa: PLR0913  # each by its name

@@ -86,11 +86,14 @@ class DeliveryScheduler:
         worker = self._site.claimant.worker
         with self._site.ledger.reading() as connection:
             sending = deliveries.sending(connection, worker)
-        lost = sending - {key.subject for key in self._jobs.running() if key.kind is JobKind.DELIVER}
-        if lost:
+        if lost := sending - self._in_work():
             with self._site.ledger.transaction() as connection:
                 still = lost & deliveries.sending(connection, worker)
-                deliveries.resume(connection, still, now + RECLAIM_SECONDS)
+                # One that ended and began again since is a job by now: a job is in the table before it claims.
+                deliveries.resume(connection, still - self._in_work(), now + RECLAIM_SECONDS)
+
+    def _in_work(self) -> set[str | int]:
+        return {key.subject for key in self._jobs.running() if key.kind is JobKind.DELIVER}
 
     def _fill_slots(
         self, destination: Destination, now: float, attempt: Attempt, ending: int | None = None

@@ -45,6 +45,7 @@ def reconcile(site: Site, alive: Callable[[], None] = lambda: None) -> None:
     drop_unfinished_key(site.spool)
     with site.ledger.transaction() as change:
         deliveries.resume(change, deliveries.sending(change, site.claimant.worker), time.time())
+        claims.release_studies_of(change, site.claimant.worker)
         deliveries.try_soon(change)
 
 

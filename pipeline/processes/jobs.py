@@ -95,9 +95,13 @@ class Jobs:
         if executor is None:
             self._run(key, function)
             return True
-        executor.submit(self._run, key, function).add_done_callback(
-            lambda future: self._finish(key) if future.cancelled() else None
-        )
+        try:
+            future = executor.submit(self._run, key, function)
+        except BaseException:  # The executor is closed, or the machine has no thread left.
+            with self._lock:
+                self._running.discard(key)
+            raise
+        future.add_done_callback(lambda future: self._finish(key) if future.cancelled() else None)
         return True
 
     def take_step(self, key: JobKey, function: Callable[[], object]) -> None:
@@ -117,7 +121,7 @@ class Jobs:
 
     def _finish(self, key: JobKey) -> None:
         with self._lock:
-            self._running.remove(key)
+            self._running.discard(key)
         self._wake()
 
     def _try(self, key: JobKey, function: Callable[[], object]) -> None:

@@ -305,12 +305,16 @@ def test_a_start_deletes_nothing_that_another_worker_makes_or_sends(tmp_path):
         files = [file for file in (site.spool.outputs / sent).iterdir() if not file.name.startswith(".")]
         assert files
         reconcile(b.site)
+        with site.ledger.reading() as look:
+            assert len(look.execute(select(study_claim)).all()) == 1, "the other one lives"
         assert [file.exists() for file in (*half_made, *files)] == [True, True, False, True]
         with site.ledger.reading() as look:
             assert deliveries.sending(look) == deliveries.sending(look, "a")
             assert len(deliveries.sending(look)) == 1
         reconcile(a.site)
         assert [file.exists() for file in half_made] == [False, False, False]
+        with site.ledger.reading() as look:
+            assert look.execute(select(study_claim)).all() == [], "what it had claimed before it died"
         gate.open()
 
 

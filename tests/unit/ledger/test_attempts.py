@@ -1,12 +1,13 @@
 """Every attempt of a delivery is a row: when, on which machine, and what was answered."""
 
 import platform
+import sqlite3
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from support.sites.line_site import RECEIVER, arrive, instance, rounds, working
 
-from pipeline.ledger import accounts, attempts, deliveries, reports
+from pipeline.ledger import accounts, attempts, deliveries, reports, rerouting
 from pipeline.ledger.tables import arrival, attempt, delivery, receipt
 from pipeline.ledger.tables import instance as instances
 from pipeline.model import DeliveryState
@@ -112,6 +113,32 @@ def test_the_account_of_an_arrival_brings_its_attempts_back(site):
         accounts.restore(connection, account)
     again = attempts_of(site)
     assert [tried._replace(delivery=0) for tried in again] == [tried._replace(delivery=0) for tried in before]
+
+
+def test_an_arrival_of_more_deliveries_than_a_statement_has_parameters_has_an_account(site):
+    most = 20  # SQLite takes 32766, PostgreSQL 65535.
+    with site.ledger.transaction() as connection:
+        name = connection.scalar(select(arrival.c.name))
+        first = connection.execute(select(delivery)).first()._asdict()
+        pinned = connection.execute(select(receipt)).first()._asdict()
+        numbers = range(1000, 1000 + 2 * most)
+        connection.execute(insert(delivery), [{**first, "id": number} for number in numbers])
+        connection.execute(insert(receipt), [{**pinned, "delivery": number} for number in numbers])
+    with site.ledger.reading() as connection:
+        connection.connection.driver_connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, most)
+        account = accounts.account_of(connection, name, 1.0)
+    assert {tried["delivery"] for tried in account["attempts"]} == {1, 2}
+
+
+def test_a_delivery_that_a_person_gives_up_between_two_parts_of_its_study_is_not_being_attempted_any_more(site):
+    number = number_of(site, "dead")
+    with site.ledger.transaction() as connection:
+        connection.execute(update(delivery).where(delivery.c.id == number).values(growing=True, due_at=0))
+        deliveries.claim(connection, number, 20.0, site.claimant, slots=9)
+        assert deliveries.goes_on(connection, number, frozenset(), 25.0)
+        rerouting.close(connection, [number], rerouting.GIVEN_UP, "discarded by a person: x", 30.0)
+    (last,) = [tried for tried in attempts_of(site) if tried.number == 2]
+    assert (last.state, last.ended_at, last.reason) == ("refused", 30.0, "discarded by a person: x")
 
 
 def test_trace_lists_the_attempts(site):

@@ -76,14 +76,12 @@ def test_an_attempt_that_was_taken_over_records_nothing_more(how, ledger):
     assert [tuple(row) for row in nodes] == [(1, "node-a"), (2, "node-b")]
 
 
-@pytest.mark.parametrize("ending", ["finish", "goes_on", "retry"])
+@pytest.mark.parametrize("ending", ["finish", "goes_on"])
 def test_an_attempt_that_has_ended_is_nobodys(ending, ledger):
     mine = claim(ledger, 1, HERE)
     with ledger.transaction() as change:
         if ending == "finish":
             deliveries.finish(change, 1, DeliveryState.DEFERRED, "no", due_at=9.0)
-        elif ending == "retry":
-            deliveries.retry(change, [1], 1.0, release_guard=False)
         else:
             change.execute(update(delivery).where(delivery.c.id == 1).values(growing=True))
             assert deliveries.goes_on(change, 1, frozenset({1}), 1.0)

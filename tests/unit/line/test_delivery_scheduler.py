@@ -1,17 +1,24 @@
 """A destination gets as many deliveries at once as it has slots, and is back only once it was asked something."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
 
 from pydicom.uid import generate_uid
-from sqlalchemy import update
+from sqlalchemy import select, update
 from support.machine.dicom_programs import wait_until
 from support.sites.line_site import arrive, instance, rounds, settings_for, states
 
 from pipeline.ledger import deliveries
 from pipeline.ledger.tables import delivery
 from pipeline.line import line
-from pipeline.line.deliver import deliver
+from pipeline.line.deliver import NOT_ATTEMPTED, deliver
+from pipeline.line.delivery_scheduler import DeliveryScheduler
+from pipeline.processes.jobs import JobKey, Jobs
+from pipeline.schedule import Agenda
 from pipeline.site.open_site import opened
+from pipeline.site.site import Site
 from pipeline.worker.worker import Worker
 
 
@@ -87,6 +94,59 @@ def test_a_slot_starts_no_more_once_the_destination_is_paused(tmp_path, monkeypa
         set_paused(site, is_paused=False)
         rounds(worker, until=lambda: "delivered" in states(site, "deliveries"))
         assert states(site, "deliveries") == {"delivered": 1, "waiting": 1}
+
+
+class EndsAndBeginsAgain(Jobs):
+    """The table of jobs, where at one look the delivery has ended, and at the next has begun again."""
+
+    sees_nothing = False
+
+    def running(self) -> set[JobKey]:
+        if self.sees_nothing:
+            self.sees_nothing = False
+            return set()
+        return super().running()
+
+
+def test_an_attempt_that_began_while_lost_ones_are_looked_for_keeps_its_claim(tmp_path):
+    claimed, may_end = Event(), Event()
+    with waiting_for(1, tmp_path) as site:
+
+        def attempt(due):
+            with site.ledger.transaction() as connection:
+                deliveries.claim(connection, due.number, time.time(), site.claimant, slots=1)
+            claimed.set()
+            may_end.wait(60)
+            return NOT_ATTEMPTED
+
+        table = EndsAndBeginsAgain(lambda: None)
+        scheduler = DeliveryScheduler(site, table, Agenda())
+        look = scheduler.each_due(attempt)
+        look()
+        assert claimed.wait(60)
+        table.sees_nothing = True
+        look()
+        assert not table.sees_nothing
+        try:
+            with site.ledger.reading() as connection:
+                assert connection.scalars(select(delivery.c.claim)).one()
+        finally:
+            may_end.set()
+            scheduler.close()
+            wait_until(lambda: not table.running(), what="the end of the attempt")
+
+
+@contextmanager
+def waiting_for(count: int, folder, **more) -> Iterator[Site]:
+    """Have so many studies wait for the destination, which is not paused any more."""
+    with opened(settings_for(folder, **more)) as site:
+        worker = Worker(site)
+        set_paused(site, is_paused=True)
+        for _ in range(count):
+            arrive(site.spool, instance(folder, StudyInstanceUID=generate_uid()))
+        rounds(worker, until=lambda: states(site, "deliveries") == {"waiting": count})
+        set_paused(site, is_paused=False)
+        yield site
 
 
 def set_paused(site, *, is_paused: bool) -> None:

@@ -67,6 +67,15 @@ def test_a_job_that_failed_is_left_alone_for_a_while_and_tried_again(monkeypatch
     assert table.failed(JobKind.DELIVER) == [KEY]
 
 
+def test_a_job_that_no_thread_can_run_is_not_in_the_table():
+    table, closed = Jobs(lambda: None), ThreadPoolExecutor(1)
+    closed.shutdown()
+    with pytest.raises(RuntimeError):
+        table.start(closed, KEY, lambda: None)
+    assert table.running() == set()
+    assert table.start(None, KEY, lambda: None)
+
+
 def test_who_ends_reports_no_failure_of_what_is_running_still(caplog):
     table = Jobs(lambda: None)
     table.close()
