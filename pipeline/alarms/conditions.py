@@ -37,7 +37,7 @@ class Condition:
 
 
 def conditions(
-    settings: Settings, numbers: Measurements, silences: Iterable[Silence], refused: int
+    settings: Settings, numbers: Measurements, missed: Iterable[Silence], refused: int
 ) -> Iterator[Condition]:
     """Yield what is wrong; `refused` counts the refused deliveries that a person must look at."""
     yield from _disk(numbers)
@@ -52,14 +52,13 @@ def conditions(
         yield Condition("quarantine", f"{aside} in quarantine{detail}: storestow quarantine list")
     if refused:
         yield Condition("refused", f"{refused} deliveries were refused: storestow status says why")
-    if settings.alarm.silence:
-        for silence in silences:
-            hours, title = (numbers.at - silence.since) / 3600, escaped(silence.calling_ae_title, 64)
-            yield Condition(
-                f"silence:{silence.receiver}:{title}",
-                f"{title} has sent nothing to {silence.receiver} for {hours:.0f} hours; at this time of the week "
-                f"it has sent at least {silence.usual} studies",
-            )
+    for silence in missed:
+        hours, title = (numbers.at - silence.since) / 3600, escaped(silence.calling_ae_title, 64)
+        yield Condition(
+            f"silence:{silence.receiver}:{title}",
+            f"{title} has sent nothing to {silence.receiver} for {hours:.0f} hours; at this time of the week "
+            f"it has sent at least {silence.usual} studies",
+        )
 
 
 def lost_sites(views: Iterable[SiteView]) -> Iterator[Condition]:

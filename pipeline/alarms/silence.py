@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.ledger.tallies import HOUR, Tally
+from pipeline.site.settings import Settings
 
 WEEK = 7 * 24  # hours
 WEEKS = 4
@@ -24,6 +25,18 @@ class Silence:
     calling_ae_title: str
     since: float  # seconds since the epoch
     usual: int
+
+
+def missed_senders(settings: Settings, received: Iterable[Tally], now: float) -> list[Silence]:
+    """Return whom the site misses at `now`: nobody if `[alarm] silence` is false.
+
+    What orders and the heartbeat study bring is not usual or unusual: we asked for it ourselves.
+    """
+    if not settings.alarm.silence:
+        return []
+    heartbeat, pacs = settings.alarm.heartbeat, settings.pacs
+    ours = {heartbeat.receiver if heartbeat else None, pacs.receiver if pacs else None}
+    return silences([tally for tally in received if tally.detail and tally.name not in ours], now)
 
 
 def silences(received: Iterable[Tally], now: float) -> list[Silence]:

@@ -8,14 +8,13 @@ from pipeline.alarms.channels import Channels
 from pipeline.alarms.conditions import Condition, conditions, lost_sites
 from pipeline.alarms.heartbeat_study import HeartbeatStudy
 from pipeline.alarms.messages import Message, ToldAlarms, notification_of, summary_of
-from pipeline.alarms.silence import silences
+from pipeline.alarms.silence import missed_senders
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.fleet.fleet_watch import FleetWatch
 from pipeline.ledger import Ledger, reports, samples, tallies, told_alarms
 from pipeline.ledger.samples import SampleKind
 from pipeline.ledger.tallies import TallyKind
-from pipeline.model import DeliveryState
 from pipeline.operate.measurements import Measurements, measured
 from pipeline.site.settings import Settings
 
@@ -51,6 +50,8 @@ class SiteWatch:
         except StorestowError:
             words = "the ledger cannot be read or written: storestow check names the cause"
             found, numbers = [Condition("ledger", words)], None
+        # Our own ledger has no part in this: a site that is down stays so while the ledger cannot be read.
+        found += lost_sites(self._fleet.views(now))
         if numbers is not None and monotonic >= self._next_sample:
             self._next_sample = monotonic + SAMPLE_SECONDS
             self._sample(numbers)
@@ -64,16 +65,11 @@ class SiteWatch:
             if self._told is None:
                 self._told = ToldAlarms(told_alarms.read(connection))
             history = tallies.since(connection, now - HISTORY_SECONDS, TallyKind.RECEIVED)
-            rows = reports.open_deliveries(connection)
-        refused = sum(row.state == DeliveryState.REFUSED for row in rows)
-        for_orders = self._settings.pacs.receiver if self._settings.pacs else None
-        heartbeat = self._settings.alarm.heartbeat
-        others = {for_orders, heartbeat.receiver if heartbeat else None}
-        missed = silences([tally for tally in history if tally.name not in others and tally.detail], now)
+            refused = reports.refused_deliveries(connection)
+        missed = missed_senders(self._settings, history, now)
         found = list(conditions(self._settings, numbers, missed, refused))
-        if heartbeat is not None:
+        if self._settings.alarm.heartbeat is not None:
             found += self._heartbeat.look(now)
-        found += lost_sites(self._fleet.views(now))
         return found, numbers
 
     def _sample(self, numbers: Measurements) -> None:

@@ -147,7 +147,7 @@ def _fleet(settings: Settings) -> Iterator[CheckFinding]:
             is_ours = view.failure is SiteFailure.CONFIGURATION
             yield CheckFinding(about, "error" if is_ours else "unreachable", f"{view.failure}: {view.detail}")
     for table in settings.fleet:
-        if table.url.startswith("http://") and urlsplit(table.url).hostname not in {
+        if urlsplit(table.url).scheme == "http" and urlsplit(table.url).hostname not in {
             "127.0.0.1",
             "::1",
             "localhost",

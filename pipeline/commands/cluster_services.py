@@ -42,9 +42,10 @@ def for_cluster(plan: ServicePlan, settings: Settings, disk: Path) -> ServicePla
     started = next(command for command in plan.commands if command.startswith("systemctl enable"))
     commands = [
         "systemd-sysusers",
-        # The folder below the mount belongs to root: what starts without the disk can write nothing there.
+        # The folder below the mount belongs to root: what starts without the disk can write nothing there. Where
+        # the disk is mounted the command would close the disk's own root, and nothing could be read of it.
         f"ln -sf /dev/null {TMPFILES}",
-        f"install -d -o root -g root -m 0000 {disk}",
+        f"mountpoint -q {disk} || install -d -o root -g root -m 0000 {disk}",
         "systemctl daemon-reload",
         *(_resource(word) for word in started.split() if word.endswith(".service")),
     ]

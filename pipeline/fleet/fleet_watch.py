@@ -64,21 +64,16 @@ class FleetWatch:
         self._tables = tables
         self._known = {table.name: _Known(SiteAnswer(None, SiteFailure.NOT_ASKED)) for table in tables}
         self._lock = threading.Lock()
-        self._ended = threading.Event()
         self._has_begun = False
 
     def begin(self) -> None:
-        """Begin to ask every site each half minute; a second call does nothing."""
+        """Begin to ask every site each half minute, unless this has begun already."""
         with self._lock:
             if self._has_begun:
                 return
             self._has_begun = True
         for table in self._tables:
             threading.Thread(target=self._go_on, args=(table,), name=f"fleet-{table.name}", daemon=True).start()
-
-    def end(self) -> None:
-        """Ask no more."""
-        self._ended.set()
 
     def ask_once(self) -> None:
         """Ask every site once, all at the same time; a site that hangs beyond its deadlines is left behind."""
@@ -96,9 +91,9 @@ class FleetWatch:
         return sorted(found, key=_rank)
 
     def _go_on(self, table: FleetSiteTable) -> None:
-        while not self._ended.is_set():
+        while True:
             self._ask(table)
-            self._ended.wait(EVERY_SECONDS)
+            time.sleep(EVERY_SECONDS)
 
     def _ask(self, table: FleetSiteTable) -> None:
         known = self._known[table.name]

@@ -79,7 +79,18 @@ def destination_rows(connection: Connection) -> dict[str, DestinationRow]:
 
 
 def open_deliveries(connection: Connection) -> list[DeliveryRow]:
-    """Return the undelivered deliveries, the oldest first; a failed order's delivery has ended.
+    """Return the open deliveries, and those that `refused_deliveries` counts, the oldest first."""
+    wanted = select(delivery).where(or_(delivery.c.state.in_(OPEN), _is_refused())).order_by(delivery.c.created_at)
+    return read_all(DeliveryRow, connection.execute(wanted))
+
+
+def refused_deliveries(connection: Connection) -> int:
+    """Count the refused deliveries that a person must look at."""
+    return connection.scalar(select(func.count()).select_from(delivery).where(_is_refused())) or 0
+
+
+def _is_refused() -> Any:
+    """Return the condition that a refused delivery needs a person; a failed order's delivery has ended.
 
     A delivery also counts as ended if a person has decided that it shall not arrive.
     """
@@ -88,9 +99,7 @@ def open_deliveries(connection: Connection) -> list[DeliveryRow]:
     )
     needs_a_person = or_(not_(delivery.c.requested), refused.exists())
     is_of_the_line = and_(delivery.c.state == DeliveryState.REFUSED, delivery.c.order_id.is_(None))
-    is_refused = and_(is_of_the_line, needs_a_person, not_(_HAS_DECIDED))
-    wanted = select(delivery).where(or_(delivery.c.state.in_(OPEN), is_refused)).order_by(delivery.c.created_at)
-    return read_all(DeliveryRow, connection.execute(wanted))
+    return and_(is_of_the_line, needs_a_person, not_(_HAS_DECIDED))
 
 
 def not_compared(connection: Connection) -> list[NotCompared]:

@@ -116,7 +116,7 @@ def contents_of(
     return ArrivalContents(tuple(known[name] for name in names), hidden, empty, envelope_of(folder))
 
 
-def be_ready(_: str) -> None:
+def load_reading(_: str) -> None:
     """Do nothing: a process that calls this has imported what it takes to read files, and no pydicom."""
 
 

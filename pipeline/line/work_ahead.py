@@ -16,7 +16,7 @@ from typing import Self
 
 from pipeline.ledger import arrivals
 from pipeline.line.encoded_ahead import AheadTask, encode_ahead
-from pipeline.line.identify import IdentifyTask, ReadAhead, be_ready, read_ahead
+from pipeline.line.identify import IdentifyTask, ReadAhead, load_reading, read_ahead
 from pipeline.line.prepare import load_encodings
 from pipeline.processes.jobs import report_failure
 from pipeline.processes.limits import ProcessLimits, to_encode
@@ -108,7 +108,7 @@ class WorkAhead:
         wanted = [path for path, state in states.items() if state not in self._tried][:MOST_AT_ONCE]
         if wanted:
             encodes = any(self._encodings_of(receiver.name) for receiver in self._site.settings.receiver)
-            self._site.pool.warm(load_encodings if encodes else be_ready)
+            self._site.pool.warm(load_encodings if encodes else load_reading)
         self._tried |= {states[path] for path in wanted}  # What cannot be read now is read when it is admitted.
         tasks = (IdentifyTask(path, self._site.spool.run) for path in wanted)
         for task, state, file in read_ahead(tasks, self._site.pool):

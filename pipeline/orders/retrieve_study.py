@@ -96,7 +96,7 @@ def _finish(row: RetrievalRow, outcome: RetrievalOutcome, site: Site, *, is_whol
 def identifiers(row: RetrievalRow, held: set[tuple[str, str]], wishes: Sequence[WantedStudyRow]) -> list[Dataset]:
     """Return what the PACS must send: the study, the series of some modalities, or series with missing instances.
 
-    None if nothing is missing, or nobody waits any more.
+    There are none if nothing is missing, or nobody waits any more.
     """
     if not wishes:
         return []

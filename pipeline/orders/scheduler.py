@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pipeline.ledger import orders, retrievals
 from pipeline.ledger.rows import OrderRow, RetrievalRow
-from pipeline.line.identify import be_ready
+from pipeline.line.identify import load_reading
 from pipeline.model import OrderError, RetrievalState
 from pipeline.orders import c_get, cleanup, retrieval, steps
 from pipeline.orders.retrieve_study import move
@@ -40,6 +40,7 @@ class OrderScheduler:
         self._began = time.time()
         self._steps = ThreadPoolExecutor(STEPS_AT_ONCE, thread_name_prefix="order")
         self._moves = ThreadPoolExecutor(site.settings.moves_at_once, thread_name_prefix="move")
+        self._ready: set[str] = set()  # Names of destinations.
         self.is_busy = False
 
     def open(self) -> None:
@@ -67,10 +68,8 @@ class OrderScheduler:
             moving = retrievals.in_state(connection, RetrievalState.MOVING)
             receiving = retrievals.in_state(connection, RetrievalState.RECEIVING)
         if open_ones and not self.is_busy:  # What is retrieved does not wait for imports.
-            self._site.pool_for_orders.warm(be_ready)
-            for destination in self._site.settings.destination:
-                if destination.name in {order.destination for order in open_ones}:
-                    self._steps.submit(destination.be_ready)
+            self._site.pool_for_orders.warm(load_reading)
+        self._make_ready({order.destination for order in open_ones})
         self.is_busy = bool(open_ones)
         for row in moving:
             is_ours = row.worker in {None, self._site.claimant.worker}
@@ -80,6 +79,13 @@ class OrderScheduler:
             self._jobs.take_step(JobKey(JobKind.JUDGE, row.id), partial(retrieval.judge, row, self._site, now))
         self._take_due_steps(now, running)
         self._begin_moves(now)
+
+    def _make_ready(self, names: Collection[str | None]) -> None:
+        """Have each of these destinations import what it takes, once: this process keeps what it has imported."""
+        for destination in self._site.settings.destination:
+            if destination.name in names and destination.name not in self._ready:
+                self._ready.add(destination.name)
+                self._steps.submit(destination.be_ready)
 
     def _reclaim(self, row: RetrievalRow) -> None:
         """Look again at a retrieval whose worker died: its program may still be running."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,11 @@ VARIABLE = "STORESTOW_API_KEY"
 OPERATOR_VARIABLE = "STORESTOW_OPERATOR_KEY"  # This variable takes precedence over [shim] operator_key.
 METRICS_VARIABLE = "STORESTOW_METRICS_KEY"  # likewise over [shim] metrics_key
 STATUS_VARIABLE = "STORESTOW_STATUS_KEY"  # likewise over [shim] status_key
+_KNOWN_TO = {
+    "api_key": "which proxies add for everybody",
+    "operator_key": "which is a person's",
+    "metrics_key": "which the monitoring knows",
+}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -48,7 +54,7 @@ class ApiKeys:
 
 
 def keyring_of(settings: Settings) -> ApiKeys:
-    """Return the site's keys; raises Configuration if no HTTP header could carry one, or both are the same."""
+    """Return the site's keys; raises Configuration if no HTTP header could carry one, or two are the same."""
     shim = settings.shim
     keys = {
         "api_key": os.environ.get(VARIABLE, "") or shim.api_key,
@@ -66,18 +72,10 @@ def keyring_of(settings: Settings) -> ApiKeys:
         if not all("\x21" <= character <= "\x7e" for character in key):
             named = f"{variables[name]}, {name}"
             raise Configuration(f"the key of [shim] ({named}) is not of printable ASCII without blanks")
-    operator_key = keys["operator_key"]
-    if operator_key and _are_equal(keys["api_key"], operator_key):
-        raise Configuration("[shim] operator_key is the api_key, which proxies add for everybody: choose another")
-    if operator_key and _are_equal(keys["metrics_key"], operator_key):
-        raise Configuration("[shim] operator_key is the metrics_key, which the monitoring knows: choose another")
-    if keys["status_key"] and any(
-        _are_equal(keys["status_key"], keys[other]) for other in ("api_key", "operator_key")
-    ):
-        raise Configuration(
-            "[shim] status_key is the api_key or the operator_key: other sites get it, so choose another"
-        )
-    return ApiKeys(keys["api_key"], operator_key, keys["metrics_key"], keys["status_key"])
+    for (first, key), (second, other) in itertools.combinations(keys.items(), 2):
+        if key and _are_equal(key, other):
+            raise Configuration(f"[shim] {second} is the {first}, {_KNOWN_TO[first]}: choose another")
+    return ApiKeys(keys["api_key"], keys["operator_key"], keys["metrics_key"], keys["status_key"])
 
 
 def _shows(headers: Mapping[str, str], key: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 from pydicom.datadict import dictionary_VR
 
-from pipeline.alarms.silence import Silence, silences
+from pipeline.alarms.silence import Silence, missed_senders
 from pipeline.alarms.watch import HISTORY_SECONDS
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicom.patient import Patient
@@ -59,7 +59,7 @@ def overview(settings: Settings, ledger: Ledger, span: str, words: Translation) 
         history = tallies.since(connection, now - HISTORY_SECONDS, TallyKind.RECEIVED)
         studies = found_studies.newest(connection, MOST_STUDIES)
         done = act_records.newest(connection, MOST_ACTS)
-    missed = silences([tally for tally in history if tally.detail], now)
+    missed = missed_senders(settings, history, now)
     stands = present_state(settings, ledger)
     return {
         "now": now,

@@ -13,16 +13,19 @@ import time
 import pytest
 from aiosmtpd.controller import Controller
 from support.machine.dicom_programs import free_port, wait_until
+from support.sites.fleet_sites import fleet_site
 from support.sites.line_site import NULL, RECEIVER, all_settled, arrive, instance, rounds, settings_for, working
+from support.sites.placed_orders import settings_with_pacs
 
 from pipeline.alarms import watch as watching
 from pipeline.alarms.channels import Channels, Notification
 from pipeline.alarms.conditions import Condition
 from pipeline.alarms.messages import OVER_SECONDS, Message, ToldAlarms
-from pipeline.alarms.silence import silences
+from pipeline.alarms.silence import missed_senders, silences
 from pipeline.alarms.watch import SiteWatch
 from pipeline.commands.up import PartAlarms
 from pipeline.config.alarm_tables import AlarmTable
+from pipeline.errors import Transient
 from pipeline.ledger import deliveries, heartbeat_studies, samples, told_alarms
 from pipeline.ledger.tallies import Tally, TallyKind
 from pipeline.processes.jobs import JobKey, JobKind
@@ -235,6 +238,38 @@ def test_one_holiday_in_the_history_silences_no_alarm():
 def settings_with_alarm(tmp_path, alarm: dict, **more) -> Settings:
     settings = settings_for(tmp_path, **more)
     return settings.model_copy(update={"alarm": AlarmTable(**alarm)})
+
+
+def test_what_we_ask_for_ourselves_is_not_missed_nor_is_anybody_where_it_is_switched_off(tmp_path):
+    history = office_hours(5, until=MONDAY_10 - 48 * HOUR)
+    ours = [tally._replace(name=name) for tally in history for name in ("cdrecord", "heartbeat")]
+    nameless = [tally._replace(detail="") for tally in history]
+    settings = settings_with_pacs(tmp_path)
+    heartbeat = {"receiver": "heartbeat", "every": "10m", "within": "5m"}
+    watched = settings.model_copy(update={"alarm": AlarmTable(heartbeat=heartbeat)})
+    missed = missed_senders(watched, [*history, *ours, *nameless], MONDAY_10)
+    assert [(silence.receiver, silence.calling_ae_title) for silence in missed] == [("modalities", "CT1")]
+    switched_off = settings.model_copy(update={"alarm": AlarmTable(silence=False)})
+    assert missed_senders(switched_off, history, MONDAY_10) == []
+
+
+def test_a_site_that_is_down_stays_so_while_our_own_ledger_cannot_be_read(tmp_path, monkeypatch):
+    dead = fleet_site(tmp_path, "dead", free_port())
+    settings = settings_with_alarm(tmp_path, {}).model_copy(update={"fleet": [dead]})
+    with working(settings) as (site, _):
+        site_watch = SiteWatch(site.settings, site.ledger)
+        site_watch._fleet.ask_once()
+        for reads in (True, False):
+            if not reads:
+                monkeypatch.setattr(site.ledger, "reading", cannot_be_read)
+            site_watch.look(time.time(), time.monotonic())
+            told = {alarm.key: alarm for alarm in site_watch._told.known}
+            assert ("ledger" in told) != reads
+            assert told["site:dead"].ended_at is None
+
+
+def cannot_be_read():
+    raise Transient("the disk of the ledger does not answer")
 
 
 def test_the_worker_tells_of_what_is_stuck_and_a_new_worker_not_again(tmp_path, mailbox):

@@ -65,8 +65,26 @@ def test_no_unit_starts_by_itself_nor_without_the_disk_and_its_end_is_bounded(tm
 def test_both_machines_get_the_same_user_and_a_folder_nobody_can_write_to(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     assert b"u storestow 10104 " in plan.files[services.SYSUSERS]
-    assert "install -d -o root -g root -m 0000 /srv/storestow" in plan.commands
     assert "ln -sf /dev/null /etc/tmpfiles.d/storestow.conf" in plan.commands
+
+
+@pytest.mark.parametrize("is_mounted", [True, False])
+def test_the_root_of_a_mounted_disk_stays_open_and_the_folder_below_it_is_closed(
+    tmp_path: Path, *, is_mounted: bool
+) -> None:
+    (command,) = [command for command in plan_of(tmp_path).commands if "install -d" in command]
+    disk, programs = tmp_path / "disk", tmp_path / "programs"
+    programs.mkdir()
+    disk.mkdir(mode=0o755)
+    said = programs / "mountpoint"
+    said.write_text(f'#!/bin/sh\n[ "$*" = "-q {disk}" ] || exit 99\nexit {int(not is_mounted)}\n')
+    said.chmod(0o755)
+    command = command.replace(str(DISK), str(disk)).replace("-o root -g root ", "")  # so that nobody must be root
+    subprocess.run(
+        ["/bin/sh", "-c", command], check=True, env={"PATH": f"{programs}:{os.environ['PATH']}"}, timeout=20
+    )
+    assert disk.stat().st_mode & 0o777 == (0o755 if is_mounted else 0)
+    disk.chmod(0o755)
 
 
 def test_resources_are_made_in_the_order_in_which_they_start_and_wait_longer_than_a_stop_takes(

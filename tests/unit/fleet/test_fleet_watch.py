@@ -44,24 +44,29 @@ def test_a_site_is_asked_again_and_since_when_it_is_lost_stays(tmp_path, monkeyp
     monkeypatch.setattr(fleet_watch, "EVERY_SECONDS", 0.02)
     lost = [SiteAnswer(None, SiteFailure.UNREACHABLE) for _ in range(3)]
     given = iter([SiteAnswer(report()), *lost, SiteAnswer(report())])
-    turn, seen = threading.Semaphore(0), []
+    turn, asked, seen = threading.Semaphore(0), threading.Semaphore(0), []
 
     def ask(_table):
+        asked.release()
         turn.acquire()
         return next(given)
 
     monkeypatch.setattr(fleet_watch, "ask_site", ask)
     watch = FleetWatch([fleet_site(tmp_path, "north", 1, answer_timeout="60s")])
+    before = set(threading.enumerate())
     watch.begin()
-    watch.begin()  # a second call starts no second thread
+    watch.begin()
+    begun = [thread for thread in threading.enumerate() if thread not in before and thread.name == "fleet-north"]
+    assert len(begun) == 1, "a second call starts no second thread"
     for expected in (None, SiteFailure.UNREACHABLE, SiteFailure.UNREACHABLE, SiteFailure.UNREACHABLE, None):
+        assert asked.acquire(timeout=60)
         before = watch._known["north"].answer
         turn.release()
         wait_until(lambda before=before: watch._known["north"].answer is not before, what="the next answer")
         (view,) = watch.views(time.time())
         assert view.failure is expected
         seen.append(view)
-    watch.end()
+    assert asked.acquire(timeout=60)  # From here on its thread waits for a turn that never comes.
     assert seen[0].since is None
     assert seen[1].since == seen[3].since is not None
     assert seen[1].answered_at == seen[0].answered_at

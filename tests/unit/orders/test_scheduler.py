@@ -4,6 +4,8 @@ from support.sites.line_site import NULL, rounds, working
 from support.sites.placed_orders import order, settings_with_pacs
 
 from pipeline.destinations.null import NullDestination
+from pipeline.orders.scheduler import OrderScheduler
+from pipeline.processes.jobs import Jobs
 
 
 def test_the_destination_of_an_order_is_made_ready_at_once_and_no_other(tmp_path, monkeypatch):
@@ -14,3 +16,21 @@ def test_the_destination_of_an_order_is_made_ready_at_once_and_no_other(tmp_path
         order(site, "A1")
         rounds(worker, until=lambda: bool(ready))
         assert ready == ["nowhere"]
+
+
+def test_an_order_that_comes_while_another_is_open_has_its_destination_made_ready_too_and_each_only_once(
+    tmp_path, monkeypatch
+):
+    ready: list[str] = []
+    monkeypatch.setattr(NullDestination, "be_ready", lambda destination: ready.append(destination.name))
+    monkeypatch.setattr(OrderScheduler, "_take_due_steps", lambda *_: None)  # so that the orders stay open
+    other = {"name": "other", "kind": "null"}
+    with working(settings_with_pacs(tmp_path, destinations=(NULL, other))) as (site, _):
+        scheduler = OrderScheduler(site, Jobs(lambda: None), {})
+        order(site, "A1")
+        scheduler.look()
+        order(site, "A2", destination="other")
+        for _ in range(3):
+            scheduler.look()
+        scheduler._steps.shutdown()  # waits for what was submitted
+    assert sorted(ready) == ["nowhere", "other"]

@@ -53,10 +53,12 @@ def test_where_all_else_is_open_it_still_wants_its_key(tmp_path, monkeypatch):
         assert shim.get("/api/status", key=None).status_code == 401
 
 
-def test_the_key_that_other_sites_get_is_none_that_orders_or_decides(tmp_path, monkeypatch):
-    for other in ("api_key", "operator_key"):
-        with pytest.raises(Configuration, match="status_key"):
+def test_the_key_that_other_sites_get_is_no_other_of_ours(tmp_path, monkeypatch):
+    for other in ("api_key", "operator_key", "metrics_key"):
+        with pytest.raises(Configuration, match=f"status_key is the {other}"):
             keyring_of(settings_of(tmp_path, shim={"operator_key": "o", "status_key": OWN, other: OWN}))
+    with pytest.raises(Configuration, match="metrics_key is the api_key"):
+        keyring_of(settings_of(tmp_path, shim={"api_key": OWN, "metrics_key": OWN}))
     monkeypatch.setenv(STATUS_VARIABLE, OWN)
     assert keyring_of(settings_for(tmp_path)).opens_status({"authorization": f"Bearer {OWN}"})
 
