@@ -22,7 +22,8 @@ from pydicom.tag import BaseTag
 
 from pipeline.config.site_table import SiteConfiguration
 from pipeline.dicom.attributes import original_attributes
-from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by, text_in, text_of
+from pipeline.dicom.attributes.character_sets import CharacterSet
+from pipeline.dicom.attributes.declared_text import declared_by, text_in, text_of
 from pipeline.dicom.attributes.elements import (
     SPECIFIC_CHARACTER_SET,
     Element,

@@ -12,7 +12,8 @@ from pydicom.tag import BaseTag
 
 from pipeline.coercions import is_empty, proposed_removal, proposed_value, tag_of
 from pipeline.config.site_table import CoercionTable, SiteConfiguration
-from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by, text_of
+from pipeline.dicom.attributes.character_sets import CharacterSet
+from pipeline.dicom.attributes.declared_text import declared_by, text_of
 from pipeline.dicom.attributes.elements import SPECIFIC_CHARACTER_SET, named, private_tags
 from pipeline.dicom.attributes.original_attributes import ORIGINAL_ATTRIBUTES
 from pipeline.dicom.attributes.texts import mistake

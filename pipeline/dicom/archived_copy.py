@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement
 
-from pipeline.dicom.attributes.character_sets import declared_by
+from pipeline.dicom.attributes.declared_text import declared_by
 from pipeline.dicom.attributes.elements import bytes_of, element_of
 from pipeline.dicom.same_content import is_equal, opened, tags_of
 from pipeline.dicom.same_pixels import are_same_pixels

@@ -11,7 +11,8 @@ from pydicom import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_sequence
 
-from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by, text_in
+from pipeline.dicom.attributes.character_sets import CharacterSet
+from pipeline.dicom.attributes.declared_text import declared_by, text_in
 from pipeline.dicom.attributes.elements import (
     SPECIFIC_CHARACTER_SET,
     STRING_VRS,

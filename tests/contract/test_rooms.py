@@ -2,7 +2,9 @@
 
 import ast
 import pkgutil
+import runpy
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,14 @@ def test_a_room_imports_only_rooms_before_it(room: str) -> None:
         if other != room and FLOOR[other] >= FLOOR[room] and not {room, other} <= set(WORDS)
     }
     assert upwards == set()
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    house = runpy.run_path(str(PACKAGE.parent / "bench/house.py"))
+    modules = house["modules_of"](PACKAGE)
+    imports = {name: house["imports_of"](name, path, modules) for name, path in modules.items()}
+    assert sum(map(len, imports.values())) > len(modules)
+    TopologicalSorter(imports).prepare()  # a CycleError names the circle
 
 
 def test_few_modules_lie_flat() -> None:

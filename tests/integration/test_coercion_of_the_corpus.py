@@ -11,7 +11,8 @@ from pydicom import Dataset
 from support.sites import coercing
 
 from pipeline.coercions import coerce, rules_of
-from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by
+from pipeline.dicom.attributes.character_sets import CharacterSet
+from pipeline.dicom.attributes.declared_text import declared_by
 from pipeline.dicom.attributes.elements import TEXT_VRS, bytes_of, element_of, vr_of
 from pipeline.dicom.part10 import DataSetLayout, Malformed
 from pipeline.dicom.walk import walk

@@ -3,19 +3,13 @@
 pydicom replaces characters it cannot decode or encode. Here such a character is an error, because the caller must
 then choose another way. Text that cannot be read is never re-encoded.
 
-What takes a data set of pydicom imports it when it is called: processes that only ask whose a file is do without.
+Nothing here imports pydicom, so that processes that only ask whose a file is start without it.
 """
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pipeline.dicom.attributes.code_extensions import ASCII, ESC, ROMAJI, SETS, CodeElement, Extensions
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
-
-    from pipeline.dicom.attributes.elements import Element
 
 SPECIFIC_CHARACTER_SET = 0x00080005
 # These VRs follow Specific Character Set, PS3.5 6.1.2.3.
@@ -122,45 +116,6 @@ class CharacterSet:
     @staticmethod
     def _extends(terms: list[str]) -> bool:
         return len(terms) > 1 or any(term.startswith("ISO 2022") for term in terms)
-
-
-def declared_by(dataset: "Dataset", inherited: CharacterSet | None = None) -> CharacterSet:
-    """Return the character set the data set declares, otherwise the inherited one (PS3.5 7.5.3)."""
-    from pipeline.dicom.attributes.elements import bytes_of, decoded_text, element_of  # noqa: PLC0415
-
-    element = element_of(dataset, SPECIFIC_CHARACTER_SET)
-    if element is None:
-        return inherited or CharacterSet()
-    raw = bytes_of(element)
-    return CharacterSet.of(decoded_text(element.value) if raw is None else raw.decode("latin-1"))
-
-
-def text_of(dataset: "Dataset", tag: int) -> str | None:
-    r"""Return a value as text without padding, None if it is absent; never raises, changes nothing.
-
-    Bytes outside the declared character set stand as `\xNN`, so such a text equals no other text.
-    """
-    from pipeline.dicom.attributes.elements import element_of  # noqa: PLC0415
-
-    element = element_of(dataset, tag)
-    return None if element is None else text_in(element, dataset, declared_by(dataset))
-
-
-def text_in(element: "Element", dataset: "Dataset", charset: CharacterSet) -> str:
-    """Return the element's value as text, read with `charset`; a short description where it is no text."""
-    from pipeline.dicom.attributes.elements import bytes_of, decoded_text, significant, vr_of  # noqa: PLC0415
-
-    vr, raw = vr_of(element, dataset), bytes_of(element)
-    if vr not in STRING_VRS and (raw is not None or vr == "SQ"):
-        return f"SQ, {len(element.value or ())} items" if raw is None else f"{vr}, {len(raw)} bytes"
-    if raw is None:
-        text = decoded_text(element.value)
-    else:
-        try:
-            text = charset.decode(raw, vr) if vr in TEXT_VRS else raw.decode("ascii")
-        except UnicodeDecodeError:
-            text = raw.decode("ascii", errors="backslashreplace")
-    return significant(text, vr)
 
 
 def reads_as_utf_8(data: bytes) -> bool:

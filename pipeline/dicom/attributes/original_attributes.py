@@ -13,8 +13,9 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_sequence
 from pydicom.tag import BaseTag
 
-from pipeline.dicom.attributes.character_sets import CharacterSet, declared_by
+from pipeline.dicom.attributes.character_sets import CharacterSet
 from pipeline.dicom.attributes.code_extensions import ESC
+from pipeline.dicom.attributes.declared_text import declared_by
 from pipeline.dicom.attributes.elements import (
     SPECIFIC_CHARACTER_SET,
     UNDEFINED,

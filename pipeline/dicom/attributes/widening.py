@@ -11,8 +11,9 @@ from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_eleme
 from pydicom.errors import BytesLengthException
 from pydicom.tag import BaseTag
 
-from pipeline.dicom.attributes.character_sets import UTF_8, CharacterSet, declared_by, reads_as_utf_8
+from pipeline.dicom.attributes.character_sets import UTF_8, CharacterSet, reads_as_utf_8
 from pipeline.dicom.attributes.code_extensions import ESC
+from pipeline.dicom.attributes.declared_text import declared_by
 from pipeline.dicom.attributes.elements import (
     SPECIFIC_CHARACTER_SET,
     TEXT_VRS,

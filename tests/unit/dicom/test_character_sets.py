@@ -11,7 +11,8 @@ from support.sites import coercing
 from support.studies import geiis
 
 from pipeline.coercions import coerce, rules_of
-from pipeline.dicom.attributes.character_sets import CharacterSet, text_of
+from pipeline.dicom.attributes.character_sets import CharacterSet
+from pipeline.dicom.attributes.declared_text import text_of
 from pipeline.dicom.attributes.elements import bytes_of, element_of, put, raw_element
 from pipeline.errors import Permanent
 
