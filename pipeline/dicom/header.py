@@ -120,7 +120,7 @@ def _read(data: Bytes, layout: DataSetLayout, start: int, end: int) -> Dataset:
     encodings = _encodings_of(elements.get(BaseTag(SPECIFIC_CHARACTER_SET)))
     for tag in [tag for tag, element in inside.items() if element.undefined_length]:
         # How pydicom reads its value depends on the value.
-        elements[BaseTag(tag)] = _read_alone(data, layout, inside[tag], encodings)
+        elements[BaseTag(tag)] = _read_alone(data, inside[tag], (implicit, little), encodings)
     read = Dataset(elements)
     read.set_original_encoding(implicit, little, encodings)
     return read
@@ -149,9 +149,9 @@ def _encodings_declared(declaration: RawDataElement) -> tuple[str, ...]:
 
 
 def _read_alone(
-    data: Bytes, layout: DataSetLayout, element: Element, encodings: str | list[str]
+    data: Bytes, element: Element, encoding: tuple[bool, bool], encodings: str | list[str]
 ) -> RawDataElement | DataElement:
-    implicit, little = not layout.explicit, layout.little_endian
+    implicit, little = encoding
     stream = io.BytesIO(data[element.start : element.end])
     read = list(data_element_generator(stream, implicit, little, encoding=encodings))
     if [int(found.tag) for found in read] != [element.tag]:
@@ -160,7 +160,11 @@ def _read_alone(
 
 
 def _meta(data: Bytes, layout: DataSetLayout) -> FileMetaDataset:
-    elements = UnreadElements(data[: layout.data_set], 0, layout.meta, (False, True))
+    encoding = (False, True)  # PS3.10 7.1: Explicit VR Little Endian.
+    elements = UnreadElements(data[: layout.data_set], 0, layout.meta, encoding)
+    for tag, element in layout.meta.items():
+        if element.undefined_length:
+            elements[BaseTag(tag)] = _read_alone(data, element, encoding, default_encoding)
     return FileMetaDataset({BaseTag(tag): elements[BaseTag(tag)] for tag in layout.meta if tag != META_LENGTH})
 
 

@@ -1,14 +1,28 @@
-"""The body of a STOW-RS request: streamed from the files, its length known in advance."""
+"""The body of a STOW-RS request: streamed from the files, its length known in advance.
 
+A file is hashed as it is streamed, and its last bytes are sent only if all of them are those that were pinned.
+"""
+
+import hashlib
 import secrets
 import string
 from collections.abc import Iterator, Sequence
 
 from pipeline.errors import Transient
 from pipeline.model import Item
+from pipeline.spool.hashed_files import sha256_of
 
+CHANGED = "its file is gone or has changed since it was pinned"
 _ALPHABET = string.ascii_letters + string.digits
 _BLOCK = 1 << 18  # Bytes; large enough for few system calls, small enough for many connections.
+
+
+class DiffersFromPin(Transient):
+    """Say that the file of `item` is gone, unreadable or not as pinned; its last bytes have not been sent."""
+
+    def __init__(self, item: Item, message: str) -> None:
+        super().__init__(message)
+        self.item = item
 
 
 def new_boundary() -> str:
@@ -18,6 +32,9 @@ def new_boundary() -> str:
 
 class Body:
     """Iterate over the bytes of a multipart/related body (PS3.18 8.6.1.2.1), once per attempt.
+
+    Raises DiffersFromPin before the last bytes of a file that is not as it was pinned: the body then stays shorter
+    than its Content-Length, and no archive has that part whole.
 
     Because the body has a length, requests sends Content-Length: some archives store a part of a chunked body that
     breaks off. A part's header has nothing after `application/dicom`, because Orthanc before 1.19 would drop that
@@ -42,22 +59,33 @@ class Body:
         yield self._end
 
 
-def is_as_pinned(item: Item) -> bool:
-    """Say whether the file exists and has its pinned size."""
+def has_pinned_size(item: Item) -> bool:
+    """Say whether the file exists and has its pinned size; its bytes are proven while they are sent."""
     try:
         return item.path.stat().st_size == item.size
     except OSError:
         return False
 
 
+def has_pinned_bytes(item: Item) -> bool:
+    """Say whether the file exists and its bytes are those that were pinned; all of them are read."""
+    try:
+        return sha256_of(item.path) == item.sha256
+    except OSError:
+        return False
+
+
 def _content(item: Item, block: memoryview) -> Iterator[memoryview]:
-    left = item.size
+    left, sha256 = item.size, hashlib.sha256()
     try:
         with item.path.open("rb", buffering=0) as file:
             while left and (count := file.readinto(block[: min(left, len(block))])):
                 left -= count
+                sha256.update(block[:count])
+                if not left and sha256.hexdigest() != item.sha256:
+                    raise DiffersFromPin(item, CHANGED)
                 yield block[:count]
     except OSError as error:  # The error is one of reading; errors of the socket are not raised here.
-        raise Transient(f"{item.path}: cannot be read: {error.strerror}") from error
+        raise DiffersFromPin(item, f"its file cannot be read now: {error.strerror}") from error
     if left:
-        raise Transient(f"{item.path}: became shorter while it was sent")
+        raise DiffersFromPin(item, CHANGED)

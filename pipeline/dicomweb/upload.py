@@ -10,7 +10,14 @@ from typing import Any
 from pipeline.dicomweb import http_status, instance_outcome
 from pipeline.dicomweb.http_client import HttpClient, Reply
 from pipeline.dicomweb.instance_outcome import InstanceOutcome, InstanceStep
-from pipeline.dicomweb.multipart import Body, is_as_pinned, new_boundary
+from pipeline.dicomweb.multipart import (
+    CHANGED,
+    Body,
+    DiffersFromPin,
+    has_pinned_bytes,
+    has_pinned_size,
+    new_boundary,
+)
 from pipeline.dicomweb.qido import FEW, Qido
 from pipeline.dicomweb.response import parse
 from pipeline.dicomweb.transport_errors import NoReply
@@ -41,8 +48,9 @@ class Upload:
 
     What a batch has stored is looked up by QIDO-RS while the next ones are sent, if there are enough for a list. A
     batch that fails as a whole is halved, and the smaller size stays. Instances the reply does not mention are
-    looked up by QIDO-RS, and only missing ones are sent again. Raises as `Destination.deliver` does, after the
-    current requests have their receipts.
+    looked up by QIDO-RS, and only missing ones are sent again. A request breaks off at a file that is not as
+    pinned, and the others are sent without it. Raises as `Destination.deliver` does, after the current requests
+    have their receipts.
     """
 
     def __init__(
@@ -65,7 +73,7 @@ class Upload:
 
     def send(self, items: Sequence[Item]) -> Iterator[Receipt]:
         """Send `items`, all of one study, and yield receipts; the last receipt of an instance counts."""
-        flying: dict[Future[Reply | NoReply], Batch] = {}
+        flying: dict[Future[Reply | NoReply | DiffersFromPin], Batch] = {}
         asked: set[Future[list[Receipt]]] = set()
         stop: StorestowError | None = None
         yield from self._queue(items)
@@ -97,10 +105,10 @@ class Upload:
 
     def _queue(self, items: Sequence[Item]) -> Iterator[Receipt]:
         for item in items:
-            if is_as_pinned(item):
+            if has_pinned_size(item):
                 self._fresh.append(item)
             else:
-                yield instance_outcome.pending(item, "", "its file is gone or has changed since it was pinned")
+                yield instance_outcome.pending(item, "", CHANGED)
 
     def _next(self) -> Batch:
         """Return the next batch to send, () if nothing is left."""
@@ -117,11 +125,11 @@ class Upload:
             batch.append(self._alone.popleft())
         return tuple(batch)
 
-    def _post(self, batch: Batch) -> Reply | NoReply:
+    def _post(self, batch: Batch) -> Reply | NoReply | DiffersFromPin:
         body = Body(batch, new_boundary())
         try:
             return self._door.post(self._url, body, more_seconds=_SECONDS_AN_INSTANCE * len(batch))
-        except NoReply as error:
+        except (NoReply, DiffersFromPin) as error:
             return error
 
     def _confirmed(self, batch: Batch, stored: Sequence[Receipt]) -> list[Receipt]:
@@ -130,8 +138,11 @@ class Upload:
         there = self._qido.confirmed(item for item in batch if item.key in keys)
         return [replace(receipt, verified=True) for receipt in stored if receipt.key in there]
 
-    def _account(self, batch: Batch, reply: Reply | NoReply) -> Iterator[Receipt]:
+    def _account(self, batch: Batch, reply: Reply | NoReply | DiffersFromPin) -> Iterator[Receipt]:
         """Yield what is known of a batch now, and queue what must be sent again."""
+        if isinstance(reply, DiffersFromPin):
+            yield from self._without(reply, batch)
+            return
         response = parse(reply.body) if isinstance(reply, Reply) else None
         if response is None and isinstance(reply, Reply):
             _raise_if_of_the_archive(reply, self._url)
@@ -152,6 +163,22 @@ class Upload:
         elif missing:
             self._split(batch, missing, reply)
         self._count(reply, settled=len(batch) - len(missing))
+
+    def _without(self, broken_off: DiffersFromPin, batch: Batch) -> Iterator[Receipt]:
+        """Say why one instance is not sent now, and queue the others: those that are proven to be as pinned.
+
+        An archive may have kept what was complete before the request broke off.
+        """
+        yield instance_outcome.pending(broken_off.item, "", str(broken_off))
+        number = batch.index(broken_off.item)
+        there = self._qido.among(batch[:number], were_sent=True) if number else set()
+        self._stored += len(there)
+        yield from (instance_outcome.seen(item, ReceiptState.STORED) for item in batch if item.key in there)
+        left = [item for item in batch if item is not broken_off.item and item.key not in there]
+        proven = tuple(item for item in left if has_pinned_bytes(item))
+        yield from (instance_outcome.pending(item, "", CHANGED) for item in left if item not in proven)
+        if proven:
+            self._pieces.append(proven)
 
     def _noted(self, item: Item, found: InstanceOutcome) -> Receipt:
         """Return the receipt, and queue the instance again if the archive failed at it."""

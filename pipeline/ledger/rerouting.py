@@ -88,7 +88,7 @@ def open_again(  # noqa: PLR0913  # each by its name
     return number
 
 
-def pin(connection: Connection, number: int, identity: int, pinned: dict[str, Any]) -> None:
-    """Record which file of an instance a delivery will send; an existing pin stays."""
+def pin(connection: Connection, number: int, identity: int, pinned: dict[str, Any]) -> bool:
+    """Record which file of an instance a delivery will send; an existing pin stays, and False says so."""
     is_unpinned = (receipt.c.delivery == number) & (receipt.c.instance == identity) & (receipt.c.sha256 == "")
-    connection.execute(update(receipt).where(is_unpinned).values(**pinned))
+    return bool(connection.execute(update(receipt).where(is_unpinned).values(**pinned)).rowcount)

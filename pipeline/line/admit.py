@@ -1,29 +1,89 @@
 """Admit: enter a folder, which the hook or the sweep has moved in, as a durable arrival in the ledger."""
 
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 
 from pipeline.events import Event, emit
 from pipeline.ledger import arrivals
-from pipeline.line.identify import ReadAhead, read_the_rest
+from pipeline.line.identify import IdentifiedFile, ReadAhead, read_the_rest, states_in
+from pipeline.processes.jobs import report_failure
+from pipeline.processes.process_pool import PoolClosed
 from pipeline.site.site import Site
 from pipeline.spool.durable import flush_path, fsync_tree
+from pipeline.spool.hashed_files import FileState
+
+# Seconds for which an arrival that is durable waits for what is being read of it: a file that kills its process
+# twice takes minutes.
+READING_SECONDS = 2.0
 
 
 def admit(name: str, site: Site, ahead: ReadAhead | None = None) -> None:
-    """Enter an arrival in the ledger once its files are durable; what is not in `ahead` yet is read meanwhile."""
+    """Enter an arrival in the ledger once its files are durable; what is not in `ahead` yet is read meanwhile.
+
+    Raises OSError if a file cannot be flushed: nothing that was read of the arrival is believed then.
+    """
     folder = site.spool.arrivals / name
     nanoseconds, receiver = parse_arrival_name(name)
-    with ThreadPoolExecutor(1, thread_name_prefix="read") as beside:
-        if ahead is not None:
-            beside.submit(read_the_rest, folder, site.spool.run, site.pool_of(receiver), ahead)
+    reading = _Reading(folder, receiver, site, ahead) if ahead is not None else None
+    try:
         fsync_tree(folder)
-    flush_path(site.spool.arrivals)  # The hook created this entry, and the hook must not wait for the disk.
+        flush_path(site.spool.arrivals)  # The hook created this entry, and the hook must not wait for the disk.
+    except OSError:
+        for state in states_in(folder):  # What was read may be in the memory of the system only.
+            site.hashed.forget(state)
+            if ahead is not None:
+                ahead.take(state)
+        raise
+    else:
+        if reading is not None:
+            reading.hand_over()
+    finally:
+        if reading is not None:
+            reading.stop()
     newest = max((entry.stat().st_mtime for entry in folder.iterdir()), default=folder.stat().st_mtime)
     with site.ledger.transaction() as change:
         values = {"name": name, "receiver": receiver, "admitted_at": nanoseconds / 1e9, "newest_file_at": newest}
         arrivals.admit(change, values)
     emit(Event.ADMITTED, arrival=name, receiver=receiver)
+
+
+class _Reading:
+    """Read the files of an arrival in a thread; what was read is kept only when it is handed over."""
+
+    def __init__(self, folder: Path, receiver: str, site: Site, ahead: ReadAhead) -> None:
+        self._folder, self._site, self._ahead = folder, site, ahead
+        self._pool = site.pool_of(receiver)
+        self._found: list[tuple[FileState, IdentifiedFile]] = []
+        self._is_stopped = threading.Event()
+        threads = ThreadPoolExecutor(1, thread_name_prefix="read")
+        self._ended = threads.submit(self._read)
+        self._ended.add_done_callback(_report)
+        threads.shutdown(wait=False)
+
+    def _read(self) -> None:
+        for found in read_the_rest(self._folder, self._site.spool.run, self._pool, self._ahead):
+            if self._is_stopped.is_set():
+                return
+            self._found.append(found)
+
+    def hand_over(self) -> None:
+        """Wait a while for the rest, and keep what was read by then; `contents_of` reads the others."""
+        wait([self._ended], READING_SECONDS)
+        self.stop()
+        for state, found in tuple(self._found):
+            self._ahead.keep(state, found)
+
+    def stop(self) -> None:
+        """Read no more than what the processes have in hand."""
+        self._is_stopped.set()
+
+
+def _report(ended: Future[None]) -> None:
+    error = ended.exception()
+    if isinstance(error, Exception) and not isinstance(error, PoolClosed):
+        report_failure("read what is admitted", error)
 
 
 def parse_arrival_name(name: str) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from pipeline.errors import Permanent, StorestowError, Transient
 from pipeline.ledger import deliveries, undelivered_instances
 from pipeline.ledger.rows import ClaimedDeliveryRow
 from pipeline.ledger.undelivered_instances import UndeliveredInstance
-from pipeline.line.pinned_files import pinned
+from pipeline.line.pinned_files import InstanceToSend, pinned
 from pipeline.model import Consignment, InstanceKey, Item, Receipt, ReceiptState
 from pipeline.site.site import Site
 
@@ -50,16 +50,16 @@ def burden_of(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> 
     waiting, beside = _wanted(row, destination, site)
     _require_all(beside)
     found = DeliveryItems(numbers={item.key: identity for identity, item in waiting}, beside=beside)
-    wanted = [(identity, item, row.receiver, row.id) for identity, item in waiting]
-    wanted += [(one.identity, one.item, one.receiver, one.delivery) for one in beside.values()]
-    for identity, item, receiver, delivery in wanted:
-        file = pinned(identity, item, receiver, destination, site, delivery)
+    wanted = [InstanceToSend(identity, item, row.receiver, row.id) for identity, item in waiting]
+    wanted += [InstanceToSend(one.identity, one.item, one.receiver, one.delivery) for one in beside.values()]
+    for one in wanted:
+        file = pinned(one, destination, site, row)
         if isinstance(file, Item):
             found.items.append(file)
         elif destination.makes_file:
             raise _nothing_made(file)
         else:
-            found.lacking[identity] = file
+            found.lacking[one.identity] = file
     return found
 
 

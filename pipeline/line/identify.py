@@ -7,8 +7,9 @@ file never delays a good one; its fault becomes its reason (docs/intake.md lists
 import hashlib
 import mmap
 import os
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
@@ -62,6 +63,7 @@ class IdentifiedFile:
     lacks_pixels: bool = False
     says_what_it_is: bool = False
     state: FileState | None = None
+    read_at: float | None = field(default=None, compare=False)  # Of the monotonic clock, in seconds.
     problem: str | None = None
     code: SetAsideCode | None = None
 
@@ -120,15 +122,25 @@ def load_reading(_: str) -> None:
     """Do nothing: a process that calls this has imported what it takes to read files, and no pydicom."""
 
 
-def read_the_rest(folder: Path, scratch: Path | None, pool: ProcessPool, ahead: ReadAhead) -> None:
-    """Read what nobody has read yet of the arrival `folder`; what cannot be read now, `contents_of` reads."""
+def read_the_rest(
+    folder: Path, scratch: Path | None, pool: ProcessPool, ahead: ReadAhead
+) -> Iterator[tuple[FileState, IdentifiedFile]]:
+    """Yield what is not in `ahead` yet of the arrival `folder`; what cannot be read now, `contents_of` reads."""
     tasks = (
         IdentifyTask(folder / name, scratch)
         for name, status in _entries(folder)
         if _is_received(name, status) and status.st_size and ahead.look_up(state_of(status)) is None
     )
     for _, state, found in read_ahead(islice(tasks, MOST), pool):  # Of more the first would be forgotten again.
-        ahead.keep(state, found)
+        yield state, found
+
+
+def states_in(folder: Path) -> list[FileState]:
+    """Return the states of what is in a folder; of one that is gone, none."""
+    try:
+        return [state_of(status) for _, status in _entries(folder)]
+    except FileNotFoundError:
+        return []
 
 
 def _entries(folder: Path) -> list[tuple[str, os.stat_result]]:
@@ -181,13 +193,14 @@ def _unread(path: Path, problem: str, code: SetAsideCode | None = None) -> Ident
 
 def read(path: Path, scratch: Path | None = None) -> IdentifiedFile:
     """Identify one file by its data set and hash it; a deflated data set is inflated, within bounds."""
-    status = path.stat()
+    read_at, status = time.monotonic(), path.stat()
     size, received_at = status.st_size, status.st_mtime
     try:
         with data_set_of(path, scratch) as (data, layout):
             file_sha256, data_set_sha256 = _hashes(path, layout.data_set)
             state = state_of(status) if state_of(path.stat()) == state_of(status) else None
-            found = IdentifiedFile(path.name, size, received_at, file_sha256, data_set_sha256, state=state)
+            hashes = (file_sha256, data_set_sha256)
+            found = IdentifiedFile(path.name, size, received_at, *hashes, state=state, read_at=read_at)
             return _identified(found, data, layout)
     except Malformed as malformed:
         return _unread(path, str(malformed))

@@ -65,7 +65,7 @@ def _remember(contents: ArrivalContents, receiver: str, site: Site) -> None:
     for found in contents.found:
         if found.state is None or found.problem is not None:
             continue
-        site.hashed.keep(found.state, found.received_sha256)
+        site.hashed.keep(found.state, found.received_sha256, found.read_at)
         if site.is_for_orders(receiver) and found.says_what_it_is and found.patient is not None:
             site.as_received.keep(found.state, found.patient)
 

@@ -24,7 +24,7 @@ from pipeline.errors import Permanent
 from pipeline.line import encoded_ahead
 from pipeline.model import Change, InstanceKey, Origin
 from pipeline.spool.durable import rename, unlink
-from pipeline.spool.hashed_files import FileState, state_of
+from pipeline.spool.hashed_files import FileState, sha256_of, state_of
 
 TRANSFER_SYNTAX_UID = 0x00020010
 # pydicom raises these when a malformed value is read.
@@ -104,8 +104,11 @@ def prepare(task: PrepareTask) -> Prepared:
     """Return the files to send for one instance, one for each encoding.
 
     Raises:
-        Permanent: the instance cannot be coerced, or the result does not read back: quarantine it.
+        Permanent: the file is no longer the one that was received, the instance cannot be coerced, or the result
+            does not read back: quarantine it.
     """
+    if sha256_of(task.source) != task.received_sha256:
+        raise Permanent("the file has changed since it was taken in: its SHA-256 is another")
     try:
         with data_set_of(task.source, task.scratch) as (data, layout):
             return _prepare(task, data, layout)

@@ -18,7 +18,7 @@ from pipeline.ledger.redeliveries import RequestedInstance
 from pipeline.ledger.rows import ClaimedDeliveryRow
 from pipeline.line.consign import pin_of
 from pipeline.line.delivery_items import DeliveryItems
-from pipeline.line.pinned_files import pinned
+from pipeline.line.pinned_files import InstanceToSend, pinned
 from pipeline.line.prepare import Prepared, prepare
 from pipeline.line.prepare_study import limits_of, outcome_of, task_of
 from pipeline.model import Item, Receipt, ReceiptState
@@ -77,7 +77,7 @@ def _as_it_was(
         original = arrivals.instance_row(look, one.identity)
     if site.spool.present(one.item.path) is None and site.spool.find(original.arrival, original.file) is None:
         return Receipt(one.item.key, ReceiptState.REFUSED, "", "its original is no longer kept")
-    return pinned(one.identity, one.item, row.receiver, destination, site, row.id)
+    return pinned(InstanceToSend(one.identity, one.item, row.receiver, row.id), destination, site, row)
 
 
 def _as_it_is_now(

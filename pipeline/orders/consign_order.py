@@ -171,7 +171,7 @@ def _ready_as_received(
         if not goes_as_received(task):
             continue
         with contextlib.suppress(OSError):  # Who reads the file next says what is wrong with it.
-            if patient := site.as_received.look_up(state_of(task.source.stat())):
+            if patient := site.as_received.take(state_of(task.source.stat())):
                 prepared = as_received(task, row.transfer_syntax_received)
                 ready[task.instance] = PreparedWithPatient(prepared, patient)
     return ready

@@ -68,9 +68,13 @@ class HashedFiles:
     def __init__(self) -> None:
         self._known: FilesByState[tuple[str, float]] = FilesByState()
 
-    def keep(self, state: FileState, sha256: str) -> None:
-        """Remember the hash of a file as it was made, or as it was read just now."""
-        self._known.keep(state, (sha256, time.monotonic()))
+    def keep(self, state: FileState, sha256: str, read_at: float | None = None) -> None:
+        """Remember the hash of a file as it was made, or read, at `read_at` (monotonic clock, seconds), or now."""
+        self._known.keep(state, (sha256, time.monotonic() if read_at is None else read_at))
+
+    def forget(self, state: FileState) -> None:
+        """Let the file in this state be read again."""
+        self._known.take(state)
 
     def sha256_of(self, path: Path) -> str:
         """Return the hash of a file: as it was kept, or as it is read now. Raises OSError."""

@@ -1,5 +1,6 @@
 """The stow destination against an archive that misbehaves in every way the facts know of."""
 
+import os
 import time
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from support.peers.fake_dcm4chee import (
     Stall,
 )
 from support.peers.stow_outcomes import Collected, assert_archived, stow
-from support.studies.small_studies import STUDY, Attempts, make_item, make_study, uids_of
+from support.studies.small_studies import STUDY, Attempts, make_item, make_study, pinned, uids_of
 
 from pipeline.dicomweb import http_client
 from pipeline.errors import Configuration, PeerUnavailable, Transient
@@ -39,6 +40,29 @@ def test_every_instance_arrives_byte_for_byte_and_is_seen_by_qido(archive, tmp_p
     assert sorted(attempts.uids) == sorted(uids_of(items))
     assert len(archive.stores) == 5
     assert archive.duplicates == []
+
+
+@pytest.mark.parametrize("changed", [(2,), (1, 3)], ids=["the third", "the second and the fourth"])
+def test_a_file_with_one_flipped_byte_does_not_leave_and_the_others_do(archive, tmp_path, changed):
+    items = make_study(tmp_path, 5, padding=600_000)
+    for number in changed:
+        path, times = items[number].path, items[number].path.stat()
+        content = bytearray(path.read_bytes())
+        content[-1000] ^= 1
+        path.write_bytes(content)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert path.stat().st_size == times.st_size
+    bad = {items[number].key.sop_instance_uid for number in changed}
+    pins = {item.key.sop_instance_uid: item.sha256 for item in items}
+    done = Collected(stow(archive.url, connections=1), items)
+    assert isinstance(done.error, Transient)
+    assert all(pins[uid] == sha256 for uid, sha256 in archive.received)
+    assert set(archive.stored) == pins.keys() - bad
+    for uid, receipt in done.last.items():
+        assert (receipt.state, receipt.verified) == (
+            (ReceiptState.PENDING, False) if uid in bad else (ReceiptState.STORED, True)
+        )
+    assert all("changed since it was pinned" in done.last[uid].message for uid in bad)
 
 
 def test_a_request_is_written_as_strict_parsers_want_it(archive, tmp_path):
@@ -109,8 +133,9 @@ def test_no_message_carries_what_the_archive_wrote_about_the_patient(archive, tm
 
 
 def test_an_unparsable_part_is_found_although_the_archive_invents_its_uid(archive, tmp_path):
-    items = make_study(tmp_path, 5)
+    items = list(make_study(tmp_path, 5))
     items[3].path.write_bytes(b"x" * items[3].size)
+    items[3] = pinned(items[3].path, items[3].key)
     done = Collected(stow(archive.url), items)
     assert done.last[items[3].key.sop_instance_uid].state is ReceiptState.REFUSED
     assert done.states().count(ReceiptState.STORED) == 4

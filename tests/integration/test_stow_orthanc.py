@@ -81,6 +81,7 @@ def test_a_second_delivery_sends_nothing(archive, tmp_path):
 def test_garbage_among_good_instances_is_found_although_orthanc_does_not_list_it(archive, tmp_path):
     items = [make_item(tmp_path, number, study=f"{STUDY}.2") for number in range(1, 9)]
     items[4].path.write_bytes(b"NOT DICOM" + b"x" * (items[4].size - 9))
+    items[4] = pinned(items[4].path, items[4].key)
     receipts, error = outcome(stow(archive), items)
     assert error is None
     bad = items[4].key.sop_instance_uid

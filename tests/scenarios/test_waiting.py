@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,11 +13,14 @@ from support.studies.discs import killed_at
 from pipeline.commands import terminal
 from pipeline.commands.check import findings
 from pipeline.errors import Configuration, Usage
-from pipeline.ledger import arrivals, deliveries
+from pipeline.ledger import arrivals, deliveries, rerouting
+from pipeline.ledger.claims import Fenced
 from pipeline.ledger.tables import delivery
 from pipeline.line import settle
 from pipeline.line.deliver import DueDelivery, deliver
+from pipeline.line.pinned_files import NOT_REPRODUCIBLE, InstanceToSend, pinned
 from pipeline.line.reconcile import reconcile
+from pipeline.model import ReceiptState
 from pipeline.operate.reroute import discard, reroute
 from pipeline.operate.retry import retry
 from pipeline.operate.status import status
@@ -219,6 +223,25 @@ def test_killed_after_what_was_rerouted_got_its_pin_that_very_file_is_sent(stran
         assert {one["deliveries"][1]["sent_sha256"] for one in _instances(site)} >= pins - {""}
     assert len(pins - {""}) == 1
     assert len(list((tmp_path / "new").rglob("*.dcm"))) == 2
+
+
+def test_what_is_pinned_meanwhile_is_sent_and_who_has_lost_the_delivery_pins_nothing(stranded):
+    new = stranded.destination_named("new")
+    with working(stranded) as (site, _):
+        (number,) = reroute(stranded, site.ledger, "old", "new")
+        with site.ledger.transaction() as change:
+            row = deliveries.claim(change, number, time.time(), site.claimant, slots=1)
+            waiting = deliveries.items(change, number, site.spool.root)
+        (one, other) = (InstanceToSend(identity, item, "modalities", number) for identity, item in waiting)
+        with pytest.raises(Fenced):
+            pinned(one, new, site, replace(row, claim="of another"))
+        first = pinned(one, new, site, row)
+        with site.ledger.transaction() as change:
+            assert not rerouting.pin(change, number, one.identity, {"sha256": "0" * 64})
+            assert rerouting.pin(change, number, other.identity, {"sha256": "0" * 64})
+        assert pinned(one, new, site, row) == first
+        refused = pinned(other, new, site, row)
+        assert (refused.state, refused.message) == (ReceiptState.REFUSED, NOT_REPRODUCIBLE)
 
 
 def test_nothing_is_rerouted_to_a_destination_that_is_not_there(stranded):

@@ -108,3 +108,26 @@ def test_file_meta_information_differs_from_pydicoms_in_no_byte(tmp_path, tail):
             )
             assert made[walk_meta(made, 132)[1] :] == data[layout.data_set : layout.end]
         assert pydicom.dcmread(path).file_meta.MediaStorageSOPInstanceUID == uid
+
+
+@pytest.mark.parametrize("vr", [b"OB", b"UN", b"SQ"])
+def test_an_element_of_undefined_length_in_the_file_meta_information_is_read_as_pydicom_reads_it(tmp_path, vr):
+    whole = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    data_set = walk_meta(whole, 132)[1]
+    private = b"\x02\0\x02\x01" + vr + b"\0\0" + b"\xff" * 4
+    items = b"" if vr == b"SQ" else b"\xfe\xff\0\xe0" + (0 if vr == b"UN" else 4).to_bytes(4, "little")
+    items += b"\1\2\3\4" if vr == b"OB" else b""
+    creator = b"\x02\0\0\x01UI\6\x001.2.3\0"
+    meta = whole[132 + 12 : data_set] + creator + private + items + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    length = b"\2\0\0\0UL\4\0" + len(meta).to_bytes(4, "little")
+    path = tmp_path / "a"
+    path.write_bytes(whole[:132] + length + meta + whole[data_set:])
+    expected = pydicom.dcmread(path).file_meta[0x00020102]
+    with data_set_of(path) as (data, layout):
+        assert layout.meta[0x00020102].undefined_length
+        read = header.read_header(data, layout)
+        assert read.file_meta[0x00020102].value == expected.value
+        header.write_instance(tmp_path / "written", data, layout, read, frozenset())
+    written = pydicom.dcmread(tmp_path / "written")
+    assert written.file_meta[0x00020102].value == expected.value
+    assert written.PatientID == "1CT1"

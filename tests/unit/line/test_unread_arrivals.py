@@ -44,9 +44,9 @@ def test_of_a_study_the_first_is_taken_in_first_although_it_is_admitted_last(tmp
     )
     real, held = line.admit, set[str]()
 
-    def admit(name: str, site) -> None:
+    def admit(name: str, site, ahead) -> None:
         wait_until(lambda: name not in held)
-        real(name, site)
+        real(name, site, ahead)
 
     monkeypatch.setattr(line, "admit", admit)
     with working(settings_for(tmp_path)) as (site, walker):

@@ -68,7 +68,7 @@ def test_a_sound_file_is_not_read_again_and_what_is_sent_is_the_same(site, tmp_p
     load = taken_in(site, instance(tmp_path))
     remembered = outcome(load, site)
     assert pool.read == []
-    site.as_received.take(state_of(original(site, load).stat()))
+    assert site.as_received.look_up(state_of(original(site, load).stat())) is None, "no name is kept longer"
     assert outcome(load, site) == remembered
     assert pool.read == [1]
 
