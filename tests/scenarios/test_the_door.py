@@ -154,7 +154,8 @@ def test_what_cannot_be_written_is_told_with_study_instance_and_peer(tmp_path):
         sent = object_of(write_instance(tmp_path / "out", 2))
         with Association(r.port, [sent]) as association:
             assert association.store(sent) != 0
-            time.sleep(1)  # Its address can be asked for while it is connected; nothing tells that it was.
+            # Its address is asked for while it is connected: before storescp's complaint is heard.
+            wait_until(lambda: "No such file or directory" in r.text(), what="storescp's complaint")
         wait_until(lambda: " refused " in r.text(), what="a line")
         (line,) = [line for line in r.text().splitlines() if " refused " in line]
         assert f"peer=127.0.0.1 calling_ae_title=SENDER study={ROOT}.1 instance={ROOT}.2.2 " in line
