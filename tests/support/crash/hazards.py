@@ -67,6 +67,7 @@ class Sender:
     pause: float = 0.5  # seconds, at most, between associations
     acknowledged: set[str] = field(default_factory=set)
     associations: int = 0
+    is_given_up: bool = False
 
     def send_all(self, deadline: float) -> None:
         uids = {
@@ -74,7 +75,7 @@ class Sender:
             for file in self.files
         }
         left = list(self.files)
-        while left and time.monotonic() < deadline:
+        while left and not self.is_given_up and time.monotonic() < deadline:
             self._send(left[: self.at_once])
             left = [file for file in left if uids[file] not in self.acknowledged]
             time.sleep(self.chance.random() * self.pause)
@@ -89,13 +90,17 @@ class Sender:
 
 @contextlib.contextmanager
 def sending(senders: Sequence[Sender], *, seconds: float) -> Iterator[Callable[[], bool]]:
-    """Run senders at once; yields whether one is still sending. Afterwards all have ended."""
+    """Run senders at once; yields whether one is still sending. Afterwards, also if the block fails, none does."""
     deadline = time.monotonic() + seconds
     threads = [threading.Thread(target=sender.send_all, args=(deadline,), daemon=True) for sender in senders]
     for thread in threads:
         thread.start()
     try:
         yield lambda: any(thread.is_alive() for thread in threads)
+    except BaseException:
+        for sender in senders:
+            sender.is_given_up = True
+        raise
     finally:
         for thread in threads:
             thread.join(max(0.0, deadline + 90 - time.monotonic()))
