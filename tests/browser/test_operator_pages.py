@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from support.machine.dicom_programs import free_port, wait_until
 from support.sites.line_site import arrive, instance, rounds, working
 from support.sites.shim_site import served
 
+from pipeline.errors import Transient
 from pipeline.ledger import deliveries, reports, samples, tallies
 from pipeline.ledger.samples import SampleKind
 from pipeline.ledger.tallies import TallyKind
 from pipeline.site.settings import Settings
 from pipeline.web.app import application
-from pipeline.web.operator import endpoints
+from pipeline.web.operator import endpoints, views
 from pipeline.web.shim_site import opened
 
 pytestmark = pytest.mark.programs
@@ -33,6 +34,7 @@ class Shown:
 
     url: str
     study: str
+    settings: Settings
     browser: Browser
     tab: Tab
 
@@ -120,7 +122,7 @@ def shown(tmp_path_factory) -> Iterator[Shown]:
             tab.run("document.querySelector('form').submit()")
             tab.wait_for("Log out")
             browser.events.clear()  # among them that the first page was answered 401
-            yield Shown(url, study, browser, tab)
+            yield Shown(url, study, site.settings, browser, tab)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -170,3 +172,94 @@ def test_the_first_page_renews_itself_and_leaves_what_is_being_typed(shown: Show
     assert shown.tab.run("document.querySelector('#q').value") == "ACC-20"
     assert shown.tab.run("document.activeElement.id") == "q"
     assert shown.browser.complaints() == []
+
+
+SIGN = "document.querySelector('#not-renewed').textContent"
+MADE = "document.querySelector('#made').textContent"
+
+
+def renewed(tab: Tab) -> None:
+    """Wait until the contents have been replaced."""
+    tab.run("document.querySelector('#page').firstElementChild.id = 'before'")
+    wait_until(lambda: tab.run("document.querySelector('#before') === null"), seconds=60, what="new contents")
+
+
+def is_grey(tab: Tab) -> bool:
+    return bool(tab.run("getComputedStyle(document.querySelector('main')).filter === 'grayscale(1)'"))
+
+
+def says_since_when(tab: Tab) -> Callable[[], bool]:
+    """Return what says whether the sign stands in sight, with the time at which the contents were made."""
+    place = "document.querySelector('#not-renewed').getBoundingClientRect()"
+    return lambda: (
+        tab.run(SIGN) == f"Not renewed since {tab.run(MADE)}: what stands here may be old."
+        and tab.run(f"{place}.height > 20 && {place}.bottom <= innerHeight")
+    )
+
+
+def test_the_first_page_renews_itself_while_a_link_in_it_has_the_focus_and_the_link_keeps_it(
+    shown: Shown, monkeypatch
+) -> None:
+    monkeypatch.setattr(endpoints, "_REFRESH_SECONDS", 1)
+    shown.tab.open(shown.url)
+    shown.tab.wait_for("Log out")
+    for _ in range(30):
+        for kind in ("rawKeyDown", "keyUp"):
+            shown.tab.say("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        if shown.tab.run("document.activeElement.textContent") == "second-archive":
+            break
+    renewed(shown.tab)
+    assert shown.tab.run("document.activeElement.textContent") == "second-archive"
+    assert shown.tab.run("document.querySelector('#page').contains(document.activeElement)")
+    assert shown.tab.run(SIGN) == ""
+
+
+def test_a_first_page_that_is_not_renewed_says_since_when_and_is_grey_until_it_is_again(
+    shown: Shown, monkeypatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(endpoints, "_REFRESH_SECONDS", 1)
+    port, tab = free_port(), shown.tab
+    app = application(opened(shown.settings))
+    with served(app, port):
+        tab.open(f"http://127.0.0.1:{port}/operator")
+        tab.wait_for("Log out")
+        assert tab.run("document.querySelector('#not-renewed').getAttribute('aria-live')") == "polite"
+        renewed(tab)
+        assert (tab.run(SIGN), is_grey(tab)) == ("", False)
+    wait_until(says_since_when(tab), seconds=60, what="the sign, of a shim that is gone")
+    assert is_grey(tab)
+    assert tab.run("[...document.querySelectorAll('.tiles li')].length") == 7
+    for width in (1200, 360):
+        tab.say("Emulation.setDeviceMetricsOverride", width=width, height=700, deviceScaleFactor=1, mobile=False)
+        assert tab.run("document.documentElement.scrollWidth") <= width
+        tab.screenshot(tmp_path / f"not-renewed-{width}.png")
+    with served(app, port):
+        wait_until(lambda: tab.run(SIGN) == "" and not is_grey(tab), seconds=60, what="the sign to go")
+        with monkeypatch.context() as broken:
+            broken.setattr(views, "overview", cannot_be_read)
+            wait_until(says_since_when(tab), seconds=60, what="the sign, of an answer that is an error")
+        wait_until(lambda: tab.run(SIGN) == "", seconds=60, what="the sign to go again")
+        tab.run("document.querySelector('#page').insertAdjacentHTML('afterbegin', '<input id=typed>')")
+        tab.run("document.querySelector('#typed').focus()")
+        wait_until(says_since_when(tab), seconds=60, what="the sign, of rounds that were left out")
+        assert tab.run("document.activeElement.id") == "typed"
+        tab.run("document.activeElement.blur()")
+        wait_until(lambda: tab.run(SIGN) == "", seconds=60, what="the sign to go in the end")
+    shown.browser.complaints()
+    shown.browser.events.clear()  # among them each connection that was refused
+
+
+def test_the_first_failure_is_said_at_once(shown: Shown, monkeypatch) -> None:
+    monkeypatch.setattr(endpoints, "_REFRESH_SECONDS", 60)
+    port = free_port()
+    with served(application(opened(shown.settings)), port):
+        shown.tab.open(f"http://127.0.0.1:{port}/operator")
+        shown.tab.wait_for("Log out")
+    shown.tab.run("document.dispatchEvent(new Event('visibilitychange'))")  # somebody comes back to the page
+    wait_until(says_since_when(shown.tab), seconds=60, what="the sign")
+    shown.browser.complaints()
+    shown.browser.events.clear()
+
+
+def cannot_be_read(*_: object) -> None:
+    raise Transient("the disk of the ledger does not answer")
