@@ -4,6 +4,7 @@ Times are seconds since the epoch.
 """
 
 import math
+import threading
 from dataclasses import dataclass, field
 
 SHORTEST_WAIT = 5.0
@@ -73,6 +74,7 @@ class Agenda:
 
     def __init__(self) -> None:
         self._earliest = math.inf
+        self._lock = threading.Lock()  # Slots of several destinations say at once when to look.
 
     def begin(self) -> None:
         """Forget the moments of the last round."""
@@ -80,7 +82,8 @@ class Agenda:
 
     def at(self, moment: float) -> None:
         """Look again at `moment`."""
-        self._earliest = min(self._earliest, moment)
+        with self._lock:
+            self._earliest = min(self._earliest, moment)
 
     def seconds(self, now: float, at_most: float) -> float:
         """Return how long the loop may sleep; overdue things have just been handled and do not count."""

@@ -110,18 +110,20 @@ def goes_on(connection: Connection, number: int, handed_over: frozenset[int], no
     return True
 
 
-def due(
+def due(  # noqa: PLR0913  # each limit by its name
     connection: Connection,
     destination_name: str,
     now: float,
     *,
     one_a_study: bool = False,
     takes_parts: bool = False,
+    at_most: int | None = None,
 ) -> list[int]:
     """Return the deliveries a destination may attempt now: orders first, because somebody waits, then the oldest.
 
     With `one_a_study` no two deliveries of the line are of the same study, and none is of a study already being
-    attempted. Only what `takes_parts` gets a delivery that is still growing.
+    attempted; without it there are no more than `at_most`. Only what `takes_parts` gets a delivery that is still
+    growing.
     """
     wanted = (
         select(delivery.c.id, delivery.c.order_id, delivery.c.study_instance_uid)
@@ -135,6 +137,8 @@ def due(
     )
     if not takes_parts:
         wanted = wanted.where(not_(delivery.c.growing))
+    if not one_a_study:
+        wanted = wanted.limit(at_most)
     busy = _studies_in_hand(connection, destination_name) if one_a_study else set()
     found = []
     for number, order, study in connection.execute(wanted):

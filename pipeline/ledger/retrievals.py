@@ -133,6 +133,13 @@ def change_claimed(connection: Connection, mine: RetrievalRow, **values: Any) ->
         raise Fenced
 
 
+def require(connection: Connection, mine: RetrievalRow) -> None:
+    """Raise Fenced unless a retrieval that was begun as `mine` is still followed by who began it."""
+    is_mine = (retrieval.c.id == mine.id) & (retrieval.c.claim == mine.claim)
+    if connection.scalar(select(retrieval.c.id).where(is_mine)) is None:
+        raise Fenced
+
+
 def held(connection: Connection, number: int) -> dict[Key, SoundInstanceRow]:
     """Return the sound instances of a retrieval by their key; of several, the one received last."""
     wanted = (

@@ -38,7 +38,8 @@ def consign(parts: Iterable[PreparedPart], site: Site) -> None:
 
     The first part opens a delivery for each destination, and the others are added to it; each part is one
     transaction. A crash between two parts leaves the rest of the study waiting: it is prepared again and added.
-    Where another worker has taken the study over, nothing more is recorded.
+    Where another worker has taken the study over, or a person has decided about one of its instances since it was
+    read, nothing more is recorded; what still waits of it is prepared again.
 
     Raises Transient if an instance could not be prepared now: the study will be due again, for that instance.
     """
@@ -70,17 +71,17 @@ def _consign_part(part: PreparedPart, site: Site) -> None:
     decided = {key: outcome for key, outcome in part.outcomes.items() if not isinstance(outcome, Transient)}
     with site.ledger.transaction() as connection:
         claims.require_study(connection, part.claim)
-        arrivals.require_not_consigned(connection, [*part.outcomes, *part.unclaimed])
+        arrivals.require_not_consigned(connection, [*part.outcomes, *part.unrouted])
         if part.is_first and not (part.is_last and len(decided) == len(part.outcomes)):
             study_routes.decide(connection, _undecided(part))
-        _leave_unclaimed(connection, part.unclaimed)
+        _leave_unrouted(connection, part.unrouted)
         record_outcomes(connection, decided)
         for destination in part.routes.destinations():
             _give(connection, part, decided, destination, site)
         if part.is_last:
             _end_growth(connection, part.study)
             claims.release_study(connection, part.claim)
-    _report_unclaimed(part)
+    _report_unrouted(part)
     if not part.is_last:
         site.spool.wake_worker()
 
@@ -137,17 +138,17 @@ def _not_made_yet(row: SoundInstanceRow, encode: str) -> dict[str, Any]:
     return {"instance": row.id, "size": row.size, "transfer_syntax_uid": row.transfer_syntax_received, **pin}
 
 
-def _leave_unclaimed(connection: Connection, identities: Sequence[int]) -> None:
+def _leave_unrouted(connection: Connection, identities: Sequence[int]) -> None:
     """Keep instances that no route and no `to` sends anywhere, for their time."""
     values = {"state": InstanceState.PASSED, "reason": arrivals.NOBODYS, "consigned": True}
     arrivals.set_instances(connection, dict.fromkeys(identities, values))
 
 
-def _report_unclaimed(part: PreparedPart) -> None:
+def _report_unrouted(part: PreparedPart) -> None:
     """Log that instances go nowhere, once a study: the first part has all of them."""
-    if part.unclaimed:
+    if part.unrouted:
         about = {"study": part.study.study_instance_uid, "receiver": part.study.receiver}
-        emit(Event.UNCLAIMED, logging.WARNING, **about, instances=len(part.unclaimed))
+        emit(Event.UNCLAIMED, logging.WARNING, **about, instances=len(part.unrouted))
 
 
 def _of_line(part: PreparedPart, name: str, site: Site) -> NewDelivery:

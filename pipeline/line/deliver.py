@@ -24,7 +24,7 @@ from pipeline.ledger import (
 from pipeline.ledger.claims import Fenced
 from pipeline.ledger.rows import ClaimedDeliveryRow
 from pipeline.line import breaker
-from pipeline.line.delivery_items import burden_of, handed_over
+from pipeline.line.delivery_items import DeliveryItems, burden_of, handed_over
 from pipeline.line.known_discs import end_unfinished, of_study
 from pipeline.line.redeliver import burden_of_request
 from pipeline.model import (
@@ -64,12 +64,15 @@ class AttemptedDelivery:
     """A delivery after an attempt, with its row from the beginning, and the error that ended the attempt.
 
     `handed_over` are the row numbers of the instances in the attempt: others may have been added since.
+
+    `was_asked` says whether the destination was asked anything: where no file could be made, it was not.
     """
 
     row: ClaimedDeliveryRow
     destination: Destination
     error: StorestowError | None
     handed_over: frozenset[int]
+    was_asked: bool
 
 
 def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | NotAttempted:
@@ -79,16 +82,20 @@ def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | NotAttempted:
     if row is None:
         return NOT_ATTEMPTED
     error: StorestowError | None = None
+    was_asked = False
     with site.ledger.reading() as connection:
         unanswered = deliveries.unanswered(connection, row.id)
     try:
-        _attempt(row, due.destination, site)
+        load = _load_of(row, due.destination, site)
+        consignment = _consignment_of(row, due.destination, load, site)
+        was_asked = bool(load.items or (row.requested and load.numbers))  # What is requested was asked for by now.
+        _hand_over(row, due.destination, load, consignment, site)
     except Fenced:
         report_fenced(row)
         return NOT_ATTEMPTED
     except StorestowError as raised:
         error = raised
-    return AttemptedDelivery(row, due.destination, error, unanswered)
+    return AttemptedDelivery(row, due.destination, error, unanswered, was_asked)
 
 
 def _claimed(connection: Connection, due: DueDelivery, site: Site) -> ClaimedDeliveryRow | None:
@@ -115,12 +122,16 @@ def report_fenced(row: ClaimedDeliveryRow) -> None:
     alarm(Event.FENCED, what="deliver", **about)
 
 
-def _attempt(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> None:
-    """Hand the consignment to its destination and record the receipts as they come."""
-    is_study_disc = destination.makes_file and row.order_id is None
-    if is_study_disc:
+def _load_of(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> DeliveryItems:
+    """Return the items to hand over; raises what `burden_of` and `burden_of_request` raise."""
+    if destination.makes_file and row.order_id is None:
         end_unfinished(row, destination, site)
-    load = (burden_of_request if row.requested else burden_of)(row, destination, site)
+    return (burden_of_request if row.requested else burden_of)(row, destination, site)
+
+
+def _consignment_of(
+    row: ClaimedDeliveryRow, destination: Destination, load: DeliveryItems, site: Site
+) -> Consignment:
     numbers, answers = load.numbers, load.lacking
 
     def attempt(some: Sequence[Item]) -> None:
@@ -146,15 +157,21 @@ def _attempt(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> N
         compare=lambda ours, theirs: _compared(ours, theirs, site),
         scratch=site.spool.run,
     )
-    if is_study_disc:
+    if destination.makes_file and row.order_id is None:
         consignment = of_study(consignment, load, row, site)
     if destination.makes_file:
         with site.ledger.reading() as look:
             consignment = replace(
                 consignment, set_aside=missing_from_disc.beside(look, undelivered_instances.all_of(look, row))
             )
-    if row.order_id is not None:
-        consignment = _of_order(consignment, row.order_id, site)
+    return consignment if row.order_id is None else _of_order(consignment, row.order_id, site)
+
+
+def _hand_over(
+    row: ClaimedDeliveryRow, destination: Destination, load: DeliveryItems, consignment: Consignment, site: Site
+) -> None:
+    """Hand the consignment to its destination and record the receipts as they come."""
+    numbers, answers = load.numbers, load.lacking
     recorded = time.monotonic()
     try:
         for answer in handed_over(consignment, load, destination):

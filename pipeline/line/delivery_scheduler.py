@@ -7,7 +7,7 @@ that many small studies do not each wait for the loop.
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -35,7 +35,8 @@ class DeliveryScheduler:
         self._jobs = jobs
         self._agenda = agenda
         self._stranded: set[str] = set()
-        self._filling = threading.Lock()  # From the list of what is due until its deliveries have started.
+        # From the list of what is due to a destination until its deliveries have started.
+        self._filling = {destination.name: threading.Lock() for destination in site.settings.destination}
         self._is_closed = False
         self._slots = {
             destination.name: ThreadPoolExecutor(destination.slots, thread_name_prefix=f"to-{destination.name}")
@@ -102,14 +103,17 @@ class DeliveryScheduler:
 
         `deliveries.claim` decides, because other workers may start the same ones now.
         """
-        with self._filling:
+        with self._filling[destination.name]:
             running = self._numbers_running(destination)  # Before the list, which may be stale about them.
+            # An outage leaves thousands, of which each end of a delivery would read all: those that cannot start
+            # now are passed over, and one more says that the slots are full.
+            at_most = destination.slots + len(self._passed_over(destination)) + 1
             with self._site.ledger.reading() as connection:
                 noted = reports.destination_row(connection, destination.name)
                 if noted is not None and noted.paused:
                     return
                 how = {"one_a_study": destination.makes_file, "takes_parts": destination.takes_parts}
-                due = deliveries.due(connection, destination.name, now, **how)
+                due = deliveries.due(connection, destination.name, now, at_most=at_most, **how)
                 for_orders = deliveries.for_orders(connection)
                 later = deliveries.next_due(connection, destination.name, now)
                 others = deliveries.in_hand(connection, destination.name, except_of=self._site.claimant.worker)
@@ -135,10 +139,17 @@ class DeliveryScheduler:
         return self._jobs.start(self._slots[destination.name], key, job)
 
     def _numbers_running(self, destination: Destination) -> set[str | int]:
-        running = self._jobs.running()
-        return {key.subject for key in running if key.kind is JobKind.DELIVER and key.place == destination.name}
+        return _numbers(self._jobs.running(), destination)
+
+    def _passed_over(self, destination: Destination) -> set[str | int]:
+        """Return the deliveries that `Jobs.start` may refuse: they run, have just ended, or have failed."""
+        return _numbers(self._jobs.running_since_list() | set(self._jobs.failed(JobKind.DELIVER)), destination)
 
     def _attempt(self, due: DueDelivery, attempt: Attempt) -> None:
         if attempt(due) is None and not self._is_closed:
             with contextlib.suppress(Transient):  # The loop asks the ledger again.
                 self._fill_slots(due.destination, time.time(), attempt, due.number)
+
+
+def _numbers(keys: Iterable[JobKey], destination: Destination) -> set[str | int]:
+    return {key.subject for key in keys if key.kind is JobKind.DELIVER and key.place == destination.name}

@@ -31,7 +31,7 @@ FIRST_SECONDS, NEXT_SECONDS = 0.3, 1.0
 class PreparedPart:
     """Instances of a gathered study and their results, by row number; with the last part the study is complete.
 
-    `unclaimed` are instances that go to no destination: nothing is made of them.
+    `unrouted` are instances that go to no destination: nothing is made of them.
     """
 
     study: WaitingStudy
@@ -40,7 +40,7 @@ class PreparedPart:
     is_first: bool
     is_last: bool
     claim: str  # The token by which this worker has the study.
-    unclaimed: Sequence[int] = ()
+    unrouted: Sequence[int] = ()
 
 
 def prepare_study(study: WaitingStudy, site: Site) -> Iterator[PreparedPart]:
@@ -63,17 +63,17 @@ def prepare_study(study: WaitingStudy, site: Site) -> Iterator[PreparedPart]:
     with site.ledger.reading() as connection:
         rows = arrivals.instances_waiting(connection, study.receiver, study.study_instance_uid)
     routes = route(rows, receiver, site)
-    unclaimed = [row.id for row in rows if not routes.of[row.id]]
-    claimed = [row for row in rows if routes.of[row.id]]
+    unrouted = [row.id for row in rows if not routes.of[row.id]]
+    routed = [row for row in rows if routes.of[row.id]]
     outcomes: dict[int, Prepared | Exception] = {}
     is_first, hand_on_at = True, time.monotonic() + FIRST_SECONDS
-    for identity, outcome in _outcomes(claimed, study, routes, site):
+    for identity, outcome in _outcomes(routed, study, routes, site):
         if outcomes and time.monotonic() >= hand_on_at:
-            yield PreparedPart(study, routes, outcomes, is_first, False, claim, unclaimed)
+            yield PreparedPart(study, routes, outcomes, is_first, False, claim, unrouted)
             outcomes, hand_on_at = {}, time.monotonic() + NEXT_SECONDS
-            is_first, unclaimed = False, []
+            is_first, unrouted = False, []
         outcomes[identity] = outcome
-    yield PreparedPart(study, routes, outcomes, is_first, True, claim, unclaimed)
+    yield PreparedPart(study, routes, outcomes, is_first, True, claim, unrouted)
 
 
 def _outcomes(

@@ -181,8 +181,9 @@ def _renew_accounts(site: Site, alive: Callable[[], None]) -> None:
 def _drop_outputs(site: Site, alive: Callable[[], None]) -> None:
     """Delete outputs of arrivals that have ended well or are gone, and unfinished outputs.
 
-    What other workers make just now stays. They claim before they make anything, so what is found here is claimed
-    when the ledger is read afterwards, or its making has ended.
+    What other workers make just now for the line or a delivery stays. They claim before they make it, so what is
+    found here is claimed when the ledger is read afterwards, or its making has ended. What one makes for an order
+    has no claim before its delivery: it may be taken away, and is made again then.
     """
     folders, half_made = _folders(site.spool.outputs), list(site.spool.outputs.glob("*/.*"))
     with site.ledger.reading() as look:
@@ -203,6 +204,9 @@ def _drop_outputs(site: Site, alive: Callable[[], None]) -> None:
 
 
 def _drop_copies(site: Site) -> None:
-    """Delete copies from archives that a dead worker was comparing."""
+    """Delete copies from archives that a dead worker was comparing.
+
+    Another worker on this spool that compares just now loses its copy, and attempts that delivery again.
+    """
     for left in site.spool.run.glob(f"{SCRATCH}*"):
         remove_tree(left, ignore_errors=True)

@@ -41,7 +41,9 @@ def verify(attempted: AttemptedDelivery | NotAttempted, site: Site) -> Storestow
         report_fenced(attempted.row)
         return NOT_ATTEMPTED
     settle.renew_accounts(attempted.row.id, site)
-    return attempted.error if isinstance(attempted.error, PeerUnavailable) else None
+    if isinstance(attempted.error, PeerUnavailable):
+        return attempted.error
+    return None if attempted.was_asked else NOT_ATTEMPTED
 
 
 def _conclude(attempted: AttemptedDelivery, site: Site) -> None:
@@ -52,7 +54,7 @@ def _conclude(attempted: AttemptedDelivery, site: Site) -> None:
     with site.ledger.transaction() as change:
         claims.require_delivery(change, row)
         # Together with the end of the trial, so that nobody begins another one in between.
-        is_news = _judge_peer(change, destination, error, now)
+        is_news = _judge_peer(change, attempted, now)
         goes_on = error is None and deliveries.goes_on(change, row.id, attempted.handed_over, now)
         if not goes_on:
             counts = deliveries.tally(change, row.id)
@@ -76,11 +78,15 @@ def _conclude(attempted: AttemptedDelivery, site: Site) -> None:
         _say(row, state, unwanted or reason, counts, is_expected=bool(unwanted))
 
 
-def _judge_peer(change: Connection, destination: Destination, error: StorestowError | None, now: float) -> bool:
-    """Record whether the destination as a whole works, whatever it said of instances; return whether it is new."""
+def _judge_peer(change: Connection, attempted: AttemptedDelivery, now: float) -> bool:
+    """Record whether the destination as a whole works, whatever it said of instances; return whether it is new.
+
+    Of one that was asked nothing nothing is known: a trial ends without a verdict, and another one may begin.
+    """
+    name, error = attempted.destination.name, attempted.error
     if isinstance(error, PeerUnavailable):
-        return breaker.failed(change, destination.name, error, now)
-    return breaker.succeeded(change, destination.name, now)
+        return breaker.failed(change, name, error, now)
+    return attempted.was_asked and breaker.succeeded(change, name, now)
 
 
 def _say_of_peer(destination: Destination, error: StorestowError | None) -> None:

@@ -40,7 +40,10 @@ def received_into(row: RetrievalRow, site: Site) -> Iterator[Path]:
 
 def _hand_over(folder: Path) -> None:
     finished = folder.with_name(f"A_{folder.name.removeprefix(WRITING)}")
-    rename(folder, finished)
+    try:
+        rename(folder, finished)
+    except FileNotFoundError:  # Another worker, which has taken the retrieval over, has admitted it.
+        return
     sweep.take(finished.parent, finished)
 
 

@@ -224,7 +224,7 @@ class _Patience:
         self.reason = ""
 
     def lasts(self) -> bool:
-        """Look, at most once a second; say whether to go on waiting."""
+        """Look, at most once a second; say whether to go on waiting. Raises Fenced if another has taken over."""
         now = time.monotonic()
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
@@ -248,6 +248,7 @@ class _Patience:
 
     def _look(self, now: float) -> None:
         with self._site.ledger.reading() as connection:
+            retrievals.require(connection, self._row)
             self._is_unwanted = not retrievals.open_links(connection, self._row.id)
         counted = self._progress.counted
         arrived = self._held + self._incoming.look()

@@ -177,6 +177,7 @@ def test_a_destination_that_was_down_is_tried_by_one_worker(tmp_path):
             worker.round()
         with site.ledger.reading() as look:
             assert deliveries.in_hand(look, "pacs") == 1
+        assert gate.most == 1, "at any time, not only now"
         gate.open()
         until_delivered(site, 6, a, b)
         with site.ledger.reading() as look:
@@ -249,18 +250,25 @@ def test_the_server_crashes_while_two_workers_deliver_and_nothing_is_lost_or_dou
     monkeypatch.setattr(delivery_scheduler, "RECLAIM_SECONDS", 0.2)
     monkeypatch.setattr(jobs_module, "RETRY_SECONDS", 0.1)
     count = 30
+    held = {3: Gate(), 9: Gate()}  # Answers that come while the server does not answer.
     with (
         postgresql() as server,
         ledger_place.on(server),
-        storage_peer() as peer,
+        storage_peer(answer=lambda one: held[one.number](one) if one.number in held else 0) as peer,
         site_with(count, tmp_path, peer, slots=3) as site,
         two_workers(site) as (a, b),
     ):
 
         def crash() -> None:
-            for at in (3, 9):
-                wait_until(lambda at=at: len(peer.received) >= at, seconds=60, what="some of it has arrived")
+            for gate in held.values():
+                wait_until(lambda gate=gate: gate.inside == 1, seconds=60, what="an instance is at the peer")
+                with site.ledger.reading() as look:
+                    sending = deliveries.sending(look)
                 server.stop("immediate")
+                gate.open()
+                wait_until(
+                    lambda sending=sending: sending & failed(a, b), seconds=60, what="an attempt is cut off"
+                )
                 server.start()
 
         crashing = threading.Thread(target=crash)
@@ -279,6 +287,13 @@ def test_the_server_crashes_while_two_workers_deliver_and_nothing_is_lost_or_dou
             verified = look.execute(select(receipt.c.state, receipt.c.verified)).all()
             assert [tuple(row) for row in verified] == [("stored", True)] * count
             assert look.execute(select(delivery.c.claim).where(delivery.c.claim.is_not(None))).all() == []
+            reasons = look.scalars(select(attempt.c.reason)).all()
+        assert deliveries.INTERRUPTED in reasons
+
+
+def failed(*workers: HalfWorker) -> set[str | int]:
+    """Return the deliveries whose last attempt ended by a failure of this side."""
+    return {key.subject for worker in workers for key in worker.jobs.failed(JobKind.DELIVER)}
 
 
 @pytest.mark.both_databases

@@ -1,20 +1,22 @@
 """A destination gets as many deliveries at once as it has slots, and is back only once it was asked something."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
 
 from pydicom.uid import generate_uid
 from sqlalchemy import select, update
 from support.machine.dicom_programs import wait_until
-from support.sites.line_site import arrive, instance, rounds, settings_for, states
+from support.sites.line_site import NULL, RECEIVER, arrive, instance, rounds, settings_for, states
 
 from pipeline.ledger import deliveries
 from pipeline.ledger.tables import delivery
 from pipeline.line import line
 from pipeline.line.deliver import NOT_ATTEMPTED, deliver
 from pipeline.line.delivery_scheduler import DeliveryScheduler
+from pipeline.model import DeliveryState
 from pipeline.processes.jobs import JobKey, Jobs
 from pipeline.schedule import Agenda
 from pipeline.site.open_site import opened
@@ -119,21 +121,88 @@ def test_an_attempt_that_began_while_lost_ones_are_looked_for_keeps_its_claim(tm
             may_end.wait(60)
             return NOT_ATTEMPTED
 
-        table = EndsAndBeginsAgain(lambda: None)
-        scheduler = DeliveryScheduler(site, table, Agenda())
-        look = scheduler.each_due(attempt)
-        look()
-        assert claimed.wait(60)
-        table.sees_nothing = True
-        look()
-        assert not table.sees_nothing
-        try:
-            with site.ledger.reading() as connection:
-                assert connection.scalars(select(delivery.c.claim)).one()
-        finally:
-            may_end.set()
-            scheduler.close()
-            wait_until(lambda: not table.running(), what="the end of the attempt")
+        with scheduling(site, attempt, EndsAndBeginsAgain) as (look, table):
+            try:
+                look()
+                assert claimed.wait(60)
+                table.sees_nothing = True
+                look()
+                assert not table.sees_nothing
+                with site.ledger.reading() as connection:
+                    assert connection.scalars(select(delivery.c.claim)).one()
+            finally:
+                may_end.set()
+
+
+def test_deliveries_that_fail_each_time_leave_the_slots_to_the_others(tmp_path):
+    delivered = []
+
+    def attempt(due):
+        if due.number < 4:
+            raise ValueError("a bug, of these alone")
+        with site.ledger.transaction() as connection:
+            deliveries.finish(connection, due.number, DeliveryState.DELIVERED, None)
+        delivered.append(due.number)
+        return NOT_ATTEMPTED
+
+    with waiting_for(5, tmp_path) as site, scheduling(site, attempt) as (look, table):
+        for _ in range(6):
+            table.begin_list()
+            look()
+            wait_until(lambda: not table.running(), what="the end of what was begun")
+        assert delivered == [4, 5]
+
+
+def test_a_round_reads_no_more_of_what_is_due_than_it_can_start(tmp_path):
+    with waiting_for(5, tmp_path) as site, site.ledger.reading() as connection:
+        now = time.time()
+        assert deliveries.due(connection, "nowhere", now, at_most=2) == [1, 2]
+        every = deliveries.due(connection, "nowhere", now, at_most=2, one_a_study=True)
+        assert every == [1, 2, 3, 4, 5], "those of one study are passed over afterwards"
+
+
+def test_a_slot_goes_on_while_it_is_still_looked_for_what_is_due_elsewhere(tmp_path, monkeypatch):
+    looks_elsewhere, may_look, may_end, attempted = Event(), Event(), Event(), []
+    due = deliveries.due
+
+    def slow(connection, name, *how, **limits):
+        if name == "elsewhere":
+            looks_elsewhere.set()
+            may_look.wait(60)
+        return due(connection, name, *how, **limits)
+
+    def attempt(due):
+        attempted.append(due.number)
+        may_end.wait(60)
+        with site.ledger.transaction() as connection:
+            deliveries.finish(connection, due.number, DeliveryState.DELIVERED, None)
+
+    both = [NULL, {**NULL, "name": "elsewhere"}]
+    receivers = [{**RECEIVER, "to": ["nowhere"]}]
+    with waiting_for(2, tmp_path, destinations=both, receivers=receivers) as site:
+        monkeypatch.setattr(deliveries, "due", slow)
+        with scheduling(site, attempt) as (look, _), ThreadPoolExecutor(1) as loop:
+            round_of_it = loop.submit(look)
+            try:
+                assert looks_elsewhere.wait(60)
+                may_end.set()
+                wait_until(lambda: attempted == [1, 2], what="the second, which the slot starts by itself")
+            finally:
+                may_look.set()
+                may_end.set()
+            round_of_it.result(60)
+
+
+@contextmanager
+def scheduling(site: Site, attempt, jobs: type[Jobs] = Jobs) -> Iterator[tuple[Callable[[], None], Jobs]]:
+    """Yield a round of the scheduler, and its table of jobs."""
+    table = jobs(lambda: None)
+    scheduler = DeliveryScheduler(site, table, Agenda())
+    try:
+        yield scheduler.each_due(attempt), table
+    finally:
+        scheduler.close()
+        wait_until(lambda: not table.running(), what="the end of what was begun")
 
 
 @contextmanager
