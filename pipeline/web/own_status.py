@@ -1,5 +1,6 @@
 """GET /api/status: what this site says of itself to the site that shows a fleet (docs/fleet.md)."""
 
+import threading
 import time
 
 from starlette.requests import Request
@@ -31,6 +32,7 @@ from pipeline.web.order_service import OrderService, ask
 from pipeline.web.shim_site import site_of
 
 __all__ = ["STATUS_PATH", "own_status", "report_of"]
+_KEPT_SECONDS = 5.0  # Every site that shows a fleet asks by its worker and by its shim, often at the same time.
 _LONGEST_TITLE = 64  # Characters of an AE title as a peer wrote it, escaped.
 
 
@@ -40,14 +42,29 @@ async def own_status(request: Request) -> Response:
     if not site.keyring.status_key:
         raise HttpError(NOT_FOUND)
     request.state.is_quiet = True
-    report = await ask(_report, site.order_service)
+    if not hasattr(request.app.state, "kept_report"):
+        request.app.state.kept_report = _KeptReport()
+    report: SiteReport = await ask(request.app.state.kept_report.take, site.order_service)
     answer = json(report.model_dump())
     answer.headers["Cache-Control"] = "no-store"
     return answer
 
 
-def _report(order_service: OrderService) -> SiteReport:
-    return report_of(order_service.settings, order_service.ledger(), time.time())
+class _KeptReport:
+    """The last report, for the questions of the next seconds; of questions at once one makes it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._report: SiteReport | None = None
+        self._made = 0.0  # by the monotonic clock
+
+    def take(self, order_service: OrderService) -> SiteReport:
+        """Return a report that is a few seconds old at most; raises Transient if the ledger cannot be read."""
+        with self._lock:
+            if self._report is None or time.monotonic() - self._made >= _KEPT_SECONDS:
+                self._report = report_of(order_service.settings, order_service.ledger(), time.time())
+                self._made = time.monotonic()
+            return self._report
 
 
 def report_of(settings: Settings, ledger: Ledger, now: float) -> SiteReport:

@@ -17,6 +17,7 @@ from pipeline.web import patient_names
 pytestmark = pytest.mark.programs
 
 PRINT = "/send_rimage_multiple.php?accession_number=A1"
+STATUS_KEY = "a-key-that-only-reads"
 HOSTS = ["his.example.org", "127.0.0.1"]
 DONE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 812, "sent": 812}
 
@@ -25,7 +26,10 @@ DONE = {"state": OrderState.DONE, "found": FOUND, "expected": 812, "received": 8
 def front(tmp_path_factory):
     """A shim, and nginx in front of it."""
     folder = tmp_path_factory.mktemp("front")
-    with pytest.MonkeyPatch.context() as patch, running_shim(folder, patch, shim={"hosts": HOSTS}) as shim:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running_shim(folder, patch, shim={"hosts": HOSTS, "status_key": STATUS_KEY}) as shim,
+    ):
         patch.setattr(patient_names.PatientNames, "name_of", lambda *_: "DOE^JANE")
         with nginx(folder / "nginx", shim_port=int(shim.url.rpartition(":")[2]), key=KEY) as url:
             yield shim, url
@@ -71,6 +75,14 @@ def test_what_a_link_says_reaches_us_as_it_was_said(shim, url):
 def test_a_forged_key_is_replaced_by_nginxs_own(shim, url, forged):
     shim.orders.plan = DONE
     assert requests.get(url + PRINT, headers=forged, timeout=20).status_code == 200
+
+
+def test_the_state_for_a_fleet_is_behind_its_own_key_and_at_no_other_address(url):
+    own = {"Authorization": f"Bearer {STATUS_KEY}"}
+    assert requests.get(f"{url}/api/status", headers=own, timeout=20).json()["version"]
+    for headers in ({}, {"Authorization": f"Bearer {KEY}"}):
+        assert requests.get(f"{url}/api/status", headers=headers, timeout=20).status_code == 401
+    assert requests.get(f"{url}/pacs/api/status", headers=own, timeout=20).status_code == 401
 
 
 def test_a_key_is_needed_where_nginx_is_gone_round(shim):

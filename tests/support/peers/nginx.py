@@ -21,6 +21,7 @@ def nginx(folder: Path, *, shim_port: int, key: str) -> Iterator[str]:
         ("server.conf", r"server_name his\.example\.org;", "server_name his.example.org 127.0.0.1;"),
         ("server.conf", r"127\.0\.0\.1:8090", f"127.0.0.1:{shim_port}"),
         ("server.conf", r"allow 10\.0\.0\.0/8;", "allow 127.0.0.1;"),
+        ("server.conf", r"allow 192\.0\.2\.17;", "allow 127.0.0.1;"),
         ("server.conf", r"/etc/nginx/storestow-key\.conf(?=;)", str(folder / "key.conf")),
     ]:
         file = folder / name

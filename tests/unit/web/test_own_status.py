@@ -13,6 +13,7 @@ from pipeline.fleet.site_report import SiteReport
 from pipeline.ledger import tallies, told_alarms
 from pipeline.ledger.tallies import TallyKind
 from pipeline.ledger.told_alarms import ToldAlarm
+from pipeline.web import own_status
 from pipeline.web.api_key import STATUS_VARIABLE, keyring_of
 from pipeline.web.own_status import report_of
 
@@ -51,6 +52,22 @@ def test_a_site_without_such_a_key_has_no_such_address_even_where_all_else_is_op
 def test_where_all_else_is_open_it_still_wants_its_key(tmp_path, monkeypatch):
     with running_shim(tmp_path, monkeypatch, shim={"api_key": "", "status_key": OWN}) as shim:
         assert shim.get("/api/status", key=None).status_code == 401
+
+
+def test_questions_of_the_same_seconds_cost_one_look_and_later_ones_look_again(tmp_path, monkeypatch):
+    looks = []
+
+    def counted(*what):
+        looks.append(what)
+        return report_of(*what)
+
+    monkeypatch.setattr(own_status, "report_of", counted)
+    monkeypatch.setattr(own_status, "_KEPT_SECONDS", 3600.0)
+    with running_shim(tmp_path, monkeypatch, shim={"status_key": OWN}) as shim:
+        answers = [shim.get("/api/status", key=None, headers=bearer(OWN)).json()["at"] for _ in range(3)]
+        assert (len(looks), len(set(answers))) == (1, 1)
+        monkeypatch.setattr(own_status, "_KEPT_SECONDS", 0.0)
+        assert shim.get("/api/status", key=None, headers=bearer(OWN)).json()["at"] > answers[0]
 
 
 def test_the_key_that_other_sites_get_is_no_other_of_ours(tmp_path, monkeypatch):
