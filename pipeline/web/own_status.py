@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline import __version__
-from pipeline.alarms.silence import silences
+from pipeline.alarms.silence import missed_senders
 from pipeline.alarms.watch import HISTORY_SECONDS
 from pipeline.events import escaped
 from pipeline.fleet.ask_site import STATUS_PATH
@@ -22,7 +22,6 @@ from pipeline.fleet.site_report import (
 )
 from pipeline.ledger import Ledger, reports, tallies, told_alarms
 from pipeline.ledger.tallies import TallyKind
-from pipeline.model import DeliveryState
 from pipeline.operate.measurements import measured
 from pipeline.operate.status import present_state
 from pipeline.site.settings import Settings
@@ -73,9 +72,8 @@ def report_of(settings: Settings, ledger: Ledger, now: float) -> SiteReport:
     with ledger.reading() as connection:
         history = tallies.since(connection, now - HISTORY_SECONDS, TallyKind.RECEIVED)
         told = told_alarms.read(connection)
-        refused = sum(row.state == DeliveryState.REFUSED for row in reports.open_deliveries(connection))
-    for_orders = settings.pacs.receiver if settings.pacs else None
-    missed = silences([tally for tally in history if tally.detail and tally.name != for_orders], now)
+        refused = reports.refused_deliveries(connection)
+    missed = missed_senders(settings, history, now)
     return SiteReport(
         version=__version__,
         name=settings.site.name,

@@ -7,12 +7,15 @@ from pydicom.uid import generate_uid
 from support.sites.line_site import NULL, RECEIVER, arrive, instance, rounds, settings_for, working
 from support.sites.shim_site import KEY, running_shim, settings_of
 
+from pipeline.config.alarm_tables import AlarmTable
 from pipeline.errors import Configuration
 from pipeline.fleet.needs import Need, needs_of
 from pipeline.fleet.site_report import SiteReport
 from pipeline.ledger import tallies, told_alarms
+from pipeline.ledger.tables import delivery
 from pipeline.ledger.tallies import TallyKind
 from pipeline.ledger.told_alarms import ToldAlarm
+from pipeline.model import DeliveryState
 from pipeline.web import own_status
 from pipeline.web.api_key import STATUS_VARIABLE, keyring_of
 from pipeline.web.own_status import report_of
@@ -106,6 +109,11 @@ def test_it_tells_what_stands_and_nothing_of_a_patient_or_study(tmp_path):
                 ],
             )
         told = report_of(site.settings, site.ledger, now)
+        with site.ledger.transaction() as connection:
+            connection.execute(delivery.update().values(state=DeliveryState.REFUSED, requested=False))
+        assert (told.refused, report_of(site.settings, site.ledger, now).refused) == (0, 1)
+        unwatched = settings.model_copy(update={"alarm": AlarmTable(silence=False)})
+        assert (len(told.silent), report_of(unwatched, site.ledger, now).silent) == (1, [])
     dead = told.destinations[1]
     assert (dead.name, dead.state, dead.waiting) == ("dead", "down", 1)
     assert told.quarantine == 1
