@@ -232,7 +232,12 @@ def test_orders_survive_a_worker_killed_in_the_middle(site, archive, tmp_path):
 def test_moves_wait_for_their_turn_and_say_how_many_are_before_them(site, archive, tmp_path):
     for number in range(3):
         archive.store(*study(tmp_path, f"TURN{number}", instances=40))
-    placed = [site.place(f"TURN{number}").order_id for number in range(3)]
+    worker = site.up.worker()
+    worker.suspend()  # until all three are there
+    try:
+        placed = [site.place(f"TURN{number}").order_id for number in range(3)]
+    finally:
+        worker.resume()
     last = site.wait_for(placed[-1], lambda view: view.place_in_queue is not None or view.ended_at)
     assert last.place_in_queue in {1, 2}
     assert last.stage == "queued"

@@ -188,7 +188,8 @@ def papers(tmp_path_factory) -> Path:
 def test_an_archive_that_cannot_be_reached_defers_and_loses_nothing(tmp_path):
     with FakeDcm4chee() as archive:
         nobody = f"http://127.0.0.1:{free_port()}/studies"
-        defers_and_goes_on(tmp_path, {"url": nobody}, "cannot be connected to", {"url": archive.url}, archive)
+        wrong, right = {"url": nobody}, {"url": archive.url}
+        defers_and_goes_on(tmp_path, wrong, "cannot be connected to", right, archive, code=UNAVAILABLE)
 
 
 def test_an_archive_nobody_vouches_for_defers_and_loses_nothing(tmp_path, papers):
@@ -196,11 +197,11 @@ def test_an_archive_nobody_vouches_for_defers_and_loses_nothing(tmp_path, papers
         wrong, right = (
             {"url": archive.url, "ca_bundle": str(papers / f"{name}.pem")} for name in ("other", "server")
         )
-        defers_and_goes_on(tmp_path, wrong, "ca_bundle", right, archive)
+        defers_and_goes_on(tmp_path, wrong, "ca_bundle", right, archive, code=CONFIGURATION)
 
 
 def defers_and_goes_on(
-    folder: Path, wrong: dict[str, Any], word: str, right: dict[str, Any], archive: FakeDcm4chee
+    folder: Path, wrong: dict[str, Any], word: str, right: dict[str, Any], archive: FakeDcm4chee, *, code: int
 ) -> None:
     """Send a study to a site that cannot deliver it, let `up` be refused in between, and mend the site."""
     study = generate_uid()
@@ -214,7 +215,7 @@ def defers_and_goes_on(
         assert word in attention["reason"]
         assert attention["due_at"] > attention["created_at"]
         check = site.run("check")
-        assert_refused(check, UNAVAILABLE, ("destination archive", word))
+        assert_refused(check, code, ("destination archive", word))
         assert archive.stored == {}
     kept = snapshot(folder / "site" / "spool")
     assert len([name for name in kept if name.startswith("arrivals/")]) == 3

@@ -80,6 +80,7 @@ NOT_RUN = {  # first word: why it is not run here
     "send": WAITS,
     "install": "it writes the services of the machine: test_installed_services",
     "relocate": "it wants a PostgreSQL server: test_postgresql",
+    "health": "it wants a site that runs: test_own_parts",
     "fleet": "it wants other sites: the tests of fleet",
 }
 REFUSED = {  # beginning of a line: its exit code, where that is not 0

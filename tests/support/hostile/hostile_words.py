@@ -162,7 +162,8 @@ def _in_a_file_name(text: str) -> None:
 def _shapes(text: str) -> list[list[tuple[str, tuple[str, ...]]]]:
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"format=html", "headers": []}
     named = SimpleNamespace(language="en", name="")
-    site = SimpleNamespace(settings=SimpleNamespace(site=named, logo=None))
+    settings = SimpleNamespace(site=named, logo=None, shim=SimpleNamespace(back_to=""))
+    site = SimpleNamespace(settings=settings)
     app = SimpleNamespace(state=SimpleNamespace(site=site))
     request = Request({**scope, "state": {"request_id": "1"}, "app": app})
     found = (dataclasses.replace(FOUND[0], accession_number=text, modalities=(text,)),)

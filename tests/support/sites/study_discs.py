@@ -74,7 +74,9 @@ def consigned(site: Site, worker: Worker, *files: Path) -> int:
 
 
 def attempted(site: Site, number: int) -> Any:
-    """Attempt a delivery here and now; return its row as it is then."""
+    """Attempt a delivery here and now, although its destination may have failed just before; return its row."""
+    with site.ledger.transaction() as connection:
+        deliveries.set_destination(connection, "burner", try_at=0.0)
     due = DueDelivery(number, site.settings.destination_named("burner"))
     verify(deliver(due, site), site)
     return rows(site)[number - 1]
