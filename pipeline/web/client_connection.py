@@ -53,6 +53,11 @@ class ClientConnection(H11Protocol):
         if data:  # No bytes at all would mean that the client has ended.
             super().data_received(data)
 
+    def on_response_complete(self) -> None:
+        """Give the client its time for the next request from now on."""
+        self._silent_since = self.loop.time()
+        super().on_response_complete()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the checks."""
         if self._next_look:

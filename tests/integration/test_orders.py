@@ -236,11 +236,11 @@ def test_moves_wait_for_their_turn_and_say_how_many_are_before_them(site, archiv
     worker.suspend()  # until all three are there
     try:
         placed = [site.place(f"TURN{number}").order_id for number in range(3)]
+        waiting = [site.view(number) for number in placed]
     finally:
         worker.resume()
-    last = site.wait_for(placed[-1], lambda view: view.place_in_queue is not None or view.ended_at)
-    assert last.place_in_queue in {1, 2}
-    assert last.stage == "queued"
+    assert [view.place_in_queue for view in waiting] == [0, 1, 2]
+    assert {view.stage for view in waiting} == {"queued"}
     assert [site.wait(one).state for one in placed] == [OrderState.DONE] * 3
 
 

@@ -311,6 +311,19 @@ def test_a_client_that_does_not_get_its_request_said_is_dropped(impatient):
         assert time.monotonic() - began < 5
 
 
+def test_a_client_that_asks_again_and_again_on_one_connection_is_not_dropped(impatient):
+    with connected(impatient) as client:
+        end = time.monotonic() + 4 * Impatient.saying_seconds
+        while time.monotonic() < end:
+            client.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+            said = b""
+            while not said.endswith(b"}"):
+                piece = client.recv(1 << 16)
+                assert piece, "dropped although it was asking"
+                said += piece
+            time.sleep(0.02)
+
+
 def test_waiting_for_an_order_is_no_stalling(impatient):
     impatient.orders.plan = {}
     with connected(impatient) as client:
