@@ -11,7 +11,7 @@ from support.peers.fake_dcm4chee import FakeDcm4chee
 from support.studies.small_studies import STUDY, make_item
 
 SENDER = """
-import json, resource, sys
+import hashlib, json, resource, sys
 from pathlib import Path
 import psutil
 from support.studies.small_studies import consign
@@ -19,10 +19,13 @@ from pipeline.destinations import from_table
 from pipeline.model import InstanceKey, Item
 
 url, folder, study, size = sys.argv[1:]
-items = [
-    Item(InstanceKey(study, study + ".1", path.stem), path, "", int(size), "1", "1", "CT1", "STORESTOW", "Here")
-    for path in sorted(Path(folder).iterdir())
-]
+
+def item(path):
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    key = InstanceKey(study, study + ".1", path.stem)
+    return Item(key, path, sha256, int(size), "1", "1", "CT1", "STORESTOW", "Here")
+
+items = [item(path) for path in sorted(Path(folder).iterdir())]
 me, at_start, peak = psutil.Process(), psutil.Process().memory_info().rss, 0
 destination = from_table({"name": "a", "kind": "stow", "url": url})
 verified = 0
