@@ -78,6 +78,8 @@ def shown(tmp_path_factory) -> Iterator[ShownFleet]:
         tab.run(f"document.querySelector('[name=key]').value = '{KEY}'")
         tab.run("document.querySelector('[type=submit]').click()")
         tab.wait_for("All sites")
+        browser.complaints()
+        browser.events.clear()  # among them that the first page was answered 401
         yield ShownFleet(f"http://127.0.0.1:{port}/operator/fleet", browser, tab)
 
 

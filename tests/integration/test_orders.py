@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from support.machine.dicom_programs import dcmsend, free_port, wait_until
+from support.machine.dicom_programs import dcmsend, free_port, listens, wait_until
 from support.peers.archives import Archive, dcmqrscp_archive, orthanc_archive, study, study_uid
 from support.sites.orders_site import OrdersSite, orders_site
 from support.studies.accounting import changed_values
@@ -231,16 +231,24 @@ def test_orders_survive_a_worker_killed_in_the_middle(site, archive, tmp_path):
 
 def test_moves_wait_for_their_turn_and_say_how_many_are_before_them(site, archive, tmp_path):
     for number in range(3):
-        archive.store(*study(tmp_path, f"TURN{number}", instances=40))
-    worker = site.up.worker()
-    worker.suspend()  # until all three are there
+        archive.store(*study(tmp_path, f"TURN{number}", instances=4))
+    wait_until(lambda: all(listens(port) for port in site.up.ports.values()), what="every receiver")
+    receivers = site.up.processes("storescp")
+    for receiver in receivers:
+        receiver.suspend()  # the first move waits for it, and the others for the first
     try:
         placed = [site.place(f"TURN{number}").order_id for number in range(3)]
-        waiting = [site.view(number) for number in placed]
+
+        def places() -> list[int] | None:
+            views = [site.view(number) for number in placed]
+            are_known = all(view.stage in {"queued", "moving"} for view in views)
+            return sorted(view.place_in_queue or 0 for view in views) if are_known else None
+
+        found = wait_until(places, what="the place of each")
     finally:
-        worker.resume()
-    assert [view.place_in_queue for view in waiting] == [0, 1, 2]
-    assert {view.stage for view in waiting} == {"queued"}
+        for receiver in receivers:
+            receiver.resume()
+    assert found == [0, 1, 2]
     assert [site.wait(one).state for one in placed] == [OrderState.DONE] * 3
 
 
