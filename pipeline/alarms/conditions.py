@@ -14,6 +14,8 @@ from pipeline.fleet.fleet_watch import SiteView
 from pipeline.operate.measurements import Measurements
 from pipeline.site.settings import Settings
 
+LEDGER_KEY = "ledger"
+SITE_KEY = "site:"  # Before the name of a site of the fleet.
 MOMENT = 120.0  # Seconds; a shorter condition causes no message.
 _OF_SITES = {
     SiteFailure.UNREACHABLE: "cannot be reached",
@@ -65,7 +67,7 @@ def lost_sites(views: Iterable[SiteView]) -> Iterator[Condition]:
     """Yield the sites of the fleet of which nothing is known."""
     for view in views:
         if view.is_lost and view.failure is not None:
-            yield Condition(f"site:{view.name}", f"the site {view.name} {_OF_SITES[view.failure]}", MOMENT)
+            yield Condition(SITE_KEY + view.name, f"the site {view.name} {_OF_SITES[view.failure]}", MOMENT)
 
 
 def _disk(numbers: Measurements) -> Iterator[Condition]:

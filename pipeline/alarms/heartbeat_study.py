@@ -24,6 +24,7 @@ from pipeline.site.routing import Routing
 from pipeline.site.settings import Settings
 from pipeline.spool.durable import unlink
 
+HEARTBEAT_KEY = "heartbeat-study"
 PATIENT = "STORESTOW-HEARTBEAT"  # Patient ID and name of no person.
 MODALITY = "OT"
 SEND_SECONDS = 20.0
@@ -51,7 +52,7 @@ class HeartbeatStudy:
             return []
         minutes = table.within.total_seconds() / 60
         words = f"a heartbeat study sent to {table.receiver} was not verified within {minutes:.0f} minutes"
-        return [Condition("heartbeat-study", words)]
+        return [Condition(HEARTBEAT_KEY, words)]
 
     def _judged(self, last: SentStudy, table: HeartbeatStudyTable, now: float) -> SentStudy:
         destinations = self._destinations(table)

@@ -1,10 +1,11 @@
 """Decide what to report, an alarm once, again after a time, and its end once; and write the messages. Pure.
 
-An alarm that comes and goes is one alarm: its end is reported when it has been over for `OVER_SECONDS`. The number
-of messages in an hour is limited; the rest waits for the next message. The texts hold no name, no ID and no UID.
+An alarm that comes and goes is one alarm: its end is reported when it has been over for `OVER_SECONDS`. An alarm
+whose condition cannot be looked at stays as it was. The number of messages in an hour is limited; the rest waits
+for the next message. The texts hold no name, no ID and no UID.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.alarms.channels import Notification
@@ -41,17 +42,31 @@ class ToldAlarms:
         """Return what must survive this process."""
         return list(self._known.values())
 
+    def remember(self, earlier: Iterable[ToldAlarm]) -> None:
+        """Add what an earlier process knew; what this process has reported since is newer."""
+        newer = {key: alarm for key, alarm in self._known.items() if alarm.told_at}
+        self._known = self._known | {alarm.key: alarm for alarm in earlier} | newer
+
     def look(
-        self, found: Sequence[Condition], now: float, *, again_after: float, messages_an_hour: int
+        self,
+        found: Sequence[Condition],
+        now: float,
+        *,
+        again_after: float,
+        messages_an_hour: int,
+        unseen: Collection[str] = (),
     ) -> Message:
-        """Note what holds now, and return what to report; call `sent` once it was sent."""
+        """Note what holds now, and return what to report; call `sent` once it was sent.
+
+        `unseen` are the keys of alarms whose conditions nobody can look at now: they neither end nor are reported.
+        """
         holds = {condition.key: condition for condition in found}
         for key in holds:
             alarm = self._known.get(key)
             since = now if alarm is None or alarm.since > now else alarm.since
             self._known[key] = ToldAlarm(key, since, alarm.told_at if alarm else 0.0, None)
         for key, alarm in list(self._known.items()):
-            if key in holds:
+            if key in holds or key in unseen:
                 continue
             if not alarm.told_at:
                 del self._known[key]  # It was over before it was reported.
@@ -60,9 +75,11 @@ class ToldAlarms:
         self._sent = [at for at in self._sent if now - HOUR < at <= now]
         if len(self._sent) >= messages_an_hour:
             return Message()
-        return self._message(holds, now, again_after)
+        return self._message(holds, now, again_after, unseen)
 
-    def _message(self, holds: dict[str, Condition], now: float, again_after: float) -> Message:
+    def _message(
+        self, holds: dict[str, Condition], now: float, again_after: float, unseen: Collection[str]
+    ) -> Message:
         new, going_on = [], []
         for key, condition in holds.items():
             alarm = self._known[key]
@@ -75,7 +92,7 @@ class ToldAlarms:
         over = [
             key
             for key, alarm in self._known.items()
-            if alarm.ended_at is not None and now - alarm.ended_at >= OVER_SECONDS
+            if alarm.ended_at is not None and now - alarm.ended_at >= OVER_SECONDS and key not in unseen
         ]
         return Message(tuple(new), tuple(going_on), tuple(sorted(over)))
 

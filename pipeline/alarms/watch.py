@@ -5,16 +5,18 @@ import time
 from datetime import datetime
 
 from pipeline.alarms.channels import Channels
-from pipeline.alarms.conditions import Condition, conditions, lost_sites
-from pipeline.alarms.heartbeat_study import HeartbeatStudy
+from pipeline.alarms.conditions import LEDGER_KEY, SITE_KEY, Condition, conditions, lost_sites
+from pipeline.alarms.heartbeat_study import HEARTBEAT_KEY, HeartbeatStudy
 from pipeline.alarms.messages import Message, ToldAlarms, notification_of, summary_of
 from pipeline.alarms.silence import missed_senders
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm, emit
+from pipeline.fleet.ask_site import SiteFailure
 from pipeline.fleet.fleet_watch import FleetWatch
 from pipeline.ledger import Ledger, reports, samples, tallies, told_alarms
 from pipeline.ledger.samples import SampleKind
 from pipeline.ledger.tallies import TallyKind
+from pipeline.ledger.told_alarms import ToldAlarm
 from pipeline.operate.measurements import Measurements, measured
 from pipeline.site.settings import Settings
 
@@ -32,7 +34,8 @@ class SiteWatch:
         self._channels = Channels(settings.alarm)
         self._heartbeat = HeartbeatStudy(settings, ledger)
         self._fleet = FleetWatch(settings.fleet)
-        self._told: ToldAlarms | None = None
+        self._told = ToldAlarms()
+        self._kept: list[ToldAlarm] | None = None  # What the ledger has of them; None before it was read.
         self._next = time.monotonic() + LOOK_SECONDS
         self._next_sample = 0.0
         self._not_before = 0.0  # by the monotonic clock
@@ -45,32 +48,42 @@ class SiteWatch:
         """Look at the site at `now` (seconds since the epoch), and send the messages that are due."""
         self._next = monotonic + LOOK_SECONDS
         self._fleet.begin()
+        found, numbers, unseen = list[Condition](), None, self._keys_of_ledger()
         try:
-            found, numbers = self._found(now)
+            numbers, found = self._measured(now)
+            unseen = {HEARTBEAT_KEY}
+            found += self._heartbeat.look(now)
+            unseen = set()
         except StorestowError:
             words = "the ledger cannot be read or written: storestow check names the cause"
-            found, numbers = [Condition("ledger", words)], None
+            found.append(Condition(LEDGER_KEY, words))
         # Our own ledger has no part in this: a site that is down stays so while the ledger cannot be read.
-        found += lost_sites(self._fleet.views(now))
+        sites = self._fleet.views(now)
+        found += lost_sites(sites)
+        unseen |= {SITE_KEY + site.name for site in sites if site.failure is SiteFailure.NOT_ASKED}
         if numbers is not None and monotonic >= self._next_sample:
             self._next_sample = monotonic + SAMPLE_SECONDS
             self._sample(numbers)
-        self._tell(found, now, monotonic)
+        self._tell(found, unseen, now, monotonic)
         if numbers is not None:
+            self._keep()
             self._summarize(numbers, now)
 
-    def _found(self, now: float) -> tuple[list[Condition], Measurements]:
+    def _keys_of_ledger(self) -> set[str]:
+        """Return the known alarms that only a readable ledger can show."""
+        keys = (known.key for known in self._told.known)
+        return {key for key in keys if key != LEDGER_KEY and not key.startswith(SITE_KEY)}
+
+    def _measured(self, now: float) -> tuple[Measurements, list[Condition]]:
         numbers = measured(self._settings, self._ledger, now)
         with self._ledger.reading() as connection:
-            if self._told is None:
-                self._told = ToldAlarms(told_alarms.read(connection))
             history = tallies.since(connection, now - HISTORY_SECONDS, TallyKind.RECEIVED)
             refused = reports.refused_deliveries(connection)
+            if self._kept is None:
+                self._kept = told_alarms.read(connection)
+                self._told.remember(self._kept)
         missed = missed_senders(self._settings, history, now)
-        found = list(conditions(self._settings, numbers, missed, refused))
-        if self._settings.alarm.heartbeat is not None:
-            found += self._heartbeat.look(now)
-        return found, numbers
+        return numbers, list(conditions(self._settings, numbers, missed, refused))
 
     def _sample(self, numbers: Measurements) -> None:
         values = {(SampleKind.FREE, ""): float(numbers.free), (SampleKind.LEDGER, ""): float(numbers.ledger_size)}
@@ -82,26 +95,32 @@ class SiteWatch:
             samples.take(connection, numbers.at, values)
             tallies.roll_up(connection, numbers.at)
 
-    def _tell(self, found: list[Condition], now: float, monotonic: float) -> None:
-        told = self._told = self._told or ToldAlarms()
-        before = told.known
+    def _tell(self, found: list[Condition], unseen: set[str], now: float, monotonic: float) -> None:
         table = self._settings.alarm
-        limits = {"again_after": table.again_after.total_seconds(), "messages_an_hour": table.messages_an_hour}
-        message = told.look(found, now, **limits)  # type: ignore[arg-type]  # names fit
+        message = self._told.look(
+            found,
+            now,
+            again_after=table.again_after.total_seconds(),
+            messages_an_hour=table.messages_an_hour,
+            unseen=unseen,
+        )
         if message and monotonic >= self._not_before:
             if self._channels.send(notification_of(message, socket.gethostname())):
                 _log(message)
-                told.sent(message, now)
+                self._told.sent(message, now)
             else:
                 self._not_before = monotonic + AGAIN_SECONDS
-        if told.known != before:
-            self._keep(told)
 
-    def _keep(self, told: ToldAlarms) -> None:
+    def _keep(self) -> None:
+        """Write what changed to the ledger, so that a restarted worker neither repeats nor forgets an alarm."""
+        known = self._told.known
+        if known == self._kept:
+            return
         try:
             with self._ledger.transaction() as connection:
-                told_alarms.write(connection, told.known)
-        except Transient as error:  # The reports are known in memory; a restarted worker repeats them.
+                told_alarms.write(connection, known)
+            self._kept = known
+        except Transient as error:  # The next look tries again.
             alarm(Event.HELD, what="alarms", reason=error)
 
     def _summarize(self, numbers: Measurements, now: float) -> None:
@@ -116,7 +135,7 @@ class SiteWatch:
             with self._ledger.transaction() as connection:
                 told_alarms.set_summary_at(connection, now)
             if last is not None:  # The first summary is sent on the next day: a new site has nothing to report.
-                holding = [known.key for known in (self._told or ToldAlarms()).known if known.ended_at is None]
+                holding = [known.key for known in self._told.known if known.ended_at is None]
                 self._channels.send(summary_of(numbers, day, holding, socket.gethostname()))
 
 

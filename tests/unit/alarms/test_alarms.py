@@ -28,6 +28,7 @@ from pipeline.config.alarm_tables import AlarmTable
 from pipeline.errors import Transient
 from pipeline.ledger import deliveries, heartbeat_studies, samples, told_alarms
 from pipeline.ledger.tallies import Tally, TallyKind
+from pipeline.ledger.told_alarms import ToldAlarm
 from pipeline.processes.jobs import JobKey, JobKind
 from pipeline.site.settings import Settings
 
@@ -172,6 +173,27 @@ def test_an_alarm_is_told_once_then_again_after_a_time_and_its_end_once():
     assert told.look([DOWN], NOW + 20_000, **LIMITS) == Message(new=(DOWN,))
 
 
+def test_an_alarm_whose_condition_cannot_be_looked_at_stays_as_it_was():
+    told = ToldAlarms()
+    told.sent(told.look([DOWN], NOW, **LIMITS), NOW)
+    for seconds in (60, 60 + OVER_SECONDS, 3000):
+        assert not told.look([], NOW + seconds, unseen={DOWN.key}, **LIMITS)
+    assert not told.look([DOWN], NOW + 3100, **LIMITS)
+    assert not told.look([], NOW + 3200, **LIMITS)
+    late = NOW + 3300 + OVER_SECONDS
+    assert not told.look([], late, unseen={DOWN.key}, **LIMITS)  # it may hold again by now
+    assert told.look([], late + 60, **LIMITS) == Message(over=(DOWN.key,))
+
+
+def test_what_an_earlier_process_reported_is_remembered_and_what_this_one_reported_is_newer():
+    told = ToldAlarms()
+    told.look([dataclasses.replace(DOWN, after=120.0)], NOW, **LIMITS)
+    told.sent(told.look([Condition("ledger", "x")], NOW, unseen={DOWN.key}, **LIMITS), NOW)
+    told.remember([ToldAlarm(DOWN.key, NOW - 900, NOW - 800, None), ToldAlarm("ledger", 1.0, 2.0, 3.0)])
+    assert {(alarm.key, alarm.told_at) for alarm in told.known} == {(DOWN.key, NOW - 800), ("ledger", NOW)}
+    assert not told.look([DOWN, Condition("ledger", "x")], NOW + 200, **LIMITS)
+
+
 def test_what_is_over_at_once_wakes_nobody():
     told = ToldAlarms()
     patient = dataclasses.replace(DOWN, after=120.0)
@@ -268,8 +290,50 @@ def test_a_site_that_is_down_stays_so_while_our_own_ledger_cannot_be_read(tmp_pa
             assert told["site:dead"].ended_at is None
 
 
-def cannot_be_read():
+def cannot_be_read(*_):
     raise Transient("the disk of the ledger does not answer")
+
+
+def test_while_the_ledger_cannot_be_read_no_alarm_ends_and_a_restart_repeats_none(tmp_path, mailbox, monkeypatch):
+    (tmp_path / "rubbish").write_bytes(b"no DICOM at all")
+    with working(settings_with_alarm(tmp_path, {"mail": mail_to(mailbox.port)})) as (site, worker):
+        arrive(site.spool, tmp_path / "rubbish")
+        rounds(worker, until=lambda: not list(site.spool.arrivals.iterdir()))
+        began = time.time()
+
+        def look_at(site_watch: SiteWatch, *seconds: float) -> None:
+            for later in seconds:
+                site_watch.look(began + later, time.monotonic() + later)
+
+        first, restarted = SiteWatch(site.settings, site.ledger), SiteWatch(site.settings, site.ledger)
+        look_at(first, 0)
+        with monkeypatch.context() as broken:
+            broken.setattr(site.ledger, "reading", cannot_be_read)
+            look_at(first, 60, 1000, 2000)
+            look_at(restarted, 2060, 3000)
+        look_at(restarted, 3060, 4000)
+        with site.ledger.reading() as connection:
+            assert {alarm.key for alarm in told_alarms.read(connection)} >= {"quarantine"}
+    said = [line for message in mailbox.messages for line in message.get_content().splitlines()]
+    assert sum("in quarantine" in line for line in said) == 1
+    assert (
+        sum("the ledger cannot be read" in line for line in said) == 2
+    )  # the restarted one cannot know of the first
+    assert [line for line in said if line.startswith("over:")] == ["over: ledger"]
+
+
+def test_what_the_ledger_did_not_take_is_kept_by_the_next_look(tmp_path, monkeypatch):
+    (tmp_path / "rubbish").write_bytes(b"no DICOM at all")
+    with working(settings_with_alarm(tmp_path, {})) as (site, worker):
+        arrive(site.spool, tmp_path / "rubbish")
+        rounds(worker, until=lambda: not list(site.spool.arrivals.iterdir()))
+        site_watch = SiteWatch(site.settings, site.ledger)
+        with monkeypatch.context() as broken:
+            broken.setattr(told_alarms, "write", cannot_be_read)
+            site_watch.look(time.time(), time.monotonic())
+        site_watch.look(time.time() + 30, time.monotonic() + 30)
+        with site.ledger.reading() as connection:
+            assert {alarm.key for alarm in told_alarms.read(connection)} >= {"quarantine"}
 
 
 def test_the_worker_tells_of_what_is_stuck_and_a_new_worker_not_again(tmp_path, mailbox):
