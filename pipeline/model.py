@@ -7,8 +7,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.errors import Permanent
-
 
 class ArrivalState(StrEnum):
     """The state of an admitted folder (docs/design.md, State)."""
@@ -312,7 +310,7 @@ def _nobody_asks(_items: "Sequence[Item]") -> None:
 
 
 def _nobody_compares(_ours: Path, _theirs: Path) -> ContentComparison:
-    raise Permanent("nobody is there to compare it")
+    return ContentComparison(is_same=False)  # What was not compared is not the same.
 
 
 def _nobody_fetches(_path: Path) -> None:

@@ -7,11 +7,11 @@ peer, because they leave the hospital.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pipeline.alarms.silence import Silence
 from pipeline.events import escaped
 from pipeline.fleet.ask_site import SiteFailure
 from pipeline.fleet.fleet_watch import SiteView
 from pipeline.operate.measurements import Measurements
+from pipeline.operate.silence import Silence
 from pipeline.site.settings import Settings
 
 LEDGER_KEY = "ledger"

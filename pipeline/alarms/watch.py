@@ -8,7 +8,6 @@ from pipeline.alarms.channels import Channels
 from pipeline.alarms.conditions import LEDGER_KEY, SITE_KEY, Condition, conditions, lost_sites
 from pipeline.alarms.heartbeat_study import HEARTBEAT_KEY, HeartbeatStudy
 from pipeline.alarms.messages import Message, ToldAlarms, notification_of, summary_of
-from pipeline.alarms.silence import missed_senders
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.fleet.ask_site import SiteFailure
@@ -18,11 +17,11 @@ from pipeline.ledger.samples import SampleKind
 from pipeline.ledger.tallies import TallyKind
 from pipeline.ledger.told_alarms import ToldAlarm
 from pipeline.operate.measurements import Measurements, measured
+from pipeline.operate.silence import HISTORY_SECONDS, missed_senders
 from pipeline.site.settings import Settings
 
 LOOK_SECONDS = 30.0
 SAMPLE_SECONDS = 300.0
-HISTORY_SECONDS = 5 * 7 * 86400.0
 AGAIN_SECONDS = 120.0  # Seconds after all channels have failed.
 
 

@@ -90,7 +90,7 @@ def list_orders(
 ) -> None:
     """List orders by accession number and `send`s, the newest first."""
     from pipeline.commands import terminal  # noqa: PLC0415
-    from pipeline.operate.status import list_orders as listed  # noqa: PLC0415
+    from pipeline.orders import list_orders as listed  # noqa: PLC0415
 
     answer = listed(ledger_of(settings_of_site()), at_most=last, only_open=only_open)
     print_json(answer) if as_json else terminal.show_orders(answer)
@@ -102,7 +102,7 @@ def cancel(
     reason: Annotated[str, typer.Option(help="Why, in 3 to 200 characters; it is kept in the ledger.")],
 ) -> None:
     """End an order that nobody needs any more; what its destination has not got is not sent."""
-    from pipeline.operate.cancel import cancel as end  # noqa: PLC0415
+    from pipeline.orders.cancel import cancel as end  # noqa: PLC0415
 
     end(ledger_of(settings_of_site()), order, reason)
     print(f"order {order} is cancelled")  # noqa: T201

@@ -6,7 +6,7 @@ from pipeline.errors import Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, arrivals, deliveries, reports
 from pipeline.line.settle import renew_account
-from pipeline.operate.reason import reason_of
+from pipeline.site.reason import reason_of
 from pipeline.spool.spool import Spool
 
 

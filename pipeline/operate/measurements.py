@@ -2,13 +2,12 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
-from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.ledger import Ledger, heartbeat_studies, heartbeats, queue_lengths, reports, tallies
 from pipeline.ledger.heartbeat_studies import SentStudy
 from pipeline.ledger.queue_lengths import Queue
@@ -74,8 +73,8 @@ def measured(settings: Settings, ledger: Ledger, now: float) -> Measurements:
     )
 
 
-def open_associations(receivers: Iterable[ReceiverTable]) -> dict[str, int]:
+def open_associations(settings: Settings) -> dict[str, int]:
     """Return how many connections are established at the port of each receiver, by its name."""
     connections = psutil.net_connections("tcp")
     ports = Counter(c.laddr.port for c in connections if c.laddr and c.status == psutil.CONN_ESTABLISHED)
-    return {receiver.name: ports[receiver.port] for receiver in receivers}
+    return {receiver.name: ports[receiver.port] for receiver in settings.receiver}

@@ -7,7 +7,7 @@ from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, arrivals, rerouting
 from pipeline.ledger.rerouting import GIVEN_UP, REROUTED
 from pipeline.line.settle import renew_account
-from pipeline.operate.reason import reason_of
+from pipeline.site.reason import reason_of
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 

@@ -1,4 +1,4 @@
-"""The state of the site and of its orders, as `status --json` and `orders --json` have it."""
+"""The state of the site, as `status --json` has it."""
 
 import time
 from dataclasses import asdict
@@ -6,10 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from pipeline.destinations import Destination
-from pipeline.ledger import Ledger, order_queries, orders, reports, rerouting, samples
+from pipeline.ledger import Ledger, orders, reports, rerouting, samples
 from pipeline.ledger.rows import DeliveryRow
-from pipeline.orders import view
 from pipeline.receiving.lock import is_up
 from pipeline.site import worker_refusal
 from pipeline.site.disk_space import DiskLevel, free_bytes, judged
@@ -33,7 +31,7 @@ def present_state(settings: Settings, ledger: Ledger) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     with ledger.reading() as connection:
         configured = [d.name for d in settings.destination]
-        answer["destinations"] = [_destination(connection, d) for d in settings.destination]
+        answer["destinations"] = [_destination(connection, d.name, d.kind) for d in settings.destination]
         gone = rerouting.stranded(connection, configured)
         answer["destinations"] += [_gone(name, *about) for name, about in gone.items()]
         open_ones = waits(
@@ -70,13 +68,13 @@ def _space(settings: Settings) -> dict[str, Any]:
     return {"free": free, **marks, "state": judged(free, DiskLevel.ENOUGH, **marks).name.lower()}
 
 
-def _destination(connection: Connection, destination: Destination) -> dict[str, Any]:
-    row = reports.destination_row(connection, destination.name)
-    waiting, oldest = reports.waiting_at(connection, destination.name)
+def _destination(connection: Connection, name: str, kind: str) -> dict[str, Any]:
+    row = reports.destination_row(connection, name)
+    waiting, oldest = reports.waiting_at(connection, name)
     paused, down_since = (row.paused, row.down_since) if row else (False, None)
     return {
-        "name": destination.name,
-        "kind": destination.kind,
+        "name": name,
+        "kind": kind,
         "state": "paused" if paused else "down" if down_since else "up",
         "waiting": waiting,
         "oldest_seconds": round(time.time() - oldest, 1) if oldest else None,
@@ -115,11 +113,3 @@ def _attention(row: DeliveryRow, wait: Wait) -> dict[str, Any]:
         "waits_for": wait.what,
         "next_attempt_at": wait.until,
     }
-
-
-def list_orders(ledger: Ledger, *, at_most: int, only_open: bool = False) -> dict[str, Any]:
-    """Return the latest orders, the newest first, as `orders --json` has them, without patients."""
-    with ledger.reading() as connection:
-        numbers = order_queries.newest(connection, at_most, only_open=only_open)
-        views = [view(connection, number) for number in numbers]
-    return {"orders": [seen.as_json() for seen in views if seen is not None]}

@@ -306,6 +306,14 @@ def view(connection: Connection, order_id: int, *, is_new: bool = True) -> Order
     )
 
 
+def list_orders(ledger: Ledger, *, at_most: int, only_open: bool = False) -> dict[str, Any]:
+    """Return the latest orders, the newest first, as `orders --json` has them, without patients."""
+    with ledger.reading() as connection:
+        numbers = order_queries.newest(connection, at_most, only_open=only_open)
+        views = [view(connection, number) for number in numbers]
+    return {"orders": [seen.as_json() for seen in views if seen is not None]}
+
+
 def _result(row: OrderRow, counts: OrderCounts) -> MadeFile | None:
     if counts.made_path is None or row.cleared_at is not None:
         return None

@@ -7,8 +7,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline import __version__
-from pipeline.alarms.silence import missed_senders
-from pipeline.alarms.watch import HISTORY_SECONDS
 from pipeline.events import escaped
 from pipeline.fleet.ask_site import STATUS_PATH
 from pipeline.fleet.site_report import (
@@ -23,6 +21,7 @@ from pipeline.fleet.site_report import (
 from pipeline.ledger import Ledger, reports, tallies, told_alarms
 from pipeline.ledger.tallies import TallyKind
 from pipeline.operate.measurements import measured
+from pipeline.operate.silence import HISTORY_SECONDS, missed_senders
 from pipeline.operate.status import present_state
 from pipeline.site.settings import Settings
 from pipeline.web.http_errors import NOT_FOUND, HttpError

@@ -8,8 +8,9 @@ from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, act_records
 from pipeline.ledger.act_records import Act
 from pipeline.line import other_patient, quarantine
-from pipeline.operate import accept, cancel, pause, reroute, retry
-from pipeline.operate.reason import reason_of
+from pipeline.operate import accept, pause, reroute, retry
+from pipeline.orders import cancel
+from pipeline.site.reason import reason_of
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 

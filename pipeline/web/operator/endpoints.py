@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from pipeline.errors import StorestowError, Usage
 from pipeline.events import Event, alarm, emit
-from pipeline.operate.cancel import DeliveryRunning
+from pipeline.orders.cancel import DeliveryRunning
 from pipeline.web.http_errors import INVALID_PARAMETER, NO_OPERATOR, NOT_FOUND, NOT_FROM_PAGE, HttpError
 from pipeline.web.http_responses import html, words_of
 from pipeline.web.operator import views

@@ -12,8 +12,6 @@ from typing import Any
 from markupsafe import Markup
 from pydicom.datadict import dictionary_VR
 
-from pipeline.alarms.silence import Silence, missed_senders
-from pipeline.alarms.watch import HISTORY_SECONDS
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicom.patient import Patient
 from pipeline.errors import StorestowError
@@ -26,7 +24,9 @@ from pipeline.line.identify import ACCOUNT
 from pipeline.line.quarantine import listed
 from pipeline.line.study_patient import marks_of
 from pipeline.operate.measurements import Measurements, measured, open_associations
-from pipeline.operate.status import list_orders, present_state
+from pipeline.operate.silence import HISTORY_SECONDS, Silence, missed_senders
+from pipeline.operate.status import present_state
+from pipeline.orders import list_orders
 from pipeline.patients.dicom import DicomPatients
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
@@ -81,7 +81,7 @@ def _receivers(settings: Settings, numbers: Measurements, missed: Sequence[Silen
         if tally.kind == TallyKind.RECEIVED:
             last.setdefault(tally.name, []).append((tally.detail, tally.last_at))
     silent = {(silence.receiver, silence.calling_ae_title) for silence in missed}
-    connected = open_associations(settings.receiver)
+    connected = open_associations(settings)
     return [
         ReceiverLine(
             receiver.name,

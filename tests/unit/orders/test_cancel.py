@@ -8,8 +8,8 @@ from pipeline.errors import Usage
 from pipeline.ledger import deliveries, orders
 from pipeline.ledger.tables import delivery
 from pipeline.model import OrderError, OrderState
-from pipeline.operate.cancel import DeliveryRunning, cancel
-from pipeline.operate.status import list_orders
+from pipeline.orders import list_orders
+from pipeline.orders.cancel import DeliveryRunning, cancel
 from pipeline.orders.finish import end
 
 WHY = "asked for by mistake"

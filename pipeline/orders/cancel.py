@@ -3,8 +3,8 @@
 from pipeline.errors import Transient, Usage
 from pipeline.ledger import Ledger, deliveries, orders
 from pipeline.model import DeliveryState, OrderError, OrderState
-from pipeline.operate.reason import reason_of
 from pipeline.orders import finish
+from pipeline.site.reason import reason_of
 
 IN_HAND = (DeliveryState.SENDING,)
 

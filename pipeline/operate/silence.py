@@ -13,6 +13,7 @@ from pipeline.site.settings import Settings
 
 WEEK = 7 * 24  # hours
 WEEKS = 4
+HISTORY_SECONDS = (WEEKS + 1) * WEEK * 3600.0  # How far back the counts must reach.
 WEEKS_NEEDED = 3
 FEWEST = 3  # Usual arrivals in the time of the silence.
 
