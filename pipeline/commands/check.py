@@ -52,7 +52,7 @@ class CheckFinding:
 
 
 def by_weight(found: Iterable[CheckFinding]) -> list[CheckFinding]:
-    """Return the findings, the gravest first, those of one weight as they came."""
+    """Return the findings sorted, the gravest first; findings of one weight keep their order."""
     return sorted(found, key=lambda finding: _WEIGHTS.index(finding.level))
 
 

@@ -20,9 +20,9 @@ _HEAD = """\
 
 
 def for_cluster(plan: ServicePlan, settings: Settings, disk: Path) -> ServicePlan:
-    """Return the plan with units that a cluster manager starts, where the disk is mounted at `disk`.
+    """Return the plan for a cluster manager, which starts the units; the disk is mounted at `disk`.
 
-    Raises Usage if the spool is not on the disk, or if a timer starts the worker: cluster managers know none.
+    Raises Usage if the spool is not on the disk, or a timer starts the worker: cluster managers start no timers.
     """
     if not settings.site.spool.is_relative_to(disk):
         raise Usage(

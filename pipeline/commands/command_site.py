@@ -53,12 +53,12 @@ def _with_site(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def destination_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the destinations a shell may complete `incomplete` to; none where the configuration is wrong."""
+    """Return the destinations that a shell offers for `incomplete`; none if the configuration is wrong."""
     return _names(ctx, incomplete, lambda settings: [destination.name for destination in settings.destination])
 
 
 def receiver_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the receivers a shell may complete `incomplete` to; none where the configuration is wrong."""
+    """Return the receivers that a shell offers for `incomplete`; none if the configuration is wrong."""
     return _names(ctx, incomplete, lambda settings: [receiver.name for receiver in settings.receiver])
 
 

@@ -30,7 +30,7 @@ class WrittenSite:
 
 
 def asker(*, is_asked: bool) -> Ask:
-    """Return how questions are answered: by a person at a terminal, else by what Enter would mean."""
+    """Return the function that answers questions: it asks a person at a terminal, or returns the default."""
 
     def ask(question: str, default: str) -> str:
         return str(typer.prompt(question, default=default, show_default=bool(default))).strip()
@@ -39,7 +39,7 @@ def asker(*, is_asked: bool) -> Ask:
 
 
 def folder_for(name: str, file: Path) -> str:
-    """Return where a folder goes if nobody says: a machine's below /var or /srv, others beside their site.toml."""
+    """Return the default folder: below /var or /srv if `file` is in /etc, otherwise beside `file`."""
     usual = {"spool": "/var/spool/storestow", "discs": "/srv/discs"}
     return usual[name] if is_of_machine(file) else str(file.with_name(name))
 
@@ -67,7 +67,7 @@ def kinds_in(text: str) -> set[str]:
 
 
 def asked(draft: SiteDraft, kinds: Iterable[str], ask: Ask) -> SiteDraft:
-    """Return the draft with what the kinds need and options have not said, as `ask` answers."""
+    """Return the complete draft: `ask` answers what the kinds need and no option has said."""
     kinds = set(kinds)
     if kinds & {"archive", "relay"}:
         draft = replace(draft, ae_title=ask("AE title by which modalities call this machine", draft.ae_title))
@@ -111,7 +111,7 @@ def _port(text: str) -> int:
 
 
 def write(draft: SiteDraft, file: Path, senders: dict[str, str]) -> WrittenSite:
-    """Write site.toml and the institution mapping beside it, neither over anything that is there.
+    """Write site.toml and the institution mapping beside it; no file that exists is overwritten.
 
     Raises Usage where `file` exists, Configuration where an answer cannot be right (it names the key) or nothing
     can be written there.

@@ -54,7 +54,7 @@ def _plan(ledger: Ledger) -> dict[str, Any]:
 
 
 def require_owner(path: Path) -> None:
-    """Raise Usage for another user than the ledger's: files made by root would keep the worker from starting."""
+    """Raise Usage unless the caller owns the ledger: files made by root would keep the worker from starting."""
     if not path.exists():
         return
     owner = path.stat().st_uid

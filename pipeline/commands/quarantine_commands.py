@@ -30,7 +30,7 @@ def list_(as_json: Json = False) -> None:
 
 @app.command("show")
 def show(name: SetAside, as_json: Json = False) -> None:
-    """Show one of them: where it lies, its hash, why it is there."""
+    """Show one thing that is set aside: where it lies, its hash, why it is there."""
     from pipeline.commands import terminal  # noqa: PLC0415
     from pipeline.line.quarantine import shown  # noqa: PLC0415
     from pipeline.spool.spool import Spool  # noqa: PLC0415
@@ -46,7 +46,7 @@ def release(
     study: Study = None,
     reason: Annotated[str | None, typer.Option(help="With --study: why; it is kept in the ledger.")] = None,
 ) -> None:
-    """Have it tried again from the start; with --study, have another patient's instances sent as of that study."""
+    """Try again from the start what is set aside; with --study, send another patient's instances as of that study."""
     from pipeline.line.other_patient import release_study  # noqa: PLC0415
     from pipeline.line.quarantine import release as put_back  # noqa: PLC0415
     from pipeline.spool.spool import Spool  # noqa: PLC0415
@@ -70,7 +70,7 @@ def discard(
     study: Study = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Delete it for good; the ledger remembers that it was there."""
+    """Delete for good what is set aside; the ledger remembers that it was there."""
     from pipeline.line.other_patient import discard_study  # noqa: PLC0415
     from pipeline.line.quarantine import discard as delete  # noqa: PLC0415
     from pipeline.spool.spool import Spool  # noqa: PLC0415

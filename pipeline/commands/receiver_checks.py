@@ -43,7 +43,7 @@ _NEEDED = {  # Options of storescp in both spellings, and what is lost without t
 
 
 def receiver_findings(settings: Settings, receiver: ReceiverTable, spool: Spool) -> Iterator[Said]:
-    """Yield findings and remedies."""
+    """Yield findings about one receiver, each with its remedy."""
     if receiver.mode == "external":
         yield from _external(settings, receiver, spool)
         yield from _whatever_the_mode(settings, receiver)

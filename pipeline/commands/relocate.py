@@ -15,8 +15,8 @@ from pipeline.spool.spool import Spool
 def relocate(settings: Settings) -> str:
     """Copy every row while no worker runs on this spool, and return what was done.
 
-    Raises Usage where there is no server, no file, or one of another user, AnotherWorks while a worker runs, and
-    what a ledger raises.
+    Raises Usage if no server is configured, if there is no file, or if it belongs to another user; AnotherWorks
+    while a worker runs; and what opening a ledger raises.
     """
     spool = Spool(settings.site.spool)
     server = server_of(settings)

@@ -24,7 +24,7 @@ Found = tuple[Literal["ok", "note", "unreachable"], str]
 
 
 def looked_at(settings: Settings) -> Iterator[Found]:
-    """Yield findings: a level and a sentence; there must be a [pacs]."""
+    """Yield findings about senders, each a level and a sentence; the site must have a [pacs]."""
     senders = senders_of(settings)
     if not senders.address_decides:
         yield "note", WEAKER.format(receiver=senders.pacs.receiver)

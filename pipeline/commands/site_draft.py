@@ -21,7 +21,7 @@ class PeerAddress(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SiteDraft:
-    """What a site is: the parts that are None, or empty, it does not have.
+    """The parts of a site; the site lacks those that are None or empty.
 
     `archive_url` is where arriving studies go by STOW-RS, `relay` where they go by C-STORE. `pacs` is asked by
     accession number; then `discs` is the folder of disc images, `publisher` prints, and `his` is the patient API.

@@ -214,7 +214,7 @@ def show_set_aside(answer: dict[str, Any]) -> None:
 
 
 def show_findings(found: Sequence[CheckFinding], *, with_hints: bool) -> None:
-    """Print the findings of `check`, a line each; below a line what could be written where, if so wished."""
+    """Print the findings of `check`, one line each; with hints, also what could be written in which file."""
     for finding in found:
         text = escape(" ".join(finding.text.split()))
         _console.print(f"{_coloured(finding.level)} {_plain(finding.about)}: {text}", soft_wrap=True)

@@ -39,7 +39,7 @@ class PartAlarms:
         self._told: dict[str, float] = {}  # by the monotonic clock
 
     def tell(self, key: str, text: str) -> None:
-        """Report `key`, unless that was done within `again_after`, or the hour has had all its messages."""
+        """Report `key`, unless it was reported within `again_after`, or this hour's messages are used up."""
         now = time.monotonic()
         if now - self._told.get(key, -1e12) < self._table.again_after.total_seconds():
             return

@@ -1,6 +1,7 @@
 """The hospital's logo: a PNG or SVG file of bounded size, which can start nothing and load nothing.
 
-On a page of ours a policy forbids both anyway. A logo on a disc is opened by hand, where there is no policy.
+On our pages a Content-Security-Policy forbids both anyway. A person opens a logo on a disc by hand, where no such
+policy holds.
 """
 
 import re

@@ -75,7 +75,7 @@ class RouteTable(Table):
         )
 
     def may_match_receiver(self, name: str) -> bool:
-        """Tell whether its condition on the receiver, if it has one, matches this name."""
+        """Tell whether a receiver of this name meets the route's condition, or the route has none on receivers."""
         return self.receiver is None or fnmatchcase(name, self.receiver)
 
     def _conditions(self, facts: RouteFacts) -> Iterator[tuple[str, tuple[str | None, ...]]]:

@@ -128,8 +128,8 @@ def _delivery(row: TraceRow, wait: Wait | None) -> dict[str, Any]:
 def archived(subject: str, spool: Spool) -> dict[str, Any]:
     """Return what the archive of accounts knows of `subject`, in the shape of `trace --json`.
 
-    The accounts are entered into a ledger of their own, which is asked and thrown away. Every year is read from
-    its begin: seconds for each gigabyte. Raises Permanent naming a file that is damaged.
+    The accounts are read into a temporary ledger, which then answers. Every yearly file is read whole, which takes
+    seconds for each gigabyte. Raises Permanent naming a file that is damaged.
     """
     with tempfile.TemporaryDirectory(prefix="storestow-") as folder:
         ledger = Ledger(Path(folder) / FILE_NAME)

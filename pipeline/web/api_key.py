@@ -24,7 +24,7 @@ _KNOWN_TO = {
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ApiKeys:
-    """The key of the interface, a person's, and those for /metrics and /api/status alone; each may be empty."""
+    """The keys of a site: for the interface, operators, /metrics and /api/status; each may be empty."""
 
     key: str
     operator_key: str = ""
@@ -33,7 +33,7 @@ class ApiKeys:
 
     @property
     def is_set(self) -> bool:
-        """Say whether there is a key at all."""
+        """Say whether the site has an API key."""
         return bool(self.key)
 
     def opens(self, headers: Mapping[str, str]) -> bool:
@@ -41,11 +41,11 @@ class ApiKeys:
         return self.is_set and _shows(headers, self.key)
 
     def opens_metrics(self, headers: Mapping[str, str]) -> bool:
-        """Say whether the key of /metrics is shown, which opens nothing else; without one of ours nothing is."""
+        """Say whether the key of /metrics is presented, which opens nothing else; False if the site has none."""
         return bool(self.metrics_key) and _shows(headers, self.metrics_key)
 
     def opens_status(self, headers: Mapping[str, str]) -> bool:
-        """Say whether the key of /api/status is shown, which alone opens it: proxies add the other one."""
+        """Say whether the key of /api/status is presented; no other opens it, because proxies add the API key."""
         return bool(self.status_key) and _shows(headers, self.status_key)
 
     def is_operator(self, shown: str) -> bool:

@@ -39,7 +39,7 @@ class _Collected(Collector):
         self._families = families
 
     def collect(self) -> Iterable[Metric]:
-        """Return them."""
+        """Return the families of metrics of this scrape."""
         return self._families
 
 
@@ -58,7 +58,7 @@ def _families(order_service: OrderService) -> list[Metric]:
 
 
 def families_of(numbers: Measurements) -> Iterator[Metric]:
-    """Yield the families of metrics that these numbers are."""
+    """Yield the numbers as families of metrics."""
     build = GaugeMetricFamily("storestow_build_info", "The release that runs.", labels=["version"])
     build.add_metric([__version__], 1)
     yield build

@@ -60,7 +60,7 @@ def under_link(view: OrderView) -> Addresses:
 
 
 def addresses_of(request: Request, view: OrderView) -> Addresses:
-    """Return the addresses of an order, by the way it was asked for."""
+    """Return the addresses of an order, as they fit the address that the client has asked for."""
     if "reference" not in request.path_params:
         return under_link(view)
     name = reference_of(view)

@@ -127,7 +127,7 @@ def destination_of(verb: Verb, settings: Settings, to: str = "") -> str:
 
 
 def names_none(key: str, settings: Settings) -> str:
-    """Return why the links of [shim] `key`, which is not written, mean no destination."""
+    """Return why the links of `key` mean no destination, where [shim] does not set `key`."""
     kind = KIND_OF_LINK.get(key)
     if kind is None:
         return f"{key} names no destination"

@@ -34,7 +34,7 @@ MOST_FILES = 8  # Files that are tried for the patient's name.
 
 
 class CurrentLedger:
-    """One open ledger for all threads; a thread that uses an earlier one may finish there."""
+    """One open ledger for all threads; a thread that still uses an earlier ledger may finish with it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -194,8 +194,8 @@ class OrderService:
     def stands(self, placed: PlacedOrder, wish: OrderRequest) -> OrderView:
         """Return the state of the order that was placed for a request.
 
-        Raises HttpError if the ledger has it no more: a rebuilt ledger counts orders from 1 again, and the order
-        that has the number now may be another patient's.
+        Raises HttpError if the ledger no longer has the order: a rebuilt ledger counts orders from 1 again, and
+        the order that has the number now may be another patient's.
         """
         view = self.look(placed.order_id, is_new=placed.is_new)
         if view is None or not _serves(view, wish):
@@ -208,7 +208,7 @@ class OrderService:
     async def ended(
         self, placed: PlacedOrder, wish: OrderRequest, is_gone: Callable[[], Awaitable[bool]]
     ) -> OrderView | None:
-        """Return the order once it has ended, None if the client left first, which ends no order."""
+        """Wait for the end of an order and return it, None if the client left first; the order goes on."""
         began = time.monotonic()
         while not await is_gone():
             view = await ask(self.stands, placed, wish)

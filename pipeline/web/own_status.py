@@ -35,7 +35,7 @@ _LONGEST_TITLE = 64  # Characters of an AE title as a peer wrote it, escaped.
 
 
 async def own_status(request: Request) -> Response:
-    """Answer a fleet's question; the middleware has looked at the key."""
+    """Answer another site that asks for our state; the middleware has checked the key."""
     site = site_of(request)
     if not site.keyring.status_key:
         raise HttpError(NOT_FOUND)

@@ -95,7 +95,7 @@ async def file(request: Request) -> Response | ASGIApp:
 
 
 async def again(request: Request) -> Response:
-    """Place another order for the same, and show it. This is a button's POST, so that no reload repeats it."""
+    """Place another order for the same request, and show it. A button sends this POST: no reload repeats it."""
     site, view = await _named(request)
     fields = await fields_of(request)
     await ask(_require_token, site, view, fields)

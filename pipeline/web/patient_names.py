@@ -1,4 +1,4 @@
-"""Patients' names for the shim: asked for once an order, kept in memory for some minutes."""
+"""Patients' names for the shim: [patients] is asked once for each order, the answer is kept for some minutes."""
 
 import threading
 import time
@@ -44,7 +44,7 @@ class PatientNames:
                 )
 
     def name_of(self, view: OrderView) -> str:
-        """Return the name for a finished order, "" if it cannot be had, which does not undo the order."""
+        """Return the patient's name for a finished order, "" if nobody can tell it; the order stays done."""
         is_named_otherwise = any(
             IdentitySource.HIS in difference.between
             for difference in view.noted

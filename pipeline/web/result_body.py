@@ -1,6 +1,7 @@
 """The answer for a finished order. Pure.
 
-A body for the HIS, or the error that says why not; and what the file lacks, so that nobody takes it for complete.
+The answer is a body for the HIS, or the error that says why there is none. It names what the file lacks, so that
+nobody takes the file for complete.
 """
 
 from collections import Counter

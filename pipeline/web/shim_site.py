@@ -16,7 +16,7 @@ from pipeline.web.patient_names import PatientNames
 
 @dataclass(frozen=True, slots=True)
 class ShimSite:
-    """The site as the shim sees it."""
+    """The site, and what its endpoints share."""
 
     settings: Settings
     order_service: OrderService

@@ -15,7 +15,7 @@ SHORTEST_KEY = 16  # Characters; a shorter key can be guessed.
 
 
 def looked_at(settings: Settings) -> Iterator[tuple[Literal["ok", "note", "error"], str]]:
-    """Yield findings: a level and a sentence."""
+    """Yield findings about [shim] and [patients], each a level and a sentence."""
     shim = settings.shim
     try:
         require_key_or_loopback(settings)

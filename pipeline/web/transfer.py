@@ -1,6 +1,7 @@
 """Send a finished file: it is opened once, so that it stays the same file to the last byte.
 
-Its name stands in a header that no name can break; other headers say which file, or part of one, a client has.
+The name of the file is quoted so that it cannot break its header. Other headers say which file, or which part of
+it, a client has already.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ _ENTITY_TAG = re.compile(r'(?:W/)?"[^"]*"')
 
 @dataclass(slots=True)
 class OpenResult:
-    """An open file, and how a client recognises it again; `close` it."""
+    """An open file, and how a client recognises it again; the caller must `close` it."""
 
     descriptor: int
     size: int
@@ -161,7 +162,7 @@ def _plain(name: str) -> str:
 
 
 def names_it(headers: Headers, entity_tag: str) -> bool:
-    """Say whether If-Match names this very file; raises HttpError (412) if it names others only."""
+    """Say whether If-Match names this very file; raises HttpError (412) if it names only other files."""
     wanted = ", ".join(headers.getlist("if-match"))
     if "if-match" not in headers or wanted.strip() == "*":
         return False

@@ -18,7 +18,7 @@ _ROUND = (1, 2, 5, 10)
 
 @dataclass(frozen=True, slots=True)
 class TimeLineEvent:
-    """One event in the history of a study: its lane, its begin, and its end, which is equal for a moment."""
+    """One event in the history of a study: its lane, its begin and its end, which are equal if it took no time."""
 
     lane: str
     begin: float
@@ -86,7 +86,7 @@ def _legend(svg: ET.Element, names: Sequence[str]) -> None:
 def bars(
     title: str, series: Mapping[str, Mapping[int, float]], begin: float, end: float, unit: str = ""
 ) -> Markup:
-    """Return stacked bars by the hour; `series` has a value by hour since the epoch, by name."""
+    """Return stacked bars, one for each hour; `series` maps a name to its values by the hour since the epoch."""
     svg = _picture(title)
     names = sorted(series)
     hours = range(int(begin // 3600), int(end // 3600) + 1)
@@ -117,7 +117,7 @@ def lines(  # noqa: PLR0913  # what a picture needs, each by its name
     *,
     mark: float | None = None,
 ) -> Markup:
-    """Return lines over time; `series` has (moment, value) in order, by name; `mark` is a horizontal line."""
+    """Return lines over time; `series` maps a name to (moment, value) in order; `mark` is a horizontal line."""
     svg = _picture(title)
     names = sorted(series)
     values = [value for points in series.values() for _, value in points]

@@ -1,4 +1,4 @@
-"""The operator's page of a fleet: a row a site, those first that need a person."""
+"""The operator's page of a fleet: one row for each site; sites that need a person come first."""
 
 from typing import Any
 

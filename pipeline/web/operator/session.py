@@ -46,13 +46,13 @@ class Sessions:
         self._wrong.append(monotonic)
 
     def cookie_of(self, name: str, now: float | None = None) -> str:
-        """Return the value of a new cookie; raises as `key_in`."""
+        """Return the value of a new cookie; raises what `key_in` raises."""
         at = int(time.time() if now is None else now)
         about = f"{at}.{secrets.token_hex(16)}.{base64.urlsafe_b64encode(name.encode()).decode()}"
         return f"{about}.{self._signed(f'session {about}')}"
 
     def read(self, cookie: str, now: float | None = None) -> Session | None:
-        """Return the session of a cookie, None if it is not ours or too old; raises as `key_in`."""
+        """Return the session of a cookie, None if it is not ours or too old; raises what `key_in` raises."""
         about, _, signature = cookie.rpartition(".")
         if not cookie.isascii() or not hmac.compare_digest(self._signed(f"session {about}"), signature):
             return None
