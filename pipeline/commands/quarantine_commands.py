@@ -46,7 +46,7 @@ def release(
     study: Study = None,
     reason: Annotated[str | None, typer.Option(help="With --study: why; it is kept in the ledger.")] = None,
 ) -> None:
-    """Try again from the start what is set aside; with --study, send another patient's instances as of that study."""
+    """Try again what is set aside, from the start; --study sends another patient's instances as of that study."""
     from pipeline.line.other_patient import release_study  # noqa: PLC0415
     from pipeline.line.quarantine import release as put_back  # noqa: PLC0415
     from pipeline.spool.spool import Spool  # noqa: PLC0415

@@ -146,7 +146,7 @@ def health(as_json: Json = False) -> None:
 
 @app.command()
 def fleet(as_json: Json = False) -> None:
-    """Ask the sites of [[fleet]] once, and show how they stand, those first that need a person."""
+    """Ask the other sites of the fleet once, and show how they stand; sites that need a person come first."""
     import time  # noqa: PLC0415
 
     from pipeline.commands import terminal  # noqa: PLC0415

@@ -1,8 +1,11 @@
 """What the command line answers to what it does not understand."""
 
 import sys
+from collections.abc import Iterator
 
+import click
 import pytest
+import typer
 
 from pipeline.commands import cli
 
@@ -38,3 +41,17 @@ def test_what_is_asked_for_is_no_wrong_usage(words, monkeypatch, capsys):
         cli.main()
     assert end.value.code == 0
     assert capsys.readouterr().out
+
+
+def commands_below(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    for inner in getattr(command, "commands", {}).values():
+        yield from commands_below(inner)
+
+
+def test_no_help_has_a_table_in_brackets_which_the_terminal_takes_for_a_colour_and_leaves_out():
+    commands = list(commands_below(typer.main.get_command(cli.app)))
+    assert len(commands) > 25
+    helps = [command.help or "" for command in commands]
+    helps += [getattr(parameter, "help", None) or "" for command in commands for parameter in command.params]
+    assert [text for text in helps if "[" in text] == []
