@@ -25,13 +25,14 @@ class MappedInstitution:
 
     def propose(self, _dataset: Dataset, origin: Origin) -> Iterator[Change]:
         """Propose the mapped name; raises Permanent for an unknown sender if the site says so."""
-        institution = self.institutions.of(origin.calling_ae_title, origin.peer, origin.receiver)
+        sender = origin.calling_ae_title, origin.peer, origin.receiver
+        institution = self.institutions.of(*sender)
         if institution is not None:
             yield proposed_value("InstitutionName", institution, self.name)
         elif self.quarantine_unknown:
             raise Permanent(
                 f"no institution is known for this sender; add a line to {self.institutions.file}: "
-                f"{line_to_paste(origin)}"
+                f"{line_to_paste(*sender)}"
             )
 
 

@@ -12,8 +12,6 @@ from xml.parsers.expat import ExpatError
 
 from pipeline.dicom.attributes.texts import mistake
 from pipeline.errors import Configuration
-from pipeline.events import Event, emit
-from pipeline.model import Origin
 
 _WANTED = 'write {"<AE title, IP or receiver>": "<name>"}'
 
@@ -34,13 +32,6 @@ class Institutions:
         return None
 
 
-def load(path: Path) -> Institutions:
-    """Read the mapping and log it; raises Configuration as `read` does."""
-    institutions = read(path)
-    emit(Event.MAPPING_LOADED, file=path, count=len(institutions.names))
-    return institutions
-
-
 def read(path: Path) -> Institutions:
     """Read `path`: a property list if its name ends in .plist, otherwise JSON.
 
@@ -55,9 +46,9 @@ def read(path: Path) -> Institutions:
     return Institutions(str(path), tuple(sorted((_key(key), name.strip()) for key, name in pairs)))
 
 
-def line_to_paste(origin: Origin) -> str:
+def line_to_paste(calling_ae_title: str, peer: str | None, receiver: str) -> str:
     """Return the line an operator can add to the JSON mapping for this sender."""
-    key = origin.calling_ae_title.strip() or origin.peer or origin.receiver
+    key = calling_ae_title.strip() or peer or receiver
     return f'{json.dumps(key)}: "<InstitutionName>"'
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pipeline.coercions import rules_of
 from pipeline.config import institutions
 from pipeline.config.institutions import Institutions
-from pipeline.events import Event, alarm
+from pipeline.events import Event, alarm, emit
 from pipeline.ledger import REBUILT, Ledger, open_ledger
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.processes.service_manager import READY, kept_waiting, notify
@@ -54,9 +54,12 @@ def opened(settings: Settings) -> Iterator[Site]:
 
 
 def mapping_of(settings: Settings) -> Institutions:
-    """Return the site's institution mapping, an empty one if none is configured."""
-    mapping = settings.site.institution_mapping
-    return institutions.load(settings.beside(mapping)) if mapping else Institutions()
+    """Read the site's institution mapping and log it; return an empty one if none is configured."""
+    if settings.site.institution_mapping is None:
+        return Institutions()
+    mapping = institutions.read(settings.beside(settings.site.institution_mapping))
+    emit(Event.MAPPING_LOADED, file=mapping.file, count=len(mapping.names))
+    return mapping
 
 
 def _rebuilt_at(ledger: Ledger, was_lost: bool) -> float | None:

@@ -1,13 +1,11 @@
 """The institution mapping: who is found by what, and which mapping is refused."""
 
 import json
-import logging
 import plistlib
 
 import pytest
-from support.sites import coercing
 
-from pipeline.config.institutions import Institutions, line_to_paste, load, read
+from pipeline.config.institutions import Institutions, line_to_paste, read
 from pipeline.errors import Configuration
 
 NAMES = {"CT1": "By AE title", "192.0.2.17": "By address", "modalities": "By receiver"}
@@ -123,17 +121,10 @@ def test_a_missing_mapping_is_refused_by_its_name(tmp_path):
         read(tmp_path / "none.json")
 
 
-def test_loading_says_in_the_log_how_many_there_are(tmp_path, caplog):
-    caplog.set_level(logging.INFO, logger="storestow")
-    path = mapping(tmp_path)
-    assert load(path) == read(path)
-    assert [record.message for record in caplog.records] == [f"mapping-loaded file={path} count=3"]
-
-
 def test_the_line_to_paste_is_a_line_of_the_mapping():
-    assert line_to_paste(coercing.origin('A"B', peer="192.0.2.1")) == r'"A\"B": "<InstitutionName>"'
-    assert line_to_paste(coercing.origin("", peer="192.0.2.1")) == '"192.0.2.1": "<InstitutionName>"'
-    assert line_to_paste(coercing.origin("")) == '"modalities": "<InstitutionName>"'
+    assert line_to_paste('A"B', "192.0.2.1", "modalities") == r'"A\"B": "<InstitutionName>"'
+    assert line_to_paste(" ", "192.0.2.1", "modalities") == '"192.0.2.1": "<InstitutionName>"'
+    assert line_to_paste("", None, "modalities") == '"modalities": "<InstitutionName>"'
 
 
 def test_the_shipped_example_is_a_mapping(pytestconfig):
