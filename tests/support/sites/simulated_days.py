@@ -107,13 +107,15 @@ class SimulatedDays:
 
     @staticmethod
     def _insert(ledger: sqlite3.Connection, table: str, rows: list[dict[str, object]], later: float) -> None:
+        """Put rows of the same columns into `table`, each of their times `later` seconds later."""
+        times = [name for name in TIMES if name in rows[0]]
         for row in rows:
-            moved = {key: row[key] + later for key in TIMES if isinstance(row.get(key), float)}
-            values = {**row, **moved}
-            names = ", ".join(f'"{name}"' for name in values)
-            ledger.execute(
-                f'INSERT INTO "{table}" ({names}) VALUES ({", ".join("?" * len(values))})', tuple(values.values())
-            )
+            row.update({name: row[name] + later for name in times if isinstance(row[name], float)})
+        names = ", ".join(f'"{name}"' for name in rows[0])
+        ledger.executemany(
+            f'INSERT INTO "{table}" ({names}) VALUES ({", ".join("?" * len(rows[0]))})',
+            [tuple(row.values()) for row in rows],
+        )
 
     def _end(self, day: int) -> EndOfDay:
         with closing(sqlite3.connect(self._file)) as ledger:
