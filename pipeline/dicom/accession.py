@@ -6,11 +6,11 @@ from typing import Self
 from pipeline.errors import Usage
 
 LONGEST = 64  # Archives and information systems store up to 64 characters, although the standard allows 16.
-LONGEST_OF_THE_STANDARD = 16  # PS3.5 table 6.2-1, SH
+LONGEST_OF_THE_STANDARD = 16  # The VR is SH, PS3.5 table 6.2-1.
 
 
 class InvalidAccession(Usage):
-    """Say what is wrong with the accession numbers asked for."""
+    """Say what is wrong with the accession numbers that somebody asked for."""
 
 
 class AccessionNumber(str):
@@ -49,7 +49,7 @@ def parse_list(text: str, *, at_most: int, longest: int = LONGEST) -> tuple[Acce
 def distinct(
     accessions: Sequence[AccessionNumber], *, at_most: int, longest: int = LONGEST
 ) -> tuple[AccessionNumber, ...]:
-    """Return each number once; raises InvalidAccession for none, for more than `at_most`, for a longer one."""
+    """Return each number once; raises InvalidAccession for none, more than `at_most`, or one that is too long."""
     once = tuple(dict.fromkeys(accessions))
     if not once:
         raise InvalidAccession("an accession number is missing or empty")
@@ -75,6 +75,6 @@ def spellings(asked: str, answered: Iterable[str]) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Return an ASCII text without padding and case; no other letter is one of an accession number's."""
+    """Return an ASCII text without padding and case; an accession number has no other letters."""
     plain = text.strip(" \0")
     return plain.lower() if plain.isascii() else plain

@@ -38,7 +38,7 @@ Samples = npt.NDArray[np.generic]
 
 LITTLE_NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"}
 NATIVE = LITTLE_NATIVE | {"1.2.840.10008.1.2.2"}
-# Largest Pixel Data in bytes: its length has 32 bits, and all ones mean "undefined" (PS3.5 7.1.1).
+# Largest Pixel Data in bytes: the length has 32 bits, and FFFFFFFF means "undefined" (PS3.5 7.1.1).
 LONGEST = 2**32 - 2
 METHODS = {
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",
@@ -157,7 +157,7 @@ def _native(data: Bytes, layout: DataSetLayout) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What the data set promises about its pixels."""
+    """The number and size of the frames, as the data set describes them."""
 
     frames: int
     frame_length: int  # Length of a decoded frame in bytes.
@@ -166,7 +166,7 @@ class _Shape:
 
     @property
     def length(self) -> int:
-        """Tell the bytes of all frames."""
+        """Return the length of all frames in bytes."""
         return self.frames * self.frame_length
 
     @classmethod

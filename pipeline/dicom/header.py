@@ -67,7 +67,7 @@ def read_header(data: Bytes, layout: DataSetLayout) -> Dataset:
 
 
 def rest_of(data: Bytes, layout: DataSetLayout) -> Dataset | None:
-    """Return what follows Pixel Data: padding, signatures, private groups; None if nothing does.
+    """Return the elements after Pixel Data: padding, signatures, private groups; None if there are none.
 
     Raises Permanent as `read_header` does.
     """
@@ -78,7 +78,7 @@ def rest_of(data: Bytes, layout: DataSetLayout) -> Dataset | None:
 
 
 def with_rest(header: Dataset, rest: Dataset | None) -> Dataset:
-    """Return the header together with what follows Pixel Data."""
+    """Return the header together with the elements after Pixel Data."""
     if rest is None:
         return header
     whole = Dataset()
@@ -205,7 +205,7 @@ def write_data_set(target: Path, data_set: Dataset) -> str:
 
 
 def file_meta(header: Dataset, transfer_syntax_uid: str) -> FileMetaDataset:
-    """Return file meta information that says what the file is and that we wrote it (PS3.10 7.1)."""
+    """Return file meta information for `dataset`, with this program as its writer (PS3.10 7.1)."""
     meta = FileMetaDataset()
     meta.update(header.file_meta)
     meta.FileMetaInformationVersion = b"\0\1"
@@ -233,7 +233,7 @@ def _preamble(header: Dataset, transfer_syntax_uid: str) -> bytes:
 def _around_uid(
     kept: tuple[RawDataElement, ...], sop_class_uid: str, length: int, transfer_syntax_uid: str
 ) -> tuple[bytes, bytes]:
-    """Return what stands before and after a Media Storage SOP Instance UID of this length."""
+    """Return the bytes before and after a Media Storage SOP Instance UID of this length."""
     alike = Dataset()
     alike.SOPClassUID, alike.SOPInstanceUID = UID(sop_class_uid), UID("0" * length)
     alike.file_meta = FileMetaDataset({element.tag: element for element in kept})

@@ -1,7 +1,7 @@
-"""Follow a data set while it is inflated, so that what cannot be a data set is refused before it fills a disk.
+"""Follow a data set while it is inflated, so that what is no data set is refused before it fills a disk.
 
 A deflated file of a megabyte can inflate to a gigabyte. Its element headers tell beforehand where each value ends:
-the walk over the whole file (`walk`) proves it afterwards, this only looks ahead.
+this module only looks ahead, and the walk over the whole file (`walk`) proves the result afterwards.
 """
 
 from struct import Struct
@@ -9,22 +9,22 @@ from struct import Struct
 from pipeline.dicom.part10 import LONG_VRS, MAX_HEADER, OPAQUE_VRS, SHORT_VRS, UNDEFINED, Malformed
 
 MOST_PADDING = 1 << 23  # Bytes of zeros behind the last element that are kept.
-MOST_UNFOLLOWED = 256 << 20  # Bytes behind an element that cannot be followed, as one without a valid VR.
-MOST_FOLLOWED = 1_000_000  # Elements; more cost too much time here.
+MOST_UNFOLLOWED = 256 << 20  # Bytes behind an element that cannot be followed, for example one without a VR.
+MOST_FOLLOWED = 1_000_000  # Elements that are followed; more would take too much time.
 _TAG, _SHORT, _LONG = Struct("<H"), Struct("<H"), Struct("<L")
 _ITEM_GROUP = 0xFFFE
 _HEADER, _LONG_HEADER = 8, 12
 
 
 class InflatedExtent:
-    """Take the pieces of an Explicit VR Little Endian data set in order (PS3.5 A.5), and return what is kept."""
+    """Take the pieces of an Explicit VR Little Endian data set in order (PS3.5 A.5), and return what to keep."""
 
     def __init__(self, most: int) -> None:
         """`most` is the largest data set, in bytes."""
         self._most = most
-        self._length = 0  # Of all pieces so far.
+        self._length = 0  # Bytes of all pieces so far.
         self._next = 0  # Where the next element begins.
-        self._head = b""  # What is there of the header of the next element.
+        self._head = b""  # The bytes received so far of the header of the next element.
         self._followed = 0
         self._structure = 0  # Bytes of elements that are no bulk data.
         self._lost_at: int | None = None
@@ -61,7 +61,7 @@ class InflatedExtent:
             self._head = b""
 
     def _step(self, head: bytes) -> None:
-        """Go on to the next element; items are gone into, so that no value of undefined length needs a search."""
+        """Go on to the next element, also into items, so that no value of undefined length needs a search."""
         (group,), vr = _TAG.unpack_from(head), head[4:6]
         self._followed += 1
         if not any(head[:_HEADER]):

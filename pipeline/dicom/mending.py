@@ -1,7 +1,7 @@
 """Correct encoding faults that can be read in one way only, because other readers fail on them.
 
-Nothing is guessed: if two readings are possible, or something may be missing, the file is malformed. The corrected
-file is a copy; the received file stays unchanged.
+This module does not guess: if two readings are possible, or data may be missing, the file is malformed. The
+corrected file is a copy; the received file stays unchanged.
 """
 
 from collections.abc import Iterator
@@ -98,7 +98,7 @@ class _Mender(Walker):
         return super().element(at, end, depth, explicit=explicit)
 
     def is_otherwise_encoded(self, at: int, end: int) -> bool:
-        """Tell whether the whole data set is; the first element alone may have an invalid VR."""
+        """Tell whether the whole data set is encoded otherwise; the first element alone may have an invalid VR."""
         if not self.explicit:
             return super().is_otherwise_encoded(at, end)
         stop, tag = self.stop_of(at, end, explicit=False), self._tag(at)

@@ -1,4 +1,4 @@
-"""The parts of a DICOM file (PS3.10): elements, their VRs and tags, the layout of a whole file, and what it shows.
+"""The parts of a DICOM file (PS3.10): elements, their VRs and tags, and the layout of a whole file.
 
 pydicom takes longer to import than many files take to read; processes that only look at files do without it.
 """
@@ -124,7 +124,7 @@ def shown(tag: int) -> str:
 
 
 def ae_title(value: bytes) -> str:
-    """Return the AE title in `value`, "" where there is none.
+    """Return the AE title in `value`, "" if there is none.
 
     A value ends at the first NUL, as it does for programs written in C, or at the first other control
     character: senders fill the 16 bytes from a buffer that still holds what was there before. Blanks around it

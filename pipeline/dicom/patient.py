@@ -1,4 +1,4 @@
-"""Read whose an instance, or an answer, says it is. The values serve comparisons; no ledger or log gets them."""
+"""Read which patient an instance or an answer names. The values serve comparisons; no ledger or log gets them."""
 
 import re
 import unicodedata
@@ -13,7 +13,7 @@ SPECIFIC_CHARACTER_SET, NAME, ID, ISSUER, BIRTH_DATE = 0x00080005, 0x00100010, 0
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Patient:
-    """What identifies a patient: each text without padding, empty if it is not told.
+    """What identifies a patient: each text is without padding, and empty if the source has no value.
 
     A birth date is YYYYMMDD if it can be read so in one way only; otherwise it is the text without padding. It is
     empty if it has no digit but zeros. `same_patient` decides whether two patients are one person.
@@ -66,7 +66,7 @@ _LAST_MONTH = 12
 
 
 def _date(text: str) -> str:
-    """Return a date as YYYYMMDD if there is one way to read it, otherwise as it is; "" if it says nothing."""
+    """Return a date as YYYYMMDD if there is one way to read it, otherwise unchanged; "" if all digits are 0."""
     plain = text.strip(" \0\t\r\n\"'-")
     if not re.search("[1-9]", plain):
         return ""

@@ -1,11 +1,11 @@
-"""The Patient IDs and the names that prove nothing; they stand alone for the configuration."""
+"""The Patient IDs and names that identify nobody; the configuration loads this module alone."""
 
 PLACEHOLDERS = (  # "0" stands for any number of zeros; an empty Patient ID is always a placeholder.
     *("0", "W/I", "UNKNOWN", "UNKNOWN ID", "NONE", "NULL", "NA", "N/A", "NO ID", "NOID", "ANON", "ANONYMOUS"),
     *("-", "."),
 )
 
-# What is written where a name is not known, or of newborns: a name of such words only may be anybody's.
+# Words that people write if a name is unknown, or for newborns: a name of such words alone may be anybody's.
 NAME_PLACEHOLDERS = (
     *("UNKNOWN", "UNK", "UNIDENTIFIED", "UNNAMED", "ANON", "ANONYMOUS", "ANONYMIZED"),
     *("ANONYMISED", "NN", "NAME", "NONAME", "PATIENT", "PERSON", "TRAUMA", "EMERGENCY", "MALE"),

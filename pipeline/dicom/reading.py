@@ -22,8 +22,8 @@ from pipeline.dicom.mending import mended
 from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Bytes, DataSetLayout, Malformed, text_of
 from pipeline.dicom.walk import first_values, walk, walk_meta
 
-UID = re.compile(r"(0|[0-9]+)(\.[0-9]+)+")  # leading zeros are wrong (PS3.5 9.1) and common, so they pass
-DIRECTORY_STORAGE = "1.2.840.10008.1.3.10"  # a DICOMDIR: the index of a medium, not an instance
+UID = re.compile(r"(0|[0-9]+)(\.[0-9]+)+")  # Leading zeros are wrong (PS3.5 9.1) but common, so they pass.
+DIRECTORY_STORAGE = "1.2.840.10008.1.3.10"  # The class of a DICOMDIR: the index of a medium, not an instance.
 MOST_GLANCED_AT = 16 << 20  # Bytes of a deflated data set that a glance inflates.
 MAX_INFLATED = 1 << 30  # A deflated data set may inflate to this many bytes.
 PIECE = 1 << 22  # Bytes inflated at once.
@@ -72,7 +72,8 @@ def _mapped(file: IO[bytes]) -> mmap.mmap:
 def values_of(path: Path, tags: Iterable[int]) -> dict[int, bytes]:
     """Return the values of those `tags` that stand before the first unreadable element, as bytes of the file.
 
-    Needs little time and memory for any file, even one still being written: use it for a glance, never as proof.
+    This takes little time and memory for any file, even for one still being written: use it for a glance, never as
+    proof.
     Raises OSError if the file cannot be opened.
     """
     with path.open("rb") as file:
@@ -149,7 +150,7 @@ def _inflated(data: Bytes, offset: int) -> Iterator[bytes]:
         while offset < len(data) and not inflator.eof:
             rest = data[offset : offset + (1 << 20)]
             offset += len(rest)
-            while rest and not inflator.eof:  # Bytes after the end of the stream stay "unconsumed" for ever.
+            while rest and not inflator.eof:  # Bytes after the end of the stream stay "unconsumed".
                 piece = inflator.decompress(rest, PIECE)
                 rest = inflator.unconsumed_tail
                 yield extent.keep(piece)

@@ -1,4 +1,4 @@
-"""Compare two files as a radiologist would: the same attributes and, decoded, the same pixels."""
+"""Compare two files by what a radiologist sees: the attributes, and the pixels after decoding."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -114,7 +114,7 @@ def tags_of(data_set: Dataset) -> set[int]:
 
 
 def is_equal(tag: int, one: tuple[Dataset, CharacterSet], other: tuple[Dataset, CharacterSet]) -> bool:
-    """Tell whether an attribute that both have says the same in both."""
+    """Tell whether an attribute that both data sets have means the same in both."""
     (a, charset), (b, other_charset) = one, other
     first, second = element_of(a, tag), element_of(b, tag)
     assert first is not None

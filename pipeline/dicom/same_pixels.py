@@ -13,7 +13,7 @@ from pydicom.encaps import generate_frames
 from pipeline.dicom.decoding import LITTLE_NATIVE, UNDECODABLE, Samples, frames_of
 from pipeline.dicom.part10 import PIXEL_DATA, Bytes, DataSetLayout, Element
 
-# Photometric Interpretations of which the decoder makes RGB (PS3.3 C.7.6.3.1.2).
+# The decoder turns these Photometric Interpretations into RGB (PS3.3 C.7.6.3.1.2).
 COLOURS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"}
 
 
@@ -43,7 +43,7 @@ class WrittenPixels:
 
     @property
     def manner(self) -> tuple[str, str, int]:
-        """Return what decides the meaning of the bytes, except attributes that are compared separately."""
+        """Return the values that decide what the bytes mean, except attributes that are compared separately."""
         syntax = self.layout.transfer_syntax_uid
         little = "little endian" if syntax in LITTLE_NATIVE else syntax
         return little, self.photometric_interpretation, int(self.header.get("PlanarConfiguration") or 0)

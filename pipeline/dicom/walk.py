@@ -1,8 +1,8 @@
 """Find the structure of a DICOM file (PS3.10) without decoding a value.
 
 The walk proves that every length stays within the file and that the last element ends where the file ends,
-so a truncated or garbled file is found here and nowhere later. It builds no objects per nested element, takes
-time in proportion to the header's bytes, and is bounded in depth and bytes whatever a peer sent.
+so a truncated or garbled file is found here, before any other code reads it. It builds no objects per nested
+element, takes time in proportion to the header's bytes, and is bounded in depth and bytes whatever a peer sent.
 """
 
 from collections.abc import Iterable
@@ -117,7 +117,7 @@ def walk_meta(data: Bytes, start: int) -> tuple[dict[int, Element], int]:
     """Return group 0002 (always Explicit VR Little Endian, PS3.10 7.1) and where the data set begins.
 
     Some senders pass on the group 0002 of their own file within the data set. The group's length, or a repeated
-    element, reveals it; it says nothing about this file.
+    element, reveals it; such a group says nothing about this file.
     """
     walker = Walker(data, explicit=True, little=True, most=MOST_GLANCED_AT)
     meta: dict[int, Element] = {}

@@ -38,7 +38,7 @@ def is_padding(data: Bytes, at: int) -> bool:
 
 
 def is_vr(two: bytes) -> bool:
-    """Tell whether two bytes are letters as of a VR, whichever it is (PS3.5 6.2)."""
+    """Tell whether two bytes are capital letters, as every VR is (PS3.5 6.2)."""
     return len(two) == 2 and b"A" <= two[:1] <= b"Z" and b"A" <= two[1:] <= b"Z"
 
 
@@ -107,7 +107,7 @@ class Walker:
         self.is_odd = True
 
     def foreign(self, at: int, _end: int) -> int:
-        """Return where the elements at `at` end that belong to no data set: commands, file meta information."""
+        """Return the end of the elements at `at` that belong to no data set: commands, file meta information."""
         if self.data[at : at + 4] and self._group(at) in FOREIGN_GROUPS:
             raise Malformed(f"the element {shown(self._tag(at))} does not belong into a data set")
         return at

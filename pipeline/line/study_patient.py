@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.dicom.patient import Patient
-from pipeline.dicom.same_patient import comparable_name, is_placeholder, normalised_identifier
+from pipeline.dicom.person_names import comparable_name
+from pipeline.dicom.same_patient import is_placeholder, normalised_identifier
 from pipeline.ledger import study_patients
 from pipeline.line.identify import IdentifiedFile
 from pipeline.site.site import Site

@@ -10,14 +10,12 @@ from pipeline import patients
 from pipeline.config.order_tables import PatientsTable
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicom.patient import Patient
+from pipeline.dicom.person_names import groups_of, names_agree, names_are_enough
 from pipeline.dicom.same_patient import (
     Attribute,
     PatientComparison,
     bare_identifier,
-    groups_of,
     is_placeholder,
-    names_agree,
-    names_are_enough,
     unpadded_identifier,
 )
 from pipeline.orders.compare_sources import Findings, IdentitySource, SourceDifference, SourceStatement

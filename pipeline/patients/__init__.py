@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from pipeline.config.order_tables import PatientsTable
 from pipeline.dicom.accession import AccessionNumber
-from pipeline.dicom.same_patient import groups_of, is_placeholder
+from pipeline.dicom.person_names import groups_of
+from pipeline.dicom.same_patient import is_placeholder
 from pipeline.errors import Permanent, Transient
 from pipeline.events import Event, emit
 

@@ -18,7 +18,8 @@ from sqlalchemy.pool import NullPool
 from pipeline.config import secret
 from pipeline.config.order_tables import PatientQueryTable, PatientsTable
 from pipeline.dicom.accession import AccessionNumber, spellings
-from pipeline.dicom.same_patient import names_agree, unpadded_identifier
+from pipeline.dicom.person_names import names_agree
+from pipeline.dicom.same_patient import unpadded_identifier
 from pipeline.errors import Configuration
 from pipeline.patients import (
     FIELDS,

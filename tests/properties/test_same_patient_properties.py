@@ -4,15 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dicom.patient import Patient
-from pipeline.dicom.same_patient import (
-    compare,
-    folded,
-    is_new_family_name,
-    is_placeholder,
-    judge,
-    names_agree,
-    names_equal,
-)
+from pipeline.dicom.person_names import folded, is_new_family_name, names_agree, names_equal
+from pipeline.dicom.same_patient import compare, is_placeholder, judge
 
 words = st.text(st.sampled_from("ABEOUÄÖÜÅØŁĐßÆÉÑabé'-"), min_size=1, max_size=7)
 letters = st.text(st.characters(codec="utf-8", exclude_characters="^=\\"), max_size=8)

@@ -17,7 +17,7 @@ TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 STRING_VRS = TEXT_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
 ONE_TEXT_VRS = frozenset({"LT", "ST", "UR", "UT"})  # In these VRs a backslash is an ordinary character, PS3.5 6.2.
 UTF_8 = "ISO_IR 192"
-STAND_ALONE = {UTF_8: "utf-8", "GB18030": "gb18030", "GBK": "gbk"}  # no code extensions, PS3.5 6.1.2.5.4
+STAND_ALONE = {UTF_8: "utf-8", "GB18030": "gb18030", "GBK": "gbk"}  # PS3.5 6.1.2.5.4: without code extensions
 _SPELLING = re.compile(r"(?:ISO)?[ _-]*(2022)?[ _-]*IR[ _-]*([0-9]+)")  # ISO-IR 100, ISO_2022_IR_6, ISO_IR192
 _OTHER_NAMES = {
     **dict.fromkeys(("UTF8", "ISO192", "192"), UTF_8),  # Decoding proves UTF-8, so these names may be believed.

@@ -1,7 +1,7 @@
 """Read and write text that switches character sets by escape sequences (ISO 2022, PS3.5 6.1.2.5).
 
-Japanese and Korean names do. Two code elements are active at any time: G0 for bytes below 0x80, G1 for bytes
-above. At a delimiter both return to what value 1 of Specific Character Set (0008,0005) says.
+Japanese and Korean names switch so. Two code elements are active at any time: G0 for bytes below 0x80, G1 for
+bytes above. At a delimiter both return to the sets of value 1 of Specific Character Set (0008,0005).
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ CONTROLS = "\t\n\f\r"
 class CodeElement:
     """One designated set: its escape sequence, where it is active, and how Python reads its bytes.
 
-    `width` is bytes a character; `prefix` is what Python's codec wants before them.
+    `width` is the number of bytes of one character; `prefix` are bytes that Python's codec wants before them.
     """
 
     escape: bytes
@@ -50,7 +50,7 @@ class CodeElement:
 
 ASCII = CodeElement(b"\x1b(B", 0, "ascii")
 ROMAJI = CodeElement(b"\x1b(J", 0, "ascii")  # ISO-IR 14: ASCII except for yen and overline.
-# PS3.3 tables C.12-3 and C.12-4; keys are the registration numbers in the defined terms
+# The keys are the registration numbers in the defined terms (PS3.3 tables C.12-3 and C.12-4).
 SETS = {
     "100": CodeElement(b"\x1b-A", 1, "iso8859_1"),
     "101": CodeElement(b"\x1b-B", 1, "iso8859_2"),

@@ -37,7 +37,7 @@ def text_of(dataset: Dataset, tag: int) -> str | None:
 
 
 def text_in(element: Element, dataset: Dataset, charset: CharacterSet) -> str:
-    """Return the element's value as text, read with `charset`; a short description where it is no text."""
+    """Return the element's value as text, read with `charset`; a short description if the value is no text."""
     vr, raw = vr_of(element, dataset), bytes_of(element)
     if vr not in STRING_VRS and (raw is not None or vr == "SQ"):
         return f"SQ, {len(element.value or ())} items" if raw is None else f"{vr}, {len(raw)} bytes"

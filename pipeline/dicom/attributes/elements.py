@@ -125,7 +125,7 @@ def private_tags(dataset: Dataset, group: int, creator: str, number: int) -> lis
 
 
 def _numbers(dataset: Dataset) -> Iterable[int]:
-    """Return the tags of a data set, as numbers where that is quicker."""
+    """Return the tags of a data set, as plain numbers if that is quicker."""
     elements = dataset._dict  # noqa: SLF001  # iterating over the data set would decode its elements
     return elements.numbers() if isinstance(elements, UnreadElements) else elements
 
@@ -150,12 +150,12 @@ def named(tag: int, dataset: Dataset | None = None) -> str:
 
 
 def significant(text: str, vr: str) -> str:
-    """Return `text` without padding: blanks at both ends, in texts of lines at the end only (PS3.5 6.2)."""
+    """Return `text` without padding: blanks at both ends, or only at the end for texts of lines (PS3.5 6.2)."""
     return text.rstrip(" \0") if vr in ONE_TEXT_VRS else text.strip(" \0")
 
 
 def decoded_text(value: Any) -> str:
-    """Return what pydicom decoded as one text, several values joined by backslashes as in the file."""
+    """Return a value that pydicom decoded as one text; backslashes join several values, as in the file."""
     if value is None:
         return ""
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):

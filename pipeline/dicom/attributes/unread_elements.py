@@ -15,7 +15,7 @@ _new = tuple.__new__  # The same result as calling the class, in half the time.
 class UnreadElements(MutableMapping[BaseTag, RawDataElement | DataElement]):
     """The elements of a data set as the walk found them; one becomes an element of pydicom when it is asked for.
 
-    Most are never asked for: rules look at a few, and the others are copied.
+    Nobody asks for most elements: rules look at a few, and the others are copied.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class UnreadElements(MutableMapping[BaseTag, RawDataElement | DataElement]):
         return cast("RawDataElement | DataElement", element)
 
     def _raw(self, element: Element) -> RawDataElement:
-        """Return what pydicom would read of an element with a length."""
+        """Return the raw element that pydicom would read, of an element whose length is known."""
         number, vr, _, value, stop, _ = element
         name, at = None if self._implicit else _VR_NAMES[vr], value - self._start
         content = self._values[at : stop - self._start] or empty_value_for_VR(name, raw=True)

@@ -1,6 +1,6 @@
 """Rewrite a data set's text in UTF-8, if a new value needs characters outside its own character set.
 
-Either every text is read without doubt, or nothing is rewritten: a patient's name is never guessed.
+If one text cannot be read without doubt, no text is rewritten: a patient's name is never guessed.
 """
 
 from collections.abc import Iterable, Iterator

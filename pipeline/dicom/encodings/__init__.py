@@ -40,7 +40,7 @@ class Encode(Protocol):
     """Encode Pixel Data, or raise NotEncoded; `pixel_vr` is the VR as received (needed for big endian)."""
 
     def __call__(self, header: "Dataset", pixels: bytes, pixel_vr: str | None = None) -> Encoded:
-        """Return the frames, proven by decoding them."""
+        """Return the frames; each was decoded again and came back equal."""
 
 
 def names() -> list[str]:

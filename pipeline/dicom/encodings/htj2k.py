@@ -23,8 +23,8 @@ def encode(header: Dataset, pixels: bytes, pixel_vr: str | None = None) -> Encod
 def _frame(array: Samples, layout: PixelLayout) -> bytes:
     """Encode one frame in Bits Stored bits, which the encoder takes from the width of the array's type.
 
-    What is encoded of an unsigned sample is its distance from the middle of the range (ISO/IEC 15444-1 G.1). So
-    the samples are moved to the middle of the wider range, and the codestream then says the narrower one.
+    The encoder takes the distance of an unsigned sample from the middle of the range (ISO/IEC 15444-1 G.1). So the
+    samples are moved to the middle of the wider range, and the header of the codestream gets the narrower one.
     """
     bits_missing = layout.bits_allocated - layout.bits_stored
     if bits_missing and not layout.signed:

@@ -69,7 +69,7 @@ def _jpeg(frame: bytes, runner: DecodeRunner) -> Samples:
 
 
 def _colours_said(frame: bytes) -> bool | None:
-    """Tell whether markers before the first scan say YCbCr (ITU-T T.871, Adobe TN 5116); None if unsaid."""
+    """Tell whether markers before the first scan say YCbCr (ITU-T T.871, Adobe TN 5116); None if none says."""
     said: bool | None = None
     for marker, segment in _segments(frame):
         if marker == _APP14 and segment.startswith(b"Adobe"):

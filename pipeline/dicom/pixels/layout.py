@@ -89,7 +89,7 @@ class PixelLayout:
             raise NotEncoded(f"Pixel Data is {pixel_length} bytes, its attributes describe {self.length}")
 
     def unpadded(self, pixels: bytes) -> bytes:
-        """Return the value as received without its padding byte; in swapped words that is the last but one."""
+        """Return the value without its padding byte; in swapped words the padding is the last byte but one."""
         if len(pixels) == self.length:
             return pixels
         return pixels[:-2] + pixels[-1:] if self.swapped else pixels[: self.length]

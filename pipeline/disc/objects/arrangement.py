@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.dicom.same_patient import comparable_name
+from pipeline.dicom.person_names import comparable_name
 from pipeline.disc.objects import records
 from pipeline.disc.objects.entry import Entry, number
 from pipeline.disc.objects.one_patient import patient_of

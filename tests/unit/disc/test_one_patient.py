@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dicom.same_patient import comparable_name
+from pipeline.dicom.person_names import comparable_name
 from pipeline.disc.errors import NoPatientID, SeveralPatients
 from pipeline.disc.objects import records
 from pipeline.disc.objects.entry import Entry
