@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from pipeline.ledger import attempts, study_patients
+from pipeline.ledger.scope import Scope
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ArrivalState, DeliveryState
 
@@ -20,6 +21,7 @@ def account_of(
     instances = [dict(row._mapping) for row in connection.execute(wanted)]  # noqa: SLF001  # SQLAlchemy's public mapping
     answers = _deliveries(connection, name)
     for entry in instances:
+        entry["scope"] = entry["scope"].text
         entry["deliveries"] = answers.get(entry["id"], [])
     then = {**about._mapping, "state": state, "settled_at": settled_at, **more}  # noqa: SLF001
     patients = study_patients.of_arrival(connection, name)
@@ -59,10 +61,11 @@ def restore(connection: Connection, account: dict[str, Any]) -> None:
         raise ValueError(f"account version {account['version']} is not known")
     about = dict(account["arrival"])
     connection.execute(insert(arrival).values(**about))
-    study_patients.enter_missing(connection, account.get("patients", ()))
+    patients = [{**row, "scope": Scope.of_text(row["scope"])} for row in account.get("patients", ())]
+    study_patients.enter_missing(connection, patients)
     numbers: dict[int, int] = {}  # of a delivery in the ledger that was lost: its number in this one
     for entry in account["instances"]:
-        row = dict(entry)
+        row = {**entry, "scope": Scope.of_text(entry["scope"])}
         answers = row.pop("deliveries")
         row.pop("id")
         made = connection.execute(insert(instance).values(**row)).inserted_primary_key

@@ -7,14 +7,12 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    FromClause,
     Select,
     and_,
     bindparam,
     exists,
     func,
     insert,
-    literal_column,
     not_,
     or_,
     select,
@@ -27,13 +25,10 @@ from pipeline.ledger.claims import Fenced
 from pipeline.ledger.deliveries import batches
 from pipeline.ledger.rerouting import DECIDED
 from pipeline.ledger.rows import SoundInstanceRow, read_all, read_one
+from pipeline.ledger.scope import OF_ORDERS, Scope, is_of_kind
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ARRIVED, ArrivalState, DeliveryState, InstanceKey, InstanceState
 
-OF_A_RETRIEVAL, UNCLAIMED, SENT = "retrieval:", "unclaimed:", "sent:"  # Prefixes of the scopes outside the line.
-# The instance came to the receiver of orders, from a sender that [pacs] does not name.
-OF_A_STRANGER = "stranger:"
-SCOPES_OF_ORDERS = (OF_A_RETRIEVAL, UNCLAIMED, OF_A_STRANGER, SENT)
 NOBODYS = "unclaimed"  # The reason of an instance that nobody asked for or gets, and the remark of its arrival.
 PARTLY_NOBODYS = "partly unclaimed"  # The remark of an arrival of which other instances go somewhere.
 
@@ -88,17 +83,8 @@ def forget_instances(connection: Connection, name: str) -> None:
     connection.execute(instance.delete().where(instance.c.arrival == name))
 
 
-def is_of_scope(rows: FromClause, scope: str | Iterable[str]) -> ColumnElement[bool]:
-    """Return the condition on instances that they are of this scope, or these, outside the line.
-
-    The index holds nothing of the line: how much that is does not matter.
-    """
-    is_it = rows.c.scope == scope if isinstance(scope, str) else rows.c.scope.in_(list(scope))
-    return and_(is_it, rows.c.scope != literal_column("'line'"))
-
-
 def first_received(
-    connection: Connection, scope: str, keys: Iterable[InstanceKey]
+    connection: Connection, scope: Scope, keys: Iterable[InstanceKey]
 ) -> dict[InstanceKey, SoundInstanceRow]:
     """Return the row that holds each of `keys` within `scope`."""
     rows: dict[InstanceKey, SoundInstanceRow] = {}
@@ -348,10 +334,7 @@ def states(connection: Connection) -> dict[str, ArrivalState]:
 
 
 _IS_OF_ORDERS = exists(
-    select(instance.c.id).where(
-        instance.c.arrival == arrival.c.name,
-        or_(*(instance.c.scope.startswith(scope) for scope in SCOPES_OF_ORDERS)),
-    )
+    select(instance.c.id).where(instance.c.arrival == arrival.c.name, is_of_kind(instance, *OF_ORDERS))
 )
 
 

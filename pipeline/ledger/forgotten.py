@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, String, cast, delete, exists, func, literal, or_, select, update
+from sqlalchemy import Connection, delete, exists, func, or_, select, update
 
 from pipeline.ledger import sqlite
-from pipeline.ledger.arrivals import SENT
+from pipeline.ledger.scope import is_of_send
 from pipeline.ledger.tables import (
     arrival,
     delivery,
@@ -49,9 +49,7 @@ def arrivals_over(connection: Connection, before: float, at_most: int) -> dict[s
         .where(inside, is_needed_by_order)
     )
     of_sending = (
-        select(orders.c.id)
-        .join(instance, instance.c.scope == literal(SENT) + cast(orders.c.id, String))
-        .where(inside, is_needed_by_order)
+        select(orders.c.id).join(instance, is_of_send(instance, orders.c.id)).where(inside, is_needed_by_order)
     )
     of_disc = select(on_disc.c.disc).join(instance, instance.c.id == on_disc.c.instance).where(inside)
     newest = select(instance.c.arrival).order_by(instance.c.id.desc()).limit(1)
@@ -99,7 +97,7 @@ def orders_over(connection: Connection, before: float, at_most: int) -> list[int
     of_it = delivery.c.order_id == orders.c.id
     has_file = select(delivery.c.id).where(of_it, delivery.c.made_path.is_not(None), orders.c.cleared_at.is_(None))
     has_receipt = select(receipt.c.delivery).join(delivery, delivery.c.id == receipt.c.delivery).where(of_it)
-    was_given = select(instance.c.id).where(instance.c.scope == literal(SENT) + cast(orders.c.id, String))
+    was_given = select(instance.c.id).where(is_of_send(instance, orders.c.id))
     wanted = select(orders.c.id).where(
         orders.c.state != OrderState.OPEN,
         orders.c.ended_at <= before,

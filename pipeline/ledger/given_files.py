@@ -5,9 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select, update
 
-from pipeline.ledger.arrivals import SENT, is_of_scope, sound_instances
+from pipeline.ledger.arrivals import sound_instances
 from pipeline.ledger.deliveries import needs_an_answer
 from pipeline.ledger.rows import OrderRow, SoundInstanceRow, read_all
+from pipeline.ledger.scope import is_of, of_send
 from pipeline.ledger.tables import delivery, instance, receipt
 from pipeline.model import ARRIVED, SEND_VERB, DeliveryState, InstanceState
 
@@ -18,7 +19,7 @@ def instances_of(connection: Connection, number: int) -> list[SoundInstanceRow]:
     """Return the sound instances given to a `send`, with what their arrival knows."""
     wanted = (
         sound_instances()
-        .where(is_of_scope(instance, f"{SENT}{number}"), instance.c.state == InstanceState.RECEIVED)
+        .where(is_of(instance, of_send(number)), instance.c.state == InstanceState.RECEIVED)
         .order_by(instance.c.id)
     )
     return read_all(SoundInstanceRow, connection.execute(wanted))
@@ -26,10 +27,7 @@ def instances_of(connection: Connection, number: int) -> list[SoundInstanceRow]:
 
 def are_taken_in(connection: Connection, number: int) -> bool:
     """Tell whether the files given to a `send` have been taken in."""
-    return (
-        connection.execute(select(instance.c.id).where(is_of_scope(instance, f"{SENT}{number}"))).first()
-        is not None
-    )
+    return connection.execute(select(instance.c.id).where(is_of(instance, of_send(number)))).first() is not None
 
 
 def data_sets_at(
@@ -69,7 +67,7 @@ def awaited_delivery(connection: Connection, order: OrderRow) -> int | None:
         .join(instance, instance.c.id == receipt.c.instance)
         .join(given, and_(given.c.sop_instance_uid == instance.c.sop_instance_uid, _are_of_one_series(given)))
         .where(
-            is_of_scope(given, f"{SENT}{order.id}"),
+            is_of(given, of_send(order.id)),
             given.c.state == InstanceState.RECEIVED,
             delivery.c.destination == order.destination,
             delivery.c.state.not_in(ENDED),
@@ -94,13 +92,13 @@ def words_for(delivery_number: int) -> str:
 def reasons_unsent(connection: Connection, number: int) -> list[str]:
     """Return why files given to a `send` could not be sent."""
     is_unsound = instance.c.state.in_((InstanceState.QUARANTINED, InstanceState.CONFLICT))
-    wanted = select(instance.c.reason).where(is_of_scope(instance, f"{SENT}{number}"), is_unsound)
+    wanted = select(instance.c.reason).where(is_of(instance, of_send(number)), is_unsound)
     return [reason or "" for reason in connection.scalars(wanted.order_by(instance.c.id))]
 
 
 def leave(connection: Connection, number: int, now: float) -> None:
     """Release files given to a `send` and not sent: the person still has them, and has been told."""
-    of_it = is_of_scope(instance, f"{SENT}{number}")
+    of_it = is_of(instance, of_send(number))
     waiting = of_it & (instance.c.state == InstanceState.RECEIVED)
     values = {"state": InstanceState.PASSED, "reason": "not sent"}
     connection.execute(update(instance).where(waiting).values(**values))

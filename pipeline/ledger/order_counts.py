@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, or_, select
 
 from pipeline.ledger import given_files, orders, retrievals
-from pipeline.ledger.arrivals import HOLDS_ITS_KEY, OF_A_RETRIEVAL, UNCLAIMED
+from pipeline.ledger.arrivals import HOLDS_ITS_KEY
 from pipeline.ledger.completeness import of_wish
 from pipeline.ledger.rows import DeliveryRow, OrderRow, OrderStudyRow, RetrievalRow, read_all
+from pipeline.ledger.scope import FROM_THE_PACS, is_of_kind
 from pipeline.ledger.tables import arrival, instance, receipt, retrieval, retrieved
 from pipeline.model import ARRIVED, LeftOutCode, OrderStage, ReceiptState, RetrievalState
 
@@ -186,7 +187,7 @@ def _late(connection: Connection, order: OrderRow, links: Sequence[OrderStudyRow
         .join(arrival, arrival.c.name == instance.c.arrival)
         .where(
             instance.c.study_instance_uid.in_([link.study_instance_uid for link in links]),
-            or_(instance.c.scope.startswith(UNCLAIMED), instance.c.scope.startswith(OF_A_RETRIEVAL)),
+            is_of_kind(instance, *FROM_THE_PACS),
             instance.c.state.in_(HOLDS_ITS_KEY),
             instance.c.sop_instance_uid.not_in(held),
             arrival.c.admitted_at > order.created_at,

@@ -6,7 +6,6 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from pipeline.ledger import REBUILT
-from pipeline.ledger.arrivals import SENT, is_of_scope
 from pipeline.ledger.rows import (
     DeliveryRow,
     OrderRow,
@@ -16,6 +15,7 @@ from pipeline.ledger.rows import (
     read_one,
     read_one_or_none,
 )
+from pipeline.ledger.scope import is_of, of_send
 from pipeline.ledger.tables import delivery, instance, note, order_study, orders, receipt, retrieved
 from pipeline.model import ARRIVED, SEND_VERB, OrderStage, OrderState
 
@@ -172,8 +172,8 @@ def arrivals_in_use(connection: Connection) -> set[str]:
     )
     is_open_send = (orders.c.state == OrderState.OPEN) & (orders.c.verb == SEND_VERB)
     sends = connection.scalars(select(orders.c.id).where(is_open_send))
-    scopes = [f"{SENT}{number}" for number in sends]
-    sent = select(instance.c.arrival).where(is_of_scope(instance, scopes)) if scopes else None
+    scopes = [of_send(number) for number in sends]
+    sent = select(instance.c.arrival).where(is_of(instance, scopes)) if scopes else None
     found = set(connection.scalars(of_a_retrieval.distinct()))
     return found if sent is None else found | set(connection.scalars(sent.distinct()))
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, func, insert, not_, or_, select, upda
 from pipeline.dicom.reasons import DELETED, failure
 from pipeline.ledger import deliveries
 from pipeline.ledger.arrivals import first_received
+from pipeline.ledger.scope import Scope
 from pipeline.ledger.tables import delivery, instance, receipt
 from pipeline.model import ARRIVED, DeliveryState, InstanceKey, InstanceState, Item, ReceiptState
 
@@ -62,7 +63,7 @@ _PIN = ("path", "sha256", "size", "transfer_syntax_uid", "encoding")
 def _asked_for(connection: Connection, arrival_name: str) -> dict[int, tuple[InstanceKey, int]]:
     """Return the key and the last duplicate in an arrival, by the instance that holds the key."""
     wanted = (instance.c.arrival == arrival_name) & (instance.c.state == InstanceState.DUPLICATE)
-    by_scope: dict[str, dict[InstanceKey, int]] = defaultdict(dict)
+    by_scope: dict[Scope, dict[InstanceKey, int]] = defaultdict(dict)
     for row in connection.execute(select(instance).where(wanted).order_by(instance.c.id)):
         by_scope[row.scope][deliveries.key_of(row)] = row.id
     return {

@@ -4,19 +4,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from pipeline.ledger.arrivals import (
     HOLDS_ITS_KEY,
     NOBODYS,
-    OF_A_RETRIEVAL,
-    OF_A_STRANGER,
-    UNCLAIMED,
     sound_instances,
 )
 from pipeline.ledger.claims import Claimant, Fenced
 from pipeline.ledger.completeness import Key
 from pipeline.ledger.rows import RetrievalRow, SoundInstanceRow, WantedStudyRow, read_all, read_one
+from pipeline.ledger.scope import AT_THE_RECEIVER_OF_ORDERS, ScopeKind, is_of_kind
 from pipeline.ledger.tables import arrival, instance, order_study, orders, retrieval, retrieved
 from pipeline.model import InstanceState, OrderState, RetrievalState
 
@@ -164,7 +162,7 @@ def from_strangers(connection: Connection, study: str, since: float) -> dict[tup
         .join(arrival, arrival.c.name == instance.c.arrival)
         .where(
             instance.c.study_instance_uid == study,
-            instance.c.scope.startswith(OF_A_STRANGER),
+            is_of_kind(instance, ScopeKind.STRANGER),
             instance.c.state.in_(HOLDS_ITS_KEY),
             arrival.c.admitted_at >= since,
         )
@@ -223,12 +221,11 @@ def kept(connection: Connection, study: str) -> list[SoundInstanceRow]:
 
     Each row has the sender's address; the caller must check whether it is the PACS.
     """
-    scopes = (OF_A_RETRIEVAL, UNCLAIMED, OF_A_STRANGER)
     wanted = (
         sound_instances()
         .where(
             instance.c.study_instance_uid == study,
-            or_(*(instance.c.scope.startswith(scope) for scope in scopes)),
+            is_of_kind(instance, *AT_THE_RECEIVER_OF_ORDERS),
             instance.c.state.in_(HOLDS_ITS_KEY),
             arrival.c.gone_at.is_(None),
         )

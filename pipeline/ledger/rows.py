@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Result
 
+from pipeline.ledger.scope import Scope
 from pipeline.model import (
     ArrivalState,
     DeliveryState,
@@ -56,7 +57,7 @@ class InstanceRow:
     state: InstanceState
     reason: str | None
     code: SetAsideCode | None
-    scope: str
+    scope: Scope
     study_instance_uid: str | None
     series_instance_uid: str | None
     sop_instance_uid: str | None
@@ -113,7 +114,7 @@ class SoundInstanceRow(InstanceRow):
 class StudyPatientRow:
     """A patient of a study, by keyed hashes."""
 
-    scope: str
+    scope: Scope
     study_instance_uid: str
     identifier: str
     issuer: str

@@ -6,11 +6,12 @@ from typing import Any
 from sqlalchemy import Connection, exists, insert, select
 
 from pipeline.ledger.rows import InstanceRow, StudyPatientRow, read_all
+from pipeline.ledger.scope import Scope
 from pipeline.ledger.tables import instance, study_patient
 from pipeline.model import InstanceState, SetAsideCode
 
 
-def of_studies(connection: Connection, scope: str, studies: Collection[str]) -> list[StudyPatientRow]:
+def of_studies(connection: Connection, scope: Scope, studies: Collection[str]) -> list[StudyPatientRow]:
     """Return the known patients of these studies."""
     rows: list[StudyPatientRow] = []
     for study in studies:
@@ -23,7 +24,8 @@ def of_arrival(connection: Connection, arrival: str) -> list[dict[str, Any]]:
     """Return the patients known by an arrival, for its account."""
     of_it = select(study_patient).where(study_patient.c.arrival == arrival)
     in_order = of_it.order_by(study_patient.c.at, study_patient.c.identifier)
-    return [dict(row._mapping) for row in connection.execute(in_order)]  # noqa: SLF001  # SQLAlchemy's public mapping
+    rows = [dict(row._mapping) for row in connection.execute(in_order)]  # noqa: SLF001  # SQLAlchemy's public mapping
+    return [{**row, "scope": row["scope"].text} for row in rows]
 
 
 def enter(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:

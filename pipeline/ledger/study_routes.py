@@ -7,6 +7,7 @@ from sqlalchemy import Connection, bindparam, func, select, text, update
 from pipeline.ledger.arrivals import NOBODYS, sound_instances
 from pipeline.ledger.deliveries import batches
 from pipeline.ledger.rows import SoundInstanceRow, read_all
+from pipeline.ledger.scope import LINE
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import InstanceState
 
@@ -48,7 +49,7 @@ def prepared(connection: Connection, receiver: str, study_instance_uid: str) -> 
     What another receiver took in goes its own way.
     """
     wanted = sound_instances().where(
-        instance.c.scope == "line",
+        instance.c.scope == LINE,
         instance.c.study_instance_uid == study_instance_uid,
         instance.c.state.in_((InstanceState.PASSED, InstanceState.ENCODED)),
         instance.c.discarded_at.is_(None),
@@ -92,7 +93,7 @@ def studies_of_last_arrivals(connection: Connection, most: int) -> list[tuple[st
     wanted = (
         select(last_ones.c.receiver, instance.c.study_instance_uid)
         .join(instance, instance.c.arrival == last_ones.c.name)
-        .where(instance.c.scope == "line", instance.c.study_instance_uid.is_not(None))
+        .where(instance.c.scope == LINE, instance.c.study_instance_uid.is_not(None))
         .order_by(last_ones.c.admitted_at.desc(), instance.c.id)
     )
     return list(dict.fromkeys((row[0], row[1]) for row in connection.execute(wanted)))

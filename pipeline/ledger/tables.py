@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 
 from pipeline.ledger.column_types import Integer64, String, Text, Texts, Tuples, Values, Word
+from pipeline.ledger.scope import OUTSIDE_THE_LINE, ScopeColumn
 from pipeline.model import (
     ArrivalState,
     DeliveryState,
@@ -77,7 +78,7 @@ instance = Table(
     Column("state", Word(InstanceState), nullable=False, index=True),
     Column("reason", Text),
     Column("code", Word(SetAsideCode)),  # Code for the reason why it is set aside, if there is one.
-    Column("scope", String, nullable=False),
+    Column("scope", ScopeColumn, nullable=False),
     Column("study_instance_uid", String, index=True),
     Column("series_instance_uid", String),
     Column("sop_instance_uid", String, index=True),
@@ -116,8 +117,8 @@ instance = Table(
     Index(
         "outside_the_line",
         "scope",
-        sqlite_where=text("scope <> 'line'"),
-        postgresql_where=text("scope <> 'line'"),
+        sqlite_where=text(OUTSIDE_THE_LINE),
+        postgresql_where=text(OUTSIDE_THE_LINE),
     ),
     Index(
         "discarded_instances",
@@ -131,7 +132,7 @@ instance = Table(
 study_patient = Table(
     "study_patient",
     METADATA,
-    Column("scope", String, primary_key=True),
+    Column("scope", ScopeColumn, primary_key=True),
     Column("study_instance_uid", String, primary_key=True),
     # This and the next three are keyed hashes, empty for no value.
     Column("identifier", String, primary_key=True),

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.ledger import retrievals
-from pipeline.ledger.arrivals import NOBODYS, OF_A_RETRIEVAL, OF_A_STRANGER, SENT, UNCLAIMED
+from pipeline.ledger.arrivals import NOBODYS
 from pipeline.ledger.rows import RetrievalRow
+from pipeline.ledger.scope import Scope, ScopeKind, of_retrieval, of_send
 from pipeline.line.identify import ArrivalContents, IdentifiedFile
 from pipeline.line.senders import sender_of, senders_of
 from pipeline.model import InstanceState
@@ -23,7 +24,7 @@ from pipeline.site.site import SEND, Site
 class OrderAssignment:
     """Where a file belongs; `values` are the columns of its row."""
 
-    scope: str
+    scope: Scope
     retrievals: tuple[int, ...] = ()
     state: InstanceState = InstanceState.RECEIVED
     reason: str | None = None
@@ -44,14 +45,16 @@ def claims(
     pacs = site.settings.pacs
     if receiver == SEND:
         order = contents.envelope.order if contents.envelope else None
-        return lambda _: OrderAssignment(f"{SENT}{order}", is_gathered=False)
+        return lambda _: OrderAssignment(of_send(order), is_gathered=False)
     if pacs is None or receiver != pacs.receiver:
         return lambda _: OrderAssignment(site.scope_of(receiver))
     with site.ledger.reading() as look:
         studies = {found.key.study_instance_uid for found in contents.found if found.key}
         waiting = [(row, retrievals.asked_series(look, row.id)) for row in retrievals.claims(look, studies)]
-    unclaimed = OrderAssignment(f"{UNCLAIMED}{name}", (), InstanceState.PASSED, NOBODYS, is_gathered=False)
-    of_a_stranger = OrderAssignment(f"{OF_A_STRANGER}{name}", (), InstanceState.PASSED, NOBODYS, is_gathered=False)
+    unclaimed, of_a_stranger = (
+        OrderAssignment(Scope(kind, name), (), InstanceState.PASSED, NOBODYS, is_gathered=False)
+        for kind in (ScopeKind.UNCLAIMED, ScopeKind.STRANGER)
+    )
     senders, envelope = senders_of(site.settings), contents.envelope
     is_of_c_get = envelope is not None and envelope.retrieval is not None
 
@@ -61,11 +64,8 @@ def claims(
         numbers = tuple(row.id for row, series in waiting if _belongs(found, row, series))
         if not numbers:
             return unclaimed
-        scope = (
-            # Nothing of the retrieval came before, so no file of it is a duplicate.
-            f"{OF_A_RETRIEVAL}{numbers[-1]}"
-        )
-        return OrderAssignment(scope, numbers, InstanceState.PASSED, is_gathered=False)
+        # Nothing came before for the newest of the retrievals, so that no file of it is a duplicate.
+        return OrderAssignment(of_retrieval(numbers[-1]), numbers, InstanceState.PASSED, is_gathered=False)
 
     return of
 

@@ -15,6 +15,7 @@ from pipeline.dicom.same_content import Incomparable, are_same
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import arrivals, given_files, orders, retrievals, study_patients
+from pipeline.ledger.scope import Scope, ScopeKind
 from pipeline.line.admit import parse_arrival_name
 from pipeline.line.assign_to_order import OrderAssignment, claims
 from pipeline.line.duplicates import FileOutcome, KnownInstance, judge
@@ -72,9 +73,9 @@ def _remember(contents: ArrivalContents, receiver: str, site: Site) -> None:
 
 def _studies_of_the_line(
     contents: ArrivalContents, claim: Callable[[IdentifiedFile], OrderAssignment]
-) -> dict[str, set[str]]:
+) -> dict[Scope, set[str]]:
     """Return, by scope, the studies whose first patient decides; not those from the PACS or a person."""
-    studies: dict[str, set[str]] = {}
+    studies: dict[Scope, set[str]] = {}
     for found in contents.found:
         if found.key and claim(found).is_gathered:
             studies.setdefault(claim(found).scope, set()).add(found.key.study_instance_uid)
@@ -107,7 +108,7 @@ def _instances(
         yield row
 
 
-def _holders(scope: str, contents: ArrivalContents, site: Site) -> dict[InstanceKey, KnownInstance]:
+def _holders(scope: Scope, contents: ArrivalContents, site: Site) -> dict[InstanceKey, KnownInstance]:
     keys = [found.key for found in contents.found if found.key and not found.problem]
     with site.ledger.reading() as look:
         known = arrivals.first_received(look, scope, keys)
@@ -244,7 +245,7 @@ def _report(row: dict[str, Any]) -> None:
 def _report_strangers(rows: list[dict[str, Any]], contents: ArrivalContents) -> None:
     """Log who has sent instances to the receiver of orders without being named in [pacs]."""
     peer = contents.envelope.peer if contents.envelope else None
-    of_strangers = [row for row in rows if row["scope"].startswith(arrivals.OF_A_STRANGER)]
+    of_strangers = [row for row in rows if row["scope"].kind == ScopeKind.STRANGER]
     counted = Counter((row["study_instance_uid"], row["calling_ae_title"]) for row in of_strangers)
     for (study, calling), instances in counted.items():
         known = {"calling_ae_title": calling, "peer": peer, "instances": instances}

@@ -17,6 +17,7 @@ from pipeline.dicom.patient import Patient
 from pipeline.dicom.person_names import comparable_name
 from pipeline.dicom.same_patient import is_placeholder, normalised_identifier
 from pipeline.ledger import study_patients
+from pipeline.ledger.scope import Scope
 from pipeline.line.identify import IdentifiedFile
 from pipeline.site.site import Site
 from pipeline.spool.durable import unlink
@@ -73,11 +74,11 @@ def drop_unfinished_key(spool: Spool) -> None:
 class StudyPatients:
     """The patients of the studies of one arrival: those known before, and those it brings."""
 
-    def __init__(self, arrival: str, scopes: Mapping[str, Iterable[str]], site: Site) -> None:
+    def __init__(self, arrival: str, scopes: Mapping[Scope, Iterable[str]], site: Site) -> None:
         """Read what is known of the arrival's studies, by scope."""
         self._arrival = arrival
         self._site = site
-        self._accepted: dict[tuple[str, str], list[PatientHashes]] = {}
+        self._accepted: dict[tuple[Scope, str], list[PatientHashes]] = {}
         self.new: list[dict[str, Any]] = []
         self.noted: dict[str, set[str]] = {}
         with site.ledger.reading() as look:
@@ -86,7 +87,7 @@ class StudyPatients:
                     marks = PatientHashes(row.identifier, row.issuer, row.name, row.birth_date)
                     self._accepted.setdefault((scope, row.study_instance_uid), []).append(marks)
 
-    def is_another(self, scope: str, found: IdentifiedFile) -> bool:
+    def is_another(self, scope: Scope, found: IdentifiedFile) -> bool:
         """Tell whether a sound file is of another patient than its study.
 
         The first patient decides from then on.
@@ -112,7 +113,7 @@ class StudyPatients:
 
 
 def row_of(
-    scope: str, study: str, marks: PatientHashes, arrival: str, reason: str | None = None
+    scope: Scope, study: str, marks: PatientHashes, arrival: str, reason: str | None = None
 ) -> dict[str, Any]:
     """Return the row that adds this patient to a study, as known by an arrival."""
     about = {"scope": scope, "study_instance_uid": study, "is_first": False, "reason": reason, "at": time.time()}

@@ -22,9 +22,9 @@ from pipeline.dicom.reading import data_set_of
 from pipeline.dicom.same_patient import compare
 from pipeline.errors import PeerUnavailable
 from pipeline.ledger import orders, retrievals
-from pipeline.ledger.arrivals import OF_A_RETRIEVAL
 from pipeline.ledger.completeness import Key
 from pipeline.ledger.rows import OrderRow, OrderStudyRow, SoundInstanceRow
+from pipeline.ledger.scope import ScopeKind
 from pipeline.line.senders import Sender, Senders, senders_of
 from pipeline.model import OrderError, OrderStage, OrderState, RetrievalState
 from pipeline.orders import c_find, prove
@@ -217,7 +217,7 @@ def usable(study: str, listed: Collection[Key], patient: Patient | None, site: S
 
 def _is_sent_by(senders: Senders, row: SoundInstanceRow) -> bool:
     """Tell whether the PACS has sent an instance, or we have fetched it by C-GET, which has no peer address."""
-    is_fetched = row.peer is None and senders.address_decides and row.scope.startswith(OF_A_RETRIEVAL)
+    is_fetched = row.peer is None and senders.address_decides and row.scope.kind == ScopeKind.RETRIEVAL
     return is_fetched or senders.include(Sender(row.calling_ae_title, row.peer))
 
 

@@ -10,6 +10,7 @@ from pipeline.destinations import Destination
 from pipeline.dicom.patient import Patient
 from pipeline.ledger import Ledger
 from pipeline.ledger.claims import Claimant
+from pipeline.ledger.scope import LINE, Scope, ScopeKind
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.site import routing
 from pipeline.site.settings import Settings
@@ -19,7 +20,6 @@ from pipeline.spool.spool import Spool
 SEND = "_send"  # The receiver name of `storestow send`; no configured receiver can have it.
 # The patients that the PACS names for a study, by Study Instance UID.
 PacsPatients = dict[str, tuple[Patient, ...]]
-LINE = "line"  # The scope of every instance a coercing receiver takes in (docs/design.md, State).
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Site:
         table = self.receiver(receiver)
         return self.rules if table and table.coerce else ()
 
-    def scope_of(self, receiver: str) -> str:
+    def scope_of(self, receiver: str) -> Scope:
         """Return the scope within which an instance's UIDs identify it."""
         table = self.receiver(receiver)
-        return LINE if table and table.coerce else f"receiver:{receiver}"
+        return LINE if table and table.coerce else Scope(ScopeKind.RECEIVER, receiver)

@@ -10,6 +10,7 @@ from pipeline.commands.receiver_checks import receiver_findings, refused_classes
 from pipeline.dcmtk.profile import study_sop_classes
 from pipeline.dcmtk.sop_classes import SHIPPED
 from pipeline.ledger import FILE_NAME, Ledger, arrivals
+from pipeline.ledger.scope import LINE
 from pipeline.model import InstanceState, SetAsideCode
 from pipeline.site.settings import load
 from pipeline.spool.spool import Spool
@@ -39,7 +40,7 @@ def received(folder: Path, *titles: str, code: SetAsideCode | None = None) -> No
     known = {"receiver": "r", "admitted_at": time.time(), "newest_file_at": 0.0}
     state = InstanceState.QUARANTINED if code else InstanceState.RECEIVED
     rows = [
-        {"arrival": "1-r-1", "file": title, "state": state, "scope": "line", "calling_ae_title": title}
+        {"arrival": "1-r-1", "file": title, "state": state, "scope": LINE, "calling_ae_title": title}
         | {"called_ae_title": "R", "size": 1, "received_sha256": "", "code": code, "sop_instance_uid": f"1.{n}"}
         for n, title in enumerate(titles)
     ]

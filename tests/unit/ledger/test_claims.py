@@ -8,6 +8,7 @@ from support.sites import ledger_place
 
 from pipeline.ledger import arrivals, claims, deliveries, retrievals
 from pipeline.ledger.claims import Claimant, Fenced
+from pipeline.ledger.scope import LINE
 from pipeline.ledger.tables import arrival, attempt, delivery, instance, receipt, retrieval, study_claim
 from pipeline.model import DeliveryState, InstanceKey, InstanceState, Receipt, ReceiptState
 
@@ -23,7 +24,7 @@ def ledger(tmp_path):
         with opened.transaction() as change:
             about = {"receiver": "r", "state": "processing", "admitted_at": 0.0, "newest_file_at": 0.0}
             change.execute(insert(arrival).values(name="1-r-1", **about))
-            ours = {"arrival": "1-r-1", "scope": "line", "calling_ae_title": "CT", "called_ae_title": "ME"}
+            ours = {"arrival": "1-r-1", "scope": LINE, "calling_ae_title": "CT", "called_ae_title": "ME"}
             ours |= {"size": 1, "received_sha256": "a", "state": "received", "study_instance_uid": "1.1"}
             ours |= {"series_instance_uid": "1.1.1", "sop_class_uid": "1", "data_set_sha256": "b"}
             ours |= {"transfer_syntax_received": "1.2.840.10008.1.2.1"}

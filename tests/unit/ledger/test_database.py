@@ -13,6 +13,7 @@ from support.sites.older_ledger import back_to_version_2
 from pipeline.errors import Configuration
 from pipeline.ledger import Ledger, arrivals, deliveries, migrations, notes, orders, reports, study_routes
 from pipeline.ledger.claims import Claimant
+from pipeline.ledger.scope import LINE
 from pipeline.ledger.tables import arrival, delivery, destination, instance
 from pipeline.model import ArrivalState, InstanceState
 
@@ -32,7 +33,7 @@ def received(**more) -> dict:
         "arrival": "1-modalities-1",
         "file": "CT.1",
         "state": InstanceState.RECEIVED,
-        "scope": "line",
+        "scope": LINE,
         "study_instance_uid": "1.2",
         "series_instance_uid": "1.2.3",
         "sop_instance_uid": "1.2.3.4",

@@ -9,6 +9,7 @@ from support.sites.line_site import all_settled, arrive, instance, rounds, setti
 from support.sites.placed_orders import look, order, settings_with_pacs
 
 from pipeline.ledger import Ledger, reports
+from pipeline.ledger.scope import LINE
 from pipeline.ledger.tables import arrival, delivery, orders, receipt, retrieved
 from pipeline.ledger.tables import instance as instances
 from pipeline.line import settle
@@ -163,7 +164,7 @@ def a_day_of(site, day: int, studies: int) -> None:
         rows = []
         for number in range(2 * studies):
             study, uid = f"1.2.{day}.{number // 2}", f"1.2.826.0.1.3680043.8.498.{day}.{number}"
-            about = {"scope": "line", "study_instance_uid": study, "series_instance_uid": study, "file": uid}
+            about = {"scope": LINE, "study_instance_uid": study, "series_instance_uid": study, "file": uid}
             sent = {"called_ae_title": "R", "calling_ae_title": "CT1", "size": 1, "received_sha256": "0" * 64}
             identity = {"id": last + 1 + number, "arrival": names[number // 2], "sop_instance_uid": uid}
             rows.append({**identity, **about, **sent, "state": "passed", "consigned": True})
