@@ -24,6 +24,7 @@ from pipeline.ledger.rows import (
     SoundInstanceRow,
     StudyPatientRow,
 )
+from pipeline.ledger.scope import Scope, ScopeColumn
 
 ROWS = {
     ArrivalRow: tables.arrival,
@@ -54,6 +55,8 @@ def test_a_row_may_be_none_where_its_column_may_be_null_and_has_the_type_of_it(k
         (plain,) = members - {type(None)}
         if isinstance(column.type, Word):
             assert plain is column.type.words, column
+        elif isinstance(column.type, ScopeColumn):
+            assert plain is Scope, column
         elif str(column.type) in PYTHON and not typing.get_args(plain):
             assert plain is PYTHON[str(column.type)], column
 
