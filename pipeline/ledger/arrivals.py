@@ -133,7 +133,7 @@ def instances_waiting(connection: Connection, receiver: str, study_instance_uid:
 
 
 def require_not_consigned(connection: Connection, identities: Collection[int]) -> None:
-    """Raise Fenced if what was prepared has been consigned or decided about meanwhile by another."""
+    """Raise Fenced if somebody else has consigned one of these instances, or decided about it, meanwhile."""
     for batch in batches(list(identities)):
         wanted = select(func.count()).where(instance.c.id.in_(batch), not_(instance.c.consigned))
         if connection.scalar(wanted) != len(batch):
@@ -146,7 +146,7 @@ def instance_row(connection: Connection, identity: int) -> SoundInstanceRow:
 
 
 def sound_instances() -> Select[Any]:
-    """Return the question for instances with what their arrivals know, as `SoundInstanceRow` has it."""
+    """Return the SELECT of instances with the columns of their arrivals that `SoundInstanceRow` has."""
     return select(instance, arrival.c.admitted_at, arrival.c.peer).join(
         arrival, arrival.c.name == instance.c.arrival
     )

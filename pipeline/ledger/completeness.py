@@ -33,12 +33,12 @@ class FinalResponse:
 
     @property
     def sent(self) -> set[int]:
-        """Return how many it may have sent: some also count instances stored with a warning as completed."""
+        """Return how many instances the PACS may have sent: some PACS count those with a warning as completed."""
         return {self.completed, self.completed + self.warned}
 
     @property
     def total(self) -> int:
-        """Return how many it was going to send."""
+        """Return how many instances the PACS was going to send."""
         return self.completed + self.failed + self.warned + self.remaining
 
 

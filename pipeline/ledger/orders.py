@@ -25,7 +25,7 @@ _YEAR_2020 = 1_577_836_800  # The first second of 2020, which keeps the numbers 
 def shared(connection: Connection, key: str, done_since: float | None) -> int | None:
     """Return the open order for this request, or the last one done since `done_since`.
 
-    None if there is neither.
+    Returns None if there is neither.
     """
     is_open = orders.c.state == OrderState.OPEN
     is_done = and_(
@@ -75,7 +75,7 @@ def row(connection: Connection, number: int) -> OrderRow | None:
 
 
 def one(connection: Connection, number: int) -> OrderRow:
-    """Return an order that there is."""
+    """Return an order; raises NoResultFound if there is none with that number."""
     return read_one(OrderRow, connection.execute(select(orders).where(orders.c.id == number)))
 
 

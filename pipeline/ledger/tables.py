@@ -1,7 +1,8 @@
 """The tables of the newest ledger; `migrations` converts older ones.
 
 Times are seconds since the epoch; no column holds a patient's name or ID. `instance.changes` is the one column
-that may hold values a rule replaced: it is for `trace`, never for a log.
+that may hold values a rule replaced: it is for `trace`, never for a log. All tables stand in this one
+file: they refer to each other, and a migration is compared with the file as a whole.
 """
 
 from sqlalchemy import (
