@@ -22,7 +22,7 @@ for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
     fi
 done
 if [ -z "$python" ]; then
-    echo "install: no Python 3.11 or newer; install one (Debian 12, Ubuntu 24.04: python3)," >&2
+    echo "install: no Python 3.11 or newer; install one (Debian 12 and 13, Ubuntu 24.04: python3)," >&2
     echo "install: or name one: make install PYTHON=/path/to/python3.12" >&2
     exit 69
 fi

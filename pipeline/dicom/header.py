@@ -205,7 +205,7 @@ def write_data_set(target: Path, data_set: Dataset) -> str:
 
 
 def file_meta(header: Dataset, transfer_syntax_uid: str) -> FileMetaDataset:
-    """Return file meta information for `dataset`, with this program as its writer (PS3.10 7.1)."""
+    """Return file meta information for `header`, with this program as its writer (PS3.10 7.1)."""
     meta = FileMetaDataset()
     meta.update(header.file_meta)
     meta.FileMetaInformationVersion = b"\0\1"

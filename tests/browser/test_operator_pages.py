@@ -135,6 +135,8 @@ def test_every_page_fits_and_breaks_no_rule_of_ours(shown: Shown, tmp_path: Path
         shown.tab.open(shown.url + page.format(study=shown.study))
         shown.tab.wait_for("Log out")
         assert shown.tab.run("document.documentElement.scrollWidth") <= width, page
+        cut = "[...document.querySelectorAll('.newest')].filter(e => right(e.firstChild) > right(e) + 1).length"
+        assert shown.tab.run(f"right = e => e.getBoundingClientRect().right; {cut}") == 0, page
         unlabelled = (
             "[...document.querySelectorAll('input:not([type=hidden]),select')].filter(e => !e.labels.length)"
         )

@@ -30,7 +30,6 @@ class TimeLineEvent:
 def _picture(title: str, height: int = HEIGHT) -> ET.Element:
     svg = ET.Element("svg", {"viewBox": f"0 0 {WIDTH} {height}", "class": "picture", "role": "img"})
     ET.SubElement(svg, "title").text = title
-    _text(svg, LEFT, 14, title, "name", "start")
     return svg
 
 
@@ -41,8 +40,16 @@ def _text(  # noqa: PLR0913, PLR0917  # where, what, how
     ET.SubElement(parent, "text", {**about, **({"class": kind} if kind else {})}).text = words
 
 
-def _done(svg: ET.Element) -> Markup:
-    return Markup(ET.tostring(svg, encoding="unicode"))  # noqa: S704  # the library has escaped every text
+def _done(picture: ET.Element) -> Markup:
+    return Markup(ET.tostring(picture, encoding="unicode"))  # noqa: S704  # the library has escaped every text
+
+
+def _figure(title: str, svg: ET.Element) -> Markup:
+    """Return a chart below its title: where a screen is too narrow for it, the title stays and the chart moves."""
+    figure = ET.Element("figure")
+    ET.SubElement(figure, "figcaption").text = title
+    ET.SubElement(figure, "div", {"class": "newest"}).append(svg)
+    return _done(figure)
 
 
 def _top(highest: float) -> float:
@@ -86,7 +93,10 @@ def _legend(svg: ET.Element, names: Sequence[str]) -> None:
 def bars(
     title: str, series: Mapping[str, Mapping[int, float]], begin: float, end: float, unit: str = ""
 ) -> Markup:
-    """Return stacked bars, one for each hour; `series` maps a name to its values by the hour since the epoch."""
+    """Return a figure of stacked bars, one for each hour.
+
+    `series` maps a name to its values by the hour since the epoch.
+    """
     svg = _picture(title)
     names = sorted(series)
     hours = range(int(begin // 3600), int(end // 3600) + 1)
@@ -105,7 +115,7 @@ def bars(
                 about = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": f"{width:.1f}", "height": f"{tall:.1f}"}
                 ET.SubElement(svg, "rect", {"class": f"c{number % COLOURS}", **about})
     _legend(svg, names)
-    return _done(svg)
+    return _figure(title, svg)
 
 
 def lines(  # noqa: PLR0913  # what a picture needs, each by its name
@@ -117,7 +127,10 @@ def lines(  # noqa: PLR0913  # what a picture needs, each by its name
     *,
     mark: float | None = None,
 ) -> Markup:
-    """Return lines over time; `series` maps a name to (moment, value) in order; `mark` is a horizontal line."""
+    """Return a figure of lines over time.
+
+    `series` maps a name to (moment, value) in order; `mark` is the value of a horizontal line.
+    """
     svg = _picture(title)
     names = sorted(series)
     values = [value for points in series.values() for _, value in points]
@@ -139,7 +152,7 @@ def lines(  # noqa: PLR0913  # what a picture needs, each by its name
             about = {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "2.5"}
             ET.SubElement(svg, "circle", {"class": f"c{number % COLOURS}", **about})
     _legend(svg, names)
-    return _done(svg)
+    return _figure(title, svg)
 
 
 def time_line(title: str, events: Sequence[TimeLineEvent]) -> Markup:
@@ -147,6 +160,7 @@ def time_line(title: str, events: Sequence[TimeLineEvent]) -> Markup:
     lanes = list(dict.fromkeys(event.lane for event in events))
     height = TOP + 34 * len(lanes) + BOTTOM
     svg = _picture(title, height)
+    _text(svg, LEFT, 14, title, "name", "start")
     begin, end = min(event.begin for event in events), max(event.end for event in events)
     span = max(end - begin, 1.0)
     left = 170
