@@ -233,22 +233,24 @@ def test_moves_wait_for_their_turn_and_say_how_many_are_before_them(site, archiv
     for number in range(3):
         archive.store(*study(tmp_path, f"TURN{number}", instances=4))
     wait_until(lambda: all(listens(port) for port in site.up.ports.values()), what="every receiver")
-    receivers = site.up.processes("storescp")
+    receivers = site.up.processes("receive")
+    assert len(receivers) == len(site.up.ports)
     for receiver in receivers:
-        receiver.suspend()  # the first move waits for it, and the others for the first
+        receiver.suspend()  # so that the first move waits for it, and the others for the first
     try:
         placed = [site.place(f"TURN{number}").order_id for number in range(3)]
 
-        def places() -> list[int] | None:
+        def standing() -> list[tuple[str, int | None]] | None:
             views = [site.view(number) for number in placed]
-            are_known = all(view.stage in {"queued", "moving"} for view in views)
-            return sorted(view.place_in_queue or 0 for view in views) if are_known else None
+            found = [(str(view.stage), view.place_in_queue) for view in views]
+            begun = [stage for stage, _ in found].count("moving") == 1
+            return found if begun and [place for _, place in found].count(None) == 1 else None
 
-        found = wait_until(places, what="the place of each")
+        found = wait_until(standing, what="one that moves, and two that wait for it")
     finally:
         for receiver in receivers:
             receiver.resume()
-    assert found == [0, 1, 2]
+    assert sorted(found, key=lambda one: one[1] or 0) == [("moving", None), ("queued", 1), ("queued", 2)]
     assert [site.wait(one).state for one in placed] == [OrderState.DONE] * 3
 
 
