@@ -7,6 +7,7 @@ import logging
 import resource
 import signal
 import socket
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -108,12 +109,16 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _run(server: uvicorn.Server, listening: socket.socket) -> None:
-    asyncio.get_running_loop().set_exception_handler(_report_bug)
+    asyncio.get_running_loop().set_exception_handler(partial(_report_bug, listening))
     await server.serve(sockets=[listening])
 
 
-def _report_bug(_loop: asyncio.AbstractEventLoop, about: dict[str, Any]) -> None:
+def _report_bug(listening: socket.socket, _loop: asyncio.AbstractEventLoop, about: dict[str, Any]) -> None:
     """Log a bug outside any request, without its text."""
     error = about.get("exception")
-    if isinstance(error, Exception) and not isinstance(error, OSError):  # A client that went away is no bug.
-        bug("shim", error)
+    if not isinstance(error, Exception) or isinstance(error, OSError):  # A client that went away is no bug.
+        return
+    if listening.fileno() < 0 and "_start_serving" in about.get("message", ""):
+        # A second after no file was left for a client asyncio listens again, also if it was told to end since.
+        return
+    bug("shim", error)
