@@ -1,4 +1,4 @@
-"""Why a disc is not made, one class for each reason; callers map `kind` to their own answer."""
+"""The reasons why a disc is not made, a class for each; callers map `kind` to their own answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ class NameInUse(NoDisc):
 
 
 class UnfitPassPhrase(NoDisc):
-    """Say what a pass phrase must be like."""
+    """Say why a pass phrase cannot be used, and what a pass phrase must be like."""
 
     kind = "unfit pass phrase"
 

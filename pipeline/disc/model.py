@@ -28,7 +28,7 @@ Container = Literal["iso", "zip"]
 Media = Literal["auto", "cd", "dvd", "usb"]
 
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]  # Called with the stage, and how much of it is done and in total.
 
 
 SeriesUIDs = tuple[str, str]  # Study and Series Instance UID: careless machines repeat series UIDs in every study.
@@ -79,12 +79,15 @@ class ReplacedDisc:
 
     name: str
     volume_id: str
-    made_at: str  # Date as its page says it.
+    made_at: str  # The date and time as the pages show it.
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A file that is not on the disc, and why; README.TXT has the sentence. `key` is None if it has none."""
+    """A file that is not on the disc, and why. `reason` is a text for README.TXT.
+
+    `key` is None if the file's UIDs are not known.
+    """
 
     source: Path
     key: InstanceKey | None
@@ -105,7 +108,7 @@ class DiscOptions:
     the PACS counts more and yet says that it has sent all; `only` are the modalities of an order for some;
     `unknown` are accession numbers without a study; `missing` are instances known to be left out before anything
     is read. `contact` tells the finder of the disc how to reach the hospital. `identity_allowed` is the reason why
-    a person accepted that two sources name different patients. Only a person may give the two permissions.
+    a person accepted that two sources name different patients. Only a person may set the two `allow_` fields.
     `capacity_bytes` is the capacity of a CD or DVD that differs from the standard media. `hashes_image` says
     whether anybody wants the SHA-256 of the whole file.
     """
@@ -125,8 +128,8 @@ class DiscOptions:
     missing: tuple[LeftOut, ...] = ()
     replaces: ReplacedDisc | None = None
     contact: str = ""
-    languages: tuple[str, ...] = ("en", "es")  # Of the pages, the most important first.
-    hospital: str = ""  # The name on the pages.
+    languages: tuple[str, ...] = ("en", "es")  # The languages of the pages, the most important first.
+    hospital: str = ""  # The hospital's name on the pages.
     logo: Path | None = None  # A PNG or SVG file of the site.
     allow_several_patients: bool = False
     allow_no_patient_id: bool = False
@@ -194,7 +197,7 @@ class StudyOnDisc:
 
 @dataclass(frozen=True, slots=True)
 class Disc:
-    """A disc that has been made, read back and named; `sha256` is "" where `hashes_image` was not wanted."""
+    """A disc that has been made, read back and named; `sha256` is "" if `hashes_image` was False."""
 
     path: Path
     size: int
@@ -205,7 +208,7 @@ class Disc:
     studies: tuple[StudyOnDisc, ...]
     instances: tuple[InstanceOnDisc, ...]
     left_out: tuple[LeftOut, ...]
-    duplicates: int  # Objects received again, byte for byte; each is on the disc once.
+    duplicates: int  # Files that repeat the data set of an object, which is on the disc once.
     replaces: ReplacedDisc | None
     made_at: datetime
 

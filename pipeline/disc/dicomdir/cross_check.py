@@ -39,15 +39,15 @@ def stands_in(listed: ListedRecord, claims: ObjectIdentity) -> bool:
 
 
 def patient_of(told: ObjectIdentity | ParentRecords) -> Patient:
-    """Return the patient of an object, or of a record: the same name may be in Latin-1 here and in UTF-8 there."""
+    """Return the patient of an object or of a record, decoded: the same name may be in another character set."""
     character_set = told.character_set.decode("latin-1")
     return Patient.read(told.patient_id, told.issuer, told.birth_date, told.patient_name, character_set)
 
 
 def names_of_nobody(directory: Directory, claims: Mapping[str, ObjectIdentity]) -> list[str]:
-    """Return a file below each PATIENT record whose name no object below it has.
+    """Return the path of one object for each PATIENT record whose Patient's Name none of its objects has.
 
-    The objects of one patient may have several names, and the record has one of them.
+    The objects of one patient may have several names; the record must have one of these names.
     """
     told: dict[ParentRecords, set[str]] = defaultdict(set)
     files: dict[ParentRecords, str] = {}
@@ -63,7 +63,7 @@ def names_of_nobody(directory: Directory, claims: Mapping[str, ObjectIdentity]) 
 def _of_the_patient(listed: ListedRecord, claims: ObjectIdentity, placeholders: tuple[str, ...]) -> Iterator[str]:
     """Yield the attributes by which the PATIENT record names another person than the object, by `same_patient`.
 
-    The record may have shortened values: of a Patient ID of 70 characters it has 64.
+    The record may have shortened values: it has 64 characters of a Patient ID of 70.
     """
     said, found = patient_of(listed.above), patient_of(claims)
     if stands_in(listed, claims):

@@ -79,7 +79,7 @@ def _flattened(siblings: Sequence[_Record]) -> Iterator[tuple[_Record, _Record |
 
 
 def _opening(meta: bytes, file_set_id: str, first: int, last: int) -> bytes:
-    """Return everything before the records; its length does not depend on the offsets."""
+    """Return the bytes before the records; their length does not depend on the offsets `first` and `last`."""
     head = b"".join(
         (
             element(0x00041130, "CS", file_set_id.encode()),
@@ -160,7 +160,7 @@ def _keys(entry: Entry, keys: Sequence[RecordKey], instead: dict[str, str]) -> b
 
 
 def _substitute(key: RecordKey, entry: Entry, instead: dict[str, str]) -> bytes:
-    """Return the substitute for a key without value in the object; another date or time of its own comes first."""
+    """Return the substitute for a key that has no value; for a date or time, another one of the object if any."""
     if key.otherwise in {"date", "time"}:
         tags, unknown = (records.DATES, UNKNOWN_DATE) if key.otherwise == "date" else (records.TIMES, UNKNOWN_TIME)
         said = (right(tag, key.vr, entry.values.get(tag, b"").decode("latin-1")) for tag in tags)

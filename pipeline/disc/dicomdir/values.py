@@ -37,7 +37,7 @@ _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?[Zz]?")
 _MOMENT = re.compile(r"(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:\.\d{1,6})?(?:[+-]\d{4})?")
 _MOMENT_BOUNDS = ((1, 9999), (1, 12), (1, 31), (0, 23), (0, 59), (0, 59))
 _SEXES = {"MALE": "M", "FEMALE": "F", "OTHER": "O"}
-_NAMED = frozenset({0x00700080, records.IMAGE_TYPE})  # Content Label and Image Type, whose letters decide nothing.
+_NAMED = frozenset({0x00700080, records.IMAGE_TYPE})  # Content Label and Image Type: unfit characters become `_`.
 
 
 def right_values(values: Mapping[int, bytes], keys: Sequence[RecordKey]) -> dict[int, bytes]:
@@ -52,7 +52,7 @@ def right_values(values: Mapping[int, bytes], keys: Sequence[RecordKey]) -> dict
 def _right_values(
     values: Mapping[int, bytes], keys: Sequence[RecordKey], declared: CharacterSet, written: CharacterSet
 ) -> dict[int, bytes]:
-    """Return the same; raises UnicodeEncodeError if `written` cannot hold a text."""
+    """Return the values in the character set `written`; raises UnicodeEncodeError if it cannot hold a text."""
     found = {}
     for key in keys:
         raw = values.get(key.tag, b"")
@@ -74,7 +74,7 @@ def _right_values(
 def _right(
     key: RecordKey, raw: bytes, declared: CharacterSet, written: CharacterSet, *, is_several: bool = False
 ) -> bytes:
-    """Return one value, or several; the same bytes if they are valid."""
+    """Return the bytes of one value, or of several: unchanged if valid, corrected or empty otherwise."""
     if size := _NUMBERS.get(key.vr):
         return raw if len(raw) == size else b""
     if key.vr not in STRING_VRS or not raw or key.vr == "UI":
@@ -101,7 +101,10 @@ def _is_of(declared: CharacterSet, raw: bytes, vr: str) -> bool:
 
 
 def _of_sequence(tag: int, raw: bytes, declared: CharacterSet, written: CharacterSet) -> bytes:
-    """Return the items of a sequence; of a document's content only modifiers of its title (PS3.3 F.5.25)."""
+    """Return the items of a sequence.
+
+    Of a document's content, return only the modifiers of its title (PS3.3 F.5.25); of a title, the first code.
+    """
     if not raw:
         return b""
     items = [_right_item(item, declared, written) for item in items_of(raw)]
@@ -160,7 +163,7 @@ def element(tag: int, vr: str, value: Value) -> bytes:
 
 @functools.lru_cache(maxsize=4096)
 def right(tag: int, vr: str, text: str) -> str:
-    """Return the text of one value as its VR allows it, "" if its meaning is unknown."""
+    """Return the text of one value in a form that its VR allows, "" if the text cannot be understood."""
     text = text.rstrip(" \0")
     return _BY_VR.get(vr, _as_it_is)(tag, text) if text else ""
 
@@ -180,7 +183,7 @@ def _code(tag: int, text: str) -> str:
 
 def _date(tag: int, text: str) -> str:
     text = text.split("\\", maxsplit=1)[0].strip()
-    if tag == records.BIRTH_DATE:  # It is compared with the objects' values, so it must be read alike.
+    if tag == records.BIRTH_DATE:  # A check compares it with the objects' values, which are read in this way.
         text = Patient.of("", "", text, "").birth_date
         if not re.fullmatch(r"\d{8}", text):
             return ""

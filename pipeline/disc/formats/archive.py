@@ -15,7 +15,10 @@ SHORTEST = 10  # Characters of a pass phrase.
 
 
 def check_pass_phrase(pass_phrase: str) -> None:
-    """Raise UnfitPassPhrase if some ZIP program could not accept it, or it is easily guessed."""
+    """Raise UnfitPassPhrase if the pass phrase is too short, or has other than printable ASCII characters.
+
+    ZIP programs disagree about the bytes of other characters.
+    """
     if len(pass_phrase) < SHORTEST or not pass_phrase.isascii() or not pass_phrase.isprintable():
         raise UnfitPassPhrase(
             f"a pass phrase must have at least {SHORTEST} characters, letters without accents, digits and signs: "
@@ -26,7 +29,7 @@ def check_pass_phrase(pass_phrase: str) -> None:
 def write_archive(
     tree: Mapping[str, Path], target: Path, pass_phrase: str | None, progress: Callable[[int], None]
 ) -> None:
-    """Write every file under its path, in order; `progress` is called with the number of bytes written."""
+    """Write every file under its path, in order; `progress` gets the number of source bytes written so far."""
     done = 0
     with _opened(target, pass_phrase) as archive:
         for path, source in tree.items():

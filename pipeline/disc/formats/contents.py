@@ -35,7 +35,7 @@ class Contents(Protocol):
 
 @contextlib.contextmanager
 def _read() -> Iterator[None]:
-    """Turn what ZIP readers raise for a garbled file, a dozen kinds of errors, into DamagedZip."""
+    """Turn every error of the ZIP readers into DamagedZip: for a damaged file they raise a dozen kinds."""
     try:
         yield
     except Exception as error:
@@ -63,7 +63,7 @@ class IsoContents:
         self.folders = self._tree.folders
 
     def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield the bytes of a file; fewer than its length if the image is cut."""
+        """Yield the bytes of a file; fewer than its length if the image is truncated."""
         yield from pieces_of(self._image, self._tree.files[path])
 
     def on_image(self) -> list[IsoFile]:

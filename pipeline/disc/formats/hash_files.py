@@ -15,7 +15,7 @@ from pipeline.disc.formats.iso9660 import IsoFile, pieces_of
 
 @dataclass(frozen=True, slots=True)
 class HashTask:
-    """Which files of an image to read."""
+    """The image, and the files in it that one process reads."""
 
     image: Path
     files: tuple[IsoFile, ...]
@@ -23,7 +23,7 @@ class HashTask:
 
 @dataclass(frozen=True, slots=True)
 class FileDigest:
-    """One file as found; `claims` is None if it is no object: objects are below DICOM/."""
+    """Size and SHA-256 of one file; `claims` is the identity of an object (a file below DICOM/), else None."""
 
     path: str
     size: int
@@ -32,13 +32,13 @@ class FileDigest:
 
 
 def looks(task: HashTask) -> list[FileDigest]:
-    """Return the digest of each file; raises NotAsWritten if one cannot be read."""
+    """Return the digest of each file; raises NotAsWritten if an object cannot be read as DICOM."""
     with task.image.open("rb") as image:
         return [look(file.path, pieces_of(image, file)) for file in task.files]
 
 
 def look(path: str, pieces: Iterable[bytes]) -> FileDigest:
-    """Return the digest of one file, from its bytes in order; raises NotAsWritten."""
+    """Return the digest of one file from its bytes; raises NotAsWritten if an object cannot be read as DICOM."""
     passing = Passing(pieces)
     try:
         claims = claims_in(passing) if path.startswith("DICOM/") else None

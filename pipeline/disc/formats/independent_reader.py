@@ -44,7 +44,10 @@ class NoIdentity(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ObjectIdentity:
-    """Values as bytes without padding; `media_*` are those of the file meta information."""
+    """The values that identify an object, as bytes without padding.
+
+    `media_class` and `media_instance` are the UIDs of the file meta information.
+    """
 
     media_class: bytes = b""
     media_instance: bytes = b""
@@ -69,9 +72,9 @@ class _TooShort(_NotHere):
 
 
 def claims_in(pieces: Iterable[bytes]) -> ObjectIdentity:
-    """Return the identity of an object, reading until all of it is found; raises NoIdentity.
+    """Return the identity of an object; reads `pieces` until every value is found. Raises NoIdentity.
 
-    In real objects, sequences and private attributes of megabytes stand before the last value.
+    In real objects, megabytes of sequences and private attributes may precede the last value.
     """
     more = iter(pieces)
     head, is_whole = next(more, b""), False
@@ -87,7 +90,7 @@ def claims_in(pieces: Iterable[bytes]) -> ObjectIdentity:
 
 
 def _doubled(head: bytes, following: bytes, more: Iterable[bytes]) -> bytes:
-    """Return twice as much of the file, so that repeated starts cost no more than reading it twice."""
+    """Return at least twice as much of the file, so that all attempts together cost no more than two readings."""
     read, size = [head, following], len(head) + len(following)
     for piece in more:
         read.append(piece)
@@ -141,7 +144,7 @@ def _elements(head: bytes, at: int, tags: range, *, is_whole: bool) -> tuple[dic
 
 
 def _element(head: bytes, at: int) -> tuple[int, int, int]:
-    """Return tag, begin and end of the value; -1 if the end is not told."""
+    """Return the tag at `at`, and the offsets at which its value begins and ends; -1 for an undefined length."""
     group, number, vr, length = unpack_from("<HH2sH", head, at)
     value = at + 8
     if vr in _LONG:
@@ -155,7 +158,7 @@ def _element(head: bytes, at: int) -> tuple[int, int, int]:
 
 
 def _after_items(head: bytes, at: int, level: int) -> int:
-    """Return where a sequence of undefined length ends."""
+    """Return the offset after a sequence of undefined length whose items begin at `at`."""
     while at + 8 <= len(head) and level < _MOST_LEVELS:
         group, number, length = unpack_from("<HHL", head, at)
         at += 8

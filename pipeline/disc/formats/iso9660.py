@@ -74,7 +74,7 @@ def read_volume(path: Path) -> IsoVolume:
 
 
 def pieces_of(image: BinaryIO, file: IsoFile) -> Iterator[bytes]:
-    """Yield the bytes of a file in pieces; fewer than its length if the image is cut."""
+    """Yield the bytes of a file in pieces; fewer than its length if the image is truncated."""
     for offset, length in file.extents:
         image.seek(offset)
         left = length

@@ -13,9 +13,9 @@ Answer = TypeVar("Answer")
 def spread(
     function: Callable[[Task], Answer], tasks: Iterable[Task], pool: ProcessPool | None
 ) -> Iterator[Answer]:
-    """Yield the answer to every task in order; raises what `function` raises.
+    """Yield the answer to every task in order; without `pool`, this process does the work.
 
-    Raises Transient if a process died over a task: it was killed, or memory ran out.
+    Raises what `function` raises, and Transient if a process of the pool died: it was killed, or lacked memory.
     """
     if pool is None:
         yield from map(function, tasks)

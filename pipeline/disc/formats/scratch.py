@@ -26,7 +26,7 @@ _YOUNG = 60.0  # Seconds: a folder that is just being created has no lock yet.
 
 @contextlib.contextmanager
 def scratch_beside(target: Path) -> Iterator[Path]:
-    """Create the folder, hold its lock during the block, remove it.
+    """Create a hidden folder beside `target`, hold its lock during the block, then remove it.
 
     Raises NoPlace if the folder for the disc is missing or not writable, NoSpace if the disk is full.
     """
@@ -58,7 +58,7 @@ def _remove(folder: Path) -> None:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raise NoSpace unless so many bytes, and a few more, can be written into `folder`."""
+    """Raise NoSpace unless `needed` bytes, and 16 MiB for others, are free on the disk of `folder`."""
     free = shutil.disk_usage(folder).free
     if needed + _SPARE > free:
         raise NoSpace(
@@ -75,14 +75,14 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the folders of processes that were killed."""
+    """Remove the hidden folders in `parent` that killed processes left."""
     for folder in parent.glob(f"{_PREFIX}*"):
         if _is_abandoned(folder):
             remove_tree(folder, ignore_errors=True)
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Tell whether no process works in the folder any more."""
+    """Tell whether the folder is older than a minute and no process holds its lock."""
     try:
         if time.time() - folder.stat().st_mtime < _YOUNG:
             return False

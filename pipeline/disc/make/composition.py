@@ -23,7 +23,7 @@ from pipeline.spool.hashed_files import sha256_of
 
 @dataclass(frozen=True, slots=True)
 class DiscParts:
-    """The parts of a disc."""
+    """The parts from which a disc is composed; `judgement` is the result of the patient check."""
 
     patients: Sequence[PatientNode]
     pictures: Mapping[SeriesUIDs, bytes]
@@ -44,7 +44,7 @@ class ComposedDisc:
 
     @property
     def size(self) -> int:
-        """Return the bytes of all files."""
+        """Return the size of all files together in bytes."""
         return sum(file.stat().st_size for file in self.tree.values())
 
 
@@ -95,12 +95,12 @@ def compose(folder: Path, parts: DiscParts, medium: Medium, options: DiscOptions
 
 
 def _logo(path: Path | None, volume: str) -> dict[str, bytes]:
-    """Return the hospital's logo by its path on the disc, nothing if there is none that can be shown."""
+    """Return the hospital's logo by its path on the disc; empty if there is no logo, or it cannot be shown."""
     if path is None:
         return {}
     try:
         return {logo_place(path): read_logo(path)}
-    except Configuration as error:  # The patient's images matter more. `storestow check` says it, too.
+    except Configuration as error:  # The images matter more than the logo. `storestow check` reports it, too.
         emit(Event.LEFT_OUT, logging.WARNING, volume=volume, what="logo", reason=error)
         return {}
 

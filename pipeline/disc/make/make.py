@@ -39,8 +39,9 @@ def make_disc(
     exception from it cancels everything. The sources are linked, not copied, and must not change meanwhile.
 
     Raises:
-        NoDisc: its class and `kind` say why there can be none (more than one patient, too large, ...).
+        NoDisc: its class and `kind` say why there can be no disc (more than one patient, too large, ...).
         UnfitViewer: a person must look at the viewer's folder.
+        NoPlace: the folder of `target` is missing or not writable.
         Transient: try later: no space, or an image that could not be written or does not read back.
     """
     if os.path.lexists(target):  # Also true for a link that leads nowhere.
@@ -59,7 +60,7 @@ def make_disc(
 
 
 def _written(load: DiscPlan, making: Making) -> WrittenDisc:
-    """Compose and write the disc; with `auto`, one slightly too large for a CD becomes a DVD."""
+    """Compose, write and read back the disc; with `auto`, a disc slightly too large for a CD becomes a DVD."""
     parts = DiscParts(load.patients, load.pictures, load.left_out, making.viewer, judgement=load.whose)
     may_grow = making.options.media == "auto" and load.medium.name == CD.name
     for number, candidate in enumerate((load.medium, fitted(DVD, making)) if may_grow else (load.medium,)):
@@ -78,7 +79,7 @@ def _written(load: DiscPlan, making: Making) -> WrittenDisc:
 
 
 def _publish(written: Path, target: Path) -> None:
-    """Give the disc its name: from this moment it exists."""
+    """Give the disc its name, which makes it visible; raises NameInUse if a file of that name has appeared."""
     if not give_name(written, target):
         raise NameInUse(f"{target} has appeared meanwhile and stays as it is")
     flush_path(target.parent)
@@ -105,7 +106,7 @@ def _disc(one: WrittenDisc, load: DiscPlan, making: Making) -> Disc:
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[ProcessPool]:
-    """Open a pool; its processes start with the first compressed object."""
+    """Open a pool, whose processes start with its first task, and close it after the block."""
     pool = ProcessPool(workers or os.cpu_count() or 1)
     try:
         yield pool
@@ -124,10 +125,7 @@ def _full_disk_is_no_space() -> Iterator[None]:
 
 
 def _report(composed: ComposedDisc, left_out: Sequence[LeftOut], size: int) -> None:
-    """Log what was made, and every object that is missing.
-
-    File names are left out, because they may be persons'.
-    """
+    """Log what was made, and every object that is not on the disc, by UIDs: a file name may be a person's."""
     for omission in left_out:
         emit(
             Event.LEFT_OUT,

@@ -1,4 +1,4 @@
-"""Plan a disc: read every source file once, check whose they are, choose the medium, decode."""
+"""Plan a disc: read every source file once, check its patient, choose the medium, decode."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,18 +22,19 @@ from pipeline.model import InstanceKey, LeftOutCode
 from pipeline.processes.limits import SMALLEST_BOUND
 from pipeline.processes.process_pool import ProcessPool
 
-MANY = 2000  # Files; for fewer, starting the pool's processes takes longer than reading them here.
+MANY = 2000  # Files; starting the pool's processes takes longer than reading fewer files in this process.
 _BATCH = 32  # Files.
-_LARGEST_MAPPED = SMALLEST_BOUND // 2  # Bytes; larger files are read here.
+_LARGEST_MAPPED = SMALLEST_BOUND // 2  # Bytes; this process reads larger files itself.
 _PIECE = 1 << 20  # Bytes compared at once.
-OVERHEAD = 1 << 20  # Bytes, about: descriptors, directories and the small files of an image.
+OVERHEAD = 1 << 20  # Bytes, estimated, for descriptors, directories and the small files of an image.
 
 
 @dataclass(slots=True)
 class SourceObjects:
-    """The sources as read: objects, each key once, including unfit ones; files that are no objects; repetitions.
+    """The objects in the sources. `entries` has each key once, and includes objects that cannot be on a disc.
 
-    `others` have the UIDs of an included object, but other content: they are left out.
+    `others` have the UIDs of an entry but other content. `left_out` names these, and files that are no objects.
+    `duplicates` counts the repetitions of an entry.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -45,7 +46,10 @@ class SourceObjects:
 def survey(
     sources: Sequence[SourceFile], scratch: Path, pool: ProcessPool, progress: Callable[[int], None]
 ) -> SourceObjects:
-    """Return what the sources are; a file is hashed unless its hash is known."""
+    """Read the sources and return their objects; a file is hashed unless its SHA-256 is known.
+
+    `progress` gets the number of files read so far. Raises Transient and OSError as `raw` does.
+    """
     found = SourceObjects()
     known: dict[InstanceKey, Entry] = {}
     strings: dict[bytes, bytes] = {}
@@ -71,7 +75,7 @@ def _may_be_mapped(source: SourceFile) -> bool:
 
 
 def _as_known(entry: Entry, source: SourceFile) -> Entry:
-    """Return the object; raises UnreadableObject if it is another one than the ledger says."""
+    """Return the object; raises UnreadableObject if its UIDs are not those the ledger has for the file."""
     if source.key not in {None, entry.key}:
         words = "its file holds another object than the one it is known for"
         raise UnreadableObject(words, LeftOutCode.OTHER_CONTENT)
@@ -91,7 +95,7 @@ def _enter(entry: Entry, known: dict[InstanceKey, Entry], found: SourceObjects) 
 
 
 def _same_data_set(one: Entry, other: Entry) -> bool:
-    """Tell whether two files differ in their file meta information only, which names the sender."""
+    """Tell whether the data sets of two files are equal; file meta information, with the sender, may differ."""
     if one.size - one.data_set != other.size - other.data_set:
         return False
     with one.path.open("rb") as first, other.path.open("rb") as second:
@@ -116,7 +120,11 @@ class DiscPlan:
 
 
 def loaded(sources: Sequence[SourceFile], making: Making) -> DiscPlan:
-    """Read everything, check whose it is, and decode what must be decoded; nothing of the disc is written yet."""
+    """Read every source, check the patient, choose the medium, and decode what the medium does not allow.
+
+    Nothing of the disc is written yet. Raises NoDisc if there can be no disc of these sources, and NoSpace or
+    another Transient if it can be made later.
+    """
     options, progress = making.options, making.progress
     found = survey(sources, making.scratch, making.pool, lambda done: progress("read", done, len(sources)))
     whose = check_patient(
@@ -145,21 +153,21 @@ def _why_nothing(left_out: Sequence[LeftOut]) -> str:
 
 
 def fitted(medium: Medium, making: Making) -> Medium:
-    """Return the medium with the capacity configured here."""
+    """Return the medium with the capacity that the site has configured, if the medium has a limit at all."""
     capacity = making.options.capacity_bytes
     is_limited = medium.capacity_bytes is not None and capacity is not None
     return replace(medium, capacity_bytes=capacity) if is_limited else medium
 
 
 def _medium(entries: Sequence[Entry], making: Making) -> Medium:
-    """Choose the medium by the size of the objects: an ISO image with `auto` is for a CD if they fit."""
+    """Return the medium that was asked for; with `auto`, a CD if the objects fit, otherwise a DVD."""
     wanted = making.options.media
     if wanted != "auto":
         return fitted(MEDIA[wanted], making)
     if making.options.container == "zip":
         return ANY
     small = fitted(CD, making)
-    if any(entry.transfer_syntax_uid in VIDEO for entry in entries):  # A CD must not contain it.
+    if any(entry.transfer_syntax_uid in VIDEO for entry in entries):  # A CD must not contain video.
         return fitted(DVD, making)
     return small if _estimate(entries, small, making) <= (small.capacity_bytes or 0) else fitted(DVD, making)
 
@@ -169,7 +177,10 @@ def _estimate(entries: Sequence[Entry], medium: Medium, making: Making) -> int:
 
 
 def _converted(entries: Sequence[Entry], medium: Medium, making: Making) -> tuple[list[Entry], list[LeftOut]]:
-    """Refuse too much data before an hour is spent decoding it; then decode."""
+    """Decode the objects that the medium does not allow; return the objects for the disc, and those left out.
+
+    Raises TooLarge and NoSpace before it decodes anything, because decoding may take an hour.
+    """
     entries, unfit = _without_unfit(entries, medium)
     to_convert = [entry for entry in entries if must_be_converted(entry, medium)]
     estimate = _estimate(entries, medium, making)

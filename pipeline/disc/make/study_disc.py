@@ -30,7 +30,7 @@ _MODE = 0o640  # The mode of published files, which hold a patient's images, or 
 
 @dataclass(frozen=True, slots=True)
 class StudyDisc:
-    """How the discs of a folder are made and named."""
+    """The folder for discs, the pattern of their file names, and the options with which they are made."""
 
     folder: Path
     file_name: str
@@ -53,7 +53,7 @@ class StudyDisc:
             unlink(image)
         else:
             self._offer(disc, left_out, consignment)
-            if image.exists():  # Without hard links, it has been renamed.
+            if image.exists():  # On a file system without hard links, `offer` has renamed it.
                 rename(image, seen)
             consignment.offered()
             unlink(seen, missing_ok=True)
@@ -83,7 +83,7 @@ class StudyDisc:
 
 
 def hidden_files(folder: Path, study_instance_uid: str) -> tuple[Path, Path]:
-    """Return the path at which the disc of a study is made, and the path once it was visible."""
+    """Return two hidden paths for the disc of a study: while it is made, and once it was visible."""
     stem = component(study_instance_uid)
     return folder / HIDDEN / f"{stem}.made", folder / HIDDEN / f"{stem}.seen"
 
@@ -100,9 +100,10 @@ def has_been_seen(folder: Path, study_instance_uid: str, disc: NewDisc) -> bool:
 
 
 def tidy(folder: Path, now: float) -> None:
-    """Remove files older than a week from the hidden folder; a disc still needed is made again.
+    """Remove files older than a week from the hidden folder; `now` is in seconds since the epoch.
 
-    These include files of earlier versions: images as hard links, and records of their contents.
+    A disc that is still needed is made again. Earlier versions of the program left hard links of images, and
+    records of their contents.
     """
     for path in (folder / HIDDEN).iterdir():
         if now - path.lstat().st_mtime < _KEEP_SECONDS:
@@ -125,7 +126,10 @@ def _readable(moment: datetime) -> str:
 
 
 def _left_out(disc: Disc, consignment: Consignment) -> dict[InstanceKey, WhyLeftOut]:
-    """Return why items are not on the disc; another object with the same UIDs may also have been set aside."""
+    """Return why items are not on the disc.
+
+    An item on the disc is not in the result, although another file with its UIDs may have been left out.
+    """
     there = {instance.key for instance in disc.instances}
     known = {
         left_out.key: WhyLeftOut(left_out.code, left_out.reason) for left_out in disc.left_out if left_out.key
@@ -152,7 +156,7 @@ def offer(image: Path, folder: Path, stem: str, result: Callable[[str], dict[str
 
 
 def take_back(folder: Path, name: str, sha256: str) -> None:
-    """Remove a `.json` that a crash has left without its image."""
+    """Remove the `.json` of the disc with this name and SHA-256 if a crash has left it without its image."""
     result = (folder / name).with_suffix(RESULT)
     with contextlib.suppress(OSError, ValueError):
         if not (folder / name).exists() and json.loads(result.read_bytes())["sha256"] == sha256:
@@ -163,7 +167,7 @@ def _appears(image: Path, folder: Path, stem: str, table: dict[str, Any]) -> boo
     beside = image.with_suffix(".result")
     write_durably(beside, json.dumps(table, indent=1).encode())
     for file in (beside, image):
-        with contextlib.suppress(OSError):  # Not every share supports modes.
+        with contextlib.suppress(OSError):  # Some network shares do not support modes.
             file.chmod(_MODE)
     try:
         if not give_name(beside, folder / f"{stem}{RESULT}"):

@@ -73,9 +73,9 @@ def viewer_files(
 
 
 def autorun_of(folder: Path) -> list[str]:
-    """Return the settings in AUTORUN.INF in the root of a viewer's folder, line by line; empty without one.
+    """Return the lines of settings in AUTORUN.INF in the root of a viewer's folder; empty without that file.
 
-    Raises OSError if it cannot be read.
+    Raises OSError if the file or folder cannot be read.
     """
     file = next((path for path in folder.iterdir() if path.name.upper() == AUTORUN and path.is_file()), None)
     if file is None:
@@ -113,7 +113,7 @@ def _file(path: Path, root: Path, place: Place) -> ViewerFile:
         raise _unfit(path, "is 4 GiB or larger: remove it")
     with real.open("rb") as file:
         found = what_dicom(file.read(HEAD))
-    if found:  # It may be another patient's, and viewers show every object on a disc.
+    if found:  # The object may be another patient's, and viewers show every object on a disc.
         raise _unfit(path, f"is {found}: remove it")
     return ViewerFile(real, place, status.st_size)
 
@@ -123,7 +123,7 @@ def _unfit(path: Path, fault: str) -> UnfitViewer:
 
 
 def what_dicom(head: bytes) -> str:
-    """Return what a file that begins with `head` is, "" if it is not DICOM."""
+    """Return the kind of DICOM file that begins with `head`, in words; "" if it is not DICOM."""
     begins = 132 if head[128:132] == b"DICM" else 0
     tag, value = _first_telling(head, begins)
     if tag == _MEDIA_CLASS and value == DIRECTORY_STORAGE.encode():

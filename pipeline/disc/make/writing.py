@@ -27,15 +27,15 @@ from pipeline.processes.process_pool import ProcessPool
 from pipeline.processes.signal_handling import held_back
 from pipeline.spool.durable import flush_path
 
-# In a list of graft points `=` and the backslash have a meaning, and lines end at line breaks. A path on the disc
-# can quote the first two; the file behind it is linked under a plain name.
+# In a list of graft points `=` and the backslash have a meaning, and lines end at line breaks. Both characters can
+# be quoted in a path on the disc; a source file with such a name is linked under a plain name.
 _PLAIN = re.compile(r"[^=\\\x00-\x1f\x7f]+")
 _IMAGE, _GRAFTS = "image", "image.grafts"
 
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """What every stage of making a disc needs."""
+    """The target, options, viewer files, temporary folder, pool and progress callback for making one disc."""
 
     target: Path
     options: DiscOptions
@@ -47,7 +47,7 @@ class Making:
 
 @dataclass(frozen=True, slots=True)
 class WrittenDisc:
-    """A disc that has been written and read back, and has no name yet."""
+    """A disc that has been written and read back, and has not been published under its name yet."""
 
     composed: ComposedDisc
     file: Path
@@ -72,7 +72,10 @@ def _what_holds_more(medium: Medium) -> str:
 
 
 def measured(composed: ComposedDisc, making: Making) -> int:
-    """Return the exact size of the image in bytes; raises TooLarge if its medium holds fewer."""
+    """Write the list of graft points, and return the exact size of the image in bytes.
+
+    Raises TooLarge if the medium holds fewer bytes, Transient if xorriso does not tell the size.
+    """
     grafts = making.scratch / _GRAFTS
     grafts.write_bytes(graft_points(composed.tree, making.scratch / "image.links"))
     size = image_size(grafts, making.scratch / _IMAGE, composed.volume_id, making.options.programs)
@@ -81,7 +84,10 @@ def measured(composed: ComposedDisc, making: Making) -> int:
 
 
 def written_image(composed: ComposedDisc, size: int, making: Making) -> Path:
-    """Write the image, whose size was measured as `size` bytes."""
+    """Write the image and return its path; raises NotAsWritten unless it has the measured `size` in bytes.
+
+    Raises NoSpace and Transient as `write_image` does.
+    """
     image, grafts = making.scratch / _IMAGE, making.scratch / _GRAFTS
     check_space(making.scratch, size)
     write_image(
@@ -97,7 +103,7 @@ def written_image(composed: ComposedDisc, size: int, making: Making) -> Path:
 
 
 def written_archive(composed: ComposedDisc, making: Making) -> Path:
-    """Write the ZIP file."""
+    """Write the ZIP file and return its path; raises TooLarge and NoSpace by the size before compression."""
     size = composed.size
     check_capacity(size, composed.medium)
     check_space(making.scratch, size)
@@ -108,7 +114,7 @@ def written_archive(composed: ComposedDisc, making: Making) -> Path:
 
 
 def proven(composed: ComposedDisc, written: Path, making: Making) -> str:
-    """Read the medium back while the system writes it to the disk; return its SHA-256."""
+    """Read the medium back while the system flushes it to the disk; return its SHA-256. Raises NotAsWritten."""
     total = composed.size
     with ThreadPoolExecutor(1, thread_name_prefix="flush") as beside:
         flushed = beside.submit(flush_path, written)
@@ -127,13 +133,13 @@ def proven(composed: ComposedDisc, written: Path, making: Making) -> str:
 
 
 if TYPE_CHECKING:
-    import subprocess  # For its type only; pipeline.dcmtk starts processes.
+    import subprocess  # Only its type is used; pipeline.dcmtk starts processes.
 
 
 SECTOR = 2048  # Bytes.
 
 
-_PATIENCE_SECONDS = 300.0  # Seconds without a byte written: a share that is not mounted, a disk that hangs.
+_PATIENCE_SECONDS = 300.0  # xorriso is ended if it writes no byte for so long, because a share or a disk hangs.
 
 
 _LOOK_SECONDS = 0.05
@@ -143,7 +149,7 @@ _FULL = re.compile(r"No space left|Disk quota exceeded|Insufficient", re.IGNOREC
 
 
 def graft_points(tree: Mapping[str, Path], folder: Path) -> bytes:
-    """Return the tree as a list for xorriso; files with unsuitable names are linked in `folder`."""
+    """Return the tree as a list for xorriso; source files with unsuitable names are linked in `folder`."""
     lines = []
     for number, (path, source) in enumerate(tree.items()):
         named = source
@@ -159,9 +165,9 @@ def graft_points(tree: Mapping[str, Path], folder: Path) -> bytes:
 def image_argv(xorriso: Path, graft_points: Path, image: Path, volume_id: str, *more: str) -> tuple[str, ...]:
     """Return the command line; with `-print-size` xorriso prints the size and writes nothing.
 
-    `graft_points` is a file of lines `path on the disc=file`. `-no_rc`: no configuration of the machine changes
-    the result. `-pacifier`: this often xorriso checks whether the image is done; its default of once a second is
-    longer than a small disc takes. `-f`: links are followed.
+    `graft_points` is a file of lines `path on the disc=file`. With `-no_rc` no configuration of the machine
+    changes the result. `-pacifier` sets how often xorriso checks whether the image is done; a small disc takes
+    less than its default of one second. With `-f` it follows links.
     """
     return (
         *(str(xorriso), "-no_rc", "-pacifier", "interval=0.1"),
@@ -194,7 +200,7 @@ def write_image(
     process = None
     with words.open("wb") as output:
         try:
-            with held_back():  # A signal between its start and our knowledge of it would leave it running.
+            with held_back():  # A signal after the start and before the assignment would leave xorriso running.
                 process = dcmtk.start(argv, dcmtk.environment(programs), output=output)
             _attend(process, image, progress)
         finally:
@@ -206,7 +212,7 @@ def write_image(
 
 
 def _attend(process: "subprocess.Popen[bytes]", image: Path, progress: Callable[[int], None]) -> None:
-    """Return when the program has ended; raises Transient if the image has not grown for long."""
+    """Return when the program has ended; raises Transient if the image has not grown for five minutes."""
     size, since = 0, time.monotonic()
     while process.poll() is None:
         time.sleep(_LOOK_SECONDS)
@@ -226,6 +232,6 @@ def _explain(exit_code: int, output: str) -> None:
 
 
 def _last_words(output: str) -> str:
-    """Return the last meaningful line of the output; paths on the disc hold no person's name."""
+    """Return the last meaningful line of the output, without names in quotes, which may be files'."""
     lines = [line for line in output.splitlines() if line.strip() and not line.startswith("xorriso 1")]
     return re.sub(r"'[^']*'", "a file", lines[-1])[:200] if lines else "it said nothing"

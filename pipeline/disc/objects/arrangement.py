@@ -13,7 +13,7 @@ from pipeline.disc.objects import records
 from pipeline.disc.objects.entry import Entry, number
 from pipeline.disc.objects.one_patient import patient_of
 
-MOST = 999_999  # Limit for each: six digits.
+MOST = 999_999  # Objects of a disc at most: the numbers in their file names have six digits.
 _OF_PATIENT = (records.PATIENT_ID, records.PATIENT_NAME, records.ISSUER, records.BIRTH_DATE, records.SEX)
 _OF_STUDY = (records.STUDY_DATE, records.STUDY_TIME, records.ACCESSION, records.STUDY_DESCRIPTION)
 
@@ -60,7 +60,10 @@ Tree = tuple[PatientNode, ...]
 
 
 def arranged(entries: Sequence[Entry], *, one_patient: bool) -> tuple[PatientNode, ...]:
-    """Return the objects as a tree. `one_patient` says that the patient check has found a single patient."""
+    """Return the objects as a tree; raises ValueError if they are more than MOST.
+
+    `one_patient` says that the patient check has found a single patient.
+    """
     if len(entries) > MOST:
         raise ValueError(f"a disc holds {MOST} objects at most")
     counters = _Counters()
@@ -90,7 +93,7 @@ def _by_study(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 
 def representative(entries: Sequence[Entry], tags: Sequence[int]) -> Entry:
-    """Return the first object that has most of these attributes: reports often leave them empty."""
+    """Return the first object that has the most of these attributes: reports often leave some empty."""
     return max(entries, key=lambda entry: sum(bool(entry.values.get(tag)) for tag in tags))
 
 

@@ -18,7 +18,7 @@ from pipeline.spool.hashed_files import sha256_of
 
 @dataclass(frozen=True, slots=True)
 class ConversionTask:
-    """Which object to convert, and where to."""
+    """The object to convert, the file to write, and a folder for temporary files."""
 
     entry: Entry
     target: Path
@@ -26,7 +26,7 @@ class ConversionTask:
 
 
 def must_be_converted(entry: Entry, medium: Medium) -> bool:
-    """Tell whether the medium's profile forbids the file's transfer syntax."""
+    """Tell whether the medium does not allow the transfer syntax, or the file is no valid Part 10 file."""
     return entry.transfer_syntax_uid not in medium.allows or not entry.is_part_10
 
 
@@ -36,11 +36,11 @@ def size_on(entry: Entry, medium: Medium) -> int:
 
 
 def convert(task: ConversionTask) -> Entry:
-    """Write an object in Explicit VR Little Endian, and read it again as the disc's object.
+    """Write an object in Explicit VR Little Endian, read the result back and return its entry.
 
     Raises:
-        NotDecoded: no decoder here can read it.
-        NotAsWritten: its file has changed, or the result is another object.
+        NotDecoded: no decoder of this machine can read the object.
+        NotAsWritten: the object's file has changed, or the result is another object.
     """
     if sha256_of(task.entry.path) != task.entry.sha256:
         raise NotAsWritten("an object's file has changed since it was received")
@@ -67,7 +67,10 @@ def convert(task: ConversionTask) -> Entry:
 def converted(
     entries: Sequence[Entry], medium: Medium, scratch: Path, pool: ProcessPool, progress: Callable[[int], None]
 ) -> tuple[list[Entry], list[LeftOut]]:
-    """Return the objects for the medium, and those that cannot be on it; raises Transient for a full disk."""
+    """Return the objects for the medium, and those that cannot be converted.
+
+    `progress` gets the number of objects done. Raises the first Transient error of a conversion, as a full disk.
+    """
     folder = scratch / "converted"
     folder.mkdir(exist_ok=True)
     ready = [entry for entry in entries if not must_be_converted(entry, medium)]

@@ -29,7 +29,7 @@ WANTED: dict[int, str] = {
 
 
 class Unfit(NamedTuple):
-    """Why an object cannot be on a disc."""
+    """The reason why an object cannot be on a disc, as a code and in words."""
 
     code: LeftOutCode
     reason: str
@@ -37,10 +37,10 @@ class Unfit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object. `values` are raw, little endian, without padding; sequences only of Explicit VR Little Endian.
+    """One object. `values` are raw, little endian, without padding; sequences only if Explicit VR Little Endian.
 
-    `unfit` says why it cannot be on a disc. `is_part_10` says that its file meta information exists and agrees
-    with the data set, so that the file may be on a disc unchanged.
+    `unfit` says why the object cannot be on a disc. `is_part_10` says that the file meta information is complete
+    and agrees with the data set, so that the file may be on a disc unchanged.
     """
 
     source: Path
@@ -52,8 +52,8 @@ class Entry:
     sop_class_uid: str
     transfer_syntax_uid: str
     is_part_10: bool
-    data_set: int  # Where the data set begins, in bytes.
-    pixel_bytes: int  # Length of Pixel Data in the file.
+    data_set: int  # Offset of the data set in the file, in bytes.
+    pixel_bytes: int  # Length of Pixel Data in the file, in bytes.
     values: dict[int, bytes] = field(repr=False)
     kind: str = ""
     unfit: Unfit | None = None
@@ -79,7 +79,7 @@ class Entry:
 
 
 class UnreadableObject(Exception):
-    """Say why a file is no object that could be told apart from others, in words and by a code."""
+    """Say in words and by a code why a file is no complete object with valid UIDs."""
 
     def __init__(self, message: str, code: LeftOutCode = LeftOutCode.DAMAGED) -> None:
         super().__init__(message)
@@ -92,10 +92,10 @@ def read(path: Path, sha256: str, scratch: Path) -> Entry:
 
 
 def entry_of(path: Path, found: RawObject, pool: dict[bytes, bytes]) -> Entry:
-    """Return the entry for the file at `path`; `pool` keeps equal values once.
+    """Return the entry for the file at `path`; `pool` shares equal values between entries, to save memory.
 
     Raises:
-        UnreadableObject: it is no DICOM object, or incomplete, or has no UIDs.
+        UnreadableObject: the file is no DICOM object, is incomplete or a DICOMDIR, or lacks a valid UID.
     """
     if found.problem is not None:
         raise UnreadableObject(found.problem)
@@ -163,14 +163,14 @@ def _is_part_10(found: RawObject, sop_class: str, sop_instance: str) -> bool:
 
 
 def number(value: bytes) -> int | None:
-    """Return the first value of an integer string, also of `1.0`, None if it is none."""
+    """Return the first value of an IS attribute, also if it is written as `1.0`; None if it is no integer."""
     found = re.match(rb"\s*([+-]?\d{1,12})(?:[.,]0*)?\s*(?:\\|$)", value)
     return int(found[1]) if found else None
 
 
 @functools.lru_cache(maxsize=4096)
 def _text(raw: bytes, vr: str, character_set: bytes) -> str:
-    """Return bytes as text: as declared, otherwise as UTF-8 if valid, otherwise with hex for invalid bytes."""
+    """Return bytes as text: in the declared character set, else UTF-8 if valid, else ASCII with hex escapes."""
     declared = CharacterSet.of(character_set.decode("latin-1")) if vr in TEXT_VRS else CharacterSet()
     try:
         text = declared.decode(raw, vr)

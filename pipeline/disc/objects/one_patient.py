@@ -1,7 +1,7 @@
-"""Check whose disc it is before any tool sees a file, because no tool checks it (docs/adr/0006-disc.md).
+"""Check that all objects of a disc are of one patient; no tool for discs does (docs/adr/0006-disc.md).
 
 DCMTK's dcmmkdir lists two patients under one study, and one patient under two names, and ends with exit code 0.
-The rule itself is `dicom.same_patient`, as for everything that leaves; this module adds what only discs need.
+The rule itself is `dicom.same_patient`, as for everything that is sent; this module adds what only discs need.
 """
 
 from collections import defaultdict
@@ -44,8 +44,8 @@ def check_patient(
     """Refuse objects of more than one patient, or without patient; return differences that are only noted.
 
     Raises:
-        NoPatientID: objects without Patient ID, unless allowed.
-        SeveralPatients: with the attributes that differ and the accession numbers, not the values.
+        NoPatientID: some objects have no Patient ID, and `allow_no_patient_id` is False.
+        SeveralPatients: its message has the attributes that differ and the accession numbers, not the values.
     """
     nameless = [entry for entry in entries if not patient_of(entry).identifier]
     if nameless and not allow_no_patient_id:
@@ -72,7 +72,7 @@ def check_patient(
 
 
 def _by_study(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """Group by study: even if several patients are allowed, a study belongs to one."""
+    """Group the objects by study: even if several patients are allowed, each study must belong to one."""
     studies: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         studies[entry.key.study_instance_uid].append(entry)
@@ -82,7 +82,7 @@ def _by_study(entries: Sequence[Entry]) -> list[list[Entry]]:
 def _differences(
     found: Judgement, of_patient: Mapping[Patient, Sequence[Entry]], placeholders: tuple[str, ...]
 ) -> list[PatientDifference]:
-    """Return each attribute that contradicts, with the objects on each side."""
+    """Return each attribute in which objects contradict each other, with accession numbers and a file a side."""
     differences = []
     for attribute in found.differs:
         sides: dict[str, list[Entry]] = defaultdict(list)

@@ -17,7 +17,7 @@ from pipeline.errors import Transient
 from pipeline.events import escaped
 from pipeline.spool.hashed_files import sha256_of
 
-LARGEST_FILE = (1 << 32) - 2048  # ISO 9660 level 1 has one extent for each file; the last sector must fit, too.
+LARGEST_FILE = (1 << 32) - 2048  # Bytes: a file has one extent in ISO 9660 level 1, of whole sectors below 4 GiB.
 _MOST_KEY_BYTES = 0xFFF0  # Bytes of one key in a directory record; a longer value stays in its object only.
 _META = (0x00020000, 0x00020002, 0x00020003, 0x00020010)
 _NUMBERS = {"US": 2, "UL": 4}
@@ -26,7 +26,7 @@ _NOT_THE_FILES_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
 
 @dataclass(frozen=True, slots=True)
 class ReadTask:
-    """Files, each with its SHA-256 if known, and the wanted attributes, as tag and VR."""
+    """The files to read, each with its SHA-256 if known, and the wanted attributes by tag with their VR."""
 
     files: tuple[tuple[Path, str | None], ...]
     wanted: Mapping[int, str]
@@ -37,15 +37,15 @@ class ReadTask:
 class RawObject:
     """The content of one file: `values` little endian, without padding; `meta` is its group 0002 as text.
 
-    `problem` says why it is no complete object; nothing else is known then. `sha256` is "" if the file is too
-    large for a disc, so that nobody waits for it.
+    `problem` says why the file is no complete object; no other field is set then. `sha256` is "" if the file is
+    too large for a disc and was therefore not hashed.
     """
 
     size: int = 0
     sha256: str = ""
     has_preamble: bool = False
     transfer_syntax_uid: str = ""
-    data_set: int = 0  # Where the data set begins, in bytes.
+    data_set: int = 0  # Offset of the data set in the file, in bytes.
     pixel_bytes: int = 0
     meta: Mapping[int, str] = field(default_factory=dict)
     values: Mapping[int, bytes] = field(default_factory=dict)
@@ -64,8 +64,8 @@ def raw(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path
     """Return the content of a file.
 
     Raises:
-        Transient: the file is gone, or cannot be read now: a disc without it might be wrong.
-        OSError: as `raws` does.
+        Transient: the file is missing, or cannot be read now; a disc without it might be wrong, so try later.
+        OSError: this machine lacks disk or memory.
     """
     try:
         return _read(path, sha256, wanted, scratch)

@@ -15,9 +15,9 @@ Otherwise = Literal[
 class RecordKey(NamedTuple):
     """A key of a directory record, and its substitute if the object has no value that the VR allows.
 
-    `date`, `time`: another date or time of the object; `number`: its place in order; `title`: the type of a
-    document without a name; `mime`: what its class implies; `stand-in`: the given text, for a key that needs a
-    value; `empty`: no value, as type 2 allows; `leave out`: no element, as types 1C and 3 allow.
+    `date`, `time`: another date or time of the object; `number`: its place in order; `title`: a general code for
+    the type of document; `mime`: the type that its SOP Class implies; `stand-in`: the text in `stand_in`, for a
+    key that needs a value; `empty`: no value, as type 2 allows; `leave out`: no element, as types 1C and 3 allow.
     """
 
     tag: int

@@ -12,14 +12,14 @@ Item = list[tuple[int, str, Value]]  # The elements of an item: tag, VR and valu
 
 
 class _Unsound(Exception):
-    """Say that the encoding is broken at some place."""
+    """Say that the encoding of a sequence is not well-formed."""
 
 
 def is_sound(value: bytes) -> bool:
     """Tell whether a value in Explicit VR Little Endian consists of complete items of elements, to its very end.
 
-    An attribute with an unknown VR, or with undefined length without being a sequence, makes it unsound: not every
-    reader could read it.
+    A value with an attribute of unknown VR, or of undefined length that is no sequence, is not sound, because not
+    every reader could read it.
     """
     try:
         return _items(value, 0, len(value), 0, is_delimited=False) == len(value)
@@ -28,7 +28,7 @@ def is_sound(value: bytes) -> bool:
 
 
 def _items(value: bytes, at: int, end: int, depth: int, *, is_delimited: bool) -> int:
-    """Return where the items end: at `end`, or after the delimiter."""
+    """Return the offset at which the items end: `end`, or after the delimiter."""
     if depth > MAX_DEPTH:
         raise _Unsound
     while at < end:
@@ -50,7 +50,7 @@ def _items(value: bytes, at: int, end: int, depth: int, *, is_delimited: bool) -
 
 
 def _elements(value: bytes, at: int, end: int, depth: int, *, is_delimited: bool) -> int:
-    """Return where the elements of an item end: at `end`, or after the delimiter."""
+    """Return the offset at which the elements of an item end: `end`, or after the delimiter."""
     while at < end:
         if is_delimited and _item(value, at) == (ITEM_END, 0):
             return at + 8
@@ -85,12 +85,12 @@ def _item(value: bytes, at: int) -> tuple[int, int]:
 
 
 def items_of(value: bytes) -> list[Item]:
-    """Return the items of a sound value."""
+    """Return the items of a value for which `is_sound` is true."""
     return _read_items(value, 0, len(value))[0]
 
 
 def _read_items(value: bytes, at: int, end: int) -> tuple[list[Item], int]:
-    """Return the items up to `end`, or up to the delimiter before it, and where they end."""
+    """Return the items up to `end`, or up to the delimiter before it, and the offset after them."""
     items = []
     while at < end:
         tag, length = _item(value, at)

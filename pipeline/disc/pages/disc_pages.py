@@ -95,12 +95,12 @@ def instances_of(patients: Sequence[PatientNode]) -> tuple[InstanceOnDisc, ...]:
 
 
 def _told(entries: Sequence[Entry], tag: int) -> str:
-    """Return the first value that is not empty: reports and derived objects often leave it empty."""
+    """Return the first value of an attribute that is not empty: reports and derived objects often have none."""
     return next((text for entry in entries if (text := entry.text(tag))), "")
 
 
 def readable_name(name: str) -> str:
-    """Return a person name as people write it: `DOE^JOHN` is `DOE, JOHN`; further groups in brackets."""
+    """Return a person name as people write it: `DOE, JOHN` for `DOE^JOHN`, further groups in brackets."""
     groups = [[part.strip() for part in group.split("^") if part.strip()] for group in name.split("=")]
     first, *rest = [group for group in groups if group] or [[]]
     plain = ", ".join(filter(None, (" ".join(first[:1]), " ".join(first[1:]))))
@@ -115,7 +115,7 @@ def readable_date(date: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PageData:
-    """Everything the pages tell: `whose` maps a study's UID to its patient, `pictures` are paths on the disc.
+    """All data of the pages. `whose` maps a Study Instance UID to its patient, `pictures` are paths on the disc.
 
     `decoded_from` has the former transfer syntax of each object that had to be decoded.
     """
@@ -130,12 +130,15 @@ class PageData:
     medium: Medium
     options: DiscOptions
     judgement: Judgement = UNDISPUTED
-    has_film: bool = False  # None of the profiles allows video.
+    has_film: bool = False  # The pages then name no application profile, because none allows video.
     logo: str = ""  # Its path on the disc.
 
 
 def pages(data: PageData) -> dict[str, bytes]:
-    """Return README.TXT and INDEX.HTM; lines end as Windows expects, after a byte order mark of UTF-8."""
+    """Return the bytes of README.TXT and INDEX.HTM by name, both in UTF-8.
+
+    For Windows, README.TXT begins with a byte order mark, and its lines end with CR LF.
+    """
     words = _words(data)
     readme = _environment.get_template(f"{README}.jinja").render(words)
     index = _environment.get_template(f"{INDEX}.jinja").render(words)
@@ -184,7 +187,7 @@ def _words(data: PageData) -> dict[str, Any]:
 
 
 def _notices(data: PageData) -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield what a reader of the disc must know first, by the key of its words, with the values."""
+    """Yield the notices that a reader of the disc must see first, as key of the text and values in it."""
     options = data.options
     if options.partial:
         yield "partial", {"received": options.partial[0], "expected": options.partial[1]}
@@ -216,7 +219,7 @@ def _one_line(text: str) -> str:
 def _grouped(left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
     """Group left-out files by reason, objects by their UIDs.
 
-    A file that is no object is not named: its name may be a person's, and the reader of the disc lacks the file.
+    A file that is no object is not named: its name may be a person's, and the reader of the disc has no such file.
     """
     groups: dict[tuple[LeftOutCode, str], list[LeftOut]] = defaultdict(list)
     for omission in left_out:
@@ -233,7 +236,7 @@ def _grouped(left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
 
 
 def _why(group: Mapping[str, Any], words: Translation) -> str:
-    """Return why objects are not on the disc; the exact reason is in English, whatever the language."""
+    """Return why objects are not on the disc; the exact reason is in English in every language."""
     reason = _one_line(group["reason"])
     if group["code"] == LeftOutCode.NOT_CONVERTED:
         return _word(group, words)
@@ -245,12 +248,12 @@ def _word(group: Mapping[str, Any], words: Translation) -> str:
 
 
 def _modality(modality: str, spoken: Sequence[Translation]) -> str:
-    """Return a modality in words, in each language, once where they agree; an unknown one stays."""
+    """Return a modality in words in each language, without repetition; an unknown modality stays as it is."""
     return " / ".join(dict.fromkeys(words.table["modality"].get(modality, modality) for words in spoken))
 
 
 def _lines(text: str, prefix: str = "") -> Markup:
-    """Return lines of ours, of which `finalize` would make one."""
+    """Return our own text as markup: `finalize` would join the lines of plain text into one."""
     return Markup("\n".join(prefix + line for line in text.split("\n")))  # noqa: S704  # README.TXT has no markup
 
 
@@ -261,7 +264,7 @@ def _loud(text: str, prefix: str) -> Markup:
 
 
 def _head(text: str) -> str:
-    """Return the heading of a notice, with the first sentence where that is all there is to say at once."""
+    """Return the heading of a notice and the first sentence after it; the whole text if it has no colon."""
     head, colon, rest = text.partition(":")
     sentence, stop, _ = rest.partition(".")
     return f"{head}{colon}{sentence}{stop}"
@@ -272,9 +275,9 @@ def _rest(text: str) -> str:
 
 
 def _in_words(left_out: LeftOut) -> str:
-    """Return a reason without parts for programmers; the log and the result have the whole."""
+    """Return a reason without the name of a Python error; the log and the `.json` have the whole reason."""
     if left_out.code == LeftOutCode.NOT_CONVERTED:
-        return ""  # The word for the code says it all.
+        return ""  # The text for the code is enough.
     return _KIND_OF_ERROR.sub(": damaged, or of a kind that is not known here", left_out.reason)
 
 

@@ -1,6 +1,6 @@
-"""One small picture for each series, so that a person sees what is on the disc.
+"""Make one small picture for each series, so that a person sees what is on the disc.
 
-It says that it is not for diagnosis.
+The page with the pictures says that they are not for diagnosis.
 """
 
 from collections.abc import Sequence
@@ -40,13 +40,13 @@ class NoPicture(Permanent):
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailTask:
-    """Which object to show."""
+    """The file of the object to show."""
 
     path: Path
 
 
 def thumbnail(task: ThumbnailTask) -> bytes:
-    """Return a JPEG of the middle frame of an object. Memory: one frame.
+    """Return a JPEG of the middle frame of an object, of at most SIDE by SIDE pixels. One frame is in memory.
 
     Raises:
         NoPicture: the object has no picture, or a malformed one.
@@ -81,7 +81,7 @@ def _shown(pixels: Samples, header: Dataset) -> npt.NDArray[np.uint8]:
         return _eight_bits(coloured, 0, float(np.iinfo(coloured.dtype).max))
     values = apply_modality_lut(pixels, header)
     grey = _eight_bits(values, *_window(header, values))
-    if grey.std() < _FLAT:  # The window is meant for something else.
+    if grey.std() < _FLAT:  # The window shows nothing, so it is meant for other values.
         grey = _eight_bits(values, *_nearly_all(values))
     return 255 - grey if header.PhotometricInterpretation == _INVERTED else grey
 
@@ -112,7 +112,7 @@ def _eight_bits(values: Samples, low: float, high: float) -> npt.NDArray[np.uint
 
 
 def pictures(patients: Sequence[PatientNode], pool: ProcessPool) -> dict[SeriesUIDs, bytes]:
-    """Return a picture of the middle object of every series that shows any; the page notes missing ones.
+    """Return a picture of the middle object of every series that has one; the page says where one is missing.
 
     Compressed pixels are decoded in the pool's processes, so that no codec can end this one.
     """

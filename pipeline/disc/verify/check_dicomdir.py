@@ -17,7 +17,7 @@ from pipeline.disc.verify.read_back import DICOMDIR
 def inspect_listing(
     contents: Contents, files: Mapping[str, SeenFile], objects: Mapping[str, ObjectIdentity], found: Inspection
 ) -> None:
-    """Add the faults of the DICOMDIR, or that there is none; `files` and `objects` are by their paths."""
+    """Add the faults of the DICOMDIR to `found`, or that there is none; the keys of both mappings are paths."""
     directory = _directory(contents, found)
     if directory is None:
         return
@@ -34,7 +34,7 @@ def inspect_listing(
 
 
 def _directory(contents: Contents, found: Inspection) -> Directory | None:
-    """Return the DICOMDIR, or add why there is none."""
+    """Return the DICOMDIR; if it is missing or cannot be read, return None, with the reason in `found`."""
     if DICOMDIR not in contents.files:
         found.error(_why_no_directory(contents))
         return None
@@ -43,7 +43,7 @@ def _directory(contents: Contents, found: Inspection) -> Directory | None:
     except NoDirectory as reason:
         found.error(str(reason))
     except (NoIso, DamagedZip, OSError):
-        pass  # Said already, as for every file that cannot be read.
+        pass  # The check of the files has already added every file that cannot be read.
     return None
 
 
@@ -105,7 +105,7 @@ def _inspect_records(
 
 
 def _inspect_other_files(directory: Directory, files: Mapping[str, SeenFile], found: Inspection) -> None:
-    """Add which records lead to files that are no objects: an unreadable file may have been an image."""
+    """Add the records that point to files that are no objects: such a file may be a damaged image."""
     listed = (files[path] for path in sorted({record.path for record in directory.listed} & files.keys()))
     others = [f"{seen_file.path} ({seen_file.why_none})" for seen_file in listed if seen_file.why_none]
     if others:

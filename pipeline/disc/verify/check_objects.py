@@ -1,7 +1,7 @@
-"""Read every file of a disc once, to its end: which are DICOM objects, and whether they are complete.
+"""Read every file of a disc once, to its end, and tell which are DICOM objects, and whether these are complete.
 
-Nothing is mapped into memory from the medium: a scratch on a mounted disc would end the process instead of
-raising.
+No file on the medium is mapped into memory: a scratch on a mounted disc would end the process instead of raising
+an error.
 """
 
 import mmap
@@ -18,11 +18,11 @@ from pipeline.disc.formats.contents import PIECE, Contents, DamagedZip
 from pipeline.disc.formats.hash_files import Passing
 from pipeline.disc.formats.independent_reader import NoIdentity, ObjectIdentity, claims_in
 
-_IN_MEMORY = 64 << 20  # Bytes of an object; a larger one lies in a temporary file while it is read.
-_MOST_PADDING = 64 << 10  # Zeros behind an object: the largest block that a writer of media fills.
+_IN_MEMORY = 64 << 20  # Bytes of an object; a larger object is copied to a temporary file while it is checked.
+_MOST_PADDING = 64 << 10  # Zeros after an object: programs that write media fill blocks of at most this size.
 _SOP_INSTANCE, _ROWS = 0x00080018, 0x00280010
 _PIXELS_ELSEWHERE = 0x00287FE0  # Pixel Data Provider URL
-# Either it was cut there, or it never had any: this cannot be told.
+# The object was truncated before its pixels, or never had any; the file does not tell which.
 NO_PIXELS = "it has rows and columns, and no pixels"
 # This class may have Rows and Columns, and its pixels in private attributes.
 _RAW_DATA = b"1.2.840.10008.5.1.4.1.1.66"
@@ -33,8 +33,8 @@ _FIRST_GROUPS = (b"\2\0", b"\x08\0")  # The first bytes of an object without pre
 class SeenFile:
     """One file of a disc.
 
-    `claims` is None if it is no DICOM object, and `why_none` then says what it is instead; `problem` says why it
-    is incomplete; `sha256` is "" if it cannot be read.
+    `claims` is None if the file is no DICOM object, and `why_none` then says what it is instead; `problem` says
+    why it is incomplete; `unreadable` says why it cannot be read, and `sha256` is "" then.
     """
 
     path: str
@@ -47,7 +47,7 @@ class SeenFile:
 
 
 def seen(contents: Contents) -> Iterator[SeenFile]:
-    """Yield what every file of the medium is; never raises."""
+    """Yield the result for every file of the medium; a file that cannot be read is a result, not an error."""
     for path, size in contents.files.items():
         try:
             yield _seen(path, size, Passing(contents.pieces(path)))

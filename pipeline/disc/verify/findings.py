@@ -11,7 +11,7 @@ Level = Literal["error", "note"]
 
 @dataclass(frozen=True, slots=True)
 class DiscFinding:
-    """One fault. Error: images are not found, or may be shown under a wrong name. Note: anything less."""
+    """One fault: an error if images are not found or may be shown under a wrong name, otherwise a note."""
 
     level: Level
     text: str
@@ -44,7 +44,7 @@ class Inspection:
 
 
 def counted(number: int, one: str, several: str) -> str:
-    """Return a number with its noun, as people write it: `1 file is`, `2 files are`."""
+    """Return a number with the singular or plural that fits: `1 file is`, `2 files are`."""
     return f"{number} {one if number == 1 else several}"
 
 

@@ -1,4 +1,4 @@
-"""Check any disc, and whose its objects are, and describe its faults in words; sound objects are counted."""
+"""Check any disc and the patients of its objects; describe its faults in words, and count sound objects."""
 
 import re
 import shlex
@@ -30,7 +30,10 @@ _UNREADABLE = (NoIso, DamagedZip, OSError)
 
 
 def inspect(path: Path, pass_phrase: str | None = None) -> Inspection:
-    """Return the findings on an ISO image, a ZIP file or a folder (a mounted disc); never raises."""
+    """Return the findings on an ISO image, a ZIP file or a folder (a mounted disc).
+
+    A medium that cannot be read is a finding, not an error.
+    """
     found = Inspection()
     if images := _images_in(path):
         found.error(
@@ -179,7 +182,10 @@ def _inspect_company(contents: Contents, found: Inspection) -> None:
 
 
 def inspect_persons(objects: Mapping[str, ObjectIdentity], found: Inspection) -> None:
-    """Add what keeps a reader from telling an object's patient, or one object from another; by their paths."""
+    """Add faults by which a reader may mistake an object's patient, or take one object for another.
+
+    `objects` has the paths on the disc as keys.
+    """
     identities = {path: patient_of(claims) for path, claims in objects.items()}
     by_id = _grouped((one.identifier, path) for path, one in identities.items())
     found.patients = len(by_id)
@@ -201,7 +207,7 @@ def inspect_persons(objects: Mapping[str, ObjectIdentity], found: Inspection) ->
 def _inspect_shared_ids(
     by_id: Mapping[str, list[str]], identities: Mapping[str, Patient], found: Inspection
 ) -> None:
-    """Add each Patient ID with two names or birth dates: a viewer goes by the ID and shows one of them."""
+    """Add each Patient ID with two names or birth dates: a viewer groups by the ID and shows one of them."""
     for paths in by_id.values():
         for issued in _grouped((identities[path].issuer, path) for path in paths).values():
             if differs := [

@@ -24,9 +24,9 @@ from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.hashed_files import sha256_of
 
 DICOMDIR = "DICOMDIR"
-LARGE = 256 << 20  # Bytes; below, starting the pool's processes takes longer than reading the medium here.
+LARGE = 256 << 20  # Bytes; starting the pool's processes takes longer than reading a smaller medium in this one.
 _BATCH, _MOST_FILES = 16 << 20, 64  # Bytes and files in one task.
-_READERS = 2  # Threads: to hash is nearly all of the work, and no other thread waits for that.
+_READERS = 2  # Threads: hashing is nearly all of the work, and other threads run meanwhile.
 _UNREADABLE = (NoIso, NoDirectory, DamagedZip, OSError)
 
 
@@ -44,11 +44,11 @@ def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium
     """Return the SHA-256 of the file `medium`, once everything in it has been found as `expected`.
 
     `expected` maps every path on the medium to the SHA-256 of its source; the paths below DICOM/ are the objects.
-    Without `hashes_medium` the answer is "": the hash of the whole proves nothing that those of its files do not.
-    Raises NotAsWritten with the first fault.
+    `progress` gets the number of bytes read. Without `hashes_medium` the result is "": the hash of the whole
+    medium proves no more than the hashes of its files. Raises NotAsWritten with the first fault.
     """
     with ThreadPoolExecutor(2, thread_name_prefix="read-back") as beside:
-        # It reads from the page cache that the pass below fills, or fills it.
+        # This thread and the pass below read the same bytes, so one of them reads from the page cache.
         whole = beside.submit(sha256_of, medium) if hashes_medium else None
         with contextlib.closing(_open(medium, pass_phrase)) as contents:
             if isinstance(contents, IsoContents):
@@ -87,7 +87,7 @@ def _check_image(image: IsoContents, medium: Path, volume_id: str) -> None:
 
 
 def _check_names(primary: Mapping[str, IsoFile], joliet: Mapping[str, IsoFile]) -> None:
-    """Check that both trees lead to the same places, under the same names if a name is short enough."""
+    """Check that both trees have the same files, and under the same names if a name is short enough."""
     short = {path: file.extents for path, file in primary.items()}
     long = {path: file.extents for path, file in joliet.items()}
     if sorted(short.values()) != sorted(long.values()):
@@ -105,7 +105,10 @@ def _check_paths(found: set[str], expected: Mapping[str, str]) -> None:
 
 
 def _looks(contents: IsoContents | ZipContents, medium: Path, pool: ProcessPool) -> Iterator[FileDigest]:
-    """Read every file in the order of the medium; a large image in the pool, another in a few threads."""
+    """Yield the digest of every file, in the order of the medium.
+
+    The pool reads a large image, a few threads read a small one, and this thread reads a ZIP file.
+    """
     if isinstance(contents, ZipContents):
         for path in contents.files:
             yield look(path, _pieces(contents, path))
@@ -135,7 +138,7 @@ def _batches(files: Iterable[IsoFile]) -> Iterator[tuple[IsoFile, ...]]:
 def _read_files(
     looked: Iterable[FileDigest], expected: Mapping[str, str], progress: Callable[[int], None]
 ) -> dict[str, ObjectIdentity]:
-    """Return the identities of the objects, once every file has its expected hash."""
+    """Return the identities of the objects by path; raises NotAsWritten for a file with an unexpected hash."""
     claims: dict[str, ObjectIdentity] = {}
     done = 0
     for digest in looked:

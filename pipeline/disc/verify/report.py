@@ -39,7 +39,7 @@ def progress() -> Iterator[Progress]:
 
 
 def show_disc(disc: Disc, *, as_json: bool) -> None:
-    """Print what was made."""
+    """Print the disc that was made: its file, medium, hash, and everything left out."""
     if as_json:
         print(json.dumps(_result(disc), indent=2))  # noqa: T201
     else:
@@ -47,7 +47,10 @@ def show_disc(disc: Disc, *, as_json: bool) -> None:
 
 
 def _result(disc: Disc) -> dict[str, Any]:
-    """Return the result, with the file of everything left out: it is for the caller, and stays off the disc."""
+    """Return the `.json` of the disc, with the source file of everything left out.
+
+    The names of source files are for the caller only and never on a disc.
+    """
     table = result_of(disc, disc.path.name)
     named = zip(table["left_out"], disc.left_out, strict=True)
     return table | {"left_out": [entry | {"file": str(one.source)} for entry, one in named]}
