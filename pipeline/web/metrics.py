@@ -1,6 +1,7 @@
 """GET /metrics: the site in numbers for Prometheus, read from the ledger at each scrape (docs/monitoring.md)."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry
@@ -13,11 +14,13 @@ from starlette.responses import Response
 from pipeline import __version__
 from pipeline.errors import StorestowError
 from pipeline.ledger.tallies import BEYOND, BUCKETS, Tally, TallyKind
+from pipeline.model import SetAsideCode
 from pipeline.operate.measurements import Measurements, measured
 from pipeline.web.order_service import OrderService, ask
 from pipeline.web.shim_site import site_of
 
 PATH = "/metrics"
+_CODES_SET_ASIDE = ("conflict", "unusable", *SetAsideCode)
 MOST_TITLES = 200  # Peers choose AE titles; a thousand of them would make a thousand time series.
 
 
@@ -62,18 +65,19 @@ def families_of(numbers: Measurements) -> Iterator[Metric]:
     build = GaugeMetricFamily("storestow_build_info", "The release that runs.", labels=["version"])
     build.add_metric([__version__], 1)
     yield build
-    yield from _of_what_came(numbers.totals)
-    yield from _of_deliveries(numbers.totals)
+    yield from _of_what_came(numbers)
+    yield from _of_deliveries(numbers)
     yield _histogram(numbers.totals)
     yield from _of_destinations(numbers)
     yield from _of_the_site(numbers)
 
 
-def _of_what_came(totals: Iterable[Tally]) -> Iterator[Metric]:
-    came = [tally for tally in totals if tally.kind == TallyKind.RECEIVED]
-    yield _counter("storestow_received_arrivals", "Arrivals taken in.", "receiver", came, "times")
-    yield _counter("storestow_received_instances", "Instances taken in.", "receiver", came, "instances")
-    yield _counter("storestow_received_bytes", "Bytes taken in.", "receiver", came, "bytes")
+def _of_what_came(numbers: Measurements) -> Iterator[Metric]:
+    receivers = ("receiver", numbers.receivers_up)
+    came = [tally for tally in numbers.totals if tally.kind == TallyKind.RECEIVED]
+    yield _counter("storestow_received_arrivals", "Arrivals taken in.", receivers, came, "times")
+    yield _counter("storestow_received_instances", "Instances taken in.", receivers, came, "instances")
+    yield _counter("storestow_received_bytes", "Bytes taken in.", receivers, came, "bytes")
     last = GaugeMetricFamily(
         "storestow_last_arrival_timestamp_seconds",
         "When something was last admitted that this AE title had sent.",
@@ -82,24 +86,37 @@ def _of_what_came(totals: Iterable[Tally]) -> Iterator[Metric]:
     for tally in sorted(came, key=lambda tally: tally.last_at, reverse=True)[:MOST_TITLES]:
         last.add_metric([tally.name, tally.detail], tally.last_at)
     yield last
-    failures = CounterMetricFamily(
+    yield _failures(numbers)
+    ended = [tally for tally in numbers.totals if tally.kind == TallyKind.ORDER]
+    yield _counter("storestow_orders_ended", "Orders that have ended.", ("destination", ()), ended, "times")
+
+
+def _failures(numbers: Measurements) -> Metric:
+    """Return what failed by kind and place; what never failed at a destination is 0 there.
+
+    increase() of Prometheus compares samples of one series: without the 0 a first failure would be no increase.
+    """
+    family = CounterMetricFamily(
         "storestow_failures", "What failed: instances set aside, orders that failed.", labels=["kind", "where"]
     )
-    for tally in totals:
+    kinds = (f"delivery-{TallyKind.REFUSED}", f"delivery-{TallyKind.DEFERRED}")
+    counted = Counter({(kind, name): 0 for name in numbers.destination_names for kind in kinds})
+    for tally in numbers.totals:
         if tally.kind == TallyKind.SET_ASIDE or (tally.kind == TallyKind.ORDER and tally.detail != "done"):
-            failures.add_metric([tally.detail, tally.name], tally.times)
+            counted[tally.detail, tally.name] += tally.times
         elif tally.kind in {TallyKind.REFUSED, TallyKind.DEFERRED}:
-            failures.add_metric([f"delivery-{tally.kind}", tally.name], tally.times)
-    yield failures
-    ended = [tally for tally in totals if tally.kind == TallyKind.ORDER]
-    yield _counter("storestow_orders_ended", "Orders that have ended.", "destination", ended, "times")
+            counted[f"delivery-{tally.kind}", tally.name] += tally.times
+    for labels, count in sorted(counted.items()):
+        family.add_metric(labels, count)
+    return family
 
 
-def _of_deliveries(totals: Iterable[Tally]) -> Iterator[Metric]:
+def _of_deliveries(numbers: Measurements) -> Iterator[Metric]:
+    totals, destinations = numbers.totals, ("destination", numbers.destination_names)
     went = [tally for tally in totals if tally.kind == TallyKind.DELIVERED]
-    yield _counter("storestow_delivered_deliveries", "Deliveries that arrived.", "destination", went, "times")
-    yield _counter("storestow_delivered_instances", "Instances that arrived.", "destination", went, "instances")
-    yield _counter("storestow_delivered_bytes", "Bytes that arrived.", "destination", went, "bytes")
+    yield _counter("storestow_delivered_deliveries", "Deliveries that arrived.", destinations, went, "times")
+    yield _counter("storestow_delivered_instances", "Instances that arrived.", destinations, went, "instances")
+    yield _counter("storestow_delivered_bytes", "Bytes that arrived.", destinations, went, "bytes")
     before = {tally.name: tally.bytes for tally in totals if tally.kind == TallyKind.PIXELS_BEFORE}
     after = {tally.name: tally.bytes for tally in totals if tally.kind == TallyKind.PIXELS_AFTER}
     pixels = CounterMetricFamily(
@@ -165,7 +182,8 @@ def _of_the_site(numbers: Measurements) -> Iterator[Metric]:
     aside = GaugeMetricFamily(
         "storestow_quarantined_instances", "Instances that wait for a person, by code.", labels=["code"]
     )
-    for code, count in sorted(numbers.set_aside.items()):
+    # With 0 for those of which there are none: a sum of metrics of which one is absent is no number in Prometheus.
+    for code, count in sorted({**dict.fromkeys(_CODES_SET_ASIDE, 0), **numbers.set_aside}.items()):
         aside.add_metric([code], count)
     yield aside
     whole = numbers.arrivals_set_aside
@@ -200,10 +218,13 @@ def _gauge(name: str, words: str, value: float) -> Metric:
     return GaugeMetricFamily(name, words, value=value)
 
 
-def _counter(name: str, words: str, label: str, tallies: Iterable[Tally], column: str) -> Metric:
-    """Return a counter with the sum of a column for each name."""
+def _counter(
+    name: str, words: str, of: tuple[str, Iterable[str]], tallies: Iterable[Tally], column: str
+) -> Metric:
+    """Return a counter with the sums of a column by name; `of` is the label, and names that are at least 0."""
+    label, names = of
     family = CounterMetricFamily(name, words, labels=[label])
-    sums: dict[str, float] = {}
+    sums: dict[str, float] = dict.fromkeys(names, 0.0)
     for tally in tallies:
         sums[tally.name] = sums.get(tally.name, 0) + getattr(tally, column)
     for value, total in sorted(sums.items()):

@@ -82,6 +82,50 @@ def test_prometheus_understands_every_query_of_the_dashboard(tmp_path: Path) -> 
     assert f"{len(queries)} rules found" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("alert", "changes"),
+    [
+        ("StorestowDeliveryRefused", 'storestow_failures_total{kind="delivery-refused",where="archive"}'),
+        ("StorestowQuarantine", "storestow_quarantined_arrivals"),
+        ("StorestowQuarantine", 'storestow_quarantined_instances{code="conflict"}'),
+    ],
+)
+def test_a_rule_fires_at_the_first_failure_of_a_new_site(tmp_path: Path, alert: str, changes: str) -> None:
+    """What a new site offers is scraped for half an hour, then one of its values becomes 1."""
+    fresh = Measurements(
+        0, [], {}, {}, {}, 0, 0, None, None, None, {"modalities": True}, ["archive"], 0, 0, 0, 0, 0
+    )
+    series = {}
+    for family in families_of(fresh):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+            series[f"{sample.name}{{{labels}}}" if labels else sample.name] = f"{sample.value:g}x29 "
+    assert changes in series
+    firing = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})'
+    case = {
+        "rule_files": ["rules.yml"],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": name, "values": values + ("1x60" if name == changes else values)}
+                    for name, values in series.items()
+                ],
+                "promql_expr_test": [
+                    {"expr": firing, "eval_time": "29m", "exp_samples": []},
+                    {"expr": firing, "eval_time": "50m", "exp_samples": [{"labels": "{}", "value": 1}]},
+                ],
+            }
+        ],
+    }
+    (tmp_path / "rules.yml").write_text(RULES.read_text())
+    (tmp_path / "case.yml").write_text(json.dumps(case))
+    argv = [program("promtool"), "test", "rules", tmp_path / "case.yml"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_an_alert_fires_in_a_real_prometheus(tmp_path, monkeypatch) -> None:
     port = free_port()
     rules = re.sub(r"for: \w+", "for: 0s", RULES.read_text())

@@ -73,6 +73,17 @@ def test_what_waits_fails_or_is_set_aside_is_told_by_kind(tmp_path):
     assert numbers["storestow_failures_total", "unusable", "modalities"] == 1
 
 
+def test_what_has_not_happened_is_0_so_that_the_first_time_is_an_increase(tmp_path):
+    with working(settings_for(tmp_path, destinations=[{"name": "archive", "kind": "null"}])) as (site, _):
+        numbers = numbers_of(site)
+    for kind in ("delivery-refused", "delivery-deferred"):
+        assert numbers["storestow_failures_total", kind, "archive"] == 0
+    for code in ("conflict", "unusable", "other-patient", "over-limit"):
+        assert numbers["storestow_quarantined_instances", code] == 0
+    assert numbers["storestow_received_instances_total", "modalities"] == 0
+    assert numbers["storestow_delivered_instances_total", "archive"] == 0
+
+
 def test_a_scrape_is_read_by_prometheus_own_parser_and_names_follow_its_conventions(tmp_path, monkeypatch):
     with running_shim(tmp_path, monkeypatch) as shim:
         answer = shim.get("/metrics")
