@@ -39,7 +39,7 @@ Pair = tuple[str, str]  # abstract syntax, transfer syntax
 
 @dataclass(frozen=True, slots=True)
 class ChosenContext:
-    """How an instance can be sent: the context ID and its transfer syntax."""
+    """The accepted presentation context in which an instance is sent: its ID and its transfer syntax."""
 
     context: int
     transfer_syntax: str
@@ -47,7 +47,7 @@ class ChosenContext:
 
 @dataclass(frozen=True, slots=True)
 class NoContext:
-    """Why an instance cannot be sent; `for_good` if asking again is useless."""
+    """The reason why an instance cannot be sent; `for_good` says that the peer will never accept it."""
 
     code: str
     message: str
@@ -77,7 +77,10 @@ class AssociationGroup:
         return True
 
     def context_for(self, item: Item, answers: Mapping[int, tuple[int, str]]) -> ChosenContext | NoContext:
-        """Return how the instance can be sent; unchanged is preferred."""
+        """Return the first accepted context of the instance, or NoContext; to send it unchanged is preferred.
+
+        `answers` maps each context ID to its result (PS3.8 table 9-18) and transfer syntax.
+        """
         pairs = pairs_of(item)
         results = []
         for pair in pairs:
@@ -90,7 +93,7 @@ class AssociationGroup:
 
 
 def groups_of(items: Iterable[Item]) -> list[AssociationGroup]:
-    """Distribute instances over as few associations as their contexts need, in order within each."""
+    """Distribute instances over associations of at most 128 contexts each; order is kept within each."""
     groups: list[AssociationGroup] = []
     for item in items:
         if not any(group.takes(item) for group in groups):
@@ -100,7 +103,7 @@ def groups_of(items: Iterable[Item]) -> list[AssociationGroup]:
 
 
 def pairs_of(item: Item) -> list[Pair]:
-    """Return the contexts an instance can be sent in, the best first."""
+    """Return the contexts in which an instance can be sent: unchanged first, then uncompressed if decodable."""
     syntaxes = [item.transfer_syntax_uid]
     if item.transfer_syntax_uid in DECODABLE:
         syntaxes += [EXPLICIT, IMPLICIT]

@@ -1,7 +1,7 @@
-"""Read the data set of a pinned file for sending: its hash is proven before the last byte is sent.
+"""Read the data set of a pinned file for sending: the file's hash is compared before the last byte is sent.
 
-Its length is made even: a PDV carries even lengths only (PS3.8 E.2), and peers abort otherwise. A value of odd
-length violates PS3.5 7.1, a deflated data set of odd length PS3.5 A.5; both occur.
+The length of the data set is made even: a PDV carries even lengths only (PS3.8 E.2), and peers abort otherwise. A
+value of odd length violates PS3.5 7.1, a deflated data set of odd length PS3.5 A.5; real files have both faults.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from pipeline.dicom.part10 import LONG_VRS, Bytes, DataSetLayout, Element, Malfo
 from pipeline.dicom.walk import walk
 from pipeline.errors import Permanent
 
-_LONGEST_META = 1 << 16  # Bytes; real file meta information has some hundred.
+_LONGEST_META = 1 << 16  # Bytes; real file meta information has a few hundred.
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
-_HEAD = 1 << 17  # The header of Pixel Data mostly begins within these bytes.
+_HEAD = 1 << 17  # Bytes of the data set in which the header of Pixel Data is searched; it mostly begins there.
 _ZEROS = bytes(8)
 _ODD = "its data set has an odd number of bytes, which cannot be carried, and not because of its last value"
 
@@ -32,7 +32,7 @@ class NotAsPinned(Exception):
 
 
 class DataSetStream(Protocol):
-    """The bytes of one data set, in order; `is_padded` if a byte was added to make their number even."""
+    """The bytes of one data set, in order; `is_padded` says that a byte was added to make their number even."""
 
     is_padded: bool
 
@@ -41,14 +41,17 @@ class DataSetStream(Protocol):
         """Say whether everything has been read, and matched the pin."""
 
     def read_into(self, room: memoryview) -> int:
-        """Put the next bytes into `room` and return their number; raises NotAsPinned before it gives the end."""
+        """Put the next bytes into `room` and return their number.
+
+        Raises NotAsPinned instead of returning the last bytes if the file differs from its pin.
+        """
 
 
 class LoadedDataSet:
-    """A data set in memory whose hash is proven."""
+    """A data set in memory, from a file whose hash was compared with its pin."""
 
     def __init__(self, path: Path, sha256: str) -> None:
-        """Read the file and prove its hash; raises NotAsPinned, and Permanent as `padded` does."""
+        """Read the file and compare its hash; raises NotAsPinned, and Permanent as `padded` does."""
         try:
             content = path.read_bytes()
             start, end = bounds(content)
@@ -73,12 +76,12 @@ class LoadedDataSet:
 
 
 class StreamedDataSet:
-    """A data set in a file, read once from front to end; its hash is known after its last byte."""
+    """A data set in a file, read once from begin to end; the hash is known after its last byte."""
 
     is_padded = False
 
     def __init__(self, file: FileIO, sha256: str) -> None:
-        """Find the data set; raises OSError or Malformed."""
+        """Find the data set in the file; raises OSError or Malformed, and ValueError for an empty file."""
         self._file, self._wanted = file, sha256
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             start, end = bounds(data)
@@ -92,7 +95,10 @@ class StreamedDataSet:
         return not self._left
 
     def read_into(self, room: memoryview) -> int:
-        """Put the next bytes into `room` and return their number; raises NotAsPinned before it gives the end."""
+        """Put the next bytes into `room` and return their number.
+
+        Raises NotAsPinned if the file cannot be read, and instead of returning the last bytes if its hash differs.
+        """
         try:
             count = self._file.readinto(room[: min(len(room), self._left)])
             self._left -= count
@@ -108,7 +114,10 @@ class StreamedDataSet:
 
 @contextmanager
 def outgoing(path: Path, sha256: str) -> Iterator[DataSetStream]:
-    """Open a pinned file; raises as `LoadedDataSet` does. A data set of odd length is held in memory whole."""
+    """Open the data set of a pinned file for the block; a data set of odd length is held in memory.
+
+    Raises NotAsPinned, and Permanent as `padded` does.
+    """
     with ExitStack() as stack:
         try:
             data = StreamedDataSet(stack.enter_context(path.open("rb", buffering=0)), sha256)
@@ -118,10 +127,10 @@ def outgoing(path: Path, sha256: str) -> Iterator[DataSetStream]:
 
 
 def bounds(data: Bytes) -> tuple[int, int]:
-    """Return where the data set begins and ends in a file (PS3.10 7.1); raises Malformed.
+    """Return the offsets at which the data set begins and ends in a file (PS3.10 7.1); raises Malformed.
 
-    The data set mostly ends with the file. Some media writers pad with zeros, which a peer would reject, so a file
-    that ends in zeros outside Pixel Data is walked.
+    The data set mostly ends with the file. Some programs that write media add zeros, which a peer would reject.
+    The end is therefore found element by element in a file that ends in zeros outside Pixel Data.
     """
     start, size = _start(data[:_LONGEST_META]), len(data)
     if data[max(start, size - len(_ZEROS)) :] != _ZEROS:
@@ -150,7 +159,7 @@ def _start(head: bytes) -> int:
 
 
 def _ends_with_pixels(head: bytes, start: int, size: int) -> bool:
-    """Say whether Pixel Data begins in `head` and reaches the end of the file: its zeros are black pixels."""
+    """Say whether Pixel Data begins in `head` and ends with the file: zeros at the end are then black pixels."""
     at = head.find(_PIXEL_DATA)
     while 0 <= at <= len(head) - 12:
         implicit, explicit = struct.unpack_from("<LL", head, at + 4)
@@ -161,9 +170,9 @@ def _ends_with_pixels(head: bytes, start: int, size: int) -> bool:
 
 
 def padded(content: bytes, start: int, end: int) -> bytes:
-    """Return the data set at `start` with its last value padded by one byte, as its writer should have done.
+    """Return the data set at `start` with its last value padded by one byte, as PS3.5 7.1 demands of its writer.
 
-    Raises Permanent if one byte would not make the length even.
+    Raises Permanent if the odd length is not due to the last value.
     """
     if _is_deflated(content, start):
         return content[start:end] + b"\0"

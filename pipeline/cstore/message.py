@@ -1,4 +1,4 @@
-"""DIMSE command sets (PS3.7 6.3, 9.3): the requests of a C-STORE and C-ECHO SCU, and what their responses mean.
+"""DIMSE command sets (PS3.7 6.3, 9.3): the requests of a C-STORE and C-ECHO SCU, and the meaning of the responses.
 
 Only the statuses 0000 and Bxxx count as stored (PS3.4 B.2.3, PS3.7 annex C). `pipeline.dicom.reasons` has the
 table of failures, because an archive uses the same numbers, including those of its vendor, in every protocol.
@@ -41,7 +41,7 @@ _AT = Struct("<HH")
 
 @dataclass(frozen=True, slots=True)
 class ResponseMessage:
-    """A peer's response: `offending` are the elements it names, as `(gggg,eeee)`."""
+    """A peer's response; `offending` are the elements in Offending Element (0000,0901), as `(gggg,eeee)`."""
 
     command: int
     message: int
@@ -115,9 +115,9 @@ def _elements(command_set: bytes) -> Mapping[int, bytes]:
 
 
 def judged(item: Item, response: ResponseMessage) -> tuple[Receipt, NextStep | None]:
-    """Return the receipt for a response, and the next step, None if there is none.
+    """Return the receipt for a response, and the next step; the step is None if the receipt is final.
 
-    A duplicate counts as success: the peer holds an instance with that UID, and C-STORE cannot ask which.
+    A duplicate counts as success: the peer has an instance with that UID, and C-STORE cannot compare it.
     """
     status = response.status
     code = f"0x{status:04X}"
@@ -135,6 +135,9 @@ def judged(item: Item, response: ResponseMessage) -> tuple[Receipt, NextStep | N
 
 
 def _in_words(sentence: str, response: ResponseMessage) -> str:
-    """Add the elements the peer names; its comment is left out, because it may contain a patient's name."""
+    """Return the sentence with the elements the peer names.
+
+    The peer's Error Comment is left out, because it may contain a patient's name.
+    """
     named = f": {', '.join(response.offending)}" if response.offending else ""
     return sentence.replace("the archive", "the peer") + named

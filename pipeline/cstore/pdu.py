@@ -1,7 +1,7 @@
 """Protocol data units of the DICOM upper layer (PS3.8 9.3), as far as a requestor writes and reads them.
 
-A peer refuses a whole association by A-ASSOCIATE-RJ and A-ABORT (PS3.8 9.3.4, 9.3.8), whose codes are explained
-here.
+A peer refuses a whole association by A-ASSOCIATE-RJ or A-ABORT (PS3.8 9.3.4, 9.3.8); `rejection` and `abort_words`
+explain the codes in them.
 """
 
 import struct
@@ -16,11 +16,11 @@ from pipeline.errors import PeerUnavailable, Permanent, StorestowError
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 HEADER = Struct(">BxL")  # Type of the PDU, and length of what follows.
 DATA_HEADER = Struct(">BxLLBB")  # a P-DATA-TF PDU with one value: its header, length, context, control (PS3.8 E.2)
-LONGEST_ANSWER = 1 << 20  # Bytes; a requestor normally receives some hundred.
+LONGEST_ANSWER = 1 << 20  # Bytes; a requestor normally receives a few hundred.
 
 _VARIABLE_ITEM = Struct(">BxH")
 _IS_COMMAND, _IS_LAST = 1, 2  # message control header, PS3.8 E.2
-PERMANENT = 1  # A value of result, PS3.8 table 9-21; the other, 2, is transient.
+PERMANENT = 1  # A value of Result, PS3.8 table 9-21; the other value, 2, is transient.
 _SOURCES = {1: "its application", 2: "its association service", 3: "its presentation service"}
 _REASONS = {
     (1, 1): "no reason given",
@@ -60,7 +60,7 @@ ABORT_BY_USER = HEADER.pack(PduType.ABORT, 4) + bytes(4)  # source 0: the servic
 
 
 class NotPdu(Exception):
-    """Say that the received bytes are no PDU that may come here."""
+    """Say that the received bytes are not a PDU that the protocol allows at this point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,10 @@ def read_values(body: bytes) -> Iterator[tuple[int, bool, bool, bytes]]:
 
 
 def rejection(peer: str, result: int, source: int, reason: int) -> StorestowError:
-    """Return the error for a rejected association: permanent is final, transient and unknown are tried again."""
+    """Return the error for a rejected association (PS3.8 table 9-21).
+
+    It is Permanent for a permanent result, and PeerUnavailable, which is tried again, for any other.
+    """
     why = _REASONS.get((source, reason), f"reason {reason} of {_SOURCES.get(source, f'source {source}')}")
     if result == PERMANENT:
         return Permanent(f"{peer} rejects the association for good: {why}")
@@ -161,7 +164,7 @@ def rejection(peer: str, result: int, source: int, reason: int) -> StorestowErro
 
 
 def abort_words(source: int, reason: int) -> str:
-    """Return who aborted and why, in words."""
+    """Return the end of a sentence that says who aborted and why (PS3.8 table 9-26)."""
     if source == 2:
         return f"aborted the association: {_ABORTS.get(reason, f'reason {reason}')}"
     return "aborted the association, and gives no reason"

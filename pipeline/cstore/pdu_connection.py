@@ -1,4 +1,4 @@
-"""A TCP connection to a peer, read and written in whole PDUs, each with a time-out."""
+"""Write to a TCP connection and read whole PDUs from it, each with a time-out."""
 
 import socket
 import time
@@ -13,7 +13,7 @@ from pipeline.errors import PeerUnavailable
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The called and calling AE titles, the time-outs (connect, associate, answer), and whether to use TLS."""
+    """Address and AE titles for an association, time-outs in seconds, longest PDU in bytes, and TLS if used."""
 
     host: str
     port: int
@@ -38,28 +38,31 @@ class ConnectionLost(Exception):
 
 
 def connect(peer: Peer) -> socket.socket:
-    """Return a connected socket, inside TLS if the peer uses it; raises as `tls_handshake.encrypted` does."""
+    """Return a connected socket, with TLS if the peer uses it.
+
+    Raises PeerUnavailable, and Configuration as `tls_handshake.encrypted` does.
+    """
     try:
         connected = socket.create_connection((peer.host, peer.port), peer.connect_seconds)
     except (OSError, UnicodeError) as error:  # UnicodeError: a host name with an impossible label.
         raise PeerUnavailable(f"{peer} cannot be reached: {_words(error)}") from error
-    # Nagle's algorithm waits for delayed acknowledgements: 40 to 90 ms an instance
+    # Nagle's algorithm would wait for delayed acknowledgements, 40 to 90 ms for each instance.
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if peer.encryption is None:
         return connected
-    # A peer that serves one association at a time lets us wait here, not in the queue of its port.
+    # A peer that serves one association at a time answers the handshake late, so this time-out is the longer one.
     return tls_handshake.encrypted(connected, peer.encryption, str(peer), peer.associate_seconds)
 
 
 def send(connected: socket.socket, data: bytes | memoryview, seconds: float) -> None:
-    """Send all of `data`; raises ConnectionLost."""
+    """Send all of `data` within `seconds`; raises ConnectionLost."""
     with _losses():
         connected.settimeout(seconds)
         connected.sendall(data)
 
 
 def receive(connected: socket.socket, seconds: float) -> tuple[int, bytes]:
-    """Return the type of the next PDU and its body; raises ConnectionLost or NotPdu."""
+    """Return the type of the next PDU and its body, received within `seconds`; raises ConnectionLost or NotPdu."""
     deadline = time.monotonic() + seconds
     kind, length = HEADER.unpack(_exactly(connected, HEADER.size, deadline))
     if kind == tls_handshake.ALERT:

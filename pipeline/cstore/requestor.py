@@ -1,4 +1,4 @@
-"""One association as its requestor: open, send one message at a time, release or abort (PS3.8 7)."""
+"""Open an association as its requestor, send one message at a time, release or abort it (PS3.8 7)."""
 
 import contextlib
 import socket
@@ -30,7 +30,7 @@ from pipeline.errors import PeerUnavailable, StorestowError
 VERIFICATION = "1.2.840.10008.1.1"
 _SHORTEST_PDU = 64  # A smaller PDU could not hold a fragment of a command set.
 _LAST_WORDS_SECONDS = 1.0
-_RELEASE_SECONDS = 10.0  # Every instance has been answered before the release.
+_RELEASE_SECONDS = 10.0  # This may be short, because every instance has its response before the release.
 
 
 def _nothing() -> None:
@@ -54,14 +54,14 @@ class Association:
         """Connect to the peer and propose presentation contexts.
 
         Raises:
-            PeerUnavailable: it cannot be reached, rejects us for now, or does not speak DICOM. Try later.
-            Permanent: it rejects us permanently.
-            Configuration: its TLS settings and ours do not match; a person must change one of them.
+            PeerUnavailable: the peer cannot be reached, rejects us for now, or does not speak DICOM. Try later.
+            Permanent: the peer rejects us permanently.
+            Configuration: the TLS settings of both sides do not match; a person must change one of them.
         """
         connected = connect(peer)
         try:
             request = associate_rq(peer.ae_title, peer.calling_ae_title, proposals, peer.max_pdu)
-            with contextlib.suppress(ConnectionLost):  # The next PDU tells what the peer has said.
+            with contextlib.suppress(ConnectionLost):  # The next PDU may say why the peer hung up.
                 send(connected, request, peer.associate_seconds)
             kind, body = receive(connected, peer.associate_seconds)
             return cls(peer, connected, _accepted(peer, kind, body))
@@ -105,13 +105,13 @@ class Association:
         return response
 
     def echo(self, context: int) -> ResponseMessage:
-        """Send a C-ECHO (PS3.7 9.1.5) and return the response; raises ConnectionLost."""
+        """Send a C-ECHO (PS3.7 9.1.5) and return the peer's response; raises ConnectionLost."""
         number = self._next_message()
         self._send_command(context, message.c_echo_rq(number, VERIFICATION))
         return self._response(context, number, message.C_ECHO_RSP)
 
     def abort(self) -> None:
-        """Abort at once; the current message is void."""
+        """Abort the association at once, without waiting for the response to the current message."""
         if self.is_open:
             self.is_open = False
             with contextlib.suppress(ConnectionLost):
@@ -119,7 +119,7 @@ class Association:
             tls_handshake.hang_up(self._socket)
 
     def release(self) -> None:
-        """Release the association (PS3.8 7.2). Every instance has its response by then, so errors are no loss."""
+        """Release the association (PS3.8 7.2). Errors are ignored: every instance has its response by then."""
         if self.is_open:
             self.is_open = False
             with contextlib.suppress(ConnectionLost, NotPdu):
@@ -151,7 +151,7 @@ class Association:
             self._send(data_header(context, len(piece), is_command=True, is_last=is_last) + piece)
 
     def _send_fragment(self, context: int, count: int, *, is_last: bool) -> None:
-        """Send `count` bytes that lie in the buffer behind the space for the header."""
+        """Send `count` bytes of the data set; they are in the buffer, after the space for the header."""
         header = data_header(context, count, is_command=False, is_last=is_last)
         self._buffer[: DATA_HEADER.size] = header
         self._send(self._buffer[: DATA_HEADER.size + count])
@@ -163,7 +163,7 @@ class Association:
             raise self._lost(self._last_words() or str(lost), timed_out=lost.timed_out) from lost
 
     def _last_words(self) -> str:
-        """Return why a peer that accepts no more bytes has aborted, if it said so."""
+        """Return the reason in the A-ABORT of a peer that accepts no more bytes; "" if it has sent none."""
         with contextlib.suppress(ConnectionLost, NotPdu):
             kind, body = receive(self._socket, _LAST_WORDS_SECONDS)
             if kind == PduType.ABORT and len(body) >= 4:
@@ -211,7 +211,7 @@ class Association:
         return f"answers with a PDU of type {kind}, which makes no sense here"
 
     def _lost(self, why: str, *, timed_out: bool = False) -> ConnectionLost:
-        """End the association: after one untrustworthy answer, later answers cannot be trusted either."""
+        """Abort the association and return the error: after one wrong answer, no later answer can be trusted."""
         self.abort()
         return ConnectionLost(why, timed_out=timed_out)
 
@@ -245,7 +245,7 @@ class EchoResult:
 
 
 def echo(peer: Peer) -> EchoResult:
-    """Open an association, send a C-ECHO, release; raises as `Association.open` does."""
+    """Open an association, send a C-ECHO and release the association; raises as `Association.open` does."""
     proposal = ProposedContext(1, VERIFICATION, "1.2.840.10008.1.2")
     with Association.open(peer, [proposal]) as association:
         if association.answers.get(1, (2, ""))[0] != 0:
@@ -257,7 +257,10 @@ def echo(peer: Peer) -> EchoResult:
 
 
 def takes(peer: Peer, sop_classes: Sequence[str], transfer_syntax_uid: str) -> list[str]:
-    """Return which SOP classes the peer takes in this transfer syntax; raises as `Association.open` does."""
+    """Return the SOP classes that the peer accepts in this transfer syntax, of 128 at most.
+
+    Raises as `Association.open` does.
+    """
     proposals = [ProposedContext(2 * n + 1, uid, transfer_syntax_uid) for n, uid in enumerate(sop_classes)]
     with Association.open(peer, proposals) as association:
         answers = association.answers

@@ -18,10 +18,10 @@ from pipeline.model import ARRIVED, InstanceKey, Item, Receipt, ReceiptState
 MOST_AHEAD = 32  # Instances, and bytes, marked as attempted at once: a killed worker may send these once more.
 MOST_BYTES_AHEAD = 16 << 20
 TRIES = 3  # Attempts for an instance that the peer fails at while it accepts others.
-PATIENCE = 8  # Associations lost in a row without one answer; a silent peer costs its time-out each.
-COST_OF_SILENCE = 4
-LARGEST_READ_AHEAD = 8 << 20  # Bytes of a file that is read ahead: it is held in memory.
-FULL = 3  # Answers in a row that say "out of resources": then the cause is not this instance.
+PATIENCE = 8  # Associations lost in a row without one answer, after which sending ends.
+COST_OF_SILENCE = 4  # A time-out counts as so many lost associations, because it takes much longer.
+LARGEST_READ_AHEAD = 8 << 20  # Bytes of a file that is read ahead and held in memory.
+FULL = 3  # Responses "out of resources" in a row, after which the cause is the peer and not an instance.
 
 _PADDED = "its data set had an odd length: padded by one byte (PS3.5 7.1)"
 
@@ -31,9 +31,8 @@ Ready = tuple[Item, ChosenContext]
 class StorageScu:
     """The C-STORE SCU: send instances and yield a receipt for each.
 
-    `attempt` is called before the first byte of a batch is sent. A broken association affects only the current
-    instance: the others continue over a new association, and that instance comes last. Raises as
-    `Destination.deliver` does.
+    `attempt` is called with a batch of instances before the first byte of them is sent. A broken association
+    affects only the current instance: the others continue over a new association, and that instance comes last.
     """
 
     def __init__(self, peer: Peer, attempt: Callable[[Sequence[Item]], None]) -> None:
@@ -48,7 +47,10 @@ class StorageScu:
         self._full = 0
 
     def send(self, items: Sequence[Item]) -> Iterator[Receipt]:
-        """Send never attempted instances first: if one breaks every association, the others are through."""
+        """Send `items` and yield a receipt for each attempt; never attempted instances come first.
+
+        An instance that breaks every association then follows the others. Raises as `Destination.deliver` does.
+        """
         waiting = sorted(items, key=lambda item: item.attempted)
         with self._decoding:
             while waiting:
@@ -78,7 +80,7 @@ class StorageScu:
             left = deque(item for item, _ in ready)
 
     def _send_all(self, ready: deque[Ready], association: Association) -> Iterator[Receipt]:
-        """Send instances while the association lasts, removing each from `ready` after its attempt."""
+        """Send instances while the association is open, and remove each from `ready` when it is attempted."""
         ahead = 0
         while ready and association.is_open:
             if not ahead:
@@ -102,7 +104,7 @@ class StorageScu:
     def _send_one(
         self, item: Item, choice: ChosenContext, association: Association, following: Ready | None
     ) -> Receipt:
-        """Return the receipt of one instance; `following` is read and proven while the peer works."""
+        """Send one instance and return its receipt; the file of `following` is read while the peer works."""
         uid = item.key.sop_instance_uid
         try:
             with self._data_set(item, choice) as (data, note):
@@ -146,7 +148,7 @@ class StorageScu:
                 self._ahead = item.key, LoadedDataSet(item.path, item.sha256)
 
     def _noted(self, item: Item, receipt: Receipt, then: NextStep | None, note: str) -> Receipt:
-        """Count a response and return its receipt."""
+        """Count a response and return its receipt, with `note` in it if the instance has arrived."""
         self._full = self._full + 1 if then is NextStep.PAUSES else 0
         if receipt.state in ARRIVED:
             self._taken += 1
@@ -158,7 +160,7 @@ class StorageScu:
         return Receipt(item.key, receipt.state, receipt.code, message, verified=receipt.verified)
 
     def _once_more(self, receipt: Receipt, item: Item) -> Receipt:
-        """Queue an instance the peer failed at for the end; refuse it if only other instances ever succeed."""
+        """Queue an instance that failed once more; after TRIES failures, refuse it if the peer takes others."""
         self._tries[item.key] += 1
         if self._tries[item.key] < TRIES:
             self._again.append(item)

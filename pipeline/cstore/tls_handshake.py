@@ -1,7 +1,7 @@
 """The requestor's side of DICOM TLS (PS3.15 B.12): the handshake, and the meaning of its failures.
 
-A fault that a person must correct is a configuration error; a peer that hangs up or falls silent may do better
-later.
+A fault that a person must correct is a configuration error; a peer that hangs up or does not answer is tried
+again later.
 """
 
 import contextlib
@@ -51,9 +51,9 @@ def encrypted(connected: socket.socket, encryption: TlsIdentity, peer: str, seco
 
 
 def error_of(peer: str, encryption: TlsIdentity, error: BaseException | None) -> StorestowError:
-    """Return the error for a handshake, or first exchange after it, that failed with `error`.
+    """Return the error for a handshake, or for the first exchange after it, that failed with `error`.
 
-    In TLS 1.3 a peer that rejects our certificate says so only after our side of the handshake is over.
+    In TLS 1.3 a peer that rejects our certificate says so only after our side has completed the handshake.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         words = _VERIFICATION.get(error.verify_code, f"its certificate is not trusted: {error.verify_message}")

@@ -18,7 +18,7 @@ from pipeline.spool.hashed_files import sha256_of
 
 
 class DecodingProcess:
-    """A process that decodes, started on first use: a malformed frame can end it, but not the worker."""
+    """Decode in a process of its own, started on first use: a malformed frame can end it, but not the worker."""
 
     def __init__(self) -> None:
         self._pool: ProcessPool | None = None
@@ -45,7 +45,7 @@ class DecodingProcess:
             target = Path(folder, "decoded.dcm")
             sha256, is_lossy = self._decode(item, target, Path(folder), transfer_syntax)
             with outgoing(target, sha256) as data:
-                unlink(target)  # The open file keeps the pixels; after a crash no copy stays behind.
+                unlink(target)  # The open file can still be read, and after a crash no copy is left.
                 yield data, is_lossy
 
     def _decode(self, item: Item, target: Path, scratch: Path, transfer_syntax: str) -> tuple[str, bool]:
