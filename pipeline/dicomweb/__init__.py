@@ -1,1 +1,1 @@
-"""The client of a DICOMweb archive: addresses, authentication, STOW-RS, QIDO-RS, WADO-RS, and one HTTP client."""
+"""The client of a DICOMweb archive: addresses, authentication, STOW-RS, QIDO-RS, WADO-RS, and the HTTP client."""

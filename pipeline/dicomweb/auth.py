@@ -35,11 +35,11 @@ class _Auth(BaseModel):
         return table
 
     def certificate(self) -> tuple[str, str] | None:
-        """Return the files of our certificate and its key, if we present one."""
+        """Return the files of our certificate and its key, None if we present no certificate."""
         return None
 
     def authorization(self, post_form: PostForm) -> str | None:  # noqa: ARG002  # only oauth2 has somebody to ask
-        """Return the Authorization header, if there is one."""
+        """Return the Authorization header, None if there is none; `post_form` sends a form to a token endpoint."""
         return None
 
     def renewed(self, refused: str | None, post_form: PostForm) -> str | None:  # noqa: ARG002
@@ -116,16 +116,19 @@ class OAuth2(_Auth):
         return _exactly_one(self, "client_secret")
 
     def authorization(self, post_form: PostForm) -> str:
-        """Return the header for a token that stays valid for a while."""
+        """Return the header for a token that is still valid, if necessary a new one; raises as `fetched` does."""
         return _tokens(self).current(post_form, time.monotonic())
 
     def renewed(self, refused: str | None, post_form: PostForm) -> str | None:
-        """Return the header for a token other than the refused one."""
+        """Return the header for a token other than the refused one; raises as `fetched` does."""
         _tokens(self).forget(refused)
         return self.authorization(post_form)
 
     def fetched(self, post_form: PostForm) -> tuple[str, float]:
-        """Ask the token endpoint once; return the header and its validity in seconds."""
+        """Ask the token endpoint once; return the header and its validity in seconds.
+
+        Raises PeerUnavailable if the endpoint does not answer now, Configuration if it refuses the client.
+        """
         form = {
             "grant_type": "client_credentials",
             "client_id": self.client_id,

@@ -22,7 +22,8 @@ def anothers(
 ) -> Iterator[Receipt]:
     """Yield the receipt of each of `items`, which the archive has although we never sent them.
 
-    An instance that cannot be compared now stays pending, and so do all after it, because the archive may be slow.
+    With `believes` they count as the same without a comparison. An instance that cannot be compared now stays
+    pending, and so do all after it, because the archive may be slow.
     """
     not_now = ""
     for item in items:
@@ -39,7 +40,7 @@ def anothers(
 
 
 def _compared(item: Item, door: HttpClient, studies_url: str, consignment: Consignment) -> Receipt:
-    """Return whether the archive holds the same instance; if it gives no copy, say that nothing was compared."""
+    """Return the receipt after comparing the archive's copy; without a copy, it says that nothing was compared."""
     try:
         wado.require_comparable(item)
         with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=consignment.scratch) as folder:

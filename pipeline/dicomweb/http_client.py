@@ -1,7 +1,7 @@
-"""The one HTTP client: every request is sent here, and every failure is classified here.
+"""The one HTTP client: it sends every request, and every failure is classified here.
 
-It follows no redirects (a login page would turn the POST into a GET and answer 200), uses no compression, and
-reads nothing from the environment: proxies and .netrc must not change the destination or our identity.
+The client follows no redirects (a login page would turn the POST into a GET and answer 200), uses no compression,
+and reads nothing from the environment: proxies and .netrc must not change the destination or our identity.
 """
 
 import threading
@@ -98,7 +98,10 @@ class HttpClient:
 
     @door
     def fetch(self, url: str, accept: str, file: BinaryIO, most_bytes: int) -> Reply:
-        """Write the body of a 200 to `file` and return the rest; `is_too_large` if the body was cut off."""
+        """Write the body of a 200 reply to `file`, and return the reply without body.
+
+        `is_too_large` says that the body was longer than `most_bytes` and is not complete in `file`.
+        """
 
         def read(response: requests.Response) -> Reply:
             pieces = response.iter_content(1 << 18) if response.status_code == HTTPStatus.OK else ()
@@ -120,7 +123,7 @@ class HttpClient:
 
     @door
     def post(self, url: str, body: Body, *, more_seconds: float) -> Reply:
-        """Send `body` by POST, and wait `more_seconds` longer than usual for the reply."""
+        """Send `body` by POST, wait `more_seconds` longer than usual for the reply, and return it."""
         headers = {"Content-Type": body.content_type}
         with around("request"):
             return self._authorized(
@@ -141,7 +144,7 @@ class HttpClient:
         return reply.status, reply.body
 
     def _asked(self, send: Callable[[str | None], Reply]) -> Reply:
-        """Send a request; send it once more if an idle connection turns out to be closed by the archive."""
+        """Send a GET; once more if the connection broke, because the archive may have closed an idle one."""
         try:
             return self._authorized(send)
         except NoReply as error:

@@ -24,8 +24,8 @@ _REFUSED = {
 def of_the_archive(reply: Reply, url: str, now: float) -> StorestowError | None:
     """Return the error that a status means for the whole archive, None if it concerns this request only.
 
-    `now` is seconds since 1970, for a Retry-After that is a date. A 404 may come from an archive that is still
-    starting: a delivery with a Configuration error is deferred and tried again.
+    `now` is in seconds since the epoch, for a Retry-After that is a date. A 404 may come from an archive that is
+    still starting; therefore a delivery with a Configuration error is deferred and tried again.
     """
     status = reply.status
     if status in _BUSY:
@@ -46,7 +46,7 @@ def of_the_archive(reply: Reply, url: str, now: float) -> StorestowError | None:
 
 
 def retry_after_seconds(header: str, now: float) -> float | None:
-    """Return Retry-After in seconds (RFC 9110 10.2.3), given as number or date; None if it is neither."""
+    """Return the seconds of a Retry-After (RFC 9110 10.2.3), a number or a date; None for any other text."""
     if header.isascii() and header.isdigit():
         return float(header)
     try:

@@ -1,4 +1,4 @@
-"""What a STOW-RS reply says about each instance sent: pure accounting by UID, for every HTTP status."""
+"""Decide from a STOW-RS reply, by UID and for every HTTP status, what became of each instance sent."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,20 +16,20 @@ class InstanceStep(StrEnum):
 
     NOTHING = "nothing"  # The receipt is complete for now.
     PAUSE = "pause"  # The receipt is complete, and the archive can take no more instances now.
-    AGAIN = "again"  # The archive failed at it: send it once more, alone.
-    ASK = "ask"  # The reply does not mention it: ask QIDO-RS.
+    AGAIN = "again"  # The archive failed at the instance: send it once more, alone.
+    ASK = "ask"  # The reply does not mention the instance: ask QIDO-RS.
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceOutcome:
-    """An instance's receipt and next step; with AGAIN the receipt holds until a better one comes."""
+    """An instance's receipt and next step; with AGAIN the next attempt brings another receipt."""
 
     receipt: Receipt
     then: InstanceStep
 
 
 def of(item: Item, reply: Reply | NoReply, response: StoreResponse | None) -> InstanceOutcome:
-    """Return what is known about `item`: the account in the body counts, the HTTP status does not."""
+    """Return what a reply says about `item`: the account in the body counts, the HTTP status does not."""
     uid = item.key.sop_instance_uid
     if response is not None and uid in response.stored:
         return InstanceOutcome(_stored(item, reply, response.stored[uid]), InstanceStep.NOTHING)
@@ -65,8 +65,8 @@ def _failed(item: Item, code: int | None) -> InstanceOutcome:
 def given_up(item: Item, reply: Reply | NoReply, *, is_account: bool, others_were_stored: bool) -> Receipt:
     """Return the receipt of an instance sent alone that neither the reply nor QIDO-RS mentions.
 
-    It is refused only if the archive said so: 413, or 400 and 409 (PS3.18 table 10.5.3-1), in a store response or
-    while the archive accepts other instances. Every other failure may be the archive's own.
+    The instance is refused only for 413, and for 400 or 409 (PS3.18 table 10.5.3-1) in a store response or while
+    the archive accepts other instances. After any other failure, which may be the archive's, it stays pending.
     """
     code = code_of(reply)
     if code == "HTTP 413":
@@ -94,10 +94,10 @@ def seen(item: Item, state: ReceiptState, message: str = "") -> Receipt:
 
 
 def present(item: Item, message: str, *, verified: bool) -> Receipt:
-    """Return the receipt of an instance that somebody else has stored there."""
+    """Return the receipt of an instance that somebody else has stored at the archive."""
     return Receipt(item.key, ReceiptState.PRESENT, "WADO-RS", message, verified=verified)
 
 
 def code_of(reply: Reply | NoReply) -> str:
-    """Return the status as receipts show it."""
+    """Return the HTTP status as receipts show it, "" if no reply came."""
     return f"HTTP {reply.status}" if isinstance(reply, Reply) else ""

@@ -1,6 +1,6 @@
-"""The body of a STOW-RS request: streamed from the files, its length known in advance.
+"""Make the body of a STOW-RS request: it is streamed from the files, and its length is known in advance.
 
-A file is hashed as it is streamed, and its last bytes are sent only if all of them are those that were pinned.
+A file is hashed while it is streamed; its last bytes are sent only if the hash is the pinned one.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _BLOCK = 1 << 18  # Bytes; large enough for few system calls, small enough for m
 
 
 class DiffersFromPin(Transient):
-    """Say that the file of `item` is gone, unreadable or not as pinned; its last bytes have not been sent."""
+    """Say that the file of `item` is missing, unreadable or not as pinned; its last bytes have not been sent."""
 
     def __init__(self, item: Item, message: str) -> None:
         super().__init__(message)
@@ -31,10 +31,10 @@ def new_boundary() -> str:
 
 
 class Body:
-    """Iterate over the bytes of a multipart/related body (PS3.18 8.6.1.2.1), once per attempt.
+    """Iterate over the bytes of a multipart/related body (PS3.18 8.6.1.2.1), once for each attempt.
 
-    Raises DiffersFromPin before the last bytes of a file that is not as it was pinned: the body then stays shorter
-    than its Content-Length, and no archive has that part whole.
+    Raises DiffersFromPin before the last bytes of a file that is not as it was pinned: the body is then shorter
+    than its Content-Length, and no archive has received that part in full.
 
     Because the body has a length, requests sends Content-Length: some archives store a part of a chunked body that
     breaks off. A part's header has nothing after `application/dicom`, because Orthanc before 1.19 would drop that
@@ -60,7 +60,7 @@ class Body:
 
 
 def has_pinned_size(item: Item) -> bool:
-    """Say whether the file exists and has its pinned size; its bytes are proven while they are sent."""
+    """Say whether the file exists and has its pinned size; its bytes are hashed while they are sent."""
     try:
         return item.path.stat().st_size == item.size
     except OSError:
@@ -68,7 +68,7 @@ def has_pinned_size(item: Item) -> bool:
 
 
 def has_pinned_bytes(item: Item) -> bool:
-    """Say whether the file exists and its bytes are those that were pinned; all of them are read."""
+    """Say whether the file exists and has the pinned SHA-256; this reads the whole file."""
     try:
         return sha256_of(item.path) == item.sha256
     except OSError:

@@ -1,4 +1,4 @@
-"""QIDO-RS: which instances of a study the archive has, and from which institutions (PS3.18 10.6)."""
+"""Ask by QIDO-RS which instances of a study the archive has, and from which institutions (PS3.18 10.6)."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,11 +21,11 @@ STUDY_INSTANCE_UID = "0020000D"
 SERIES_INSTANCE_UID = "0020000E"
 
 _PAGE = 500  # Results; a page is held in memory.
-_MOST_PAGES = 2_000  # No study has more pages; an archive that lists new results for ever must not hold us.
-FEW = 4  # This many instances are asked for singly, more by listing their study.
-_IN_A_LIST = 50  # UIDs in one query: with more, its URL would be longer than some servers take.
-_BELIEVED_SECONDS = 600.0  # How long an archive that has found instances by a list is believed to know lists.
-_MOST_BELIEVED = 1000  # Addresses; one may hold what a peer calls itself.
+_MOST_PAGES = 2_000  # No study has more pages; an archive that lists without end must not keep us waiting.
+FEW = 4  # So many instances are asked for one by one, more by listing their study.
+_IN_A_LIST = 50  # UIDs in one query: with more, its URL would be longer than some servers accept.
+_BELIEVED_SECONDS = 600.0  # An archive that has found all UIDs of a list is asked by lists for so long.
+_MOST_BELIEVED = 1000  # Addresses; an address may contain an AE title, which the peer chooses.
 _SERIES = 20  # Results on the first page of a study's series.
 NOBODYS_UID = "2.25.310270653712349170532158934017245711"  # A UID of no study, which `check` asks about.
 
@@ -38,7 +38,7 @@ _NO_SERVICE = (b'"errorMessage"', b"RESTEASY", b'"HttpError"')
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """What an archive lists; `is_whole` only if an empty page has shown its end."""
+    """The instances that an archive lists; `is_whole` says that the list is known to be complete."""
 
     keys: set[InstanceKey]
     is_whole: bool
@@ -47,15 +47,14 @@ class _Listing:
 class Qido:
     """A QIDO-RS client for one archive; a returned value is always an answer of the archive.
 
-    An archive may limit how many results it lists, whatever the query says (PS3.18 8.3.4.4), so the length of a
-    page proves nothing. A list ends with a page that is empty or brings nothing new, or once everything wanted has
-    been seen.
+    An archive may return fewer results than the query allows (PS3.18 8.3.4.4), so the length of a page proves
+    nothing. A list ends with a page that is empty or has nothing new, or once all wanted instances have been seen.
 
     Raises Transient, mostly PeerUnavailable, if there is no answer, and Configuration if a person must change
     something first.
     """
 
-    # When the archive at an address has found all UIDs of a list, and the longest list of which it has.
+    # By address: when the archive last found all UIDs of a list, and the length of the longest such list.
     _known_lists: ClassVar[dict[str, tuple[float, int]]] = {}
 
     def __init__(self, door: HttpClient, studies_url: str, clock: Callable[[], float] = time.time) -> None:
@@ -66,7 +65,7 @@ class Qido:
         # Every search got this 404: the archive is empty, or has no QIDO-RS.
         self._refusal: StorestowError | None = None
         self._has_answered = False
-        self._takes_lists = True  # Until it has failed to find by a list what it was sent.
+        self._takes_lists = True  # False once the archive did not find by a list what it had been sent.
 
     @property
     def doubt(self) -> StorestowError | None:
@@ -78,7 +77,7 @@ class Qido:
         return None if self._has_answered else self._refusal
 
     def is_answered(self, *, with_series: bool = False) -> None:
-        """Ask what a delivery asks, about a study nobody has, for the errors this raises."""
+        """Send the queries of a delivery about a study that does not exist, and raise the errors they meet."""
         key = InstanceKey(NOBODYS_UID, f"{NOBODYS_UID}.1", f"{NOBODYS_UID}.1.1")
         self._is_listed(key)
         self._listing(NOBODYS_UID, set(), self._most)
@@ -90,7 +89,7 @@ class Qido:
     def among(self, items: Iterable[Item], *, were_sent: bool = False) -> set[InstanceKey]:
         """Return the keys of those `items`, all of one study, that the archive has.
 
-        An instance that is not listed is asked for singly if it was sent before (`were_sent`: all were), and if
+        An instance that is not listed is asked for by itself if it was sent before (`were_sent`: all were), or if
         the list may be incomplete: a short list never causes a second sending.
         """
         wanted = {item.key: were_sent or item.attempted for item in items}
@@ -105,10 +104,10 @@ class Qido:
         return there | {key for key in doubtful if key not in there and self._is_listed(key)}
 
     def confirmed(self, items: Iterable[Item]) -> set[InstanceKey]:
-        """Return which of `items`, all of one study, the archive finds by their UIDs alone, however large it is.
+        """Return which of `items`, all of one study, the archive finds by lists of their UIDs.
 
-        Not every archive knows lists of UIDs (PS3.18 8.3.4.1): who is not found may be there all the same. Raises
-        nothing: who asks afterwards, by `among`, gets the error.
+        The whole study is not listed. Not every archive supports lists of UIDs (PS3.18 8.3.4.1), so an instance
+        that is not found may be there. Errors of the archive are not raised; a later call of `among` raises them.
         """
         wanted = {item.key for item in items}
         found: set[InstanceKey] = set()
@@ -132,15 +131,15 @@ class Qido:
             self._known_lists[self._url] = (time.monotonic(), longest)
 
     def _longest_list(self) -> int:
-        """Return how many UIDs the longest list had that the archive has lately found in full, 0 if none."""
+        """Return the length of the longest list of UIDs that the archive has recently found in full, else 0."""
         when, length = self._known_lists.get(self._url, (0.0, 0))
         return length if time.monotonic() - when < _BELIEVED_SECONDS else 0
 
     def _among_by_lists(self, study: str, wanted: AbstractSet[InstanceKey]) -> _Listing | None:
-        """Return what the archive finds of the `wanted` by their UIDs; None if its answers prove nothing.
+        """Return which of `wanted` the archive finds by lists of their UIDs; None if its answers prove nothing.
 
-        No list is longer than one that the archive has found in full. Each has the UID of one more instance, which
-        is there: a server that answers a long URL with 404 does not find that one either.
+        No list is longer than one that the archive has found in full. Each list also has the UID of an instance
+        that is known to be there: some servers answer a long URL with 404, and then do not find that one either.
         """
         longest = self._longest_list()
         if longest <= FEW:
@@ -163,9 +162,9 @@ class Qido:
     def _by_lists(
         self, wanted: AbstractSet[InstanceKey], length: int, witness: InstanceKey | None = None
     ) -> Iterator[_Listing]:
-        """Yield what the archive finds by the SOP Instance UIDs of these instances of one study, list by list.
+        """Yield what the archive finds by lists of `length` SOP Instance UIDs; all instances are of one study.
 
-        A listing is whole if the archive has shown its end, or has found all that the list names.
+        A listing is whole if the archive has shown its end, or has found all instances in the list.
         """
         keys = sorted(wanted)
         for at in range(0, len(keys), length):
@@ -185,7 +184,7 @@ class Qido:
         return sorted(names)
 
     def any_instance(self) -> InstanceKey | None:
-        """Return some instance the archive holds, None if it lists none."""
+        """Return any instance that the archive holds, None if it lists none."""
         study = next((text(study, STUDY_INSTANCE_UID) for study in self._first(self._url)), "")
         instances = self._first(f"{self._study(study)}/instances") if study else []
         found = next((_key_of(instance, study, "") for instance in instances), None)
@@ -272,7 +271,7 @@ class Qido:
         return reply
 
     def _answers_a_search(self) -> bool:
-        """Ask for any study, after a 404; raises the error if it is certain."""
+        """Search for any study after a 404, and tell whether the archive answers; raises a certain error."""
         reply = self._asked(self._url, {"limit": 1})
         problem = http_status.of_the_archive(reply, self._url, self._clock())
         if problem and (reply.status != 404 or _is_no_service(reply)):
@@ -303,7 +302,7 @@ _FIELDS: dict[str, str | int] = {"includefield": f"{SOP_INSTANCE_UID},{SERIES_IN
 
 
 def _key_of(found: dict[str, Any], study: str, series: str) -> InstanceKey:
-    """Return the key of a result; values it lacks are taken from the query."""
+    """Return the key of a result; UIDs that the result lacks are taken from the query."""
     return InstanceKey(
         text(found, STUDY_INSTANCE_UID) or study,
         text(found, SERIES_INSTANCE_UID) or series,

@@ -19,10 +19,10 @@ _MARKS = {RETRIEVE_URL, FAILED_SOP_SEQUENCE, REFERENCED_SOP_SEQUENCE, OTHER_FAIL
 
 @dataclass(frozen=True, slots=True)
 class StoreResponse:
-    """What the archive listed, by SOP Instance UID.
+    """The instances in the archive's account, by SOP Instance UID.
 
     `stored` maps to the Warning Reason or None, `failed` to the Failure Reason or None. An instance in both
-    sequences is left out, because such an account proves nothing.
+    sequences is in neither mapping, because such an account proves nothing.
     """
 
     stored: Mapping[str, int | None]
@@ -30,7 +30,7 @@ class StoreResponse:
 
 
 def parse(body: bytes) -> StoreResponse | None:
-    """Return the account in `body`, JSON or XML whatever the media type says, None if it holds none."""
+    """Return the account in `body`, which may be JSON or XML with any media type; None if there is no account."""
     data_sets = [found for found in _from_json(body) or _from_xml(body) if _MARKS & found.keys()]
     if not data_sets:
         return None

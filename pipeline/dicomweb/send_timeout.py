@@ -1,7 +1,7 @@
-"""Limits on waiting for an archive: while it reads a block, until it answers, until the answer is complete.
+"""Limit the waits for an archive: while it reads a block, until it answers, until the answer is complete.
 
-urllib3 has a time-out for each wait and none for the whole. A peer that sends a byte now and then could hold us
-without end, in the status line and headers as well as in the body.
+urllib3 has a time-out for each wait and none for the whole answer. A peer that sends one byte now and then could
+keep us waiting without end, in the status line and headers as well as in the body.
 """
 
 import io
@@ -20,7 +20,7 @@ SEND_SECONDS = 60.0  # Seconds for one block; an archive with a slow disk stops 
 
 @dataclass(slots=True)
 class AnswerLimit:
-    """Most seconds from the end of a request to the end of its answer."""
+    """The most seconds from the end of a request to the end of its answer."""
 
     seconds: float
 
@@ -30,7 +30,7 @@ class AnswerTooSlow(TimeoutError):
 
 
 class _Timed(io.RawIOBase):
-    """The bytes of one answer, until its deadline."""
+    """The bytes of one answer; to read them after the deadline raises AnswerTooSlow."""
 
     def __init__(self, sock: Any, seconds: float) -> None:
         self._sock = sock
@@ -94,14 +94,14 @@ class _TlsPool(HTTPSConnectionPool):
 
 
 class SlowReaderAdapter(HTTPAdapter):
-    """Give the archive time to read, and limit its answers by `limit`."""
+    """Wait SEND_SECONDS for the archive to read each block, and no longer than `limit` for each answer."""
 
     def __init__(self, limit: AnswerLimit, **options: Any) -> None:
         self._limit = limit
         super().__init__(**options)
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        """Make pools of connections with these limits."""
+        """Make a pool manager whose connections have these limits."""
         super().init_poolmanager(*arguments, **options)
         self.poolmanager.pool_classes_by_scheme = {"http": self._of(_Pool), "https": self._of(_TlsPool)}
 

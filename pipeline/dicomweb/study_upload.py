@@ -14,7 +14,7 @@ from pipeline.dicomweb.urls import address
 from pipeline.errors import Configuration, Transient
 from pipeline.model import ARRIVED, Consignment, InstanceKey, Item, Receipt, ReceiptState
 
-# Wider than PS3.5 9.1, because archives accept more; but a UID of dots alone would escape its place in a path.
+# Archives accept more than PS3.5 9.1 allows; but a UID of dots alone would change the path of the URL.
 _UID_IN_A_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -33,7 +33,7 @@ class StudyUpload:
 
 
 def sorted_out(template: str, items: Sequence[Item]) -> tuple[list[StudyUpload], list[Receipt]]:
-    """Return the uploads, and the receipts of the instances that have no address."""
+    """Group instances by address and study; return the uploads, and receipts of instances without address."""
     parcels: dict[tuple[str, str], list[Item]] = {}
     without: list[Receipt] = []
     for item in items:
@@ -52,12 +52,12 @@ def sorted_out(template: str, items: Sequence[Item]) -> tuple[list[StudyUpload],
 def carry(
     parcel: StudyUpload, door: HttpClient, consignment: Consignment, pace: Pace, *, believes_present: bool = False
 ) -> Iterator[Receipt]:
-    """Yield receipts until every instance has its last one; raises Transient for the rest.
+    """Send the instances that the archive lacks, and yield receipts; the last receipt of an instance counts.
 
-    An instance that is there although we never sent it is `present`: somebody else stored it, and some archives
-    lose the first copy when a second one comes. It is compared and not sent, unless the site believes UIDs. A
-    consignment with `again` is sent all the same, because a person decided so; the copies before and after show
-    whether the archive took it.
+    An instance that is there although we never sent it was stored by somebody else. It is not sent, because some
+    archives lose the first copy when a second one comes; it is compared, unless `believes_present`. A consignment
+    with `again` is sent all the same, because a person decided so; the archive's copies before and after show
+    whether the archive took it. Raises Transient if instances are still pending at the end.
     """
     qido = Qido(door, parcel.url)
     there = qido.among(parcel.items)
@@ -94,7 +94,7 @@ def _is_anothers(receipt: Receipt, strangers: Container[InstanceKey]) -> bool:
 
 
 def _sent(items: dict[InstanceKey, Item], upload: Upload, qido: Qido) -> Iterator[Receipt]:
-    """Yield the archive's response about each instance, and then whether QIDO-RS lists it."""
+    """Send instances; yield the archive's response about each, and then whether QIDO-RS lists it."""
     last: dict[InstanceKey, Receipt] = {}
     for portion in _portions(tuple(items.values()), qido):
         for receipt in upload.send(portion):
@@ -117,7 +117,7 @@ def _portions(items: tuple[Item, ...], qido: Qido) -> list[tuple[Item, ...]]:
 
 
 def _looked_up(qido: Qido, items: dict[InstanceKey, Item], last: dict[InstanceKey, Receipt]) -> Iterator[Receipt]:
-    """Yield the receipts that QIDO-RS confirms, and withdraw those it does not."""
+    """Look up unverified receipts by QIDO-RS: yield each as verified, or as pending if it is not listed."""
     unverified = {
         key: receipt for key, receipt in last.items() if receipt.state in ARRIVED and not receipt.verified
     }

@@ -12,7 +12,7 @@ from pipeline.errors import Configuration, PeerUnavailable, StorestowError, Tran
 
 
 class NoReply(Transient):
-    """Say that a request may have been carried out, but no reply came: ask before repeating it."""
+    """Say that a request may have been carried out, but no reply came: ask the archive before repeating it."""
 
     def __init__(self, message: str, *, timed_out: bool) -> None:
         super().__init__(message)
@@ -20,7 +20,10 @@ class NoReply(Transient):
 
 
 def classified(error: requests.RequestException, url: str) -> StorestowError:
-    """Return the error for a failed request: TLS faults first, then whether anything can have been sent."""
+    """Return the error for a request that ended without reply.
+
+    It is Configuration for a fault of TLS, PeerUnavailable if nothing can have been sent, and otherwise NoReply.
+    """
     peer, causes = peer_of(url), list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLError) and (hint := _tls_hint(cause)):
@@ -51,7 +54,7 @@ def _tls_hint(error: ssl.SSLError) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and everything it wraps: requests and urllib3 keep causes in three places."""
+    """Yield the error and all errors inside it: requests and urllib3 keep causes in several places."""
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
@@ -73,6 +76,6 @@ def _in_words(causes: list[BaseException]) -> str:
 
 
 def peer_of(url: str) -> str:
-    """Return scheme, host and port for a message."""
+    """Return scheme, host and port of `url` for a message, without user name and password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -28,16 +28,16 @@ MOST_IN_A_REQUEST = 1000  # Instances in one request; this bounds the reply.
 _TRIES_ALONE = 3  # Attempts for an instance the archive failed at.
 _TRIES_UNSAID = 2  # Attempts for an instance sent alone that the archive does not mention.
 _FRUITLESS = 24  # Requests in a row without result: enough to halve any batch down to one instance.
-_COST_OF_A_TIMEOUT = 8
+_COST_OF_A_TIMEOUT = 8  # A time-out counts as so many requests without result, because it takes long.
 _FEW = 8  # If at most this many of a batch are missing, they are sent one by one, to find the faulty one.
-_SECONDS_AN_INSTANCE = 1.0  # The reply comes after the last instance is in the archive's database.
+_SECONDS_AN_INSTANCE = 1.0  # Added to the time-out: the reply comes once the archive's database has all.
 
 Batch = tuple[Item, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Most parallel requests with instances, and most bytes of these in one; a larger instance is sent alone."""
+    """The most parallel requests, and the most bytes of instances in one; a larger instance is sent alone."""
 
     connections: int
     batch_bytes: int
@@ -46,11 +46,11 @@ class Pace:
 class Upload:
     """Send instances and yield a receipt for each; `attempt` is called before the first byte of a batch.
 
-    What a batch has stored is looked up by QIDO-RS while the next ones are sent, if there are enough for a list. A
-    batch that fails as a whole is halved, and the smaller size stays. Instances the reply does not mention are
-    looked up by QIDO-RS, and only missing ones are sent again. A request breaks off at a file that is not as
-    pinned, and the others are sent without it. Raises as `Destination.deliver` does, after the current requests
-    have their receipts.
+    Instances that the archive reports as stored are looked up by QIDO-RS while the next batches are sent, if a
+    batch has more than FEW of them. A batch that fails as a whole is halved, and the smaller size stays. Instances
+    that the reply does not mention are looked up by QIDO-RS, and only missing ones are sent again. A request
+    breaks off at a file that is not as pinned, and the other instances are sent without it. Raises as
+    `Destination.deliver` does, after the current requests have their receipts.
     """
 
     def __init__(
@@ -133,13 +133,13 @@ class Upload:
             return error
 
     def _confirmed(self, batch: Batch, stored: Sequence[Receipt]) -> list[Receipt]:
-        """Return the receipts of those that QIDO-RS finds; all others are looked up when everything is sent."""
+        """Return verified receipts of the instances that QIDO-RS finds; the others are looked up at the end."""
         keys = {receipt.key for receipt in stored}
         there = self._qido.confirmed(item for item in batch if item.key in keys)
         return [replace(receipt, verified=True) for receipt in stored if receipt.key in there]
 
     def _account(self, batch: Batch, reply: Reply | NoReply | DiffersFromPin) -> Iterator[Receipt]:
-        """Yield what is known of a batch now, and queue what must be sent again."""
+        """Yield the receipts that are known after a request, and queue instances that must be sent again."""
         if isinstance(reply, DiffersFromPin):
             yield from self._without(reply, batch)
             return
@@ -165,9 +165,9 @@ class Upload:
         self._count(reply, settled=len(batch) - len(missing))
 
     def _without(self, broken_off: DiffersFromPin, batch: Batch) -> Iterator[Receipt]:
-        """Say why one instance is not sent now, and queue the others: those that are proven to be as pinned.
+        """Yield the receipt of the instance whose file is not as pinned, and queue the others whose files are.
 
-        An archive may have kept what was complete before the request broke off.
+        Instances before it are looked up first: an archive may have stored what was complete in the request.
         """
         yield instance_outcome.pending(broken_off.item, "", str(broken_off))
         number = batch.index(broken_off.item)
@@ -192,7 +192,7 @@ class Upload:
         return found.receipt
 
     def _unsaid(self, item: Item, reply: Reply | NoReply, *, is_account: bool) -> Receipt:
-        """Return the receipt of an instance sent alone without success, and queue it for its second attempt."""
+        """Return the receipt of an instance sent alone without success, and queue it for a second attempt."""
         self._tries[item.key] += 1
         final = instance_outcome.given_up(
             item, reply, is_account=is_account, others_were_stored=bool(self._stored)
@@ -212,7 +212,7 @@ class Upload:
             self._batch_bytes = min(self._batch_bytes, sum(item.size for item in batch) // 2)
 
     def _count(self, reply: Reply | NoReply, *, settled: int) -> None:
-        """Give up on the archive after many requests in a row without result."""
+        """Count requests in a row without result; raises PeerUnavailable after too many."""
         if settled:
             self._fruitless = 0
             return
@@ -224,7 +224,7 @@ class Upload:
 
 
 def _ended(asked: set[Future[list[Receipt]]]) -> Iterator[Receipt]:
-    """Yield what was found by the queries that have ended, and forget them."""
+    """Yield the receipts from queries that have ended, and remove these queries from `asked`."""
     for question in [question for question in asked if question.done()]:
         asked.remove(question)
         yield from question.result()

@@ -1,4 +1,4 @@
-"""The address of an instance at the archive: a URL template whose words are filled in for each instance."""
+"""Make the address of an instance at the archive from a URL template with placeholders."""
 
 import json
 import re
@@ -13,9 +13,10 @@ _WORDS = ("calling_aet", "called_aet", "institution")
 
 
 def checked_template(url: str) -> str:
-    """Return the template without a trailing slash; raises ValueError with what is wrong.
+    """Return the template without a trailing slash; raises ValueError, which says what is wrong.
 
-    A query would make a dcm4chee archive coerce attributes, and words in the host would send studies elsewhere.
+    A query would make a dcm4chee archive coerce attributes, and a placeholder in the host would let a peer choose
+    the host.
     """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -43,10 +44,10 @@ def is_fixed(template: str) -> bool:
 
 
 def address(template: str, item: Item) -> str:
-    """Return the studies URL for `item`, each word percent-encoded as one path segment.
+    """Return the studies URL for `item`; each placeholder is filled with one percent-encoded path segment.
 
-    Raises Configuration, if possible with the line to paste into the mapping: a word that is empty, or that a path
-    would swallow, never becomes part of a URL.
+    Raises Configuration for a value that is empty, `.` or `..`, if possible with the line to paste into the
+    mapping.
     """
     values = {
         "calling_aet": item.calling_ae_title,
@@ -73,7 +74,7 @@ def _missing(word: str, value: str, item: Item) -> str:
 
 
 def line_to_paste(item: Item) -> str:
-    """Return the sentence that names the missing line of institution_mapping.json."""
+    """Return a sentence with the line that is missing in institution_mapping.json."""
     who = item.calling_ae_title.strip()
     key = json.dumps(who[:64]) if who else '"<IP address or receiver name>"'
     return f'add this line to institution_mapping.json and retry: {key}: "<InstitutionName>"'

@@ -1,7 +1,7 @@
-"""WADO-RS: retrieve an instance from the archive (PS3.18 10.4), as a file or as a hash of its data set.
+"""Retrieve an instance from the archive by WADO-RS (PS3.18 10.4), as a file or as a hash of its data set.
 
-QIDO-RS lists UIDs, but not which of two contents an archive keeps under one UID. That question arises for an
-instance we never sent, and for one a person sends again with other content.
+QIDO-RS lists UIDs, but does not tell which content an archive keeps under a UID. This must be known for an
+instance that we never sent, and for one that a person sends again with other content.
 """
 
 import contextlib
@@ -73,9 +73,9 @@ def gives_back(door: HttpClient, studies_url: str, key: InstanceKey) -> None:
 
 
 def gives_back_in(door: HttpClient, studies_url: str, key: InstanceKey, transfer_syntax_uid: str) -> bool:
-    """Tell whether the archive gives an instance back in this transfer syntax; read no more than a beginning.
+    """Tell whether the archive gives an instance back in this transfer syntax; read only the first 64 KiB.
 
-    Raises Transient where there is no answer now.
+    Raises Transient if there is no answer now.
     """
     with tempfile.TemporaryFile() as body:
         try:
@@ -91,7 +91,7 @@ def gives_back_in(door: HttpClient, studies_url: str, key: InstanceKey, transfer
 
 
 def digest_at(door: HttpClient, studies_url: str, key: InstanceKey) -> str | None:
-    """Return the hash of the data set the archive returns, None if there is none to compare."""
+    """Return the SHA-256 of the data set that the archive gives back, None if it gives none to compare."""
     with tempfile.TemporaryFile() as body:
         try:
             _fetch(door, _url_of(studies_url, key), body)
@@ -102,7 +102,7 @@ def digest_at(door: HttpClient, studies_url: str, key: InstanceKey) -> str | Non
 
 
 def digest_of(path: Path) -> str | None:
-    """Return the hash of the data set in a file, None if it has none."""
+    """Return the SHA-256 of the data set in a file, None if the file has none or is larger than LARGEST."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _digest(data) if len(data) <= LARGEST else None
@@ -139,7 +139,10 @@ def _fetch(
     most_bytes: int = LARGEST + _HEAD,
     accepts: Sequence[str] = (_AS_STORED, _ACCEPT),
 ) -> None:
-    """Write what the archive gives back to `body`, in the first of `accepts` that it understands."""
+    """Write the archive's reply to `body`, for the first media type of `accepts` that the archive supports.
+
+    Raises NotGiven, and Transient if there is no answer now.
+    """
     for accept in accepts:
         reply = door.fetch(url, accept, body, most_bytes)
         if reply.status not in {400, 406}:
@@ -175,7 +178,10 @@ def _digest(data: mmap.mmap | memoryview) -> str:
 
 
 def _only_part(data: mmap.mmap) -> tuple[int, int]:
-    """Return where the content of the first part begins and ends (RFC 2046 5.1.1); raises ValueError."""
+    """Return the offsets at which the content of the first part begins and ends (RFC 2046 5.1.1).
+
+    Raises ValueError if the body is not multipart, or truncated.
+    """
     boundary = data.find(b"--", 0, 4)
     line_end = data.find(b"\r\n", boundary)
     head_end = data.find(b"\r\n\r\n", line_end)
