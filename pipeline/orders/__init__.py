@@ -1,7 +1,8 @@
-"""Orders: requests by accession number; each is one row that the worker executes and everybody may look at.
+"""Place orders, which are requests by accession number, and show them.
 
-Commands, the hook and the shim only call `place`, so an order survives the death of any process, and equal
-requests share one order. `ledger.orders` has the statements, `steps` the steps of an order.
+Each order is a row of the ledger that the worker executes. Commands, the hook and the shim only call `place`, so
+an order survives the death of any process, and equal requests share one order. `ledger.orders` has the SQL,
+`steps` the steps of an order.
 """
 
 import json
@@ -30,7 +31,7 @@ SHORTEST_REASON, LONGEST_REASON = 3, 200  # Characters.
 
 
 class TooManyOrders(Transient):
-    """Say that the most orders allowed are open: nothing was placed; try again a little later."""
+    """Say that as many orders are open as are allowed: nothing was placed; try again a little later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class OrderLimit:
 
 @dataclass(frozen=True, slots=True)
 class PlacedOrder:
-    """Which order serves a request, and whether it was made for it."""
+    """The number of the order that serves a request; `is_new` says that this request has created it."""
 
     order_id: int
     is_new: bool
@@ -53,7 +54,7 @@ class PlacedOrder:
 class FoundStudy:
     """A study the PACS has under a requested accession number; `instances` is None if it does not say.
 
-    `accession_number` is the first of those it has it under, `accession_numbers` are all.
+    `accession_numbers` are all requested numbers under which the PACS has it, `accession_number` is the first.
     """
 
     study_instance_uid: str
@@ -66,7 +67,7 @@ class FoundStudy:
 
 @dataclass(frozen=True, slots=True)
 class MadeFile:
-    """The file a destination made for a person to fetch; a person sees `name`, and never `path`."""
+    """The file that a destination made for a person to fetch; a person sees `name`, and never `path`."""
 
     path: str
     name: str
@@ -75,9 +76,9 @@ class MadeFile:
 
 @dataclass(frozen=True, slots=True)
 class Unclaimed:
-    """How many instances of an order's studies came from a sender that [pacs] does not name.
+    """The number of instances of an order's studies that came from one sender that [pacs] does not name.
 
-    `address` is None if the receiver does not know it. The instances are in no result.
+    `address` is None if the receiver does not know it. These instances are in no result.
     """
 
     ae_title: str
@@ -91,15 +92,15 @@ class OrderView:
 
     `expected` and `received` count distinct instances over all studies, `failed` sub-operations of the PACS.
     `counted` is the PACS's count, if it is more than came and its final response says that this was all. `sent`
-    and `refused` count instances at the destination, `sent_before` those an earlier order for the same request
-    delivered. `late` instances arrived after this order had been served and are in none of its results.
-    `moving_since` is when the PACS was first asked to send.
-    `place_in_queue` is the number of retrievals before this order's first waiting one. `already_sent`: it was done
-    before this request came. `result` exists while its file is kept; `left_out` are received instances the file
-    lacks, and `sent` counts these too. `differing` and `noted` say, without values, in which patient attributes
-    the sources contradict each other, and in which they only differ; `identity_allowed`: a person accepted the
+    and `refused` count instances at the destination, `sent_before` those that an earlier order for the same
+    request has delivered. `late` instances arrived after this order had been served and are in none of its
+    results. `moving_since` is when the PACS was first asked to send. `place_in_queue` is the number of retrievals
+    before this order's first waiting one. `already_sent` says that the order was done before this request came.
+    `result` exists while its file is kept; `left_out` are received instances that the file lacks, and `sent`
+    counts these too. `differing` and `noted` say, without values, in which patient attributes the sources
+    contradict each other, and in which they only differ; `identity_allowed` says that a person accepted the
     former. `accession_differs` counts images with another accession number. `his` says whether the HIS was asked,
-    None if there is none.
+    None if the site has none to ask.
     """
 
     id: int
@@ -114,7 +115,7 @@ class OrderView:
     stage: OrderStage
     place_in_queue: int | None
     error_kind: OrderError | None
-    error: str | None  # The short words, None if nothing is wrong.
+    error: str | None  # The error in a few words, None if nothing is wrong.
     detail: str | None
     found: tuple[FoundStudy, ...]
     missing: tuple[str, ...]
@@ -141,7 +142,7 @@ class OrderView:
     moving_since: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the view as JSON knows it."""
+        """Return the view in the types of JSON."""
         table: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return table
 
@@ -165,10 +166,10 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
     """Return the order for this request: an open one, one done within `same_link`, otherwise a new one.
 
     The request is verb, accession numbers, modalities, destination and container; a shared order keeps what its
-    first client allowed. `again` shares no done order, only an open one. `allow_identity` is a person's reason for
+    first client allowed. With `again` only an open order is shared. `allow_identity` is a person's reason for
     accepting a difference between sources: such an order is never shared. Failed and partial orders are never
-    shared after their end. Raises InvalidAccession, Configuration if [pacs] or the destination is missing, and
-    TooManyOrders if a new one would exceed `limit`.
+    shared after their end. Raises InvalidAccession, Usage for an unfit reason, Configuration if [pacs] or the
+    destination is missing, and TooManyOrders if a new order would exceed `limit`.
     """
     if settings.pacs is None:
         raise Configuration("nothing can be retrieved: the configuration has no [pacs]")
@@ -216,7 +217,7 @@ def known(  # noqa: PLR0913  # what may be asked for, each by its name
     container: str = "",
     now: float | None = None,
 ) -> int | None:
-    """Return the number of the order that `place` would find for this request, None if it would make a new one."""
+    """Return the number of the order that `place` would share for this request, None if it would create one."""
     since = (time.time() if now is None else now) - settings.shim.same_link.total_seconds()
     return rows.shared(connection, _key(_wish(verb, accessions, destination, modalities, container)), since)
 

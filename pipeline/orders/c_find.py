@@ -1,7 +1,7 @@
 """Query the PACS by C-FIND: studies by accession number, then series by study, then instances by series.
 
-An archive may match more than it was asked for (an empty value asks for everything): every answer is therefore
-compared with its query.
+An archive may answer with more than the query asked for (an empty value asks for everything). Every answer is
+therefore compared with its query.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -28,7 +28,7 @@ LONGEST_MODALITY = 16  # Characters of a CS, PS3.5 6.2.
 
 @dataclass(frozen=True, slots=True)
 class StudyAnswer:
-    """A study the PACS has under one of the requested numbers.
+    """A study that the PACS has under one of the requested accession numbers.
 
     `accession_number` is the requested one; `instances` and `series` are the PACS's counts for the study, None if
     it does not say.
@@ -43,9 +43,9 @@ class StudyAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Studies:
-    """The PACS's studies for some accession numbers; `unclear` says why answers to a number are unusable.
+    """The PACS's studies for some accession numbers; `unclear` says why the answers to a number are unusable.
 
-    One study may be there under several of them: one acquisition for two orders (PS3.17 annex J).
+    One study may have several of the numbers: one acquisition for two orders (PS3.17 annex J).
     """
 
     answers: tuple[StudyAnswer, ...]
@@ -63,10 +63,10 @@ class SeriesAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The series of a study, as far as the PACS tells them.
+    """The series of a study, as far as the PACS names them.
 
-    `nameless` are answers without a valid Series Instance UID, with what stands there and the modality: such a
-    series cannot be retrieved. `is_whole` if the PACS has answered to the end.
+    `nameless` are answers without a valid Series Instance UID, as the text in its place and the modality: such a
+    series cannot be retrieved. `is_whole` says that the PACS has answered to the end.
     """
 
     answers: tuple[SeriesAnswer, ...]
@@ -75,7 +75,7 @@ class Series:
 
     @property
     def all_told(self) -> tuple[SeriesAnswer, ...]:
-        """Return the series if the PACS tells all of them, otherwise none."""
+        """Return the series if the PACS has named all of them, otherwise an empty tuple."""
         return self.answers if self.is_whole and not self.nameless else ()
 
     def of(self, modalities: Collection[str]) -> list[SeriesAnswer]:
@@ -83,7 +83,7 @@ class Series:
         return [answer for answer in self.answers if set(answer.modality.split("\\")).intersection(modalities)]
 
     def untold(self, modalities: Collection[str], study: StudyAnswer) -> str:
-        """Return, in words, what the PACS does not tell of the series of these modalities; "" if it tells all."""
+        """Return in words why it is not known which series have these modalities; "" if it is known."""
         told = len(self.answers) + len(self.nameless)
         if not self.is_whole or not told:
             return "it does not tell its series"
@@ -97,17 +97,17 @@ class Series:
         )
 
     def _hold_all(self, study: StudyAnswer) -> bool:
-        """Say whether the known series hold as many instances as the study."""
+        """Say whether the known series have together as many instances as the study, by the PACS's counts."""
         figures = [answer.instances for answer in self.answers]
         return None not in figures and sum(figure or 0 for figure in figures) == study.instances
 
 
 def studies_of(accessions: Sequence[AccessionNumber], settings: Settings, scratch: Path) -> Studies:
-    """Return every study the PACS has under these accession numbers and no other.
+    """Return every study that the PACS has under these accession numbers, and no other study.
 
     A number that differs from the requested one only in case or padding counts if no answer has the requested one.
     Raises PeerUnavailable if the PACS cannot be asked or does not answer to the end, PacsBusy if it may answer
-    later.
+    later. Temporary files are below `scratch`.
     """
     questions = [
         question_of(

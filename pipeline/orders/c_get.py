@@ -1,6 +1,6 @@
-"""Receive by C-GET: getscu writes into a folder with an envelope, which is admitted by the same rename.
+"""Receive by C-GET: getscu writes into a folder with an envelope, and a rename then admits it as any other folder.
 
-The name of the folder hides it from the sweep as long as getscu writes there.
+The name of the folder hides it from the sweep while getscu writes there.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pipeline.spool.envelope import Envelope, write_envelope
 
 @contextlib.contextmanager
 def received_into(row: RetrievalRow, site: Site) -> Iterator[Path]:
-    """Yield a folder to receive a retrieval into, and admit it when the block ends, also after an error."""
+    """Yield a folder into which getscu receives a retrieval; admit it when the block ends, also after an error."""
     pacs = site.settings.pacs
     assert pacs is not None
     folder = site.spool.prepare_receiver(pacs.receiver) / f"{WRITING}{time.time_ns()}_{row.id}"
@@ -48,7 +48,7 @@ def _hand_over(folder: Path) -> None:
 
 
 def take_leftovers(site: Site) -> None:
-    """Admit what the getscu of a dead worker has received, once no such getscu runs any more."""
+    """End every getscu that a dead worker has left, and admit what it has received."""
     pacs = site.settings.pacs
     if pacs is None:
         return

@@ -1,4 +1,4 @@
-"""`storestow cancel`: a person ends an order that nobody needs any more."""
+"""End an order that nobody needs any more, by the decision of a person (`storestow cancel`)."""
 
 from pipeline.errors import Transient, Usage
 from pipeline.ledger import Ledger, deliveries, orders
@@ -10,17 +10,17 @@ IN_HAND = (DeliveryState.SENDING,)
 
 
 class DeliveryRunning(Transient):
-    """Say that an order cannot be cancelled while its destination is being sent it."""
+    """Say that an order cannot be cancelled now, because its delivery is running."""
 
 
 def cancel(ledger: Ledger, number: int, reason: str) -> None:
     """End the open order `number` as failed, with `reason`; undelivered instances are not sent.
 
-    What the PACS still sends for it is received, kept for its time, and delivered to nobody.
+    Instances that the PACS still sends for it are received and kept as for other orders, but not delivered.
 
     Raises:
         Usage: there is no such order, it has ended, or the reason has not 3 to 200 characters.
-        DeliveryRunning: a delivery is running, so that its result is unknown; try again.
+        DeliveryRunning: its delivery is running, so that the result is unknown; try again later.
     """
     detail = f"cancelled by a person: {reason_of(reason, 'why nobody needs this any more')}"
     with ledger.transaction() as connection:

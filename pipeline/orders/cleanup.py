@@ -1,4 +1,4 @@
-"""Delete what orders retrieved, and the files made of it, after `keep_results`."""
+"""Delete the instances that orders retrieved, and the files made of them, after `keep_results`."""
 
 import contextlib
 import time
@@ -14,7 +14,10 @@ from pipeline.spool.durable import remove_tree, unlink
 
 
 def expire(site: Site, now: float) -> None:
-    """Delete what has been kept long enough and no open order needs; the ledger is updated first."""
+    """Delete instances and files that have been kept for `keep_results` and that no open order needs.
+
+    `now` is in seconds since the epoch. The ledger is updated first; `drop_cleared` deletes what a crash left.
+    """
     keep = site.settings.site.keep_results.total_seconds()
     with site.ledger.reading() as connection:
         kept = arrivals.results_before(connection, now - keep)
@@ -27,7 +30,7 @@ def expire(site: Site, now: float) -> None:
 
 
 def _set_gone(name: str, site: Site, now: float) -> bool:
-    """Record that an arrival is deleted, unless an order needs it meanwhile."""
+    """Record that an arrival is deleted, and return True; return False if an order needs it again."""
     with site.ledger.transaction() as connection:
         if name in orders.arrivals_in_use(connection):
             return False
@@ -36,7 +39,7 @@ def _set_gone(name: str, site: Site, now: float) -> bool:
 
 
 def _clear(number: int, path: Path, site: Site, now: float) -> None:
-    """Delete the file of an order, unless a later order has made the same file anew."""
+    """Record that the file of an order is deleted, and delete it unless another order has made the same file."""
     with site.ledger.transaction() as connection:
         orders.change_row(connection, number, cleared_at=now)
         is_anothers = orders.is_made_by_another(connection, str(path))
@@ -51,11 +54,11 @@ def _delete_file(path: Path) -> None:
 
 
 def drop_cleared(site: Site) -> None:
-    """Delete files recorded as deleted that a dead worker could not delete."""
+    """Delete files that are recorded as deleted, but which a dead worker could not delete any more."""
     with site.ledger.reading() as connection:
         paths = orders.cleared(connection)
     for path in sorted(paths):
-        with contextlib.suppress(OSError):  # The share may not be mounted; the next start tries again.
+        with contextlib.suppress(OSError):  # A share may not be mounted now; the next start tries again.
             _delete_file(Path(path))
 
 

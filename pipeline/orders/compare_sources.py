@@ -1,7 +1,7 @@
 """Compare what the sources of an order say of its patient: the HIS, the PACS, the images.
 
-Pure. The result names accession numbers, sources and attributes, never a value: it is for the ledger, for JSON and
-for a page that says whom to ask.
+All functions here are pure. A result has accession numbers, sources and attributes, never a value: it is for the
+ledger, for JSON and for a page that says whom to ask.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from pipeline.dicom.same_patient import Attribute, PatientComparison, compare, j
 
 
 class IdentitySource(StrEnum):
-    """A source of a study's patient; the values stand in JSON."""
+    """A source that names a study's patient; the values appear in JSON."""
 
     HIS = "his"
     PACS = "pacs"
@@ -22,7 +22,7 @@ class IdentitySource(StrEnum):
 
 
 class SourceStatement(NamedTuple):
-    """What one source says of one study, under the accession number it was asked for."""
+    """The patient whom one source names for one study, under the accession number that was requested."""
 
     accession_number: str
     study_instance_uid: str
@@ -33,7 +33,7 @@ class SourceStatement(NamedTuple):
 class SourceDifference:
     """The attributes in which sources differ about an accession number.
 
-    One source alone in `between` contradicts itself: two patients were asked for, or came.
+    If `between` has one source only, this source contradicts itself: the order is about two patients.
     """
 
     accession_number: str
@@ -42,11 +42,11 @@ class SourceDifference:
 
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> Self:
-        """Return a difference as read from the ledger."""
+        """Return the difference from its form in the ledger."""
         return cls(row["accession_number"], tuple(row["between"]), tuple(row["attributes"]))
 
     def as_row(self) -> dict[str, Any]:
-        """Return the difference as the ledger and JSON have it."""
+        """Return the difference in its form for the ledger and JSON."""
         return {
             "accession_number": self.accession_number,
             "between": [str(source) for source in self.between],
@@ -56,13 +56,13 @@ class SourceDifference:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Differences that contradict, and differences that are only noted."""
+    """The result of a comparison: `differing` are contradictions, `noted` are differences that stop nothing."""
 
     differing: tuple[SourceDifference, ...] = ()
     noted: tuple[SourceDifference, ...] = ()
 
     def __or__(self, more: "Findings") -> "Findings":
-        """Return both, each difference once."""
+        """Return the differences of both findings, each once."""
         return Findings(
             tuple(dict.fromkeys((*self.differing, *more.differing))),
             tuple(dict.fromkeys((*self.noted, *more.noted))),
@@ -70,7 +70,7 @@ class Findings:
 
     @classmethod
     def read(cls, row: Mapping[str, Any] | None) -> Self:
-        """Return the findings the ledger has of an order, empty if there are none yet."""
+        """Return the findings that the ledger has for an order, empty if there are none yet."""
         found = row or {}
         differing, noted = (
             tuple(map(SourceDifference.read, found.get(key, ()))) for key in ("differing", "noted")
@@ -87,12 +87,12 @@ class Findings:
 
     @property
     def may_be_allowed(self) -> bool:
-        """Say whether a person may accept them: no source contradicts itself."""
+        """Say whether a person may accept the contradictions, because no source contradicts itself."""
         return all(len(difference.between) > 1 for difference in self.differing)
 
 
 def within(source: IdentitySource, said: Sequence[SourceStatement], placeholders: tuple[str, ...]) -> Findings:
-    """Compare what one source says of all studies, each with each."""
+    """Compare all statements of one source with each other."""
     judgement = judge([(statement.study_instance_uid, statement.patient) for statement in said], placeholders)
     numbers: dict[Patient, dict[str, None]] = {}
     for statement in said:
@@ -116,10 +116,10 @@ def pacs_and_images(
     *,
     by_patient_id: bool,
 ) -> Findings:
-    """Compare every image with the patient the PACS names for its study, in `named`.
+    """Compare the patient in every image with the patients that the PACS names for its study, in `named`.
 
-    `by_patient_id`: the PACS corrects names and birth dates in its database only, so only the Patient ID must
-    agree; if it proves nothing, the other attributes decide.
+    `by_patient_id` is for a PACS that corrects names and birth dates in its database only: then only the Patient
+    ID must agree; if it proves nothing, the other attributes decide.
     """
     differs: dict[str, set[Attribute]] = {}
     noted: dict[str, set[Attribute]] = {}
@@ -165,7 +165,7 @@ _MOST_SENTENCES = 5
 
 
 def sentence(findings: Findings) -> str:
-    """Return the contradictions as a sentence for a log and for technical support, without values."""
+    """Return the first contradictions as a sentence for a log and for technical support, without values."""
     parts = []
     for difference in findings.differing[:_MOST_SENTENCES]:
         sources = " and ".join(_SOURCES[source] for source in difference.between)

@@ -1,4 +1,4 @@
-"""Make one consignment of what was retrieved for an order.
+"""Make one consignment of the instances that were retrieved for an order.
 
 Instances from the PACS are not coerced. Before anything is delivered, the patient of every instance is checked: an
 archive may answer a query for one patient and send another's images, and no disc or print of two patients may be
@@ -38,17 +38,18 @@ from pipeline.spool.hashed_files import state_of
 
 @dataclass(frozen=True, slots=True)
 class OrderItems:
-    """What an order must deliver to its destination, by instance; `sent_before` are there already."""
+    """The instances that an order must deliver; `sent_before` counts those that an earlier order has delivered."""
 
     rows: Sequence[SoundInstanceRow]
-    receiver: str  # The receiver whose rules apply; empty: unchanged.
+    receiver: str  # The receiver whose rules apply; "" if instances are sent unchanged.
     sent_before: int = 0
 
 
 def consign(number: int, site: Site) -> None:
-    """Open the one delivery of an order, pinned file by file; the order may end here.
+    """Prepare the instances of an order, and open its one delivery with a pin for each file.
 
-    Raises Transient if this machine cannot prepare an instance now: it is tried again.
+    The order ends instead if it must not be delivered, and is queued again if it lacks instances. Raises Transient
+    if this machine cannot prepare an instance now; the step is then tried again.
     """
     with site.ledger.reading() as connection:
         order = orders.one(connection, number)
@@ -57,7 +58,7 @@ def consign(number: int, site: Site) -> None:
     with site.ledger.reading() as connection:
         is_short = not order.incomplete_allowed and bool(lacking(connection, order))
         load = _load(connection, order, destination)
-    if is_short:  # Another order has found unreadable what this one counted.
+    if is_short:  # Another order has found that an instance of this order cannot be read.
         with site.ledger.transaction() as connection:
             orders.set_stage(connection, number, OrderStage.QUEUED)
         return
@@ -83,9 +84,9 @@ def open_one_delivery(  # noqa: PLR0913, PLR0917  # one order with what it bring
     site: Site,
     is_still_to_go: Callable[[Connection], bool] = lambda _: True,
 ) -> None:
-    """Record the result for every instance, and open the delivery, or end an order that lacks some.
+    """Record the result for every instance, and open the delivery; end the order if it may not be incomplete.
 
-    Does neither if the order has timed out meanwhile, or no longer needs a delivery: the next look decides again.
+    Nothing is done if the order has ended meanwhile, or `is_still_to_go` is False: the next look decides again.
     """
     lost = sum(isinstance(answer, Exception) for answer in ready.values())
     unreadable = f"{lost} of {len(ready)} instances cannot be read; nothing was sent"
@@ -112,9 +113,9 @@ def open_one_delivery(  # noqa: PLR0913, PLR0917  # one order with what it bring
 
 
 def _load(connection: Connection, order: OrderRow, destination: Destination) -> OrderItems:
-    """Return what was retrieved, except what an earlier order for the same request delivered.
+    """Return the retrieved instances, except those that an earlier order for the same request has delivered.
 
-    A made file contains every instance.
+    A file is made of all instances, and so is the delivery of an order with `again`.
     """
     rows = _retrieved(connection, order)
     if destination.makes_file or order.again:
@@ -148,7 +149,7 @@ def _retrieved(connection: Connection, order: OrderRow) -> list[SoundInstanceRow
 
 
 def prepared(load: OrderItems, destination: Destination, site: Site) -> dict[int, PreparedWithPatient | Exception]:
-    """Return the result for each instance; raises Transient if one cannot be prepared now."""
+    """Return for each instance what was prepared, or its error; raises Transient if one cannot be prepared now."""
     tasks = [task_of(row, load.receiver, {destination.encode}, site) for row in load.rows]
     ready = _ready_as_received(zip(tasks, load.rows, strict=True), site)
     to_read = [task for task in tasks if task.instance not in ready]
@@ -165,12 +166,12 @@ def prepared(load: OrderItems, destination: Destination, site: Site) -> dict[int
 def _ready_as_received(
     tasks: Iterable[tuple[PrepareTask, SoundInstanceRow]], site: Site
 ) -> dict[int, PreparedWithPatient | Exception]:
-    """Return the result for the instances of which identification has read all that is needed to send them."""
+    """Return the results for instances that are sent as received and whose patient identification has noted."""
     ready: dict[int, PreparedWithPatient | Exception] = {}
     for task, row in tasks:
         if not goes_as_received(task):
             continue
-        with contextlib.suppress(OSError):  # Who reads the file next says what is wrong with it.
+        with contextlib.suppress(OSError):  # The next step reads the file, and reports the error.
             if patient := site.as_received.take(state_of(task.source.stat())):
                 prepared = as_received(task, row.transfer_syntax_received)
                 ready[task.instance] = PreparedWithPatient(prepared, patient)

@@ -1,11 +1,11 @@
 """Find an order's studies at the PACS, and retrieve those that are not held already.
 
-Of what is held only instances count that the PACS itself, as [pacs] names it now, has sent to the receiver of
-orders. They are usable if no two copies of an instance differ, if the PACS still lists it, and if it still names
-the patient in the files: an archive corrects names and numbers under the same UIDs.
+Held instances count only if the PACS itself, as [pacs] names it now, has sent them to the receiver of orders. They
+are usable if no two copies of an instance differ, if the PACS still lists them, and if the PACS still names the
+patient in the files: an archive corrects names and numbers under the same UIDs.
 
-A retrieval is queued before the instances are listed, so that the first image does not wait for the list; only if
-some instances are held, the list is asked for first. After a crash it continues where it was.
+A retrieval is queued before the instances are listed, so that the first image does not wait for the list. If some
+instances of a study are held, its instances are listed first. After a crash the step continues where it was.
 """
 
 import time
@@ -35,7 +35,7 @@ from pipeline.site.site import Site
 
 
 def find(number: int, site: Site) -> None:
-    """Query the studies of an order, and queue what must be retrieved; the order may end here.
+    """Query the studies of an order, and queue what must be retrieved; end the order if that is not possible.
 
     Raises PacsBusy if the PACS accepts no association for now: it is asked again within `order_timeout`.
     """
@@ -52,7 +52,7 @@ def find(number: int, site: Site) -> None:
 
 
 def _ask(order: OrderRow, site: Site) -> dict[str, Patient] | None:
-    """Enter the PACS's studies and return their patients; None if the order has ended because of them."""
+    """Query the studies, enter them in the ledger and return the patient of each; None if the order has ended."""
     accessions = [AccessionNumber(text) for text in order.accessions]
     said = c_find.studies_of(accessions, site.settings, site.spool.run)
     answers, studies = said.answers, _by_study(said.answers)
@@ -82,14 +82,14 @@ def _ask(order: OrderRow, site: Site) -> dict[str, Patient] | None:
 
 
 def _unknown(missing: Sequence[AccessionNumber], unclear: Mapping[AccessionNumber, str]) -> str | None:
-    """Return the text for a person about the numbers without study, None if there are none."""
+    """Return a text for a person about the accession numbers without study, None if there are none."""
     absent = [number for number in missing if number not in unclear]
     words = [f"the PACS has no study under {', '.join(absent)}"] if absent else []
     return "; ".join([*words, *(unclear[number] for number in missing if number in unclear)]) or None
 
 
 def _by_study(answers: Sequence[StudyAnswer]) -> list[list[StudyAnswer]]:
-    """Return the answers about each study: it may have been ordered under several of the numbers."""
+    """Group the answers by study: a study may have been ordered under several accession numbers."""
     studies: dict[str, list[StudyAnswer]] = {}
     for answer in answers:
         studies.setdefault(answer.study_instance_uid, []).append(answer)
@@ -138,7 +138,7 @@ def _sum(series: Sequence[SeriesAnswer]) -> int | None:
 
 
 def _queue(number: int, patients: dict[str, Patient], site: Site) -> None:
-    """Let every study of the order be retrieved, or served from held instances, and listed."""
+    """Give every study of the order a retrieval, and list its instances; studies without held ones come first."""
     order, links = _order_and_links(number, site)
     for link in links:
         if link.retrieval is None and not _is_held(link, site):
@@ -164,7 +164,7 @@ def _is_held(link: OrderStudyRow, site: Site) -> bool:
 
 
 def _list(link: OrderStudyRow, site: Site) -> list[Key] | None:
-    """Query which instances the study has, and record them; None if the PACS does not tell."""
+    """Query the instances of a study, record and return them; None if the PACS does not list them."""
     series = [uid for uid, _, _ in link.series]
     try:
         study = link.study_instance_uid
@@ -177,7 +177,7 @@ def _list(link: OrderStudyRow, site: Site) -> list[Key] | None:
 
 
 def _attach(order: OrderRow, link: OrderStudyRow, usable: dict[Key, int], site: Site) -> None:
-    """Give a study its retrieval: the running one, otherwise a new one for what is not `usable` already.
+    """Give a study its retrieval: an open one, otherwise a new one for the instances that are not `usable`.
 
     If every listed instance is usable, the retrieval is complete at once.
     """
@@ -185,7 +185,7 @@ def _attach(order: OrderRow, link: OrderStudyRow, usable: dict[Key, int], site: 
     with site.ledger.transaction() as connection:
         number = retrievals.open_one(connection, study, modalities)
         if number is None:
-            present = {row.id for row in retrievals.kept(connection, study)}  # It may have been deleted since.
+            present = {row.id for row in retrievals.kept(connection, study)}  # Some may have been deleted since.
             instances = sorted(present.intersection(usable.values()))
             number = retrievals.enter(connection, study, modalities, instances, now)
             if usable and len(instances) == len(usable) == _listed(connection, link):
@@ -202,7 +202,7 @@ def _listed(connection: Connection, link: OrderStudyRow) -> int:
 
 
 def usable(study: str, listed: Collection[Key], patient: Patient | None, site: Site) -> dict[Key, int]:
-    """Return the instances, by Series and SOP Instance UID, that need not be sent again; none if in doubt."""
+    """Return the held instances that need not be sent again, by Series and SOP Instance UID; none if in doubt."""
     if patient is None or not listed:
         return {}
     senders = senders_of(site.settings)
@@ -216,13 +216,13 @@ def usable(study: str, listed: Collection[Key], patient: Patient | None, site: S
 
 
 def _is_sent_by(senders: Senders, row: SoundInstanceRow) -> bool:
-    """Tell whether the PACS has sent an instance, or we have fetched it by C-GET, which has no peer address."""
+    """Tell whether the PACS has sent an instance, or we have fetched it by C-GET; then no address is known."""
     is_fetched = row.peer is None and senders.address_decides and row.scope.kind == ScopeKind.RETRIEVAL
     return is_fetched or senders.include(Sender(row.calling_ae_title, row.peer))
 
 
 def _differ(rows: Sequence[SoundInstanceRow]) -> bool:
-    """Tell whether two copies of an instance differ: the PACS has changed it in between."""
+    """Tell whether two copies of an instance differ, because the PACS has changed it between two retrievals."""
     distinct = {(row.series_instance_uid, row.sop_instance_uid, row.data_set_sha256) for row in rows}
     return len(distinct) > len({(series, instance) for series, instance, _ in distinct})
 
@@ -244,7 +244,7 @@ def _is_of(patient: Patient, row: SoundInstanceRow, site: Site) -> bool:
 
 
 def _patient_of(task: tuple[Path, Path]) -> Patient:
-    """Return the patient of a file, an empty one if it cannot be read; runs in a process of the pool."""
+    """Return the patient in a file, an empty one if the file cannot be read; runs in a process of the pool."""
     path, scratch = task
     try:
         with data_set_of(path, scratch) as (data, layout):

@@ -1,4 +1,4 @@
-"""The end of an order: the one place that decides, records and logs it."""
+"""End orders: decide how an order ends, record it and log it."""
 
 import logging
 import time
@@ -22,7 +22,8 @@ Shortage = tuple[OrderError, str | None]
 class OrderEnding:
     """The functions that decide how an order of one kind ends.
 
-    `shortage` tells what an order with a complete delivery lacks, `awaited` why an order is not prepared yet.
+    `out_of_time` is the error of an order that times out before it has a delivery. `shortage` tells what an order
+    lacks although its delivery is complete, `awaited` why an order has no delivery yet.
     """
 
     out_of_time: OrderError
@@ -31,12 +32,13 @@ class OrderEnding:
 
 
 def is_at_its_end(order: OrderRow, ending: OrderEnding, site: Site, now: float, since: float) -> bool:
-    """End an order that has timed out, or whose delivery has ended; tell whether no other step of it is due.
+    """End an order that has timed out, or whose delivery has ended; return whether no other step of it is due.
 
-    `since` is when the worker started: no order times out while no worker ran.
+    `now` and `since` are in seconds since the epoch. `since` is when the worker started: the time in which no
+    worker ran does not count.
     """
     limit = site.settings.shim.order_timeout.total_seconds()
-    placed = order.created_at if order.created_at <= now else since  # The clock was set back.
+    placed = order.created_at if order.created_at <= now else since  # Otherwise the clock was set back.
     if now - max(placed, since) > limit:
         _run_out(order, ending, site)
         return True
@@ -47,7 +49,7 @@ def is_at_its_end(order: OrderRow, ending: OrderEnding, site: Site, now: float, 
 
 
 def _conclude(number: int, ending: OrderEnding, site: Site) -> None:
-    """End an order whose delivery has ended; without a delivery everything was at the destination already."""
+    """End an order whose delivery has ended, or which needs none because everything was sent before."""
     with site.ledger.reading() as connection:
         order = orders.one(connection, number)  # This row includes what its delivery has recorded at its end.
         delivery = orders.delivery_of(connection, number)
@@ -65,7 +67,7 @@ def _conclude(number: int, ending: OrderEnding, site: Site) -> None:
 
 
 def _run_out(order: OrderRow, ending: OrderEnding, site: Site) -> None:
-    """End an order that has timed out; a running delivery is waited for, so that its result is known."""
+    """End an order that has timed out; if its delivery is running, a later look ends it, with the result."""
     limit = site.settings.shim.order_timeout.total_seconds()
     with site.ledger.transaction() as connection:
         delivery, awaited = orders.delivery_of(connection, order.id), ending.awaited(connection, order)
@@ -82,7 +84,7 @@ def _run_out(order: OrderRow, ending: OrderEnding, site: Site) -> None:
 def end(
     number: int, state: OrderState, site: Site, error: OrderError | None = None, detail: str | None = None
 ) -> None:
-    """Record how an order ended, and why; an order that has ended already stays unchanged."""
+    """Record and log how an order ended, and why; an order that has ended before stays unchanged."""
     with site.ledger.transaction() as connection:
         has_ended = end_within(connection, number, state, error, detail)
     site.pacs_patients.pop(number, None)
@@ -93,7 +95,7 @@ def end(
 def end_within(
     connection: Connection, number: int, state: OrderState, error: OrderError | None, detail: str | None
 ) -> bool:
-    """End an order in the caller's transaction; the caller logs it afterwards. Return whether it was open."""
+    """End an order in the caller's transaction and return whether it was open; the caller logs it by `say`."""
     row = orders.row(connection, number)
     if row is None or row.state != OrderState.OPEN:
         return False

@@ -1,6 +1,6 @@
-"""Ask the HIS whose an order's accession numbers are, and compare its answers with those of the PACS.
+"""Ask the HIS for the patient of each accession number of an order, and compare its answers with the PACS's.
 
-The answers are compared in memory and never stored: what is kept names attributes only.
+The answers are compared in memory and never stored: only the names of attributes are kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from pipeline.dicom.same_patient import (
 from pipeline.orders.compare_sources import Findings, IdentitySource, SourceDifference, SourceStatement
 from pipeline.patients import MoreThanOnePatient, Person
 
-# Verbs whose answer names no patient: the HIS may be unavailable.
+# Responses to these verbs name no patient, so their orders go on if the HIS is unavailable.
 GO_ON_WITHOUT = frozenset({"download", "forward"})
 
 
@@ -33,10 +33,10 @@ def is_asked_beforehand(table: PatientsTable) -> bool:
 def ask(
     verb: str, accessions: Sequence[AccessionNumber], table: PatientsTable
 ) -> tuple[dict[str, Person], Findings]:
-    """Return what the HIS knows of each accession number, and where its answers contradict each other.
+    """Return the person whom the HIS names for each accession number, and contradictions among its answers.
 
-    An order that can go on without an answer asks once, because a person waits. Raises PatientUnknown,
-    PatientsUnavailable and Configuration as `Patients.find` does.
+    If the order can go on without an answer, the HIS is asked without retries, because a person waits. Raises
+    PatientUnknown, PatientsUnavailable and Configuration as `Patients.find` does.
     """
     source = patients.from_table(table.model_copy(update={"retries": 0}) if verb in GO_ON_WITHOUT else table)
     people: dict[str, Person] = {}
@@ -65,9 +65,9 @@ def among(people: Mapping[str, Person], table: PatientsTable) -> Findings:
 
 
 def in_what_two(one: Person, other: Person, table: PatientsTable) -> Attribute | None:
-    """Return the attribute in which two answers of the HIS are of two persons, None if nothing shows that.
+    """Return the attribute that shows that two answers of the HIS are of two persons, None if none does.
 
-    The HIS writes its own IDs in one way, so two IDs decide; if one is missing, the names do.
+    The HIS writes its own IDs in one way, so the IDs decide if both are there; otherwise the names decide.
     """
     if one.medrec_id and other.medrec_id:
         is_another = unpadded_identifier(one.medrec_id) != unpadded_identifier(other.medrec_id)
@@ -81,7 +81,7 @@ def his_and_pacs(
     table: PatientsTable,
     placeholders: tuple[str, ...],
 ) -> Findings:
-    """Compare what the HIS says of each accession number with what the PACS names for its studies."""
+    """Compare the person whom the HIS names for each accession number with the patients whom the PACS names."""
     differing, noted = [], []
     for statement in dict.fromkeys(named):
         if statement.accession_number in people:
@@ -99,8 +99,8 @@ def _compare(
 ) -> PatientComparison:
     """Compare one answer of the HIS with one of the PACS; the HIS gives no birth date, so none is compared.
 
-    Two different IDs may be one person's, written differently or by another system, if the names have enough in
-    common; two different names may be one person's if the IDs agree. Otherwise they are two persons.
+    Different IDs may be one person's, written differently or by another system, if the names have enough in
+    common; different names may be one person's if the IDs agree. Otherwise the answers are of two persons.
     """
     ids = _ids(person.medrec_id or "", patient.identifier, table, placeholders)
     names = _names(person.patient_name, patient.name, table)

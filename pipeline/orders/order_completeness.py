@@ -1,4 +1,4 @@
-"""What an order has of each of its studies, and whether that is all: checked on arrival, and before delivery."""
+"""Tell what an order has of each of its studies, and whether that is all: after retrieval, and before delivery."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pipeline.ledger.completeness import StudyCompleteness, of_wish
 from pipeline.ledger.rows import OrderRow, RetrievalRow, WantedStudyRow
 from pipeline.model import OrderError, RetrievalState
 
-GRAVEST = (  # Of several reasons, the one a person should see.
+GRAVEST = (  # A person sees the first of several reasons, in this order.
     OrderError.INTERNAL,
     OrderError.RECEIVER_NOT_READY,
     OrderError.PACS_UNREACHABLE,
@@ -30,23 +30,23 @@ class StudyStatus:
 
     @property
     def received(self) -> int:
-        """Return the number of its instances that are here and readable."""
+        """Return the number of the study's instances that are here and readable."""
         return len(self.found.instances)
 
     @property
     def is_lacking(self) -> bool:
-        """Say whether instances are missing."""
+        """Say whether instances of the study are missing."""
         return not self.found.is_complete
 
     @property
     def has_grown(self) -> bool:
-        """Say whether the order queried the PACS later than the retrieval did, and was told of more."""
+        """Say whether the order queried the PACS after the retrieval had started, so that it may know of more."""
         started = self.move.started_at
         return self.move.state != RetrievalState.FAILED and started is not None and started < self.wish.found_at
 
     @property
     def reason(self) -> str | None:
-        """Return why instances are missing; a complete retrieval does not know of later losses."""
+        """Return why instances are missing; if the retrieval was complete, some were lost or became unreadable."""
         if self.move.state != RetrievalState.COMPLETE:
             return self.move.detail
         wanted = self.found.expected or "an unknown number of"
@@ -69,7 +69,7 @@ def lacking(connection: Connection, order: OrderRow) -> list[StudyStatus]:
 
 
 def gravest(studies: Sequence[StudyStatus]) -> tuple[OrderError, str | None]:
-    """Return why an order with these incomplete studies ends."""
+    """Return the error, and the reason in words, with which an order with these incomplete studies ends."""
     by_kind = {study.move.error_kind or OrderError.MOVE_INCOMPLETE: study.reason for study in studies}
     kind = next(kind for kind in GRAVEST if kind in by_kind)
     return kind, by_kind[kind]

@@ -1,7 +1,7 @@
 """Send queries to the PACS by findscu, and read its answers as untrusted bytes.
 
-An archive may stop in the middle, or end the association after each query, and findscu ends with 0 whatever
-happened: a query counts as answered only after a final Success.
+An archive may stop in the middle, or end the association after each query, and the exit code of findscu is 0 in
+any case. A query therefore counts as answered only after a final Success.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ from pipeline.errors import PeerUnavailable, StorestowError, Transient
 from pipeline.site.settings import Settings
 
 LONGEST_UID = 64  # PS3.5 9.1
-LARGEST_ANSWER = 1 << 20  # Bytes; the wanted attributes take some hundred.
+LARGEST_ANSWER = 1 << 20  # Bytes; the wanted attributes take a few hundred.
 LONGEST_NUMBER, MOST_INSTANCES = 12, 2**31 - 1  # Characters and largest value of an IS, PS3.5 6.2.
 LONGEST_QUERY = 300.0  # Seconds for all answers to one query; each answer has `answer_timeout`.
 PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # Pauses before a busy archive is asked again.
@@ -36,7 +36,7 @@ Answer = tuple[bytes, DataSetLayout]  # The bytes of a file written by findscu, 
 
 
 class PacsBusy(Transient):
-    """Say that the archive accepts no association for now: the same query is sent again later."""
+    """Say that the archive accepts no association for now; send the same query again later."""
 
 
 def question_of(level: str, **keys: str) -> Dataset:
@@ -61,11 +61,11 @@ def write_identifiers(identifiers: Sequence[Dataset], folder: Path) -> list[Path
 
 @contextmanager
 def asked(questions: Sequence[Dataset], settings: Settings, scratch: Path) -> Iterator[list[QueryAnswers]]:
-    """Send the queries, and yield the answers to each; their files exist during the block.
+    """Send the queries, and yield the answers to each; the files of the answers exist during the block.
 
-    All queries use one association. Some archives end it after each query, and after a final response with a data
-    set findscu hears nothing more: each remaining query then gets an association of its own. Raises
-    PeerUnavailable if no query was accepted, PacsBusy if the archive accepts no association for now.
+    All queries use one association. Some archives end it after each query, and findscu reads nothing after a final
+    response with a data set: each remaining query then gets an association of its own. Raises PeerUnavailable if
+    no query was accepted, PacsBusy if the archive accepts no association for now.
     """
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=scratch) as folder:
         answered = _ended(_over_one_association(questions, Path(folder) / "all", settings))
@@ -83,7 +83,10 @@ def _ended(answers: Sequence[QueryAnswers]) -> list[QueryAnswers]:
 
 
 def _over_one_association(questions: Sequence[Dataset], folder: Path, settings: Settings) -> list[QueryAnswers]:
-    """Return the answers to the accepted queries; the last may be incomplete."""
+    """Send queries over one association; return the answers to the accepted queries, the last perhaps incomplete.
+
+    Raises PeerUnavailable if no query was accepted.
+    """
     pacs = settings.pacs
     assert pacs is not None
     folder.mkdir()
@@ -98,7 +101,7 @@ def _over_one_association(questions: Sequence[Dataset], folder: Path, settings: 
 
 
 def _said(argv: Sequence[str], limit: float, settings: Settings) -> str:
-    """Run findscu, repeatedly if the archive is busy, and return its output."""
+    """Run findscu, again if the archive is busy, and return its output; raises PeerUnavailable and PacsBusy."""
     for pause in (*PAUSES_SECONDS, None):
         try:
             said = dcmtk.run(argv, dcmtk.environment(settings.programs), timeout_seconds=limit).output
@@ -124,7 +127,7 @@ def _name(settings: Settings) -> str:
 
 
 def read_answers(answers: QueryAnswers) -> Iterator[Answer]:
-    """Yield each answer, until one cannot be read: then the query does not count as answered to its end."""
+    """Yield each answer until one cannot be read; the query then does not count as answered to its end."""
     for file in answers.files:
         try:
             yield _answer_in(file)
@@ -134,7 +137,7 @@ def read_answers(answers: QueryAnswers) -> Iterator[Answer]:
 
 
 def _answer_in(file: Path) -> Answer:
-    """Return the answer, walked like a received object; raises only Malformed, whatever the file holds."""
+    """Return the answer in a file, parsed like a received object; raises Malformed for any faulty content."""
     with file.open("rb") as opened:
         content = opened.read(LARGEST_ANSWER + 1)
     if len(content) > LARGEST_ANSWER:
@@ -151,13 +154,13 @@ def text_of(answer: Answer, keyword: str) -> str:
 
 
 def uid_of(answer: Answer, keyword: str) -> str:
-    """Return a UID that names one thing, "" for any other value."""
+    """Return the value if it is one valid UID, otherwise ""."""
     uid = text_of(answer, keyword)
     return uid if UID.fullmatch(uid) and len(uid) <= LONGEST_UID else ""
 
 
 def number_of(answer: Answer, keyword: str) -> int | None:
-    """Return a count, None for any other value."""
+    """Return the value if it is a count, otherwise None."""
     text = text_of(answer, keyword)
     is_number = text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
     return number if is_number and (number := int(text)) <= MOST_INSTANCES else None

@@ -1,7 +1,7 @@
-"""Prove whose the studies of an order are: before anything is retrieved, and again before anything is delivered.
+"""Prove that an order's studies are of one patient: before they are retrieved, and again before delivery.
 
 No source is believed alone. The HIS is compared with the PACS, the PACS with every image, and each with itself. A
-person may accept a difference between two of them, for one order, with a reason; a source that contradicts itself
+person may accept a difference between two sources, for one order, with a reason. A source that contradicts itself
 means two patients, which nobody may accept.
 """
 
@@ -26,7 +26,7 @@ ASKED, NOT_ASKED, UNKNOWN = "asked", "not asked", "unknown"  # Whether the HIS w
 
 
 def before_retrieval(order: OrderRow, answers: Sequence[StudyAnswer], site: Site) -> bool:
-    """Tell whether the PACS names one patient, and the HIS no other; otherwise the order has ended."""
+    """Return True if the PACS names one patient and the HIS no other; otherwise end the order, return False."""
     placeholders, table = site.settings.site.placeholder_ids, site.settings.patients
     named = [
         SourceStatement(answer.accession_number, answer.study_instance_uid, answer.patient) for answer in answers
@@ -55,9 +55,10 @@ def before_retrieval(order: OrderRow, answers: Sequence[StudyAnswer], site: Site
 
 
 def before_delivery(order: OrderRow, came: Sequence[tuple[SoundInstanceRow, Patient]], site: Site) -> bool:
-    """Tell whether the images, each with its row, are of the one patient the PACS named; otherwise it has ended.
+    """Return True if the images are of the one patient whom the PACS named; otherwise end the order, return False.
 
-    Raises PeerUnavailable if the PACS must be asked again and does not answer.
+    `came` has the row of each image and the patient in it. Raises PeerUnavailable if the PACS must be asked again
+    and does not answer.
     """
     placeholders = site.settings.site.placeholder_ids
     links = _links(order, site)
@@ -76,9 +77,9 @@ def before_delivery(order: OrderRow, came: Sequence[tuple[SoundInstanceRow, Pati
 
 
 def is_decided(order: OrderRow, findings: Findings, more: Mapping[str, Any], what: str, site: Site) -> bool:
-    """Record the findings, and tell whether the order goes on.
+    """Record the findings, and return whether the order goes on.
 
-    A contradiction ends it, unless a person has accepted it; `what` says what was therefore not done.
+    A contradiction ends the order, unless a person has accepted it; `what` says what was therefore not done.
     """
     is_allowed = order.identity_allowed is not None and findings.may_be_allowed
     with site.ledger.transaction() as connection:
@@ -104,7 +105,7 @@ def _links(order: OrderRow, site: Site) -> dict[str, tuple[str, ...]]:
 def statements(
     came: Sequence[tuple[SoundInstanceRow, Patient]], links: Mapping[str, tuple[str, ...]]
 ) -> list[SourceStatement]:
-    """Return the images' statements about their patients; `links` are the requested numbers of each study."""
+    """Return the images' statements about their patients; `links` has the requested numbers of each study."""
     return [
         SourceStatement(_number(links.get(row.study_instance_uid, ()), row), row.study_instance_uid, patient)
         for row, patient in came
@@ -117,14 +118,14 @@ def _number(asked: tuple[str, ...], row: SoundInstanceRow) -> str:
 
 
 def _is_of_other_number(row: SoundInstanceRow, links: Mapping[str, tuple[str, ...]]) -> bool:
-    """Tell whether an image has an accession number that its study was not requested under."""
+    """Tell whether an image has an accession number under which its study was not requested."""
     own = [number for number in (row.accession_number or "").split("\\") if number.strip(" \0")]
     asked = links.get(row.study_instance_uid, ())
     return bool(own) and not any(spellings(number, own) for number in asked)
 
 
 def _named(order: OrderRow, site: Site) -> PacsPatients:
-    """Return the patients the PACS names for each study: from the first query, otherwise it is asked again."""
+    """Return the patients whom the PACS named for each study; query again if they are not known any more."""
     if (known := site.pacs_patients.get(order.id)) is None:
         accessions = [AccessionNumber(number) for number in order.accessions if number not in order.missing]
         known = _by_study(c_find.studies_of(accessions, site.settings, site.spool.run).answers)

@@ -1,8 +1,8 @@
-"""Look at what a receiver is receiving of one study: for progress and time-outs, never as proof.
+"""Count what a receiver is receiving of one study: for progress and time-outs, never as proof.
 
 Files are counted by folder, and all new files in a folder count for the study of its newest readable file, so that
-a look needs one small reading a folder, however large the study is. Instances of senders other than the PACS are
-no progress, as far as the sender is known during reception.
+each look reads little, however large the study is. Instances from senders other than the PACS do not count, as far
+as the sender is known during reception.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ OF_AN_ASSOCIATION = "A_"
 WRITING = ".G_"  # Prefix of a getscu's folder, which hides it from the sweep.
 END_SECONDS = 5.0
 STUDY_INSTANCE_UID = 0x0020000D
-TRIES = 3  # The newest file may not be written as far as its Study Instance UID.
+TRIES = 3  # Files that are read: the newest may not yet be written as far as its Study Instance UID.
 
 
 class ReceptionProgress:
-    """Count the files of a study that have come into a receiver's incoming folder since this began."""
+    """Count the files of a study that have come into a receiver's incoming folder since this object was made."""
 
     def __init__(self, folder: Path, study: str, senders: Senders) -> None:
         self._folder = folder
@@ -35,7 +35,7 @@ class ReceptionProgress:
         self._count = 0
 
     def look(self) -> int:
-        """Return the number of files so far."""
+        """Return the number of new files of the study so far."""
         for subfolder in _folders(self._folder, self._senders):
             files = _files(subfolder)
             new = len(files) - self._seen.get(subfolder, 0)
@@ -51,10 +51,10 @@ def holds(folder: Path, study: str, senders: Senders) -> bool:
 
 
 def end_silent(incoming: Path, study: str, senders: Senders, before: float) -> None:
-    """End the associations that carry a study and have brought no instance since `before` (epoch).
+    """End the associations that carry a study and have brought no instance since `before`, in seconds since 1970.
 
-    What they brought is then admitted as at any end of an association. In study mode only storescp knows when one
-    ends.
+    The instances they brought are then admitted, as at any end of an association. In study mode no association is
+    ended, because only storescp knows them.
     """
     for folder in _folders(incoming, senders):
         files = _files(folder) if folder.name.startswith(OF_AN_ASSOCIATION) else []
@@ -63,7 +63,7 @@ def end_silent(incoming: Path, study: str, senders: Senders, before: float) -> N
 
 
 def end_writers(folder: Path) -> None:
-    """End the programs that receive into a folder."""
+    """End the programs that receive into a folder: those with its path as an argument."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if str(folder) in process.cmdline():
@@ -72,7 +72,7 @@ def end_writers(folder: Path) -> None:
 
 
 def _moment_of(folder: Path) -> float:
-    """Return when the last file came into a folder."""
+    """Return when the last file came into a folder, in seconds since the epoch; infinity if the folder is gone."""
     try:
         with os.scandir(folder) as entries:
             return max((entry.stat().st_mtime for entry in entries), default=0.0)
@@ -92,7 +92,7 @@ def _folders(incoming: Path, senders: Senders) -> list[Path]:
 
 
 def _may_count(folder: Path, senders: Senders) -> bool:
-    """Tell whether the PACS sends into a folder; in study mode several may, and each file names its sender."""
+    """Tell whether the PACS may be sending into a folder; in study mode several peers send into one folder."""
     envelope = envelope_of(folder)
     if envelope is None or envelope.retrieval is not None:
         return True
@@ -117,5 +117,5 @@ def _study_of(file: Path) -> str:
     """Return the Study Instance UID of a file that may still be being written, "" if it has none yet."""
     try:
         return values_of(file, [STUDY_INSTANCE_UID]).get(STUDY_INSTANCE_UID, b"").decode("latin-1").strip(" \0")
-    except OSError:  # It was renamed meanwhile.
+    except OSError:  # The file was renamed meanwhile.
         return ""

@@ -1,4 +1,4 @@
-"""Decide whether a retrieval has ended, from the instances taken in, whatever the PACS reported."""
+"""Decide from the instances that have come, whatever the PACS reported, whether a retrieval has ended."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from pipeline.model import OrderError, RetrievalState
 from pipeline.orders import reception_progress
 from pipeline.site.site import Site
 
-MOST_ATTEMPTS = 2  # C-MOVEs that broke off; a C-MOVE with a final response is not repeated.
+MOST_ATTEMPTS = 2  # C-MOVEs without final response; a C-MOVE with a final response is not repeated.
 MOST_NAMED = 5  # Senders, and reasons, named in a text.
 SUCCESS, WARNING = 0x0000, 0xB000  # PS3.4 table C.4-2
 ADMISSION_SECONDS = 5.0  # Seconds until an association that we have ended is admitted.
@@ -28,10 +28,10 @@ Verdict = tuple[RetrievalState, OrderError | None, str | None]
 
 
 def judge(row: RetrievalRow, site: Site, now: float) -> None:
-    """End a retrieval whose PACS has finished, once all has come, or nothing has come for long enough.
+    """End a retrieval whose PACS has finished, once all instances have come, or none has come for long enough.
 
-    Long enough is the receiver's quiet time, and `move_timeout` if the PACS reports having sent more than came:
-    some answer a C-MOVE with Success first, and send later.
+    That is the receiver's quiet time, or `move_timeout` if the PACS reports that it has sent more than came: some
+    PACS answer a C-MOVE with Success first, and send later.
     """
     with site.ledger.reading() as connection:
         wishes = retrievals.open_links(connection, row.id)
@@ -44,7 +44,7 @@ def judge(row: RetrievalRow, site: Site, now: float) -> None:
     found = [of_wish(wish, wish.modalities, row, came) for wish in wishes]
     quiet, longest = _quiet_seconds(site), site.settings.shim.move_timeout.total_seconds()
     missing = max(((study.expected or 1) - len(study.instances) for study in found), default=0)
-    # The PACS sent from an address that [pacs] does not name.
+    # The missing instances have come from an address that [pacs] does not name.
     has_sent_elsewhere = sum(strangers.values()) >= missing
     patience = longest if any(study.is_owed for study in found) and not has_sent_elsewhere else quiet
     received = max((len(study.instances) for study in found), default=len(came))
@@ -58,7 +58,7 @@ def judge(row: RetrievalRow, site: Site, now: float) -> None:
 
 
 def _with_remarks(how: Verdict, remarks: Sequence[str]) -> Verdict:
-    """Add instances that came and do not count: they explain more than the PACS's words."""
+    """Add the remarks on instances that came and do not count; the error is then not that there is no data."""
     state, kind, detail = how
     kind = OrderError.MOVE_INCOMPLETE if remarks and kind == OrderError.NO_DATA else kind
     return state, kind, "; ".join(filter(None, [detail, *remarks])) or None
@@ -97,14 +97,14 @@ def _quiet_seconds(site: Site) -> float:
 
 
 def _is_final(row: RetrievalRow) -> bool:
-    """Tell whether nothing was ever requested, so that nothing can come."""
+    """Tell whether the PACS was never asked to send, so that nothing can come."""
     return row.error_kind in {OrderError.PACS_UNREACHABLE, OrderError.INTERNAL}
 
 
 def _is_quiet(row: RetrievalRow, site: Site, now: float, seconds: float) -> bool:
-    """Tell whether nothing of the study has come for so long, nor is coming, as far as known.
+    """Tell whether no instance of the study has come for `seconds`, and none is coming, as far as known.
 
-    A frozen PACS keeps its association open; what it brought is not waited for longer than `move_timeout`.
+    A PACS that sends no more may keep its association open: after `move_timeout` we end it.
     """
     pacs = site.settings.pacs
     assert pacs is not None
@@ -130,7 +130,7 @@ def _unknown(connection: Connection, pacs: PacsTable, site: Site) -> bool:
 
 
 def verdict(row: RetrievalRow, received: int, wanted: int | None, pacs: PacsTable | None) -> Verdict:
-    """Return how an incomplete retrieval ended, and why. Pure."""
+    """Return how an incomplete retrieval ended, and why; or QUEUED if it is tried again. A pure function."""
     name = f"{pacs.ae_title} at {pacs.host}:{pacs.port}" if pacs else "the PACS"
     came = f"{received} of {wanted if wanted is not None else 'an unknown number of'} instances have come"
     if pacs and pacs.retrieve == "get" and row.status is not None:
@@ -168,7 +168,7 @@ def _not_had_by_get(count: int) -> str:
 
 
 def _end(row: RetrievalRow, how: Verdict, received: int, expected: int | None, site: Site) -> None:
-    """Record how a retrieval ended, unless something came while it was judged: then it is judged again."""
+    """Record how a retrieval ended; if an instance came meanwhile, change nothing, and it is judged again."""
     state, kind, detail = how
     now = time.time()
     values: dict[str, Any] = {"state": state, "error_kind": kind, "detail": detail}

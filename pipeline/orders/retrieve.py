@@ -1,4 +1,4 @@
-"""`storestow retrieve`: place an order, follow it until it has ended, and show its progress at a terminal."""
+"""Place an order, follow it until it has ended, and show its progress at a terminal (`storestow retrieve`)."""
 
 import time
 from collections.abc import Callable
@@ -86,10 +86,10 @@ def follow(
     show: Callable[[OrderView], None],
     require_worker: Callable[[], None] = lambda: None,
 ) -> OrderView:
-    """Show the order whenever it has changed, and return it once it has ended.
+    """Show the order repeatedly until it has ended, and return it.
 
-    Raises Transient if the worker has set the ledger aside meanwhile, because no order ends in that file, and what
-    `require_worker` raises while no worker runs. The order itself stays, and goes on with the worker.
+    Raises Transient if the ledger was lost meanwhile, and the order with it. Raises what `require_worker` raises
+    if no worker runs; the order then stays open, and goes on when a worker runs again.
     """
     pause, last, identity = SHORTEST_WAIT, None, ledger.identity()
     while (view := look(ledger, placed)).ended_at is None:
@@ -105,7 +105,7 @@ def follow(
 
 
 def look(ledger: Ledger, placed: PlacedOrder) -> OrderView:
-    """Return the state of the order; raises Usage if it is gone."""
+    """Return the state of the order; raises Usage if there is no such order."""
     with ledger.reading() as connection:
         view = orders.view(connection, placed.order_id, is_new=placed.is_new)
     if view is None:
@@ -114,14 +114,14 @@ def look(ledger: Ledger, placed: PlacedOrder) -> OrderView:
 
 
 def exit_code(view: OrderView) -> int:
-    """Return the exit code of the command: 0 only if everything requested has arrived."""
+    """Return the exit code of the command: 0 if everything requested has arrived, or the order is still open."""
     if view.state in {OrderState.DONE, OrderState.OPEN}:
         return DONE
     return EXIT_CODES.get(view.error_kind, REFUSED) if view.error_kind else REFUSED
 
 
 class OrderProgress:
-    """Show an order during the block, on standard error: standard output stays clean for programs."""
+    """Show the progress of an order during the block, on standard error: standard output is for programs."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)

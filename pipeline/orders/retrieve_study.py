@@ -1,6 +1,6 @@
 """Let the PACS send one study: run movescu or getscu, read its output line by line, and end it if nothing comes.
 
-The program's output is the PACS's view. `retrieval` looks at the arrivals for what has come.
+The program's output has the PACS's view only; `retrieval` decides from the instances that have come.
 """
 
 import os
@@ -38,7 +38,7 @@ CHUNK = 65536
 
 @dataclass(frozen=True, slots=True)
 class RetrievalOutcome:
-    """The PACS's view of a retrieval: final status (None if none came), its counts, and what prevented it."""
+    """The PACS's view of a retrieval: final status (None if none came) and counts; and the error if it failed."""
 
     status: tuple[int, str] | None
     counted: SubOperations
@@ -47,7 +47,7 @@ class RetrievalOutcome:
 
 
 def move(number: int, site: Site) -> None:
-    """Let the PACS send what a retrieval lacks, and record how the PACS ended it."""
+    """Let the PACS send the instances that a retrieval lacks, and record how the PACS ended it."""
     with site.ledger.transaction() as connection:
         row = retrievals.begin(connection, number, site.claimant, time.time())
         if row is None:
@@ -94,9 +94,9 @@ def _finish(row: RetrievalRow, outcome: RetrievalOutcome, site: Site, *, is_whol
 
 
 def identifiers(row: RetrievalRow, held: set[tuple[str, str]], wishes: Sequence[WantedStudyRow]) -> list[Dataset]:
-    """Return what the PACS must send: the study, the series of some modalities, or series with missing instances.
+    """Return identifiers of what the PACS must send: the study, or series of some modalities or lacking instances.
 
-    There are none if nothing is missing, or nobody waits any more.
+    The list is empty if nothing is missing, or no order waits any more.
     """
     if not wishes:
         return []
@@ -163,7 +163,7 @@ def _commands(
 
 
 def _take(argv: Sequence[str], progress: Progress, patience: "_Patience", site: Site) -> bool:
-    """Run a program, repeatedly while the PACS is busy; return False if time has run out."""
+    """Run a program, again while the PACS is busy; return False if time has run out."""
     for attempt in count():
         progress.begin_again()
         if not _follow(argv, progress, patience, site):
@@ -209,7 +209,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Patience:
-    """Watch that instances come, record their number, and say when it has taken too long."""
+    """Watch that instances come, record their number, and tell when to wait no longer."""
 
     def __init__(self, row: RetrievalRow, held: int, progress: Progress, site: Site) -> None:
         assert site.settings.pacs is not None
@@ -224,7 +224,7 @@ class _Patience:
         self.reason = ""
 
     def lasts(self) -> bool:
-        """Look, at most once a second; say whether to go on waiting. Raises Fenced if another has taken over."""
+        """Look at most once a second, and say whether to go on; raises Fenced if another worker took over."""
         now = time.monotonic()
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
@@ -238,7 +238,7 @@ class _Patience:
         return not self.reason
 
     def pauses(self, seconds: float) -> bool:
-        """Wait before the PACS is asked again, without counting the wait as silence; say whether to go on."""
+        """Wait before the PACS is asked again, and say whether to go on; this wait does not count as silence."""
         until = time.monotonic() + seconds
         while (now := time.monotonic()) < until and not self.reason:
             time.sleep(min(LOOK_SECONDS, until - now))

@@ -1,4 +1,4 @@
-"""The scheduler of orders: which are open, which retrieval may begin, what is due now."""
+"""Schedule orders: look at the open ones, take the steps that are due, and begin retrievals."""
 
 import time
 from collections.abc import Collection, Mapping
@@ -27,7 +27,7 @@ class OrderSteps(Protocol):
         """Take the due step if it is short; return whether a long one is due."""
 
     def take_long_step(self, number: int, site: Site) -> None:
-        """Take the long step."""
+        """Take the long step that `look_at` reported as due."""
 
 
 class OrderScheduler:
@@ -44,14 +44,14 @@ class OrderScheduler:
         self.is_busy = False
 
     def open(self) -> None:
-        """Take over what an earlier worker has left half-done; no other worker runs yet."""
+        """Delete or admit what an earlier worker has left unfinished; no other worker runs yet."""
         self._began = time.time()
         cleanup.drop_scratch(self._site)
         cleanup.drop_cleared(self._site)
         c_get.take_leftovers(self._site)
 
     def begin_again(self) -> None:
-        """Restart the time-out of every open order: the clock was set, so the elapsed time is unknown."""
+        """Restart the time-out of every open order, because the clock was set and the elapsed time is unknown."""
         self._began = time.time()
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class OrderScheduler:
             open_ones = orders.open_ones(connection)
             moving = retrievals.in_state(connection, RetrievalState.MOVING)
             receiving = retrievals.in_state(connection, RetrievalState.RECEIVING)
-        if open_ones and not self.is_busy:  # What is retrieved does not wait for imports.
+        if open_ones and not self.is_busy:  # The pool imports its modules while the PACS is asked.
             self._site.pool_for_orders.warm(load_reading)
         self._make_ready({order.destination for order in open_ones})
         self.is_busy = bool(open_ones)
@@ -81,14 +81,14 @@ class OrderScheduler:
         self._begin_moves(now)
 
     def _make_ready(self, names: Collection[str | None]) -> None:
-        """Have each of these destinations import what it takes, once: this process keeps what it has imported."""
+        """Let each of these destinations import, once, the modules it needs: this process keeps them."""
         for destination in self._site.settings.destination:
             if destination.name in names and destination.name not in self._ready:
                 self._ready.add(destination.name)
                 self._steps.submit(destination.be_ready)
 
     def _reclaim(self, row: RetrievalRow) -> None:
-        """Look again at a retrieval whose worker died: its program may still be running."""
+        """Let a retrieval whose worker died be judged by what has come: its program may still be running."""
         now = time.time()
         values = {"state": RetrievalState.RECEIVING, "finished_at": now, "attempts": max(0, row.attempts - 1)}
         values["claim"] = None

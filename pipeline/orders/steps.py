@@ -1,6 +1,6 @@
-"""Move orders forward: look at each open one, and take the step that is due. Long steps run in other threads.
+"""Take the steps of orders that retrieve: short steps at once, long ones in other threads.
 
-Every look reads the ledger only, so it does not matter which process died when.
+The next step is decided from the ledger only, so an order goes on after the death of any process.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ ENDED = {RetrievalState.COMPLETE, RetrievalState.INCOMPLETE, RetrievalState.FAIL
 def look_at(order: OrderRow, site: Site, now: float, since: float) -> bool:
     """Take the due step of an open order if it is short; return whether a long one is due.
 
-    `since` is when the worker started: no order times out while no worker ran.
+    `since` is when the worker started: the time in which no worker ran does not count for the time-out.
     """
     if is_at_its_end(order, ENDING, site, now, since):
         return False
@@ -42,9 +42,9 @@ def take_long_step(number: int, site: Site) -> None:
 
 
 def _weigh(order: OrderRow, site: Site) -> bool:
-    """Go on once every study has come, or end if one has not; return whether to prepare the order now.
+    """Once all retrievals have ended, go on or end the order; return whether to prepare the order now.
 
-    A study that has grown between an earlier order's retrieval and this order's query is retrieved again.
+    A study that lacks instances, and that this order queried after its retrieval had started, is retrieved again.
     """
     with site.ledger.reading() as connection:
         studies = weigh(connection, order)
@@ -61,13 +61,13 @@ def _weigh(order: OrderRow, site: Site) -> bool:
             orders.set_stage(connection, order.id, OrderStage.PREPARING)
         return True
     error, detail = gravest(short)
-    has_come = received or any(study.move.arrived for study in studies)  # An open association may still hold some.
+    has_come = received or any(study.move.arrived for study in studies)  # Some may be in an open association.
     end(order.id, OrderState.PARTIAL if has_come else OrderState.FAILED, site, error, detail)
     return False
 
 
 def _ask_again(studies: Sequence[StudyStatus], site: Site) -> None:
-    """Queue what is new of these studies, together with what has come of them."""
+    """Queue a new retrieval for each of these studies; listed instances that have come count for it."""
     for study in studies:
         wish = study.wish
         with site.ledger.transaction() as connection:
