@@ -18,6 +18,7 @@ if not _console.is_terminal:  # a program reads it, or a file keeps it: nothing 
     _console = Console(highlight=False, width=10_000)
 _NARROW = 120  # columns; below, UIDs are shortened
 _ENDS_OF_UID = (9, 12)  # characters that stay of a shortened one: whose it is, and which
+_IN_ONE_PIECE = {"study", "SOP Instance UID", "began", "since", "state"}  # columns
 _COLOURS = {"ok": "green", "up": "green", "note": "yellow", "paused": "yellow"}
 
 
@@ -29,13 +30,27 @@ def _plain(value: object) -> str:
 def _uid(value: object) -> str:
     """Return a UID, whole where there is room for it; at a narrow terminal its two ends."""
     text, (first, last) = _plain(value), _ENDS_OF_UID
-    if not _console.is_terminal or _console.width >= _NARROW or len(text) <= first + last + 1:
+    if not _is_narrow() or len(text) <= first + last + 1:
         return text
     return f"{text[:first]}…{text[-last:]}"
 
 
+def _is_narrow() -> bool:
+    return _console.is_terminal and _console.width < _NARROW
+
+
+def _moment(value: object) -> str:
+    """Return a time as the ledger's answers have it; at a narrow terminal without year and zone."""
+    text = _plain(value)
+    return text[5:19].replace("T", " ") if _is_narrow() else text
+
+
 def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False, header_style="bold")
+    """Return a table without lines. Where it is too wide, text is folded, and UIDs and times stay in one piece."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, overflow="fold", no_wrap=name in _IN_ONE_PIECE)
+    return table
 
 
 def _coloured(state: str) -> str:
@@ -70,7 +85,9 @@ def show_status(answer: dict[str, Any]) -> None:
     for name in ("arrivals", "instances", "deliveries", "orders"):
         counted = ", ".join(f"{count} {state}" for state, count in answer[name].items() if count)
         _console.print(f"{name}: {counted or 'none'}")
-    ledger = answer["ledger"]
+    space, ledger = answer["space"], answer["ledger"]
+    level = "" if space["state"] == "enough" else f" [red]{_plain(space['state'])}[/]"
+    _console.print(f"free in the spool: {space['free'] / (1 << 30):.1f} GiB{level}")
     growth = ledger["bytes_per_day"]
     daily = "" if growth is None else f", {growth / (1 << 20):+.1f} MiB a day"
     _console.print(f"ledger: {ledger['bytes'] / (1 << 20):.1f} MiB{daily}")
@@ -170,16 +187,28 @@ def show_trace(answer: dict[str, Any]) -> None:
             table.add_row(_uid(instance["sop_instance_uid"]), *map(_plain, row))
         _console.print(table)
     if answer["attempts"]:
-        attempts = _table("attempt", "began", "to", "on", "state", "arrived", "verified", "answer", "why")
-        for tried in answer["attempts"]:
-            arrived = "" if tried["instances"] is None else f"{tried['arrived']} of {tried['instances']}"
-            begin = (tried["number"], tried["began_at"], tried["destination"], tried["node"], tried["state"])
-            end = (arrived, tried["verified"], tried["codes"], tried["reason"])
-            attempts.add_row(*map(_plain, (*begin, *end)))
-        _console.print(attempts)
+        _console.print(_attempts(answer["attempts"]))
     for order in answer["orders"]:
         ended = f"{order['state']} {_plain(order['error'])}".strip()
         _console.print(f"order {order['id']}: {_plain(order['verb'])} to {_plain(order['destination'])}, {ended}")
+
+
+def _attempts(attempts: list[dict[str, Any]]) -> Table:
+    """Return a row for each attempt; for a narrow terminal in fewer columns, where the machine is left out."""
+    ends = ("answer",) if _is_narrow() else ("answer", "why")
+    places = ("to",) if _is_narrow() else ("to", "on")
+    table = _table("attempt", "began", *places, "state", "arrived", "verified", *ends)
+    for tried in attempts:
+        arrived = "" if tried["instances"] is None else f"{tried['arrived']} of {tried['instances']}"
+        answered = [_plain(tried["codes"]), _plain(tried["reason"])]
+        table.add_row(
+            _plain(tried["number"]),
+            _moment(tried["began_at"]),
+            *map(_plain, (tried["destination"], tried["node"])[: len(places)]),
+            *map(_plain, (tried["state"], arrived, tried["verified"])),
+            *(["; ".join(filter(None, answered))] if _is_narrow() else answered),
+        )
+    return table
 
 
 def show_orders(answer: dict[str, Any]) -> None:
@@ -200,7 +229,7 @@ def show_quarantine(answer: dict[str, Any]) -> None:
     table = _table("arrival/file", "state", "since", "reason")
     for file in answer["quarantined"]:
         name = "/".join(filter(None, (file["arrival"], file["file"])))
-        table.add_row(*map(_plain, (name, file["state"], file["at"], file["reason"])))
+        table.add_row(_plain(name), _plain(file["state"]), _moment(file["at"]), _plain(file["reason"]))
     _console.print(table if answer["quarantined"] else "nothing is set aside")
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from support.machine.dicom_programs import free_port
 from pipeline.commands import check, cli, terminal
 from pipeline.commands.check import CheckFinding
 from pipeline.commands.command_site import CommandContext
+from pipeline.ledger import open_ledger
+from pipeline.operate.status import status
+from pipeline.site.settings import load
 
 UID = "1.2.840.113619.2.55.3.604688119.971.1268039281.513.4"
 TRACED = {
@@ -80,6 +84,28 @@ def test_uids_are_shortened_in_the_middle_at_80_columns(monkeypatch):
     assert row.startswith("1.2.840.1…039281.513.4 ")
 
 
+def test_at_80_columns_neither_the_end_of_a_uid_nor_a_time_nor_a_word_of_a_reason_is_cut(monkeypatch):
+    console = screen(monkeypatch, 80)
+    reason = "PACS at archive.example.org:11112 cannot be reached: Connection refused"
+    attempt = {
+        "number": 12,
+        "began_at": "2026-11-29T09:31:57+00:00",
+        "destination": "archive",
+        "node": "gateway-a",
+    }
+    attempt |= {"state": "deferred", "arrived": 0, "instances": 1200, "verified": 0, "codes": "HTTP 503"}
+    [study] = TRACED["studies"]
+    changes = [{"keyword": word} for word in ("InstitutionName", "NameOfPhysiciansReadingStudy", "StudyID")]
+    instance = {**study["instances"][0], "changes": changes, "reason": reason}
+    study = {**study, "instances": [instance]}
+    terminal.show_trace({**TRACED, "studies": [study], "attempts": [{**attempt, "reason": reason}]})
+    text = console.export_text()
+    assert "1.2.840.1…039281.513.4 " in text
+    assert "11-29 09:31:57 " in text
+    assert text.count("…") == 1
+    assert text.count("refused") == 2
+
+
 def test_uids_are_whole_at_a_wide_terminal(monkeypatch):
     console = screen(monkeypatch, 200)
     terminal.show_trace(TRACED)
@@ -105,6 +131,15 @@ def test_check_prints_a_line_a_finding_and_what_to_write_only_if_so_wished(monke
     hinted = capsys.readouterr().out.splitlines()
     assert [line for line in hinted if not line.startswith("    ")] == lines
     assert len(hinted) > len(lines) + 50
+
+
+def test_status_says_what_is_free_in_the_spool(capsys, site_file):
+    settings = load(site_file)
+    ledger, _ = open_ledger(settings.site.spool)
+    with closing(ledger):
+        answer = status(settings, ledger)
+    terminal.show_status(answer | {"space": {**answer["space"], "free": 3 << 30, "state": "low"}})
+    assert "free in the spool: 3.0 GiB low\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("first", [True, False])
