@@ -1,10 +1,10 @@
-"""Where studies go: one file a kind.
+"""The kinds of destination: one file for each.
 
-The file's name is the word in `kind = "..."`; there is no other registration.
+The name of the file is the word in `kind = "..."`; there is no other registration.
 
-A destination *is* its validated configuration plus `deliver`. See `null.py` for the smallest one. Every process of
-a site reads the whole configuration, but only the worker delivers: what a kind needs to deliver is imported in its
-methods, so that a receiver, which only waits, does not hold it.
+A destination *is* its validated configuration plus `deliver`. `null.py` is the smallest one. Every process of a
+site reads the whole configuration, but only the worker delivers: a kind therefore imports in its methods what a
+delivery needs, so that a receiver does not hold these modules in memory.
 """
 
 import importlib
@@ -21,12 +21,12 @@ from pipeline.dicom import encodings
 from pipeline.dicom.placeholders import PLACEHOLDERS
 from pipeline.model import Consignment, InstanceKey, Item, NewDisc, Receipt
 
-START_OR_CORRECT = "start it, or correct its address in site.toml"  # What to do where nobody answers.
+START_OR_CORRECT = "start it, or correct its address in site.toml"  # The remedy if the peer does not answer.
 
 
 @dataclass(frozen=True, slots=True)
 class OnDiscs:
-    """What [site] says of the pages of discs: their languages, the hospital's name, and its logo."""
+    """The settings of [site] for the pages of discs: their languages, the hospital's name, and its logo."""
 
     languages: tuple[str, ...] = ("en", "es")
     hospital: str = ""
@@ -38,13 +38,14 @@ class Destination(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    asks_first: ClassVar[bool] = False  # It asks the peer what it has, so repeating after a lost ledger is safe.
-    # `holds` returns an answer: an instance the peer lost is sent when it is received again.
+    # `deliver` asks the peer what it has, so that repeating after the loss of the ledger is safe.
+    asks_first: ClassVar[bool] = False
+    # `holds` is implemented, so that an instance that the peer has lost is sent when it is received again.
     lists_what_it_has: ClassVar[bool] = False
-    # It makes one file of everything, so an order includes what was sent before.
+    # `deliver` makes one file of all instances, so an order includes instances that were sent before.
     makes_file: ClassVar[bool] = False
-    # It does not mind when the parts of a study come one after the other, while the rest is being prepared. A CD
-    # publisher would make a disc of each.
+    # The parts of a study may be delivered one after the other, while the rest is being prepared. A CD publisher
+    # would make a disc of each part.
     takes_parts: ClassVar[bool] = False
 
     name: str
@@ -61,7 +62,7 @@ class Destination(BaseModel):
     _on_discs: OnDiscs = PrivateAttr(default_factory=OnDiscs)
 
     def model_post_init(self, context: Any) -> None:
-        """Take the parts of the configuration beyond the destination's own table."""
+        """Take the settings that are not in the destination's own table from the context of the validation."""
         self._programs = (context or {}).get("programs")
         self._placeholders = (context or {}).get("placeholders", PLACEHOLDERS)
         self._on_discs = (context or {}).get("on_discs") or OnDiscs()
@@ -78,7 +79,7 @@ class Destination(BaseModel):
 
     @property
     def on_discs(self) -> OnDiscs:
-        """Return what [site] says of the pages of discs."""
+        """Return the settings of [site] for the pages of discs."""
         return self._on_discs
 
     @field_validator("encode")
@@ -93,9 +94,9 @@ class Destination(BaseModel):
 
         A later receipt of an instance replaces an earlier one.
 
-        Call `consignment.attempt(items)` before the first byte of these items is sent. If `attempted` says so, an
-        item may already be at the destination: ask before sending it again. An item without a final receipt stays
-        pending and is tried again.
+        Call `consignment.attempt(items)` before the first byte of these items is sent. An item whose `attempted`
+        is true may already be at the destination: ask before sending it again. An item without a final receipt
+        stays pending and is tried again.
 
         Raises:
             PeerUnavailable: nothing can be sent now; yielded receipts count, the rest is deferred.
@@ -108,7 +109,7 @@ class Destination(BaseModel):
     def has_been_seen(self, study_instance_uid: str, disc: NewDisc) -> bool:
         """Tell whether a recorded disc was ever visible under its name, and remove its remains if not.
 
-        Called, if `makes_file`, before another disc of the study is made. Raises what `deliver` raises.
+        If `makes_file`, this is called before another disc of the study is made. Raises what `deliver` raises.
         """
         raise NotImplementedError
 
@@ -120,10 +121,10 @@ class Destination(BaseModel):
         raise NotImplementedError
 
     def be_ready(self) -> None:
-        """Import what a delivery takes; called in a thread of its own while the instances of an order come in."""
+        """Import the modules that a delivery needs; called in a thread while the instances of an order come in."""
 
     def tidy(self) -> None:
-        """Remove what killed attempts have left behind; called now and then."""
+        """Remove files that killed attempts have left; the worker calls this every few minutes."""
 
     def problems(self) -> Iterator[str]:
         """Ask the peer and yield one sentence for each problem, for `storestow check`.

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pipeline.cstore.pdu_connection import Peer
     from pipeline.cstore.tls_handshake import TlsIdentity
 
-# One storage class of each kind of image that is encoded most; a peer seldom tells them apart.
+# One storage class for each of the most frequent kinds of image; a peer seldom treats classes of a kind
+# differently.
 ASKED_FOR = {
     "1.2.840.10008.5.1.4.1.1.2": "CT",
     "1.2.840.10008.5.1.4.1.1.4": "MR",
@@ -98,7 +99,7 @@ class CStoreDestination(Destination):
             yield f"destination {self.name}: {self.ae_title} answers a C-ECHO with status 0x{status:04X}"
 
     def notes(self) -> Iterator[str]:
-        """Ask which images the peer takes encoded as the site asks for: the others leave decoded again."""
+        """Yield which kinds of image the peer accepts as `encode` makes them; others are sent decoded again."""
         from pipeline.cstore.requestor import takes
 
         syntax = encodings.transfer_syntax_of(self.encode)
@@ -134,7 +135,7 @@ class CStoreDestination(Destination):
         )
 
     def _encryption(self) -> "TlsIdentity | None":
-        """Read the files anew for every delivery, so that a renewed certificate needs no restart."""
+        """Return the TLS settings, None without TLS; a renewed certificate is read for the next delivery."""
         from pipeline.cstore.tls_handshake import TlsIdentity
 
         if self.tls is None:

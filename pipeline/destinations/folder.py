@@ -26,7 +26,7 @@ class FolderDestination(Destination):
     """Where to; it must exist. Example: `"/srv/studies"`"""
 
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
-        """Store every item and yield what is there afterwards; see `Destination.deliver` for what it raises."""
+        """Store every item and yield its receipt; see `Destination.deliver` for what it raises."""
         if not self.folder.is_dir():
             raise Configuration(f"folder: {self.folder} does not exist; create it, or mount what belongs there")
         left = 0
@@ -38,7 +38,7 @@ class FolderDestination(Destination):
             raise Transient(f"{self.folder}: {left} of {len(consignment.items)} instances could not be read")
 
     def problems(self) -> Iterator[str]:
-        """Yield what prevents the use of the folder."""
+        """Yield a sentence if the folder does not exist."""
         if not self.folder.is_dir():
             where = f"destination {self.name}: folder {self.folder}"
             yield f"{where} does not exist; create it, or mount what belongs there"
@@ -57,7 +57,7 @@ class FolderDestination(Destination):
 
 
 def place(item: Item) -> Path:
-    """Return the instance's path below the folder; every component is safe, whatever its data set says."""
+    """Return the instance's path below the folder; every component is a safe file name for any data set."""
     return Path(
         component(_patient_id(item.path)),
         component(item.key.study_instance_uid),
@@ -67,7 +67,7 @@ def place(item: Item) -> Path:
 
 
 def _patient_id(path: Path) -> str:
-    """Return the bytes of Patient ID as characters; equal IDs give equal characters, whatever their encoding."""
+    """Return each byte of Patient ID as one character: equal bytes give equal names in any character set."""
     return values_of(path, [PATIENT_ID]).get(PATIENT_ID, b"").decode("latin-1").strip(" \0")
 
 

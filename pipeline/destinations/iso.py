@@ -76,7 +76,7 @@ class IsoDestination(Destination):
         return self
 
     def options(self, made_at: datetime) -> DiscOptions:
-        """Return the options of this destination's discs, also for other callers that make one in its name."""
+        """Return the options of this destination's discs; other callers use them to make a disc for it."""
         return DiscOptions(
             made_at=made_at,
             media=self.media,
@@ -84,7 +84,7 @@ class IsoDestination(Destination):
             viewer_at=self.viewer_at,
             viewer_autorun=self.viewer_autorun,
             contact=self.contact,
-            allow_no_patient_id=True,  # The study tells whose it is, by name and birth date.
+            allow_no_patient_id=True,  # Name and birth date then prove one patient.
             placeholders=self.placeholders,
             languages=self.on_discs.languages,
             hospital=self.on_discs.hospital,
@@ -93,11 +93,10 @@ class IsoDestination(Destination):
         )
 
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
-        """Make, read back and publish the disc, unless that was done.
+        """Make and read back a disc, and publish it unless an earlier disc has all items; or make an order's file.
 
-        See `Destination.deliver` for what it raises.
-
-        Raises NoDisc, which is Permanent, if no disc can be made: more than one patient, or too large.
+        Raises NoDisc, which is Permanent, if no disc can be made: more than one patient, or too large. See
+        `Destination.deliver` for what else it raises.
         """
         from pipeline.disc.make import study_disc
 
@@ -117,7 +116,7 @@ class IsoDestination(Destination):
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:
-        """Classify the errors of the folder."""
+        """Raise Configuration if the folder does not exist, and classify its errors in the block."""
         if not self.folder.is_dir():
             raise Configuration(f"folder: {self.folder} does not exist; create it, or mount what belongs there")
         try:
@@ -126,7 +125,7 @@ class IsoDestination(Destination):
             raise _classified(error, self) from error
 
     def be_ready(self) -> None:
-        """Import what makes a disc, which takes as long as to make a small one."""
+        """Import the modules that make a disc: this takes as long as to make a small one."""
         from pipeline.disc.make import study_disc  # noqa: F401
 
     def tidy(self) -> None:
@@ -140,7 +139,7 @@ class IsoDestination(Destination):
                 remove_abandoned(folder)
 
     def problems(self) -> Iterator[str]:
-        """Yield what prevents making discs; raises Configuration for a fault that a person must correct."""
+        """Yield a sentence if the folder does not exist; raises Configuration for the viewer and xorriso."""
         from pipeline.disc.make.viewer import viewer_files
 
         if not self.folder.is_dir():
@@ -151,7 +150,7 @@ class IsoDestination(Destination):
         dcmtk.program(self.programs, "xorriso")
 
     def notes(self) -> Iterator[str]:
-        """Say what the viewer's own AUTORUN.INF would do, if it is left out."""
+        """Yield a remark with the settings in the viewer's own AUTORUN.INF, if that file is left out."""
         from pipeline.disc.make.viewer import autorun_of
 
         lines = autorun_of(self.viewer) if self.viewer and not self.viewer_autorun else []
@@ -165,15 +164,15 @@ class IsoDestination(Destination):
     def _for_order(self, consignment: Consignment, about: ConsignmentAbout) -> Iterator[Receipt]:
         """Make the one file of an order, which is fetched by HTTP and deleted after `keep_results`.
 
-        It is in a hidden folder beside the discs, under the order's number, without patient or accession number.
-        The disc lists instances that cannot be on it; their receipts are warnings that say so.
+        The file is in a hidden folder beside the discs; its name is the order's number. The disc lists instances
+        that cannot be on it, and their receipts are warnings with the reason.
         """
         from pipeline.disc.make.make import make_disc
 
         container: Container = "zip" if about.container == "zip" else "iso"
         target = self.folder / FOR_ORDERS / f"{about.order}.{container}"
         target.parent.mkdir(mode=0o750, exist_ok=True)
-        unlink(target, missing_ok=True)  # A killed attempt left it, and nobody was told of it.
+        unlink(target, missing_ok=True)  # A killed attempt left the file, and no person was told of it.
         options = replace(self.options(datetime.now(UTC)), container=container, missing=_set_aside(consignment))
         options = replace(options, hashes_image=False)  # Nobody is told the hash of an order's file.
         options = replace(options, only=about.modalities, unknown=about.missing)
@@ -207,7 +206,7 @@ class IsoDestination(Destination):
 
 
 def _set_aside(consignment: Consignment) -> tuple[LeftOut, ...]:
-    """Return the instances that can be on no disc: the reader of the disc must learn about them."""
+    """Return the instances that were set aside and are on no disc, so that the disc's pages list them."""
     return tuple(
         LeftOut(Path(), set_aside.key, LeftOutCode.SET_ASIDE, set_aside.reason)
         for set_aside in consignment.set_aside

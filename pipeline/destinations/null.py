@@ -1,4 +1,4 @@
-"""kind = "null": a dry run is a destination, not an `if`. It sends nothing and claims nothing."""
+"""kind = "null": send nothing, for a dry run; every receipt says that nothing was sent."""
 
 from collections.abc import Iterator
 from typing import Literal

@@ -57,9 +57,10 @@ class StowDestination(Destination):
     """How long a whole answer may take."""
 
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
-        """Ask, send what is missing, ask again; see `Destination.deliver` for what it raises.
+        """Ask the archive what it has, send the missing instances, and ask again.
 
-        Raises Held if the guard finds the study registered elsewhere; nothing has been sent then.
+        Raises Held if the guard finds the study registered elsewhere; nothing has been sent then. See
+        `Destination.deliver` for what else it raises.
         """
         from pipeline.dicomweb.study_upload import carry, sorted_out
         from pipeline.dicomweb.upload import Pace
@@ -80,13 +81,13 @@ class StowDestination(Destination):
                     yield from carry(parcel, door, consignment, pace, believes_present=self.present == "believe")
                 except PeerUnavailable:
                     raise
-                except (Transient, Configuration) as error:  # Other addresses may do better.
+                except (Transient, Configuration) as error:  # Instances with other addresses are still sent.
                     problems.append(error)
         if problems:
             raise next((problem for problem in problems if isinstance(problem, Configuration)), problems[0])
 
     def holds(self, items: Sequence[Item]) -> set[InstanceKey]:
-        """Return which of `items` QIDO-RS lists; those in no list are asked for singly."""
+        """Return which of `items` QIDO-RS lists; those that are not in a list are asked for one by one."""
         from pipeline.dicomweb.qido import Qido
         from pipeline.dicomweb.study_upload import sorted_out
 
@@ -103,14 +104,14 @@ class StowDestination(Destination):
         return found
 
     def problems(self) -> Iterator[str]:
-        """Send the archive the cheapest query and yield the problems."""
+        """Send the queries of a delivery for a study that does not exist, if `url` is fixed; yield problems."""
         from pipeline.dicomweb.qido import Qido
 
         try:
             with self._door() as door:
                 if is_fixed(self.url):
                     Qido(door, self.url).is_answered(with_series=self.guard.is_on)
-                else:  # No instance is at hand, so no address is known; ask whether any server answers.
+                else:  # Without an instance the address is not known; ask whether any server answers.
                     parts = urlsplit(self.url)
                     door.get(f"{parts.scheme}://{parts.netloc}/", {})
         except Configuration:
@@ -121,7 +122,7 @@ class StowDestination(Destination):
             yield f"destination {self.name}: {error}"
 
     def notes(self) -> Iterator[str]:
-        """Say how instances are treated that the archive already holds, and whether it knows the encoding."""
+        """Yield how instances are treated that the archive already has, and whether it supports the encoding."""
         syntax = encodings.transfer_syntax_of(self.encode)
         if is_fixed(self.url) and (syntax or self.present != "believe"):
             yield from self._asked_notes(syntax)
@@ -136,7 +137,7 @@ class StowDestination(Destination):
             )
 
     def _asked_notes(self, syntax: str | None) -> Iterator[str]:
-        """Ask the archive for some instance it holds, in the same way as one that is to be compared."""
+        """Yield remarks, after asking the archive for an instance it has as if it were to be compared."""
         from pipeline.dicomweb.qido import Qido
 
         try:
@@ -166,7 +167,7 @@ class StowDestination(Destination):
         return "what it holds already is compared with what we hold, by WADO-RS"
 
     def _whether_known(self, door: "HttpClient", held: InstanceKey | None, syntax: str) -> str:
-        """Tell whether it gives an instance back in `syntax`; DICOMweb has no question for what it would store."""
+        """Say whether the archive gives an instance back in `syntax`: DICOMweb cannot ask what it would store."""
         from pipeline.dicomweb import wado
 
         name = encodings.transfer_syntax_name(syntax)
@@ -197,7 +198,7 @@ class StowDestination(Destination):
         return HttpClient(self.auth, waits, ca_bundle=self.ca_bundle)
 
     def _ask_guard(self, parcels: "Sequence[StudyUpload]", door: "HttpClient") -> None:
-        """Raise Held unless every upload that has sent nothing yet may go; others were checked before."""
+        """Raise Held unless every upload that has sent nothing yet may be sent; the others were checked before."""
         from pipeline.dicomweb.qido import Qido
 
         for parcel in parcels:
