@@ -1,6 +1,6 @@
 """Guards ask where else a study is registered: one file for each kind, named as in `guard = { kind = "..." }`.
 
-A guard only returns the institutions at which a study is registered; `check`, here, decides what follows.
+A guard only returns the institutions at which a study is registered; `check` decides what follows from that.
 """
 
 import importlib
@@ -33,7 +33,7 @@ class Guard(BaseModel):
         return True
 
     def institutions_of(self, study_instance_uid: str, archive: "Qido") -> Iterable[str]:
-        """Return the Institution Names the study is registered with, none if it is unknown there.
+        """Return the Institution Names with which the study is registered; none if the study is unknown.
 
         Raises Transient (PeerUnavailable for the archive) if there is no answer: nothing is sent unchecked. Raises
         Configuration if a person must change something first.
@@ -60,8 +60,8 @@ def from_table(table: Any) -> Guard:
 def check(registered_at: Iterable[str], items: Sequence[Item]) -> None:
     """Raise Held unless every institution of the study is the one mapped for every item.
 
-    Two names are equal if their characters are; runs of blanks and the composition of accents are ignored. Without
-    a mapped institution no comparison is possible, which also raises Held.
+    Two names are equal if their characters are equal; runs of blanks, and how accents are composed, do not count.
+    An item without a mapped institution cannot be compared, which raises Held, too.
     """
     for item in items:
         if not _plain(item.institution or ""):

@@ -16,7 +16,7 @@ class NoGuard(Guard):
 
     @property
     def is_on(self) -> bool:
-        """Return False: nothing is asked."""
+        """Return False, because this guard asks nothing."""
         return False
 
     def institutions_of(self, study_instance_uid: str, archive: "Qido") -> Iterable[str]:  # noqa: ARG002

@@ -23,7 +23,8 @@ from pipeline.errors import Configuration, Transient
 from pipeline.guards import Guard
 
 _MOST_ROWS = 1000
-# Seconds, so that a database which hangs does not hold the delivery for ever. Other drivers keep their defaults.
+# Time-outs by driver, so that a database that hangs does not keep a delivery waiting. Other drivers have their
+# own.
 _TIMEOUTS: dict[str, dict[str, Any]] = {
     "pysqlite": {"timeout": 10},
     "psycopg": {"connect_timeout": 10, "options": "-c statement_timeout=30000"},
@@ -67,7 +68,10 @@ class SqlGuard(Guard):
         return self
 
     def institutions_of(self, study_instance_uid: str, archive: Qido) -> Iterable[str]:  # noqa: ARG002
-        """Return the rows; raises Transient if the database does not answer."""
+        """Return the names that the query finds.
+
+        Raises Transient if the database does not answer, Configuration if the driver or the query is wrong.
+        """
         url = self._url_with_password()
         try:
             engine = create_engine(url, poolclass=NullPool, connect_args=_TIMEOUTS.get(url.get_driver_name(), {}))
