@@ -1,1 +1,1 @@
-"""The worker: the loop that does what is due, and deletion by age."""
+"""The worker: the loop that finds and starts what is due, and the deletion of what is old."""

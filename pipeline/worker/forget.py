@@ -1,7 +1,7 @@
-"""Let the ledger forget what is long over: its accounts go to the archive first, then its rows.
+"""Delete old arrivals and orders from the ledger, after their accounts have been appended to the archive.
 
-An account is on the disk before its rows are deleted. Killed in between, it is appended once more: whoever reads
-the archive takes the last of several.
+An account is on the disk before its rows are deleted. If the worker is killed in between, the account is appended
+once more; readers of the archive take the last of several.
 """
 
 import json
@@ -14,13 +14,16 @@ from pipeline.ledger import accounts, forgotten
 from pipeline.site.site import Site
 from pipeline.spool.account_archive import AccountArchive
 
-ARRIVALS_AT_ONCE, ORDERS_AT_ONCE = 20, 200  # of one transaction: others wait for it
-LONGEST_SECONDS = 20.0  # of one call
-PAGES_AT_ONCE = 5000  # given back at the end of one
+ARRIVALS_AT_ONCE, ORDERS_AT_ONCE = 20, 200  # Rows in one transaction, for which other writers wait.
+LONGEST_SECONDS = 20.0  # The longest time of one call of `expire`.
+PAGES_AT_ONCE = 5000  # Database pages that are given back to the disk at the end of a call.
 
 
 def expire(site: Site, now: float) -> None:
-    """Forget arrivals whose originals went `keep_accounts` ago, and orders that ended then, in small steps."""
+    """Forget arrivals whose originals were deleted `keep_accounts` ago, and orders that ended then.
+
+    `now` is in seconds since the epoch. The transactions are small; what a call leaves, the next call forgets.
+    """
     before = now - site.settings.site.keep_accounts.total_seconds()
     archive = AccountArchive(site.spool.accounts)
     end = time.monotonic() + LONGEST_SECONDS
@@ -42,7 +45,7 @@ def _arrivals(site: Site, archive: AccountArchive, before: float) -> int:
     _append(archive, lines)
     with site.ledger.transaction() as connection:
         still = forgotten.arrivals_over(connection, before, ARRIVALS_AT_ONCE)
-        names = [name for name in found if name in still]  # a person may have asked for one of them meanwhile
+        names = [name for name in found if name in still]  # A person may have asked for one meanwhile.
         forgotten.forget_arrivals(connection, names)
     return len(names)
 

@@ -1,4 +1,4 @@
-"""The worker's heartbeat: its loop reports every few seconds to the ledger and the service manager."""
+"""Report every few seconds to the ledger and the service manager that the worker's loop lives."""
 
 import contextlib
 import time
@@ -10,7 +10,7 @@ from pipeline.site.worker_state import BEAT_SECONDS
 
 
 class Heartbeat:
-    """Called by the loop itself, and within its long steps: a thread would report for a loop that hangs."""
+    """The heartbeat of a worker. The loop itself calls `beat`: a thread would report for a loop that hangs."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -20,7 +20,7 @@ class Heartbeat:
     def beat(self) -> None:
         """Report that the loop lives, unless it reported less than `BEAT_SECONDS` ago.
 
-        If the ledger cannot be written now, the worker looks dead to readers and cannot work; it does not end.
+        If the ledger cannot be written now, nothing is raised: the worker looks dead to readers, but goes on.
         """
         if time.monotonic() < self._next:
             return

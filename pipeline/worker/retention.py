@@ -1,4 +1,4 @@
-"""Retention: delete originals and results that were kept long enough, if the clock is credible."""
+"""Delete originals, results and accounts that were kept long enough, if the clock can be believed."""
 
 import time
 
@@ -15,7 +15,7 @@ TIDY_SECONDS = 300.0
 
 
 class Retention:
-    """Delete now and then, by the monotonic clock, what has passed its retention time."""
+    """Delete at intervals of the monotonic clock what has passed its retention time."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -31,13 +31,14 @@ class Retention:
         return bool(jump)
 
     def is_due(self, monotonic: float) -> bool:
-        """Tell whether it is time to look again."""
+        """Tell whether `tidy` is due at this time of the monotonic clock."""
         return monotonic >= self._next
 
     def tidy(self, now: float, monotonic: float) -> None:
-        """Delete what has passed its retention time; the times are the wall clock's and the monotonic clock's.
+        """Delete what has passed its retention time; `now` is in seconds since the epoch.
 
-        After a clock jump, wait until the clock has run steadily for as long as it must before it is believed.
+        After a clock jump, nothing is deleted by age until the clock has run steadily for as long as `schedule`
+        demands.
         """
         steady, keep = self._clock.steady_seconds(monotonic), self._site.settings.site
         wait = TIDY_SECONDS

@@ -1,6 +1,6 @@
-"""Upkeep: what the worker does now and then beside the line, each in a thread of its own.
+"""Do the worker's regular tasks beside the line, each in a thread of its own.
 
-Large deletions take long, and neither a share nor an alarm channel may answer.
+Large deletions take long, and a share or an alarm channel may not answer.
 """
 
 import time
@@ -15,7 +15,7 @@ from pipeline.worker.retention import Retention
 
 
 class Upkeep:
-    """Delete what has been kept long enough, and look at the site as a whole."""
+    """Delete what has been kept long enough, look at the site as a whole for alarms, and end idle processes."""
 
     def __init__(self, site: Site, jobs: Jobs) -> None:
         self._site = site
@@ -30,7 +30,7 @@ class Upkeep:
         return self._retention.clock_has_jumped()
 
     def questions(self) -> dict[str, Callable[[], None]]:
-        """Return what to ask in each round, by the name in the log."""
+        """Return the functions to call in each round, by their names in the log."""
         return {"retention": self._tidy, "watch": self._watch, "idle processes": self._end_idle}
 
     def close(self) -> None:

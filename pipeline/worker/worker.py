@@ -1,7 +1,7 @@
-"""The worker: the loop that reads what is due and starts it, and what wakes the loop.
+"""Run the loop that finds what is due and starts it, and wake the loop when a folder arrives.
 
-The rooms and the ledger are the truth; a notice from the file system only wakes the loop earlier. The next round
-finds whatever was killed at any moment, because every round asks the same questions.
+The rooms and the ledger are the truth; a notice from the file system only wakes the loop earlier. Every round asks
+the same questions, so the next round finds work that was interrupted at any moment.
 """
 
 import threading
@@ -28,7 +28,7 @@ from pipeline.worker.heartbeat import Heartbeat
 from pipeline.worker.upkeep import Upkeep
 
 POLL_SECONDS = 5.0
-LONGEST_PAUSE = 0.1  # Seconds between two rounds, however many jobs end meanwhile.
+LONGEST_PAUSE = 0.1  # Most seconds of the pause between two rounds if jobs have ended meanwhile.
 POLL_SECONDS_FOR_ORDERS = 1.0  # Seconds between looks while orders are open, because a person watches.
 IDLE_SECONDS = 60.0  # A worker that runs until it is idle waits for what is due within this time.
 
@@ -58,7 +58,7 @@ class Worker:
         return not self._jobs.running()
 
     def run(self, *, until_idle: bool = False) -> None:
-        """Do what is due until told to stop, or until nothing is due within `IDLE_SECONDS`."""
+        """Do what is due until `stop` is called; if `until_idle`, until nothing is due within `IDLE_SECONDS`."""
         self._heartbeat.beat()
         self._line.open()
         self._orders.open()
@@ -79,7 +79,7 @@ class Worker:
                     break
                 at_most = POLL_SECONDS_FOR_ORDERS if self._orders.is_busy else POLL_SECONDS
                 if self._wake.wait(self._agenda.seconds(time.time(), at_most)):
-                    # Each job's end wakes: without a pause the rounds would take the processor from the jobs.
+                    # Each job that ends wakes the loop: without a pause the rounds would slow down the jobs.
                     self._stopping.wait(min(took, LONGEST_PAUSE))
             self._orders.close()
             self._line.close()
@@ -107,21 +107,21 @@ class Worker:
     def _has_nothing_to_do(self) -> bool:
         """Say whether the last round found nothing that is running or due soon.
 
-        Work that has just failed does not count: it would keep the worker for ever.
+        Work that has just failed does not count: it would keep the worker running for ever.
         """
         if self._wake.is_set() or self._jobs.running() or self._orders.is_busy:
             return False
         return self._agenda.seconds(time.time(), IDLE_SECONDS) >= IDLE_SECONDS
 
     def _sweep(self) -> None:
-        """Admit what no hook announced, also from receivers no longer configured."""
+        """Admit folders that no hook has announced, also those of receivers that are no longer configured."""
         for incoming in sorted(self._site.spool.incoming.iterdir()):
             if incoming.is_dir():
                 sweep_abandoned(self._site.spool, incoming.name, self._site.receiver(incoming.name))
 
 
 class ArrivalNotifier(FileSystemEventHandler):
-    """Watch one folder, without its subfolders, while the context lasts."""
+    """Call `wake` while the context lasts whenever a folder appears in `folder`; subfolders are not watched."""
 
     def __init__(self, folder: Path, wake: Callable[[], None]) -> None:
         self._folder = folder
@@ -138,7 +138,7 @@ class ArrivalNotifier(FileSystemEventHandler):
             self._observer.schedule(self, str(self._folder), recursive=False)
             self._observer.start()
         except OSError:
-            pass  # No inotify watches are left: the worker polls.
+            pass  # The system has no inotify watches left; the worker then only polls.
         return self
 
     def __exit__(
