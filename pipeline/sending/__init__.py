@@ -1,1 +1,1 @@
-"""Files from this machine's disk to a destination (`storestow send`): an order that retrieves nothing."""
+"""Send files from this machine's disk to a destination (`storestow send`), as an order that retrieves nothing."""

@@ -1,7 +1,7 @@
-"""`storestow send`: send files from this machine's disk to a destination, as an order of its own.
+"""Send files from this machine's disk to a destination, as an order of its own (`storestow send`).
 
-The files are copied into an arrival and admitted by the same rename as everything else; their scope is this order
-alone, so that they conflict with nothing. Files from the spool are treated like their receiver's instances.
+The files are copied into a folder, which is admitted by a rename as any other. Their scope is this order alone, so
+that they conflict with no other instance. Files from the spool are treated like their receiver's instances.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from pipeline.spool.envelope import Envelope, write_envelope
 from pipeline.spool.spool import Spool, admit
 
 GONE = "D_"  # Prefix of a folder being deleted, which the sweep ignores.
-COPYING = ".C_"  # Prefix of an incomplete folder, which the sweep ignores and nobody admits.
+COPYING = ".C_"  # Prefix of an incomplete folder, which the sweep ignores and which is never admitted.
 
 
 def send(  # noqa: PLR0913  # what may be asked for, each by its name
@@ -42,11 +42,12 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
     several_patients: bool = False,
     now: float | None = None,
 ) -> PlacedOrder:
-    """Place an order that sends these files, and all below these folders; `receiver` says whose rules apply.
+    """Place an order that sends these files, and all below these folders, by the rules of `receiver`.
 
-    `again` also sends what the destination has, or had, from us; `several_patients` allows more than one, each
-    with studies of their own, unless one file is made of everything. Raises Usage if there is nothing to send, or
-    if the files are of several receivers, and Configuration for an unknown destination or receiver.
+    `again` also sends instances that the destination has, or had, from us. `several_patients` allows several
+    patients, each with studies of their own, unless the destination makes one file. Raises Usage if there is
+    nothing to send or the files are of several receivers, Configuration for an unknown destination or receiver,
+    and Transient if the files cannot be copied now.
     """
     spool = Spool(settings.site.spool)
     settings.destination_named(destination)
@@ -76,7 +77,7 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield every file, including those below folders, without hidden files and our own files."""
+    """Yield every file, also below folders, except hidden files and our accounts there; raises Usage."""
     for path in paths:
         if path.is_dir():
             for parent, folders, names in os.walk(path):
@@ -93,7 +94,7 @@ def _is_sent(path: Path) -> bool:
 
 
 def _receiver_of(files: Iterable[Path], spool: Spool) -> str | None:
-    """Return the receiver whose arrivals these files are in, None if they are outside the spool."""
+    """Return the receiver in whose arrivals these files are, None if in none; raises Usage for several."""
     rooms = [room.resolve() for room in spool.rooms_of_arrivals]
     found = {parse_arrival_name(file.parent.name)[1] if file.parent.parent in rooms else None for file in files}
     if len(found) > 1:
@@ -120,21 +121,22 @@ def _hand_in(files: Sequence[Path], number: int, spool: Spool) -> None:
 
 
 def admit_complete(spool: Spool) -> None:
-    """Admit complete copies of a `send` that died."""
+    """Admit the complete copies that a killed `send` has left."""
     incoming = spool.incoming_of(SEND)
     for folder in sorted(incoming.glob("A_*")):
         admit(incoming, folder)
 
 
 def expire(site: Site, now: float) -> None:
-    """Delete, after `keep_results`, what a dead `send` has left before it was admitted.
+    """Delete, after `keep_results`, copies that a killed `send` has left and that were not admitted.
 
-    The folder is renamed first: a `send` that was only asleep must fail on it, and not hand in the rest.
+    `now` is in seconds since the epoch. The folder is renamed first: a `send` that was only suspended then fails
+    instead of admitting an incomplete copy.
     """
     moment = now - site.settings.site.keep_results.total_seconds()
     folder = site.spool.incoming_of(SEND)
     for left in folder.iterdir() if folder.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):  # It was admitted meanwhile.
+        with contextlib.suppress(FileNotFoundError):  # The folder was admitted meanwhile.
             if max(left.stat().st_mtime_ns, signature_of(left).newest_ns) < moment * 1e9:
                 gone = left.with_name(f"{GONE}{left.name.removeprefix(GONE)}")
                 rename(left, gone)

@@ -1,4 +1,4 @@
-"""The steps of a `send`: its files are identified, then prepared and consigned, then delivered."""
+"""Take the steps of a `send`: its files are identified, then prepared and consigned, then delivered."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from pipeline.site.site import Site
 def look_at(order: OrderRow, site: Site, now: float, since: float) -> bool:
     """Take the due step of an open `send` if it is short; return whether a long one is due.
 
-    `since` is when the worker started: no order times out while no worker ran.
+    `since` is when the worker started: the time in which no worker ran does not count for the time-out.
     """
     if is_at_its_end(order, ENDING, site, now, since):
         return False
@@ -44,7 +44,7 @@ def take_long_step(number: int, site: Site) -> None:
 
 
 def _await_files(order: OrderRow, site: Site) -> bool:
-    """Go on once the files have been identified, or end if none of them is sound; return whether to go on."""
+    """Return whether the order goes on: once its files are identified; end the order if none of them is sound."""
     with site.ledger.reading() as connection:
         are_taken_in = given_files.are_taken_in(connection, order.id)
         rows = given_files.instances_of(connection, order.id)
@@ -62,13 +62,13 @@ def _await_files(order: OrderRow, site: Site) -> bool:
 
 
 def _awaits_another(order: OrderRow, site: Site) -> bool:
-    """Tell whether it waits for a delivery of the same instances, so that they are not sent twice."""
+    """Tell whether the order waits for another delivery of its instances, so that they are not sent twice."""
     with site.ledger.reading() as connection:
         return given_files.awaited_delivery(connection, order) is not None
 
 
 def _shortage(connection: Connection, order: OrderRow) -> Shortage | None:
-    """Return why files were not sent, None if all were."""
+    """Return the error if some files cannot be sent, None if all can."""
     reasons = given_files.reasons_unsent(connection, order.id)
     if not reasons:
         return None
@@ -85,18 +85,18 @@ ENDING = OrderEnding(OrderError.RELAY_FAILED, _shortage, _words_for_awaited)
 
 @dataclass(frozen=True, slots=True)
 class GivenItems(OrderItems):
-    """What a `send` must deliver.
+    """The instances that a `send` must deliver.
 
-    `other_content` is the number of instances there with other content under their UIDs.
+    `other_content` counts instances that are at the destination with other content under their UIDs.
     """
 
     other_content: int = 0
 
 
 def consign_files(order: OrderRow, site: Site) -> None:
-    """Open the one delivery of a `send`, pinned file by file; the order may end here.
+    """Prepare the files of a `send`, and open its one delivery; or end the order if it must not be delivered.
 
-    Raises Transient if this machine cannot prepare an instance now: it is tried again.
+    Raises Transient if this machine cannot prepare an instance now; the step is then tried again.
     """
     if (destination := destination_of(order, site)) is None:
         return
@@ -113,13 +113,13 @@ def consign_files(order: OrderRow, site: Site) -> None:
 
 
 def _is_still_to_go(connection: Connection, order: OrderRow, load: OrderItems) -> bool:
-    """Tell whether all given instances must still be delivered, and no other delivery brings them."""
+    """Tell whether the same instances must still be delivered, and no other delivery of them is awaited."""
     is_as_it_was = [row.id for row in _given(connection, order).rows] == [row.id for row in load.rows]
     return is_as_it_was and given_files.awaited_delivery(connection, order) is None
 
 
 def _given(connection: Connection, order: OrderRow) -> GivenItems:
-    """Return what was given, except what the destination has from us already unless `again` was said."""
+    """Return the given instances; without `again`, except those that the destination already has from us."""
     rows, receiver = given_files.instances_of(connection, order.id), order.receiver or ""
     if order.again:
         return GivenItems(rows, receiver)
@@ -142,10 +142,9 @@ def _other_content(load: GivenItems) -> str:
 def _is_allowed(
     order: OrderRow, came: Sequence[tuple[SoundInstanceRow, Patient]], site: Site, *, makes_file: bool
 ) -> bool:
-    """Tell whether the files are of one patient; otherwise the order has ended.
+    """Return True if the files are of one patient; otherwise end the order and return False.
 
-    Files of several patients that a person allowed are checked study by study, unless one file is made of
-    everything.
+    If a person allowed several patients, each study is checked by itself, unless the destination makes one file.
     """
     said = prove.statements(came, {})
     findings = Findings()
