@@ -4,6 +4,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,14 +22,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class CommandContext:
-    """Global command-line options."""
+    """Global command-line options, and what is closed when the command has ended."""
 
     site: Path | None = None
     log: LogFormat | None = None
+    end = ExitStack()
 
 
 def accept_site(app: typer.Typer) -> None:
-    """Let every command of `app`, and of the groups in it, take `--site` behind its name too."""
+    """Let every command of `app`, and of the groups in it, take `--site` behind its name too.
+
+    What the command opened by `ledger_of` is closed when it has ended.
+    """
     for command in app.registered_commands:
         if command.callback:
             command.callback = _with_site(command.callback)
@@ -38,12 +43,13 @@ def accept_site(app: typer.Typer) -> None:
 
 
 def _with_site(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the command with the option `--site`, which typer reads from its signature."""
+    """Return the command with the option `--site`, which typer reads from its signature; it closes its ledger."""
 
     @functools.wraps(command)
     def run(*args: Any, site: Path | None = None, **words: Any) -> Any:
         CommandContext.site = site or CommandContext.site
-        return command(*args, **words)
+        with CommandContext.end:
+            return command(*args, **words)
 
     signature = inspect.signature(command)
     site = inspect.Parameter("site", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Site)
@@ -78,10 +84,10 @@ def settings_of_site() -> "Settings":
 
 
 def ledger_of(settings: "Settings") -> "Ledger":
-    """Open the ledger for a command; raises Configuration if there is none yet."""
+    """Open the ledger until the command ends; raises Configuration if there is none yet."""
     from pipeline.site import site_ledger  # noqa: PLC0415
 
-    return site_ledger.ledger_of(settings)
+    return CommandContext.end.enter_context(closing(site_ledger.ledger_of(settings)))
 
 
 def print_json(value: Any) -> None:

@@ -54,6 +54,7 @@ class Sqlite:
         self._inside = 0  # Number of running transactions.
         self._mine = threading.local()  # Number of running transactions of each thread.
         self._must_reopen = False
+        self._is_closed = False
         self._is_damaged = False
         self.must_be_checked = False
 
@@ -109,6 +110,8 @@ class Sqlite:
             self._mine.depth = depth
             with self._door:
                 self._inside -= 1
+                if self._is_closed and not self._inside:
+                    self._engine.dispose()
                 self._door.notify_all()
 
     @contextmanager
@@ -200,8 +203,11 @@ class Sqlite:
             self.path.with_name(SUSPECT).touch(mode=0o640)
 
     def close(self) -> None:
-        """Close every connection."""
-        self._engine.dispose()
+        """Close every connection, at once or when the last running transaction of another thread has ended."""
+        with self._door:
+            self._is_closed = True
+            if not self._inside:  # The pool would forget a connection in use, and nobody would close it.
+                self._engine.dispose()
 
     def end_use(self) -> None:
         """Close the ledger after orderly work, so that the next start need not read all of it."""

@@ -61,6 +61,13 @@ class CurrentLedger:
                 self._ledger, self._identity = _required(ledger), identity
             return self._ledger
 
+    def close(self) -> None:
+        """Close the ledger if it is open."""
+        with self._lock:
+            if self._ledger is not None:
+                self._ledger.close()
+                self._ledger = None
+
     def _found(self) -> Ledger:
         """Return the open ledger, else one to open; raises Transient where there is a second one in a file."""
         try:
@@ -102,6 +109,10 @@ class OrderService:
     def ledger(self) -> Ledger:
         """Return the current ledger in the spool; raises Transient before the worker has made it."""
         return self._present.open()
+
+    def close(self) -> None:
+        """Close the ledger, after the last request."""
+        self._present.close()
 
     def place(self, wish: OrderRequest, *, for_the_rest: bool = False) -> PlacedOrder:
         """Place an order, or find the one that serves the same request; raises HttpError.

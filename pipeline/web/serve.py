@@ -57,7 +57,8 @@ def serve(settings: Settings) -> None:
     site.fleet.begin()
     has_key = "yes" if site.keyring.is_set else "no"
     emit(Event.SHIM_STARTED, host=settings.shim.host, port=settings.shim.port, key=has_key)
-    asyncio.run(_run(server, listening))
+    with contextlib.closing(site):
+        asyncio.run(_run(server, listening))
     emit(Event.SHIM_STOPPED, host=settings.shim.host, port=settings.shim.port)
 
 

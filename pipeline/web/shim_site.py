@@ -25,6 +25,10 @@ class ShimSite:
     health: Health
     fleet: FleetWatch
 
+    def close(self) -> None:
+        """Close the ledger, after the last request."""
+        self.order_service.close()
+
 
 def opened(settings: Settings) -> ShimSite:
     """Return the site; raises Configuration if a key or [patients] cannot work."""

@@ -250,7 +250,7 @@ def running_shim(
 
 @contextlib.contextmanager
 def served(app: Any, port: int, connection: type[ClientConnection] = ClientConnection) -> Iterator[None]:
-    """Serve an application in a thread of this process."""
+    """Serve an application in a thread of this process, and close its site at the end as `serve` does."""
     config = uvicorn.Config(
         app, port=port, http=connection, ws="none", lifespan="off", log_config=None, access_log=False,
         server_header=False, proxy_headers=False, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16384,
@@ -264,4 +264,5 @@ def served(app: Any, port: int, connection: type[ClientConnection] = ClientConne
     finally:
         server.should_exit = True
         thread.join(10)
+        app.app.state.site.close()
     assert not thread.is_alive()

@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import pytest
 from sqlalchemy import create_engine, select
+from sqlalchemy.pool import NullPool
 
 import pipeline.ledger.rows as module
 from pipeline.ledger import tables
@@ -68,10 +69,10 @@ def test_a_row_with_more_columns_begins_with_those_of_its_table():
 
 
 def test_several_values_are_read_as_they_were_written_and_a_text_is_not_taken_for_several():
-    engine = create_engine("sqlite://")
-    tables.METADATA.create_all(engine)
+    engine = create_engine("sqlite://", poolclass=NullPool)
     row = {"state": "queued", "created_at": 1.0, "last_progress_at": 1.0, "study_instance_uid": "1.2"}
     with engine.begin() as connection:
+        tables.METADATA.create_all(connection)
         for modalities in (("CT", "MR"), ("CT",), ()):
             connection.execute(tables.retrieval.insert().values(modalities=modalities, **row))
         column = tables.retrieval.c.modalities

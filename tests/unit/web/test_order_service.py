@@ -55,8 +55,13 @@ def settings(tmp_path):
     return found
 
 
-def test_after_the_ledger_was_set_aside_orders_are_placed_in_the_one_the_worker_has(settings):
-    order_service = OrderService(settings)
+@pytest.fixture
+def order_service(settings):
+    with contextlib.closing(OrderService(settings)) as opened:
+        yield opened
+
+
+def test_after_the_ledger_was_set_aside_orders_are_placed_in_the_one_the_worker_has(settings, order_service):
     order_service.place(wish("A1"))
     damage(settings.site.spool)
     with working(settings) as (site, _):
@@ -66,8 +71,7 @@ def test_after_the_ledger_was_set_aside_orders_are_placed_in_the_one_the_worker_
     assert (row.id, row.accessions) == (placed.order_id, ("B2",))
 
 
-def test_between_two_ledgers_nothing_is_placed(settings):
-    order_service = OrderService(settings)
+def test_between_two_ledgers_nothing_is_placed(settings, order_service):
     path = settings.site.spool / FILE_NAME
     order_service.place(wish("A1"))
     path.rename(path.with_name("aside"))
@@ -78,8 +82,9 @@ def test_between_two_ledgers_nothing_is_placed(settings):
         order_service.place(wish("A1"))
 
 
-def test_an_order_placed_while_the_ledger_is_set_aside_is_not_said_to_be_placed(settings, monkeypatch):
-    order_service = OrderService(settings)
+def test_an_order_placed_while_the_ledger_is_set_aside_is_not_said_to_be_placed(
+    settings, order_service, monkeypatch
+):
     with order_service.ledger().reading():
         pass
 
@@ -95,9 +100,10 @@ def test_an_order_placed_while_the_ledger_is_set_aside_is_not_said_to_be_placed(
     assert order_service.place(wish("A1")).is_new
 
 
-def test_an_order_of_the_ledger_that_was_lost_is_not_taken_for_one_of_the_same_number(settings, monkeypatch):
+def test_an_order_of_the_ledger_that_was_lost_is_not_taken_for_one_of_the_same_number(
+    settings, order_service, monkeypatch
+):
     monkeypatch.setattr(orders, "_first_number", lambda _: {})  # a clock that was set back can do it
-    order_service = OrderService(settings)
     lost = order_service.place(wish("A1"))
     damage(settings.site.spool)
     begun_anew(settings.site.spool)
@@ -110,8 +116,8 @@ def test_an_order_of_the_ledger_that_was_lost_is_not_taken_for_one_of_the_same_n
     assert order_service.stands(other, wish("B2")).accessions == ("B2",)
 
 
-def test_who_asks_while_the_ledger_is_exchanged_is_answered_or_told_to_ask_again(settings):
-    order_service, stop, wrong, answered = OrderService(settings), threading.Event(), [], []
+def test_who_asks_while_the_ledger_is_exchanged_is_answered_or_told_to_ask_again(settings, order_service):
+    stop, wrong, answered = threading.Event(), [], []
 
     def ask(number: int) -> None:
         while not stop.is_set():

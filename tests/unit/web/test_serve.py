@@ -5,6 +5,7 @@ import logging
 import re
 import signal
 import socket
+import sqlite3
 import threading
 import tomllib
 from pathlib import Path
@@ -16,6 +17,7 @@ from support.sites.running_site import COMMAND
 from support.sites.shim_site import BROWSER, KEY, below_orders, running_shim, settings_of
 
 from pipeline.errors import Configuration
+from pipeline.ledger import open_ledger
 from pipeline.model import OrderState
 from pipeline.patients import from_table
 from pipeline.site.settings import Settings
@@ -26,6 +28,7 @@ from pipeline.web.http_errors import kinds
 from pipeline.web.openapi import description
 from pipeline.web.order_endpoints import LINKS
 from pipeline.web.serve import require_key_or_loopback
+from pipeline.web.shim_site import opened
 from pipeline.web.site_checks import looked_at
 
 PRINT = "/api/iso/print?accession_number=A1"
@@ -151,6 +154,26 @@ def test_serve_begins_before_the_worker_and_ends_in_order(tmp_path):
     assert f"shim-started host=127.0.0.1 port={port} key=no" in lines
     assert "shim-stopped" in lines
     assert "Traceback" not in lines
+
+
+@pytest.mark.sqlite_file
+def test_serve_closes_the_ledger_at_its_end(tmp_path, monkeypatch):
+    settings = settings_of(tmp_path, shim={"port": free_port()})
+    settings.site.spool.mkdir()
+    open_ledger(settings.site.spool)[0].close()
+    site, connections = opened(settings), []
+
+    async def answer_one(_server, listening):
+        listening.close()
+        with site.order_service.ledger().reading() as look:
+            connections.append(look.connection.driver_connection)
+
+    monkeypatch.setattr(serve, "opened", lambda _: site)
+    monkeypatch.setattr(serve, "_run", answer_one)
+    monkeypatch.setattr(serve.signal, "signal", lambda *_: None)
+    serve.serve(settings)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connections[0].execute("SELECT 1")
 
 
 @pytest.mark.parametrize("shim", [{"host": "0.0.0.0"}, {"host": "192.0.2.1", "api_key": KEY}])
