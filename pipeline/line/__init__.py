@@ -1,1 +1,1 @@
-"""The line: the stages an arriving study takes, one file a stage."""
+"""The line: the stages that an arriving study takes, one file for each."""

@@ -1,4 +1,4 @@
-"""Admit: enter a folder, which the hook or the sweep has moved in, as a durable arrival in the ledger."""
+"""Admit a folder that the hook or the sweep has moved in: make its files durable, and enter it in the ledger."""
 
 import threading
 import time
@@ -14,15 +14,15 @@ from pipeline.site.site import Site
 from pipeline.spool.durable import flush_path, fsync_tree
 from pipeline.spool.hashed_files import FileState
 
-# Seconds for which an arrival that is durable waits for what is being read of it: a file that kills its process
-# twice takes minutes.
+# Seconds for which a durable arrival waits until its files are read; no longer, because a file that kills its
+# process twice takes minutes.
 READING_SECONDS = 2.0
 
 
 def admit(name: str, site: Site, ahead: ReadAhead | None = None) -> None:
-    """Enter an arrival in the ledger once its files are durable; what is not in `ahead` yet is read meanwhile.
+    """Enter an arrival in the ledger once its files are durable; files not yet in `ahead` are read meanwhile.
 
-    Raises OSError if a file cannot be flushed: nothing that was read of the arrival is believed then.
+    Raises OSError if a file cannot be flushed; all results of reading the arrival are dropped then.
     """
     folder = site.spool.arrivals / name
     nanoseconds, receiver = parse_arrival_name(name)
@@ -31,7 +31,7 @@ def admit(name: str, site: Site, ahead: ReadAhead | None = None) -> None:
         fsync_tree(folder)
         flush_path(site.spool.arrivals)  # The hook created this entry, and the hook must not wait for the disk.
     except OSError:
-        for state in states_in(folder):  # What was read may be in the memory of the system only.
+        for state in states_in(folder):  # The bytes that were read may be in the system's memory only.
             site.hashed.forget(state)
             if ahead is not None:
                 ahead.take(state)
@@ -50,7 +50,7 @@ def admit(name: str, site: Site, ahead: ReadAhead | None = None) -> None:
 
 
 class _Reading:
-    """Read the files of an arrival in a thread; what was read is kept only when it is handed over."""
+    """Read the files of an arrival in a thread; only `hand_over` keeps the results."""
 
     def __init__(self, folder: Path, receiver: str, site: Site, ahead: ReadAhead) -> None:
         self._folder, self._site, self._ahead = folder, site, ahead
@@ -69,14 +69,14 @@ class _Reading:
             self._found.append(found)
 
     def hand_over(self) -> None:
-        """Wait a while for the rest, and keep what was read by then; `contents_of` reads the others."""
+        """Wait a while, and keep the results for the files read by then; `contents_of` reads the others."""
         wait([self._ended], READING_SECONDS)
         self.stop()
         for state, found in tuple(self._found):
             self._ahead.keep(state, found)
 
     def stop(self) -> None:
-        """Read no more than what the processes have in hand."""
+        """Start no more reading; the processes finish the files that they have begun."""
         self._is_stopped.set()
 
 
@@ -87,7 +87,10 @@ def _report(ended: Future[None]) -> None:
 
 
 def parse_arrival_name(name: str) -> tuple[int, str]:
-    """Return the moment of admission (ns since the epoch) and the receiver, from `<ns>-<receiver>-<inode>`."""
+    """Return the time of admission (ns since the epoch) and the receiver, from `<ns>-<receiver>-<inode>`.
+
+    For any other name, return the present time and "".
+    """
     nanoseconds, _, rest = name.partition("-")
     receiver, _, _ = rest.rpartition("-")
     return (int(nanoseconds), receiver) if nanoseconds.isdigit() else (time.time_ns(), "")

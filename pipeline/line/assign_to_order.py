@@ -2,8 +2,8 @@
 
 The line is one scope. Instances that the PACS sends for orders are outside it: each retrieval is a scope of its
 own, so that it conflicts neither with a later retrieval nor with a modality's instances, although the archive may
-have changed the study since. Instances from the PACS that no retrieval waits for are unclaimed; a later order may
-use them. Instances from other senders there are unclaimed, too, and serve no order.
+have changed the study since. Instances from the PACS for which no retrieval waits are unclaimed; a later order may
+use them. Instances from other senders to the receiver of orders are unclaimed, too, and no order uses them.
 """
 
 from collections.abc import Callable, Collection
@@ -22,7 +22,7 @@ from pipeline.site.site import SEND, Site
 
 @dataclass(frozen=True, slots=True)
 class OrderAssignment:
-    """Where a file belongs; `values` are the columns of its row."""
+    """The scope and the retrievals to which a file belongs, and the state in which it enters the ledger."""
 
     scope: Scope
     retrievals: tuple[int, ...] = ()
@@ -32,7 +32,7 @@ class OrderAssignment:
 
     @property
     def values(self) -> dict[str, Any]:
-        """Return the columns for the row of a sound instance."""
+        """Return the columns that the assignment sets in the row of a sound instance."""
         if self.is_gathered:
             return {}
         return {"state": self.state, "reason": self.reason, "consigned": True}
@@ -41,7 +41,7 @@ class OrderAssignment:
 def claims(
     name: str, receiver: str, contents: ArrivalContents, site: Site
 ) -> Callable[[IdentifiedFile], OrderAssignment]:
-    """Return a function that tells where each file of an arrival belongs."""
+    """Return a function that assigns each file of an arrival to its scope and retrievals."""
     pacs = site.settings.pacs
     if receiver == SEND:
         order = contents.envelope.order if contents.envelope else None
@@ -64,7 +64,7 @@ def claims(
         numbers = tuple(row.id for row, series in waiting if _belongs(found, row, series))
         if not numbers:
             return unclaimed
-        # Nothing came before for the newest of the retrievals, so that no file of it is a duplicate.
+        # For the newest of the retrievals nothing came before, so no file for it is a duplicate.
         return OrderAssignment(of_retrieval(numbers[-1]), numbers, InstanceState.PASSED, is_gathered=False)
 
     return of
@@ -73,8 +73,8 @@ def claims(
 def _belongs(found: IdentifiedFile, retrieval: RetrievalRow, series: Collection[str]) -> bool:
     """Tell whether a retrieval asked for this file; never for a file received before the retrieval began.
 
-    A retrieval for some modalities asked for `series`: the PACS has said which modalities these are, and no file
-    decides.
+    A retrieval for some modalities asked for `series`: the PACS has named their modalities, and the modality in a
+    file does not decide.
     """
     return bool(
         found.key

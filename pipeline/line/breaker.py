@@ -1,7 +1,7 @@
-"""The circuit breaker of one destination: one delivery at a time tries a dead peer, not all of them.
+"""The circuit breaker of one destination: one delivery at a time tries a peer that is down, instead of all.
 
 It is closed while the peer answers; after a failure it is open until `try_at`; then one trial decides. Its state
-is in the destination's row, so that whoever delivers, and whoever shows it, sees the same.
+is in the destination's row, so that all workers and pages see the same.
 """
 
 from sqlalchemy import Connection
@@ -13,14 +13,14 @@ from pipeline.ledger.rows import DestinationRow
 
 
 def is_down(noted: DestinationRow | None) -> bool:
-    """Tell whether the peer did not answer last; `noted` is the destination's row, None if it has none."""
+    """Tell whether the peer failed at the last attempt; `noted` is the destination's row, None if it has none."""
     return noted is not None and noted.down_since is not None
 
 
 def admits(connection: Connection, noted: DestinationRow | None, now: float) -> bool:
     """Tell whether a delivery may start now; the one that starts while the breaker is open is the trial.
 
-    A clock set back must not delay the trial by as long as it was set back.
+    If the clock was set back, the trial must not be delayed by that time.
     """
     if noted is None or noted.down_since is None:
         return True
@@ -30,13 +30,13 @@ def admits(connection: Connection, noted: DestinationRow | None, now: float) -> 
 
 
 def start(connection: Connection, noted: DestinationRow | None, delivery: int) -> None:
-    """Note that a delivery has been claimed: if the peer is down and not being tried, it is the trial."""
+    """Note that a delivery has been claimed: if the peer is down and has no trial, this delivery is the trial."""
     if noted is not None and noted.down_since is not None and not deliveries.is_in_hand(connection, noted.trial):
         deliveries.set_destination(connection, noted.name, trial=delivery)
 
 
 def failed(connection: Connection, name: str, error: StorestowError, now: float) -> bool:
-    """Note that the peer as a whole failed; return whether that is new."""
+    """Record that the peer as a whole failed, and when to try again; return whether it worked before."""
     noted = reports.destination_row(connection, name)
     since = noted.down_since if noted is not None else None
     down_since = now if since is None else since
@@ -47,7 +47,7 @@ def failed(connection: Connection, name: str, error: StorestowError, now: float)
 
 
 def succeeded(connection: Connection, name: str, now: float) -> bool:
-    """Note that the peer worked, and make what it kept waiting due; return whether that is new."""
+    """Record that the peer worked, and make its waiting deliveries due; return whether it was down before."""
     noted = reports.destination_row(connection, name)
     if noted is None or noted.down_since is None:
         return False
@@ -59,6 +59,6 @@ def succeeded(connection: Connection, name: str, now: float) -> bool:
 def _note(
     connection: Connection, name: str, noted: DestinationRow | None, reason: str | None, **values: float | None
 ) -> None:
-    """Record how a destination answers; one that was paused meanwhile keeps its given reason."""
+    """Record how a destination answers; one that a person has paused meanwhile keeps the person's reason."""
     said = {} if noted is not None and noted.paused else {"reason": reason}
     deliveries.set_destination(connection, name, **values, **said)

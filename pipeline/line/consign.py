@@ -24,7 +24,7 @@ from pipeline.site.site import Site
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """A delivery to open; `held_because` says why it waits for `retry`, None if it does not wait."""
+    """A delivery to open; `held_because` is the reason why it waits for `retry`, None if it does not wait."""
 
     receiver: str
     study_instance_uid: str
@@ -38,8 +38,8 @@ def consign(parts: Iterable[PreparedPart], site: Site) -> None:
 
     The first part opens a delivery for each destination, and the others are added to it; each part is one
     transaction. A crash between two parts leaves the rest of the study waiting: it is prepared again and added.
-    Where another worker has taken the study over, or a person has decided about one of its instances since it was
-    read, nothing more is recorded; what still waits of it is prepared again.
+    If another worker has taken the study over, or a person has decided about one of its instances since they were
+    read, nothing more is recorded; instances that still wait are prepared again.
 
     Raises Transient if an instance could not be prepared now: the study will be due again, for that instance.
     """
@@ -62,7 +62,7 @@ def consign(parts: Iterable[PreparedPart], site: Site) -> None:
 
 
 def _give_up(part: PreparedPart, site: Site) -> None:
-    """Release the claim of a study; where that cannot be written now, this worker may claim it again anyhow."""
+    """Release the claim of a study; if that cannot be written now, this worker can claim it again all the same."""
     with contextlib.suppress(Transient), site.ledger.transaction(flushed=False, alone=False) as connection:
         claims.release_study(connection, part.claim)
 
@@ -106,13 +106,13 @@ def _give(
 
 
 def _end_growth(connection: Connection, study: WaitingStudy) -> None:
-    """End the growth also of deliveries to which a worker that died had given all they get of the study."""
+    """End the growth of all deliveries of the study, also of those to which the last part adds nothing."""
     for number in deliveries.all_growing(connection, study.receiver, study.study_instance_uid):
         deliveries.add(connection, number, (), time.time(), is_last=True)
 
 
 def _undecided(part: PreparedPart) -> dict[int, study_routes.Decided]:
-    """Return where the instances go for which it is written down nowhere."""
+    """Return the routes of the instances whose routes are not in the ledger yet."""
     return {
         identity: tuple((way.destination, way.encode) for way in part.routes.of[identity])
         for identity in part.routes.undecided
@@ -139,13 +139,13 @@ def _not_made_yet(row: SoundInstanceRow, encode: str) -> dict[str, Any]:
 
 
 def _leave_unrouted(connection: Connection, identities: Sequence[int]) -> None:
-    """Keep instances that no route and no `to` sends anywhere, for their time."""
+    """Record that no route and no `to` sends these instances anywhere; they are kept, and deleted by age."""
     values = {"state": InstanceState.PASSED, "reason": arrivals.NOBODYS, "consigned": True}
     arrivals.set_instances(connection, dict.fromkeys(identities, values))
 
 
 def _report_unrouted(part: PreparedPart) -> None:
-    """Log that instances go nowhere, once a study: the first part has all of them."""
+    """Log that instances go to no destination, once for each study: the first part has all of them."""
     if part.unrouted:
         about = {"study": part.study.study_instance_uid, "receiver": part.study.receiver}
         emit(Event.UNCLAIMED, logging.WARNING, **about, instances=len(part.unrouted))
@@ -161,7 +161,7 @@ def _of_line(part: PreparedPart, name: str, site: Site) -> NewDelivery:
 
 
 def record_outcomes(connection: Connection, outcomes: Mapping[int, Prepared | Exception]) -> None:
-    """Write down what became of each instance, by its row number."""
+    """Record the result for each instance, by its row number."""
     arrivals.set_instances(connection, {key: outcome_of(outcome) for key, outcome in outcomes.items()})
 
 
@@ -181,7 +181,7 @@ def pins_for(
 def open_delivery(
     connection: Connection, new: NewDelivery, pins: Sequence[Mapping[str, Any]], destination: str
 ) -> None:
-    """Open one delivery of everything that is ready for the destination, pinned file by file, if anything is."""
+    """Open one delivery with a receipt for each of `pins`; do nothing if there are none."""
     if not pins:
         return
     now = time.time()
@@ -200,7 +200,7 @@ def open_delivery(
 
 
 def pin_of(output: PreparedFile, site: Site) -> dict[str, Any]:
-    """Return the pin of the very file that will be sent, and note its hash: it may be sent a moment later."""
+    """Return the pin of a file that will be sent, and keep its hash: the file may be sent a moment later."""
     if output.state:
         site.hashed.keep(output.state, output.sha256)
     return {

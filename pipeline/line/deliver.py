@@ -1,4 +1,4 @@
-"""Deliver: hand one consignment to its destination, and record the response to each instance."""
+"""Deliver one consignment: hand it to its destination, and record the response to each instance."""
 
 import time
 from collections.abc import Sequence
@@ -39,11 +39,11 @@ from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import Site
 
-RECORD_EVERY = 5.0  # Seconds; after a crash the peer is asked again about at most this much.
+RECORD_EVERY = 5.0  # Seconds; after a crash the peer is asked again about the receipts of at most this time.
 
 
 class NotAttempted(Enum):
-    """What came of a delivery that was not attempted, or whose attempt another worker has taken over: nothing."""
+    """The result for a delivery that was not attempted, or that another worker has taken over."""
 
     NOT_ATTEMPTED = "not attempted"
 
@@ -65,7 +65,7 @@ class AttemptedDelivery:
 
     `handed_over` are the row numbers of the instances in the attempt: others may have been added since.
 
-    `was_asked` says whether the destination was asked anything: where no file could be made, it was not.
+    `was_asked` says whether the destination was asked anything: if no file could be made, it was not.
     """
 
     row: ClaimedDeliveryRow
@@ -76,7 +76,7 @@ class AttemptedDelivery:
 
 
 def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | NotAttempted:
-    """Attempt one delivery; NOT_ATTEMPTED if it may not be attempted any more: `deliveries.claim` says why."""
+    """Claim and attempt one delivery; return NOT_ATTEMPTED if it cannot be claimed (see `deliveries.claim`)."""
     with site.ledger.transaction() as connection:
         row = _claimed(connection, due, site)
     if row is None:
@@ -88,7 +88,7 @@ def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | NotAttempted:
     try:
         load = _load_of(row, due.destination, site)
         consignment = _consignment_of(row, due.destination, load, site)
-        was_asked = bool(load.items or (row.requested and load.numbers))  # What is requested was asked for by now.
+        was_asked = bool(load.items or (row.requested and load.numbers))  # A request has been asked for by now.
         _hand_over(row, due.destination, load, consignment, site)
     except Fenced:
         report_fenced(row)
@@ -99,7 +99,7 @@ def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | NotAttempted:
 
 
 def _claimed(connection: Connection, due: DueDelivery, site: Site) -> ClaimedDeliveryRow | None:
-    """Claim a delivery, within what its destination takes at once; it may be the trial of one that is down."""
+    """Claim a delivery and return its row, None if it may not start; if the destination is down, as its trial."""
     destination, now = due.destination, time.time()
     noted = reports.destination_row(connection, destination.name)
     row = deliveries.claim(
@@ -117,7 +117,7 @@ def _claimed(connection: Connection, due: DueDelivery, site: Site) -> ClaimedDel
 
 
 def report_fenced(row: ClaimedDeliveryRow) -> None:
-    """Log that another worker has taken a delivery over: what was still to be recorded of it is dropped."""
+    """Log that another worker has taken a delivery over; this worker records nothing more of it."""
     about = {"study": row.study_instance_uid, "destination": row.destination, "delivery": row.id}
     alarm(Event.FENCED, what="deliver", **about)
 
@@ -187,7 +187,7 @@ def _hand_over(
 
 
 def _compared(ours: Path, theirs: Path, site: Site) -> ContentComparison:
-    """Compare in the pool; raises Permanent if that kills its process, because it would do so every time."""
+    """Compare two files in the pool; raises Permanent if that kills its process, as it would every time."""
     ((_, answer),) = site.pool.each(compared, [(ours, theirs)], lambda pair: to_encode(*pair))
     if isinstance(answer, PoolProcessDied):
         raise Permanent(f"the two cannot be compared: {answer}") from answer
@@ -197,7 +197,7 @@ def _compared(ours: Path, theirs: Path, site: Site) -> ContentComparison:
 
 
 def _of_order(consignment: Consignment, number: int, site: Site) -> Consignment:
-    """Return the consignment with what a destination may want to know of its order."""
+    """Return the consignment with the facts about its order that a destination may need."""
     with site.ledger.reading() as look:
         order = orders.row(look, number)
         assert order is not None
@@ -217,7 +217,7 @@ def _of_order(consignment: Consignment, number: int, site: Site) -> Consignment:
 
 
 def _record(row: ClaimedDeliveryRow, answers: dict[int, Receipt], site: Site, *, flushed: bool = True) -> None:
-    """Record receipts; nobody else changes those of a delivery in hand, so unflushed ones need not be alone."""
+    """Record receipts; if not flushed, in a transaction that need not be alone: no one else changes these rows."""
     if answers:
         with site.ledger.transaction(flushed=flushed, alone=flushed) as change:
             claims.require_delivery(change, row)

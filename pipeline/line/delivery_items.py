@@ -1,6 +1,7 @@
-"""The items of a delivery: the files it hands to its destination, each exactly the one that was pinned.
+"""Find the items of a delivery: the files it hands to its destination, each exactly the one that was pinned.
 
-A destination that makes a file gets all instances or none: a file of some instances would be taken for the whole.
+A destination that makes a file gets all instances or none: a file of some instances would be taken for the whole
+study.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,19 +21,19 @@ from pipeline.site.site import Site
 class DeliveryItems:
     """The files to hand over.
 
-    `numbers` are the rows of the delivery's own instances, `lacking` why some are missing.
+    `numbers` has the row numbers of the delivery's own instances, `lacking` the receipts of those without a file.
 
-    `beside` are further instances that belong in the same file.
+    `beside` has instances of other deliveries that belong in the same file.
     """
 
     items: list[Item] = field(default_factory=list)
     numbers: dict[InstanceKey, int] = field(default_factory=dict)
     lacking: dict[int, Receipt] = field(default_factory=dict)
     beside: dict[InstanceKey, UndeliveredInstance] = field(default_factory=dict)
-    waits: list[str] = field(default_factory=list)  # Why instances are not handed over now, one reason for each.
+    waits: list[str] = field(default_factory=list)  # A reason for each instance that is not handed over now.
 
     def on_earlier(self) -> frozenset[InstanceKey]:
-        """Return the keys on a disc that was visible already."""
+        """Return the keys of the instances beside that are on an earlier, published disc."""
         return frozenset(key for key, one in self.beside.items() if one.has_arrived)
 
     def unanswered(self) -> list[UndeliveredInstance]:
@@ -41,11 +42,11 @@ class DeliveryItems:
 
 
 def burden_of(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> DeliveryItems:
-    """Return the items a delivery must still send; for a made file, all that belongs in it, or raise.
+    """Return the items that a delivery must still send; for a made file, all instances that belong in it.
 
     Raises:
-        Transient: a file cannot be made now, because one of its instances is not available.
-        Permanent: it never can, because one is lost.
+        Transient: the file cannot be made now, because one of its instances is not available.
+        Permanent: the file can never be made, because one of its instances is lost.
     """
     waiting, beside = _wanted(row, destination, site)
     _require_all(beside)
@@ -68,7 +69,7 @@ def _wanted(
 ) -> tuple[list[tuple[int, Item]], dict[InstanceKey, UndeliveredInstance]]:
     """Return the items still to send with their receipt ids, and the other instances for the same file.
 
-    The file of an order is made anew, so it contains every instance, even one already answered.
+    The file of an order is made anew, so it contains every instance, also those that have a final receipt.
     """
     root = site.spool.root
     with site.ledger.reading() as look:
@@ -101,7 +102,7 @@ def _nothing_made(lacking: Receipt) -> StorestowError:
 def handed_over(consignment: Consignment, burden: DeliveryItems, destination: Destination) -> Iterator[Receipt]:
     """Yield the destination's receipts for the delivery's own instances; raises what the destination raises.
 
-    A refusal of the delivery together with instances of others names the ways out.
+    If the delivery is refused together with instances of other deliveries, the error names the remedies.
     """
     try:
         for answer in destination.deliver(consignment) if burden.items else ():

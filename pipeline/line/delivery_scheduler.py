@@ -1,7 +1,7 @@
 """Start the due deliveries: each destination has its own slots, pause switch and circuit breaker.
 
-The loop of the worker starts what has become due; a slot that has ended a delivery starts the next one itself, so
-that many small studies do not each wait for the loop.
+The loop of the worker starts deliveries that have become due; a slot that has ended a delivery starts the next one
+itself, so that many small studies do not each wait for the loop.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class DeliveryScheduler:
         self._jobs = jobs
         self._agenda = agenda
         self._stranded: set[str] = set()
-        # From the list of what is due to a destination until its deliveries have started.
+        # A lock is held from reading what is due to a destination until its deliveries have started.
         self._filling = {destination.name: threading.Lock() for destination in site.settings.destination}
         self._is_closed = False
         self._slots = {
@@ -44,7 +44,7 @@ class DeliveryScheduler:
         }
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more deliveries."""
         self._is_closed = True
         for executor in self._slots.values():
             executor.shutdown(wait=False, cancel_futures=True)
@@ -52,8 +52,8 @@ class DeliveryScheduler:
     def each_due(self, attempt: Attempt) -> Callable[[], None]:
         """Return a function that starts `attempt` for each due delivery.
 
-        `attempt` returns the error that concerns the peer as a whole, None if the peer worked, NOT_ATTEMPTED if it
-        was asked nothing.
+        `attempt` returns the error that concerns the peer as a whole, None if the peer worked, and NOT_ATTEMPTED
+        if the peer was not asked.
         """
         return partial(self._start_due, attempt)
 
@@ -66,7 +66,7 @@ class DeliveryScheduler:
         self._report_stranded()
 
     def _end_growth(self, now: float) -> None:
-        """Stop the growth of deliveries whose study has nothing left to add."""
+        """End the growth of deliveries whose study has no more instances to add."""
         with self._site.ledger.reading() as connection:
             abandoned = deliveries.abandoned(connection)
         for number in abandoned:
@@ -74,7 +74,7 @@ class DeliveryScheduler:
                 deliveries.add(connection, number, (), now, is_last=True)
 
     def _report_stranded(self) -> None:
-        """Log once for each destination that deliveries wait for it although it is no longer configured."""
+        """Log once each destination for which deliveries wait and which is no longer configured."""
         with self._site.ledger.reading() as connection:
             found = rerouting.stranded(connection, list(self._slots))
         for name in found.keys() - self._stranded:
@@ -83,14 +83,14 @@ class DeliveryScheduler:
         self._stranded = set(found)
 
     def _reclaim(self, now: float) -> None:
-        """Make deliveries of ours due again that are `sending` although no job has them: a bug ended theirs."""
+        """Make this worker's deliveries due again that are `sending` without a job, because a bug has ended it."""
         worker = self._site.claimant.worker
         with self._site.ledger.reading() as connection:
             sending = deliveries.sending(connection, worker)
         if lost := sending - self._in_work():
             with self._site.ledger.transaction() as connection:
                 still = lost & deliveries.sending(connection, worker)
-                # One that ended and began again since is a job by now: a job is in the table before it claims.
+                # A delivery that has begun again since has a job by now: a job is entered before it claims.
                 deliveries.resume(connection, still - self._in_work(), now + RECLAIM_SECONDS)
 
     def _in_work(self) -> set[str | int]:
@@ -101,12 +101,12 @@ class DeliveryScheduler:
     ) -> None:
         """Start due deliveries while a slot is free; that of the delivery `ending`, whose thread asks, is free.
 
-        `deliveries.claim` decides, because other workers may start the same ones now.
+        `deliveries.claim` decides, because other workers may start the same deliveries now.
         """
         with self._filling[destination.name]:
-            running = self._numbers_running(destination)  # Before the list, which may be stale about them.
-            # An outage leaves thousands, of which each end of a delivery would read all: those that cannot start
-            # now are passed over, and one more says that the slots are full.
+            running = self._numbers_running(destination)  # Read first: the list may be stale about them.
+            # After an outage thousands are due, and each delivery that ends would read them all. It is enough to
+            # read as many as there are slots, those that cannot start now, and one more if the slots are full.
             at_most = destination.slots + len(self._passed_over(destination)) + 1
             with self._site.ledger.reading() as connection:
                 noted = reports.destination_row(connection, destination.name)
@@ -127,11 +127,11 @@ class DeliveryScheduler:
                 if used >= destination.slots or number == ending:
                     if others:
                         self._agenda.at(now + OTHERS_SECONDS)
-                    return  # One that has just ended and is due again, as it has grown, is started by the loop.
+                    return  # The loop starts a delivery that has just ended and is due again because it has grown.
                 if not (number in for_orders or admits):
                     return
                 if number not in running and self._start(number, destination, attempt) and is_down:
-                    admits = False  # It is the trial.
+                    admits = False  # The delivery that was started is the trial.
 
     def _start(self, number: int, destination: Destination, attempt: Attempt) -> bool:
         job = partial(self._attempt, DueDelivery(number, destination), attempt)
@@ -147,7 +147,7 @@ class DeliveryScheduler:
 
     def _attempt(self, due: DueDelivery, attempt: Attempt) -> None:
         if attempt(due) is None and not self._is_closed:
-            with contextlib.suppress(Transient):  # The loop asks the ledger again.
+            with contextlib.suppress(Transient):  # The worker's loop reads the ledger again later.
                 self._fill_slots(due.destination, time.time(), attempt, due.number)
 
 

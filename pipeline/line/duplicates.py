@@ -20,13 +20,13 @@ class KnownInstance:
     """The earlier instance that holds a key: the hash of its data set and where its file is."""
 
     data_set_sha256: str
-    # The current place: it moves with its arrival; None once the originals have been deleted.
+    # Returns the current path, which changes with the arrival's room; None once the originals have been deleted.
     place: Callable[[], Path | None]
 
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
-    """The state of one file, and the reason if it does not go on."""
+    """The state of one file, and the reason if it is not processed further."""
 
     state: InstanceState
     reason: str | None = None

@@ -1,9 +1,9 @@
 """Keep Pixel Data that was encoded and proved before its study is complete, until the instance is prepared.
 
-What is kept is found by what it was made of: the codec with its versions, the layout of the pixels and every byte
-of them. Whoever finds it has the very pixels it was proved for; where the header was corrected meanwhile, or the
-file has grown, it is not found and the pixels are encoded again. Each file ends with a hash of all that stands
-before, so that a part of one is never taken for the whole.
+A result is found by what it was made of: the codec with its versions, the layout of the pixels and every byte of
+them. So it is used only for the very pixels for which it was proved; if the header was corrected meanwhile, or the
+file has grown, no result is found, and the pixels are encoded again. Each file ends with a hash of all bytes
+before, so that a part of a file is never taken for the whole.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ from pipeline.dicom.reading import data_set_of
 from pipeline.spool.durable import rename, unlink
 
 _FORMAT = 1
-_LIBRARIES = ("imagecodecs", "pylibjpeg-openjpeg")  # another version may encode in another way
+_LIBRARIES = ("imagecodecs", "pylibjpeg-openjpeg")  # Another version may encode in another way.
 _DIGEST = hashlib.sha256().digest_size
-_META_SIZE = 4  # bytes of the length of what describes the frames
+_META_SIZE = 4  # Bytes of the length of the JSON that describes the frames.
 
 
 @dataclass(frozen=True, slots=True)
 class AheadTask:
-    """A received file whose pixels are to be encoded, and the folder that keeps what comes of it."""
+    """A received file whose pixels are to be encoded, the encodings, and the folder `store` for the results."""
 
     source: Path
     encodings: tuple[str, ...]
@@ -46,7 +46,7 @@ class AheadTask:
 def encode_ahead(task: AheadTask) -> int:
     """Encode and keep the pixels of one file; return how many encodings of it are kept.
 
-    Whatever cannot be read or encoded is left for the moment at which the instance is prepared, which says why.
+    A file that cannot be read or encoded is left; when the instance is prepared, the reason is reported.
     """
     kept = 0
     with (
@@ -74,7 +74,7 @@ def _kept(store: Path, name: str, header: Dataset, pixels: bytes, vr: str) -> bo
 
 
 def encoded(store: Path | None, name: str, header: Dataset, pixels: bytes, pixel_vr: str) -> Encoded:
-    """Return Pixel Data in the encoding `name`: what was made of it ahead, or made now. What is taken is deleted.
+    """Return Pixel Data in the encoding `name`: the result made ahead, which is then deleted, or one made now.
 
     Raises:
         NotEncoded: as the encoding does.
@@ -105,7 +105,7 @@ def _versions() -> str:
 
 
 def _write(path: Path, made: Encoded) -> None:
-    """Write a file and rename it; it is not flushed, because one that a power cut has damaged is made again."""
+    """Write a file and rename it; it is not flushed, because a file that a power cut damages is made again."""
     meta = json.dumps(
         {
             "transfer_syntax_uid": made.transfer_syntax_uid,
@@ -132,7 +132,7 @@ def _write(path: Path, made: Encoded) -> None:
 
 
 def _read(path: Path) -> Encoded | None:
-    """Return what was kept, None where nothing was, or not all of it."""
+    """Return a kept result, None if there is none or the file is not complete."""
     try:
         data = path.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""Gather: a study waits until it is complete as far as is known.
+"""Gather studies: let each wait until it is complete, as far as is known.
 
 An object that has just come in may belong to a study that looks complete.
 """
@@ -19,9 +19,11 @@ from pipeline.site.site import Site
 
 @dataclass(frozen=True, slots=True)
 class StudiesUnderWay:
-    """Study folders storescp still fills, as (receiver, name); receivers and studies of arrivals not taken in yet.
+    """Folders and arrivals that may still bring instances of a study.
 
-    `receivers` are those of arrivals whose studies are unknown: they may hold any study.
+    `open_folders` are study folders that storescp still fills, as (receiver, folder name). `studies` are
+    (receiver, Study Instance UID) of arrivals that are not identified yet. `receivers` are those of arrivals whose
+    studies are unknown: they may hold any study.
     """
 
     open_folders: frozenset[tuple[str, str]]
@@ -29,7 +31,7 @@ class StudiesUnderWay:
     studies: frozenset[tuple[str, str]]
 
     def may_hold(self, study: WaitingStudy) -> bool:
-        """Tell whether any of these may hold an instance of the study."""
+        """Tell whether any of these folders and arrivals may hold an instance of the study."""
         uid = study.study_instance_uid  # storescp names a study's folder after it, with or without a prefix.
         folders = [name for receiver, name in self.open_folders if receiver == study.receiver]
         return (
@@ -42,7 +44,7 @@ class StudiesUnderWay:
 def complete_studies(
     site: Site, agenda: Agenda, unread: UnreadArrivals, unusable: Collection[str]
 ) -> Iterator[WaitingStudy]:
-    """Yield the studies that are due, and tell the agenda when the others will be.
+    """Yield the studies that are due, and tell the agenda when the others will be due.
 
     A study whose receiver is no longer configured is due: the next stage reports that.
     """
@@ -68,9 +70,9 @@ def complete_studies(
 
 
 def studies_under_way(site: Site, unread: UnreadArrivals, unusable: Collection[str]) -> StudiesUnderWay:
-    """Look at the rooms in the order folders take, so that no folder is missed while it moves.
+    """Look at the rooms in the order in which folders pass them, so that no folder is missed while it moves.
 
-    Arrivals named `unusable` are left out, because an arrival that cannot be taken in now must not delay others.
+    Arrivals in `unusable` are left out, because an arrival that cannot be identified now must not delay others.
     """
     open_folders = frozenset(
         (room.name, folder.name)

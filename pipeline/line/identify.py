@@ -41,7 +41,7 @@ class IdentifiedFile:
 
     `problem` says why the file cannot go on as an instance, `code` which kind of problem it is.
 
-    `state` is the state in which the file was read, None if it changed meanwhile. `says_what_it_is` is the answer
+    `state` is the state in which the file was read, None if it changed meanwhile. `says_what_it_is` is the result
     of that function.
     """
 
@@ -63,7 +63,7 @@ class IdentifiedFile:
     lacks_pixels: bool = False
     says_what_it_is: bool = False
     state: FileState | None = None
-    read_at: float | None = field(default=None, compare=False)  # Of the monotonic clock, in seconds.
+    read_at: float | None = field(default=None, compare=False)  # Seconds of the monotonic clock.
     problem: str | None = None
     code: SetAsideCode | None = None
 
@@ -80,26 +80,26 @@ class ArrivalContents:
 
 @dataclass(frozen=True, slots=True)
 class IdentifyTask:
-    """Which file to read."""
+    """The file to read, and the folder for temporary files."""
 
     path: Path
     scratch: Path | None
 
 
 class ReadAhead(FilesByState[IdentifiedFile]):
-    """What was read of files before their folder was admitted, so that nobody reads and hashes them again.
+    """The files that were read before their folder was admitted, so that they are not read and hashed again.
 
-    A file is known by its state, which a rename of its folder leaves as it is, and whatever is written to it does
-    not.
+    A file is found by its state, which does not change when its folder is renamed, and changes when the file is
+    written to.
     """
 
 
 def contents_of(
     folder: Path, scratch: Path | None, pool: ProcessPool, ahead: ReadAhead | None = None
 ) -> ArrivalContents:
-    """Read every file of the arrival `folder`; never follows a link, never raises for what a file holds.
+    """Read every file of the arrival `folder`; links are not followed, and a faulty file raises nothing.
 
-    What was read `ahead` is not read again. Raises Transient where the machine cannot read a file now.
+    Files that were read `ahead` are not read again. Raises Transient if the machine cannot read a file now.
     """
     hidden, empty, files = 0, 0, []
     known: dict[str, IdentifiedFile] = {}
@@ -119,24 +119,27 @@ def contents_of(
 
 
 def load_reading(_: str) -> None:
-    """Do nothing: a process that calls this has imported what it takes to read files, and no pydicom."""
+    """Do nothing; a process that calls this imports the modules that read files, and no pydicom."""
 
 
 def read_the_rest(
     folder: Path, scratch: Path | None, pool: ProcessPool, ahead: ReadAhead
 ) -> Iterator[tuple[FileState, IdentifiedFile]]:
-    """Yield what is not in `ahead` yet of the arrival `folder`; what cannot be read now, `contents_of` reads."""
+    """Read the files of the arrival `folder` that are not in `ahead` yet, and yield their states and results.
+
+    `contents_of` reads those that cannot be read now.
+    """
     tasks = (
         IdentifyTask(folder / name, scratch)
         for name, status in _entries(folder)
         if _is_received(name, status) and status.st_size and ahead.look_up(state_of(status)) is None
     )
-    for _, state, found in read_ahead(islice(tasks, MOST), pool):  # Of more the first would be forgotten again.
+    for _, state, found in read_ahead(islice(tasks, MOST), pool):  # `ahead` keeps no more.
         yield state, found
 
 
 def states_in(folder: Path) -> list[FileState]:
-    """Return the states of what is in a folder; of one that is gone, none."""
+    """Return the states of the entries in a folder; an empty list if the folder is gone."""
     try:
         return [state_of(status) for _, status in _entries(folder)]
     except FileNotFoundError:
@@ -168,9 +171,9 @@ def found_in(tasks: Iterable[IdentifyTask], pool: ProcessPool) -> Iterator[Ident
 def read_ahead(
     tasks: Iterable[IdentifyTask], pool: ProcessPool
 ) -> Iterator[tuple[IdentifyTask, FileState, IdentifiedFile]]:
-    """Read files that may still be written to, and yield those that were not, each with the state it was read in.
+    """Read files that may still be written to; yield those that did not change meanwhile, each with its state.
 
-    What cannot be read is left for the moment it is admitted.
+    A file that cannot be read now is read when it is admitted.
     """
     for task, answer in pool.each(_read, tasks, _limits):
         if isinstance(answer, IdentifiedFile) and answer.state and answer.problem is None:
@@ -237,7 +240,7 @@ def _identified(found: IdentifiedFile, data: mmap.mmap, layout: DataSetLayout) -
 
 
 def says_what_it_is(data: Bytes, layout: DataSetLayout) -> bool:
-    """Tell whether a file may be sent as it is: well-formed, and its own header names the same instance."""
+    """Tell whether a file may be sent unchanged: well-formed, and with meta information of the same instance."""
     are_same = all(
         part10.text_of(data, layout.meta.get(there)) == part10.text_of(data, layout.elements.get(here))
         for there, here in SAME_IN_META
@@ -246,13 +249,13 @@ def says_what_it_is(data: Bytes, layout: DataSetLayout) -> bool:
 
 
 def _source_of(data: mmap.mmap, layout: DataSetLayout) -> str:
-    """Return the calling AE title storescp has written, read in the same way as an association's."""
+    """Return the calling AE title that storescp has written (0002,0016), read as in an association's request."""
     element = layout.meta.get(0x00020016)
     return ae_title(bytes(data[element.value : element.end])) if element else ""
 
 
 def is_uid(text: str) -> bool:
-    """Tell whether a text is a UID (PS3.5 9.1), leading zeros in its components aside."""
+    """Tell whether a text is a UID (PS3.5 9.1); leading zeros in its components are allowed."""
     return len(text) <= 64 and UID.fullmatch(text) is not None
 
 

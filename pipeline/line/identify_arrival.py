@@ -1,4 +1,4 @@
-"""Identify an arrival: every file of it becomes an instance with a state, each judged alone."""
+"""Identify an arrival: make of every file an instance with a state, each judged by itself."""
 
 import logging
 import time
@@ -32,9 +32,9 @@ from pipeline.spool.envelope import Envelope
 
 
 def identify_arrival(name: str, site: Site, ahead: ReadAhead | None = None) -> None:
-    """Make an instance with a state of every file of an arrival, each judged alone.
+    """Make of every file of an arrival an instance with a state, and enter all in the ledger at once.
 
-    `ahead` holds what was read of its files already.
+    `ahead` has files that were read before. Raises Transient if a file cannot be read or judged now.
     """
     _, receiver = parse_arrival_name(name)
     folder, table = site.spool.arrivals / name, site.receiver(receiver)
@@ -55,14 +55,14 @@ def identify_arrival(name: str, site: Site, ahead: ReadAhead | None = None) -> N
     _report_other_patients(name, rows, others_before)
     for study, attributes in sorted(patients.noted.items()):
         emit(Event.IDENTITY_NOTED, study=study, arrival=name, attributes=",".join(sorted(attributes)))
-    if table is None or table.coerce:  # elsewhere the mapping decides nothing, and the PACS is no modality
+    if table is None or table.coerce:  # Elsewhere the mapping decides nothing.
         _report_unknown_senders(rows, contents, site)
     _report_strangers(rows, contents)
     _remember(contents, receiver, site)
 
 
 def _remember(contents: ArrivalContents, receiver: str, site: Site) -> None:
-    """Keep what was read of sound files, so that nobody reads them again to send them as they are."""
+    """Keep the hashes and patients of sound files, so that files that are sent unchanged are not read again."""
     for found in contents.found:
         if found.state is None or found.problem is not None:
             continue
@@ -74,7 +74,7 @@ def _remember(contents: ArrivalContents, receiver: str, site: Site) -> None:
 def _studies_of_the_line(
     contents: ArrivalContents, claim: Callable[[IdentifiedFile], OrderAssignment]
 ) -> dict[Scope, set[str]]:
-    """Return, by scope, the studies whose first patient decides; not those from the PACS or a person."""
+    """Return by scope the studies in which the first patient decides: not those for orders or `send`."""
     studies: dict[Scope, set[str]] = {}
     for found in contents.found:
         if found.key and claim(found).is_gathered:
@@ -89,7 +89,7 @@ def _instances(
     patients: StudyPatients,
     site: Site,
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each file, judged against what the scope holds and against earlier files of this arrival."""
+    """Yield a row for each file, judged by the known instances of its scope and earlier files of this arrival."""
     folder = site.spool.arrivals / name
     _, receiver = parse_arrival_name(name)
     holders = {scope: _holders(scope, contents, site) for scope in {claim(one).scope for one in contents.found}}
@@ -120,9 +120,9 @@ def _holder(data_set_sha256: str, arrival: str, file: str, site: Site) -> KnownI
 
 
 def _are_same(one: Path, other: Path, site: Site) -> bool:
-    """Compare in the pool; raises Incomparable if that kills its process, Transient if it cannot be done now."""
+    """Compare two files in the pool; raises Incomparable if that kills its process, Transient to try it later."""
     ((_, answer),) = site.pool.each(are_same, [(one, other)], lambda pair: to_encode(*pair))
-    if isinstance(answer, PoolProcessDied):  # This was the second attempt; more would delay everything behind it.
+    if isinstance(answer, PoolProcessDied):  # This was the second attempt; more would delay all other work.
         raise Incomparable(str(answer)) from answer
     if isinstance(answer, Exception):
         raise answer
@@ -130,7 +130,7 @@ def _are_same(one: Path, other: Path, site: Site) -> bool:
 
 
 def _sender(receiver: str, contents: ArrivalContents, site: Site) -> Callable[[IdentifiedFile], dict[str, Any]]:
-    """Return what is known of a file's sender: from the envelope, otherwise from its own (0002,0016)."""
+    """Return a function for the columns about a file's sender, from the envelope, else from the file itself."""
     envelope, table = contents.envelope, site.receiver(receiver)
 
     def of(found: IdentifiedFile) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _row(found: IdentifiedFile, verdict: FileOutcome) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _ArrivalEntry:
-    """The rows of an arrival, entered in one transaction."""
+    """The rows of an arrival, which are entered in one transaction."""
 
     name: str
     contents: ArrivalContents
@@ -179,7 +179,10 @@ class _ArrivalEntry:
 
 
 def _enter(entry: _ArrivalEntry, site: Site) -> set[str]:
-    """Enter the rows; return the studies that already had set-aside instances of another patient."""
+    """Enter the rows; return the studies that had set-aside instances of another patient before.
+
+    Raises Transient if an order for which the arrival was received has ended meanwhile.
+    """
     name, contents, rows = entry.name, entry.contents, entry.rows
     envelope = contents.envelope
     newest = max((found.received_at for found in contents.found), default=0.0)
@@ -203,7 +206,7 @@ def _enter(entry: _ArrivalEntry, site: Site) -> set[str]:
 
 
 def _leave_what_came_too_late(change: Connection, name: str, envelope: Envelope | None) -> None:
-    """Close files of a `send` that has already ended at once: no later stage would look at them."""
+    """Close the files of a `send` that has already ended, because no later stage would look at them."""
     order = envelope.order if envelope and parse_arrival_name(name)[1] == SEND else None
     if order is None:
         return
@@ -220,7 +223,7 @@ _NOTEWORTHY = {
 
 
 def _report_other_patients(name: str, rows: list[dict[str, Any]], before: set[str]) -> None:
-    """Raise the alarm once a study, however many instances and arrivals it has."""
+    """Log the instances of other patients by study, as an alarm only when they are the first of their study."""
     others = Counter(row["study_instance_uid"] for row in rows if row["code"] == SetAsideCode.OTHER_PATIENT)
     for study, instances in sorted(others.items()):
         say = emit if study in before else alarm
@@ -243,7 +246,7 @@ def _report(row: dict[str, Any]) -> None:
 
 
 def _report_strangers(rows: list[dict[str, Any]], contents: ArrivalContents) -> None:
-    """Log who has sent instances to the receiver of orders without being named in [pacs]."""
+    """Log senders that have sent instances to the receiver of orders, although [pacs] does not name them."""
     peer = contents.envelope.peer if contents.envelope else None
     of_strangers = [row for row in rows if row["scope"].kind == ScopeKind.STRANGER]
     counted = Counter((row["study_instance_uid"], row["calling_ae_title"]) for row in of_strangers)
@@ -253,7 +256,7 @@ def _report_strangers(rows: list[dict[str, Any]], contents: ArrivalContents) -> 
 
 
 def _report_unknown_senders(rows: list[dict[str, Any]], contents: ArrivalContents, site: Site) -> None:
-    """Log once an arrival which senders the institution mapping does not know."""
+    """Log once for each arrival the senders that the institution mapping does not have."""
     peer = contents.envelope.peer if contents.envelope else None
     for calling in sorted({row["calling_ae_title"] for row in rows if row["institution"] is None}):
         if site.institutions.names:

@@ -1,4 +1,4 @@
-"""What the ledger tells a destination about a study's discs, and what it records of a new one."""
+"""Tell a destination what the ledger has about a study's discs, and record a new disc."""
 
 import time
 from dataclasses import replace
@@ -14,7 +14,7 @@ from pipeline.site.site import Site
 
 
 def end_unfinished(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> None:
-    """Close the record of a disc whose attempt died: it was visible, or the record is deleted."""
+    """Complete the record of a disc whose attempt died if the disc was visible; otherwise delete the record."""
     with site.ledger.reading() as look:
         unfinished = discs.unfinished_of(look, row)
     if unfinished is None:
@@ -39,7 +39,7 @@ def _note_offered(identity: str, row: ClaimedDeliveryRow, site: Site) -> None:
 def of_study(consignment: Consignment, load: DeliveryItems, row: ClaimedDeliveryRow, site: Site) -> Consignment:
     """Return the consignment with the study's earlier disc, and functions that record a new one.
 
-    Once a disc has been published, the originals of everything on it are kept for another `keep_originals`.
+    Once a disc has been published, the originals of all instances on it are kept for another `keep_originals`.
     """
     rows = {key: (one.delivery, one.identity) for key, one in load.beside.items()}
     rows |= {key: (row.id, identity) for key, identity in load.numbers.items()}

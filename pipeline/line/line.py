@@ -1,7 +1,7 @@
-"""The line an arriving study takes: its stages in order, each a file of this room.
+"""The line that an arriving study takes: its stages in order, each a file of this room.
 
 The rooms of the spool and the ledger are the truth: each stage reads from them what is due, so that the next round
-finds whatever was killed at any moment.
+finds work that was interrupted at any moment.
 """
 
 import os
@@ -30,7 +30,7 @@ from pipeline.processes.jobs import JobKey, JobKind, Jobs
 from pipeline.schedule import Agenda
 from pipeline.site.site import Site
 
-AT_ONCE = 16  # Parallel arrivals and studies: the pool's processes do the work, and share it fairly.
+AT_ONCE = 16  # Parallel arrivals, and parallel studies: the pool's processes do the work, and share it fairly.
 
 Subject = TypeVar("Subject")
 Due = Iterable[tuple[JobKey, Subject, Executor]]  # What is due, and the executor for it.
@@ -54,7 +54,7 @@ class Line:
         self._settling = ThreadPoolExecutor(1, thread_name_prefix="settle")
 
     def stages(self) -> dict[str, Callable[[], None]]:
-        """Return the stages in the order an arriving study takes them; each starts its due jobs."""
+        """Return the stages by name, in the order in which a study takes them; each starts its due jobs."""
         site = self._site
         return {
             "admit": self._each(self._new_arrivals, lambda name: admit(name, site, self._read_ahead)),
@@ -71,11 +71,11 @@ class Line:
         reconcile(self._site, self._beat)
 
     def work_ahead(self) -> WorkAhead:
-        """Return what encodes pixels while their study still comes in, as long as its context lasts."""
+        """Return a context manager that reads files and encodes pixels while their study still comes in."""
         return WorkAhead(self._site, self._is_being_prepared, self._read_ahead)
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more jobs."""
         for executor in (
             self._glances,
             self._arrivals,
@@ -104,7 +104,7 @@ class Line:
             yield JobKey(JobKind.ADMIT, name), name, self._executor_for(name)
 
     def _admitted_arrivals(self) -> Due[str]:
-        """Yield the arrivals that may be identified now: of one study the first admitted goes first."""
+        """Yield the arrivals that may be identified now: arrivals of one study in the order of admission."""
         folders = self._folders()
         with self._site.ledger.reading() as connection:
             known = arrivals.states_of(connection, folders)
@@ -140,7 +140,7 @@ class Line:
             return {entry.name for entry in entries if entry.is_dir()}
 
     def _unusable(self) -> list[str]:
-        """Return the arrivals that could not be admitted or identified just now."""
+        """Return the arrivals whose last attempt to be admitted or identified has failed."""
         return [str(key.subject) for key in self._jobs.failed(JobKind.ADMIT, JobKind.IDENTIFY)]
 
     def _executor_for(self, name: str) -> Executor:

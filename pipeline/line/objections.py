@@ -1,4 +1,4 @@
-"""Objections to a readable file: storescp misread it while receiving, or it names no patient."""
+"""Find objections to readable files: storescp misread a file while receiving, or a file names no patient."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +18,7 @@ CUT_OFF = (
 
 
 def with_objections(contents: ArrivalContents, folder: Path, *, require_patient: bool) -> ArrivalContents:
-    """Return the contents of an arrival, each file with the objection to it.
+    """Return the contents of an arrival, each file with the objection to it as its problem.
 
     `require_patient` is the receiver's setting: every instance has the elements Patient's Name and Patient ID,
     possibly empty (PS3.3 table C.7-1, type 2); an instance without them has lost them on its way.
@@ -41,9 +41,9 @@ def with_objections(contents: ArrivalContents, folder: Path, *, require_patient:
 
 
 def _may_be_cut_off(found: IdentifiedFile) -> bool:
-    """Say whether storescp inflated a data set, and its result is not what it should be.
+    """Say whether a deflated data set may have been cut off while storescp received it.
 
-    It fills a truncated value with bytes nobody sent, and leaves out what follows.
+    storescp fills the truncated value with bytes that nobody sent, and leaves out the elements that follow.
     """
     return found.lacks_pixels and found.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
@@ -53,7 +53,7 @@ def _without_patient(absent: tuple[str, ...]) -> str:
 
 
 def _said_in(folder: Path) -> Iterator[StoreRequest]:
-    """Yield the objects whose log lines are in the folder; in association mode there are none."""
+    """Yield storescp's log lines for each object, from the folder; in association mode there are none."""
     for path in sorted(folder.glob(f"{SAID}*")):
         log = StorescpLog()
         with path.open("rb") as file:

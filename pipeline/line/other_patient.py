@@ -1,4 +1,4 @@
-"""A person's decision on another patient's instances under a study's UID: accept or delete them."""
+"""Carry out a person's decision on another patient's instances under a study's UID: accept or delete them."""
 
 import contextlib
 from collections import defaultdict
@@ -22,13 +22,13 @@ REASON_LENGTH = range(3, 201)  # Characters.
 
 
 def release_study(study: str, reason: str, placeholders: tuple[str, ...], spool: Spool, ledger: Ledger) -> int:
-    """Send the other patients' instances of a study as of that study, and return how many there were.
+    """Let the other patients' instances of a study go on as instances of that study, and return their number.
 
-    Later instances with one of these Patient IDs belong to the study, too; a further ID is set aside again. The
-    reason is kept in the ledger.
+    Later instances with one of these Patient IDs belong to the study, too; instances with a further ID are set
+    aside again. The reason is kept in the ledger.
 
     Raises:
-        Usage: nothing of the study is set aside so, or the reason is too short or too long.
+        Usage: no instance of the study is set aside as another patient's, or the reason is too short or too long.
         Permanent: a file cannot be read any more; the others have been released.
     """
     if len(reason.strip()) not in REASON_LENGTH:
@@ -77,7 +77,7 @@ def _accept(  # noqa: PLR0913, PLR0917  # one decision, and where it is written 
     spool: Spool,
     ledger: Ledger,
 ) -> None:
-    """Record the additional patients of the study before any of their instances go on."""
+    """Record the additional patients of the study, before any of their instances return to the line."""
     by_id = {row.id: row for row in rows}
     with ledger.transaction() as change:
         for identity, found in ready.items():

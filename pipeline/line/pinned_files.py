@@ -27,9 +27,9 @@ NO_LONGER_KEPT = (
 
 @dataclass(frozen=True, slots=True)
 class InstanceToSend:
-    """One instance of a delivery, by its row numbers; `receiver` is where it was taken in.
+    """One instance of a delivery, by its row numbers; `receiver` is the receiver it came by.
 
-    The delivery may be another than the attempted one: a disc holds what other deliveries still lack.
+    The delivery may be another than the attempted one: a disc also has instances that other deliveries lack.
     """
 
     identity: int
@@ -41,13 +41,13 @@ class InstanceToSend:
 def pinned(
     one: InstanceToSend, destination: Destination, site: Site, attempted: ClaimedDeliveryRow
 ) -> Item | Receipt:
-    """Return the item with the file pinned before the first attempt, made again if it is gone, otherwise why not.
+    """Return the item with the file pinned before the first attempt, made again if it is gone; or a receipt.
 
-    A rerouted instance has no file for this destination yet: the file is made, and pinned, now.
+    A rerouted instance has no file for this destination yet: the file is made and pinned now.
 
-    Other bytes must not be sent under the same UID (docs/facts.md, Archives), so what is returned has the pinned
-    hash; after a first attempt, which may have found other bytes, no earlier reading is believed. If the file
-    cannot be read or made now (a full disk, a killed process), nothing is refused.
+    Other bytes must not be sent under the same UID (docs/facts.md, Archives), so the returned file has the pinned
+    hash; after a first attempt, which may have found other bytes, the file is always hashed again. If the file
+    cannot be read or made now (a full disk, a killed process), the receipt stays pending.
 
     Raises Fenced if a file is to be pinned and another worker has the `attempted` delivery.
     """
@@ -78,7 +78,7 @@ def _hash_of(path: Path, item: Item, site: Site) -> str:
 
 
 def _made_again(item: Item, again: Prepared | Permanent) -> Item | Receipt:
-    """Return the item with the file that was made of the original, if its bytes are those that were pinned."""
+    """Return the item with the file that was made again, if it has the pinned hash; otherwise a receipt."""
     if isinstance(again, Permanent):
         return Receipt(item.key, ReceiptState.REFUSED, "", f"{NOT_MADE_AGAIN}: {again}")
     try:

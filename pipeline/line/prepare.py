@@ -42,7 +42,7 @@ IDENTITY = (0x0020000D, 0x0020000E, 0x00080018)
 
 @dataclass(frozen=True, slots=True)
 class PrepareTask:
-    """What to prepare: the received file, its identity, and the encodings its destinations ask for."""
+    """One instance to prepare: the received file, its identity, and the encodings its destinations ask for."""
 
     instance: int
     source: Path
@@ -68,12 +68,12 @@ class PreparedFile:
     reason: str | None = None
     state: FileState | None = field(
         default=None, compare=False
-    )  # As it was when it was hashed; None where that was not now.
+    )  # The state in which it was hashed; None if it was not hashed now.
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An instance ready to be sent."""
+    """An instance that is ready to be sent: its files, what was changed, and lengths and hashes of its pixels."""
 
     changes: tuple[Change, ...]
     outputs: tuple[PreparedFile, ...]
@@ -85,7 +85,7 @@ class Prepared:
 
     @property
     def account(self) -> list[dict[str, str | None]]:
-        """Return everything that differs from what was received, for the ledger and for people."""
+        """Return all changes to the received attributes, for the ledger and for people."""
         mends = [(named(mend.tag), None, None, f"mended: {mend.words}") for mend in self.mends]
         changes = [(change.keyword, change.before, change.after, change.rule) for change in self.changes]
         return [
@@ -95,7 +95,7 @@ class Prepared:
 
 
 def load_encodings(_: str) -> None:
-    """Import every encoding, so that the first instance does not wait for it."""
+    """Import every encoding, so that the first instance does not wait for the imports."""
     for name in encodings.names():
         encodings.named(name)
 
@@ -170,7 +170,7 @@ def _encoded(
     """Return the encoded instance and its file, None if this encoding leaves it unchanged.
 
     Raises:
-        NotEncoded: it cannot be encoded, or the result does not read back: send it unencoded.
+        NotEncoded: the instance cannot be encoded, or the result does not read back; send it unencoded.
     """
     if encodings.named(name) is None:
         return None
@@ -183,7 +183,7 @@ def _encoded(
 
 
 def _pixels(name: str, header: Dataset, data: Bytes, layout: DataSetLayout) -> tuple[bytes, str]:
-    """Return Pixel Data as it stands in the file and its VR, if the header allows encoding."""
+    """Return Pixel Data as it is in the file, and its VR; raises NotEncoded if the header forbids encoding."""
     element = layout.pixels
     if element is None:
         raise NotEncoded("no Pixel Data")
@@ -199,9 +199,9 @@ def _pixels(name: str, header: Dataset, data: Bytes, layout: DataSetLayout) -> t
 def _plain(
     task: PrepareTask, data: Bytes, layout: DataSetLayout, header: Dataset, touched: frozenset[int]
 ) -> PreparedFile:
-    """Return the instance with its coerced attributes and otherwise as received.
+    """Return the file of the instance with its coerced attributes and otherwise as received.
 
-    The original file if nothing changed.
+    If nothing was changed, this is the original file.
     """
     syntax = layout.transfer_syntax_uid
     if not (touched or layout.mends) and layout.has_preamble and _says_what_it_is(header, layout):
@@ -226,10 +226,10 @@ def _encapsulated(task: PrepareTask, name: str, whole: Dataset) -> PreparedFile:
 
 
 def _made(task: PrepareTask, name: str, transfer_syntax_uid: str, write: Callable[[Path], str]) -> PreparedFile:
-    """Return what `write` wrote, proven, under a name that no other content can have.
+    """Return the file that `write` wrote, read back, under a name that no other content can have.
 
-    Two deliveries may make the same file again at the same time, while a third sends it: a file with its final
-    name is complete, and never written again.
+    Two deliveries may make the same file again at the same time, while a third sends it. A file with its final
+    name is therefore complete, and never written again.
     """
     beside = task.target.with_name(f".{task.target.name}.{name}.{secrets.token_hex(4)}")
     try:
@@ -245,7 +245,7 @@ def _made(task: PrepareTask, name: str, transfer_syntax_uid: str, write: Callabl
 
 
 def _prove(task: PrepareTask, path: Path, transfer_syntax_uid: str) -> None:
-    """Read back what is to be sent: well-formed, in the promised transfer syntax, and still the same instance."""
+    """Read back a file to be sent; raises Permanent if it is malformed, or has another transfer syntax or UIDs."""
     try:
         with data_set_of(path, task.scratch) as (data, layout):
             uids = [part10.text_of(data, layout.elements.get(tag)) for tag in IDENTITY]

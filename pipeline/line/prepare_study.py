@@ -31,7 +31,7 @@ FIRST_SECONDS, NEXT_SECONDS = 0.3, 1.0
 class PreparedPart:
     """Instances of a gathered study and their results, by row number; with the last part the study is complete.
 
-    `unrouted` are instances that go to no destination: nothing is made of them.
+    `unrouted` are instances that go to no destination and are therefore not prepared.
     """
 
     study: WaitingStudy
@@ -39,7 +39,7 @@ class PreparedPart:
     outcomes: Mapping[int, Prepared | Exception]
     is_first: bool
     is_last: bool
-    claim: str  # The token by which this worker has the study.
+    claim: str  # The token with which this worker has claimed the study.
     unrouted: Sequence[int] = ()
 
 
@@ -152,7 +152,7 @@ def limits_of(task: PrepareTask) -> ProcessLimits:
 
 
 def outcome_of(prepared: Prepared | Exception) -> dict[str, Any]:
-    """Return what the ledger keeps of a prepared instance."""
+    """Return the columns that the ledger keeps of a prepared instance, or of one that could not be prepared."""
     if isinstance(prepared, Exception):
         code = SetAsideCode.OVER_LIMIT if isinstance(prepared, OverLimit) else None
         return {"state": InstanceState.QUARANTINED, "reason": str(prepared), "code": code, "consigned": True}

@@ -1,7 +1,7 @@
-"""Prepare an instance for an order and say whose it is; runs in the pool's processes.
+"""Prepare an instance for an order and read its patient; this runs in the pool's processes.
 
-It is in this room, because a process that imports it would otherwise import the whole of `orders` with the ledger:
-a third of a second before the first instance, and 20 MB.
+The module is in this room, because in `orders` a process would import that whole room and the ledger with it: a
+third of a second before the first instance, and 20 MB.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,10 @@ class PreparedWithPatient:
 
 
 def prepare_identified(task: PrepareTask) -> PreparedWithPatient:
-    """Prepare one instance as `prepare` does; raises what that raises."""
+    """Prepare one instance, as received if nothing changes, and return it with its patient.
+
+    Raises as `prepare` does.
+    """
     try:
         with data_set_of(task.source, task.scratch) as (data, layout):
             patient = patient_in(data, layout)
@@ -45,7 +48,7 @@ def goes_as_received(task: PrepareTask) -> bool:
 
 
 def as_received(task: PrepareTask, transfer_syntax_uid: str) -> Prepared:
-    """Return the received file as the one to send."""
+    """Return the received file as the prepared file."""
     size = task.source.stat().st_size
     same = PreparedFile(AS_RECEIVED[0], task.source, task.received_sha256, size, transfer_syntax_uid)
     return Prepared((), (same,))

@@ -1,4 +1,4 @@
-"""Set-aside arrivals and files, and a person's two decisions: release or discard."""
+"""Show set-aside arrivals and files, and carry out a person's decision to release or discard them."""
 
 import contextlib
 import time
@@ -54,7 +54,7 @@ def listed(ledger: Ledger) -> dict[str, Any]:
 
 
 def shown(name: str, spool: Spool, ledger: Ledger) -> dict[str, Any]:
-    """Return what is known of `ARRIVAL` or `ARRIVAL/FILE`, and its path; raises Usage if there is none."""
+    """Return what is known of `ARRIVAL` or `ARRIVAL/FILE`, with paths; raises Usage if the name is unknown."""
     arrival, file = _split(name)
     with ledger.reading() as look:
         row = reports.arrival_row(look, arrival)
@@ -90,8 +90,8 @@ def release(name: str, spool: Spool, ledger: Ledger) -> None:
 
     Raises:
         Usage: there is nothing of that name.
-        Permanent: it is unchanged; or it is a conflict, which no second look resolves; or another person has
-            released or discarded it meanwhile.
+        Permanent: the file has the same fault as before; or it is a conflict, or another patient's; or another
+            person has released or discarded it meanwhile.
     """
     arrival, file = _split(name)
     with ledger.reading() as look:
@@ -148,7 +148,7 @@ def read_again(row: InstanceRow, spool: Spool) -> IdentifiedFile:
 def _release_instances(arrival: str, released: dict[int, IdentifiedFile], spool: Spool, ledger: Ledger) -> None:
     """Reopen the arrival, and return these instances to the line: the folder moves before the rows change."""
     for room in (spool.settled, spool.quarantine):
-        with contextlib.suppress(FileNotFoundError):  # Another person may have done it just now.
+        with contextlib.suppress(FileNotFoundError):  # Another person may have moved it just now.
             rename_durably(room / arrival, spool.arrivals / arrival)
     try:
         with ledger.transaction() as change:
@@ -205,7 +205,7 @@ def as_received(found: IdentifiedFile) -> dict[str, Any]:
 
 
 def discard(name: str, spool: Spool, ledger: Ledger) -> list[Path]:
-    """Delete what is set aside under `ARRIVAL` or `ARRIVAL/FILE`, and return the deleted paths.
+    """Delete the set-aside files of `ARRIVAL` or `ARRIVAL/FILE`, and return the deleted paths.
 
     Only quarantined or conflicting files are deleted, never files that are being delivered or have arrived.
 
@@ -246,7 +246,7 @@ def _note_discarded(arrival: str, wanted: set[int], ledger: Ledger, *, is_whole:
 
 
 def _delete(arrival: str, wanted: set[int], spool: Spool, ledger: Ledger, *, is_whole: bool) -> list[Path]:
-    """Delete what the ledger records as discarded; meanwhile nobody can release it."""
+    """Delete the files that the ledger records as discarded; the transaction keeps others from releasing them."""
     with ledger.transaction(flushed=False) as change:
         deleted = []
         for identity, file in quarantined.discarded(change, arrival).items():

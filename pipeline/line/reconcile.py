@@ -1,7 +1,7 @@
-"""Reconcile: at start, make the ledger agree with the rooms after a crash (docs/design.md).
+"""Make the ledger agree with the rooms at start, after a crash (docs/design.md).
 
-For the place of a folder the room wins. Steps that a crash interrupted are finished here: a deletion the ledger
-was told of, an account older than its receipts, outputs nobody needs any more.
+For the place of a folder the room wins. Steps that a crash interrupted are finished: a deletion that is in the
+ledger, an account older than its receipts, outputs that no delivery needs any more.
 """
 
 import json
@@ -28,12 +28,12 @@ Believe = Callable[[str, str | None, Site], None]
 def reconcile(site: Site, alive: Callable[[], None] = lambda: None) -> None:
     """Correct the ledger, finish interrupted steps, and make interrupted deliveries due, before other work starts.
 
-    `alive` is called regularly meanwhile, because many folders take minutes. Raises Transient if the disk is full,
+    `alive` is called regularly meanwhile, because many folders take minutes. Raises Transient if the disk is full
     or the ledger cannot be used now.
     """
     with site.ledger.reading() as look:
         rows = arrivals.states(look)
-    # `release` may move folders meanwhile into the arrivals, which are therefore looked at last.
+    # `release` may move folders into the arrivals meanwhile, so these are looked at last.
     _each(site.spool.settled, _believe_settled, rows, site, alive)
     _each(site.spool.quarantine, _believe_set_aside, rows, site, alive)
     _each(site.spool.arrivals, _believe_open, rows, site, alive)
@@ -63,7 +63,7 @@ def _try(name: str, correct: Callable[[str], None]) -> None:
         correct(name)
     except OSError as error:
         alarm(Event.HELD, what=f"reconcile {name}", reason=error)
-    except SQLAlchemyError as error:  # Its text may quote values of the row.
+    except SQLAlchemyError as error:  # The text of the error may quote values of the row.
         alarm(Event.HELD, what=f"reconcile {name}", reason=traced(error))
 
 
@@ -83,7 +83,7 @@ def _believe_settled(name: str, state: str | None, site: Site) -> None:
 
 
 def _restore(name: str, site: Site) -> None:
-    """Enter a settled arrival from its own account; without one it is kept until a person decides."""
+    """Enter a settled arrival from its own account; without a readable account, move it to `quarantine`."""
     if problem := _unreadable_account(site.spool.settled / name, site):
         reason = f"settled, but its account cannot be read: {problem}"
         rename_durably(site.spool.settled / name, site.spool.quarantine / name)
@@ -116,7 +116,7 @@ def _believe_set_aside(name: str, state: str | None, site: Site) -> None:
 
 
 def _believe_open(name: str, state: str | None, site: Site) -> None:
-    """Continue what a person has put back among the arrivals; admit a folder without row."""
+    """Reopen an arrival that a person has put back among the arrivals, although it has ended in the ledger."""
     is_back = state in {ArrivalState.SETTLED, ArrivalState.QUARANTINED}
     if not is_back and not (state is None and _is_gone(name, site)):
         return
@@ -127,7 +127,7 @@ def _believe_open(name: str, state: str | None, site: Site) -> None:
 
 
 def _enter(name: str, reason: str, site: Site) -> None:
-    """Enter a set-aside arrival of which only the name is known."""
+    """Enter a set-aside arrival whose name is all that is known."""
     nanoseconds, receiver = parse_arrival_name(name)
     admitted_at = nanoseconds / 1e9
     with site.ledger.transaction() as change:
@@ -147,7 +147,7 @@ def _is_gone(name: str, site: Site) -> bool:
 
 
 def _is_known(name: str, site: Site) -> bool:
-    """Tell whether an arrival has a row now: one without a readable account has just got one."""
+    """Tell whether an arrival has a row now: an arrival without a readable account has just got one."""
     with site.ledger.reading() as look:
         return name in arrivals.states_of(look, [name])
 
@@ -157,7 +157,7 @@ def _miss_what_is_gone(rows: Mapping[str, ArrivalState], site: Site) -> None:
     rooms = (spool.settled, spool.quarantine, spool.arrivals)
     present = {name for room in rooms for name in _folders(room)}
     for name, state in rows.items():
-        # Another worker may settle it meanwhile, so that each room was read while the folder was in the other.
+        # Another worker may settle the arrival now, so that each room was read while the folder was in another.
         is_missed = name not in present and not any((room / name).is_dir() for room in (*rooms, *rooms))
         if is_missed and state != ArrivalState.QUARANTINED:
             _set_state(name, ArrivalState.QUARANTINED, "files missing", site)
@@ -165,7 +165,7 @@ def _miss_what_is_gone(rows: Mapping[str, ArrivalState], site: Site) -> None:
 
 
 def _end_discarding(site: Site) -> None:
-    with site.ledger.transaction() as change:  # While files are deleted, nobody can release them.
+    with site.ledger.transaction() as change:  # The transaction keeps others from releasing these files.
         for arrival, file in arrivals.discarded(change):
             site.spool.remove(arrival, file)
 
@@ -181,9 +181,9 @@ def _renew_accounts(site: Site, alive: Callable[[], None]) -> None:
 def _drop_outputs(site: Site, alive: Callable[[], None]) -> None:
     """Delete outputs of arrivals that have ended well or are gone, and unfinished outputs.
 
-    What other workers make just now for the line or a delivery stays. They claim before they make it, so what is
-    found here is claimed when the ledger is read afterwards, or its making has ended. What one makes for an order
-    has no claim before its delivery: it may be taken away, and is made again then.
+    Outputs that other workers are making for the line or a delivery stay. A worker claims before it makes a file,
+    so a file found here is claimed when the ledger is read afterwards, or it is finished. A file for an order has
+    no claim before its delivery: it may be deleted here, and is then made again.
     """
     folders, half_made = _folders(site.spool.outputs), list(site.spool.outputs.glob("*/.*"))
     with site.ledger.reading() as look:
@@ -206,7 +206,7 @@ def _drop_outputs(site: Site, alive: Callable[[], None]) -> None:
 def _drop_copies(site: Site) -> None:
     """Delete copies from archives that a dead worker was comparing.
 
-    Another worker on this spool that compares just now loses its copy, and attempts that delivery again.
+    If another worker on this spool is comparing, it loses its copy and attempts that delivery again.
     """
     for left in site.spool.run.glob(f"{SCRATCH}*"):
         remove_tree(left, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""Redeliver: a destination that no longer has an instance gets it again when it is received again.
+"""Redeliver an instance that was received again to a destination that no longer has it.
 
 A modality that sends a study again is told that it was stored, as always. If the archive has lost or deleted the
-study meanwhile, ignoring the duplicates would make that untrue. The instance is sent as it was: the pinned file,
-or a file made again from the kept original to the same bytes. If neither is available, the duplicate is pinned and
+study meanwhile, ignoring the duplicates would make that untrue. The same bytes are sent as before: the pinned
+file, or the same file made again from the kept original. If neither is available, the duplicate is pinned and
 sent.
 """
 
@@ -28,13 +28,13 @@ TOO_SOON = "sent again less than a day ago, and not there: sent again once a day
 
 
 def open_requests(change: Connection, arrival: str, receiver: str, site: Site) -> None:
-    """Open requests at the destinations of a receiver that can be asked, for an arrival's duplicates."""
+    """Open requests for an arrival's duplicates at those destinations of a receiver that list what they have."""
     names = [destination.name for destination in site.destinations_of(receiver) if destination.lists_what_it_has]
     redeliveries.open_requests(change, arrival, names, time.time())
 
 
 def burden_of_request(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> DeliveryItems:
-    """Return the items of a request: what the destination no longer has; raises what `holds` raises."""
+    """Return the items of a request: instances that the destination no longer has; raises as `holds` does."""
     since = time.time() - redeliveries.ONCE_IN
     with site.ledger.reading() as look:
         wanted = redeliveries.wanted_of(look, row.id, site.spool.root)
@@ -55,15 +55,15 @@ def burden_of_request(row: ClaimedDeliveryRow, destination: Destination, site: S
 def _add(
     found: DeliveryItems, one: RequestedInstance, row: ClaimedDeliveryRow, destination: Destination, site: Site
 ) -> None:
-    """Add the file for an instance, or why there is none."""
+    """Add the file for an instance, or the receipt that says why there is none."""
     identity, file = one.identity, _as_it_was(one, row, destination, site)
     if isinstance(file, Receipt) and file.state is ReceiptState.REFUSED and one.asked_by is not None:
         file = _as_it_is_now(one, file.message, row, destination, site)
         if isinstance(file, Item):
             identity = found.numbers[file.key] = one.asked_by
     if isinstance(file, Item):
-        # "attempted" means that an instance found there is ours, and that QIDO-RS is asked singly for one it does
-        # not list.
+        # With `attempted`, an instance that is found there counts as ours, and QIDO-RS is asked by itself for one
+        # that is not in a list.
         found.items.append(replace(file, attempted=True))
     else:
         found.lacking[identity] = file
@@ -72,7 +72,7 @@ def _add(
 def _as_it_was(
     one: RequestedInstance, row: ClaimedDeliveryRow, destination: Destination, site: Site
 ) -> Item | Receipt:
-    """Return the file that was sent before, or why it is not available."""
+    """Return the file that was sent before, or a receipt that says why it is not available."""
     with site.ledger.reading() as look:
         original = arrivals.instance_row(look, one.identity)
     if site.spool.present(one.item.path) is None and site.spool.find(original.arrival, original.file) is None:
@@ -83,9 +83,9 @@ def _as_it_was(
 def _as_it_is_now(
     one: RequestedInstance, why: str, row: ClaimedDeliveryRow, destination: Destination, site: Site
 ) -> Item | Receipt:
-    """Let the duplicate be sent in place of the first, and record it in its row.
+    """Return the file of the duplicate, to be sent in place of the first, and record that in its row.
 
-    Otherwise return why it cannot.
+    If it cannot be prepared, return a receipt that says why.
     """
     assert one.asked_by is not None
     with site.ledger.reading() as look:

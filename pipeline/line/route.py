@@ -1,7 +1,7 @@
-"""Route: decide where each instance of a gathered study goes, once.
+"""Decide once where each instance of a gathered study goes.
 
-What was decided before a crash stays decided, whatever the configuration says now: else a part of a study would go
-elsewhere than the rest.
+A decision made before a crash stays, although the configuration may have changed since: otherwise a part of a
+study would go elsewhere than the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ from pipeline.site.site import Site
 
 @dataclass(frozen=True, slots=True)
 class StudyRoutes:
-    """Where the waiting instances of a study go, by row number, and what else goes along.
+    """The routes `of` the waiting instances of a study, by row number.
 
-    `undecided` are those for which no earlier run has written it down. `along` are instances that were prepared
-    before, by the destination that gets the whole study now, each with the encoding.
+    `undecided` are the instances whose routes are not in the ledger yet. `along` are instances that were prepared
+    before, each with its encoding, by the destination that gets the whole study now.
     """
 
     of: Mapping[int, tuple[Routed, ...]]
@@ -38,7 +38,7 @@ class StudyRoutes:
 
 
 def route(rows: Sequence[SoundInstanceRow], receiver: ReceiverTable, site: Site) -> StudyRoutes:
-    """Return where the waiting instances `rows` of one study go.
+    """Return the routes of the waiting instances `rows` of one study.
 
     Raises Configuration if the configuration names a destination that it does not have.
     """
@@ -55,13 +55,13 @@ def route(rows: Sequence[SoundInstanceRow], receiver: ReceiverTable, site: Site)
 
 
 def _begun_before_routes(study: str, receiver: ReceiverTable, site: Site) -> tuple[Routed, ...]:
-    """Return where a release without routes, which wrote nothing down, has begun to send the study."""
+    """Return the destinations to which a release of this program without routes has begun to send the study."""
     with site.ledger.reading() as connection:
         return tuple(Routed(*way) for way in study_routes.begun_before_routes(connection, receiver.name, study))
 
 
 def facts_of(row: SoundInstanceRow, receiver: str) -> RouteFacts:
-    """Return what routes can test of an instance."""
+    """Return the facts about an instance that the conditions of routes can test."""
     return RouteFacts(
         receiver,
         row.calling_ae_title,
@@ -74,7 +74,7 @@ def facts_of(row: SoundInstanceRow, receiver: str) -> RouteFacts:
 
 
 def _prepared_before(study: str, receiver: ReceiverTable, site: Site) -> list[SoundInstanceRow]:
-    """Return the earlier instances of the study, where routes may send the whole of it somewhere."""
+    """Return the instances of the study that were prepared before, if routes may send whole studies."""
     if not (site.settings.route and receiver.coerce):
         return []
     with site.ledger.reading() as connection:
@@ -84,7 +84,7 @@ def _prepared_before(study: str, receiver: ReceiverTable, site: Site) -> list[So
 def _along(
     before: Sequence[SoundInstanceRow], receiver: ReceiverTable, routing: Routing, site: Site
 ) -> dict[str, list[tuple[SoundInstanceRow, str]]]:
-    """Return what a destination of the whole study lacks of the instances that came before."""
+    """Return the earlier instances that each destination of the whole study lacks, with their encodings."""
     if not before or not routing.has_whole_studies:
         return {}
     found: dict[str, list[tuple[SoundInstanceRow, str]]] = {}

@@ -1,9 +1,9 @@
-"""Which senders count for orders: the PACS alone, as [pacs] names it.
+"""Tell whether a sender counts for orders: only the PACS does, as [pacs] names it.
 
-Anybody who reaches the receiver of orders may send there, under any UIDs. In association mode the peer's address
-decides, which cannot be forged by a sender that wants an answer: that of `host`, or of one of the `senders`, with
-its AE title if the entry has one. Otherwise the address is unknown, and the calling AE title must do, which
-storescp writes into each file (0002,0016): anybody can claim one.
+Anybody who reaches the receiver of orders may send to it, under any UIDs. In association mode the peer's address
+decides, which a sender that wants an answer cannot forge: it must be that of `host` or of one of the `senders`,
+with its AE title if the entry has one. In study mode the address is unknown, and the calling AE title decides,
+which storescp writes into each file (0002,0016), although anybody can use any title.
 """
 
 import json
@@ -20,7 +20,7 @@ AE_TITLE_LENGTH = 16  # PS3.5 table 6.2-1
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """A peer that sent something; `address` is numeric, None if unknown."""
+    """A peer that has sent instances; `address` is numeric, None if it is not known."""
 
     ae_title: str
     address: str | None
@@ -39,7 +39,7 @@ class Senders:
     address_decides: bool
 
     def include(self, sender: Sender) -> bool:
-        """Tell whether this is the PACS, as far as the configuration says."""
+        """Tell whether the configuration names this sender as the PACS."""
         if not self.address_decides:
             titles = {self.pacs.ae_title, *(one.ae_title for one in self.pacs.senders)}
             return bool(sender.ae_title) and sender.ae_title in titles
@@ -50,7 +50,7 @@ class Senders:
         return any(_is(sender, one) for one in self.pacs.senders)
 
     def line_with(self, other: Sender) -> str:
-        """Return the line of [pacs] that also names this peer, ready to be pasted."""
+        """Return the line `senders` of [pacs] with this peer added, ready to be pasted."""
         entries = [_entry(one.address, one.ae_title) for one in self.pacs.senders]
         entries.append(_entry(other.address if self.address_decides else None, other.ae_title))
         return f"senders = [{', '.join(entries)}]"
@@ -69,14 +69,14 @@ def _entry(address: str | None, ae_title: str | None) -> str:
 
 
 def sender_of(found: IdentifiedFile, envelope: Envelope | None) -> Sender:
-    """Return who sent a file, from the envelope, otherwise from the AE title that storescp has written."""
+    """Return the sender of a file: from the envelope, otherwise by the AE title that storescp has written."""
     if envelope is None:
         return Sender(found.source_ae_title[:AE_TITLE_LENGTH], None)
     return Sender((envelope.calling_ae_title or found.source_ae_title)[:AE_TITLE_LENGTH], envelope.peer)
 
 
 def senders_of(settings: Settings) -> Senders:
-    """Return who may send to the receiver of orders; there must be a [pacs]."""
+    """Return the senders that count at the receiver of orders; the configuration must have [pacs]."""
     pacs = settings.pacs
     assert pacs is not None
     return Senders(pacs, settings.receiver_named(pacs.receiver).mode == "association")

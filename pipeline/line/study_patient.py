@@ -1,9 +1,9 @@
 """Detect two patients under one Study Instance UID, from a modality that was not told of the next patient.
 
 The Patient ID of the first received instance decides (with the issuer, if both have one), as received and before
-coercion; a placeholder decides and contradicts nothing. Names and birth dates are noted. Only keyed hashes are
-kept, and the key lies in the spool: with the ledger alone nobody can read or guess an ID, or tell which studies
-belong to one patient.
+coercion; a placeholder neither decides nor contradicts. Different names and birth dates are only noted. The ledger
+has keyed hashes only, and the key is in the spool: from the ledger alone nobody can read or guess an ID, or tell
+which studies belong to one patient.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ OTHER_PATIENT = "its Patient ID is another one than its study began with"
 
 @dataclass(frozen=True, slots=True)
 class PatientHashes:
-    """Keyed hashes of what an instance says of its patient, each empty if it says nothing."""
+    """Keyed hashes of an instance's patient attributes; a hash is "" if the attribute has no value."""
 
     identifier: str
     issuer: str
@@ -72,10 +72,10 @@ def drop_unfinished_key(spool: Spool) -> None:
 
 
 class StudyPatients:
-    """The patients of the studies of one arrival: those known before, and those it brings."""
+    """The patients of the studies of one arrival: the known ones, and in `new` those that the arrival adds."""
 
     def __init__(self, arrival: str, scopes: Mapping[Scope, Iterable[str]], site: Site) -> None:
-        """Read what is known of the arrival's studies, by scope."""
+        """Read the known patients of the arrival's studies; `scopes` has the studies by scope."""
         self._arrival = arrival
         self._site = site
         self._accepted: dict[tuple[Scope, str], list[PatientHashes]] = {}
@@ -90,7 +90,7 @@ class StudyPatients:
     def is_another(self, scope: Scope, found: IdentifiedFile) -> bool:
         """Tell whether a sound file is of another patient than its study.
 
-        The first patient decides from then on.
+        If the study has no patient yet, the patient in this file decides from now on.
         """
         assert found.key is not None
         study = found.key.study_instance_uid
@@ -115,6 +115,6 @@ class StudyPatients:
 def row_of(
     scope: Scope, study: str, marks: PatientHashes, arrival: str, reason: str | None = None
 ) -> dict[str, Any]:
-    """Return the row that adds this patient to a study, as known by an arrival."""
+    """Return the row that adds a patient to a study, with the arrival that brought the patient."""
     about = {"scope": scope, "study_instance_uid": study, "is_first": False, "reason": reason, "at": time.time()}
     return {**about, **asdict(marks), "arrival": arrival}

@@ -1,7 +1,7 @@
-"""Which studies untaken arrivals hold, by a glance at the beginning of each file.
+"""Find out which studies arrivals hold before they are identified, from the beginning of each file.
 
-An arrival therefore waits for a slower one only if both hold the same study: for each key the first received wins,
-and arrivals of one study are taken in in the order admitted.
+For each key the first received instance wins, so arrivals of one study are identified in the order of admission.
+An arrival waits for a slower one only if both hold the same study.
 """
 
 import os
@@ -16,28 +16,31 @@ STUDY_INSTANCE_UID = 0x0020000D
 
 
 class UnreadArrivals:
-    """The studies seen at a glance in arrivals that are not taken in yet."""
+    """The studies of arrivals that are not identified yet."""
 
     def __init__(self) -> None:
         self._studies: dict[str, frozenset[str]] = {}
 
     def look(self, name: str, site: Site) -> None:
-        """Glance at the files of an arrival.
+        """Read the Study Instance UIDs of an arrival's files.
 
-        An unreadable file counts as of no study, and nothing waits for it.
+        An unreadable file counts for no study, and no other arrival waits for it.
         """
         self._studies[name] = studies_in(site.spool.arrivals / name)
 
     def keep(self, names: Collection[str]) -> None:
-        """Forget all other arrivals."""
+        """Forget all arrivals except those in `names`."""
         self._studies = {name: studies for name, studies in self._studies.items() if name in names}
 
     def studies_of(self, name: str) -> frozenset[str] | None:
-        """Return the studies of an arrival, None if it was not looked at."""
+        """Return the studies of an arrival, None if `look` has not read it yet."""
         return self._studies.get(name)
 
     def in_order(self, names: Collection[str], unusable: Collection[str]) -> Iterator[str]:
-        """Yield the arrivals that may be taken in now; `unusable` ones are skipped, and delay no others."""
+        """Yield the arrivals that may be identified now, in the order of admission.
+
+        An `unusable` arrival, whose last attempt has failed, does not delay others.
+        """
         before: set[str] = set()
         for name in sorted(names):
             studies = self._studies.get(name)
@@ -50,12 +53,12 @@ class UnreadArrivals:
 
 
 def studies_in(folder: Path) -> frozenset[str]:
-    """Return the Study Instance UIDs that the files of a folder begin with."""
+    """Return the Study Instance UIDs of the files in a folder, from the beginning of each file."""
     try:
         with os.scandir(folder) as entries:
             files = [Path(entry.path) for entry in entries if _is_received(entry)]
         return frozenset(filter(None, map(_study_of, files)))
-    except FileNotFoundError:  # A person, or a start of the worker, has moved it.
+    except FileNotFoundError:  # A person, or a starting worker, has moved the folder.
         return frozenset()
 
 

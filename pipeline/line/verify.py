@@ -1,7 +1,7 @@
-"""Verify: decide the state of a delivery after an attempt, by its receipts alone.
+"""Verify a delivery: decide its state after an attempt, by its receipts alone.
 
 Exit codes and HTTP statuses prove nothing: a delivery is delivered when every receipt says so. The error that the
-destination raised decides about instances without receipt (errors.py).
+destination raised decides about instances without a final receipt (errors.py).
 """
 
 import logging
@@ -27,11 +27,11 @@ ATTEMPTS_FOR_AN_ORDER = 3
 
 
 def verify(attempted: AttemptedDelivery | NotAttempted, site: Site) -> StorestowError | NotAttempted | None:
-    """Count the receipts, and record whether the delivery has ended, and how; and whether its destination answers.
+    """Count the receipts, and record whether and how the delivery has ended, and whether its destination answers.
 
-    Returns the error that concerns the peer as a whole; None if the peer worked, whatever it said of single
-    instances; NOT_ATTEMPTED if it was asked nothing, or if another worker has taken the delivery over, of which
-    nothing is recorded.
+    Returns the error that concerns the peer as a whole; None if the peer worked, also if it refused instances; and
+    NOT_ATTEMPTED if the peer was not asked, or if another worker has taken the delivery over: then nothing is
+    recorded.
     """
     if attempted is NOT_ATTEMPTED:
         return NOT_ATTEMPTED
@@ -47,13 +47,13 @@ def verify(attempted: AttemptedDelivery | NotAttempted, site: Site) -> Storestow
 
 
 def _conclude(attempted: AttemptedDelivery, site: Site) -> None:
-    """Record the state of the delivery, or that it goes on with what was added meanwhile."""
+    """Record the state of the delivery, or that it continues with instances that were added meanwhile."""
     row, error, destination = attempted.row, attempted.error, attempted.destination
     now = time.time()
     request = None
     with site.ledger.transaction() as change:
         claims.require_delivery(change, row)
-        # Together with the end of the trial, so that nobody begins another one in between.
+        # In the transaction that ends the trial, so that no worker begins another trial in between.
         is_news = _judge_peer(change, attempted, now)
         goes_on = error is None and deliveries.goes_on(change, row.id, attempted.handed_over, now)
         if not goes_on:
@@ -79,9 +79,9 @@ def _conclude(attempted: AttemptedDelivery, site: Site) -> None:
 
 
 def _judge_peer(change: Connection, attempted: AttemptedDelivery, now: float) -> bool:
-    """Record whether the destination as a whole works, whatever it said of instances; return whether it is new.
+    """Record whether the destination as a whole works; return whether that has changed.
 
-    Of one that was asked nothing nothing is known: a trial ends without a verdict, and another one may begin.
+    If the destination was not asked, nothing is known: a trial ends without a verdict, and another one may begin.
     """
     name, error = attempted.destination.name, attempted.error
     if isinstance(error, PeerUnavailable):
@@ -102,14 +102,14 @@ def _say_of_request(row: DeliveryRow, request: redeliveries.EndedRequest) -> Non
 
 
 def _ended(change: Connection, row: DeliveryRow, state: DeliveryState) -> redeliveries.EndedRequest | None:
-    """Close a request that has come to an end, and delete the part of it that had nothing to do."""
+    """Close a request if its delivery has ended, and delete the part of it for which nothing had to be sent."""
     if state not in {DeliveryState.DELIVERED, DeliveryState.REFUSED}:
         return None
     return redeliveries.close_request(change, row.id)
 
 
 def _has_given_up(row: ClaimedDeliveryRow, error: StorestowError | None, now: float, site: Site) -> bool:
-    """Tell whether to stop trying. An order fails soon, because a person waits for it and can ask again."""
+    """Tell whether to stop trying; an order fails soon, because a person waits for it and can ask again."""
     if row.order_id is not None:
         return row.attempts >= ATTEMPTS_FOR_AN_ORDER or isinstance(error, PeerUnavailable | Configuration)
     give_up_after = site.settings.site.give_up_after.total_seconds()
@@ -121,7 +121,7 @@ def _retry_after(error: StorestowError | None) -> float | None:
 
 
 def error_of(counts: dict[str, int], error: StorestowError | None, destination: Destination) -> OrderError:
-    """Return what a refused delivery means for its order. Pure."""
+    """Return the error of an order whose delivery was refused; a pure function."""
     if destination.makes_file:
         return OrderError.MORE_THAN_ONE_PATIENT if isinstance(error, SeveralPatients) else OrderError.DISC_FAILED
     if any(counts.get(state) for state in ARRIVED):
@@ -132,10 +132,11 @@ def error_of(counts: dict[str, int], error: StorestowError | None, destination: 
 def verdict(
     counts: dict[str, int], error: StorestowError | None, *, has_given_up: bool
 ) -> tuple[DeliveryState, str | None]:
-    """Return the state of a delivery after an attempt, and why. Pure.
+    """Return the state of a delivery after an attempt, and the reason; a pure function.
 
-    `counts` are its receipts by state, "unanswered" those it cannot end with. Delivered means that every instance
-    has arrived and was verified, except those present before that could not be compared.
+    `counts` has the number of receipts by state, and as "unanswered" the number of those that are not final.
+    Delivered means that every instance has arrived and was verified, except instances that somebody else had
+    stored and that could not be compared.
     """
     refused = counts.get(ReceiptState.REFUSED, 0)
     unanswered = counts["unanswered"]

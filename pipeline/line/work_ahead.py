@@ -1,6 +1,6 @@
-"""Work ahead: have files read, and their pixels encoded and proved, while their study still comes in.
+"""Read files, and encode and prove their pixels, while their study still comes in.
 
-Correctness does not depend on it. The results are found by the pixels they were made of (`line/encoded_ahead.py`),
+No result is needed for correctness. Results are found by the pixels they were made of (`line/encoded_ahead.py`),
 so a study that turns out to be a duplicate costs only the work; unused results are deleted after a while.
 """
 
@@ -30,8 +30,8 @@ LOOK_SECONDS = 0.25
 CLOSED_SECONDS = 0.2  # storescp writes an object in one go: a file without writes for this long is closed.
 MOST_BYTES = 2 << 30  # Bytes of results that are kept.
 KEPT_SECONDS = 1800.0
-MOST_AT_ONCE = 500  # files that are read in a row before anything else is looked at
-LARGEST = 64 << 20  # bytes of a file: larger ones would hold up what others wait for
+MOST_AT_ONCE = 500  # Files that are read in a row before other work is looked at.
+LARGEST = 64 << 20  # Bytes of a file; a larger file would delay work for which others wait.
 MOST_CPU_SECONDS = 20.0
 
 
@@ -43,9 +43,9 @@ class _Received:
 
 
 class WorkAhead:
-    """A thread that encodes pixels of received files in advance, as long as the context lasts.
+    """A thread that reads received files and encodes their pixels in advance, as long as the context lasts.
 
-    `in_hand` tells whether a study of a receiver is being prepared: then working ahead is useless.
+    `in_hand` tells whether a study of a receiver is being prepared; then it is too late to work ahead.
     """
 
     def __init__(self, site: Site, in_hand: Callable[[str, str], bool], read: ReadAhead | None = None) -> None:
@@ -76,7 +76,7 @@ class WorkAhead:
                 self._ending.wait(60)
 
     def look(self) -> None:
-        """Read and encode what can be now; stop where anybody else needs the processes."""
+        """Read and encode received files; stop if other work needs the pool's processes."""
         self._tidy()
         self._read_incoming()
         found = list(self._received())
@@ -91,12 +91,12 @@ class WorkAhead:
         )
         for task, _ in pool.each(encode_ahead, tasks, _limits):
             self._done.add(states[task.source])
-            # More tasks than these wait, so other work does.
+            # More tasks wait than these, so other work is waiting.
             if self._ending.is_set() or pool.waiting > 2 * pool.size:
                 return
 
     def _read_incoming(self) -> None:
-        """Read and hash what has come in; what a file is, is told by the state in which it was read."""
+        """Read and hash files that have come in; a result is kept by the state in which the file was read."""
         if self._site.pool.waiting:
             return
         states: dict[Path, FileState] = {}
@@ -109,12 +109,12 @@ class WorkAhead:
         if wanted:
             encodes = any(self._encodings_of(receiver.name) for receiver in self._site.settings.receiver)
             self._site.pool.warm(load_encodings if encodes else load_reading)
-        self._tried |= {states[path] for path in wanted}  # What cannot be read now is read when it is admitted.
+        self._tried |= {states[path] for path in wanted}  # A file that cannot be read now is read when admitted.
         tasks = (IdentifyTask(path, self._site.spool.run) for path in wanted)
         for task, state, file in read_ahead(tasks, self._site.pool):
             if (
                 state == states[task.path]
-            ):  # Nothing was written to it meanwhile; its folder may have been admitted.
+            ):  # The file was not written to meanwhile; its folder may have been admitted.
                 self._read.keep(state, file)
 
     def _received(self) -> Iterator[_Received]:
@@ -149,7 +149,7 @@ class WorkAhead:
         return free_bytes(self._site.spool.root) > least + MOST_BYTES
 
     def _tidy(self) -> None:
-        """Delete unused results now and then, the oldest first if there are too many."""
+        """Delete unused results every ten seconds, the oldest first if there are too many."""
         now = time.monotonic()
         if now < self._tidied + 10:
             return
