@@ -84,7 +84,7 @@ class CrashSite:
         shutil.copytree(other.filed, self.filed)
         shutil.copyfile(other.log, self.log)
         self.sent += other.sent
-        for name in ("stored", "stored_in", "sha256", "keys", "received", "failing", "fail_times"):
+        for name in ("stored", "sendings", "there_since", "sha256", "keys", "received", "failing", "fail_times"):
             setattr(self.archive, name, copy(getattr(other.archive, name)))
 
     def lose_the_ledger(self) -> None:

@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import json
 import re
+import select
 import socket
 import ssl
 import struct
@@ -30,12 +31,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pydicom
 from pydicom.errors import InvalidDicomError
+from support.machine.dicom_programs import wait_until
 
 NOT_A_DICOM_FILE = "1.2.40.0.13.1.15.110.3.165.2"
 BLOCK = 1 << 18
@@ -147,9 +150,9 @@ class FakeDcm4chee:
         self.received: list[tuple[str, str]] = []  # SOP Instance UID and SHA-256 of every part, stored or not
         self.sha256: dict[str, str] = {}
         self.keys: set[tuple[str, str, str]] = set()
-        self.duplicates: list[str] = []  # sent again, although it was there when last asked about, or never asked
-        self.stored_in: dict[str, tuple[float, float]] = {}  # begin and end of the request that brought it
-        self.asked_at: dict[str, float] = {}  # study or instance -> the last answer whether it is there
+        self.sendings: dict[str, tuple[float, ...]] = {}  # SOP Instance UID -> when each request with it began
+        self.there_since: dict[str, float] = {}
+        self.asked_at: dict[str, tuple[float, ...]] = {}  # study or instance -> each answer whether it is there
         self.institutions: dict[tuple[str, str], str] = {}  # (study, series) -> InstitutionName
         self.hidden: set[str] = set()  # stored, and never listed by QIDO-RS
         self.failing: dict[str, int] = {}  # SOP Instance UID -> FailureReason
@@ -191,7 +194,8 @@ class FakeDcm4chee:
         self.at_once = 0
         self.at_once_most = 0
         self.lock = threading.RLock()
-        self._sockets: set[socket.socket] = set()
+        # Open connections -> since when a request is there that has no answer yet, None: there is none.
+        self._connections: dict[socket.socket, float | None] = {}
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.archive = self
         self._scheme = "http"
@@ -220,7 +224,7 @@ class FakeDcm4chee:
         self._server.shutdown()
         self._server.server_close()
         with self.lock:
-            sockets = list(self._sockets)
+            sockets = list(self._connections)
         for connection in sockets:
             reset(connection)
         self._thread.join()
@@ -248,11 +252,45 @@ class FakeDcm4chee:
     def queries(self) -> list[Seen]:
         return [seen for seen in self.requests if seen.method == "GET"]
 
+    @property
+    def duplicates(self) -> list[str]:
+        """SOP Instance UIDs of what was sent again without an answer, since it was last sent, that it is missing.
+
+        An answer that it is there forbids another sending for ever. A list of the whole study does not: who wanted
+        to know of other instances has not looked whether this one is in it.
+        """
+        with self.lock:
+            return [
+                uid
+                for uid, began in self.sendings.items()
+                for before, again in pairwise(sorted(began))
+                if not self._was_missing(uid, before, again)
+            ]
+
+    def _was_missing(self, uid: str, before: float, again: float) -> bool:
+        """Say whether an answer between two sendings said that it is missing, and none that it is there."""
+        there = self.there_since[uid]
+        studies = [key[0] for key in self.keys if key[2] == uid]
+        by_uid = self.asked_at.get(uid, ())
+        answers = [*by_uid, *(at for study in studies for at in self.asked_at.get(study, ()))]
+        return any(before < at < min(again, there) for at in answers) and not any(
+            there <= at < again for at in by_uid
+        )
+
+    def _note_what_has_come(self) -> None:
+        """Note which requests no thread has begun to read yet: who asks now may have sent them before."""
+        wait_until(lambda: not _is_readable(self._server.socket), what="connections to be accepted")
+        with self.lock:
+            for connection, since in self._connections.items():
+                if since is None and _is_readable(connection):
+                    self._connections[connection] = time.monotonic()
+
     def add(self, study: str, series: str, sop: str, content: bytes = b"", institution: str = "") -> None:
         """Hold an instance that somebody else has sent."""
         with self.lock:
             self.keys.add((study, series, sop))
             self.stored[sop] = content
+            self.sendings[sop], self.there_since[sop] = (0.0,), 0.0
             if institution:
                 self.institutions[study, series] = institution
 
@@ -267,17 +305,24 @@ class _Server(ThreadingHTTPServer):
     archive: FakeDcm4chee
     context: ssl.SSLContext | None = None
 
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        if self.context:
-            request.settimeout(20)
-            request = self.context.wrap_socket(request, server_side=True)
+    def get_request(self) -> tuple[socket.socket, Any]:
         with self.archive.lock:
-            self.archive._sockets.add(request)
+            connection, address = super().get_request()
+            self.archive._connections[connection] = None
+        return connection, address
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        open_ones = self.archive._connections
         try:
+            if self.context:
+                request.settimeout(20)
+                plain, request = request, self.context.wrap_socket(request, server_side=True)
+                with self.archive.lock:
+                    open_ones[request] = open_ones.pop(plain)
             self.RequestHandlerClass(request, client_address, self)
         finally:
             with self.archive.lock:
-                self.archive._sockets.discard(request)
+                open_ones.pop(request, None)
             if self.context:
                 request.close()
 
@@ -299,6 +344,15 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
+def _is_readable(connection: socket.socket) -> bool:
+    """Say whether there is something to read, to accept, or an end, in this moment."""
+    if connection.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -311,10 +365,16 @@ class _Handler(BaseHTTPRequestHandler):
     def archive(self) -> FakeDcm4chee:
         return self.server.archive
 
+    def handle_one_request(self) -> None:
+        select.select([self.connection], [], [])  # nothing is read of it before it is noted
+        open_ones = self.archive._connections
+        with self.archive.lock:
+            self.began = open_ones[self.connection] = open_ones[self.connection] or time.monotonic()
+        super().handle_one_request()
+
     def _begin(self) -> None:
         parts = urlsplit(self.path)
         self.where = parts.path
-        self.began = time.monotonic()
         self.seen = Seen(self.command, parts.path, parse_qs(parts.query), dict(self.headers.items()))
         with self.archive.lock:
             self.archive.requests.append(self.seen)
@@ -323,6 +383,8 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, body: bytes = b"", content_type: str = "", headers: dict[str, str] | None = None
     ) -> None:
         self.seen.status = status
+        with self.archive.lock:
+            self.archive._connections[self.connection] = None
         self.send_response(status)
         if content_type:
             self.send_header("Content-Type", content_type)
@@ -433,8 +495,11 @@ class _Handler(BaseHTTPRequestHandler):
         only = set(filter(None, [asked] if self.archive.lists == "unknown" else asked.split(",")))
         if self.archive.lists == "ignored" and len(only) > 1:
             only = set()
-        with self.archive.lock:
-            self.archive.asked_at.update(dict.fromkeys(only or {study}, time.monotonic()))
+        archive = self.archive
+        archive._note_what_has_come()
+        with archive.lock:
+            for uid in only or {study}:
+                archive.asked_at[uid] = (*archive.asked_at.get(uid, ()), time.monotonic())
             listed = self._listed()
         return [
             {"00080016": _ui("1.2.3"), "00080018": _ui(u), "0020000D": _ui(s), "0020000E": _ui(e)}
@@ -633,13 +698,9 @@ class _Handler(BaseHTTPRequestHandler):
                 result.failed.append((sop_class, sop, archive.failing[sop]))
                 result.warning = f"PatientID {header.get('PatientID', '')} is known otherwise"
                 return
-            if sop in archive.stored:  # listed as stored, and ignored: overwrite policy NEVER
-                begun, there = archive.stored_in.get(sop, (0.0, 0.0))
-                asked_at = max(archive.asked_at.get(uid, 0.0) for uid in (sop, key[0]))
-                if not begun < asked_at < there:  # cut off, they asked about it before we had taken it in
-                    archive.duplicates.append(sop)
-            else:
-                archive.stored_in[sop] = (self.began, time.monotonic())
+            archive.sendings[sop] = (*archive.sendings.get(sop, ()), self.began)
+            if sop not in archive.stored:  # else listed as stored, and ignored: overwrite policy NEVER
+                archive.there_since[sop] = time.monotonic()
                 archive.stored[sop] = content if archive.keep else b""
                 archive.sha256[sop] = hashlib.sha256(content).hexdigest()
                 archive.keys.add(key)
