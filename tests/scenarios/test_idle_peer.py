@@ -1,6 +1,7 @@
 """Eight senders at once, one of them idle: what each mode makes of it."""
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,8 +87,13 @@ def test_where_no_peer_can_be_cut_off_storescp_is_replaced_and_nothing_is_lost(t
 
 
 def test_a_silent_peer_nobody_waits_behind_is_let_be_for_longer(tmp_path):
-    with receiving(tmp_path, "study", shorten=SHORTER) as r, idle_peer(r, tmp_path / "idle"):
-        time.sleep(6)
+    shorter = (
+        "from pipeline.receiving import study_receiver as s\ns.IDLE_SECONDS, s.IDLE_WHILE_WAITING_SECONDS = 4, 1"
+    )
+    cut = re.compile(r"cut off: it was silent for (\d+) s, 0 others waiting")
+    with receiving(tmp_path, "study", shorten=shorter) as r, idle_peer(r, tmp_path / "idle"):
+        told = wait_until(lambda: cut.search(r.text()), what="the end of its patience")
+        assert int(told[1]) >= 4
         assert "receiver-restarted" not in r.text()
 
 

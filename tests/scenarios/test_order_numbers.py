@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from support.machine.dicom_programs import wait_until
 from support.sites import ledger_place
 from support.sites.line_site import NULL, all_settled, arrive, instance, rounds, settings_for, working
 
@@ -35,6 +36,6 @@ def test_the_orders_of_a_rebuilt_ledger_have_numbers_that_none_of_the_lost_one_h
     assert first == int(float(ledger.noted(REBUILT) or 0)) - 1_577_836_800
     ledger.close()
     assert second == first + 1
-    time.sleep(2.1)  # the numbers begin with the second of the loss
+    wait_until(lambda: int(time.time()) - 1_577_836_800 > second)  # the numbers begin with the second of the loss
     ledger_place.lose(spool)
     assert placed()[0] > second

@@ -1,6 +1,7 @@
 """Downloads: parts of the one file, and never of two; names that cannot break a header; clients that stall."""
 
 import dataclasses
+import select
 import socket
 import time
 
@@ -250,6 +251,14 @@ class Impatient(ClientConnection):
     look_seconds = 0.05
     patience_seconds = 0.4
     saying_seconds = 0.4
+    looks = 0  # at all of its connections
+
+    def _look(self):
+        Impatient.looks += 1
+        super()._look()
+
+
+LOOKS = 8  # at one connection, in either time
 
 
 @pytest.fixture
@@ -286,15 +295,17 @@ def test_a_client_that_takes_nothing_is_dropped(impatient):
     with connected(impatient) as client:
         ask(client)
         client.recv(1000)
-        time.sleep(1.5)
+        broken = select.poll()
+        broken.register(client, 0)  # it is told of an end alone: to read would be to take
+        assert broken.poll(10_000), "not dropped"
         assert taken_until_reset(client) < 32 << 20
 
 
 def test_a_slow_client_that_goes_on_taking_is_not_dropped(impatient):
     with connected(impatient) as client:
         ask(client)
-        received, end = 0, time.monotonic() + 2.0
-        while time.monotonic() < end:
+        received, enough = 0, Impatient.looks + 3 * LOOKS
+        while Impatient.looks < enough:
             received += len(client.recv(1 << 15))
             time.sleep(0.02)
         while received < (32 << 20):
@@ -313,8 +324,8 @@ def test_a_client_that_does_not_get_its_request_said_is_dropped(impatient):
 
 def test_a_client_that_asks_again_and_again_on_one_connection_is_not_dropped(impatient):
     with connected(impatient) as client:
-        end = time.monotonic() + 4 * Impatient.saying_seconds
-        while time.monotonic() < end:
+        enough = Impatient.looks + 4 * LOOKS
+        while Impatient.looks < enough:
             client.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
             said = b""
             while not said.endswith(b"}"):
@@ -329,7 +340,8 @@ def test_waiting_for_an_order_is_no_stalling(impatient):
     with connected(impatient) as client:
         ask(client)
         wait_until(lambda: impatient.orders.views, what="the order")
-        time.sleep(1.0)
+        enough = Impatient.looks + 2 * LOOKS
+        wait_until(lambda: Impatient.looks >= enough, what="more looks than it would have had patience for")
         impatient.orders.change(1, state=OrderState.DONE, result=impatient.file(b"x"))
         assert b"200 OK" in client.recv(1000)
 

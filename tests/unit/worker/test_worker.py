@@ -48,8 +48,8 @@ def test_a_study_is_delivered_as_soon_as_it_is_quiet_although_the_loop_looks_sel
     with working(settings_for(tmp_path)) as (site, worker):
         thread = running(worker)
         try:
-            arrive(site.spool, instance(tmp_path), age=-1.0)
             began = time.monotonic()
+            arrive(site.spool, instance(tmp_path), age=-1.0)
             wait_until(lambda: states(site, "deliveries") == {"delivered": 1}, what="the study to be delivered")
             assert 1.5 < time.monotonic() - began < 20
         finally:
