@@ -1,4 +1,4 @@
-"""Receivers: one file a mode, named as in `mode = "..."`; each keeps its port open until it is stopped."""
+"""Run receivers: one class for each `mode`; each keeps its port open until it is stopped."""
 
 import os
 from typing import Protocol
@@ -21,7 +21,7 @@ __all__ = ["Receiver", "is_receiving", "is_up", "receive", "sweep_abandoned"]
 class Receiver(Protocol):
     """A receiver with an open port.
 
-    `lock` is the descriptor that every process writing into its folder inherits.
+    `lock` is the file descriptor that every process inherits that writes into the receiver's incoming folder.
     """
 
     def __init__(self, settings: Settings, receiver: ReceiverTable, spool: Spool, lock: int) -> None: ...
@@ -40,7 +40,7 @@ def receive(settings: Settings, name: str) -> int:
     """Run the receiver `name` in the foreground until SIGTERM or SIGINT, and return the exit code.
 
     Folders of an earlier run are admitted first. Raises Configuration if the receiver cannot start, and Transient
-    if it cannot go on; no received object is lost either way. Call this from the main thread.
+    if it cannot go on; no received object is lost in either case. Call this from the main thread.
     """
     os.umask(dcmtk.UMASK)
     receiver = settings.receiver_named(name)

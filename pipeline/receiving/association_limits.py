@@ -1,7 +1,7 @@
-"""Limits on who may open an association, and on how many at once (association mode).
+"""Limit who may open an association, and how many may be open at once (association mode).
 
 Two limits apply: one to connections whose request has not been read yet, one to open associations. Peers that
-connect and say nothing therefore take no association from others. If the first limit is reached, the address with
+connect and send nothing therefore take no association from others. If the first limit is reached, the address with
 the most silent connections loses one to an address with fewer, so that a few addresses cannot exclude others.
 """
 
@@ -23,11 +23,11 @@ from pipeline.receiving.reject_association import (
     AssociateReject,
 )
 
-MORE_AT_THE_DOOR = 16  # This many connections beyond the limits still receive an A-ASSOCIATE-RJ.
+MORE_AT_THE_DOOR = 16  # So many connections beyond the limits still receive an A-ASSOCIATE-RJ.
 
 
 class AssociationRefused(Exception):
-    """Say why a peer is refused; without a `rejection` it gets no answer."""
+    """Say why a peer is refused; without a `rejection` the connection is closed without an answer."""
 
     def __init__(self, why: str, rejection: AssociateReject | None = None) -> None:
         super().__init__(why)
@@ -35,7 +35,7 @@ class AssociationRefused(Exception):
 
 
 class _Slots:
-    """A number of places in all, and of one peer."""
+    """Count the open associations, and refuse more than a number in all, or of one peer."""
 
     def __init__(self, in_all: int, per_peer: int) -> None:
         self._in_all = in_all
@@ -69,7 +69,7 @@ class _UnreadRequests:
         self._silent: list[AssociationSlot] = []
 
     def add(self, visit: "AssociationSlot") -> None:
-        """Reserve a place, if necessary that of another connection; raises AssociationRefused if there is none."""
+        """Reserve a place, if necessary by closing another connection; raises AssociationRefused without one."""
         counted = Counter(other.peer for other in self._silent)
         own = counted[visit.peer]
         if own >= self._per_peer:
@@ -110,8 +110,8 @@ class AssociationLimits:
     def reserve(self, peer: str, connection: socket.socket | None = None) -> "AssociationSlot":
         """Reserve a place for a connection before anything is read from it; raises AssociationRefused without one.
 
-        An address that is not allowed learns nothing, not even that this is DICOM. `connection` is shut down if it
-        must give way to one of another address.
+        An address that is not allowed gets no answer, so it does not learn that this is DICOM. `connection` is
+        shut down if its place is needed for a connection from another address.
         """
         allowed = self._receiver.allow_peers
         if allowed is not None and not any(ip_address(peer) in network for network in allowed):
@@ -153,7 +153,7 @@ class AssociationLimits:
             self._door.remove(visit)
 
     def release(self, visit: "AssociationSlot", *, seated: bool) -> None:
-        """Release the place."""
+        """Release the place of a connection; `seated` says that the connection had become an association."""
         with self._lock:
             if seated:
                 self._seats.give_back(visit.peer)
@@ -162,7 +162,10 @@ class AssociationLimits:
 
 
 class AssociationSlot:
-    """One connection's place; `end` it in every case. `gave_way`: it was shut down for another connection."""
+    """The place of one connection; the caller must `end` it in every case.
+
+    `gave_way` says that the connection was shut down, because another address needed the place.
+    """
 
     def __init__(self, entrance: AssociationLimits, peer: str, connection: socket.socket | None) -> None:
         self.peer = peer
@@ -182,7 +185,7 @@ class AssociationSlot:
         """Shut the connection down, so that the thread that reads its request stops waiting."""
         self.gave_way = True
         if self._connection:
-            with contextlib.suppress(OSError):  # The peer was quicker.
+            with contextlib.suppress(OSError):  # The peer may have closed the connection already.
                 self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:

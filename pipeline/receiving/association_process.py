@@ -1,7 +1,7 @@
 """Serve one association, from its request to the admission of its folder: profile, storescp, folder, envelope.
 
-storescp's exit code is 0 after a release, an abort and a cut connection alike, so it is ignored: the end of the
-process is the end of the association, and a cut last file was never acknowledged.
+storescp's exit code is 0 after a release, an abort and a broken connection alike, so it is ignored: the end of the
+process is the end of the association, and an incomplete last file was never acknowledged.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from pipeline.spool.spool import Spool
 class AssociationServer:
     """Serve associations of one receiver, each in the caller's thread.
 
-    `lock` is the descriptor every storescp inherits.
+    `lock` is the file descriptor that every storescp inherits.
     """
 
     receiver: ReceiverTable
@@ -51,9 +51,10 @@ class AssociationServer:
         name: str,
         started: Callable[[subprocess.Popen[bytes]], None],
     ) -> None:
-        """Serve the association on `connection`, its request still unread, into a folder `name`, and admit it.
+        """Receive an association into a folder `name` and admit it; its request is still unread on `connection`.
 
-        Calls `started` with the storescp, and closes `connection`. Raises Transient if it cannot be served now.
+        Calls `started` with the storescp process, and closes `connection`. Raises Transient if the association
+        cannot be served now.
         """
         incoming = self.spool.incoming_of(self.receiver.name)
         folder = incoming / name
@@ -76,7 +77,7 @@ class AssociationServer:
     def _make_durable(self, folder: Path) -> None:
         """Return when the envelope is on the disk; storescp starts meanwhile, so that the peer does not wait.
 
-        Admission flushes the folder again. An object that outlives a power cut before that keeps its envelope.
+        Admission flushes the folder again. If an object survives a power cut before that, so does its envelope.
         """
         try:
             flush_path(folder / ENVELOPE)
@@ -130,7 +131,7 @@ class AssociationServer:
 
     @contextlib.contextmanager
     def _nameless(self, text: str) -> Iterator[int]:
-        """Yield the descriptor of a file without a name, so that it disappears whoever dies."""
+        """Yield the descriptor of a file without a name, which disappears when the last process with it ends."""
         with tempfile.TemporaryFile(dir=self.spool.run) as file:
             file.write(text.encode("ascii"))
             file.seek(0)
@@ -139,7 +140,7 @@ class AssociationServer:
     def _attend(
         self, process: subprocess.Popen[bytes], hears: int, folder: Path, peer: str, calling_ae_title: str
     ) -> None:
-        """Log storescp's output until its end, and end it if nothing arrives any more or its time is over."""
+        """Log storescp's output until its end, and terminate it when a time-out of the association has passed."""
         output, limits = (
             ProgramLog(self.receiver.name, lambda: peer, calling_ae_title),
             AssociationTimeouts(self.receiver, time.monotonic()),
@@ -154,7 +155,7 @@ class AssociationServer:
                 output.hear(chunk)
             now = time.monotonic()
             if looked and now < due:
-                continue  # A look reads the whole folder, and storescp writes several lines for each object.
+                continue  # A look reads the whole folder, so it is not done for each of storescp's many lines.
             reason = limits.look(now, sweep.signature_of(folder), listening_port.processor_seconds(about))
             looked, due = True, now + limits.next_look(now)
             if reason:

@@ -79,7 +79,7 @@ class AssociationReceiver:
     def _accept(self, listener: socket.socket, signals: Signals) -> None:
         try:
             connection, address = listener.accept()
-        except OSError as error:  # The peer is gone again, or no file descriptors are left.
+        except OSError as error:  # The peer has gone already, or no file descriptors are left.
             alarm(Event.REFUSED, receiver=self._receiver.name, reason=f"cannot accept: {error}")
             signals.pause(0.1)
             return
@@ -142,7 +142,7 @@ class AssociationReceiver:
                 sweep.take(incoming, folder, "left by an association")
 
     def _close(self) -> None:
-        """Let running associations finish within a limit, end the others, admit everything."""
+        """Let running associations finish within LAST_SECONDS, end the others, and admit all folders."""
         self._guests.join(LAST_SECONDS)
         self._guests.end_all()
         self._guests.join(KILL_SECONDS)
@@ -150,7 +150,7 @@ class AssociationReceiver:
 
 
 def _environment(settings: Settings, receiver: str, spool: Spool) -> dict[str, str]:
-    """Return the environment of an association's storescp: with the site's own dictionary or a short one."""
+    """Return the environment of an association's storescp, with the site's own dictionary or a short one."""
     environment = dcmtk.environment(settings.programs)
     if "DCMDICTPATH" not in environment:
         dictionary = dcmtk.command_dictionary_file(spool.run, receiver)
@@ -168,5 +168,5 @@ def open_listener(receiver: ReceiverTable) -> socket.socket:
 
 
 def peer_of(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
-    """Return a socket's address as people know it: 192.0.2.7 for ::ffff:192.0.2.7."""
+    """Return the numeric address of a peer as people write it: 192.0.2.7 for ::ffff:192.0.2.7."""
     return numeric(address[0])

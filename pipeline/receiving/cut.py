@@ -1,7 +1,8 @@
 """Disconnect one peer from a storescp that serves others too; storescp itself does so only after three minutes.
 
-When an association has ended or was refused, storescp waits until the peer closes its connection, whatever `-ta`,
-`-td` and `-ts` say; in study mode every other peer waits with it. Ending storescp would disconnect those who wait.
+When an association has ended or was refused, storescp waits until the peer closes its connection, in spite of
+`-ta`, `-td` and `-ts`; in study mode every other peer waits with it. Ending storescp would disconnect the waiting
+peers, too.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import psutil
 
 from pipeline.receiving import listening_port
 
-PATIENCE_SECONDS = 5.0  # Seconds for a peer to begin an association, and to close its connection after one.
+PATIENCE_SECONDS = 5.0  # Seconds for a peer to open an association, and to close its connection after one.
 _PIDFD_GETFD = 438  # The number of the system call on every architecture; Python has no name for it.
 
 
@@ -26,14 +27,17 @@ class WithoutAssociation:
     _since: float = 0.0
 
     def look(self, now: float, peers: frozenset[tuple[str, int]], *, is_open: bool) -> bool:
-        """Say whether a peer has exceeded its time at monotonic time `now`; `is_open`: an association is open."""
+        """Say whether the peers have been without association for too long at monotonic time `now`.
+
+        `peers` are those connected now; `is_open` says that an association is open.
+        """
         if is_open or peers != self._peers:
             self._peers, self._since = peers, now
         return bool(peers) and now - self._since >= PATIENCE_SECONDS
 
 
 def cut_off(process: psutil.Process, port: int) -> bool:
-    """Shut down the connections the process has accepted on the port; return whether all of them were.
+    """Shut down the connections that the process has accepted on the port; return whether this was possible.
 
     The process must be a child of ours. This needs Linux (pidfd_getfd(2), since 5.6).
     """

@@ -1,4 +1,4 @@
-"""The command line with which somebody else can run the storescp of study mode."""
+"""Make the command line with which somebody else can run the storescp of study mode."""
 
 import shlex
 import sys
@@ -10,14 +10,14 @@ from pipeline.receiving.study_receiver import storescp_of, study_hook, write_fil
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
-# DCMTK leaves Nagle's algorithm on unless told otherwise: some 40 ms an object.
+# Without this variable DCMTK leaves Nagle's algorithm on, which costs some 40 ms for each object.
 ENVIRONMENT = {"TCP_NODELAY": "1"}
 
 
 def command_line(settings: Settings, receiver: ReceiverTable, site_file: Path) -> tuple[str, ...]:
-    """Return the command line of a receiver's permanent storescp; `prepare` writes the files it names.
+    """Return the command line of a receiver's permanent storescp; `prepare` writes the files that it names.
 
-    Raises Usage for a receiver in association mode, Configuration if something does not fit.
+    Raises Usage for a receiver in association mode, and Configuration as `storescp_of` and `study_hook` do.
     """
     if receiver.mode == "association":
         raise Usage(
@@ -31,7 +31,7 @@ def command_line(settings: Settings, receiver: ReceiverTable, site_file: Path) -
 
 
 def prepare(settings: Settings, receiver: ReceiverTable) -> None:
-    """Create the folder a receiver's storescp writes to, and the files it reads, for the calling user."""
+    """Create the folder into which a receiver's storescp writes, and the files it reads, for the calling user."""
     spool = Spool(settings.site.spool)
     spool.prepare()
     spool.prepare_receiver(receiver.name)

@@ -1,4 +1,4 @@
-"""A storescp that is not ours: who writes into an incoming folder, and which folders may be renamed.
+"""Find out which process that is not ours writes into an incoming folder, and which folders may be renamed.
 
 storescp does not check again that the folder of its open study exists. After a rename it refuses each further
 object of that study (0xA700), until another study comes or `-tos` has passed.
@@ -14,7 +14,7 @@ import psutil
 
 from pipeline.receiving import listening_port
 
-UNTOUCHED_SECONDS = 3600.0  # After this time nobody continues a study that no hook announced.
+UNTOUCHED_SECONDS = 3600.0  # After this time without a change, no process continues a study.
 MARGIN_SECONDS = 2.0  # The start of a process is known by another clock, possibly in whole seconds.
 _FOLDER_OPTIONS = {"-od", "--output-directory"}
 
@@ -44,7 +44,7 @@ def writer(incoming: Path, port: int | None) -> Writer | None:
 
 
 def writing_below(incoming: Path) -> Iterator[psutil.Process]:
-    """Yield the processes whose command line names the folder, or one in it, as their output folder."""
+    """Yield the processes whose command line names `incoming`, or a folder in it, as their output folder."""
     for process in psutil.process_iter():
         if any(incoming in (folder, *folder.parents) for folder in _folders(process)):
             yield process
@@ -61,7 +61,7 @@ def _folders(process: psutil.Process) -> Iterator[Path]:
 
 
 def words_of(process: psutil.Process) -> list[str] | None:
-    """Return the command line of a storescp, None for another program or one that cannot be seen."""
+    """Return the command line of a storescp; None for another program, or if the process cannot be seen."""
     try:
         return process.cmdline() if process.name() == "storescp" else None
     except psutil.Error:
@@ -85,8 +85,8 @@ def _started_at(process: psutil.Process) -> float | None:
 def may_take(path: Path, who: Writer | None, port: int | None, now: float) -> bool:
     """Say whether a folder or file may be renamed at wall-clock time `now` although a process may be writing.
 
-    It may if it is older than that process, or if nothing in it changed within the hour and nobody is connected.
-    `who` is None if no process was found but one may exist all the same.
+    It may if it is older than that process, or if it has not changed for an hour and no peer is connected. `who`
+    is None if no process was found, although one may exist.
     """
     changed = _changed_at(path)
     if who and who.started_at is not None and changed < who.started_at - MARGIN_SECONDS:

@@ -1,4 +1,4 @@
-"""The port of a receiver: whether it is free, which process has it, who is connected."""
+"""Look at the port of a receiver: whether it is free, which process has it, and which peers are connected."""
 
 import errno
 import ipaddress
@@ -17,14 +17,14 @@ from pipeline.errors import Configuration
 
 KERNEL_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 LISTENING = "0A"
-OPEN = {"01", "08"}  # TCP states: established, or closed by the peer alone.
+OPEN = {"01", "08"}  # TCP states: established, or closed by the peer only.
 BACKLOG = 128
 FIRST_FREE_PORT = 1024
 PATIENCE_SECONDS = 3  # A hook of an earlier storescp inherits its socket and may live a moment longer.
 
 
 def require_free_port(receiver: ReceiverTable) -> None:
-    """Return when the receiver's port is free; raises Configuration with the words of `unusable`."""
+    """Return when the receiver's port is free; raises Configuration, which says what to do, if it is not."""
     if receiver.mode == "study" and receiver.port < FIRST_FREE_PORT and os.geteuid() != 0:
         raise Configuration(
             f'receiver "{receiver.name}".port = {receiver.port}: storescp refuses ports below {FIRST_FREE_PORT} '
@@ -38,7 +38,7 @@ def require_free_port(receiver: ReceiverTable) -> None:
 
 
 def unusable(receiver: ReceiverTable, error: OSError) -> Configuration:
-    """Return the error that names the receiver's port or address, who has it, and what to do."""
+    """Return the error that names the receiver's port or address, the program that uses it, and the remedy."""
     key = f'receiver "{receiver.name}".port = {receiver.port}'
     if error.errno == errno.EADDRINUSE:
         return Configuration(f"{key} is in use{_by_whom(receiver.port)}; stop that program or choose another port")
@@ -60,7 +60,10 @@ def _trial(receiver: ReceiverTable) -> OSError | None:
 
 
 def listen(receiver: ReceiverTable) -> socket.socket:
-    """Return a socket that listens where the receiver does: on all addresses in study mode, as storescp does."""
+    """Return a socket that listens on the receiver's addresses: on all in study mode, as storescp does.
+
+    Raises OSError.
+    """
     address = receiver.bind if receiver.mode == "association" else ""
     return socket.create_server(
         (address, receiver.port),
@@ -99,7 +102,7 @@ def is_listened(port: int) -> bool:
 
 
 def is_connected(port: int) -> bool:
-    """Say whether any process holds a connection that was made to the port."""
+    """Say whether any process has an open connection that was made to the port."""
     if KERNEL_TABLES[0].exists():
         return any(_is_accepted(row, port) for row in _rows())
     found = owner(port)
@@ -117,9 +120,9 @@ def connected_peers(process: psutil.Process, port: int) -> frozenset[tuple[str, 
 
 
 def connected_peer(process: psutil.Process, port: int) -> str | None:
-    """Return the numeric address of the peer the process talks to on the port, None if it has gone.
+    """Return the numeric address of the peer that is connected to the process on the port, None if it has gone.
 
-    On Linux this reads the kernel's table, in a tenth of the time: a short association is soon over.
+    On Linux this reads the kernel's table, which takes a tenth of the time: an association may be short.
     """
     found = next((row[2] for row in _rows() if _is_accepted(row, port)), None)
     if found:
@@ -128,7 +131,7 @@ def connected_peer(process: psutil.Process, port: int) -> str | None:
 
 
 def _is_accepted(row: list[str], port: int) -> bool:
-    """Say whether a row is of an accepted connection on the port: it has an inode."""
+    """Say whether a row of the kernel's table is an accepted connection on the port: such a row has an inode."""
     return row[3] in OPEN and _port_of(row) == port and row[9] != "0"
 
 
@@ -143,7 +146,7 @@ def _address(text: str) -> str:
 
 
 def accepted(process: psutil.Process, port: int) -> list[Any]:
-    """Return psutil's connections that the process has accepted on the port and not closed."""
+    """Return the connections that the process has accepted on the port and not closed, as psutil has them."""
     return [c for c in _connections(process, port, psutil.CONN_ESTABLISHED) if c.raddr]
 
 

@@ -1,7 +1,7 @@
 """The lock `<spool>/run/<receiver>.lock`: its holder may write into the receiver's incoming folder.
 
-`receive` takes the lock and every storescp inherits its file descriptor, so it is held as long as *any* of them
-lives, even after `receive` itself was killed.
+`receive` takes the lock and every storescp inherits its file descriptor, so the lock is held as long as *any* of
+them runs, even after `receive` itself was killed.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from pipeline.receiving import listening_port
 from pipeline.receiving.foreign import writing_below
 from pipeline.spool.spool import Spool
 
-PATIENCE_SECONDS = 20  # Seconds for orphans to die, and for a test of the lock by another process to end.
+PATIENCE_SECONDS = 20  # Seconds for a leftover storescp to end, and for a test of the lock by another process.
 GRACE_SECONDS = 5  # Seconds between SIGTERM and SIGKILL.
 
 
@@ -32,7 +32,7 @@ def lock_file(spool: Spool, receiver: str) -> Path:
 def is_receiving(spool: Spool, receiver: str) -> bool:
     """Say whether any process may be writing into the receiver's incoming folder.
 
-    Raises Configuration if the calling user may not know.
+    Raises Configuration if the calling user may not read the lock file.
     """
     path = lock_file(spool, receiver)
     try:
@@ -55,7 +55,7 @@ def is_up(spool: Spool, receiver: ReceiverTable) -> bool:
 
 
 def recorded_port(spool: Spool, receiver: str) -> int | None:
-    """Return the port in the receiver's lock file, None if it names none."""
+    """Return the port that is recorded in the receiver's lock file, None if there is none."""
     try:
         port = json.loads(lock_file(spool, receiver).read_bytes())["port"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -72,9 +72,10 @@ def unless_receiving(spool: Spool, receiver: str) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def held(spool: Spool, receiver: ReceiverTable) -> Iterator[int]:
-    """Hold the receiver's lock during the block; yields the descriptor every storescp must inherit.
+    """Hold the receiver's lock during the block; yields the file descriptor that every storescp must inherit.
 
-    A storescp whose `receive` has died is ended first. Raises Configuration if another `receive` runs.
+    A storescp whose `receive` has died is ended first. Raises Configuration if another `receive` runs, or the lock
+    is not released in time.
     """
     path = lock_file(spool, receiver.name)
     with _opened(path) as descriptor:
@@ -116,13 +117,13 @@ def _record(descriptor: int, receiver: ReceiverTable) -> None:
 
 
 def _refuse_beside_another(path: Path, name: str) -> None:
-    """Raise Configuration if the recorded `receive` lives.
+    """Raise Configuration if the recorded `receive` is running.
 
-    Its number alone might belong to another process by now.
+    Its process ID alone does not prove that, because another process may have the same ID by now.
     """
     try:
         pid = int(json.loads(path.read_bytes())["pid"])
-        if pid == os.getpid():  # In a container every `receive` has the same number.
+        if pid == os.getpid():  # In a container every `receive` has the same process ID.
             return
         lives = str(path.resolve()) in {file.path for file in psutil.Process(pid).open_files()}
     except (ValueError, KeyError, TypeError, psutil.NoSuchProcess):
@@ -134,7 +135,7 @@ def _refuse_beside_another(path: Path, name: str) -> None:
 
 
 def _end_orphans(incoming: Path, *, kindly: bool) -> None:
-    """End every storescp that writes below `incoming` and has lost its `receive`."""
+    """End every storescp that writes below `incoming`, by SIGTERM if `kindly`, otherwise by SIGKILL."""
     for process in writing_below(incoming):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate() if kindly else process.kill()

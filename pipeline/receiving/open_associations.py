@@ -1,4 +1,4 @@
-"""The open associations: which threads to wait for, and which storescp processes can be ended."""
+"""Remember the open associations: the threads to wait for, and the storescp processes that can be ended."""
 
 import subprocess
 import threading
@@ -15,7 +15,7 @@ class _OpenAssociation:
 
 
 class OpenAssociations:
-    """The open associations by folder name; any other folder is a leftover."""
+    """The open associations by the name of their folder; any other folder is left from an earlier one."""
 
     def __init__(self) -> None:
         self._guests: dict[str, _OpenAssociation] = {}
@@ -33,7 +33,7 @@ class OpenAssociations:
             del self._guests[name]
 
     def remember(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        """Add the storescp of an association; end it at once if all are being ended."""
+        """Add the storescp of an association; terminate it at once after `end_all`."""
         with self._lock:
             self._guests[name].process = process
             if self._closing:
@@ -41,7 +41,7 @@ class OpenAssociations:
 
     @property
     def names(self) -> set[str]:
-        """Return the names of the folders that are being written."""
+        """Return the names of the folders of open associations."""
         with self._lock:
             return set(self._guests)
 
@@ -54,7 +54,7 @@ class OpenAssociations:
             process.terminate()
 
     def join(self, seconds: float) -> None:
-        """Return when all threads have ended, or after so many seconds."""
+        """Return when all threads have ended, at the latest after `seconds`."""
         deadline = time.monotonic() + seconds
         with self._lock:
             threads = [guest.thread for guest in self._guests.values()]

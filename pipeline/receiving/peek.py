@@ -1,6 +1,6 @@
 """Read an A-ASSOCIATE-RQ without taking it from the socket: storescp will read it again (PS3.8 9.3.2).
 
-Every byte comes from a stranger: lengths are bounded before they are believed.
+Every byte comes from an unknown peer: lengths are checked against limits before they are used.
 """
 
 import re
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from pipeline.dicom.part10 import ae_title
 
-LONGEST = 256 * 1024  # bytes; 128 presentation contexts of 30 transfer syntaxes are about 110 KiB
-PATIENCE_SECONDS = 30.0  # Seconds for the whole request; a silent peer delays no other peer here.
+LONGEST = 256 * 1024  # Bytes; 128 presentation contexts of 30 transfer syntaxes are about 110 KiB.
+PATIENCE_SECONDS = 30.0  # Seconds for the whole request; a silent peer delays no other peer.
 HUNG_UP = getattr(select, "POLLRDHUP", 0)
 
 _ASSOCIATE_RQ, _PRESENTATION_CONTEXT, _ABSTRACT_SYNTAX = 0x01, 0x20, 0x30  # PS3.8 tables 9-11, 9-13, 9-14
@@ -26,16 +26,16 @@ _UID = re.compile(rb"[0-9.]{1,64}")
 
 
 class NotAnAssociation(Exception):
-    """Say why a peer's bytes are no A-ASSOCIATE-RQ; the connection is closed, and no object is lost."""
+    """Say why a peer's bytes are no A-ASSOCIATE-RQ; the connection is closed, and no object was received."""
 
 
 class SaidNothing(NotAnAssociation):
-    """Say that the peer closed before its first byte, as a test whether the port is open does."""
+    """Say that the peer closed the connection before its first byte, as programs do that only test the port."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssociateRequest:
-    """An A-ASSOCIATE-RQ: AE titles as `ae_title` reads them, UIDs of digits and dots only."""
+    """The AE titles in an A-ASSOCIATE-RQ, as `ae_title` reads them, and its abstract syntaxes, each once."""
 
     calling_ae_title: str
     called_ae_title: str
@@ -43,9 +43,9 @@ class AssociateRequest:
 
 
 def peek(connection: socket.socket, *, patience: float = PATIENCE_SECONDS) -> AssociateRequest:
-    """Return the peer's request, leaving every byte of it unread.
+    """Return the peer's request, and leave every byte of it in the socket.
 
-    Raises NotAnAssociation if it is no request, too long, or not complete within `patience` seconds.
+    Raises NotAnAssociation if the bytes are no request, too many, or not complete within `patience` seconds.
     """
     deadline = time.monotonic() + patience
     head = _peeked(connection, _HEADER.size, deadline)
@@ -71,20 +71,20 @@ def _peeked(connection: socket.socket, wanted: int, deadline: float) -> bytes:
             raise SaidNothing("closed without a word")
         if _has_hung_up(connection):
             raise NotAnAssociation("it hung up in the middle of its request")
-        time.sleep(pause)  # A partial request is readable at once, again and again.
+        time.sleep(pause)  # A peek at a partial request returns at once, so the loop must pause.
         pause = min(2 * pause, 0.05)
     raise NotAnAssociation("no complete association request in time")
 
 
 def _has_hung_up(connection: socket.socket) -> bool:
-    """Say whether the peer sends no more, which a peek at available bytes cannot tell; Linux only."""
+    """Say whether the peer has ended its side, which a peek at available bytes does not show; Linux only."""
     poll = select.poll()
     poll.register(connection, HUNG_UP)
     return any(events & HUNG_UP for _, events in poll.poll(0))
 
 
 def body_length(head: bytes) -> int:
-    """Return the length of what follows a PDU's first six bytes; raises NotAnAssociation."""
+    """Return the length of the body after a PDU's first six bytes; raises NotAnAssociation."""
     try:
         kind, length = _HEADER.unpack(head)
     except struct.error as error:
@@ -97,7 +97,7 @@ def body_length(head: bytes) -> int:
 
 
 def parse(pdu: bytes) -> AssociateRequest:
-    """Return the request in a whole A-ASSOCIATE-RQ; for any bytes, raises no other error than NotAnAssociation."""
+    """Return the request in a whole A-ASSOCIATE-RQ; raises NotAnAssociation, and no other error for any bytes."""
     if body_length(pdu[: _HEADER.size]) != len(pdu) - _HEADER.size:
         raise NotAnAssociation("the request is not as long as it says")
     _, called, calling = _FIXED.unpack_from(pdu, _HEADER.size)

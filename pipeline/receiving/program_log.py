@@ -1,4 +1,4 @@
-"""Turn storescp's output into events, line by line: bounded, escaped, without patients."""
+"""Turn storescp's output into events, line by line: of limited length, escaped, without patients."""
 
 import logging
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pipeline.dcmtk.storescp_log import StoreRequest, StorescpLog
 from pipeline.events import Event, emit
 
-LONGEST_LINE = 1000  # Bytes; a longer line becomes several.
+LONGEST_LINE = 1000  # Bytes; a longer line is split.
 CHUNK = 65536
 # Prefixes of DCMTK's messages, such as `W: ...`.
 _LEVELS = {"F": logging.ERROR, "E": logging.ERROR, "W": logging.WARNING}
-_SILENT = ("I:", "D:")  # These lines tell which object is being received, and are no events.
+_SILENT = ("I:", "D:")  # These lines say which object is being received, and are not logged.
 _REFUSED_ASSOCIATION = ("I: Association Rejected", "E: 0006:03")  # DCMTK's conditions of the upper layer.
 _HIDDEN_PIXELS = (
     "it holds compressed pixels although its transfer syntax is an uncompressed one, and in study mode "
@@ -22,8 +22,8 @@ _REMEDIES = {"Pixel representation not found": _HIDDEN_PIXELS}
 class ProgramLog:
     """Collect the bytes of one program and log each line once it is complete.
 
-    `peer` returns the numeric address of the program's peer, None if unknown; `calling_ae_title` is the peer's
-    where the program does not log it.
+    `peer` returns the numeric address of the program's peer, None if unknown; `calling_ae_title` is the peer's,
+    for a program that does not log it.
     """
 
     def __init__(

@@ -6,8 +6,8 @@ import struct
 import time
 from typing import NamedTuple
 
-PATIENCE_SECONDS = 2.0  # Seconds for the peer to read our answer and close.
-MOST_UNREAD = 1 << 20  # Bytes read from a peer that goes on sending.
+PATIENCE_SECONDS = 2.0  # Seconds for the peer to read our answer and close the connection.
+MOST_UNREAD = 1 << 20  # Bytes that are read from a peer that continues to send.
 CHUNK = 65536
 
 _ASSOCIATE_RJ = 0x03
@@ -35,10 +35,10 @@ def pdu(rejection: AssociateReject) -> bytes:
 
 
 def reject(connection: socket.socket, rejection: AssociateReject) -> None:
-    """Answer a request that was peeked at, and return once the peer has closed, or should have.
+    """Reject a request that was peeked at; return when the peer has closed, or after PATIENCE_SECONDS.
 
     If a socket is closed with unread bytes, the kernel resets the connection, and the peer may never see the
-    answer. The request, and what follows until the peer closes, is therefore read first.
+    answer. The request and all bytes after it are therefore read until the peer closes.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
     with contextlib.suppress(OSError):  # The peer has gone already and needs no answer.

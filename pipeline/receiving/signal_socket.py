@@ -1,4 +1,4 @@
-"""Wait for signals together with sockets, so that no loop sleeps through a SIGTERM."""
+"""Wait for signals together with sockets, so that a SIGTERM ends every wait."""
 
 import contextlib
 import select
@@ -11,7 +11,7 @@ from typing import Self
 
 
 class Signals:
-    """Within its `with` block SIGTERM and SIGINT ask to stop, and the end of a child wakes a waiter."""
+    """Within the `with` block SIGTERM and SIGINT set `stop`, and these signals and SIGCHLD end a `wait`."""
 
     def __init__(self) -> None:
         self.stop = False
@@ -41,7 +41,7 @@ class Signals:
         pass
 
     def wait(self, seconds: float, others: Iterable[socket.socket] = ()) -> bool:
-        """Return after `seconds`, at a signal, or when one of `others` is readable; say whether one is."""
+        """Return after `seconds`, at a signal, or when one of `others` is readable; tell whether one is."""
         if self.stop:
             return False
         ready, _, _ = select.select([self._hears, *others], [], [], seconds)
@@ -50,7 +50,7 @@ class Signals:
         return any(one is not self._hears for one in ready)
 
     def pause(self, seconds: float) -> None:
-        """Return after `seconds`, whatever children do, or when asked to stop."""
+        """Return after `seconds`, also if children end meanwhile, or when `stop` is set."""
         end = time.monotonic() + seconds
         while not self.stop and (left := end - time.monotonic()) > 0:
             self.wait(left)

@@ -1,4 +1,4 @@
-"""Decide what to do about folders that stay and peers that are silent: pure functions of looks at given times."""
+"""Decide what to do about folders that stay and peers that are silent; the time of each look is an argument."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ LOOK_SECONDS = 5.0
 
 
 class Signature(NamedTuple):
-    """What changes when a folder receives: the number of its files, their bytes, the newest change (ns)."""
+    """Values that change when a folder receives: the number of its files, their bytes, the newest change (ns)."""
 
     files: int
     size: int
@@ -20,11 +20,11 @@ class Signature(NamedTuple):
 
 
 class TimeoutStep(IntEnum):
-    """What the receiver does after a look, the stronger step the higher."""
+    """What the receiver does after a look; a stronger step has a higher value."""
 
     WAIT = 0
     FLUSH = 1  # Ask storescp to announce its current study.
-    RESTART = 2  # End storescp, take its folders, start it anew.
+    RESTART = 2  # End storescp, admit its folders, and start it again.
 
 
 @dataclass(slots=True)
@@ -36,9 +36,10 @@ class _Seen:
 
 @dataclass(slots=True)
 class StuckFolders:
-    """Remember the study folders of one living storescp.
+    """Remember the study folders of one running storescp.
 
-    `patience` is seconds without any change, `answer` the seconds storescp and the hook have after a flush.
+    `patience` is the most seconds without any change, `answer` the seconds for storescp and the hook after a
+    flush.
     """
 
     patience: float
@@ -48,9 +49,9 @@ class StuckFolders:
     def look(self, now: float, folders: Mapping[str, Signature], *, connected: bool) -> TimeoutStep:
         """Return what to do after a look at monotonic time `now`.
 
-        A folder unchanged for `patience` was missed: storescp is asked to flush. If it is still there at the next
-        look, storescp has forgotten it, and only after storescp's end is the folder safe to take; that waits until
-        nobody is `connected`.
+        A folder unchanged for `patience` was not announced: storescp is asked to flush. If the folder is still
+        there at the next look, storescp has forgotten it, and the folder can be admitted safely only after
+        storescp's end; that waits until no peer is `connected`.
         """
         self._seen = {name: seen for name, seen in self._seen.items() if name in folders}
         steps = [self._judge(now, name, signature, connected) for name, signature in folders.items()]
@@ -71,11 +72,11 @@ class StuckFolders:
 
 @dataclass(slots=True)
 class Idleness:
-    """Notice a peer that holds its connection and sends nothing for `limit` seconds.
+    """Notice a peer that keeps its connection and sends nothing for `limit` seconds.
 
-    While other peers are `waiting`, `limit_while_waiting` seconds are enough. Progress is a change in what was
-    received, or in who is connected, or `busy` seconds of processor time: a large object uses these before any of
-    it is in a file, and keep-alives do not.
+    While other peers are `waiting`, the limit is `limit_while_waiting`. Progress is a change in `received`, which
+    is compared with its last value, or `busy` seconds of processor time: a large object uses these before any of
+    its bytes are in a file, and keep-alives do not.
     """
 
     limit: float
@@ -88,7 +89,7 @@ class Idleness:
     def look(
         self, now: float, received: object, processor: float, *, connected: bool = True, waiting: bool = False
     ) -> bool:
-        """Say whether the limit has passed at monotonic time `now`."""
+        """Say whether the limit has passed at monotonic time `now`; `processor` is the processor time so far."""
         progress = received != self._received or processor - self._processor >= self.busy
         if self._since is None or progress or not connected:
             self._since, self._received, self._processor = now, received, processor
@@ -118,7 +119,7 @@ class AssociationTimeouts:
         return max(min(LOOK_SECONDS, self._idleness.limit, left), 0.0)
 
     def look(self, now: float, received: object, processor: float) -> str | None:
-        """Return, once, why the association must end at monotonic time `now`, None while it may go on."""
+        """Return once why the association must end at monotonic time `now`; None while it may go on, and later."""
         total = self.receiver.association_timeout
         if self._told:
             return None

@@ -1,7 +1,7 @@
 """Study mode: one permanent storescp, which calls the hook at the end of a study (docs/design.md, The way in).
 
-The hook is a hint. While storescp lives, only the hook renames its folders. A folder that no hook announced is
-found by looking, announced again by SIGCHLD, and finally taken while no storescp runs.
+The hook is a hint. While storescp runs, only the hook renames its folders. A folder that no hook announced is
+found by a look, announced again after SIGCHLD, and at last admitted while no storescp runs.
 """
 
 import contextlib
@@ -35,17 +35,17 @@ from pipeline.site.worker_refusal import RefusalWatch
 from pipeline.spool.durable import write_durably
 from pipeline.spool.spool import Spool, hook_file
 
-OFTEN_SECONDS = 1  # Seconds between looks for a peer that holds the one storescp without an association.
-MARGIN_SECONDS = 5  # storescp's own end-of-study must come first.
-IDLE_SECONDS = 300  # With -tos alone a silent peer would hold the one process for ever.
-IDLE_WHILE_WAITING_SECONDS = 30  # While other peers wait; DCMTK's senders wait that long, others less.
-AGAIN_SECONDS = 0.2  # After a storescp that died of an object: its sender may send the next one at once.
+OFTEN_SECONDS = 1  # Seconds between looks for a peer that occupies the one storescp without an association.
+MARGIN_SECONDS = 5  # Seconds after storescp's own end of study, which must come first.
+IDLE_SECONDS = 300  # storescp's -tos does not end an association, so a silent peer would occupy it for ever.
+IDLE_WHILE_WAITING_SECONDS = 30  # While other peers wait: DCMTK's senders wait so long, other senders less.
+AGAIN_SECONDS = 0.2  # Seconds until a storescp that ended starts again: the sender may go on at once.
 START_SECONDS = 10
 STOP_SECONDS = 10
 
 
 class StudyReceiver:
-    """Keep one storescp alive, and lose no object when it is not."""
+    """Keep one storescp running, and admit its folders whenever it has ended."""
 
     def __init__(self, settings: Settings, receiver: ReceiverTable, spool: Spool, lock: int) -> None:
         self._receiver = receiver
@@ -84,14 +84,14 @@ class StudyReceiver:
         return 0
 
     def _has_room(self, signals: Signals) -> bool:
-        """Return True once storescp may run, False when asked to stop; meanwhile the port is closed."""
+        """Return True once the disk has room for storescp, False when asked to stop; no port is open meanwhile."""
         while not signals.stop and self._space.look():
             signals.pause(self._look_seconds)
         return not signals.stop
 
     @contextlib.contextmanager
     def _storescp(self) -> Iterator[tuple[subprocess.Popen[bytes], ProgramLog]]:
-        """Run storescp during the block; afterwards it is dead, and its output is logged."""
+        """Run storescp during the block; after the block it has ended, and all its output is logged."""
         process = dcmtk.start(self._argv, self._environment, output=subprocess.PIPE, inherited=(self._lock,))
         assert process.stdout is not None
         about, port = psutil.Process(process.pid), self._receiver.port
@@ -126,7 +126,7 @@ class StudyReceiver:
         return False
 
     def _attend(self, process: subprocess.Popen[bytes], output: ProgramLog, signals: Signals) -> str:
-        """Watch a living storescp until something ends it; returns why."""
+        """Watch a running storescp until it has ended or must be ended, and return why."""
         watch = StuckFolders(self._receiver.quiet_seconds + MARGIN_SECONDS)
         idleness, overstaying = Idleness(IDLE_SECONDS, IDLE_WHILE_WAITING_SECONDS), WithoutAssociation()
         about, port = psutil.Process(process.pid), self._receiver.port
@@ -163,14 +163,14 @@ class StudyReceiver:
         return "asked to stop"
 
     def _take_old(self, old: Mapping[str, Signature], folders: Mapping[str, Signature]) -> Mapping[str, Signature]:
-        """Admit the unchanged folders of an earlier storescp; return those."""
+        """Admit the folders of an earlier storescp that have not changed, and return them."""
         still = {name: signature for name, signature in old.items() if folders.get(name) == signature}
         for name in still:
             sweep.take(self._incoming, self._incoming / name, "older than storescp")
         return still
 
     def _cut_off(self, process: psutil.Process, peers: frozenset[tuple[str, int]], reason: str) -> bool:
-        """Disconnect the peer that holds the one storescp; log if that is impossible."""
+        """Disconnect the peer that occupies the one storescp and log that; return whether it was possible."""
         if not cut_off(process, self._receiver.port):
             return False
         emit(
@@ -183,7 +183,7 @@ class StudyReceiver:
         return True
 
     def _folders(self) -> Mapping[str, Signature]:
-        """Return the folders in the incoming folder that hold a file."""
+        """Return the folders in the incoming folder that have a file, by name."""
         found = {folder.name: sweep.signature_of(folder) for folder in sweep.leftovers(self._incoming)}
         return {name: signature for name, signature in found.items() if signature.files}
 
@@ -217,7 +217,7 @@ def storescp_of(settings: Settings, receiver: ReceiverTable, spool: Spool, hook:
 def study_hook(spool: Spool, receiver: str, *before: Path, hook: str = "study-complete") -> str:
     """Return the command line of a hook for this installation; `before` are words before the incoming folder.
 
-    Raises Configuration, which names an unfit path.
+    Raises Configuration, which names the path that cannot be used.
     """
     incoming, objects = spool.incoming_of(receiver), spool.objects_log(receiver)
     words = (Path(sys.executable), hook_file(hook), *before, incoming, objects)

@@ -1,4 +1,4 @@
-"""The sweep finds folders that nobody announced; it runs only while nobody writes there (docs/design.md)."""
+"""Find and admit folders that no hook announced; only while no process writes into them (docs/design.md)."""
 
 import contextlib
 import logging
@@ -33,7 +33,7 @@ def _visible(incoming: Path) -> list[Path]:
 
 
 def take_all(spool: Spool, receiver: str, reason: str) -> list[str]:
-    """Admit every folder that holds a file, and return the arrivals' names. No process may be writing there."""
+    """Admit every folder with a file in it, and return the arrivals' names; no process may be writing there."""
     incoming = spool.incoming_of(receiver)
     _gather_loose(incoming, lambda _: True)
     try:
@@ -46,9 +46,9 @@ def take_all(spool: Spool, receiver: str, reason: str) -> list[str]:
 
 
 def _hand_over(objects: Path, folders: list[Path]) -> None:
-    """Give every folder storescp's messages about single objects, as the hook would have done.
+    """Link storescp's messages about single objects into every folder, as the hook would have done.
 
-    A link takes no space, so a full disk does not matter. Raises OSError, and then no folder may be admitted.
+    A link needs no space on a full disk. If this raises OSError, no folder may be admitted.
     """
     if not objects.exists():
         return
@@ -59,9 +59,9 @@ def _hand_over(objects: Path, folders: list[Path]) -> None:
 
 
 def _gather_loose(incoming: Path, may_take: Callable[[Path], bool]) -> None:
-    """Move files that lie in the incoming folder itself into a folder of their own.
+    """Move files that are in the incoming folder itself into a folder of their own.
 
-    storescp writes a file there if it sorts by nothing, or for the Study Instance UID `.` without a prefix.
+    storescp writes a file there if it does not sort by study, or for the Study Instance UID `.` without a prefix.
     """
     files = [path for path in _visible(incoming) if path.is_file() and not path.is_symlink()]
     loose = [path for path in files if path.stat().st_size and may_take(path)]
@@ -75,8 +75,8 @@ def _gather_loose(incoming: Path, may_take: Callable[[Path], bool]) -> None:
 def sweep_abandoned(spool: Spool, name: str, receiver: ReceiverTable | None = None) -> list[str]:
     """Admit the folders that a receiver left when it ended; `receiver` is None if it is no longer configured.
 
-    Nothing is taken while a process of ours may be writing there. If a foreign storescp may be, only folders are
-    taken that it will not continue.
+    Nothing is admitted while a process of ours may be writing there. If a foreign storescp may be, only folders
+    are admitted that it will not continue.
     """
     incoming = spool.incoming_of(name)
     if not _visible(incoming):
@@ -92,7 +92,7 @@ def sweep_abandoned(spool: Spool, name: str, receiver: ReceiverTable | None = No
 
 
 def _take_untouched(spool: Spool, incoming: Path, is_untouched: Callable[[Path], bool]) -> list[str]:
-    """Admit the folders that a living storescp will not continue, with a copy of its messages so far."""
+    """Admit the folders that a running storescp will not continue, with a copy of its messages so far."""
     _gather_loose(incoming, is_untouched)
     taken = []
     for folder in leftovers(incoming):
@@ -104,7 +104,7 @@ def _take_untouched(spool: Spool, incoming: Path, is_untouched: Callable[[Path],
 
 
 def take(incoming: Path, folder: Path, reason: str | None = None) -> str | None:
-    """Admit one folder, or remove it if nothing was received into it; returns the arrival's name.
+    """Admit one folder, or remove it if nothing was received into it; return the arrival's name, if there is one.
 
     A folder that cannot be admitted now stays, and an alarm is logged: the next sweep tries again. With a `reason`
     the admission is logged; without one it is the ordinary end of an association.
@@ -122,7 +122,7 @@ def take(incoming: Path, folder: Path, reason: str | None = None) -> str | None:
 
 
 def _is_without_files(folder: Path) -> bool:
-    """Say whether no object was received here; a folder that holds only files of ours is removed."""
+    """Say whether no object was received into a folder; a folder with only our own files is removed."""
     try:
         names = [entry.name for entry in folder.iterdir()]
     except FileNotFoundError:
@@ -137,7 +137,7 @@ def _is_without_files(folder: Path) -> bool:
 
 
 def signature_of(folder: Path) -> Signature:
-    """Return what changes when something is received into the folder; all zero once it has been admitted."""
+    """Return values that change when a file is received into the folder; all 0 once it has been admitted."""
     try:
         with os.scandir(folder) as entries:
             found = [entry.stat(follow_symlinks=False) for entry in entries]

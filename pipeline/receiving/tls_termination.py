@@ -1,7 +1,7 @@
-"""End TLS in association mode: storescp gets a plain socket, and the request can be read like any other.
+"""Terminate TLS in association mode: storescp gets a plain socket, and the request is read like any other.
 
-Addresses, AE titles and limits are therefore checked for encrypted associations too, and the key stays in one
-process.
+Addresses, AE titles and limits are therefore checked for encrypted associations, too, and only this process has
+the key.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from pipeline.receiving.peek import NotAnAssociation, SaidNothing
 
 CHUNK = 65536
 LOOK_SECONDS = 1.0
-LAST_SECONDS = 5.0  # Seconds for the peer to take storescp's last bytes.
+LAST_SECONDS = 5.0  # Seconds for the peer to receive storescp's last bytes.
 
 
 @contextlib.contextmanager
@@ -58,7 +58,7 @@ def _pair() -> tuple[socket.socket, socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         theirs = socket.create_connection(listener.getsockname(), timeout=LAST_SECONDS)
         ours, address = listener.accept()
-        while address != theirs.getsockname():  # Another process of this machine was quicker.
+        while address != theirs.getsockname():  # Another process of this machine has connected first.
             ours.close()
             ours, address = listener.accept()
     for one in (ours, theirs):
@@ -79,10 +79,10 @@ class _TwoWayCopy:
         self._ended = False  # The plain side, between storescp and this process, has ended.
 
     def run(self) -> None:
-        """Carry bytes both ways until the plain side has ended and the peer has taken its last bytes."""
+        """Copy bytes both ways until the plain side has ended and the peer has received its last bytes."""
         self._encrypted.setblocking(False)
         self._plain.setblocking(False)
-        with contextlib.suppress(OSError):  # The end of its socket tells the other side which one broke off.
+        with contextlib.suppress(OSError):  # If one side breaks off, the other sees the end of its socket.
             while self._outward or not self._ended:
                 if not (self._carry_in() | self._carry_out()):
                     self._wait()
@@ -130,6 +130,6 @@ class _TwoWayCopy:
         if wants:
             poll.register(self._encrypted, wants)
         wants = (select.POLLOUT if self._inward else 0) | (0 if self._outward or self._ended else select.POLLIN)
-        if wants:  # A socket registered for nothing would still report its end, again and again.
+        if wants:  # A registered socket would report its end again and again, even without events to wait for.
             poll.register(self._plain, wants)
         poll.poll(1000 * LOOK_SECONDS)
