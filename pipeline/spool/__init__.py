@@ -1,1 +1,1 @@
-"""The folders of the spool, and the few functions that write, move and flush anything in them."""
+"""The folders of the spool, and the few functions that write, move and flush files in them."""

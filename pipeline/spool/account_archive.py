@@ -1,7 +1,8 @@
-"""Accounts of what the ledger has forgotten: lines of JSON in a Zstandard file a year, which only ever grows.
+"""Keep the accounts of rows that the ledger has forgotten: lines of JSON in one Zstandard file for each year.
 
-Beside each file its `.end` says how much of it was made durable. What lies beyond is the rest of an append that
-was killed before the ledger forgot anything of it: readers leave it out, and the next append writes over it.
+A file only grows. Beside it, its `.end` has the number of bytes that are durable. Bytes after them are the rest of
+an append that was killed before the ledger forgot the rows: readers leave them out, and the next append replaces
+them.
 """
 
 import io
@@ -13,17 +14,17 @@ import zstandard
 
 from pipeline.spool.durable import append_durably, write_durably
 
-LONGEST_LINE = 256 << 20  # bytes; an arrival of a hundred thousand instances
+LONGEST_LINE = 256 << 20  # Bytes, enough for an arrival of a hundred thousand instances.
 
 
 class AccountArchive:
-    """The archive below `folder`; two processes must not append at once (the worker alone does)."""
+    """The archive in `folder`; only one process may append at a time (only the worker does)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def append(self, year: int, lines: Sequence[bytes]) -> None:
-        """Append lines to the file of a year, and return when they are on the disk; raises OSError."""
+        """Append lines to the file of a year; return when they are on the disk. Raises OSError."""
         if not lines:
             return
         self.folder.mkdir(mode=0o750, exist_ok=True)
@@ -38,7 +39,7 @@ class AccountArchive:
         write_durably(_end_file(file), str(end + len(frame)).encode())
 
     def lines(self, word: bytes) -> Iterator[bytes]:
-        """Yield the lines that hold `word`, the oldest first; raises ValueError naming a file that is damaged."""
+        """Yield the lines that contain `word`, the oldest first; raises ValueError, which names a damaged file."""
         for file in sorted(self.folder.glob("*.jsonl.zst")):
             try:
                 yield from (line for line in _lines_of(file) if word in line)
@@ -51,7 +52,7 @@ def _end_file(file: Path) -> Path:
 
 
 def _end_of(file: Path) -> int:
-    """Return up to where a file counts; all of it where its end was lost."""
+    """Return how many bytes of a file are durable: all of them if its `.end` is missing."""
     try:
         return int(_end_file(file).read_bytes())
     except FileNotFoundError:
@@ -68,7 +69,7 @@ def _lines_of(file: Path) -> Iterator[bytes]:
 
 
 class _Part(io.RawIOBase):
-    """The first bytes of a file."""
+    """Read no more than the first `size` bytes of a file."""
 
     def __init__(self, raw: io.BufferedReader, size: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""The functions through which everything on the disk is renamed, removed or made durable.
+"""Rename, remove and flush files: no other module does this by itself.
 
 Each effect has a crash point before and after it (pipeline/crash_points.py); a contract test keeps every other
-module from having such effects by itself.
+module from having such effects.
 """
 
 import fcntl
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from pipeline.crash_points import around, door
 
-# Files of a tree that are flushed side by side: the file system then writes its journal once for several. For 500
-# slices that took a seventh of the time, and more at once took no less.
+# Files of a tree that are flushed at the same time: the file system then writes its journal once for several. For
+# 500 slices this takes a seventh of the time; with more threads it takes no less.
 _FLUSHED_AT_ONCE = 4
 
 
 @door
 def rename(source: Path, target: Path) -> None:
-    """Rename; a file at `target` is replaced. Raises OSError."""
+    """Rename `source`; a file at `target` is replaced. Raises OSError."""
     with around("rename"):
         source.rename(target)
 
@@ -51,7 +51,10 @@ def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
 
 @door
 def write_durably(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, flush, and rename: `path` has the old or the new content, never a part."""
+    """Write `data` beside `path`, flush it, and rename it: `path` has the old or the new content, never a part.
+
+    Raises OSError.
+    """
     # The name is hidden, so that it is never taken for an instance.
     beside = path.with_name(f".{path.name.lstrip('.')}.new")
     with around("write"):
@@ -65,7 +68,10 @@ def write_durably(path: Path, data: bytes) -> None:
 
 @door
 def append_durably(path: Path, data: bytes, *, after: int) -> None:
-    """Write `data` behind the first `after` bytes of a file, in the place of what follows there, and flush it."""
+    """Truncate a file to its first `after` bytes, append `data`, and flush it; the file is created if necessary.
+
+    Raises OSError.
+    """
     with around("write"):
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o640), "wb") as file:
             file.truncate(after)
@@ -78,7 +84,7 @@ def append_durably(path: Path, data: bytes, *, after: int) -> None:
 
 @door
 def rename_durably(source: Path, target: Path) -> None:
-    """Rename, and return when the entries of both folders are on the disk."""
+    """Rename `source`, and return when the entries of both folders are on the disk. Raises OSError."""
     rename(source, target)
     for folder in {source.parent, target.parent}:
         flush_path(folder)
@@ -86,7 +92,7 @@ def rename_durably(source: Path, target: Path) -> None:
 
 @door
 def fsync_tree(folder: Path) -> None:
-    """Return when every file and folder below `folder`, and `folder` itself, is on the disk."""
+    """Return when every file and folder below `folder`, and `folder` itself, is on the disk. Raises OSError."""
     # Files come before the folders that name them. Links are no instances and are not followed.
     with around("fsync"), ThreadPoolExecutor(_FLUSHED_AT_ONCE, thread_name_prefix="flush") as threads:
         for parent, _, names in os.walk(folder, topdown=False, onerror=_raise):

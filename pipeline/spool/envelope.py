@@ -1,4 +1,4 @@
-"""The file `.envelope.json` in an arrival: who called, noted before the first file of the folder is received."""
+"""Read and write `.envelope.json` in an arrival: who opened the association, noted before its first file."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -13,8 +13,8 @@ ENVELOPE = ".envelope.json"
 class Envelope:
     """What is known of the sender when an association opens: calling and called AE title, numeric address.
 
-    `order` is the number of a `send`, whose files come from this machine's disk; `retrieval` is the number of the
-    retrieval for which we have asked by C-GET. `receiver` and `opened_at_ns` are for people who read the file.
+    `order` is the number of a `send`, whose files come from this machine's disk; `retrieval` is the number of a
+    retrieval by C-GET. `receiver` and `opened_at_ns` (since the epoch) are for people who read the file.
     """
 
     calling_ae_title: str
@@ -29,8 +29,8 @@ class Envelope:
 def write_envelope(folder: Path, envelope: Envelope, *, durably: bool = True) -> None:
     """Write the envelope of `folder`; raises OSError if it cannot be written.
 
-    Use it not `durably` only in a folder that no other process reads yet, if the caller flushes both before the
-    end of reception.
+    If not `durably`, no other process may read the folder yet, and the caller must flush file and folder before
+    the end of reception.
     """
     told = {key: value for key, value in asdict(envelope).items() if value is not None or key == "peer"}
     text = json.dumps(told).encode()
@@ -41,7 +41,7 @@ def write_envelope(folder: Path, envelope: Envelope, *, durably: bool = True) ->
 
 
 def envelope_of(folder: Path) -> Envelope | None:
-    """Return the envelope of `folder`, None where there is none (study mode) or it was cut by a crash."""
+    """Return the envelope of `folder`; None if there is none (study mode) or a crash has truncated it."""
     try:
         table = json.loads((folder / ENVELOPE).read_bytes())
         return Envelope(

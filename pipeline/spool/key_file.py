@@ -1,4 +1,4 @@
-"""A random key in a file of the spool: created once, readable by its owner alone, shared by all processes."""
+"""Keep a random key in a file of the spool: created once, readable by its owner only, shared by all processes."""
 
 import contextlib
 import os

@@ -1,7 +1,8 @@
-"""The folders (rooms) of the spool, and the few functions that write, move and flush anything in them.
+"""The folders (rooms) of the spool, and the functions that find, admit and delete files in them.
 
-A room carries the one fact that must outlive the ledger: `incoming`, `arrivals`, `settled`, `quarantine`
-(docs/design.md, State). Folders change rooms by one rename, so all rooms lie on one local file system.
+The room of a folder is the one fact that must survive the ledger: `incoming`, `arrivals`, `settled` or
+`quarantine` (docs/design.md, State). Folders change rooms by one rename, so all rooms are on one local file
+system.
 """
 
 import contextlib
@@ -41,23 +42,20 @@ class Spool:
         self.quarantine = root / "quarantine"  # Arrivals that a person must look at.
         self.outputs = root / "outputs"  # Files made for deliveries; they can be made again.
         self.ahead = root / "ahead"  # Pixels encoded before their study was complete; they can be encoded again.
-        self.accounts = root / "accounts"  # The accounts of what the ledger has forgotten, a file a year.
+        self.accounts = root / "accounts"  # Accounts of forgotten rows, a file a year.
         self.run = root / "run"  # Locks and generated configuration of running processes.
         self.rooms_of_arrivals = (self.arrivals, self.settled, self.quarantine)  # An admitted folder is in one.
         self.rooms = (self.incoming, *self.rooms_of_arrivals, self.outputs, self.ahead, self.run)
 
     def find(self, arrival: str, file: str) -> Path | None:
-        """Return where a file of an arrival is now, None if its folder is no longer kept."""
+        """Return the present path of a file of an arrival, None if its folder is no longer kept."""
         places = [room / arrival / file for room in self.rooms_of_arrivals]
         # Look twice: a concurrent release may move the folder into a room we have already checked.
         twice = (*places, *places)
         return next((place for place in twice if place.is_file()), None)
 
     def remove(self, arrival: str, file: str) -> Path | None:
-        """Delete a file of an arrival, whichever room it is in.
-
-        Return its former path, None if it is in no room.
-        """
+        """Delete a file of an arrival in whatever room it is; return its former path, None if it is in none."""
         while path := self.find(arrival, file):
             try:
                 unlink(path)
@@ -72,13 +70,13 @@ class Spool:
             remove_tree(room / arrival, ignore_errors=True)
 
     def present(self, path: Path) -> Path | None:
-        """Return where a file pinned at `path` is now: an original moves with its arrival."""
+        """Return the present path of a file pinned at `path`, None if it is gone: originals change rooms."""
         if path.is_file():
             return path
         return self.find(path.parent.name, path.name) if path.parent.parent in self.rooms_of_arrivals else None
 
     def incoming_of(self, receiver: str) -> Path:
-        """Return the folder the receiver writes into."""
+        """Return the folder into which the receiver writes."""
         return self.incoming / receiver
 
     def objects_log(self, receiver: str) -> Path:
@@ -86,7 +84,7 @@ class Spool:
         return self.run / f"{receiver}.objects.log"
 
     def wake_worker(self) -> None:
-        """Wake the worker, which watches the room `run`; without notifications it looks a little later."""
+        """Wake the worker, which watches the room `run`; without file system events it looks a little later."""
         with contextlib.suppress(OSError):
             Path(tempfile.mkdtemp(prefix="knock-", dir=self.run)).rmdir()
 
@@ -167,7 +165,7 @@ def _hook() -> ModuleType:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Exclude every other thread and process that calls this for `folder`, for the duration of the block."""
+    """Hold a lock on `folder` during the block: another thread or process that calls this waits."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Store an instance in a folder for good: durable, read back by its hash, and never replacing another file."""
+"""Store an instance in a folder: durably, read back by its hash, and without replacing another file."""
 
 import contextlib
 import errno
@@ -31,7 +31,7 @@ class StoreOutcome(StrEnum):
 
 
 def component(text: str) -> str:
-    """Return `text` as one path component; if it had to change, a hash keeps different texts apart."""
+    """Return `text` as one safe path component; if it had to be changed, a hash keeps different texts apart."""
     safe = _UNSAFE.sub("_", text).strip(".")[:_LONGEST]
     if safe and safe == text:
         return safe
@@ -41,8 +41,8 @@ def component(text: str) -> str:
 def file_away(source: Path, target: Path, sha256: str, *, mark: str) -> StoreOutcome:
     """Copy `source` to `target`, or find it there; FILED and SAME mean that the bytes have been read back.
 
-    `mark` tells simultaneous copies apart; the same mark replaces what a crash has left behind. Raises OSError for
-    the side of `target`, without a partial file under the target's name.
+    `mark` keeps simultaneous copies apart; a copy with the same mark replaces what a crash has left. Raises
+    OSError if `target` cannot be written; there is then no partial file under its name.
     """
     _make_folders(target.parent)
     # The name is hidden, so that no reader takes the file for an instance.
@@ -70,7 +70,7 @@ def _found(target: Path, sha256: str) -> StoreOutcome:
 
 
 def _copy(source: Path, beside: Path, sha256: str) -> bool:
-    """Copy, flush and read back; return False if the source differs from its pin."""
+    """Copy, flush and read back; return False if the source is missing or differs from its pin."""
     try:
         file = source.open("rb")
     except OSError:
@@ -116,7 +116,7 @@ def give_name(beside: Path, target: Path) -> bool:
 def _rename_unless_there(beside: Path, target: Path) -> bool:
     """Rename on shares without hard links; a lock keeps other processes of this machine from doing the same.
 
-    Not every share locks folders: there, only the threads of this process wait for each other.
+    Some shares cannot lock folders: on these, only the threads of this process wait for each other.
     """
     with _RENAMING, contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
@@ -139,7 +139,7 @@ def _make_folders(folder: Path) -> None:
 
 
 def _sha256_on_disk(path: Path) -> str:
-    """Return the hash of what is on the disk, as far as the system lets us bypass its cache."""
+    """Return the SHA-256 of the bytes on the disk, as far as the system allows us to bypass its cache."""
     with path.open("rb") as file:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
