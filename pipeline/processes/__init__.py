@@ -1,1 +1,1 @@
-"""The process pool with its limits, signals, and messages to the service manager."""
+"""The process pool with its limits, the table of jobs, signals, and messages to the service manager."""

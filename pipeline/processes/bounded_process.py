@@ -1,7 +1,8 @@
 """One child process that does one task at a time, within the task's limits, and the worker's end of its pipe.
 
-It is a fresh Python and no fork, because the worker has threads. It does not use `multiprocessing`, which would
-import the worker's main module in every child (docs/adr/0003-jpeg-2000.md has the measurements).
+The process is a new Python interpreter and not a fork, because the worker has threads. It is not started by
+`multiprocessing`, which would import the worker's main module in every child (docs/adr/0003-jpeg-2000.md has the
+measurements).
 """
 
 import errno
@@ -21,7 +22,7 @@ from pipeline.processes.limits import ProcessLimits, be_the_first_to_go
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
-NICENESS = 5  # reception, which has a modality waiting, gets the processor first
+NICENESS = 5  # Reception, for which a modality waits, gets the processor first.
 SLOW_SECONDS = 1.0  # Seconds of wall-clock time; nearly every instance takes less than a tenth of it.
 
 _ENVIRONMENT = {
@@ -38,17 +39,17 @@ FAULT = "a fault of this program ended its work on it"
 
 
 class PoolProcessDied(Exception):
-    """Say that the process died over a task, twice, or ended in a bug; the text says how."""
+    """Say that the process died twice during a task, or that the task ended in a bug; the text says how."""
 
 
 class OverLimit(PoolProcessDied):
-    """Say that a task exceeded its limits twice, the second time in a fresh process."""
+    """Say that a task exceeded its limits twice, the second time in a new process."""
 
 
 class Killed(Exception):
     """Say how a process died; the cause may be another task."""
 
-    blamed = PoolProcessDied  # The exception that the task ends in when this happens again.
+    blamed = PoolProcessDied  # The exception in which the task ends if this happens twice.
 
     @property
     def verdict(self) -> PoolProcessDied:
@@ -57,7 +58,7 @@ class Killed(Exception):
 
 
 class TooMuch(Killed):
-    """Say that the limits were exceeded, by this task or because an earlier one had left little memory."""
+    """Say that the limits were exceeded: by this task, or because an earlier task had left little memory."""
 
     blamed = OverLimit
 
@@ -72,7 +73,7 @@ class BoundedProcess:
 
     def __init__(self) -> None:
         """Start the process; raises Transient if the machine has no process, memory or file number to spare."""
-        self.free_since = 0.0  # By the monotonic clock; the pool's note of when the last task ended.
+        self.free_since = 0.0  # Time of the monotonic clock when the last task ended; the pool sets it.
         with ExitStack() as at_failure:
             try:
                 self._pipe, theirs = Pipe()
@@ -85,7 +86,7 @@ class BoundedProcess:
 
     @property
     def pid(self) -> int:
-        """Return the process's number."""
+        """Return the process ID."""
         return self._process.pid
 
     def is_alive(self) -> bool:
@@ -98,10 +99,10 @@ class BoundedProcess:
         """Do a task and return its answer; call `on_slow` once if it takes more than SLOW_SECONDS.
 
         Raises:
-            Killed: the process is gone; start another one.
+            Killed: the process has died; start another one.
             PoolProcessDied: the task ended in a bug.
-            StorestowError: raised by the task.
-            Transient: raised by the task, or the task exceeded its wall-clock time, and the process is gone.
+            StorestowError: the task raised it.
+            Transient: the task raised it, or exceeded its wall-clock time; the process was then killed.
         """
         try:
             self._pipe.send((function, task, limits))
@@ -147,7 +148,7 @@ class BoundedProcess:
 
 
 def _started(pipe: int) -> subprocess.Popen[bytes]:
-    """Start a process that serves at the pipe with this file number. Raises OSError."""
+    """Start a process that serves the pipe with this file descriptor. Raises OSError."""
     environment = {key: os.environ[key] for key in ("PATH", "TZ") if key in os.environ}
     return subprocess.Popen(
         (sys.executable, "-I", "-m", "pipeline.processes.bounded_process", str(pipe)),
@@ -160,7 +161,7 @@ def _started(pipe: int) -> subprocess.Popen[bytes]:
 
 
 def _serve(pipe: Connection) -> None:
-    """Answer requests until the worker closes the pipe, or dies, which closes it too."""
+    """Answer requests until the worker closes the pipe; its death closes the pipe, too."""
     os.nice(NICENESS)
     while True:
         try:
@@ -170,7 +171,7 @@ def _serve(pipe: Connection) -> None:
         limits.apply()
         try:
             pipe.send(_answer(function, task))
-        except ConnectionError:  # The worker was killed meanwhile; the next one asks again.
+        except ConnectionError:  # The worker was killed meanwhile; the next worker does the task again.
             return
 
 

@@ -1,4 +1,4 @@
-"""The jobs of the worker: which run now, and which have just failed and must wait."""
+"""Keep the table of the worker's jobs: which run now, and which have just failed and must wait."""
 
 import threading
 import time
@@ -31,9 +31,9 @@ class JobKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobKey:
-    """Name a job: two jobs with equal keys never run at once.
+    """The name of a job: two jobs with equal keys never run at once.
 
-    `subject` is the name or the number of what the job is about, `place` the receiver or the destination.
+    `subject` is the name or number of what the job is about, `place` the receiver or the destination.
     """
 
     kind: JobKind
@@ -48,7 +48,7 @@ class JobKey:
 class Jobs:
     """The table of jobs. Each runs in a thread of an executor, or in the loop; a failing job stops no other.
 
-    `wake` is called whenever a job has ended, so that the loop looks for what has become due by it.
+    `wake` is called whenever a job has ended, so that the loop looks for work that has become due by that.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -60,9 +60,9 @@ class Jobs:
         self._is_closed = False
 
     def begin_list(self) -> None:
-        """Note what is running.
+        """Note the running jobs.
 
-        Call this before reading a list of due work, which may be stale about these jobs.
+        Call this before reading a list of due work, because that list may be stale about these jobs.
         """
         with self._lock:
             self._listed = frozenset(self._running)
@@ -82,10 +82,10 @@ class Jobs:
         return [key for key in list(self._retry_at) if key.kind in kinds]
 
     def start(self, executor: Executor | None, key: JobKey, function: Callable[[], object]) -> bool:
-        """Run a job in a thread of `executor`, or here if it is None; return whether it was started.
+        """Run a job in a thread of `executor`, or in this thread if it is None; return whether it was started.
 
-        Refused while a job with this key runs, or for a while after it has failed. Refused too if the job was
-        running when the list of due work was read: that list may be stale.
+        A job is not started while a job with this key runs, for RETRY_SECONDS after it has failed, or if it was
+        running when the list of due work was read, because that list may be stale.
         """
         now = time.monotonic()
         with self._lock:
@@ -105,12 +105,12 @@ class Jobs:
         return True
 
     def take_step(self, key: JobKey, function: Callable[[], object]) -> None:
-        """Take a short step here and now, unless it has just failed; it wakes no other thread."""
+        """Take a short step in this thread, unless it has just failed; `wake` is not called."""
         if self._retry_at.get(key, 0.0) <= time.monotonic():
             self._try(key, function)
 
     def close(self) -> None:
-        """Report no more failures: running jobs fail because the worker ends."""
+        """Report no more failures, because running jobs fail when the worker ends."""
         self._is_closed = True
 
     def _run(self, key: JobKey, function: Callable[[], object]) -> None:
@@ -135,7 +135,7 @@ class Jobs:
 
 
 def report_failure(what: str, error: Exception) -> None:
-    """Log that something failed and is tried again; an error of no known kind is a bug."""
+    """Log that `what` failed and is tried again; an error that is no StorestowError or OSError is a bug."""
     if isinstance(error, StorestowError | OSError):
         alarm(Event.HELD, what=what, reason=error)
     else:

@@ -1,4 +1,4 @@
-"""What one task may cost a process: computed from the size of its file, enforced by the kernel."""
+"""Compute from the size of a file what a task may cost a process; the kernel enforces these limits."""
 
 import contextlib
 import math
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SMALLEST_BOUND = 2 << 30
-# Processor time to read a file: a base, and an addition for each MiB; most files take a hundredth of it.
+# Seconds of processor time to read a file: a base, and an addition for each MiB; most files take a hundredth.
 SECONDS, SECONDS_A_MEBIBYTE = 10.0, 1.0
 MEMORY = 512 << 20  # Bytes to read a file of any size.
-TIMES_TO_READ = 2  # Factor on the file's size: it is mapped, and perhaps inflated or held once.
+TIMES_TO_READ = 2  # Factor on the file's size: the file is mapped, and perhaps inflated or copied once.
 # To prepare it, pydicom makes objects of the header: of a million elements in 17 MiB, which enhanced MR of 3,400
 # frames has, 600 MiB in 17 s. Pixels are mapped, copied, encoded, encapsulated, written and decoded again.
 TIMES_THE_SECONDS, TIMES_THE_MEMORY, TIMES_TO_ENCODE = 3, 2, 6
@@ -32,11 +32,11 @@ class ProcessLimits:
 
     @property
     def clock_seconds(self) -> float:
-        """Return the wall-clock seconds after which a task is postponed; the file is not to blame."""
+        """Return the wall-clock seconds after which a task is postponed, because the machine is too slow."""
         return TIMES_ON_THE_CLOCK * self.cpu_seconds
 
     def apply(self) -> None:
-        """Set the limits for this process: beyond them the kernel ends it, or refuses it memory."""
+        """Set the limits for this process: if they are exceeded, the kernel ends it or refuses memory."""
         _set_soft(resource.RLIMIT_CPU, math.ceil(time.process_time() + self.cpu_seconds))
         if sys.platform == "linux":  # macOS does not enforce this limit.
             _set_soft(resource.RLIMIT_AS, min(memory_bound(), _address_space() + self.memory))
@@ -81,7 +81,7 @@ def of_the_machine() -> ProcessLimits:
 
 
 def be_the_first_to_go() -> None:
-    """Let the kernel kill this process first if memory runs out, and write no core, which would hold images."""
+    """Let the kernel kill this process first if memory runs out, and write no core dump, which may hold images."""
     _set_soft(resource.RLIMIT_CORE, 0)
     if sys.platform == "linux":  # macOS has no such setting.
         with contextlib.suppress(OSError):  # If a service manager forbids this, work must go on.

@@ -1,9 +1,9 @@
-"""Processes that open, coerce and encode instances, so that no file can end the worker.
+"""Open, coerce and encode instances in processes of their own, so that no file can end the worker.
 
-A process that dies, or exceeds its task's limits, is replaced; the task gets a second attempt in a fresh process,
+A process that dies, or exceeds its task's limits, is replaced; the task gets a second attempt in a new process,
 and is blamed if that dies, too. Callers share the processes equally. A slow task continues in a spare process if
-there is one; otherwise it is stopped, and starts again when no other task waits. A process starts when the first
-task needs it, and ends when none has come for a while: each holds 60 MB, and most of a day nothing arrives.
+there is one; otherwise it is stopped, and starts again when no other task waits. A process starts when a task
+needs it, and ends when none has come for a while: each takes 60 MB, and during most of a day nothing arrives.
 """
 
 import threading
@@ -28,7 +28,7 @@ Answer = TypeVar("Answer")
 
 
 class PoolClosed(Exception):
-    """Say that the pool was closed during a task: its result is unknown, it must be done again."""
+    """Say that the pool was closed during a task: the result is unknown, and the task must be done again."""
 
 
 @dataclass(eq=False, slots=True)
@@ -62,7 +62,7 @@ class ProcessPool:
 
     @property
     def waiting(self) -> int:
-        """Return how many tasks wait for a process; whoever only works ahead lets them go first."""
+        """Return how many tasks wait for a process; callers that work in advance let them go first."""
         with self._lock:
             return len(self._waiting)
 
@@ -72,11 +72,12 @@ class ProcessPool:
         tasks: Iterable[Task],
         limits: Callable[[Task], ProcessLimits] | None = None,
     ) -> Iterator[tuple[Task, Answer | Exception]]:
-        """Yield every task with its answer, or with the exception it ended in, in order.
+        """Yield every task with its answer, or with the exception in which it ended, in order.
 
-        `limits` gives the limits of a task; the default is half of the machine's memory and a quarter of an hour
+        `limits` returns the limits of a task; the default is half of the machine's memory and a quarter of an hour
         of processor time. A Transient answer means that this machine could not do the task now (a full disk), not
-        that the task is bad. Only a few tasks are queued ahead, so that memory does not grow with the study.
+        that the task is bad. Only a few tasks are queued in advance, so that memory does not grow with the study.
+        Raises PoolClosed if the pool is closed meanwhile.
         """
         owner, waiting = object(), iter(tasks)
 
@@ -115,7 +116,7 @@ class ProcessPool:
             self._drop(process)
 
     def close(self) -> None:
-        """Kill the processes; their tasks are done again by a later caller."""
+        """Kill the processes; their tasks and the waiting tasks end in PoolClosed."""
         with self._lock:
             self._is_closed = True
             waiting, self._waiting = self._waiting, []
@@ -139,7 +140,7 @@ class ProcessPool:
         return job.future
 
     def _begin(self) -> None:
-        """Start every task that a process is free for; the caller holds the lock."""
+        """Start every task for which a process is free; the caller holds the lock."""
         while not self._is_closed and (job := self._next()):
             self._waiting.remove(job)
             self._running.add(job)
@@ -164,7 +165,7 @@ class ProcessPool:
         return None
 
     def _make_room(self, in_places: list[_Job], *, has_room: bool) -> bool:
-        """Stop a slow task in favour of a waiting one; return whether there is room already."""
+        """Let a slow task continue in a spare process and return True; if there is none, stop a slow task."""
         slow = [job for job in in_places if job.is_slow]
         if slow and has_room:
             slow[0].is_beside = True
@@ -195,7 +196,7 @@ class ProcessPool:
             self._begin()
 
     def _done(self, job: _Job) -> Any:
-        """Do a task; one whose process was killed gets a second attempt in a fresh process."""
+        """Do a task; if its process is killed, the task gets a second attempt in a new process."""
         try:
             return self._once(job, self._taken())
         except Killed:

@@ -18,7 +18,7 @@ _ALIVE_EVERY_SECONDS = 10.0
 def notify(*messages: str) -> None:
     """Send the messages in one datagram.
 
-    Errors are ignored, because work must go on without a listening manager.
+    Errors are ignored, because work must go on if no service manager listens.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
@@ -32,7 +32,7 @@ def notify(*messages: str) -> None:
 
 
 class Listener:
-    """Receive, as a service manager does, messages of the process whose $NOTIFY_SOCKET is `address`."""
+    """Receive, as a service manager does, the messages of a process whose $NOTIFY_SOCKET is `address`."""
 
     def __init__(self) -> None:
         # The path must be short: an address holds 100 characters.
@@ -58,7 +58,7 @@ class Listener:
 
 @contextlib.contextmanager
 def kept_waiting(at_most_seconds: float) -> Iterator[None]:
-    """Report in the block that this process is alive, during one long step that cannot report it."""
+    """Report during one long step, but no longer than `at_most_seconds`, that this process is alive."""
     ended = threading.Event()
 
     def say() -> None:

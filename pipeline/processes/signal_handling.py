@@ -1,4 +1,4 @@
-"""Let signals end a command or a service in good order, so that no step stays half done.
+"""Let signals end a command or a service in good order, so that no step stays incomplete.
 
 `ended_by_signals` and `held_back` are for commands, which undo their steps at the end; `end_by` is for services.
 """
@@ -34,7 +34,7 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, end)
         yield
     finally:
-        if came:  # The cleanup may raise anything; a terminal that is gone accepts no output.
+        if came:  # The cleanup may raise other errors, for example because the terminal is gone.
             raise SystemExit(128 + came[0])
         for number, was in before.items():
             signal.signal(number, was)
@@ -44,7 +44,7 @@ def ended_by_signals() -> Iterator[None]:
 def held_back() -> Iterator[None]:
     """Delay these signals until the block is done; each is then delivered once.
 
-    A signal mask would not do: with several threads, the system delivers the signal to another thread.
+    A signal mask is not enough: with several threads, the system delivers the signal to another thread.
     """
     if threading.current_thread() is not threading.main_thread():  # Signals interrupt the main thread only.
         yield
@@ -65,7 +65,7 @@ def held_back() -> Iterator[None]:
 def end_by(function: Callable[[], None], *numbers: signal.Signals) -> None:
     """Call `function` at the first of these signals, once, in a thread of its own.
 
-    The signal handler must not call it: a handler interrupts the main thread, which may hold the very lock that
+    The signal handler itself must not call it: a handler interrupts the main thread, which may hold the lock that
     setting an event needs, and then both wait for ever. Two signals in quick succession, from a terminal and from
     the parent process, caused that once in a hundred stops. Call this from the main thread.
     """
