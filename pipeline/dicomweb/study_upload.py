@@ -1,4 +1,4 @@
-"""Upload the instances of one study to one address: ask what is there, send what is missing, ask again."""
+"""Upload the instances of one study to one address: query the archive, send missing instances, query again."""
 
 import re
 from collections import Counter

@@ -110,7 +110,7 @@ class DiscOptions:
     is read. `contact` tells the finder of the disc how to reach the hospital. `identity_allowed` is the reason why
     a person accepted that two sources name different patients. Only a person may set the two `allow_` fields.
     `capacity_bytes` is the capacity of a CD or DVD that differs from the standard media. `hashes_image` says
-    whether anybody wants the SHA-256 of the whole file.
+    whether to compute the SHA-256 of the whole file.
     """
 
     made_at: datetime  # With a time zone.

@@ -43,7 +43,8 @@ def pinned(
 ) -> Item | Receipt:
     """Return the item with the file pinned before the first attempt, made again if it is gone; or a receipt.
 
-    A rerouted instance has no file for this destination yet: the file is made and pinned now.
+    The receipt says why there is no such file. A rerouted instance has no file for this destination yet: the file
+    is made and pinned now.
 
     Other bytes must not be sent under the same UID (docs/facts.md, Archives), so the returned file has the pinned
     hash; after a first attempt, which may have found other bytes, the file is always hashed again. If the file

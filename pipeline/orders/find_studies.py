@@ -112,7 +112,7 @@ def _untold(order: OrderRow, told: Sequence[tuple[Sequence[StudyAnswer], Series]
 
 
 def _link(order: OrderRow, answers: Sequence[StudyAnswer], told: Series) -> dict[str, Any] | None:
-    """Return the row of one study of the order, None if nothing of it is wanted."""
+    """Return the row of one study of the order, None if the order wants no series of the study."""
     figures = [answer.instances for answer in answers if answer.instances is not None]
     counted = max(figures, default=None)  # A PACS may count only instances of the requested number.
     series: Sequence[SeriesAnswer] = told.all_told

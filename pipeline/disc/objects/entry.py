@@ -1,4 +1,4 @@
-"""What a disc needs to know of one object: whose it is, where it belongs, and the keys of its directory record."""
+"""Read what a disc needs of one object: its patient, its UIDs, and the keys of its directory record."""
 
 import functools
 import re
