@@ -76,7 +76,7 @@ class LoadedDataSet:
 
 
 class StreamedDataSet:
-    """A data set in a file, read once from begin to end; the hash is known after its last byte."""
+    """A data set in a file, read once from its first to its last byte; the hash is known after the last."""
 
     is_padded = False
 

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from pipeline.cstore.pdu_connection import Peer
     from pipeline.cstore.tls_handshake import TlsIdentity
 
-# One storage class for each of the most frequent kinds of image; a peer seldom treats classes of a kind
-# differently.
+# One storage class for each frequent kind of image; a peer seldom treats classes of one kind differently.
 ASKED_FOR = {
     "1.2.840.10008.5.1.4.1.1.2": "CT",
     "1.2.840.10008.5.1.4.1.1.4": "MR",

@@ -23,8 +23,7 @@ from pipeline.errors import Configuration, Transient
 from pipeline.guards import Guard
 
 _MOST_ROWS = 1000
-# Time-outs by driver, so that a database that hangs does not keep a delivery waiting. Other drivers have their
-# own.
+# Time-outs by driver, so that a database that hangs does not keep a delivery waiting. Other drivers keep theirs.
 _TIMEOUTS: dict[str, dict[str, Any]] = {
     "pysqlite": {"timeout": 10},
     "psycopg": {"connect_timeout": 10, "options": "-c statement_timeout=30000"},

@@ -106,7 +106,8 @@ class DeliveryScheduler:
         with self._filling[destination.name]:
             running = self._numbers_running(destination)  # Read first: the list may be stale about them.
             # After an outage thousands are due, and each delivery that ends would read them all. It is enough to
-            # read as many as there are slots, those that cannot start now, and one more if the slots are full.
+            # read as many as there are slots, those that cannot start now, and one more to see that all slots are
+            # full.
             at_most = destination.slots + len(self._passed_over(destination)) + 1
             with self._site.ledger.reading() as connection:
                 noted = reports.destination_row(connection, destination.name)

@@ -166,7 +166,7 @@ def prepared(load: OrderItems, destination: Destination, site: Site) -> dict[int
 def _ready_as_received(
     tasks: Iterable[tuple[PrepareTask, SoundInstanceRow]], site: Site
 ) -> dict[int, PreparedWithPatient | Exception]:
-    """Return the results for instances that are sent as received and whose patient identification has noted."""
+    """Return the results for instances that are sent as received and whose patient was kept when identified."""
     ready: dict[int, PreparedWithPatient | Exception] = {}
     for task, row in tasks:
         if not goes_as_received(task):
