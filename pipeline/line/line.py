@@ -19,7 +19,7 @@ from pipeline.line.delivery_scheduler import DeliveryScheduler
 from pipeline.line.gather import complete_studies
 from pipeline.line.identify import ReadAhead
 from pipeline.line.identify_arrival import identify_arrival
-from pipeline.line.prepare_study import prepare_study
+from pipeline.line.prepare_study import PreparedAhead, prepare_study
 from pipeline.line.reconcile import reconcile
 from pipeline.line.settle import settle
 from pipeline.line.unread_arrivals import UnreadArrivals
@@ -46,6 +46,7 @@ class Line:
         self._beat = beat
         self._unread = UnreadArrivals()
         self._read_ahead = ReadAhead()
+        self._prepared_ahead = PreparedAhead()
         self._deliveries = DeliveryScheduler(site, jobs, agenda)
         self._glances = ThreadPoolExecutor(1, thread_name_prefix="glance")
         self._arrivals = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="arrival")
@@ -61,7 +62,10 @@ class Line:
             "identify": self._each(
                 self._admitted_arrivals, lambda name: identify_arrival(name, site, self._read_ahead)
             ),
-            "gather": self._each(self._complete_studies, lambda study: consign(prepare_study(study, site), site)),
+            "gather": self._each(
+                self._complete_studies,
+                lambda study: consign(prepare_study(study, site, self._prepared_ahead), site),
+            ),
             "deliver": self._deliveries.each_due(lambda delivery: verify(deliver(delivery, site), site)),
             "settle": self._each(self._ended_arrivals, lambda name: settle(name, site)),
         }
@@ -71,8 +75,8 @@ class Line:
         reconcile(self._site, self._beat)
 
     def work_ahead(self) -> WorkAhead:
-        """Return a context manager that reads files and encodes pixels while their study still comes in."""
-        return WorkAhead(self._site, self._is_being_prepared, self._read_ahead)
+        """Return a context manager that reads, encodes and prepares instances while their study is incomplete."""
+        return WorkAhead(self._site, self._is_being_prepared, self._read_ahead, self._prepared_ahead)
 
     def close(self) -> None:
         """Start no more jobs."""

@@ -3,11 +3,13 @@
 Ready instances are handed on while the rest is still being prepared, so that they can be sent meanwhile.
 """
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from pipeline.dicom.part10 import shown
@@ -25,6 +27,7 @@ from pipeline.site.site import Site
 
 # Seconds after which ready instances are handed on; a small study is handed on in one part.
 FIRST_SECONDS, NEXT_SECONDS = 0.3, 1.0
+MOST_AHEAD = 5000  # Results prepared ahead that are remembered; the study prepares the others again.
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,40 @@ class PreparedPart:
     unrouted: Sequence[int] = ()
 
 
-def prepare_study(study: WaitingStudy, site: Site) -> Iterator[PreparedPart]:
+class PreparedAhead:
+    """Results for instances whose study still waits until it is complete; used from several threads."""
+
+    def __init__(self) -> None:
+        self._results: dict[int, tuple[PrepareTask, Prepared]] = {}
+        self._lock = threading.Lock()
+
+    def keep(self, task: PrepareTask, result: Prepared) -> None:
+        """Remember the result of a task; of too many the first is forgotten."""
+        with self._lock:
+            self._results[task.instance] = task, result
+            while len(self._results) > MOST_AHEAD:
+                del self._results[next(iter(self._results))]
+
+    def has(self, task: PrepareTask) -> bool:
+        """Tell whether the result of this very task is known."""
+        with self._lock:
+            return task.instance in self._results and self._results[task.instance][0] == task
+
+    def take(self, task: PrepareTask) -> Prepared | None:
+        """Return the result of this very task and forget it.
+
+        None if there is none, or if rules, routes or the file's place have changed since.
+        """
+        with self._lock:
+            done, result = self._results.pop(task.instance, (None, None))
+        return result if done == task else None
+
+
+def prepare_study(study: WaitingStudy, site: Site, ahead: PreparedAhead | None = None) -> Iterator[PreparedPart]:
     """Coerce and encode the waiting instances of a study, and yield them in parts as they become ready.
 
-    The study is claimed first; nothing is yielded if another worker has it.
+    What was prepared `ahead` is not prepared again. The study is claimed first; nothing is yielded if another
+    worker has it.
 
     Raises Configuration if the study's receiver is no longer configured.
     """
@@ -67,7 +100,7 @@ def prepare_study(study: WaitingStudy, site: Site) -> Iterator[PreparedPart]:
     routed = [row for row in rows if routes.of[row.id]]
     outcomes: dict[int, Prepared | Exception] = {}
     is_first, hand_on_at = True, time.monotonic() + FIRST_SECONDS
-    for identity, outcome in _outcomes(routed, study, routes, site):
+    for identity, outcome in _outcomes(routed, study, routes, site, ahead):
         if outcomes and time.monotonic() >= hand_on_at:
             yield PreparedPart(study, routes, outcomes, is_first, False, claim, unrouted)
             outcomes, hand_on_at = {}, time.monotonic() + NEXT_SECONDS
@@ -77,12 +110,19 @@ def prepare_study(study: WaitingStudy, site: Site) -> Iterator[PreparedPart]:
 
 
 def _outcomes(
-    rows: list[SoundInstanceRow], study: WaitingStudy, routes: StudyRoutes, site: Site
+    rows: list[SoundInstanceRow],
+    study: WaitingStudy,
+    routes: StudyRoutes,
+    site: Site,
+    ahead: PreparedAhead | None,
 ) -> Iterator[tuple[int, Prepared | Exception]]:
     """Yield the result for each instance, and log it."""
-    tasks = [task_of(row, study.receiver, {way.encode for way in routes.of[row.id]}, site) for row in rows]
+    tasks = tasks_of(rows, study.receiver, routes, site)
+    found = [(task, result) for task in tasks if ahead and (result := ahead.take(task))]
+    done = {task.instance for task, _ in found}
+    others = [task for task in tasks if task.instance not in done]
     ready: list[Prepared] = []
-    for task, outcome in site.pool.each(prepare, tasks, limits_of):
+    for task, outcome in chain(found, site.pool.each(prepare, others, limits_of)):
         if isinstance(outcome, Transient):
             alarm(Event.HELD, study=study.study_instance_uid, instance=task.key.sop_instance_uid, reason=outcome)
         elif isinstance(outcome, Exception):
@@ -119,6 +159,13 @@ def _report(study: WaitingStudy, ready: list[Prepared]) -> None:
     reasons = Counter(output.reason for instance in ready for output in instance.outputs if output.reason)
     for reason, instances in sorted(reasons.items()):
         emit(Event.NOT_ENCODED, study=uid, instances=instances, reason=reason)
+
+
+def tasks_of(
+    rows: Iterable[SoundInstanceRow], receiver: str, routes: StudyRoutes, site: Site
+) -> list[PrepareTask]:
+    """Return the pool's tasks for instances of a study, each in the encodings of the destinations it goes to."""
+    return [task_of(row, receiver, {way.encode for way in routes.of[row.id]}, site) for row in rows]
 
 
 def task_of(row: SoundInstanceRow, receiver: str, encodings: Iterable[str], site: Site) -> PrepareTask:

@@ -1,23 +1,30 @@
 """Read files, and encode and prove their pixels, while their study still comes in.
 
-No result is needed for correctness. Results are found by the pixels they were made of (`line/encoded_ahead.py`),
-so a study that turns out to be a duplicate costs only the work; unused results are deleted after a while.
+An instance that is in the ledger and only waits until its study is complete is prepared, too. No result is needed
+for correctness. Encoded pixels are found by the pixels they were made of (`line/encoded_ahead.py`), a prepared
+instance by its task, so a study that turns out to be a duplicate costs only the work; unused results are deleted
+after a while, or with the arrival.
 """
 
 import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 from typing import Self
 
+from pipeline.config.receiver_tables import ReceiverTable
+from pipeline.errors import Configuration
 from pipeline.ledger import arrivals
+from pipeline.ledger.arrivals import WaitingStudy
 from pipeline.line.encoded_ahead import AheadTask, encode_ahead
 from pipeline.line.identify import IdentifyTask, ReadAhead, load_reading, read_ahead
-from pipeline.line.prepare import load_encodings
+from pipeline.line.prepare import Prepared, PrepareTask, load_encodings, prepare
+from pipeline.line.prepare_study import PreparedAhead, tasks_of
+from pipeline.line.route import route
 from pipeline.processes.jobs import report_failure
 from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import PoolClosed
@@ -48,9 +55,17 @@ class WorkAhead:
     `in_hand` tells whether a study of a receiver is being prepared; then it is too late to work ahead.
     """
 
-    def __init__(self, site: Site, in_hand: Callable[[str, str], bool], read: ReadAhead | None = None) -> None:
+    def __init__(
+        self,
+        site: Site,
+        in_hand: Callable[[str, str], bool],
+        read: ReadAhead | None = None,
+        prepared: PreparedAhead | None = None,
+    ) -> None:
         self._site = site
         self._read = read or ReadAhead()
+        self._prepared = prepared or PreparedAhead()
+        self._seen: set[WaitingStudy] = set()  # Those prepared, with as many instances as they had.
         self._in_hand = in_hand
         self._done: set[FileState] = set()
         self._tried: set[FileState] = set()
@@ -79,6 +94,10 @@ class WorkAhead:
         """Read and encode received files; stop if other work needs the pool's processes."""
         self._tidy()
         self._read_incoming()
+        self._encode_incoming()
+        self._prepare_waiting()
+
+    def _encode_incoming(self) -> None:
         found = list(self._received())
         self._done &= {file.state for file in found}
         wanted = [file for file in found if file.state not in self._done]
@@ -117,32 +136,54 @@ class WorkAhead:
             ):  # The file was not written to meanwhile; its folder may have been admitted.
                 self._read.keep(state, file)
 
-    def _received(self) -> Iterator[_Received]:
-        """Yield the files of studies that still come in, and of those that wait until they are complete."""
-        encodings = {receiver.name: self._encodings_of(receiver.name) for receiver in self._site.settings.receiver}
-        for receiver, names in encodings.items():
-            for folder in _entries(self._site.spool.incoming_of(receiver)) if names else ():
-                if folder.is_dir(follow_symlinks=False):
-                    yield from _files_in(Path(folder.path), names)
+    def _prepare_waiting(self) -> None:
+        """Prepare what only waits until its study is complete; what fails now is tried again by the study."""
         with self._site.ledger.reading() as connection:
             waiting = arrivals.waiting(connection)
-        for study in waiting:
-            names = encodings.get(study.receiver, ())
-            if names and not self._in_hand(study.receiver, study.study_instance_uid):
-                for path in self._files_of(study):
-                    yield from _file(path, names)
+        self._seen &= set(waiting)
+        pool = self._site.pool
+        wanted = [study for study in waiting if study not in self._seen]
+        if not wanted or pool.waiting or not self._has_room():
+            return
+        for task, result in pool.each(prepare, self._tasks_of(wanted), _limits):
+            if isinstance(result, Prepared):
+                self._prepared.keep(task, result)
+            if self._ending.is_set() or pool.waiting > 2 * pool.size:
+                return
+
+    def _tasks_of(self, studies: Iterable[WaitingStudy]) -> Iterator[PrepareTask]:
+        """Yield the tasks that the studies will ask for if nothing is added to them, a study at a time."""
+        for study in studies:
+            receiver = self._site.receiver(study.receiver)
+            in_hand = self._in_hand(study.receiver, study.study_instance_uid)
+            if receiver is None or in_hand or self._site.is_for_orders(study.receiver):
+                continue
+            with contextlib.suppress(Configuration):  # The study says so itself when it is due.
+                for task in self._tasks_of_study(study, receiver):
+                    with contextlib.suppress(OSError):
+                        if task.source.lstat().st_size <= LARGEST and not self._prepared.has(task):
+                            yield task
+            self._seen.add(study)
+
+    def _tasks_of_study(self, study: WaitingStudy, receiver: ReceiverTable) -> list[PrepareTask]:
+        with self._site.ledger.reading() as connection:
+            rows = arrivals.instances_waiting(connection, study.receiver, study.study_instance_uid)
+        routes = route(rows, receiver, self._site)
+        return tasks_of([row for row in rows if routes.of[row.id]], study.receiver, routes, self._site)
+
+    def _received(self) -> Iterator[_Received]:
+        """Yield the files of studies that still come in."""
+        for receiver in self._site.settings.receiver:
+            names = self._encodings_of(receiver.name)
+            for folder in _entries(self._site.spool.incoming_of(receiver.name)) if names else ():
+                if folder.is_dir(follow_symlinks=False):
+                    yield from _files_in(Path(folder.path), names)
 
     def _encodings_of(self, receiver: str) -> tuple[str, ...]:
         """Return the encodings of a receiver's destinations; none for instances that come for orders."""
         if self._site.is_for_orders(receiver):
             return ()
         return tuple(sorted(self._site.encodings_of(receiver) - {"none"}))
-
-    def _files_of(self, study: arrivals.WaitingStudy) -> Iterator[Path]:
-        with self._site.ledger.reading() as connection:
-            rows = arrivals.instances_waiting(connection, study.receiver, study.study_instance_uid)
-        for row in rows:
-            yield self._site.spool.arrivals / row.arrival / row.file
 
     def _has_room(self) -> bool:
         least = max(self._site.settings.site.alarm_below, self._site.settings.site.refuse_below)
@@ -166,7 +207,7 @@ class WorkAhead:
                 total -= size
 
 
-def _limits(task: AheadTask) -> ProcessLimits:
+def _limits(task: AheadTask | PrepareTask) -> ProcessLimits:
     limits = to_encode(task.source)
     return ProcessLimits(min(limits.cpu_seconds, MOST_CPU_SECONDS), limits.memory)
 

@@ -1,4 +1,4 @@
-"""Work ahead: what has been received is encoded while its study still comes in, within bounds, and never twice."""
+"""Work ahead: what has been received is read, encoded and prepared before its study is due, and never twice."""
 
 import os
 import time
@@ -17,8 +17,12 @@ from support.sites.line_site import (
     working,
 )
 
+from pipeline.ledger import arrivals, claims
 from pipeline.line import identify, work_ahead
+from pipeline.line import prepare_study as prepare_study_module
 from pipeline.line.identify import ReadAhead, contents_of
+from pipeline.line.prepare import PrepareTask
+from pipeline.line.prepare_study import PreparedAhead, prepare_study
 from pipeline.line.work_ahead import WorkAhead
 from pipeline.spool import hashed_files
 from pipeline.spool.hashed_files import sha256_of
@@ -58,29 +62,144 @@ def test_nothing_is_encoded_where_no_destination_asks_for_it(tmp_path):
         assert kept(site) == []
 
 
-def test_the_study_is_prepared_of_it_and_nothing_is_left(tmp_path):
-    receiver = {**RECEIVER, "quiet_seconds": 60, "to": ["nowhere"]}
-    with working(settings_for(tmp_path, destinations=(J2K,), receivers=[receiver])) as (site, worker):
-        arrive(site.spool, instance(tmp_path), age=30.0)
-        rounds(worker, until=lambda: states(site, "instances") == {"received": 1})
+def test_the_study_is_prepared_of_what_was_encoded_and_nothing_is_left(tmp_path):
+    with working(waiting_settings(tmp_path)) as (site, worker):
+        folder = folder_of(site.spool, instance(tmp_path), age=30.0)
         WorkAhead(site, never).look()
         (made,) = kept(site)
         inode = made.stat().st_ino
         WorkAhead(site, never).look()
         assert [file.stat().st_ino for file in kept(site)] == [inode]  # not made again
+        admit(folder.parent, folder)
         object.__setattr__(site.receiver("modalities"), "quiet_seconds", 0)
         rounds(worker, until=all_settled(site))
         assert states(site, "deliveries") == {"delivered": 1}
         assert kept(site) == []
 
 
-def test_a_study_that_is_being_prepared_is_left_alone(tmp_path):
-    with working(settings_for(tmp_path, destinations=(J2K,))) as (site, worker):
-        arrive(site.spool, instance(tmp_path), age=0.5)
-        object.__setattr__(site.receiver("modalities"), "quiet_seconds", 600)
+def waiting_settings(folder: Path, **site):
+    """Return a site whose receiver waits for a minute after the last file."""
+    receiver = {**RECEIVER, "quiet_seconds": 60, "to": ["nowhere"]}
+    return settings_for(folder, destinations=(J2K,), receivers=[receiver], **site)
+
+
+@pytest.fixture
+def waiting(tmp_path):
+    """A site with a study of three instances that waits for more, and what was prepared of it ahead."""
+    with working(waiting_settings(tmp_path)) as (site, worker):
+        arrive(site.spool, *(instance(tmp_path, name) for name in "abc"), age=30.0)
+        rounds(worker, until=lambda: states(site, "instances") == {"received": 3})
+        ahead = PreparedAhead()
+        work = WorkAhead(site, never, prepared=ahead)
+        work.look()
+        yield site, worker, work, ahead
+
+
+def study_of(site):
+    with site.ledger.reading() as connection:
+        (study,) = arrivals.waiting(connection)
+    return study
+
+
+def prepared_now(site, monkeypatch, ahead: PreparedAhead | None) -> tuple[int, dict]:
+    """Prepare the waiting study; return how many tasks the pool got, and the results."""
+    tasks: list[PrepareTask] = []
+    each = site.pool.each
+
+    def counted(function, some, limits=None):
+        some = list(some)
+        tasks.extend(some)
+        return each(function, some, limits)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(site.pool, "each", counted)
+        parts = list(prepare_study(study_of(site), site, ahead))
+    return len(tasks), {number: outcome for part in parts for number, outcome in part.outcomes.items()}
+
+
+def test_what_waits_until_its_study_is_complete_is_prepared_and_not_prepared_again(waiting, monkeypatch):
+    site, _, _, ahead = waiting
+    tasks, results = prepared_now(site, monkeypatch, ahead)
+    assert tasks == 0
+    assert [len(results[number].outputs) for number in sorted(results)] == [1, 1, 1]
+    paths = [output.path for result in results.values() for output in result.outputs]
+    assert all(sha256_of(output.path) == output.sha256 for r in results.values() for output in r.outputs)
+    again, same = prepared_now_without(site, monkeypatch)
+    assert again == 3  # what was taken is forgotten
+    assert [output.path for result in same.values() for output in result.outputs] == paths
+
+
+def prepared_now_without(site, monkeypatch):
+    with site.ledger.transaction() as connection:
+        claims.release_studies_of(connection, site.claimant.worker)
+    return prepared_now(site, monkeypatch, None)
+
+
+def test_what_came_later_is_prepared_by_the_study(waiting, tmp_path, monkeypatch):
+    site, worker, _, ahead = waiting
+    arrive(site.spool, instance(tmp_path, "d"), age=20.0)
+    rounds(worker, until=lambda: states(site, "instances") == {"received": 4})
+    tasks, results = prepared_now(site, monkeypatch, ahead)
+    assert (tasks, len(results)) == (1, 4)
+
+
+def test_only_what_was_added_is_prepared_at_the_next_look(waiting, tmp_path, monkeypatch):
+    site, worker, work, _ = waiting
+    asked = []
+    each = site.pool.each
+    monkeypatch.setattr(site.pool, "each", lambda does, some, limits: each(does, noting(asked, some), limits))
+    work.look()
+    assert asked == []
+    arrive(site.spool, instance(tmp_path, "d"), age=20.0)
+    rounds(worker, until=lambda: states(site, "instances") == {"received": 4})
+    asked.clear()
+    work.look()
+    assert len(asked) == 1
+
+
+def noting(asked: list, tasks):
+    for task in tasks:
+        asked.append(task)
+        yield task
+
+
+def test_what_was_prepared_by_other_rules_is_prepared_again(waiting, monkeypatch):
+    site, _, _, ahead = waiting
+    others = [*site.rules, site.rules[0]]
+    monkeypatch.setattr(type(site), "rules_of", lambda *_: others)
+    assert prepared_now(site, monkeypatch, ahead)[0] == 3
+
+
+def test_what_could_not_be_prepared_is_told_by_the_study(tmp_path, monkeypatch):
+    with working(waiting_settings(tmp_path)) as (site, worker):
+        name = arrive(site.spool, instance(tmp_path), age=30.0)
         rounds(worker, until=lambda: states(site, "instances") == {"received": 1})
-        WorkAhead(site, lambda *_: True).look()
-        assert kept(site) == []
+        (file,) = (site.spool.arrivals / name).glob("CT*")
+        with file.open("r+b") as changed:
+            changed.seek(-1, os.SEEK_END)
+            changed.write(b"\1")
+        ahead = PreparedAhead()
+        WorkAhead(site, never, prepared=ahead).look()
+        tasks, results = prepared_now(site, monkeypatch, ahead)
+        assert tasks == 1
+        assert "SHA-256 is another" in str(*results.values())
+
+
+def test_only_so_many_results_are_remembered(waiting, monkeypatch):
+    site, _, _, _ = waiting
+    monkeypatch.setattr(prepare_study_module, "MOST_AHEAD", 2)
+    ahead = PreparedAhead()
+    WorkAhead(site, never, prepared=ahead).look()
+    assert prepared_now(site, monkeypatch, ahead)[0] == 1
+
+
+def test_a_study_that_is_being_prepared_is_left_alone(tmp_path, monkeypatch):
+    with working(waiting_settings(tmp_path)) as (site, worker):
+        arrive(site.spool, instance(tmp_path), age=30.0)
+        rounds(worker, until=lambda: states(site, "instances") == {"received": 1})
+        ahead = PreparedAhead()
+        WorkAhead(site, lambda *_: True, prepared=ahead).look()
+        assert prepared_now(site, monkeypatch, ahead)[0] == 1
 
 
 @pytest.mark.parametrize("bound", ["age", "bytes", "clock set back"])
