@@ -1,11 +1,14 @@
 """SIGKILL at every crash point of the line, then a restart: nothing is lost, sent twice, or left half done."""
 
+import fcntl
 import time
 from pathlib import Path
 
 import pytest
 from support.crash.crash_scene import Scene, make_scene
 from support.crash.crash_site import CrashSite, crash_site, situations
+
+from pipeline.receiving.lock import lock_file
 
 SHARES = 12  # sites; each is killed at every twelfth point, so at early and at late ones
 AHEAD = ("line.encoded_ahead._write", "line.work_ahead._tidy")  # reached only if the study is not complete first
@@ -86,10 +89,19 @@ def went_on(site: CrashSite, undisturbed: dict) -> None:
 def test_a_worker_killed_while_it_encodes_ahead_goes_on_as_if_it_had_not_been(
     when, step, scene, site, undisturbed
 ):
+    with lock_file(site.spool, "modalities").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as if the receiver lived: what nobody has announced still comes in
+        scene.arrive(site, is_announced=False)
+        assert site.killed("work", point=f"{when} {step} in line.encoded_ahead._write", until=lambda: False)
+    went_on(site, undisturbed)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_worker_killed_while_it_prepares_ahead_goes_on_as_if_it_had_not_been(when, scene, site, undisturbed):
     site.quiet_seconds = 3600  # no study is complete, so the worker works ahead
     site.configure()
     scene.arrive(site)
-    assert site.killed("work", point=f"{when} {step} in line.encoded_ahead._write")
+    assert site.killed("work", point=f"{when} rename in line.prepare._made")
     site.quiet_seconds = 1
     site.configure()
     went_on(site, undisturbed)

@@ -26,13 +26,14 @@ class Scene:
     def uncertain(self) -> str:
         return str(pydicom.dcmread(self.second[0]).SOPInstanceUID)
 
-    def arrive(self, site: CrashSite) -> None:
-        """Have everything arrive, in five arrivals of two studies."""
-        site.arrive(*self.first[:2], self.cut)
-        site.arrive(self.first[2], self.first[0], self.other)
-        site.arrive(*self.second)
-        site.arrive(self.garbage)
-        site.arrive(self.empty)
+    def arrive(self, site: CrashSite, *, is_announced: bool = True) -> None:
+        """Have everything arrive, in five arrivals of two studies, or left as storescp leaves what still comes."""
+        arrive = site.arrive if is_announced else site.leave
+        arrive(*self.first[:2], self.cut)
+        arrive(self.first[2], self.first[0], self.other)
+        arrive(*self.second)
+        arrive(self.garbage)
+        arrive(self.empty)
         site.archive.failing[self.uncertain] = 0x0110  # processing failure: sent again, alone
         site.archive.fail_times[self.uncertain] = 1
 

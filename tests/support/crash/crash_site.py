@@ -15,7 +15,7 @@ from sqlalchemy import inspect, select
 from support.crash.forking import Forked
 from support.machine.dicom_programs import free_port, stop, wait_until
 from support.peers.fake_dcm4chee import FakeDcm4chee
-from support.sites.line_site import arrive
+from support.sites.line_site import arrive, folder_of
 from support.sites.running_site import NULL, write_site
 from support.studies.fingerprints import Fingerprint, fingerprint, of_files, sha256
 
@@ -97,6 +97,11 @@ class CrashSite:
         """Admit copies of these files as the hook would; return the arrival's name."""
         self.sent += files
         return arrive(self.spool, *files)
+
+    def leave(self, *files: Path) -> None:
+        """Leave copies of these files in a folder that nobody has announced yet."""
+        self.sent += files
+        folder_of(self.spool, *files)
 
     def start(self, *words: str, point: str = NOWHERE, **how: Any) -> Forked:
         """Start a command that is killed at a point, or does there what `how` says (see `killed_at`)."""
