@@ -28,13 +28,14 @@ class InstanceState(StrEnum):
     DUPLICATE = "duplicate"
 
 
-class SetAsideCode(StrEnum):
-    """Why an instance is set aside, as a code; the ledger's reason has it in words."""
+class InstanceCode(StrEnum):
+    """Why an instance is set aside or sent nowhere, as a code; the ledger's reason has it in words."""
 
     OTHER_PATIENT = "other-patient"  # Its study began with another patient.
     OVER_LIMIT = "over-limit"  # Reading or preparing it needs more than its size warrants.
     MISREAD = "misread"  # storescp dropped or misread an element of it in study mode.
     NO_PATIENT = "no-patient"  # It lacks the element Patient's Name or Patient ID, even an empty one.
+    UNCLAIMED = "unclaimed"  # Nobody asked for it, or no destination gets it.
 
 
 class DeliveryState(StrEnum):

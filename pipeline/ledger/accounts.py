@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from pipeline.ledger import attempts, study_patients
+from pipeline.ledger import attempts, study_patients, unclaimed
 from pipeline.ledger.scope import Scope
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ArrivalState, DeliveryState
@@ -65,7 +65,7 @@ def restore(connection: Connection, account: dict[str, Any]) -> None:
     study_patients.enter_missing(connection, patients)
     numbers: dict[int, int] = {}  # of a delivery in the ledger that was lost: its number in this one
     for entry in account["instances"]:
-        row = {**entry, "scope": Scope.of_text(entry["scope"])}
+        row = {**entry, "scope": Scope.of_text(entry["scope"]), "code": unclaimed.code_in(entry)}
         answers = row.pop("deliveries")
         row.pop("id")
         made = connection.execute(insert(instance).values(**row)).inserted_primary_key

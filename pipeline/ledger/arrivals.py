@@ -29,9 +29,6 @@ from pipeline.ledger.scope import OF_ORDERS, Scope, is_of_kind
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ARRIVED, ArrivalState, DeliveryState, InstanceKey, InstanceState
 
-NOBODYS = "unclaimed"  # The reason of an instance that nobody asked for or gets, and the remark of its arrival.
-PARTLY_NOBODYS = "partly unclaimed"  # The remark of an arrival of which other instances go somewhere.
-
 HOLDS_ITS_KEY = (InstanceState.RECEIVED, InstanceState.PASSED, InstanceState.ENCODED)
 GOOD = (*HOLDS_ITS_KEY, InstanceState.DUPLICATE)
 
@@ -353,15 +350,6 @@ def results_before(connection: Connection, moment: float) -> list[tuple[str, flo
         not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _UNFINISHED))),
     )
     return [(row[0], row[1]) for row in connection.execute(wanted)]
-
-
-def remark_of(connection: Connection, name: str) -> str | None:
-    """Return the remark of an arrival with instances that no order asked for, or that the line sends nowhere."""
-    of_it = instance.c.arrival == name
-    if not connection.scalar(select(exists(select(instance.c.id).where(of_it, instance.c.reason == NOBODYS)))):
-        return None
-    sent = select(receipt.c.instance).join(instance, instance.c.id == receipt.c.instance).where(of_it)
-    return PARTLY_NOBODYS if connection.scalar(select(exists(sent))) else NOBODYS
 
 
 def settled_before(connection: Connection, moment: float) -> list[tuple[str, float]]:

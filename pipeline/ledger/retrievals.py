@@ -6,11 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, func, insert, select, update
 
-from pipeline.ledger.arrivals import (
-    HOLDS_ITS_KEY,
-    NOBODYS,
-    sound_instances,
-)
+from pipeline.ledger import unclaimed
+from pipeline.ledger.arrivals import HOLDS_ITS_KEY, sound_instances
 from pipeline.ledger.claims import Claimant, Fenced
 from pipeline.ledger.completeness import Key
 from pipeline.ledger.rows import RetrievalRow, SoundInstanceRow, WantedStudyRow, read_all, read_one
@@ -56,9 +53,7 @@ def add(connection: Connection, number: int, instances: Iterable[int]) -> None:
     if not rows:
         return
     connection.execute(insert(retrieved), rows)
-    of_it = select(retrieved.c.instance).where(retrieved.c.retrieval == number)
-    nobodys = instance.c.id.in_(of_it) & (instance.c.reason == NOBODYS)
-    connection.execute(update(instance).where(nobodys).values(reason=None))
+    unclaimed.claim_retrieved(connection, number)
 
 
 def take_in(

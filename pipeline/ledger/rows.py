@@ -14,6 +14,7 @@ from pipeline.ledger.scope import Scope
 from pipeline.model import (
     ArrivalState,
     DeliveryState,
+    InstanceCode,
     InstanceKey,
     InstanceState,
     LeftOutCode,
@@ -22,7 +23,6 @@ from pipeline.model import (
     OrderState,
     ReceiptState,
     RetrievalState,
-    SetAsideCode,
 )
 
 Kind = TypeVar("Kind")
@@ -56,7 +56,7 @@ class InstanceRow:
     file: str
     state: InstanceState
     reason: str | None
-    code: SetAsideCode | None
+    code: InstanceCode | None
     scope: Scope
     study_instance_uid: str | None
     series_instance_uid: str | None

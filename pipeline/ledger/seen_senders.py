@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from pipeline.ledger.tables import arrival, instance
-from pipeline.model import SetAsideCode
+from pipeline.model import InstanceCode
 
 
 def since(connection: Connection, receiver: str, moment: float) -> int:
@@ -23,7 +23,7 @@ def instances(connection: Connection, receiver: str, moment: float) -> dict[tupl
 
 def misread(connection: Connection, receiver: str, moment: float) -> int:
     """Return how many instances were set aside since then because storescp dropped or misread an element."""
-    aside = _received(receiver, moment).where(instance.c.code == SetAsideCode.MISREAD)
+    aside = _received(receiver, moment).where(instance.c.code == InstanceCode.MISREAD)
     return int(connection.execute(aside.with_only_columns(func.count())).scalar_one())
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, exists, insert, select
 from pipeline.ledger.rows import InstanceRow, StudyPatientRow, read_all
 from pipeline.ledger.scope import Scope
 from pipeline.ledger.tables import instance, study_patient
-from pipeline.model import InstanceState, SetAsideCode
+from pipeline.model import InstanceCode, InstanceState
 
 
 def of_studies(connection: Connection, scope: Scope, studies: Collection[str]) -> list[StudyPatientRow]:
@@ -47,7 +47,7 @@ def set_aside(connection: Connection, study: str) -> list[InstanceRow]:
     wanted = select(instance).where(
         instance.c.study_instance_uid == study,
         instance.c.state == InstanceState.QUARANTINED,
-        instance.c.code == SetAsideCode.OTHER_PATIENT,
+        instance.c.code == InstanceCode.OTHER_PATIENT,
         instance.c.discarded_at.is_(None),
     )
     return read_all(InstanceRow, connection.execute(wanted.order_by(instance.c.id)))

@@ -1,11 +1,10 @@
 """The ledger's statements about where the instances of a study go: decided once, and what now goes along."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from sqlalchemy import Connection, bindparam, func, select, text, update
 
-from pipeline.ledger.arrivals import NOBODYS, sound_instances
-from pipeline.ledger.deliveries import batches
+from pipeline.ledger.arrivals import sound_instances
 from pipeline.ledger.rows import SoundInstanceRow, read_all
 from pipeline.ledger.scope import LINE
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
@@ -70,13 +69,6 @@ def known_at(connection: Connection, study_instance_uid: str, destination: str) 
         )
     )
     return frozenset(connection.scalars(wanted))
-
-
-def claim_unclaimed(connection: Connection, identities: Sequence[int]) -> None:
-    """Take the remark from instances that nobody had claimed and that go somewhere now."""
-    for batch in batches(identities):
-        is_it = instance.c.id.in_(batch) & (instance.c.reason == NOBODYS)
-        connection.execute(update(instance).where(is_it).values(reason=None))
 
 
 def encoding_of(connection: Connection, number: int, identity: int) -> str | None:

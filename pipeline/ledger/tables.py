@@ -23,6 +23,7 @@ from pipeline.ledger.scope import OUTSIDE_THE_LINE, ScopeColumn
 from pipeline.model import (
     ArrivalState,
     DeliveryState,
+    InstanceCode,
     InstanceState,
     LeftOutCode,
     OrderError,
@@ -30,7 +31,6 @@ from pipeline.model import (
     OrderState,
     ReceiptState,
     RetrievalState,
-    SetAsideCode,
 )
 
 METADATA = MetaData()
@@ -78,7 +78,7 @@ instance = Table(
     Column("file", String, nullable=False),
     Column("state", Word(InstanceState), nullable=False, index=True),
     Column("reason", Text),
-    Column("code", Word(SetAsideCode)),  # Code for the reason why it is set aside, if there is one.
+    Column("code", Word(InstanceCode)),  # Code of the reason, if there is one.
     Column("scope", ScopeColumn, nullable=False),
     Column("study_instance_uid", String, index=True),
     Column("series_instance_uid", String),

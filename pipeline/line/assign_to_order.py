@@ -6,12 +6,11 @@ have changed the study since. Instances from the PACS for which no retrieval wai
 use them. Instances from other senders to the receiver of orders are unclaimed, too, and no order uses them.
 """
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.ledger import retrievals
-from pipeline.ledger.arrivals import NOBODYS
+from pipeline.ledger import retrievals, unclaimed
 from pipeline.ledger.rows import RetrievalRow
 from pipeline.ledger.scope import Scope, ScopeKind, of_retrieval, of_send
 from pipeline.line.identify import ArrivalContents, IdentifiedFile
@@ -22,20 +21,23 @@ from pipeline.site.site import SEND, Site
 
 @dataclass(frozen=True, slots=True)
 class OrderAssignment:
-    """The scope and the retrievals to which a file belongs, and the state in which it enters the ledger."""
+    """The scope and the retrievals to which a file belongs.
+
+    `values` are the columns that it sets in the row of a sound instance that the line does not gather.
+    """
 
     scope: Scope
     retrievals: tuple[int, ...] = ()
-    state: InstanceState = InstanceState.RECEIVED
-    reason: str | None = None
-    is_gathered: bool = True  # True for instances of the line.
+    values: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def values(self) -> dict[str, Any]:
-        """Return the columns that the assignment sets in the row of a sound instance."""
-        if self.is_gathered:
-            return {}
-        return {"state": self.state, "reason": self.reason, "consigned": True}
+    def is_gathered(self) -> bool:
+        """Tell whether it is of the line."""
+        return not self.values
+
+
+_TO_SEND = {"state": InstanceState.RECEIVED, "reason": None, "consigned": True}
+_RETRIEVED = {"state": InstanceState.PASSED, "reason": None, "consigned": True}
 
 
 def claims(
@@ -45,14 +47,14 @@ def claims(
     pacs = site.settings.pacs
     if receiver == SEND:
         order = contents.envelope.order if contents.envelope else None
-        return lambda _: OrderAssignment(of_send(order), is_gathered=False)
+        return lambda _: OrderAssignment(of_send(order), values=_TO_SEND)
     if pacs is None or receiver != pacs.receiver:
         return lambda _: OrderAssignment(site.scope_of(receiver))
     with site.ledger.reading() as look:
         studies = {found.key.study_instance_uid for found in contents.found if found.key}
         waiting = [(row, retrievals.asked_series(look, row.id)) for row in retrievals.claims(look, studies)]
-    unclaimed, of_a_stranger = (
-        OrderAssignment(Scope(kind, name), (), InstanceState.PASSED, NOBODYS, is_gathered=False)
+    of_nobody, of_a_stranger = (
+        OrderAssignment(Scope(kind, name), values=unclaimed.COLUMNS)
         for kind in (ScopeKind.UNCLAIMED, ScopeKind.STRANGER)
     )
     senders, envelope = senders_of(site.settings), contents.envelope
@@ -63,9 +65,9 @@ def claims(
             return of_a_stranger
         numbers = tuple(row.id for row, series in waiting if _belongs(found, row, series))
         if not numbers:
-            return unclaimed
+            return of_nobody
         # For the newest of the retrievals nothing came before, so no file for it is a duplicate.
-        return OrderAssignment(of_retrieval(numbers[-1]), numbers, InstanceState.PASSED, is_gathered=False)
+        return OrderAssignment(of_retrieval(numbers[-1]), numbers, _RETRIEVED)
 
     return of
 

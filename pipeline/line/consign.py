@@ -12,13 +12,12 @@ from sqlalchemy import Connection
 from pipeline.destinations import Destination
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import arrivals, claims, deliveries, study_routes
+from pipeline.ledger import arrivals, claims, deliveries, study_routes, unclaimed
 from pipeline.ledger.arrivals import WaitingStudy
 from pipeline.ledger.claims import Fenced
 from pipeline.ledger.rows import SoundInstanceRow
 from pipeline.line.prepare import Prepared, PreparedFile
 from pipeline.line.prepare_study import PreparedPart, outcome_of
-from pipeline.model import InstanceState
 from pipeline.site.site import Site
 
 
@@ -97,7 +96,7 @@ def _give(
     study, pins = part.study, _pins_on_route(part, outcomes, destination, site)
     if part.is_first and (along := part.routes.along.get(destination)):
         pins += [_not_made_yet(row, encode) for row, encode in along]
-        study_routes.claim_unclaimed(connection, [row.id for row, _ in along])
+        unclaimed.claim(connection, [row.id for row, _ in along])
     number = deliveries.growing(connection, destination, study.receiver, study.study_instance_uid)
     if number is not None:
         deliveries.add(connection, number, pins, time.time(), is_last=part.is_last)
@@ -140,8 +139,7 @@ def _not_made_yet(row: SoundInstanceRow, encode: str) -> dict[str, Any]:
 
 def _leave_unrouted(connection: Connection, identities: Sequence[int]) -> None:
     """Record that no route and no `to` sends these instances anywhere; they are kept, and deleted by age."""
-    values = {"state": InstanceState.PASSED, "reason": arrivals.NOBODYS, "consigned": True}
-    arrivals.set_instances(connection, dict.fromkeys(identities, values))
+    arrivals.set_instances(connection, dict.fromkeys(identities, unclaimed.COLUMNS))
 
 
 def _report_unrouted(part: PreparedPart) -> None:

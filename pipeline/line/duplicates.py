@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.dicom.same_content import Incomparable
 from pipeline.errors import Transient
 from pipeline.line.identify import IdentifiedFile
-from pipeline.model import InstanceKey, InstanceState, SetAsideCode
+from pipeline.model import InstanceCode, InstanceKey, InstanceState
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class FileOutcome:
 
     state: InstanceState
     reason: str | None = None
-    code: SetAsideCode | None = None
+    code: InstanceCode | None = None
 
 
 Same = Callable[[Path, Path], bool]

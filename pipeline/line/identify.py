@@ -18,7 +18,7 @@ from pipeline.dicom import part10
 from pipeline.dicom.part10 import Bytes, DataSetLayout, Malformed, ae_title, lacks_pixels
 from pipeline.dicom.patient import Patient, patient_in
 from pipeline.dicom.reading import DIRECTORY_STORAGE, UID, data_set_of, values_of
-from pipeline.model import InstanceKey, SetAsideCode
+from pipeline.model import InstanceCode, InstanceKey
 from pipeline.processes.limits import ProcessLimits, to_read
 from pipeline.processes.process_pool import OverLimit, PoolProcessDied, ProcessPool
 from pipeline.spool.envelope import ENVELOPE, Envelope, envelope_of
@@ -65,7 +65,7 @@ class IdentifiedFile:
     state: FileState | None = None
     read_at: float | None = field(default=None, compare=False)  # Seconds of the monotonic clock.
     problem: str | None = None
-    code: SetAsideCode | None = None
+    code: InstanceCode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def found_in(tasks: Iterable[IdentifyTask], pool: ProcessPool) -> Iterator[Ident
             yield answer
         elif isinstance(answer, PoolProcessDied):
             yield _unread(
-                task.path, str(answer), SetAsideCode.OVER_LIMIT if isinstance(answer, OverLimit) else None
+                task.path, str(answer), InstanceCode.OVER_LIMIT if isinstance(answer, OverLimit) else None
             )
         else:
             raise answer
@@ -188,7 +188,7 @@ def _read(task: IdentifyTask) -> IdentifiedFile:
     return read(task.path, task.scratch)
 
 
-def _unread(path: Path, problem: str, code: SetAsideCode | None = None) -> IdentifiedFile:
+def _unread(path: Path, problem: str, code: InstanceCode | None = None) -> IdentifiedFile:
     status, sha256 = path.stat(), _hashes(path, 0)[0]
     reason = f"{problem}{_of_what(path)}"
     return IdentifiedFile(path.name, status.st_size, status.st_mtime, sha256, problem=reason, code=code)

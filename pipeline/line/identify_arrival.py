@@ -24,7 +24,7 @@ from pipeline.line.objections import with_objections
 from pipeline.line.redeliver import open_requests
 from pipeline.line.senders import sender_of
 from pipeline.line.study_patient import OTHER_PATIENT, StudyPatients
-from pipeline.model import InstanceKey, InstanceState, OrderState, SetAsideCode
+from pipeline.model import InstanceCode, InstanceKey, InstanceState, OrderState
 from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import SEND, Site
@@ -50,7 +50,7 @@ def identify_arrival(name: str, site: Site, ahead: ReadAhead | None = None) -> N
     except IntegrityError as error:  # A person has released another instance of the same key meanwhile.
         raise Transient(f"{name}: one of its instances came to be known meanwhile; judged again") from error
     for row in rows:
-        if row["code"] != SetAsideCode.OTHER_PATIENT:
+        if row["code"] != InstanceCode.OTHER_PATIENT:
             _report(row)
     _report_other_patients(name, rows, others_before)
     for study, attributes in sorted(patients.noted.items()):
@@ -100,7 +100,7 @@ def _instances(
         verdict = judge(found, folder, known, lambda one, other: _are_same(one, other, site))
         is_new = verdict.state == InstanceState.RECEIVED
         if is_new and wish.is_gathered and patients.is_another(wish.scope, found):
-            verdict = FileOutcome(InstanceState.QUARANTINED, OTHER_PATIENT, SetAsideCode.OTHER_PATIENT)
+            verdict = FileOutcome(InstanceState.QUARANTINED, OTHER_PATIENT, InstanceCode.OTHER_PATIENT)
         row = {"arrival": name, "scope": wish.scope, **_row(found, verdict), **sender(found)}
         if verdict.state == InstanceState.RECEIVED and found.key and found.data_set_sha256:
             known[found.key] = _holder(found.data_set_sha256, name, found.file, site)
@@ -194,7 +194,7 @@ def _enter(entry: _ArrivalEntry, site: Site) -> set[str]:
         about["called_ae_title"] = envelope.called_ae_title
         about["peer"] = envelope.peer
     with site.ledger.transaction() as change:
-        others = {row["study_instance_uid"] for row in rows if row["code"] == SetAsideCode.OTHER_PATIENT}
+        others = {row["study_instance_uid"] for row in rows if row["code"] == InstanceCode.OTHER_PATIENT}
         before = {study for study in others if study_patients.set_aside(change, study)}
         arrivals.take_in(change, name, rows, **about)
         study_patients.enter(change, entry.patients.new)
@@ -224,10 +224,10 @@ _NOTEWORTHY = {
 
 def _report_other_patients(name: str, rows: list[dict[str, Any]], before: set[str]) -> None:
     """Log the instances of other patients by study, as an alarm only when they are the first of their study."""
-    others = Counter(row["study_instance_uid"] for row in rows if row["code"] == SetAsideCode.OTHER_PATIENT)
+    others = Counter(row["study_instance_uid"] for row in rows if row["code"] == InstanceCode.OTHER_PATIENT)
     for study, instances in sorted(others.items()):
         say = emit if study in before else alarm
-        about = {"study": study, "code": SetAsideCode.OTHER_PATIENT, "instances": instances, "arrival": name}
+        about = {"study": study, "code": InstanceCode.OTHER_PATIENT, "instances": instances, "arrival": name}
         say(Event.QUARANTINED, **about, reason=OTHER_PATIENT)
 
 

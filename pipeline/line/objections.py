@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.dcmtk.storescp_log import StoreRequest, StorescpLog, loss
 from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 from pipeline.line.identify import ArrivalContents, IdentifiedFile
-from pipeline.model import SetAsideCode
+from pipeline.model import InstanceCode
 from pipeline.spool.spool import SAID
 
 LONGEST_LINE = 4096  # Bytes; storescp writes no longer lines.
@@ -30,11 +30,11 @@ def with_objections(contents: ArrivalContents, folder: Path, *, require_patient:
         if found.problem:
             return found
         if request and (misread := loss(request.complaints)):
-            return replace(found, problem=misread, code=SetAsideCode.MISREAD)
+            return replace(found, problem=misread, code=InstanceCode.MISREAD)
         if contents.envelope is None and _may_be_cut_off(found):
-            return replace(found, problem=CUT_OFF, code=SetAsideCode.MISREAD)
+            return replace(found, problem=CUT_OFF, code=InstanceCode.MISREAD)
         if require_patient and found.absent:
-            return replace(found, problem=_without_patient(found.absent), code=SetAsideCode.NO_PATIENT)
+            return replace(found, problem=_without_patient(found.absent), code=InstanceCode.NO_PATIENT)
         return found
 
     return replace(contents, found=tuple(map(objected, contents.found)))

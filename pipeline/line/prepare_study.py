@@ -20,7 +20,7 @@ from pipeline.ledger.arrivals import WaitingStudy
 from pipeline.ledger.rows import SoundInstanceRow
 from pipeline.line.prepare import Prepared, PrepareTask, prepare
 from pipeline.line.route import StudyRoutes, route
-from pipeline.model import InstanceState, Origin, SetAsideCode
+from pipeline.model import InstanceCode, InstanceState, Origin
 from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import OverLimit
 from pipeline.site.site import Site
@@ -201,7 +201,7 @@ def limits_of(task: PrepareTask) -> ProcessLimits:
 def outcome_of(prepared: Prepared | Exception) -> dict[str, Any]:
     """Return the columns that the ledger keeps of a prepared instance, or of one that could not be prepared."""
     if isinstance(prepared, Exception):
-        code = SetAsideCode.OVER_LIMIT if isinstance(prepared, OverLimit) else None
+        code = InstanceCode.OVER_LIMIT if isinstance(prepared, OverLimit) else None
         return {"state": InstanceState.QUARANTINED, "reason": str(prepared), "code": code, "consigned": True}
     encoded = [output for output in prepared.outputs if output.reason is None and output.encoding != "none"]
     reasons = [output.reason for output in prepared.outputs if output.reason]

@@ -15,7 +15,7 @@ from pipeline.ledger import Ledger, arrivals, quarantined, reports
 from pipeline.ledger.rows import InstanceRow
 from pipeline.line.identify import IdentifiedFile, IdentifyTask, found_in
 from pipeline.line.settle import renew_account
-from pipeline.model import ArrivalState, InstanceState, SetAsideCode
+from pipeline.model import ArrivalState, InstanceCode, InstanceState
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.durable import rename_durably
 from pipeline.spool.spool import Spool
@@ -108,8 +108,8 @@ def release(name: str, spool: Spool, ledger: Ledger) -> None:
             _release_arrival(arrival, spool, ledger)
         return
     aside = [one for one in instances if one.state == InstanceState.QUARANTINED and one.discarded_at is None]
-    others = [one for one in aside if one.code == SetAsideCode.OTHER_PATIENT]
-    aside = [one for one in aside if one.code != SetAsideCode.OTHER_PATIENT]
+    others = [one for one in aside if one.code == InstanceCode.OTHER_PATIENT]
+    aside = [one for one in aside if one.code != InstanceCode.OTHER_PATIENT]
     if others and not aside:
         study = others[0].study_instance_uid
         raise Permanent(

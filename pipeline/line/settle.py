@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import Ledger, accounts, arrivals
+from pipeline.ledger import Ledger, accounts, arrivals, unclaimed
 from pipeline.line.admit import parse_arrival_name
 from pipeline.line.identify import ACCOUNT
 from pipeline.model import ArrivalState
@@ -65,9 +65,9 @@ def remark_of(name: str, site: Site) -> str | None:
     """Return a remark about a settled arrival, None if there is none."""
     _, receiver = parse_arrival_name(name)
     if receiver not in {SEND, site.receiver_of_orders} and not site.destinations_of(receiver):
-        return arrivals.NOBODYS
+        return unclaimed.REMARK
     with site.ledger.reading() as look:
-        return arrivals.remark_of(look, name)
+        return unclaimed.remark_of(look, name)
 
 
 def _account(name: str, settled_at: float, ledger: Ledger) -> tuple[bytes, bool]:

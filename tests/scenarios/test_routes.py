@@ -78,7 +78,8 @@ def test_what_no_route_matches_is_unclaimed_where_the_receiver_names_none_and_th
         rounds(worker, until=all_settled(it))
         assert files_in(tmp_path / "share") == 1
         account = json.loads((it.spool.settled / name / "account.json").read_text())
-        assert [one["reason"] for one in account["instances"] if one["modality"] == "MR"] == ["unclaimed"]
+        unsent = [one for one in account["instances"] if one["modality"] == "MR"]
+        assert [(one["reason"], one["code"]) for one in unsent] == [("unclaimed", "unclaimed")]
         with it.ledger.reading() as connection:
             assert reports.arrival_row(connection, name).reason == "partly unclaimed"
 

@@ -11,7 +11,7 @@ from pipeline.dcmtk.profile import study_sop_classes
 from pipeline.dcmtk.sop_classes import SHIPPED
 from pipeline.ledger import FILE_NAME, Ledger, arrivals
 from pipeline.ledger.scope import LINE
-from pipeline.model import InstanceState, SetAsideCode
+from pipeline.model import InstanceCode, InstanceState
 from pipeline.site.settings import load
 from pipeline.spool.spool import Spool
 
@@ -33,7 +33,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def received(folder: Path, *titles: str, code: SetAsideCode | None = None) -> None:
+def received(folder: Path, *titles: str, code: InstanceCode | None = None) -> None:
     """Enter an arrival of one instance from each of these calling AE titles."""
     ledger = Ledger(folder / "spool" / FILE_NAME)
     ledger.create()
@@ -67,7 +67,7 @@ def test_several_senders_want_association_mode(folder):
 
 
 def test_what_storescp_misread_wants_association_mode(folder):
-    received(folder, "CT1", code=SetAsideCode.MISREAD)
+    received(folder, "CT1", code=InstanceCode.MISREAD)
     assert "1 instances were set aside within 90 days because storescp misread them" in said(folder)
 
 

@@ -11,7 +11,7 @@ from support.sites import ledger_place
 from support.sites.older_ledger import back_to_version_2
 
 from pipeline.errors import Configuration
-from pipeline.ledger import Ledger, arrivals, deliveries, migrations, notes, orders, reports, study_routes
+from pipeline.ledger import Ledger, arrivals, deliveries, migrations, notes, orders, reports
 from pipeline.ledger.claims import Claimant
 from pipeline.ledger.scope import LINE
 from pipeline.ledger.tables import arrival, delivery, destination, instance
@@ -100,14 +100,6 @@ def test_the_text_of_an_error_does_not_quote_what_a_statement_was_given(ledger):
         connection.execute(text("SELECT 1 FROM nowhere WHERE name = :name"), {"name": "DOE^JANE"})
     assert "nowhere" in str(caught.value)
     assert "DOE" not in str(caught.value)
-
-
-def test_any_number_of_instances_may_go_somewhere_after_all(ledger):
-    enter(ledger, received(id=65_999, state=InstanceState.PASSED, reason="unclaimed"))
-    with ledger.transaction() as connection:
-        study_routes.claim_unclaimed(connection, range(66_000))  # no statement takes so many parameters
-        (row,) = reports.instances_of(connection, "1-modalities-1")
-    assert row.reason is None
 
 
 def test_who_reads_sees_one_state_while_another_writes(ledger):

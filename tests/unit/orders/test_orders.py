@@ -15,7 +15,7 @@ from pipeline.errors import Configuration
 from pipeline.ledger import deliveries, orders, reports, retrievals
 from pipeline.ledger.tables import delivery
 from pipeline.line.deliver import _of_order
-from pipeline.model import Consignment, OrderError, OrderState
+from pipeline.model import Consignment, InstanceCode, OrderError, OrderState
 from pipeline.operate.trace import trace
 from pipeline.orders import cleanup, known, place
 from pipeline.orders.finish import end
@@ -139,6 +139,8 @@ def test_what_nobody_ordered_is_unclaimed_and_settles(site, worker, tmp_path):
     rounds(worker, until=lambda: states(site, "arrivals") == {"settled": 1})
     with site.ledger.reading() as connection:
         assert reports.arrival_row(connection, name).reason == "unclaimed"
+        (row,) = reports.instances_of(connection, name)
+        assert (row.reason, row.code) == ("unclaimed", InstanceCode.UNCLAIMED)
     assert states(site, "deliveries") == {}
 
 
