@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
+from sqlalchemy import select
 from support.peers.fake_dcm4chee import FakeDcm4chee
 from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 from support.sites.study_discs import discs
@@ -21,6 +22,7 @@ from pipeline.line import prepare_study as preparing
 from pipeline.line import settle
 from pipeline.line.consign import consign
 from pipeline.line.prepare_study import prepare_study
+from pipeline.model import InstanceCode
 from pipeline.site.settings import Settings
 from pipeline.worker.worker import Worker
 
@@ -120,6 +122,23 @@ def test_a_disc_gets_what_came_before_the_first_instance_that_goes_there(tmp_pat
         assert [number for number, _ in discs(tmp_path / "discs")] == [3, 4]
         assert files_in(tmp_path / "archive") == 3
         assert states(it, "deliveries") == {"delivered": 4}
+
+
+def test_what_goes_to_a_disc_after_all_is_not_unclaimed_any_more(tmp_path, study):
+    with working(site(tmp_path, {"modality": "CT", "to": ["burner"]}, to=())) as (it, worker):
+        pause(it, paused=True)
+        arrive(it.spool, *study("MR"))
+        rounds(worker, until=all_settled(it))
+        assert said_of(it, "MR") == ("unclaimed", InstanceCode.UNCLAIMED)
+        arrive(it.spool, *study("CT"))
+        rounds(worker, until=lambda: states(it, "deliveries") == {"waiting": 1})
+        assert said_of(it, "MR") == (None, None)
+
+
+def said_of(it, modality: str):
+    with it.ledger.reading() as connection:
+        wanted = select(instances.c.reason, instances.c.code).where(instances.c.modality == modality)
+        return tuple(connection.execute(wanted).one())
 
 
 @pytest.mark.programs
