@@ -35,7 +35,10 @@ class InstanceCode(StrEnum):
     OVER_LIMIT = "over-limit"  # Reading or preparing it needs more than its size warrants.
     MISREAD = "misread"  # storescp dropped or misread an element of it in study mode.
     NO_PATIENT = "no-patient"  # It lacks the element Patient's Name or Patient ID, even an empty one.
-    UNCLAIMED = "unclaimed"  # Nobody asked for it, or no destination gets it.
+    UNCLAIMED = "unclaimed"  # Nobody asked for it, or no destination gets it: it is not set aside.
+
+
+SET_ASIDE_CODES = tuple(code for code in InstanceCode if code != InstanceCode.UNCLAIMED)
 
 
 class DeliveryState(StrEnum):

@@ -14,13 +14,13 @@ from starlette.responses import Response
 from pipeline import __version__
 from pipeline.errors import StorestowError
 from pipeline.ledger.tallies import BEYOND, BUCKETS, Tally, TallyKind
-from pipeline.model import SetAsideCode
+from pipeline.model import SET_ASIDE_CODES
 from pipeline.operate.measurements import Measurements, measured
 from pipeline.web.order_service import OrderService, ask
 from pipeline.web.shim_site import site_of
 
 PATH = "/metrics"
-_CODES_SET_ASIDE = ("conflict", "unusable", *SetAsideCode)
+_CODES_SET_ASIDE = ("conflict", "unusable", *SET_ASIDE_CODES)
 MOST_TITLES = 200  # Peers choose AE titles; a thousand of them would make a thousand time series.
 
 

@@ -80,6 +80,7 @@ def test_what_has_not_happened_is_0_so_that_the_first_time_is_an_increase(tmp_pa
         assert numbers["storestow_failures_total", kind, "archive"] == 0
     for code in ("conflict", "unusable", "other-patient", "over-limit"):
         assert numbers["storestow_quarantined_instances", code] == 0
+    assert ("storestow_quarantined_instances", "unclaimed") not in numbers, "nobody needs to look at it"
     assert numbers["storestow_received_instances_total", "modalities"] == 0
     assert numbers["storestow_delivered_instances_total", "archive"] == 0
 
