@@ -164,8 +164,9 @@ class IsoDestination(Destination):
     def _for_order(self, consignment: Consignment, about: ConsignmentAbout) -> Iterator[Receipt]:
         """Make the one file of an order, which is fetched by HTTP and deleted after `keep_results`.
 
-        The file is in a hidden folder beside the discs; its name is the order's number. The disc lists instances
-        that cannot be on it, and their receipts are warnings with the reason.
+        The file is in a hidden folder beside the discs; its name is the order's number, without patient or
+        accession number. The disc lists instances that cannot be on it, and their receipts are warnings with the
+        reason.
         """
         from pipeline.disc.make.make import make_disc
 

@@ -84,7 +84,7 @@ def open_one_delivery(  # noqa: PLR0913, PLR0917  # one order with what it bring
     site: Site,
     is_still_to_go: Callable[[Connection], bool] = lambda _: True,
 ) -> None:
-    """Record the result for every instance, and open the delivery; end the order if it may not be incomplete.
+    """Record the result for every instance, and open the delivery; or end an order that must not be incomplete.
 
     Nothing is done if the order has ended meanwhile, or `is_still_to_go` is False: the next look decides again.
     """
