@@ -3,6 +3,9 @@
 import functools
 import inspect
 import json
+import os
+import pwd
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -88,6 +91,27 @@ def ledger_of(settings: "Settings") -> "Ledger":
     from pipeline.site import site_ledger  # noqa: PLC0415
 
     return CommandContext.end.enter_context(closing(site_ledger.ledger_of(settings)))
+
+
+def record_act(
+    ledger: "Ledger", what: str, subject: str, reason: str | None = None, by: str | None = None
+) -> None:
+    """Record what a person did by a command, where the operator's page shows what people did.
+
+    `what` is a word of `operator_act` in `languages/`; without `by` it is the user who ran the command.
+    """
+    from pipeline.ledger import act_records  # noqa: PLC0415
+
+    with ledger.transaction() as connection:
+        act_records.add(connection, act_records.Act(time.time(), by or _user(), what, subject, reason or None))
+
+
+def _user() -> str:
+    """Return the login name of the person; a container may have a user without one."""
+    try:
+        return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user {os.getuid()}"
 
 
 def print_json(value: Any) -> None:

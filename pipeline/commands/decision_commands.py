@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.command_site import Json, destination_names, ledger_of, print_json, settings_of_site
+from pipeline.commands.command_site import (
+    Json,
+    destination_names,
+    ledger_of,
+    print_json,
+    record_act,
+    settings_of_site,
+)
 from pipeline.errors import Usage
 
 app = typer.Typer()
@@ -32,7 +39,9 @@ def retry(
     settings = settings_of_site()
     if to is not None:
         settings.destination_named(to)
-    numbers = again(ledger_of(settings), subject, to, release_guard=release_guard)
+    ledger = ledger_of(settings)
+    numbers = again(ledger, subject, to, release_guard=release_guard)
+    record_act(ledger, "retry" if subject else "retry-destination", subject or to or "--all")
     if as_json:
         print_json({"deliveries": numbers})
     else:
@@ -53,7 +62,9 @@ def accept(
     settings = settings_of_site()
     if destination is not None:
         settings.destination_named(destination)
-    numbers, count = run(Spool(settings.site.spool), ledger_of(settings), subject, destination, reason)
+    ledger = ledger_of(settings)
+    numbers, count = run(Spool(settings.site.spool), ledger, subject, destination, reason)
+    record_act(ledger, "accept", subject, reason)
     if as_json:
         print_json({"deliveries": numbers, "instances": count})
     else:
@@ -70,7 +81,9 @@ def reroute(
     from pipeline.operate.reroute import reroute as give  # noqa: PLC0415
 
     settings = settings_of_site()
-    numbers = give(settings, ledger_of(settings), old, new)
+    ledger = ledger_of(settings)
+    numbers = give(settings, ledger, old, new)
+    record_act(ledger, "reroute", old, new)
     if as_json:
         print_json({"deliveries": numbers})
     else:
@@ -87,7 +100,9 @@ def discard(
     from pipeline.operate.reroute import discard as give_up  # noqa: PLC0415
 
     settings = settings_of_site()
-    numbers = give_up(settings, ledger_of(settings), destination, reason)
+    ledger = ledger_of(settings)
+    numbers = give_up(settings, ledger, destination, reason)
+    record_act(ledger, "give-up", destination, reason)
     if as_json:
         print_json({"deliveries": numbers})
     else:
@@ -104,7 +119,9 @@ def pause(
     from pipeline.operate import pause as pausing  # noqa: PLC0415
 
     settings = settings_of_site()
-    pausing.pause(settings, ledger_of(settings), destination, reason, by)
+    ledger = ledger_of(settings)
+    pausing.pause(settings, ledger, destination, reason, by)
+    record_act(ledger, "pause", destination, reason, by)
     print(f"{destination} is paused")  # noqa: T201
 
 
@@ -114,5 +131,7 @@ def resume(destination: Destination, by: By = None) -> None:
     from pipeline.operate import pause as pausing  # noqa: PLC0415
 
     settings = settings_of_site()
-    pausing.resume(settings, ledger_of(settings), destination, by)
+    ledger = ledger_of(settings)
+    pausing.resume(settings, ledger, destination, by)
+    record_act(ledger, "resume", destination, by=by)
     print(f"{destination} is resumed")  # noqa: T201

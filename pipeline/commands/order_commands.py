@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from pipeline.commands.command_site import Json, destination_names, ledger_of, print_json, settings_of_site
+from pipeline.commands.command_site import (
+    Json,
+    destination_names,
+    ledger_of,
+    print_json,
+    record_act,
+    settings_of_site,
+)
 
 if TYPE_CHECKING:
     from pipeline.ledger import Ledger
@@ -104,7 +111,9 @@ def cancel(
     """End an order that nobody needs any more; what its destination has not got is not sent."""
     from pipeline.orders.cancel import cancel as end  # noqa: PLC0415
 
-    end(ledger_of(settings_of_site()), order, reason)
+    ledger = ledger_of(settings_of_site())
+    end(ledger, order, reason)
+    record_act(ledger, "cancel", str(order), reason)
     print(f"order {order} is cancelled")  # noqa: T201
 
 

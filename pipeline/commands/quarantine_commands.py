@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.command_site import Json, ledger_of, print_json, settings_of_site
+from pipeline.commands.command_site import Json, ledger_of, print_json, record_act, settings_of_site
 from pipeline.errors import Usage
 
 app = typer.Typer(no_args_is_help=True, help="What is set aside: list, show, release, discard.")
@@ -58,9 +58,11 @@ def release(
     spool, ledger = Spool(settings.site.spool), ledger_of(settings)
     if name:
         put_back(name, spool, ledger)
+        record_act(ledger, "release", name)
         print(f"{name} will be tried again")  # noqa: T201
     if study and reason is not None:
         number = release_study(study, reason, settings.site.placeholder_ids, spool, ledger)
+        record_act(ledger, "release-study", study, reason)
         print(f"{number} instances will be sent as of the study {study}")  # noqa: T201
 
 
@@ -82,6 +84,7 @@ def discard(
     settings = settings_of_site()
     spool, ledger = Spool(settings.site.spool), ledger_of(settings)
     deleted = delete(name, spool, ledger) if name else discard_study(study or "", spool, ledger)
+    record_act(ledger, "discard" if name else "discard-study", name or study or "")
     print(f"{len(deleted)} files deleted")  # noqa: T201
 
 

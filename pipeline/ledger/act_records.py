@@ -1,4 +1,4 @@
-"""What people did on the operator's page: who, when, why; the ledger has the reason, and no log line has it."""
+"""What people did, on the operator's page and by commands: who, when, why; no log line has the reason."""
 
 from typing import NamedTuple
 
