@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import typer
 
@@ -13,7 +14,7 @@ from pipeline.destinations.iso import IsoDestination
 from pipeline.errors import Configuration, Usage
 from pipeline.site.settings import load, parsed
 
-Ask = Callable[[str, str], str]  # question and what Enter means; an answer of nothing means that there is none
+T = TypeVar("T")
 KINDS = {
     "archive": "receive from modalities and archive by STOW-RS",
     "orders": "orders by accession number: discs, prints, forwards",
@@ -29,13 +30,34 @@ class WrittenSite:
     kept: tuple[Path, ...]
 
 
+class Ask(Protocol):
+    """Answer a question; `default` is what Enter means, and `read` raises Usage for an answer it cannot read."""
+
+    def __call__(self, question: str, default: str, read: Callable[[str], T], /) -> T:
+        """Return what `read` made of the answer."""
+        ...
+
+
 def asker(*, is_asked: bool) -> Ask:
-    """Return the function that answers questions: it asks a person at a terminal, or returns the default."""
+    """Return the function that answers questions: it takes the default, or asks a person until `read` takes it."""
+    if is_asked:
+        return _ask_a_person
+    return _take_the_default
 
-    def ask(question: str, default: str) -> str:
-        return str(typer.prompt(question, default=default, show_default=bool(default))).strip()
 
-    return ask if is_asked else lambda _question, default: default
+def _take_the_default(_question: str, default: str, read: Callable[[str], T]) -> T:
+    return read(default)
+
+
+def _ask_a_person(question: str, default: str, read: Callable[[str], T]) -> T:
+    def value_of(text: str) -> T:
+        try:
+            return read(text.strip())
+        except Usage as error:
+            raise typer.BadParameter(str(error)) from error  # typer shows it, and asks the same again
+
+    answer: T = typer.prompt(question, default=default, show_default=bool(default), value_proc=value_of)
+    return answer
 
 
 def folder_for(name: str, file: Path) -> str:
@@ -70,44 +92,61 @@ def asked(draft: SiteDraft, kinds: Iterable[str], ask: Ask) -> SiteDraft:
     """Return the complete draft: `ask` answers what the kinds need and no option has said."""
     kinds = set(kinds)
     if kinds & {"archive", "relay"}:
-        draft = replace(draft, ae_title=ask("AE title by which modalities call this machine", draft.ae_title))
-        draft = replace(draft, port=_port(ask("port for modalities", str(draft.port))))
+        draft = replace(draft, ae_title=ask("AE title by which modalities call this machine", draft.ae_title, str))
+        draft = replace(draft, port=ask("port for modalities", str(draft.port), _port))
     if "archive" in kinds and not draft.archive_url:
-        url = _needed(ask("address of the archive's studies (STOW-RS), ends in /studies", ""), "--archive-url")
+        url = ask(
+            "address of the archive's studies (STOW-RS), ends in /studies", "", _needed("--archive-url", str)
+        )
         draft = replace(draft, archive_url=url)
     if "relay" in kinds and not draft.relay:
-        draft = replace(draft, relay=_peer(ask("the PACS to pass on to, AE@HOST:PORT", ""), "--relay-to"))
+        relay = ask("the PACS to pass on to, AE@HOST:PORT", "", _needed("--relay-to", peer_address))
+        draft = replace(draft, relay=relay)
     return _orders_asked(draft, ask) if "orders" in kinds else draft
 
 
 def _orders_asked(draft: SiteDraft, ask: Ask) -> SiteDraft:
-    pacs = draft.pacs or _peer(ask("the PACS to ask by accession number, AE@HOST:PORT", ""), "--pacs")
-    draft = replace(draft, pacs=pacs)
-    calling = ask("our AE title at that PACS, and its move destination", draft.calling_ae_title)
+    if not draft.pacs:
+        pacs = ask("the PACS to ask by accession number, AE@HOST:PORT", "", _needed("--pacs", peer_address))
+        draft = replace(draft, pacs=pacs)
+    calling = ask("our AE title at that PACS, and its move destination", draft.calling_ae_title, str)
     draft = replace(draft, calling_ae_title=calling)
-    draft = replace(draft, orders_port=_port(ask("port the PACS sends to", str(draft.orders_port))))
-    draft = replace(draft, discs=ask("folder for disc images", draft.discs))
-    if not draft.publisher and (text := ask("the CD publisher, AE@HOST:PORT; Enter where there is none", "")):
-        draft = replace(draft, publisher=peer_address(text))
+    draft = replace(draft, orders_port=ask("port the PACS sends to", str(draft.orders_port), _port))
+    draft = replace(draft, discs=ask("folder for disc images", draft.discs, str))
+    if not draft.publisher:
+        publisher = ask("the CD publisher, AE@HOST:PORT; Enter where there is none", "", _peer_or_none)
+        draft = replace(draft, publisher=publisher)
     if not (draft.discs or draft.publisher):
         raise Usage("orders need somewhere to go: --discs FOLDER, --publisher AE@HOST:PORT, or both")
-    return replace(draft, his=draft.his or ask("address of the HIS's patient API; Enter where there is none", ""))
+    his = draft.his or ask("address of the HIS's patient API; Enter where there is none", "", str)
+    return replace(draft, his=his)
 
 
-def _needed(text: str, option: str) -> str:
-    if not text:
-        raise Usage(f"{option} is needed for a site of this kind")
-    return text
+def _needed(option: str, read: Callable[[str], T]) -> Callable[[str], T]:
+    """Return `read` for an answer that must not be empty; `option` is what says it on a command line."""
+
+    def read_needed(text: str) -> T:
+        if not text:
+            raise Usage(f"{option} is needed for a site of this kind")
+        return read(text)
+
+    return read_needed
 
 
-def _peer(text: str, option: str) -> PeerAddress:
-    return peer_address(_needed(text, option))
+def _peer_or_none(text: str) -> PeerAddress | None:
+    return peer_address(text) if text else None
 
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
         raise Usage(f"{text!r} is no port; write 1 to 65535")
     return int(text)
+
+
+def check_is_new(file: Path) -> None:
+    """Raise Usage if there is such a file, before anybody answers questions for it."""
+    if file.exists():
+        raise Usage(f"{file} exists and is not overwritten; name another file with --output")
 
 
 def write(draft: SiteDraft, file: Path, senders: dict[str, str]) -> WrittenSite:

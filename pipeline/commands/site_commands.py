@@ -39,8 +39,10 @@ def init(  # noqa: PLR0913, PLR0917  # each is an option of the command
     from pipeline.commands.site_draft import SiteDraft, peer_address  # noqa: PLC0415
 
     file = output.absolute()
+    first.check_is_new(file)
     ask = first.asker(is_asked=sys.stdin.isatty())
-    kinds = first.kinds_in(kind or ask(f"what is this site for, of {', '.join(first.KINDS)}", "archive"))
+    question = f"what is this site for, of {', '.join(first.KINDS)}"
+    kinds = first.kinds_in(kind) if kind else ask(question, "archive", first.kinds_in)
     draft = SiteDraft(
         spool=spool or first.folder_for("spool", file),
         ae_title=ae_title,

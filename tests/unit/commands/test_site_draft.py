@@ -1,10 +1,11 @@
 """What a person answers to `storestow init` becomes a site.toml that says just that."""
 
+import io
 import tomllib
 
 import pytest
 
-from pipeline.commands.init import asked, kinds_in
+from pipeline.commands.init import asked, asker, kinds_in
 from pipeline.commands.site_draft import PeerAddress, SiteDraft, mapping_json, peer_address, site_toml
 from pipeline.errors import Usage
 
@@ -15,9 +16,9 @@ class Person:
     def __init__(self, **answers: str) -> None:
         self.answers, self.questions = answers, []
 
-    def __call__(self, question: str, default: str) -> str:
+    def __call__(self, question, default, read):
         self.questions.append(question)
-        return next((answer for word, answer in self.answers.items() if word in question), default)
+        return read(next((answer for word, answer in self.answers.items() if word in question), default))
 
 
 def test_who_archives_is_asked_for_the_archive_and_for_nothing_of_orders():
@@ -38,6 +39,15 @@ def test_a_site_of_orders_receives_from_its_pacs_alone():
     assert (table["shim"]["download"], "print" in table["shim"]) == ("disc", False)
     assert table["patients"] == {"kind": "api", "url": "http://his"}
     assert "institution_mapping" not in table["site"]
+
+
+def test_an_answer_that_cannot_be_read_is_asked_for_again_and_costs_none_of_the_others(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("GATE\nport 104\n11104 \n\nhttp://archive/studies\n"))
+    draft = asked(SiteDraft("/spool"), {"archive"}, asker(is_asked=True))
+    assert (draft.ae_title, draft.port, draft.archive_url) == ("GATE", 11104, "http://archive/studies")
+    told = capsys.readouterr().out
+    assert "'port 104' is no port; write 1 to 65535" in told
+    assert "--archive-url is needed" in told
 
 
 def test_orders_that_could_go_nowhere_are_refused():
