@@ -122,7 +122,7 @@ def _show(options: argparse.Namespace, started: contextlib.ExitStack) -> None:
     _order(peers.root, command, folder, publisher, storestow)
     if not options.once:
         programs = [archive.program, pacs.program, publisher.program, storestow]
-        _stay_up(peers, archive, publisher, site, programs)
+        _stay_up(peers, archive, publisher, site, programs, next(iter(study.instances)))
 
 
 def _show_links(root: str) -> None:
@@ -243,7 +243,9 @@ def _judge(account: Account, study: Study, archive: Archive) -> None:
         )
 
 
-def _stay_up(peers: Peers, archive: Archive, publisher: Publisher, site: Path, programs: list[Program]) -> None:
+def _stay_up(  # noqa: PLR0913, PLR0917  # each is one of the lines
+    peers: Peers, archive: Archive, publisher: Publisher, site: Path, programs: list[Program], study: str
+) -> None:
     port = peers.port
     storestow = f"{Path(sys.executable).with_name('storestow')} --site {site}"
     names = f"-aet {configuration.CALLING_AE_TITLE} -aec {configuration.AE_TITLE}"
@@ -251,7 +253,7 @@ def _stay_up(peers: Peers, archive: Archive, publisher: Publisher, site: Path, p
         f"send more: AE title {configuration.AE_TITLE}, port {port} (storescp listens on every address)",
         f"           TCP_NODELAY=1 dcmsend {names} +sd +r 127.0.0.1 {port} FOLDER",
         f"look:      {storestow} status",
-        f"           {storestow} trace STUDY-UID",
+        f"           {storestow} trace {study}",
         f"archive:   {archive.root}/app/explorer.html",
         f"log:       {programs[-1].log}",
         "Ctrl-C stops everything.",

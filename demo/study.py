@@ -1,7 +1,8 @@
 """What is sent: a folder of the user's, or a private copy of a real study under new UIDs.
 
 The UIDs are new because a study that came before would be a duplicate, which storestow counts and does not
-send again. Nothing else is changed.
+send again. Where there is no real study, images that come with pydicom are sent as one study: they are of several
+patients, and get one invented patient, because a study is of one. Nothing else is changed.
 """
 
 import shutil
@@ -21,6 +22,7 @@ BUNDLED_SLICES = ("CT_small.dcm", "MR_small.dcm")
 COPIES_OF_EACH = 10
 LATE = 2  # images the modality sends when its study is archived already
 UIDS = ("StudyInstanceUID", "SOPInstanceUID")
+PATIENT = {"PatientID": "DEMO-7", "PatientName": "Demo^Patient", "PatientBirthDate": "19700101", "PatientSex": "O"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def real(folder: Path) -> Study:
     series: dict[str, str] = {}
     for number, source in enumerate(_slices(), start=1):
         dataset = pydicom.dcmread(source)
+        if source.parent == BUNDLED:
+            _of_one_patient(dataset)
         dataset.StudyInstanceUID = study_instance_uid
         dataset.SeriesInstanceUID = series.setdefault(str(dataset.SeriesInstanceUID), generate_uid())
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -91,8 +95,8 @@ def under_numbers(folder: Path, accession_numbers: Sequence[str]) -> list[Path]:
             dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[accession, "series"])
             instance = generate_uid(entropy_srcs=[accession, str(number)])
             dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = instance
-            dataset.AccessionNumber, dataset.PatientID, dataset.PatientName = accession, "DEMO-7", "Demo^Patient"
-            dataset.PatientBirthDate, dataset.PatientSex, dataset.InstanceNumber = "19700101", "O", number
+            _of_one_patient(dataset)
+            dataset.AccessionNumber, dataset.InstanceNumber = accession, number
             files.append(folder / f"{accession}-{number:02}.dcm")
             dataset.save_as(files[-1])
     return files
@@ -104,3 +108,8 @@ def _slices() -> Iterator[Path]:
     else:
         for name in BUNDLED_SLICES:
             yield from [BUNDLED / name] * COPIES_OF_EACH
+
+
+def _of_one_patient(dataset: pydicom.Dataset) -> None:
+    for keyword, value in PATIENT.items():
+        setattr(dataset, keyword, value)

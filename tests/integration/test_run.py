@@ -5,11 +5,13 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pydicom
 import pytest
 import requests
 from support.machine.dicom_programs import free_port, wait_until
@@ -150,3 +152,14 @@ def test_a_port_in_use_is_said_and_nothing_is_left(show: Callable[..., Show]) ->
     assert "is in use" in second.said()
     assert second.make.returncode != 0
     assert not second.processes()
+
+
+def test_a_clone_without_real_studies_beside_it_sends_a_study_of_one_patient(tmp_path: Path) -> None:
+    script = "study.CORPUS_STUDY = pathlib.Path('absent'); study.real(pathlib.Path(sys.argv[1]))"
+    argv = [sys.executable, "-c", f"import pathlib, sys, study; {script}", str(tmp_path / "study")]
+    subprocess.run(argv, cwd=REPOSITORY / "demo", check=True)
+    sent = [pydicom.dcmread(file, stop_before_pixels=True) for file in (tmp_path / "study").iterdir()]
+    assert len({one.SOPInstanceUID for one in sent}) == 20
+    assert len({one.StudyInstanceUID for one in sent}) == 1
+    who = {(one.PatientID, str(one.PatientName), one.PatientBirthDate, one.PatientSex) for one in sent}
+    assert len(who) == 1
