@@ -1,5 +1,6 @@
 """`storestow init`: ask what a site is, write its site.toml, try its peers, and say what to run next."""
 
+import json
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -24,10 +25,11 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class WrittenSite:
-    """What `write` has done: the files it wrote and those it left alone."""
+    """What `write` has done: the files it wrote, those it left alone, and the senders that one of these lacks."""
 
     written: tuple[Path, ...]
     kept: tuple[Path, ...]
+    unwritten: dict[str, str]
 
 
 class Ask(Protocol):
@@ -172,7 +174,18 @@ def write(draft: SiteDraft, file: Path, senders: dict[str, str]) -> WrittenSite:
         raise Usage(f"{file} exists and is not overwritten; name another file with --output") from error
     except OSError as error:
         raise Configuration(f"{error.filename}: cannot be written: {error.strerror}") from error
-    return WrittenSite(tuple(written), tuple(wanted.keys() - written))
+    kept = tuple(wanted.keys() - written)
+    return WrittenSite(tuple(written), kept, _lacking(mapping, senders) if mapping in kept else {})
+
+
+def _lacking(mapping: Path, senders: dict[str, str]) -> dict[str, str]:
+    """Return the senders that a mapping of somebody else's does not have so; all if it cannot be read."""
+    try:
+        there = json.loads(mapping.read_text())
+    except (OSError, ValueError):
+        there = None
+    there = there if isinstance(there, dict) else {}
+    return {sender: name for sender, name in senders.items() if there.get(sender) != name}
 
 
 def tried(file: Path) -> list[CheckFinding]:

@@ -1,5 +1,6 @@
 """The commands that set a site up, check it, and show its state."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -61,6 +62,8 @@ def init(  # noqa: PLR0913, PLR0917  # each is an option of the command
         print(f"written: {path}")  # noqa: T201
     for path in done.kept:
         print(f"kept as it is: {path}")  # noqa: T201
+    if done.unwritten:
+        print(f"  not in it, and to be added by hand: {json.dumps(done.unwritten, ensure_ascii=False)}")  # noqa: T201
     found = first.tried(file)
     terminal.show_findings(found, with_hints=False)
     print("\nnow run:", *first.next_commands(file), sep="\n  ")  # noqa: T201

@@ -170,10 +170,12 @@ def show_fleet(views: Sequence[SiteView]) -> None:
 
 
 def show_trace(answer: dict[str, Any]) -> None:
-    """Print each instance: what was received, changed, encoded, and each destination's response."""
+    """Print each instance: from whom it came, what was changed, encoded, and each destination's response."""
     for study in answer["studies"]:
+        senders = sorted({instance["calling_ae_title"] or "" for instance in study["instances"]} - {""})
         title = (
             f"study {_plain(study['study_instance_uid'])}  accession {_plain(study['accession_number']) or '-'}"
+            f"  from {', '.join(map(_plain, senders)) or '-'}"
         )
         _console.print(f"[bold]{title}[/]")
         table = _table("SOP Instance UID", "modality", "state", "changed", "sent to", "reason")

@@ -82,6 +82,9 @@ def test_nothing_that_is_there_is_overwritten(tmp_path):
     done = init(tmp_path / "site.toml", *relay, "--sender", "CT1=Ours")
     assert (done.returncode, mapping.read_text()) == (0, '{"MR1": "Theirs"}')
     assert f"kept as it is: {mapping}" in done.stdout
+    assert 'to be added by hand: {"CT1": "Ours"}' in done.stdout
+    mapping.write_text('{"CT1": "Ours"}')
+    assert "by hand" not in init(tmp_path / "other.toml", *relay, "--sender", "CT1=Ours").stdout
     before = (tmp_path / "site.toml").read_bytes()
     again = init(tmp_path / "site.toml", *relay)
     assert again.returncode == 64

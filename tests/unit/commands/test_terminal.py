@@ -28,6 +28,7 @@ TRACED = {
             "instances": [
                 {
                     "sop_instance_uid": UID,
+                    "calling_ae_title": "CT1",
                     "modality": "CT",
                     "state": "passed",
                     "reason": None,
@@ -75,6 +76,13 @@ def run(monkeypatch, *words) -> int:
 def test_uids_are_whole_where_a_program_reads(capsys):
     terminal.show_trace(TRACED)
     assert capsys.readouterr().out.count(UID) == 2
+
+
+def test_a_trace_says_who_sent_the_study(capsys):
+    [instance] = TRACED["studies"][0]["instances"]
+    sent = [{**instance, "calling_ae_title": title} for title in ("US7", "CT1", "CT1", None)]
+    terminal.show_trace({**TRACED, "studies": [{**TRACED["studies"][0], "instances": sent}]})
+    assert capsys.readouterr().out.splitlines()[0].endswith("  from CT1, US7")
 
 
 def test_uids_are_shortened_in_the_middle_at_80_columns(monkeypatch):
