@@ -26,7 +26,8 @@ from pipeline.web.http_responses import html, json, refused
 from pipeline.web.middleware import RequestLog, RequireKey
 from pipeline.web.openapi import description
 from pipeline.web.operator import endpoints as operator_endpoints
-from pipeline.web.order_endpoints import LINKS, by_accession
+from pipeline.web.order_addresses import LINKS
+from pipeline.web.order_endpoints import by_accession
 from pipeline.web.our_hosts import OurHosts, is_asked_as_us
 from pipeline.web.page_assets import PageAssets, asset
 from pipeline.web.shim_site import ShimSite, site_of

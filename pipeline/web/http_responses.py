@@ -11,9 +11,16 @@ from pipeline.languages import Translation, chosen
 from pipeline.model import OrderError
 from pipeline.orders import OrderView
 from pipeline.web.differing_patients import may_be_let_through
-from pipeline.web.http_errors import INVALID_ACCESSION, TOO_MANY, UNAUTHORIZED, WRONG_METHOD, HttpError
+from pipeline.web.http_errors import (
+    INVALID_ACCESSION,
+    NOT_OUR_HOST,
+    TOO_MANY,
+    UNAUTHORIZED,
+    WRONG_METHOD,
+    HttpError,
+)
 from pipeline.web.negotiation import wants_page
-from pipeline.web.order_addresses import Addresses
+from pipeline.web.order_addresses import Addresses, form_for
 from pipeline.web.order_page import page_of
 from pipeline.web.order_request import SPELLINGS, Verb
 from pipeline.web.shim_site import site_of
@@ -23,6 +30,7 @@ POLICY = (  # Content Security Policy: no foreign resources, no inline scripts, 
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _OF_NUMBERS = {INVALID_ACCESSION.key, str(OrderError.PATIENT_UNKNOWN), str(OrderError.NO_DATA)}
+_OF_THE_CLIENT = {UNAUTHORIZED, NOT_OUR_HOST}  # A form for another request would be refused as well.
 _LONGEST_FIELD = 1400  # Characters that a page repeats of a refused request.
 _WORTH_A_RETRY = {500, 502, 503}  # For other statuses the same request would get the same answer.
 
@@ -62,6 +70,7 @@ def refused(request: Request, refusal: HttpError) -> Response:
         others=_other_parameters(request),
         order=refusal.more.get("page", ""),
         retry=f"?{query}" if may_retry else "",  # The path stays, whatever a proxy calls it.
+        new="" if kind in _OF_THE_CLIENT else form_for(request),
         again_after=kind.retry_after if may_retry and kind is TOO_MANY else None,
     )
 

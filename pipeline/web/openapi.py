@@ -7,7 +7,7 @@ from pipeline import __version__
 from pipeline.dicom.same_patient import Attribute
 from pipeline.orders.compare_sources import IdentitySource
 from pipeline.web.http_errors import ErrorKind, kinds
-from pipeline.web.order_endpoints import LINKS
+from pipeline.web.order_addresses import LINKS
 from pipeline.web.order_request import Verb
 
 _SUMMARIES = {

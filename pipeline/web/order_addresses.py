@@ -11,6 +11,17 @@ from pipeline.orders import OrderView
 from pipeline.web.order_request import SPELLINGS, Verb
 from pipeline.web.order_service import reference_of
 
+LINKS = {
+    "/api/iso/download": Verb.DOWNLOAD,
+    "/api/iso/download-multiple": Verb.DOWNLOAD_MULTIPLE,
+    "/api/iso/print": Verb.PRINT,
+    "/api/iso/print-multiple": Verb.PRINT,
+    "/api/iso/forward": Verb.FORWARD,
+    "/mkiso.php": Verb.DOWNLOAD,  # The HIS has used these addresses for years.
+    "/mkiso_multiple.php": Verb.DOWNLOAD_MULTIPLE,
+    "/send_rimage_multiple.php": Verb.PRINT,
+    "/mkiso2.php": Verb.FORWARD,
+}
 PATH_OF = {  # Relative to /.
     Verb.DOWNLOAD: "api/iso/download",
     Verb.DOWNLOAD_MULTIPLE: "api/iso/download-multiple",
@@ -43,6 +54,13 @@ def wants_form(request: Request) -> bool:
     """Say whether a link's address asks for a form for a new request: `?new=`, and no accession number."""
     given = request.query_params
     return request.method == "GET" and "new" in given and not any(name in given for name in SPELLINGS)
+
+
+def form_for(request: Request) -> str:
+    """Return the address of a form for another request: under the link that was asked for, or at the root."""
+    path = request.scope.get("raw_path") or request.scope["path"].encode()
+    is_link = request.scope["path"] in LINKS
+    return "?new=1" if is_link else "../" * (path.count(b"/") - 1) or "./"
 
 
 def reference_in(request: Request) -> str:

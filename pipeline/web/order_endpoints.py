@@ -34,17 +34,6 @@ from pipeline.web.result_body import refusal_of, sent_body, served
 from pipeline.web.shim_site import ShimSite, site_of
 from pipeline.web.transfer import OpenResult, Transfer, has_it, name_of, names_it, wanted_part
 
-LINKS = {
-    "/api/iso/download": Verb.DOWNLOAD,
-    "/api/iso/download-multiple": Verb.DOWNLOAD_MULTIPLE,
-    "/api/iso/print": Verb.PRINT,
-    "/api/iso/print-multiple": Verb.PRINT,
-    "/api/iso/forward": Verb.FORWARD,
-    "/mkiso.php": Verb.DOWNLOAD,  # The HIS has used these addresses for years.
-    "/mkiso_multiple.php": Verb.DOWNLOAD_MULTIPLE,
-    "/send_rimage_multiple.php": Verb.PRINT,
-    "/mkiso2.php": Verb.FORWARD,
-}
 _FOR_LATER = re.compile(r"prefetch|prerender|preview", re.IGNORECASE)
 _ASKS_FOR_THE_REST = re.compile(r"bytes=(?:0*[1-9]\d*-|-\d)")
 

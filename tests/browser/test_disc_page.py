@@ -35,3 +35,15 @@ def test_no_column_of_a_disc_s_page_is_cut_off(width, tmp_path):
         tab.open((tmp_path / INDEX).as_uri())
         assert tab.run(NEEDS) == 0
         assert tab.run("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize(("width", "said"), [(360, "Objects/Objetos:512"), (1200, "512")])
+def test_a_number_is_named_where_the_heads_of_the_columns_have_no_room(width, said, tmp_path):
+    (tmp_path / INDEX).write_bytes(a_page())
+    with chromium(tmp_path / "chromium") as browser:
+        tab = browser.tab()
+        tab.say("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        tab.open((tmp_path / INDEX).as_uri())
+        assert "".join(tab.run("document.querySelector('td.count').innerText").split()) == said
+        row = "document.querySelector('td.count').parentElement.getBoundingClientRect().width"
+        assert tab.run(row) > 0.75 * width

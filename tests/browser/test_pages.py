@@ -215,6 +215,28 @@ def test_a_page_fits_every_screen(shim, browser, width):
     assert tab.run("document.documentElement.scrollWidth") <= width
 
 
+LABELS = """
+[...document.querySelectorAll(".steps li")].map(step => {
+  const range = document.createRange();
+  range.selectNodeContents([...step.childNodes].find(node => node.nodeType === 3 && node.data.trim()));
+  return [range.getBoundingClientRect().left, range.getBoundingClientRect().right];
+})
+"""
+
+
+@pytest.mark.parametrize("width", [340, 360, 900])
+@pytest.mark.parametrize("language", ["en", "es", "id"])
+def test_the_words_of_the_steps_stand_apart(shim, browser, language, width):
+    shim.orders.plan = {"error_kind": OrderError.NO_DATA}  # the longest word is the one in bold letters
+    tab = browser.tab(language=language)
+    tab.say("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+    tab.open(f"{shim.url}/mkiso.php?accession_number=A1")
+    places = tab.run(LABELS)
+    assert len(places) == 5
+    for (_, right), (left, _) in itertools.pairwise(places):
+        assert right + 3 <= left, places
+
+
 def test_no_page_asks_for_what_its_policy_forbids(shim, browser):
     complaints = []
     for (path, plan), language in itertools.product(PAGES, ("en", "es")):

@@ -27,10 +27,8 @@ class TimeLineEvent:
     is_bad: bool = False
 
 
-def _picture(title: str, height: int = HEIGHT) -> ET.Element:
-    svg = ET.Element("svg", {"viewBox": f"0 0 {WIDTH} {height}", "class": "picture", "role": "img"})
-    ET.SubElement(svg, "title").text = title
-    return svg
+def _canvas(height: int = HEIGHT) -> ET.Element:
+    return ET.Element("svg", {"viewBox": f"0 0 {WIDTH} {height}", "class": "picture"})
 
 
 def _text(  # noqa: PLR0913, PLR0917  # where, what, how
@@ -45,7 +43,11 @@ def _done(picture: ET.Element) -> Markup:
 
 
 def _figure(title: str, svg: ET.Element) -> Markup:
-    """Return a chart below its title: where a screen is too narrow for it, the title stays and the chart moves."""
+    """Return a chart below its title: where a screen is too narrow for it, the title stays and the chart moves.
+
+    Programs that read aloud get the title alone, and once: the numbers along an axis say nothing alone.
+    """
+    svg.set("aria-hidden", "true")
     figure = ET.Element("figure")
     ET.SubElement(figure, "figcaption").text = title
     ET.SubElement(figure, "div", {"class": "newest"}).append(svg)
@@ -83,7 +85,7 @@ def _legend(svg: ET.Element, names: Sequence[str]) -> None:
     x = float(WIDTH - RIGHT)
     for number, name in reversed(list(enumerate(names[:COLOURS]))):
         _text(svg, x, 14, name[:18], "quiet", "end")
-        x -= 7.0 * min(len(name), 18) + 8
+        x -= 6.3 * min(len(name), 18) + 4
         ET.SubElement(
             svg, "rect", {"class": f"c{number}", "x": f"{x - 6:.1f}", "y": "6", "width": "9", "height": "9"}
         )
@@ -97,7 +99,7 @@ def bars(
 
     `series` maps a name to its values by the hour since the epoch.
     """
-    svg = _picture(title)
+    svg = _canvas()
     names = sorted(series)
     hours = range(int(begin // 3600), int(end // 3600) + 1)
     top = _top(max((sum(series[name].get(hour, 0) for name in names) for hour in hours), default=0))
@@ -131,7 +133,7 @@ def lines(  # noqa: PLR0913  # what a picture needs, each by its name
 
     `series` maps a name to (moment, value) in order; `mark` is the value of a horizontal line.
     """
-    svg = _picture(title)
+    svg = _canvas()
     names = sorted(series)
     values = [value for points in series.values() for _, value in points]
     top = _top(max([*values, mark or 0.0, 1.0]))
@@ -144,7 +146,7 @@ def lines(  # noqa: PLR0913  # what a picture needs, each by its name
     if mark:
         ET.SubElement(svg, "path", {"class": "mark", "d": f"M{LEFT} {y_of(mark):.1f}H{WIDTH - RIGHT}"})
     for number, name in enumerate(names):
-        points = [(_across(at, begin, end), y_of(value)) for at, value in series[name]]
+        points = [(max(_across(at, begin, end), LEFT), y_of(value)) for at, value in series[name]]
         path = " ".join(f"{'L' if place else 'M'}{x:.1f} {y:.1f}" for place, (x, y) in enumerate(points))
         if len(points) > 1:
             ET.SubElement(svg, "path", {"class": f"line c{number % COLOURS}", "d": path})
@@ -159,7 +161,9 @@ def time_line(title: str, events: Sequence[TimeLineEvent]) -> Markup:
     """Return the time line of a study: one lane for its receiver and one for each destination."""
     lanes = list(dict.fromkeys(event.lane for event in events))
     height = TOP + 34 * len(lanes) + BOTTOM
-    svg = _picture(title, height)
+    svg = _canvas(height)
+    svg.set("role", "img")
+    ET.SubElement(svg, "title").text = title
     _text(svg, LEFT, 14, title, "name", "start")
     begin, end = min(event.begin for event in events), max(event.end for event in events)
     span = max(end - begin, 1.0)

@@ -7,10 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup
 from pydicom.datadict import dictionary_VR
+from pydicom.uid import UID
 
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.dicom.patient import Patient
@@ -159,7 +161,10 @@ def orders(ledger: Ledger) -> dict[str, Any]:
 def quarantine(ledger: Ledger) -> dict[str, Any]:
     """Return what is set aside."""
     found = listed(ledger)["quarantined"]
-    return {"now": time.time(), "found": found[:MOST_SET_ASIDE], "more": max(0, len(found) - MOST_SET_ASIDE)}
+    shown = [
+        {**it, "at": it["at"] and datetime.fromisoformat(it["at"]).timestamp()} for it in found[:MOST_SET_ASIDE]
+    ]
+    return {"now": time.time(), "found": shown, "more": max(0, len(found) - MOST_SET_ASIDE)}
 
 
 def search(settings: Settings, ledger: Ledger, text: str) -> dict[str, Any]:
@@ -258,9 +263,15 @@ def _encoding(instances: Sequence[StudyInstance]) -> dict[str, Any]:
         "before": before,
         "after": after,
         "ratio": before / after if after else 0.0,
-        "syntaxes": sorted({instance.transfer_syntax_sent or "" for instance in encoded}),
+        "syntaxes": sorted({_named(instance.transfer_syntax_sent or "") for instance in encoded}),
         "passed": reasons.most_common(10),
     }
+
+
+def _named(transfer_syntax: str) -> str:
+    """Return the name of a transfer syntax and its UID; the UID alone where DICOM names none."""
+    name = UID(transfer_syntax).name
+    return transfer_syntax if name == transfer_syntax else f"{name} ({transfer_syntax})"
 
 
 def _life(

@@ -400,6 +400,9 @@ def test_the_pictures_say_what_they_show_and_escape_it():
     assert "<script" not in picture
     assert picture.count("<rect") == 3  # two bars, one in the legend
     assert "<circle" in str(lines("x", {"a": [(10.0, 1.0), (20.0, 2.0)]}, 0.0, 30.0, mark=5.0))
+    assert picture.count("figcaption") == 2  # its title, which is read aloud once
+    assert "<title" not in picture
+    assert 'aria-hidden="true"' in picture
     life = str(
         time_line("life", [TimeLineEvent("a", 0, 5, HOSTILE), TimeLineEvent("b", 5, 5, "end", is_bad=True)])
     )

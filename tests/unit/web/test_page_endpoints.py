@@ -67,6 +67,31 @@ def test_a_page_leads_to_a_new_request_under_its_own_path(shim):
     assert len(shim.orders.asked) == 1
 
 
+NOWHERE = (
+    "/nowhere",
+    "/pages/of/nobody",
+    "/orders/none",
+    "/mkiso.php?order=none",
+    "/mkiso.php?accession_number=*",
+)
+
+
+@pytest.mark.parametrize("path", NOWHERE)
+def test_a_page_that_says_no_leads_to_a_form_for_another_request(shim, path):
+    page = shim.page(path)
+    assert page.status_code in {400, 404}
+    way = re.search(r'<a href="([^"]+)">New request</a>', page.text)
+    assert way
+    assert 'name="accession_numbers"' in shim.page(urljoin(path, way[1])).text
+
+
+def test_who_may_not_ask_is_offered_no_form(shim):
+    page = shim.get(LINK, key=None, headers=BROWSER)
+    assert page.status_code == 401
+    assert "text/html" in page.headers["Content-Type"]
+    assert "New request" not in page.text
+
+
 @pytest.mark.parametrize("path", ["/", LINK, "/mkiso.php?new=1", "/mkiso.php?accession_number=*"])
 def test_every_page_leads_back_to_the_his_also_without_a_script(shim, path):
     assert f'<a class="back" href="{HIS}">Back</a>' in shim.page(path).text

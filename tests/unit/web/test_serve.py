@@ -26,7 +26,7 @@ from pipeline.web.api_key import VARIABLE, ApiKeys, keyring_of
 from pipeline.web.app import routes
 from pipeline.web.http_errors import kinds
 from pipeline.web.openapi import description
-from pipeline.web.order_endpoints import LINKS
+from pipeline.web.order_addresses import LINKS
 from pipeline.web.serve import require_key_or_loopback
 from pipeline.web.shim_site import opened
 from pipeline.web.site_checks import looked_at
