@@ -232,5 +232,6 @@ def test_the_description_of_the_interface_is_a_page_without_scripts(shim):
     for path in ("/api/iso/download", "/mkiso.php", "/api/health"):
         assert f'<section id="{path}">' in answer.text
     assert "accession_number" in answer.text
+    assert '<article class="card api" lang="en">' in answer.text  # the description has no translation
     assert shim.get("/api/docs", key=None).status_code == 200
     assert forms_of(answer) == []
