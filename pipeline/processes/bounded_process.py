@@ -98,6 +98,9 @@ class BoundedProcess:
     ) -> Answer:
         """Do a task and return its answer; call `on_slow` once if it takes more than SLOW_SECONDS.
 
+        Its time counts from when the process has started and has imported what the task needs: on a busy machine
+        that takes longer than most tasks, which would be called slow and would wait for those that are.
+
         Raises:
             Killed: the process has died; start another one.
             PoolProcessDied: the task ended in a bug.
@@ -106,14 +109,11 @@ class BoundedProcess:
         """
         try:
             self._pipe.send((function, task, limits))
+            self._wait_for_it(limits.clock_seconds, limits)
+            self._pipe.recv()  # It has begun.
             if not self._pipe.poll(SLOW_SECONDS):
                 on_slow()
-                if not self._pipe.poll(max(limits.clock_seconds - SLOW_SECONDS, 0.0)):
-                    self.end()
-                    raise Transient(
-                        f"it took longer than {limits.clock_seconds:.0f} s, and little of that was time of the "
-                        "processor: the disk or the machine is too slow now"
-                    )
+                self._wait_for_it(max(limits.clock_seconds - SLOW_SECONDS, 0.0), limits)
             kind, answer = self._pipe.recv()
         except (EOFError, OSError) as error:
             raise self._how(limits) from error
@@ -126,6 +126,15 @@ class BoundedProcess:
             raise PoolProcessDied(f"{FAULT}; the log says where")
         result: Answer = answer
         return result
+
+    def _wait_for_it(self, seconds: float, limits: ProcessLimits) -> None:
+        """Wait for the next thing the process says; raises Transient, and the process is gone, if it says none."""
+        if not self._pipe.poll(seconds):
+            self.end()
+            raise Transient(
+                f"it took longer than {limits.clock_seconds:.0f} s, and little of that was time of the "
+                "processor: the disk or the machine is too slow now"
+            )
 
     def end(self) -> None:
         """Kill the process, from any thread; the thread that waits at the pipe sees it break."""
@@ -168,8 +177,9 @@ def _serve(pipe: Connection) -> None:
             function, task, limits = pipe.recv()
         except (EOFError, ConnectionError):
             return
-        limits.apply()
         try:
+            pipe.send("begun")
+            limits.apply()
             pipe.send(_answer(function, task))
         except ConnectionError:  # The worker was killed meanwhile; the next worker does the task again.
             return

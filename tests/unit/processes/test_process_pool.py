@@ -14,6 +14,7 @@ from support.machine.dicom_programs import wait_until
 
 from pipeline.errors import Permanent, Transient
 from pipeline.processes import bounded_process
+from pipeline.processes import limits as of_tasks
 from pipeline.processes.limits import ProcessLimits, memory_bound, to_encode, to_read
 from pipeline.processes.process_pool import OverLimit, PoolProcessDied, ProcessPool
 
@@ -84,7 +85,13 @@ def test_a_task_that_takes_long_on_the_clock_only_is_put_off_and_not_blamed(impa
         assert dict(shop.each(abs, [-1])) == {-1: 1}
 
 
-def test_a_task_that_takes_too_much_of_the_processor_is_blamed_at_the_second_try():
+@pytest.fixture
+def at_leisure(monkeypatch):
+    """Allow a task more time on the clock, of which a busy machine gives the processor's for a small part."""
+    monkeypatch.setattr(of_tasks, "TIMES_ON_THE_CLOCK", 100)
+
+
+def test_a_task_that_takes_too_much_of_the_processor_is_blamed_at_the_second_try(at_leisure):
     with closing(ProcessPool(1)) as shop:
         (asked, answer), (_, next_answer) = shop.each(
             exec, ["while True: pass", "1"], lambda _: ProcessLimits(1, 1 << 30)
@@ -95,7 +102,7 @@ def test_a_task_that_takes_too_much_of_the_processor_is_blamed_at_the_second_try
         assert next_answer is None
 
 
-def test_the_processor_time_of_one_task_is_not_charged_to_the_next():
+def test_the_processor_time_of_one_task_is_not_charged_to_the_next(at_leisure):
     half_a_second = "import time\nbegan = time.process_time()\nwhile time.process_time() < began + 0.5: pass"
     with closing(ProcessPool(1)) as shop:
         answers = shop.each(exec, [half_a_second] * 5, lambda _: ProcessLimits(1, 1 << 30))
@@ -118,6 +125,22 @@ def seconds_of(shop: ProcessPool, function, tasks) -> float:
 def impatient(monkeypatch):
     """Call slow what takes half a second, so that nobody waits for it here."""
     monkeypatch.setattr(bounded_process, "SLOW_SECONDS", 0.5)
+
+
+class LongToRead:
+    """What takes a process longer to read than a task may take that is not slow."""
+
+    def __reduce__(self):
+        return time.sleep, (1.0,)
+
+
+def test_a_task_is_not_slow_for_the_time_its_process_takes_to_begin_it(impatient):
+    called_slow = []
+    with closing(bounded_process.BoundedProcess()) as process:
+        answer = process.do(repr, LongToRead(), ProcessLimits(60, 1 << 30), lambda: called_slow.append(True))
+        assert (answer, called_slow) == ("None", [])
+        process.do(time.sleep, 1.0, ProcessLimits(60, 1 << 30), lambda: called_slow.append(True))
+        assert called_slow == [True]
 
 
 @pytest.mark.parametrize(("size", "studies"), [(1, 4), (2, 2)])

@@ -24,6 +24,7 @@ from pipeline.processes.service_manager import ALIVE, READY, Listener, kept_wait
 from pipeline.site import worker_state
 from pipeline.site.worker_state import WorkerNotHeard, WorkerState, require_worker, sole_worker, worker_status
 from pipeline.spool.spool import Spool
+from pipeline.worker import heartbeat
 
 
 @pytest.fixture
@@ -75,9 +76,11 @@ def test_one_whose_loop_stands_still_is_stale_although_its_process_is_there(sett
         beat_once(spool.root, seconds_ago=worker_state.STALE_SECONDS + 5)
         found = worker_status(spool, ledger)
         assert found.state is WorkerState.STALE
-        assert str(found) == "does not respond; it was last heard of 25 s ago"
+        assert found.seconds >= worker_state.STALE_SECONDS + 5
+        assert str(found) == f"does not respond; it was last heard of {found.seconds:.0f} s ago"
         told = status(settings, ledger)["worker"]
-        assert (told["state"], round(told["seconds"])) == ("stale", 25)
+        assert told["state"] == "stale"
+        assert told["seconds"] >= found.seconds
         assert about_worker(settings).level == "error"
         with pytest.raises(WorkerNotHeard, match="does not respond"):
             require_worker(spool, ledger)
@@ -89,7 +92,8 @@ def test_a_clock_that_was_set_back_makes_no_worker_stale(spool, ledger):
         assert worker_status(spool, ledger).state is WorkerState.UP
 
 
-def test_a_loop_beats_no_more_often_than_it_must(settings):
+def test_a_loop_beats_no_more_often_than_it_must(settings, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 3600.0)
     with working(settings) as (site, worker):
         counted = []
         real = site.ledger.transaction

@@ -44,21 +44,21 @@ def running(worker):
 
 
 def test_a_study_is_delivered_as_soon_as_it_is_quiet_although_the_loop_looks_seldom(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "POLL_SECONDS", 60.0)
+    monkeypatch.setattr(loop, "POLL_SECONDS", 600.0)  # so long it would take, and that no busy machine does
     with working(settings_for(tmp_path)) as (site, worker):
         thread = running(worker)
         try:
             began = time.monotonic()
             arrive(site.spool, instance(tmp_path), age=-1.0)
-            wait_until(lambda: states(site, "deliveries") == {"delivered": 1}, what="the study to be delivered")
-            assert 1.5 < time.monotonic() - began < 20
+            wait_until(lambda: states(site, "deliveries") == {"delivered": 1}, seconds=100, what="the study")
+            assert time.monotonic() - began > 1.5
         finally:
             worker.stop()
             thread.join(30)
 
 
 def test_what_was_put_off_is_tried_when_its_time_has_come_although_the_loop_looks_seldom(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "POLL_SECONDS", 60.0)
+    monkeypatch.setattr(loop, "POLL_SECONDS", 600.0)
     (tmp_path / "shelf").mkdir()
     shelf = {"name": "shelf", "kind": "folder", "folder": str(tmp_path / "shelf")}
     with working(settings_for(tmp_path, destinations=[shelf])) as (site, worker):
@@ -68,7 +68,9 @@ def test_what_was_put_off_is_tried_when_its_time_has_come_although_the_loop_look
             arrive(site.spool, instance(tmp_path))
             wait_until(lambda: states(site, "deliveries") == {"deferred": 1}, what="the study to be put off")
             (tmp_path / "away").rename(tmp_path / "shelf")
-            wait_until(lambda: states(site, "deliveries") == {"delivered": 1}, seconds=25, what="the next attempt")
+            wait_until(
+                lambda: states(site, "deliveries") == {"delivered": 1}, seconds=100, what="the next attempt"
+            )
         finally:
             worker.stop()
             thread.join(30)
