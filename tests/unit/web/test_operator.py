@@ -213,6 +213,8 @@ def test_the_whole_life_of_a_study_is_on_one_page(site):
     assert "The life of this study" in text
     assert "NameOfPhysiciansReadingStudy" in text
     assert "decoded again and compared" in text
+    assert "JPEG 2000 Image Compression (Lossless Only) (1.2.840.10008.1.2.4.90)" in text
+    assert re.search(r"instances?, [1-9]\d* kB of pixels to [1-9]\d* kB", text)
     assert re.search(r"keeper</a></td><td data-label=\"State\"><span class=\"state delivered\">", text)
     assert "(not shown)" in text or "DOE" not in text
 
@@ -364,6 +366,7 @@ def test_who_says_no_reason_or_no_name_does_nothing(site, fields, code):
 
 def test_what_is_set_aside_is_tried_again_or_deleted_with_a_reason(site):
     page = site.get("/quarantine")
+    assert re.search(r"</span> 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d <span", page.text)  # as on every other page
     assert "not a DICOM file" in page.text
     refused = site.act(page, "release", reason="try once more")
     assert refused.status_code in {200, 409}
