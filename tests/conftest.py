@@ -17,6 +17,9 @@ from support.sites import ledger_place
 if TYPE_CHECKING:
     from support.sites.shim_site import RunningShim
 
+    from pipeline.site.site import Site
+    from pipeline.worker.worker import Worker
+
 HERE = Path(__file__).resolve().parent
 IN_CI = os.environ.get("CI") == "true"
 CORPUS = Path(os.environ.get("STORESTOW_CORPUS") or HERE.parent.parent / "shared/corpus/dev")
@@ -66,6 +69,28 @@ def shim(module_shim: "RunningShim") -> "RunningShim":
     """Return the shim of the file, with no orders."""
     module_shim.orders.forget()
     return module_shim
+
+
+@pytest.fixture
+def site_and_worker(tmp_path: Path) -> "Iterator[tuple[Site, Worker]]":
+    """Yield a site with a PACS that nobody asks, and its worker, whose rounds the test runs; or a file's own."""
+    from support.sites.line_site import working  # as above
+    from support.sites.placed_orders import settings_with_pacs
+
+    with working(settings_with_pacs(tmp_path)) as both:
+        yield both
+
+
+@pytest.fixture
+def site(site_and_worker: "tuple[Site, Worker]") -> "Site":
+    """Return the site of the test."""
+    return site_and_worker[0]
+
+
+@pytest.fixture
+def worker(site_and_worker: "tuple[Site, Worker]") -> "Worker":
+    """Return the worker of the test's site."""
+    return site_and_worker[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

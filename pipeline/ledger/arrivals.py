@@ -1,17 +1,13 @@
-"""The ledger's statements about arrivals and instances: admit, take in, settle, quarantine, age out."""
+"""The ledger's statements about arrivals: admit, take in, settle, quarantine, age out."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Select,
     and_,
-    bindparam,
     exists,
-    func,
     insert,
     not_,
     or_,
@@ -21,27 +17,12 @@ from sqlalchemy import (
 
 from pipeline.dicom.reasons import DELETED
 from pipeline.ledger import tallies
-from pipeline.ledger.claims import Fenced
-from pipeline.ledger.deliveries import batches
+from pipeline.ledger.batches import batches
+from pipeline.ledger.instance_rows import GOOD
 from pipeline.ledger.rerouting import DECIDED
-from pipeline.ledger.rows import SoundInstanceRow, read_all, read_one
-from pipeline.ledger.scope import OF_ORDERS, Scope, is_of_kind
+from pipeline.ledger.scope import OF_ORDERS, is_of_kind
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
-from pipeline.model import ARRIVED, ArrivalState, DeliveryState, InstanceKey, InstanceState
-
-HOLDS_ITS_KEY = (InstanceState.RECEIVED, InstanceState.PASSED, InstanceState.ENCODED)
-GOOD = (*HOLDS_ITS_KEY, InstanceState.DUPLICATE)
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingStudy:
-    """Instances of one study at one receiver that no delivery holds yet (docs/design.md, Gathering)."""
-
-    receiver: str
-    study_instance_uid: str
-    newest_file_at: float
-    first_admitted_at: float
-    instances: int
+from pipeline.model import ARRIVED, ArrivalState, DeliveryState, InstanceState
 
 
 def admit(connection: Connection, values: Mapping[str, Any]) -> None:
@@ -78,99 +59,6 @@ def take_in(connection: Connection, name: str, rows: Sequence[Mapping[str, Any]]
 def forget_instances(connection: Connection, name: str) -> None:
     """Delete the instances of an arrival that is to be taken in again, if nothing of it was sent."""
     connection.execute(instance.delete().where(instance.c.arrival == name))
-
-
-def first_received(
-    connection: Connection, scope: Scope, keys: Iterable[InstanceKey]
-) -> dict[InstanceKey, SoundInstanceRow]:
-    """Return the row that holds each of `keys` within `scope`."""
-    rows: dict[InstanceKey, SoundInstanceRow] = {}
-    studies = sorted({key.study_instance_uid for key in keys})
-    for study in studies:
-        wanted = sound_instances().where(
-            instance.c.scope == scope,
-            instance.c.study_instance_uid == study,
-            instance.c.state.in_(HOLDS_ITS_KEY),
-        )
-        rows |= {row.key: row for row in read_all(SoundInstanceRow, connection.execute(wanted))}
-    return rows
-
-
-def waiting(connection: Connection) -> list[WaitingStudy]:
-    """Return the studies that wait for a consignment, the longest waiting first."""
-    wanted = (
-        select(
-            arrival.c.receiver,
-            instance.c.study_instance_uid,
-            func.max(arrival.c.newest_file_at),
-            func.min(arrival.c.admitted_at),
-            func.count(),
-        )
-        .join(arrival, arrival.c.name == instance.c.arrival)
-        .where(not_(instance.c.consigned), instance.c.state == InstanceState.RECEIVED)
-        .group_by(arrival.c.receiver, instance.c.study_instance_uid)
-        .order_by(func.min(arrival.c.admitted_at))
-    )
-    return [WaitingStudy(*row) for row in connection.execute(wanted)]
-
-
-def instances_waiting(connection: Connection, receiver: str, study_instance_uid: str) -> list[SoundInstanceRow]:
-    """Return the rows of one study at one receiver that no delivery holds yet, in the order received."""
-    wanted = (
-        sound_instances()
-        .where(
-            arrival.c.receiver == receiver,
-            instance.c.study_instance_uid == study_instance_uid,
-            instance.c.state == InstanceState.RECEIVED,
-            not_(instance.c.consigned),
-        )
-        .order_by(instance.c.id)
-    )
-    return read_all(SoundInstanceRow, connection.execute(wanted))
-
-
-def require_not_consigned(connection: Connection, identities: Collection[int]) -> None:
-    """Raise Fenced if somebody else has consigned one of these instances, or decided about it, meanwhile."""
-    for batch in batches(list(identities)):
-        wanted = select(func.count()).where(instance.c.id.in_(batch), not_(instance.c.consigned))
-        if connection.scalar(wanted) != len(batch):
-            raise Fenced
-
-
-def instance_row(connection: Connection, identity: int) -> SoundInstanceRow:
-    """Return the row of one instance, with what its arrival knows of the sender."""
-    return read_one(SoundInstanceRow, connection.execute(sound_instances().where(instance.c.id == identity)))
-
-
-def sound_instances() -> Select[Any]:
-    """Return the SELECT of instances with the columns of their arrivals that `SoundInstanceRow` has."""
-    return select(instance, arrival.c.admitted_at, arrival.c.peer).join(
-        arrival, arrival.c.name == instance.c.arrival
-    )
-
-
-def set_instances(connection: Connection, found_out: Mapping[int, Mapping[str, Any]]) -> None:
-    """Write what a stage found out about many instances, by row number: a statement for each set of columns."""
-    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for identity, values in found_out.items():
-        by_columns.setdefault(tuple(sorted(values)), []).append(
-            {"row_number": identity, **{f"new_{column}": value for column, value in values.items()}}
-        )
-    for columns, rows in by_columns.items():
-        changed: dict[str, Any] = {column: bindparam(f"new_{column}") for column in columns}
-        connection.execute(
-            update(instance).where(instance.c.id == bindparam("row_number")).values(**changed), rows
-        )
-    for identity, values in found_out.items():
-        if values.get("state") in tallies.SET_ASIDE:
-            tallies.set_aside(connection, identity, values)
-
-
-def set_instance(connection: Connection, identity: int, values: Mapping[str, Any]) -> None:
-    """Write the results of a stage for one instance."""
-    connection.execute(update(instance).where(instance.c.id == identity).values(**values))
-    if values.get("state") in tallies.SET_ASIDE:
-        tallies.set_aside(connection, identity, values)
 
 
 _UNFINISHED = or_(

@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select, update
 
-from pipeline.ledger.arrivals import sound_instances
-from pipeline.ledger.deliveries import needs_an_answer
+from pipeline.ledger.instance_rows import sound_instances
+from pipeline.ledger.receipts import needs_an_answer
 from pipeline.ledger.rows import OrderRow, SoundInstanceRow, read_all
 from pipeline.ledger.scope import is_of, of_send
 from pipeline.ledger.tables import delivery, instance, receipt

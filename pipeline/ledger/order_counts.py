@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, or_, select
 
 from pipeline.ledger import given_files, orders, retrievals
-from pipeline.ledger.arrivals import HOLDS_ITS_KEY
 from pipeline.ledger.completeness import of_wish
+from pipeline.ledger.instance_rows import HOLDS_ITS_KEY
 from pipeline.ledger.rows import DeliveryRow, OrderRow, OrderStudyRow, RetrievalRow, read_all
 from pipeline.ledger.scope import FROM_THE_PACS, is_of_kind
 from pipeline.ledger.tables import arrival, instance, receipt, retrieval, retrieved

@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, not_, or_, select, update
 
 from pipeline.dicom.reasons import DELETED, failure
-from pipeline.ledger import deliveries
-from pipeline.ledger.arrivals import first_received
+from pipeline.ledger import deliveries, receipts
+from pipeline.ledger.batches import batches
+from pipeline.ledger.instance_rows import first_received
 from pipeline.ledger.scope import Scope
 from pipeline.ledger.tables import delivery, instance, receipt
 from pipeline.model import ARRIVED, DeliveryState, InstanceKey, InstanceState, Item, ReceiptState
@@ -65,7 +66,7 @@ def _asked_for(connection: Connection, arrival_name: str) -> dict[int, tuple[Ins
     wanted = (instance.c.arrival == arrival_name) & (instance.c.state == InstanceState.DUPLICATE)
     by_scope: dict[Scope, dict[InstanceKey, int]] = defaultdict(dict)
     for row in connection.execute(select(instance).where(wanted).order_by(instance.c.id)):
-        by_scope[row.scope][deliveries.key_of(row)] = row.id
+        by_scope[row.scope][receipts.key_of(row)] = row.id
     return {
         holder.id: (key, duplicates[key])
         for scope, duplicates in by_scope.items()
@@ -77,7 +78,7 @@ def _asked_for(connection: Connection, arrival_name: str) -> dict[int, tuple[Ins
 def _delivered(connection: Connection, holders: Collection[int], destinations: Collection[str]) -> list[Any]:
     """Return the last receipt of each instance at each destination where it arrived, on the line."""
     found: dict[tuple[int, str], Any] = {}
-    for batch in deliveries.batches(list(holders)):
+    for batch in batches(list(holders)):
         wanted = (
             select(receipt, delivery.c.destination, delivery.c.receiver)
             .join(delivery, delivery.c.id == receipt.c.delivery)
@@ -108,7 +109,7 @@ def _under_way(connection: Connection, studies: Collection[str]) -> set[tuple[st
             delivery.c.order_id.is_(None),
         )
     )
-    return {(row.destination, deliveries.key_of(row)) for row in connection.execute(wanted)}
+    return {(row.destination, receipts.key_of(row)) for row in connection.execute(wanted)}
 
 
 _KEY = (instance.c.study_instance_uid, instance.c.series_instance_uid, instance.c.sop_instance_uid)
@@ -120,7 +121,7 @@ def wanted_of(connection: Connection, number: int, root: Any) -> list[RequestedI
     asked_by: Mapping[int, int | None] = {row.instance: row.asked_by for row in connection.execute(wanted)}
     return [
         RequestedInstance(identity, item, asked_by[identity])
-        for identity, item in deliveries.items(connection, number, root)
+        for identity, item in receipts.items(connection, number, root)
     ]
 
 
@@ -139,7 +140,7 @@ def answered_since(connection: Connection, destination: str, study: str, moment:
             or_(receipt.c.state != ReceiptState.PENDING, receipt.c.code.startswith("HTTP 2")),
         )
     )
-    return {deliveries.key_of(row) for row in connection.execute(wanted)}
+    return {receipts.key_of(row) for row in connection.execute(wanted)}
 
 
 def put_in_its_place(

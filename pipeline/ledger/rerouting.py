@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from pipeline.ledger import attempts
-from pipeline.ledger.deliveries import needs_an_answer
+from pipeline.ledger.receipts import needs_an_answer
 from pipeline.ledger.rows import DeliveryRow, read_all
 from pipeline.ledger.tables import delivery, instance, receipt
 from pipeline.model import DeliveryState, ReceiptState

@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, exists, func, insert, select, update
 
 from pipeline.ledger import unclaimed
-from pipeline.ledger.arrivals import HOLDS_ITS_KEY, sound_instances
 from pipeline.ledger.claims import Claimant, Fenced
 from pipeline.ledger.completeness import Key
+from pipeline.ledger.instance_rows import HOLDS_ITS_KEY, sound_instances
 from pipeline.ledger.rows import RetrievalRow, SoundInstanceRow, WantedStudyRow, read_all, read_one
 from pipeline.ledger.scope import AT_THE_RECEIVER_OF_ORDERS, ScopeKind, is_of_kind
 from pipeline.ledger.tables import arrival, instance, order_study, orders, retrieval, retrieved

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, bindparam, func, select, text, update
 
-from pipeline.ledger.arrivals import sound_instances
+from pipeline.ledger.instance_rows import sound_instances
 from pipeline.ledger.rows import SoundInstanceRow, read_all
 from pipeline.ledger.scope import LINE
 from pipeline.ledger.tables import arrival, delivery, instance, receipt

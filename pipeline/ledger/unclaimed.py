@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, exists, select, update
 
-from pipeline.ledger.deliveries import batches
+from pipeline.ledger.batches import batches
 from pipeline.ledger.tables import instance, receipt, retrieved
 from pipeline.model import InstanceCode, InstanceState
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, not_, or_, select, update
 
-from pipeline.ledger import deliveries
+from pipeline.ledger import receipts
 from pipeline.ledger.rows import DeliveryRow
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
 from pipeline.model import ARRIVED, DeliveryState, InstanceKey, Item, ReceiptState
@@ -43,7 +43,7 @@ def of(connection: Connection, row: DeliveryRow, spool: Path) -> dict[InstanceKe
     For the same key the last one consigned counts, or the last one that has arrived. Instances that a person
     discarded before they arrived are left out.
     """
-    is_waiting = and_(delivery.c.id == row.id, deliveries.needs_an_answer())
+    is_waiting = and_(delivery.c.id == row.id, receipts.needs_an_answer())
     found: dict[InstanceKey, UndeliveredInstance] = {}
     for receipt_row in connection.execute(_of_the_study(row).where(~is_waiting)):
         companion = _companion(receipt_row, spool)
@@ -92,7 +92,7 @@ def _companion(row: Any, spool: Path) -> UndeliveredInstance:
         delivery=row.delivery,
         receiver=row.receiver,
         identity=row.instance,
-        item=deliveries.item_of(row, spool),
+        item=receipts.item_of(row, spool),
         has_arrived=has_arrived,
         is_answered=has_arrived or (state == ReceiptState.REFUSED and row.code != ""),
         is_gone=row.gone_at is not None or row.discarded_at is not None,

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from pipeline import schedule
 from pipeline.errors import StorestowError, Transient
-from pipeline.ledger import deliveries, reports
+from pipeline.ledger import deliveries, destination_states, reports
 from pipeline.ledger.rows import DestinationRow
 
 
@@ -32,7 +32,7 @@ def admits(connection: Connection, noted: DestinationRow | None, now: float) -> 
 def start(connection: Connection, noted: DestinationRow | None, delivery: int) -> None:
     """Note that a delivery has been claimed: if the peer is down and has no trial, this delivery is the trial."""
     if noted is not None and noted.down_since is not None and not deliveries.is_in_hand(connection, noted.trial):
-        deliveries.set_destination(connection, noted.name, trial=delivery)
+        destination_states.change_row(connection, noted.name, trial=delivery)
 
 
 def failed(connection: Connection, name: str, error: StorestowError, now: float) -> bool:
@@ -61,4 +61,4 @@ def _note(
 ) -> None:
     """Record how a destination answers; one that a person has paused meanwhile keeps the person's reason."""
     said = {} if noted is not None and noted.paused else {"reason": reason}
-    deliveries.set_destination(connection, name, **values, **said)
+    destination_states.change_row(connection, name, **values, **said)

@@ -12,10 +12,18 @@ from sqlalchemy import Connection
 from pipeline.destinations import Destination
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import arrivals, claims, deliveries, study_routes, unclaimed
-from pipeline.ledger.arrivals import WaitingStudy
+from pipeline.ledger import (
+    claims,
+    deliveries,
+    growing_deliveries,
+    instance_rows,
+    study_routes,
+    unclaimed,
+    waiting_studies,
+)
 from pipeline.ledger.claims import Fenced
 from pipeline.ledger.rows import SoundInstanceRow
+from pipeline.ledger.waiting_studies import WaitingStudy
 from pipeline.line.prepare import Prepared, PreparedFile
 from pipeline.line.prepare_study import PreparedPart, outcome_of
 from pipeline.site.site import Site
@@ -70,7 +78,7 @@ def _consign_part(part: PreparedPart, site: Site) -> None:
     decided = {key: outcome for key, outcome in part.outcomes.items() if not isinstance(outcome, Transient)}
     with site.ledger.transaction() as connection:
         claims.require_study(connection, part.claim)
-        arrivals.require_not_consigned(connection, [*part.outcomes, *part.unrouted])
+        waiting_studies.require_not_consigned(connection, [*part.outcomes, *part.unrouted])
         if part.is_first and not (part.is_last and len(decided) == len(part.outcomes)):
             study_routes.decide(connection, _undecided(part))
         _leave_unrouted(connection, part.unrouted)
@@ -97,17 +105,17 @@ def _give(
     if part.is_first and (along := part.routes.along.get(destination)):
         pins += [_not_made_yet(row, encode) for row, encode in along]
         unclaimed.claim(connection, [row.id for row, _ in along])
-    number = deliveries.growing(connection, destination, study.receiver, study.study_instance_uid)
+    number = growing_deliveries.open_one(connection, destination, study.receiver, study.study_instance_uid)
     if number is not None:
-        deliveries.add(connection, number, pins, time.time(), is_last=part.is_last)
+        growing_deliveries.add(connection, number, pins, time.time(), is_last=part.is_last)
     elif pins:
         open_delivery(connection, _of_line(part, destination, site), pins, destination)
 
 
 def _end_growth(connection: Connection, study: WaitingStudy) -> None:
     """End the growth of all deliveries of the study, also of those to which the last part adds nothing."""
-    for number in deliveries.all_growing(connection, study.receiver, study.study_instance_uid):
-        deliveries.add(connection, number, (), time.time(), is_last=True)
+    for number in growing_deliveries.all_of_study(connection, study.receiver, study.study_instance_uid):
+        growing_deliveries.add(connection, number, (), time.time(), is_last=True)
 
 
 def _undecided(part: PreparedPart) -> dict[int, study_routes.Decided]:
@@ -139,7 +147,7 @@ def _not_made_yet(row: SoundInstanceRow, encode: str) -> dict[str, Any]:
 
 def _leave_unrouted(connection: Connection, identities: Sequence[int]) -> None:
     """Record that no route and no `to` sends these instances anywhere; they are kept, and deleted by age."""
-    arrivals.set_instances(connection, dict.fromkeys(identities, unclaimed.COLUMNS))
+    instance_rows.change_rows(connection, dict.fromkeys(identities, unclaimed.COLUMNS))
 
 
 def _report_unrouted(part: PreparedPart) -> None:
@@ -160,7 +168,7 @@ def _of_line(part: PreparedPart, name: str, site: Site) -> NewDelivery:
 
 def record_outcomes(connection: Connection, outcomes: Mapping[int, Prepared | Exception]) -> None:
     """Record the result for each instance, by its row number."""
-    arrivals.set_instances(connection, {key: outcome_of(outcome) for key, outcome in outcomes.items()})
+    instance_rows.change_rows(connection, {key: outcome_of(outcome) for key, outcome in outcomes.items()})
 
 
 def pins_for(

@@ -18,6 +18,7 @@ from pipeline.ledger import (
     missing_from_disc,
     order_counts,
     orders,
+    receipts,
     reports,
     undelivered_instances,
 )
@@ -84,7 +85,7 @@ def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | NotAttempted:
     error: StorestowError | None = None
     was_asked = False
     with site.ledger.reading() as connection:
-        unanswered = deliveries.unanswered(connection, row.id)
+        unanswered = receipts.unanswered(connection, row.id)
     try:
         load = _load_of(row, due.destination, site)
         consignment = _consignment_of(row, due.destination, load, site)
@@ -138,8 +139,8 @@ def _consignment_of(
         with site.ledger.transaction() as change:
             claims.require_delivery(change, row)
             # Receipts are recorded before more instances are sent: after a power cut these are not sent again.
-            deliveries.record(change, row.id, answers, time.time())
-            deliveries.attempt(change, row.id, [numbers[item.key] for item in some if item.key in numbers])
+            receipts.record(change, row.id, answers, time.time())
+            receipts.attempt(change, row.id, [numbers[item.key] for item in some if item.key in numbers])
         answers.clear()
 
     def made(path: Path) -> None:
@@ -221,5 +222,5 @@ def _record(row: ClaimedDeliveryRow, answers: dict[int, Receipt], site: Site, *,
     if answers:
         with site.ledger.transaction(flushed=flushed, alone=flushed) as change:
             claims.require_delivery(change, row)
-            deliveries.record(change, row.id, answers, time.time())
+            receipts.record(change, row.id, answers, time.time())
         answers.clear()

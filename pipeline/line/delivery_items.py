@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pipeline.destinations import Destination
 from pipeline.errors import Permanent, StorestowError, Transient
-from pipeline.ledger import deliveries, undelivered_instances
+from pipeline.ledger import receipts, undelivered_instances
 from pipeline.ledger.rows import ClaimedDeliveryRow
 from pipeline.ledger.undelivered_instances import UndeliveredInstance
 from pipeline.line.pinned_files import InstanceToSend, pinned
@@ -73,11 +73,11 @@ def _wanted(
     """
     root = site.spool.root
     with site.ledger.reading() as look:
-        waiting = deliveries.items(look, row.id, root)
+        waiting = receipts.items(look, row.id, root)
         if not (waiting and destination.makes_file):
             return waiting, {}
         if row.order_id is not None:
-            return deliveries.items(look, row.id, root, answered=True), {}
+            return receipts.items(look, row.id, root, answered=True), {}
         beside = undelivered_instances.of(look, row, root)
     for _, item in waiting:
         beside.pop(item.key, None)

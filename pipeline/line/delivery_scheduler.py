@@ -14,7 +14,7 @@ from functools import partial
 from pipeline.destinations import Destination
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm
-from pipeline.ledger import deliveries, reports, rerouting
+from pipeline.ledger import deliveries, growing_deliveries, reports, rerouting
 from pipeline.line import breaker
 from pipeline.line.deliver import DueDelivery, NotAttempted
 from pipeline.processes.jobs import JobKey, JobKind, Jobs
@@ -68,10 +68,10 @@ class DeliveryScheduler:
     def _end_growth(self, now: float) -> None:
         """End the growth of deliveries whose study has no more instances to add."""
         with self._site.ledger.reading() as connection:
-            abandoned = deliveries.abandoned(connection)
+            abandoned = growing_deliveries.abandoned(connection)
         for number in abandoned:
             with self._site.ledger.transaction() as connection:
-                deliveries.add(connection, number, (), now, is_last=True)
+                growing_deliveries.add(connection, number, (), now, is_last=True)
 
     def _report_stranded(self) -> None:
         """Log once each destination for which deliveries wait and which is no longer configured."""

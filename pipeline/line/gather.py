@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from pipeline import schedule
-from pipeline.ledger import arrivals, claims
-from pipeline.ledger.arrivals import WaitingStudy
+from pipeline.ledger import arrivals, claims, waiting_studies
+from pipeline.ledger.waiting_studies import WaitingStudy
 from pipeline.line.admit import parse_arrival_name
 from pipeline.line.unread_arrivals import UnreadArrivals
 from pipeline.model import ArrivalState
@@ -53,7 +53,7 @@ def complete_studies(
         others = claims.studies_of_others(connection, site.claimant.worker)
         studies = [
             study
-            for study in arrivals.waiting(connection)
+            for study in waiting_studies.waiting(connection)
             if (study.receiver, study.study_instance_uid) not in others
         ]
     at_most = site.settings.site.gather_at_most.total_seconds()

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from pipeline.dicom.same_content import Incomparable, are_same
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import arrivals, given_files, orders, retrievals, study_patients
+from pipeline.ledger import arrivals, given_files, instance_rows, orders, retrievals, study_patients
 from pipeline.ledger.scope import Scope, ScopeKind
 from pipeline.line.admit import parse_arrival_name
 from pipeline.line.assign_to_order import OrderAssignment, claims
@@ -111,7 +111,7 @@ def _instances(
 def _holders(scope: Scope, contents: ArrivalContents, site: Site) -> dict[InstanceKey, KnownInstance]:
     keys = [found.key for found in contents.found if found.key and not found.problem]
     with site.ledger.reading() as look:
-        known = arrivals.first_received(look, scope, keys)
+        known = instance_rows.first_received(look, scope, keys)
     return {key: _holder(row.data_set_sha256, row.arrival, row.file, site) for key, row in known.items()}
 
 

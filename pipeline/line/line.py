@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from pipeline.ledger import arrivals, orders
-from pipeline.ledger.arrivals import WaitingStudy
+from pipeline.ledger.waiting_studies import WaitingStudy
 from pipeline.line.admit import admit, parse_arrival_name
 from pipeline.line.consign import consign
 from pipeline.line.deliver import deliver

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from pipeline.errors import Permanent, Usage
 from pipeline.events import Event, emit
-from pipeline.ledger import Ledger, arrivals, quarantined, study_patients
+from pipeline.ledger import Ledger, instance_rows, quarantined, study_patients
 from pipeline.ledger.rows import InstanceRow
 from pipeline.line import quarantine
 from pipeline.line.identify import IdentifiedFile
@@ -95,7 +95,7 @@ def _release(arrival: str, ready: dict[int, IdentifiedFile], spool: Spool, ledge
     with ledger.transaction() as change:
         mine = ready.keys() & quarantined.undecided(change, arrival)
         for identity in sorted(mine):
-            arrivals.set_instance(change, identity, _as_judged(change, identity, ready[identity]))
+            instance_rows.change_row(change, identity, _as_judged(change, identity, ready[identity]))
         quarantine.reopen(change, arrival)
     for identity in sorted(mine):
         found = ready[identity]
@@ -105,8 +105,8 @@ def _release(arrival: str, ready: dict[int, IdentifiedFile], spool: Spool, ledge
 
 def _as_judged(change: Connection, identity: int, found: IdentifiedFile) -> dict[str, Any]:
     assert found.key is not None
-    scope = arrivals.instance_row(change, identity).scope
-    holder = arrivals.first_received(change, scope, [found.key]).get(found.key)
+    scope = instance_rows.row(change, identity).scope
+    holder = instance_rows.first_received(change, scope, [found.key]).get(found.key)
     if holder is None:
         return quarantine.as_received(found)
     if holder.data_set_sha256 == found.data_set_sha256:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.destinations import Destination
 from pipeline.errors import Permanent
-from pipeline.ledger import arrivals, claims, deliveries, rerouting, study_routes
+from pipeline.ledger import arrivals, claims, instance_rows, receipts, rerouting, study_routes
 from pipeline.ledger.rows import ClaimedDeliveryRow
 from pipeline.line.consign import pin_of
 from pipeline.line.prepare import Prepared, prepare
@@ -60,7 +60,7 @@ def pinned(
     except OSError as error:
         return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be read now: {error.strerror}")
     with site.ledger.reading() as look:
-        original = arrivals.instance_row(look, identity)
+        original = instance_rows.row(look, identity)
         encoding = study_routes.encoding_of(look, delivery, identity) or destination.encode
         is_gone = arrivals.is_gone(look, original.arrival)
     if is_gone and not site.spool.find(original.arrival, original.file):
@@ -105,7 +105,7 @@ def _pinned_first(
     with site.ledger.transaction() as change:
         claims.require_delivery(change, attempted)
         is_first = rerouting.pin(change, one.delivery, one.identity, pin_of(output, site))
-        rows = {} if is_first else dict(deliveries.items(change, one.delivery, site.spool.root, answered=True))
+        rows = {} if is_first else dict(receipts.items(change, one.delivery, site.spool.root, answered=True))
     if earlier := rows.get(one.identity):
         return pinned(replace(one, item=earlier), destination, site, attempted)
     syntax = output.transfer_syntax_uid

@@ -15,9 +15,9 @@ from typing import Any
 from pipeline.dicom.part10 import shown
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import arrivals, claims
-from pipeline.ledger.arrivals import WaitingStudy
+from pipeline.ledger import claims, waiting_studies
 from pipeline.ledger.rows import SoundInstanceRow
+from pipeline.ledger.waiting_studies import WaitingStudy
 from pipeline.line.prepare import Prepared, PrepareTask, prepare
 from pipeline.line.route import StudyRoutes, route
 from pipeline.model import InstanceCode, InstanceState, Origin
@@ -94,7 +94,7 @@ def prepare_study(study: WaitingStudy, site: Site, ahead: PreparedAhead | None =
     if claim is None:
         return
     with site.ledger.reading() as connection:
-        rows = arrivals.instances_waiting(connection, study.receiver, study.study_instance_uid)
+        rows = waiting_studies.instances_of(connection, study.receiver, study.study_instance_uid)
     routes = route(rows, receiver, site)
     unrouted = [row.id for row in rows if not routes.of[row.id]]
     routed = [row for row in rows if routes.of[row.id]]

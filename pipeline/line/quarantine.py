@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pipeline.errors import Permanent, Usage
 from pipeline.events import Event, emit, moment
-from pipeline.ledger import Ledger, arrivals, quarantined, reports
+from pipeline.ledger import Ledger, arrivals, instance_rows, quarantined, reports
 from pipeline.ledger.rows import InstanceRow
 from pipeline.line.identify import IdentifiedFile, IdentifyTask, found_in
 from pipeline.line.settle import renew_account
@@ -155,7 +155,7 @@ def _release_instances(arrival: str, released: dict[int, IdentifiedFile], spool:
             mine = released.keys() & quarantined.undecided(change, arrival)
             is_first = bool(mine) if released else quarantined.is_aside(change, arrival)
             for identity in mine:
-                arrivals.set_instance(change, identity, as_received(released[identity]))
+                instance_rows.change_row(change, identity, as_received(released[identity]))
             reopen(change, arrival)
     except IntegrityError as error:
         with ledger.transaction() as change:
@@ -241,7 +241,7 @@ def _note_discarded(arrival: str, wanted: set[int], ledger: Ledger, *, is_whole:
             arrivals.set_gone(change, arrival, now)
         aside = wanted & quarantined.undecided(change, arrival)
         for identity in aside:
-            arrivals.set_instance(change, identity, {"discarded_at": now})
+            instance_rows.change_row(change, identity, {"discarded_at": now})
     return is_whole or bool(aside)
 
 

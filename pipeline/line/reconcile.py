@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.dicomweb.foreign_copies import SCRATCH
 from pipeline.events import Event, alarm, traced
-from pipeline.ledger import accounts, arrivals, claims, deliveries
+from pipeline.ledger import accounts, arrivals, claims, deliveries, destination_states
 from pipeline.line.admit import parse_arrival_name
 from pipeline.line.identify import ACCOUNT
 from pipeline.line.settle import UNREADABLE, drop_outputs, remark_of, renew_account
@@ -46,7 +46,7 @@ def reconcile(site: Site, alive: Callable[[], None] = lambda: None) -> None:
     with site.ledger.transaction() as change:
         deliveries.resume(change, deliveries.sending(change, site.claimant.worker), time.time())
         claims.release_studies_of(change, site.claimant.worker)
-        deliveries.try_soon(change)
+        destination_states.try_soon(change)
 
 
 def _each(

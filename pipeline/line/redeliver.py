@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
 from pipeline.errors import Permanent
-from pipeline.ledger import arrivals, claims, redeliveries, study_routes
+from pipeline.ledger import claims, instance_rows, redeliveries, study_routes
 from pipeline.ledger.redeliveries import RequestedInstance
 from pipeline.ledger.rows import ClaimedDeliveryRow
 from pipeline.line.consign import pin_of
@@ -74,7 +74,7 @@ def _as_it_was(
 ) -> Item | Receipt:
     """Return the file that was sent before, or a receipt that says why it is not available."""
     with site.ledger.reading() as look:
-        original = arrivals.instance_row(look, one.identity)
+        original = instance_rows.row(look, one.identity)
     if site.spool.present(one.item.path) is None and site.spool.find(original.arrival, original.file) is None:
         return Receipt(one.item.key, ReceiptState.REFUSED, "", "its original is no longer kept")
     return pinned(InstanceToSend(one.identity, one.item, row.receiver, row.id), destination, site, row)
@@ -89,7 +89,7 @@ def _as_it_is_now(
     """
     assert one.asked_by is not None
     with site.ledger.reading() as look:
-        duplicate = arrivals.instance_row(look, one.asked_by)
+        duplicate = instance_rows.row(look, one.asked_by)
         encoding = study_routes.encoding_of(look, row.id, one.identity) or destination.encode
     task = task_of(duplicate, row.receiver, {encoding}, site)
     ((_, prepared),) = site.pool.each(prepare, [task], limits_of)

@@ -15,7 +15,7 @@ from pipeline.destinations import Destination
 from pipeline.disc.errors import SeveralPatients
 from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import claims, deliveries, orders, redeliveries
+from pipeline.ledger import claims, deliveries, growing_deliveries, orders, receipts, redeliveries
 from pipeline.ledger.claims import Fenced
 from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow
 from pipeline.line import breaker, settle
@@ -55,9 +55,9 @@ def _conclude(attempted: AttemptedDelivery, site: Site) -> None:
         claims.require_delivery(change, row)
         # In the transaction that ends the trial, so that no worker begins another trial in between.
         is_news = _judge_peer(change, attempted, now)
-        goes_on = error is None and deliveries.goes_on(change, row.id, attempted.handed_over, now)
+        goes_on = error is None and growing_deliveries.goes_on(change, row.id, attempted.handed_over, now)
         if not goes_on:
-            counts = deliveries.tally(change, row.id)
+            counts = receipts.tally(change, row.id)
             state, reason = verdict(counts, error, has_given_up=_has_given_up(row, error, now, site))
             more: dict[str, Any] = {"finished_at": now}
             if state == DeliveryState.DEFERRED:

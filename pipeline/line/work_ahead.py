@@ -18,8 +18,8 @@ from typing import Self
 
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
-from pipeline.ledger import arrivals
-from pipeline.ledger.arrivals import WaitingStudy
+from pipeline.ledger import waiting_studies
+from pipeline.ledger.waiting_studies import WaitingStudy
 from pipeline.line.encoded_ahead import AheadTask, encode_ahead
 from pipeline.line.identify import IdentifyTask, ReadAhead, load_reading, read_ahead
 from pipeline.line.prepare import Prepared, PrepareTask, load_encodings, prepare
@@ -139,7 +139,7 @@ class WorkAhead:
     def _prepare_waiting(self) -> None:
         """Prepare what only waits until its study is complete; what fails now is tried again by the study."""
         with self._site.ledger.reading() as connection:
-            waiting = arrivals.waiting(connection)
+            waiting = waiting_studies.waiting(connection)
         self._seen &= set(waiting)
         pool = self._site.pool
         wanted = [study for study in waiting if study not in self._seen]
@@ -167,7 +167,7 @@ class WorkAhead:
 
     def _tasks_of_study(self, study: WaitingStudy, receiver: ReceiverTable) -> list[PrepareTask]:
         with self._site.ledger.reading() as connection:
-            rows = arrivals.instances_waiting(connection, study.receiver, study.study_instance_uid)
+            rows = waiting_studies.instances_of(connection, study.receiver, study.study_instance_uid)
         routes = route(rows, receiver, self._site)
         return tasks_of([row for row in rows if routes.of[row.id]], study.receiver, routes, self._site)
 

@@ -4,7 +4,7 @@ import time
 
 from pipeline.errors import Usage
 from pipeline.events import Event, emit
-from pipeline.ledger import Ledger, arrivals, deliveries, reports
+from pipeline.ledger import Ledger, arrivals, receipts, reports
 from pipeline.line.settle import renew_account
 from pipeline.site.reason import reason_of
 from pipeline.spool.spool import Spool
@@ -20,7 +20,7 @@ def accept(
     """
     said = reason_of(reason, "what you looked at, and who you are")
     with ledger.transaction() as connection:
-        numbers, count = deliveries.accept(connection, reports.named_by(subject), destination, said, time.time())
+        numbers, count = receipts.accept(connection, reports.named_by(subject), destination, said, time.time())
     if not numbers:
         raise Usage(f"nothing of {subject} is at a destination without having been compared")
     for number in numbers:

@@ -4,7 +4,7 @@ import time
 
 from pipeline.errors import Usage
 from pipeline.events import Event, emit
-from pipeline.ledger import Ledger, deliveries
+from pipeline.ledger import Ledger, destination_states
 from pipeline.site.settings import Settings
 
 LONGEST_REASON = 200  # Characters.
@@ -22,7 +22,7 @@ def pause(settings: Settings, ledger: Ledger, destination: str, reason: str, by:
     said = said or "paused by a person"
     with ledger.transaction() as connection:
         values = {"paused": True, "reason": said, "paused_by": by, "paused_at": time.time()}
-        deliveries.set_destination(connection, destination, **values)
+        destination_states.change_row(connection, destination, **values)
     emit(Event.PAUSED, destination=destination, by=by)
 
 
@@ -31,5 +31,5 @@ def resume(settings: Settings, ledger: Ledger, destination: str, by: str | None 
     settings.destination_named(destination)
     with ledger.transaction() as connection:
         values = {"paused": False, "reason": None, "paused_by": None, "paused_at": None}
-        deliveries.set_destination(connection, destination, **values)
+        destination_states.change_row(connection, destination, **values)
     emit(Event.RESUMED, destination=destination, by=by)

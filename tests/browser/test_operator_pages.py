@@ -14,7 +14,7 @@ from support.sites.line_site import arrive, instance, rounds, working
 from support.sites.shim_site import served
 
 from pipeline.errors import Transient
-from pipeline.ledger import deliveries, reports, samples, tallies
+from pipeline.ledger import destination_states, reports, samples, tallies
 from pipeline.ledger.samples import SampleKind
 from pipeline.ledger.tallies import TallyKind
 from pipeline.site.settings import Settings
@@ -109,7 +109,7 @@ def shown(tmp_path_factory) -> Iterator[Shown]:
         def is_there() -> bool:
             with site.ledger.reading() as look:
                 delivered = reports.counts(look)["deliveries"]["delivered"]
-                return delivered == 4 and deliveries.down_since(look, "second-archive") is not None
+                return delivered == 4 and destination_states.down_since(look, "second-archive") is not None
 
         rounds(worker, until=is_there)
         port = free_port()

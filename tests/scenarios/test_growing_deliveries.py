@@ -4,7 +4,7 @@ import pytest
 from support.peers.fake_dcm4chee import FakeDcm4chee
 from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 
-from pipeline.ledger import arrivals, deliveries
+from pipeline.ledger import deliveries, instance_rows, waiting_studies
 from pipeline.line import prepare_study as preparing
 from pipeline.line.consign import consign
 from pipeline.line.prepare_study import prepare_study
@@ -30,7 +30,7 @@ def destinations(folder, archive: FakeDcm4chee) -> tuple[dict, ...]:
 
 def waiting(site):
     with site.ledger.reading() as connection:
-        (study,) = arrivals.waiting(connection)
+        (study,) = waiting_studies.waiting(connection)
     return study
 
 
@@ -83,8 +83,8 @@ def test_where_the_rest_was_taken_away_the_delivery_ends(tmp_path, one_by_one):
     with FakeDcm4chee() as archive, working(the_site(tmp_path, archive, quiet=600)) as (site, worker):
         begun(site, worker, tmp_path, archive)
         with site.ledger.transaction() as connection:
-            for row in arrivals.instances_waiting(connection, "modalities", waiting(site).study_instance_uid):
-                arrivals.set_instance(connection, row.id, {"state": "quarantined", "consigned": True})
+            for row in waiting_studies.instances_of(connection, "modalities", waiting(site).study_instance_uid):
+                instance_rows.change_row(connection, row.id, {"state": "quarantined", "consigned": True})
         rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 3})
 
 

@@ -28,16 +28,6 @@ def site_and_worker(tmp_path):
         yield both
 
 
-@pytest.fixture
-def site(site_and_worker):
-    return site_and_worker[0]
-
-
-@pytest.fixture
-def worker(site_and_worker):
-    return site_and_worker[1]
-
-
 def open_row(site, number: int):
     with site.ledger.reading() as connection:
         return orders.row(connection, number)

@@ -15,7 +15,7 @@ from support.sites.study_discs import discs
 from pipeline import schedule
 from pipeline.commands.explain_routes import explain_last
 from pipeline.errors import Transient
-from pipeline.ledger import arrivals, deliveries, reports
+from pipeline.ledger import destination_states, reports, waiting_studies
 from pipeline.ledger.tables import delivery
 from pipeline.ledger.tables import instance as instances
 from pipeline.line import prepare_study as preparing
@@ -162,7 +162,7 @@ def deliveries_of(it):
 
 def pause(it, *, paused: bool) -> None:
     with it.ledger.transaction() as connection:
-        deliveries.set_destination(connection, "burner", paused=paused)
+        destination_states.change_row(connection, "burner", paused=paused)
 
 
 @pytest.mark.programs
@@ -196,7 +196,7 @@ def begun(tmp_path, study, monkeypatch, archive):
         arrive(it.spool, *study("CT", "CT", "CT"), age=5.0)
         rounds(worker, until=lambda: states(it, "instances") == {"received": 3})
         with it.ledger.reading() as connection:
-            (waiting,) = arrivals.waiting(connection)
+            (waiting,) = waiting_studies.waiting(connection)
         consign([next(prepare_study(waiting, it))], it)
         rounds(worker, until=lambda: len(archive.stored) == 1)
 
@@ -232,7 +232,7 @@ def test_what_a_release_without_routes_has_begun_to_send_goes_on_as_it_did(tmp_p
 def consign_all_but_the_last(it):
     """Consign what waits of the study in one part; its last instance cannot be prepared now."""
     with it.ledger.reading() as connection:
-        (waiting,) = arrivals.waiting(connection)
+        (waiting,) = waiting_studies.waiting(connection)
     parts = list(prepare_study(waiting, it))
     outcomes = {key: outcome for part in parts for key, outcome in part.outcomes.items()}
     outcomes[max(outcomes)] = Transient("no room on the disk")
@@ -261,7 +261,7 @@ def test_after_a_crash_a_delivery_ends_that_gets_nothing_more_of_the_study(tmp_p
         arrive(it.spool, *study("MG", "CT", "CT"), age=5.0)
         rounds(worker, until=lambda: states(it, "instances") == {"received": 3})
         with it.ledger.reading() as connection:
-            (waiting,) = arrivals.waiting(connection)
+            (waiting,) = waiting_studies.waiting(connection)
         consign([next(prepare_study(waiting, it))], it)
         consign_all_but_the_last(it)
         assert {row.destination: row.growing for row in deliveries_of(it)} == {"archive": False, "share": False}

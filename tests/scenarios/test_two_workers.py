@@ -20,7 +20,7 @@ from support.sites import ledger_place
 from support.sites.line_site import arrive, instance, rounds, settings_for, states, working
 
 from pipeline.errors import Transient
-from pipeline.ledger import arrivals, claims, deliveries
+from pipeline.ledger import claims, deliveries, destination_states, waiting_studies
 from pipeline.ledger.claims import Claimant
 from pipeline.ledger.tables import arrival, attempt, delivery, receipt, study_claim
 from pipeline.line import delivery_scheduler
@@ -105,12 +105,12 @@ def site_with(count: int, folder, peer: StoragePeer, *, slots: int = 1) -> Itera
     settings = settings_for(folder, destinations=[{**table, "calling_ae_title": "STORESTOW", "slots": slots}])
     with working(settings) as (site, worker):
         with site.ledger.transaction() as change:
-            deliveries.set_destination(change, "pacs", paused=True, reason="they come first")
+            destination_states.change_row(change, "pacs", paused=True, reason="they come first")
         for number in range(count):
             arrive(site.spool, instance(folder, f"f{number}", StudyInstanceUID=f"1.2.3.{number}"))
         rounds(worker, until=lambda: states(site, "deliveries").get("waiting", 0) == count, seconds=120)
         with site.ledger.transaction() as change:
-            deliveries.set_destination(change, "pacs", paused=False)
+            destination_states.change_row(change, "pacs", paused=False)
         yield site
 
 
@@ -166,7 +166,7 @@ def test_a_destination_that_was_down_is_tried_by_one_worker(tmp_path):
         two_workers(site) as (a, b),
     ):
         with site.ledger.transaction() as change:
-            deliveries.set_destination(change, "pacs", down_since=1.0, reason="connection refused")
+            destination_states.change_row(change, "pacs", down_since=1.0, reason="connection refused")
         workers = (a, b)
         for _ in range(5):
             for worker in workers:
@@ -181,7 +181,7 @@ def test_a_destination_that_was_down_is_tried_by_one_worker(tmp_path):
         gate.open()
         until_delivered(site, 6, a, b)
         with site.ledger.reading() as look:
-            assert deliveries.down_since(look, "pacs") is None
+            assert destination_states.down_since(look, "pacs") is None
 
 
 @pytest.mark.both_databases
@@ -233,13 +233,13 @@ def test_a_study_that_another_worker_has_consigned_meanwhile_is_not_consigned_ag
             assert look.execute(select(study_claim)).all() == []
 
 
-def waiting_study(site: Site, folder) -> arrivals.WaitingStudy:
+def waiting_study(site: Site, folder) -> waiting_studies.WaitingStudy:
     """Return a study that was taken in and waits to be prepared."""
     name = arrive(site.spool, instance(folder, StudyInstanceUID="1.2.3"))
     admit(name, site)
     identify_arrival(name, site, ReadAhead())
     with site.ledger.reading() as look:
-        (study,) = arrivals.waiting(look)
+        (study,) = waiting_studies.waiting(look)
     return study
 
 

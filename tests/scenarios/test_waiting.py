@@ -13,7 +13,7 @@ from support.studies.discs import killed_at
 from pipeline.commands import terminal
 from pipeline.commands.check import findings
 from pipeline.errors import Configuration, Usage
-from pipeline.ledger import arrivals, deliveries, rerouting
+from pipeline.ledger import arrivals, deliveries, receipts, rerouting
 from pipeline.ledger.claims import Fenced
 from pipeline.ledger.tables import delivery
 from pipeline.line import settle
@@ -231,7 +231,7 @@ def test_what_is_pinned_meanwhile_is_sent_and_who_has_lost_the_delivery_pins_not
         (number,) = reroute(stranded, site.ledger, "old", "new")
         with site.ledger.transaction() as change:
             row = deliveries.claim(change, number, time.time(), site.claimant, slots=1)
-            waiting = deliveries.items(change, number, site.spool.root)
+            waiting = receipts.items(change, number, site.spool.root)
         (one, other) = (InstanceToSend(identity, item, "modalities", number) for identity, item in waiting)
         with pytest.raises(Fenced):
             pinned(one, new, site, replace(row, claim="of another"))

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from support.sites.line_site import RECEIVER, arrive, rounds, settings_for
 
-from pipeline.ledger import deliveries
+from pipeline.ledger import destination_states
 from pipeline.ledger.tables import delivery, receipt
 from pipeline.line.deliver import DueDelivery, deliver
 from pipeline.line.verify import verify
@@ -49,7 +49,7 @@ def discs(folder: Path) -> list[tuple[int, str | None]]:
 def pause(site: Site, *, paused: bool = True) -> None:
     """Let the worker attempt nothing at the destination, or go on."""
     with site.ledger.transaction() as change:
-        deliveries.set_destination(change, "burner", paused=paused)
+        destination_states.change_row(change, "burner", paused=paused)
 
 
 def rows(site: Site) -> Sequence[Any]:
@@ -76,7 +76,7 @@ def consigned(site: Site, worker: Worker, *files: Path) -> int:
 def attempted(site: Site, number: int) -> Any:
     """Attempt a delivery here and now, although its destination may have failed just before; return its row."""
     with site.ledger.transaction() as connection:
-        deliveries.set_destination(connection, "burner", try_at=0.0)
+        destination_states.change_row(connection, "burner", try_at=0.0)
     due = DueDelivery(number, site.settings.destination_named("burner"))
     verify(deliver(due, site), site)
     return rows(site)[number - 1]

@@ -24,7 +24,7 @@ from pipeline.alarms.watch import SiteWatch
 from pipeline.commands.up import PartAlarms
 from pipeline.config.alarm_tables import AlarmTable
 from pipeline.errors import Transient
-from pipeline.ledger import deliveries, heartbeat_studies, samples, told_alarms
+from pipeline.ledger import destination_states, heartbeat_studies, samples, told_alarms
 from pipeline.ledger.told_alarms import ToldAlarm
 from pipeline.processes.jobs import JobKey, JobKind
 from pipeline.site.settings import Settings
@@ -296,7 +296,7 @@ def test_the_worker_tells_of_what_is_stuck_and_a_new_worker_not_again(tmp_path, 
 
         def is_down() -> bool:
             with site.ledger.reading() as look:
-                return deliveries.down_since(look, "dead") is not None
+                return destination_states.down_since(look, "dead") is not None
 
         rounds(worker, until=is_down)
         site_watch = SiteWatch(site.settings, site.ledger)

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import insert, select, update
 from support.sites.line_site import RECEIVER, arrive, instance, rounds, working
 
-from pipeline.ledger import accounts, attempts, deliveries, reports, rerouting
+from pipeline.ledger import accounts, attempts, deliveries, growing_deliveries, reports, rerouting
 from pipeline.ledger.tables import arrival, attempt, delivery, receipt
 from pipeline.ledger.tables import instance as instances
 from pipeline.model import DeliveryState
@@ -82,7 +82,7 @@ def test_a_delivery_that_goes_on_with_what_was_added_is_one_attempt(site):
     with site.ledger.transaction() as connection:
         connection.execute(update(delivery).where(delivery.c.id == number).values(growing=True, due_at=0))
         deliveries.claim(connection, number, 20.0, site.claimant, slots=9)
-        assert deliveries.goes_on(connection, number, frozenset(), 25.0)
+        assert growing_deliveries.goes_on(connection, number, frozenset(), 25.0)
         deliveries.claim(connection, number, 30.0, site.claimant, slots=9)
         deliveries.finish(connection, number, DeliveryState.DEFERRED, "x", finished_at=40.0)
     assert [(t.began_at, t.ended_at) for t in attempts_of(site) if t.number == 2] == [(20.0, 40.0)]
@@ -135,7 +135,7 @@ def test_a_delivery_that_a_person_gives_up_between_two_parts_of_its_study_is_not
     with site.ledger.transaction() as connection:
         connection.execute(update(delivery).where(delivery.c.id == number).values(growing=True, due_at=0))
         deliveries.claim(connection, number, 20.0, site.claimant, slots=9)
-        assert deliveries.goes_on(connection, number, frozenset(), 25.0)
+        assert growing_deliveries.goes_on(connection, number, frozenset(), 25.0)
         rerouting.close(connection, [number], rerouting.GIVEN_UP, "discarded by a person: x", 30.0)
     (last,) = [tried for tried in attempts_of(site) if tried.number == 2]
     assert (last.state, last.ended_at, last.reason) == ("refused", 30.0, "discarded by a person: x")

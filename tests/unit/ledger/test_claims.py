@@ -6,7 +6,15 @@ import pytest
 from sqlalchemy import insert, select, update
 from support.sites import ledger_place
 
-from pipeline.ledger import arrivals, claims, deliveries, retrievals
+from pipeline.ledger import (
+    claims,
+    deliveries,
+    growing_deliveries,
+    instance_rows,
+    receipts,
+    retrievals,
+    waiting_studies,
+)
 from pipeline.ledger.claims import Claimant, Fenced
 from pipeline.ledger.scope import LINE
 from pipeline.ledger.tables import arrival, attempt, delivery, instance, receipt, retrieval, study_claim
@@ -52,10 +60,10 @@ def take_over(ledger, dead: Claimant) -> None:
 def write(ledger, mine, **how: bool) -> None:
     with ledger.transaction(**how) as change:
         claims.require_delivery(change, mine)
-        deliveries.record(change, mine.id, STORED, 2.0)
+        receipts.record(change, mine.id, STORED, 2.0)
 
 
-def receipts(ledger) -> dict[int, str]:
+def receipt_states(ledger) -> dict[int, str]:
     with ledger.reading() as look:
         return {row[0]: row[1] for row in look.execute(select(receipt.c.delivery, receipt.c.state))}
 
@@ -69,9 +77,9 @@ def test_an_attempt_that_was_taken_over_records_nothing_more(how, ledger):
     theirs = claim(ledger, 1, THERE)
     with pytest.raises(Fenced):
         write(ledger, mine, **how)
-    assert receipts(ledger)[1] == "pending"
+    assert receipt_states(ledger)[1] == "pending"
     write(ledger, theirs, **how)
-    assert receipts(ledger)[1] == "stored"
+    assert receipt_states(ledger)[1] == "stored"
     with ledger.reading() as look:
         nodes = look.execute(select(attempt.c.number, attempt.c.node).order_by(attempt.c.number)).all()
     assert [tuple(row) for row in nodes] == [(1, "node-a"), (2, "node-b")]
@@ -85,7 +93,7 @@ def test_an_attempt_that_has_ended_is_nobodys(ending, ledger):
             deliveries.finish(change, 1, DeliveryState.DEFERRED, "no", due_at=9.0)
         else:
             change.execute(update(delivery).where(delivery.c.id == 1).values(growing=True))
-            assert deliveries.goes_on(change, 1, frozenset({1}), 1.0)
+            assert growing_deliveries.goes_on(change, 1, frozenset({1}), 1.0)
     with pytest.raises(Fenced):
         write(ledger, mine)
 
@@ -142,10 +150,10 @@ def test_a_study_is_prepared_by_one_worker_and_may_be_begun_again_by_the_same(le
 
 def test_what_was_consigned_meanwhile_is_not_consigned_again(ledger):
     with ledger.transaction() as change:
-        arrivals.require_not_consigned(change, [1, 2])
-        arrivals.set_instance(change, 2, {"state": InstanceState.PASSED, "consigned": True})
+        waiting_studies.require_not_consigned(change, [1, 2])
+        instance_rows.change_row(change, 2, {"state": InstanceState.PASSED, "consigned": True})
         with pytest.raises(Fenced):
-            arrivals.require_not_consigned(change, [1, 2])
+            waiting_studies.require_not_consigned(change, [1, 2])
 
 
 def test_a_retrieval_is_begun_by_one_and_followed_by_nobody_else(ledger):

@@ -8,7 +8,7 @@ from sqlalchemy.exc import StatementError
 from support.sites import ledger_place
 
 from pipeline.ledger import accounts
-from pipeline.ledger.arrivals import sound_instances
+from pipeline.ledger.instance_rows import sound_instances
 from pipeline.ledger.rows import SoundInstanceRow, read_one
 from pipeline.ledger.scope import (
     AT_THE_RECEIVER_OF_ORDERS,

@@ -7,7 +7,7 @@ from sqlalchemy import insert, update
 from support.sites import ledger_place
 
 from pipeline.errors import PeerUnavailable
-from pipeline.ledger import deliveries, reports
+from pipeline.ledger import deliveries, destination_states, reports
 from pipeline.ledger.claims import Claimant
 from pipeline.ledger.tables import delivery
 from pipeline.line import breaker
@@ -103,13 +103,13 @@ def test_a_start_of_the_worker_tries_a_dead_peer_at_once(ledger):
     failed(ledger, 1, now=1e9)
     assert not admits(ledger, now=1e9 + 1)
     with ledger.transaction() as change:
-        deliveries.try_soon(change)
+        destination_states.try_soon(change)
     assert admits(ledger, now=1e9 + 1)
 
 
 def test_a_paused_destination_keeps_the_reason_that_a_person_gave(ledger):
     with ledger.transaction() as change:
-        deliveries.set_destination(change, "d", paused=True, reason="no paper")
+        destination_states.change_row(change, "d", paused=True, reason="no paper")
         change.execute(update(delivery).values(state="sending"))
         assert breaker.failed(change, "d", REFUSED, 0)
         row = reports.destination_row(change, "d")

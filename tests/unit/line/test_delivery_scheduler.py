@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from support.machine.dicom_programs import wait_until
 from support.sites.line_site import NULL, RECEIVER, arrive, instance, rounds, settings_for, states
 
-from pipeline.ledger import deliveries
+from pipeline.ledger import deliveries, destination_states
 from pipeline.ledger.tables import delivery
 from pipeline.line import line
 from pipeline.line.deliver import NOT_ATTEMPTED, deliver
@@ -40,11 +40,11 @@ def test_a_delivery_that_is_held_at_the_last_moment_says_nothing_of_a_dead_desti
 
         def is_down() -> bool:
             with site.ledger.reading() as connection:
-                return deliveries.down_since(connection, "nowhere") is not None
+                return destination_states.down_since(connection, "nowhere") is not None
 
         monkeypatch.setattr(line, "deliver", held_meanwhile)
         with site.ledger.transaction() as connection:
-            deliveries.set_destination(connection, "nowhere", down_since=time.time() - 60)
+            destination_states.change_row(connection, "nowhere", down_since=time.time() - 60)
         worker = Worker(site)
         arrive(site.spool, instance(tmp_path))
         rounds(worker, until=lambda: held)
@@ -220,4 +220,4 @@ def waiting_for(count: int, folder, **more) -> Iterator[Site]:
 
 def set_paused(site, *, is_paused: bool) -> None:
     with site.ledger.transaction() as connection:
-        deliveries.set_destination(connection, "nowhere", paused=is_paused)
+        destination_states.change_row(connection, "nowhere", paused=is_paused)

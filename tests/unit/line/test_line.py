@@ -226,17 +226,17 @@ def test_a_dead_archive_does_not_hold_back_the_living_one(tmp_path):
 
 
 def test_a_paused_destination_gets_nothing_until_it_is_resumed(tmp_path):
-    from pipeline.ledger import deliveries
+    from pipeline.ledger import destination_states
 
     with working(settings_for(tmp_path)) as (site, worker):
         with site.ledger.transaction() as change:
-            deliveries.set_destination(change, "nowhere", paused=True)
+            destination_states.change_row(change, "nowhere", paused=True)
         arrive(site.spool, instance(tmp_path))
         rounds(worker, until=lambda: states(site, "deliveries") == {"waiting": 1})
         worker.round()
         assert states(site, "deliveries") == {"waiting": 1}
         with site.ledger.transaction() as change:
-            deliveries.set_destination(change, "nowhere", paused=False)
+            destination_states.change_row(change, "nowhere", paused=False)
         rounds(worker, until=all_settled(site))
 
 
@@ -326,7 +326,7 @@ def test_originals_go_after_their_time_and_what_is_wrong_stays(tmp_path):
 
 
 def test_what_was_made_for_a_delivery_is_made_again_with_the_same_bytes(tmp_path):
-    from pipeline.ledger import deliveries
+    from pipeline.ledger import destination_states
 
     with (
         FakeDcm4chee() as archive,
@@ -336,12 +336,12 @@ def test_what_was_made_for_a_delivery_is_made_again_with_the_same_bytes(tmp_path
         ),
     ):
         with site.ledger.transaction() as change:
-            deliveries.set_destination(change, "archive", paused=True)
+            destination_states.change_row(change, "archive", paused=True)
         name = arrive(site.spool, instance(tmp_path, ReferringPhysicianName=""))
         rounds(worker, until=lambda: states(site, "deliveries") == {"waiting": 1})
         shutil.rmtree(site.spool.outputs / name)
         with site.ledger.transaction() as change:
-            deliveries.set_destination(change, "archive", paused=False)
+            destination_states.change_row(change, "archive", paused=False)
         rounds(worker, until=all_settled(site))
         assert states(site, "deliveries") == {"delivered": 1}
 

@@ -8,7 +8,7 @@ import pytest
 from support.sites.line_site import arrive, instance, settings_for, working
 from support.studies.small_studies import pinned as item_of
 
-from pipeline.ledger import arrivals
+from pipeline.ledger import instance_rows
 from pipeline.line.admit import admit
 from pipeline.line.identify_arrival import identify_arrival
 from pipeline.line.pinned_files import NOT_MADE_AGAIN, InstanceToSend, pinned
@@ -31,7 +31,7 @@ def given(site, tmp_path):
     admit(name, site)
     identify_arrival(name, site)
     with site.ledger.reading() as look:
-        row = arrivals.instance_row(look, 1)
+        row = instance_rows.row(look, 1)
     return item_of(site.spool.arrivals / name / row.file, row.key)
 
 

@@ -8,7 +8,7 @@ from pydicom.uid import generate_uid
 from sqlalchemy import select
 from support.sites.line_site import arrive, instance, rounds, settings_for, states, working
 
-from pipeline.ledger import deliveries, reports
+from pipeline.ledger import destination_states, reports
 from pipeline.ledger.tables import delivery
 from pipeline.line import breaker
 from pipeline.line.deliver import NOT_ATTEMPTED, DueDelivery, deliver
@@ -47,4 +47,4 @@ def test_a_trial_that_had_no_file_to_send_says_nothing_of_a_dead_destination(tmp
 
 def set_destination(site, **values) -> None:
     with site.ledger.transaction() as change:
-        deliveries.set_destination(change, "nowhere", **values)
+        destination_states.change_row(change, "nowhere", **values)

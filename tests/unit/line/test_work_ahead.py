@@ -17,7 +17,7 @@ from support.sites.line_site import (
     working,
 )
 
-from pipeline.ledger import arrivals, claims
+from pipeline.ledger import claims, waiting_studies
 from pipeline.line import identify, work_ahead
 from pipeline.line import prepare_study as prepare_study_module
 from pipeline.line.identify import ReadAhead, contents_of
@@ -97,7 +97,7 @@ def waiting(tmp_path):
 
 def study_of(site):
     with site.ledger.reading() as connection:
-        (study,) = arrivals.waiting(connection)
+        (study,) = waiting_studies.waiting(connection)
     return study
 
 

@@ -1,11 +1,11 @@
 """A person ends an order that nobody needs any more, and lists those there are."""
 
 import pytest
-from support.sites.line_site import states, working
-from support.sites.placed_orders import look, order, settings_with_pacs, waiting_order
+from support.sites.line_site import states
+from support.sites.placed_orders import look, order, waiting_order
 
 from pipeline.errors import Usage
-from pipeline.ledger import deliveries, orders
+from pipeline.ledger import destination_states, orders
 from pipeline.ledger.tables import delivery
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import list_orders
@@ -15,21 +15,10 @@ from pipeline.orders.finish import end
 WHY = "asked for by mistake"
 
 
-@pytest.fixture
-def site_and_worker(tmp_path):
-    with working(settings_with_pacs(tmp_path)) as both:
-        yield both
-
-
-@pytest.fixture
-def site(site_and_worker):
-    return site_and_worker[0]
-
-
 def delivering(site, state: str) -> int:
     number, _ = waiting_order(site)
     with site.ledger.transaction() as connection:
-        deliveries.set_destination(connection, "nowhere", paused=True, reason="no paper")
+        destination_states.change_row(connection, "nowhere", paused=True, reason="no paper")
         row = {"destination": "nowhere", "receiver": "", "study_instance_uid": "1.2.3", "order_id": number}
         connection.execute(delivery.insert().values(**row, state=state, created_at=0.0, due_at=0.0))
         orders.change_row(connection, number, stage="delivering")

@@ -8,7 +8,7 @@ import pytest
 from support.sites.line_site import NULL, instance, working
 from support.sites.placed_orders import arrive_from_pacs, settings_with_pacs
 
-from pipeline.ledger import arrivals
+from pipeline.ledger import instance_rows
 from pipeline.line.admit import admit
 from pipeline.line.identify_arrival import identify_arrival
 from pipeline.line.prepare import PrepareTask
@@ -50,7 +50,7 @@ def taken_in(site, file: Path) -> OrderItems:
     admit(name, site)
     identify_arrival(name, site)
     with site.ledger.reading() as connection:
-        return OrderItems([arrivals.instance_row(connection, 1)], "")
+        return OrderItems([instance_rows.row(connection, 1)], "")
 
 
 def original(site, load: OrderItems) -> Path:

@@ -12,7 +12,7 @@ from support.sites.placed_orders import arrive_from_pacs, look, order, retrieval
 
 from pipeline.dicom.accession import AccessionNumber, InvalidAccession
 from pipeline.errors import Configuration
-from pipeline.ledger import deliveries, orders, reports, retrievals
+from pipeline.ledger import destination_states, orders, reports, retrievals
 from pipeline.ledger.tables import delivery
 from pipeline.line.deliver import _of_order
 from pipeline.model import Consignment, InstanceCode, OrderError, OrderState
@@ -22,23 +22,6 @@ from pipeline.orders.finish import end
 from pipeline.orders.scheduler import PATIENCE_SECONDS
 from pipeline.receiving.sweep import sweep_abandoned
 from pipeline.sending import send
-
-
-@pytest.fixture
-def site_and_worker(tmp_path):
-    with working(settings_with_pacs(tmp_path)) as both:
-        yield both
-
-
-@pytest.fixture
-def site(site_and_worker):
-    return site_and_worker[0]
-
-
-@pytest.fixture
-def worker(site_and_worker):
-    return site_and_worker[1]
-
 
 # --- sharing ---------------------------------------------------------------------------------------------
 
@@ -250,7 +233,7 @@ def test_an_order_that_ran_out_of_time_is_not_delivered_afterwards(tmp_path):
     with working(settings_with_pacs(tmp_path)) as (site, worker):
         number, _ = waiting_order(site)
         with site.ledger.transaction() as change:
-            deliveries.set_destination(change, "nowhere", paused=True, reason="no paper")
+            destination_states.change_row(change, "nowhere", paused=True, reason="no paper")
             row = {"destination": "nowhere", "receiver": "", "study_instance_uid": "1.2.3", "order_id": number}
             change.execute(delivery.insert().values(**row, state="waiting", created_at=0.0, due_at=0.0))
             orders.change_row(change, number, stage="delivering", created_at=0.0)

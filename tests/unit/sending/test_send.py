@@ -21,7 +21,7 @@ from support.sites.line_site import (
 )
 
 from pipeline.errors import Configuration, Transient, Usage
-from pipeline.ledger import deliveries, orders
+from pipeline.ledger import destination_states, orders
 from pipeline.line.admit import admit
 from pipeline.line.identify_arrival import identify_arrival
 from pipeline.line.quarantine import listed
@@ -45,16 +45,6 @@ def site_and_worker(tmp_path, archive):
     receiver = {**RECEIVER, "to": ["archive"]}
     with working(settings_for(tmp_path, destinations=destinations, receivers=[receiver])) as both:
         yield both
-
-
-@pytest.fixture
-def site(site_and_worker):
-    return site_and_worker[0]
-
-
-@pytest.fixture
-def worker(site_and_worker):
-    return site_and_worker[1]
 
 
 def sent(site, worker, *paths, to="archive", **keys):
@@ -156,7 +146,7 @@ def test_files_of_two_receivers_are_not_treated_as_one_of_them(site, worker, tmp
 
 def pause(site, *, paused: bool) -> None:
     with site.ledger.transaction() as change:
-        deliveries.set_destination(change, "archive", paused=paused)
+        destination_states.change_row(change, "archive", paused=paused)
 
 
 @pytest.mark.parametrize("by", ["send", "modality"])

@@ -17,7 +17,7 @@ from support.sites.placed_orders import look, settings_with_pacs, waiting_order
 from support.sites.shim_site import BROWSER, served
 
 from pipeline.errors import Configuration
-from pipeline.ledger import act_records, deliveries, reports, samples
+from pipeline.ledger import act_records, destination_states, reports, samples
 from pipeline.ledger.samples import SampleKind
 from pipeline.ledger.tables import delivery
 from pipeline.ledger.tables import instance as instances
@@ -103,7 +103,7 @@ def site(tmp_path_factory):
                 counted = reports.counts(connection)
                 return (
                     counted["deliveries"]["delivered"] == 1
-                    and deliveries.down_since(connection, "dead") is not None
+                    and destination_states.down_since(connection, "dead") is not None
                 )
 
         rounds(worker, until=is_there)
@@ -303,7 +303,7 @@ def test_what_peers_and_people_wrote_is_never_markup(tmp_path):
             }
             change = {"keyword": HOSTILE, "before": HOSTILE, "after": HOSTILE, "rule": HOSTILE}
             connection.execute(instances.update().values(**hostile, changes=[change]))
-            deliveries.set_destination(connection, "dead", reason=HOSTILE, paused=True, paused_by=HOSTILE)
+            destination_states.change_row(connection, "dead", reason=HOSTILE, paused=True, paused_by=HOSTILE)
             act_records.add(connection, act_records.Act(time.time(), HOSTILE, "pause", "dead", HOSTILE))
         with served(application(opened(settings)), port := free_port()):
             person = Operator(f"http://127.0.0.1:{port}")

@@ -1,0 +1,86 @@
+"""The ledger's statements about deliveries to which instances are added while their study is prepared."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, insert, not_, select, text, update
+
+from pipeline.ledger.deliveries import OPEN
+from pipeline.ledger.receipts import unanswered
+from pipeline.ledger.tables import arrival, delivery, instance, receipt
+from pipeline.model import DeliveryState, InstanceState, ReceiptState
+
+GROWS_AT_MOST = 60.0  # Seconds until a delivery to which nothing was added is looked at again.
+
+
+def open_one(connection: Connection, destination_name: str, receiver: str, study_instance_uid: str) -> int | None:
+    """Return the delivery to which a study's instances are added while they are prepared."""
+    wanted = select(delivery.c.id).where(
+        delivery.c.growing,
+        delivery.c.state.in_((*OPEN, DeliveryState.SENDING)),
+        delivery.c.destination == destination_name,
+        delivery.c.receiver == receiver,
+        delivery.c.study_instance_uid == study_instance_uid,
+    )
+    return connection.scalar(wanted)
+
+
+def all_of_study(connection: Connection, receiver: str, study_instance_uid: str) -> list[int]:
+    """Return the growing deliveries of a study, whatever their destination."""
+    wanted = select(delivery.c.id).where(
+        text("delivery.growing"),
+        delivery.c.receiver == receiver,
+        delivery.c.study_instance_uid == study_instance_uid,
+    )
+    return list(connection.scalars(wanted.order_by(delivery.c.id)))
+
+
+def add(
+    connection: Connection, number: int, pinned: Sequence[Mapping[str, Any]], now: float, *, is_last: bool
+) -> None:
+    """Add instances to a growing delivery and make it due; a deferred one keeps its time."""
+    rows = [{"delivery": number, "state": ReceiptState.PENDING, **pin} for pin in pinned]
+    if rows:
+        connection.execute(insert(receipt), rows)
+    its_row = delivery.c.id == number
+    if is_last:
+        connection.execute(update(delivery).where(its_row).values(growing=False))
+    connection.execute(
+        update(delivery).where(its_row, delivery.c.state == DeliveryState.WAITING).values(due_at=now)
+    )
+
+
+def abandoned(connection: Connection) -> list[int]:
+    """Return deliveries that cannot grow any more: a person has taken the rest of their study away."""
+    is_prepared = (
+        select(instance.c.id)
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(
+            instance.c.study_instance_uid == delivery.c.study_instance_uid,
+            arrival.c.receiver == delivery.c.receiver,
+            instance.c.state == InstanceState.RECEIVED,
+            not_(instance.c.consigned),
+        )
+    )
+    is_growing = text("delivery.growing")  # in the words of the index, which SQLAlchemy would write as "= 1"
+    return list(connection.scalars(select(delivery.c.id).where(is_growing, ~is_prepared.exists())))
+
+
+def goes_on(connection: Connection, number: int, handed_over: frozenset[int], now: float) -> bool:
+    """Let a delivery wait for the rest of its study, or go on at once with what was added during an attempt.
+
+    `handed_over` are the instances of the attempt. Returns whether there is, or will be, anything else. The
+    attempt does not count then, and its instances without an answer are tried again with the others.
+    """
+    was_added = bool(unanswered(connection, number) - handed_over)
+    its_row = delivery.c.id == number
+    if not was_added and not connection.scalar(select(delivery.c.growing).where(its_row)):
+        return False
+    values = {
+        "state": DeliveryState.WAITING,
+        "due_at": now if was_added else now + GROWS_AT_MOST,
+        "attempts": delivery.c.attempts - 1,
+        "claim": None,
+    }
+    connection.execute(update(delivery).where(its_row).values(**values))
+    return True

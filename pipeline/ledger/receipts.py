@@ -1,0 +1,125 @@
+"""The ledger's statements about receipts: what a delivery brings, and what was answered of each instance."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, func, or_, select, true, update
+
+from pipeline.ledger.batches import batches
+from pipeline.ledger.tables import delivery, instance, receipt
+from pipeline.model import ARRIVED, InstanceKey, Item, Receipt, ReceiptState
+
+
+def items(connection: Connection, number: int, spool: Path, *, answered: bool = False) -> list[tuple[int, Item]]:
+    """Return the instances of a delivery without a receipt, or all if `answered`, with their row numbers."""
+    wanted = (
+        select(receipt, instance)
+        .join(instance, instance.c.id == receipt.c.instance)
+        .where(receipt.c.delivery == number, true() if answered else needs_an_answer())
+        .order_by(instance.c.id)
+    )
+    return [(row.instance, item_of(row, spool)) for row in connection.execute(wanted)]
+
+
+def unanswered(connection: Connection, number: int) -> frozenset[int]:
+    """Return the row numbers of a delivery's instances that still need a receipt."""
+    wanted = select(receipt.c.instance).where(receipt.c.delivery == number, needs_an_answer())
+    return frozenset(connection.scalars(wanted))
+
+
+def needs_an_answer() -> Any:
+    """Return the condition on a receipt that the delivery cannot end with.
+
+    A receipt for another sender's instance that could not be compared is an end: asking again would not make it
+    comparable.
+    """
+    awaits_proof = receipt.c.state.in_(ARRIVED - {ReceiptState.PRESENT}) & receipt.c.verified.is_(False)
+    return or_(receipt.c.state == ReceiptState.PENDING, awaits_proof)
+
+
+def is_not_compared() -> Any:
+    """Return the condition on a receipt that a person must `accept` before its original may be deleted."""
+    return and_(receipt.c.state == ReceiptState.PRESENT, receipt.c.verified.is_(False))
+
+
+def accept(
+    connection: Connection, named: Any, destination_name: str | None, reason: str, now: float
+) -> tuple[list[int], int]:
+    """Count as verified the instances selected by `named` that could not be compared.
+
+    Returns their deliveries, and the number of instances.
+    """
+    wanted = (
+        select(receipt.c.delivery, receipt.c.instance, receipt.c.message)
+        .join(delivery, delivery.c.id == receipt.c.delivery)
+        .join(instance, instance.c.id == receipt.c.instance)
+        .where(named, is_not_compared())
+    )
+    if destination_name is not None:
+        wanted = wanted.where(delivery.c.destination == destination_name)
+    rows = list(connection.execute(wanted))
+    for row in rows:
+        is_it = (receipt.c.delivery == row.delivery) & (receipt.c.instance == row.instance)
+        values = {"verified": True, "message": f"{row.message}; accepted by a person: {reason}", "at": now}
+        connection.execute(update(receipt).where(is_it).values(**values))
+    return sorted({row.delivery for row in rows}), len(rows)
+
+
+def key_of(row: Any) -> InstanceKey:
+    """Return the key of an instance; `row` has its columns."""
+    return InstanceKey(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)
+
+
+def item_of(row: Any, spool: Path) -> Item:
+    """Return an instance as its receipt pins it; `row` has the columns of both."""
+    return Item(
+        key=key_of(row),
+        path=spool / row.path,
+        sha256=row.sha256,
+        size=row._mapping[receipt.c.size],  # noqa: SLF001  # SQLAlchemy's public mapping has this name
+        sop_class_uid=row.sop_class_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        calling_ae_title=row.calling_ae_title,
+        called_ae_title=row.called_ae_title,
+        institution=row.institution,
+        attempted=row.attempted,
+    )
+
+
+def attempt(connection: Connection, number: int, instances: Iterable[int]) -> None:
+    """Record that these instances may be at the peer from now on, whatever happens next."""
+    for batch in batches(list(instances)):
+        connection.execute(
+            update(receipt)
+            .where(receipt.c.delivery == number, receipt.c.instance.in_(batch))
+            .values(attempted=True)
+        )
+
+
+def record(connection: Connection, number: int, answers: Mapping[int, Receipt], now: float) -> None:
+    """Write what the peer said of each instance."""
+    if not answers:
+        return
+    its_row = (receipt.c.delivery == number) & (receipt.c.instance == bindparam("row_number"))
+    columns = ("state", "code", "message", "verified", "left_out")
+    rows = [
+        {"row_number": identity, **{f"new_{column}": getattr(answer, column) for column in columns}}
+        for identity, answer in answers.items()
+    ]
+    values: dict[str, Any] = {column: bindparam(f"new_{column}") for column in columns}
+    connection.execute(update(receipt).where(its_row).values(at=now, **values), rows)
+
+
+def tally(connection: Connection, number: int) -> dict[str, int]:
+    """Count the receipts of a delivery by state.
+
+    "unanswered" are those it cannot end with, "not_compared" those of `present` that a person must accept.
+    """
+    wanted = select(receipt.c.state, func.count()).where(receipt.c.delivery == number).group_by(receipt.c.state)
+    counted: dict[str, int] = {row[0]: row[1] for row in connection.execute(wanted)}
+    unanswered = select(func.count()).where(receipt.c.delivery == number, needs_an_answer())
+    counted["unanswered"] = connection.scalar(unanswered) or 0
+    not_compared = select(func.count()).where(receipt.c.delivery == number, is_not_compared())
+    counted["not_compared"] = connection.scalar(not_compared) or 0
+    return counted

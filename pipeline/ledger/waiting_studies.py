@@ -1,0 +1,70 @@
+"""The ledger's statements about studies of which instances wait for a delivery."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    Connection,
+    func,
+    not_,
+    select,
+)
+
+from pipeline.ledger.batches import batches
+from pipeline.ledger.claims import Fenced
+from pipeline.ledger.instance_rows import sound_instances
+from pipeline.ledger.rows import SoundInstanceRow, read_all
+from pipeline.ledger.tables import arrival, instance
+from pipeline.model import InstanceState
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingStudy:
+    """Instances of one study at one receiver that no delivery holds yet (docs/design.md, Gathering)."""
+
+    receiver: str
+    study_instance_uid: str
+    newest_file_at: float
+    first_admitted_at: float
+    instances: int
+
+
+def waiting(connection: Connection) -> list[WaitingStudy]:
+    """Return the studies that wait for a consignment, the longest waiting first."""
+    wanted = (
+        select(
+            arrival.c.receiver,
+            instance.c.study_instance_uid,
+            func.max(arrival.c.newest_file_at),
+            func.min(arrival.c.admitted_at),
+            func.count(),
+        )
+        .join(arrival, arrival.c.name == instance.c.arrival)
+        .where(not_(instance.c.consigned), instance.c.state == InstanceState.RECEIVED)
+        .group_by(arrival.c.receiver, instance.c.study_instance_uid)
+        .order_by(func.min(arrival.c.admitted_at))
+    )
+    return [WaitingStudy(*row) for row in connection.execute(wanted)]
+
+
+def instances_of(connection: Connection, receiver: str, study_instance_uid: str) -> list[SoundInstanceRow]:
+    """Return the rows of one study at one receiver that no delivery holds yet, in the order received."""
+    wanted = (
+        sound_instances()
+        .where(
+            arrival.c.receiver == receiver,
+            instance.c.study_instance_uid == study_instance_uid,
+            instance.c.state == InstanceState.RECEIVED,
+            not_(instance.c.consigned),
+        )
+        .order_by(instance.c.id)
+    )
+    return read_all(SoundInstanceRow, connection.execute(wanted))
+
+
+def require_not_consigned(connection: Connection, identities: Collection[int]) -> None:
+    """Raise Fenced if somebody else has consigned one of these instances, or decided about it, meanwhile."""
+    for batch in batches(list(identities)):
+        wanted = select(func.count()).where(instance.c.id.in_(batch), not_(instance.c.consigned))
+        if connection.scalar(wanted) != len(batch):
+            raise Fenced
