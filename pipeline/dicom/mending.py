@@ -16,6 +16,7 @@ from pipeline.dicom.part10 import (
     SHORT_VRS,
     UNDEFINED,
     Bytes,
+    Correction,
     Element,
     Malformed,
     Mend,
@@ -34,18 +35,8 @@ _OTHER_CODECS = ("10", "11")  # Transfer syntaxes .100 to .112: MPEG, HEVC, JPEG
 _NUMBER_OF_FRAMES = 0x00280008
 _EXTENDED_OFFSET_TABLE = 0x7FE00001
 
-FOREIGN = "did not belong into a data set and was left out"
-PADDING = "zeros behind the last element were left out"
-UNCOUNTED = "its length did not count its last byte and does now"
-STRAY = "a delimiter behind a sequence of known length was left out"
-END_WITH_LENGTH = "its sequence delimitation item had a length and has none now"
-NO_END = "its sequence delimitation item was missing and was put there"
-ODD_FRAGMENT = "a fragment was of odd length and got a byte of padding"
-NOT_BYTES = "its VR was not OB, which compressed pixels have, and is now"
-NO_VR = "had no valid VR and got one"
-OTHER_VR = "its VR did not say how its items are encoded and does now"
-STALE_LENGTH = "the length of its group did not hold any more and was left out"
-WITHOUT_HARM = {PADDING, STRAY, ODD_FRAGMENT, NOT_BYTES}  # Every reader reads the uncorrected file alike.
+# Every reader reads a file with these faults alike.
+WITHOUT_HARM = {Correction.PADDING, Correction.STRAY, Correction.ODD_FRAGMENT, Correction.NOT_BYTES}
 
 
 def mended(data: Bytes, target: BinaryIO) -> tuple[Mend, ...]:
@@ -73,7 +64,7 @@ def _stale_lengths(mends: tuple[Mend, ...], elements: dict[int, Element]) -> lis
     """Leave out the lengths of groups in which an element changed its length (PS3.5 7.2)."""
     groups = {mend.tag & 0xFFFF0000 for mend in mends if len(mend.put) != mend.stop - mend.start}
     lengths = [elements[group] for group in groups if group in elements]
-    return [Mend(length.start, length.end, b"", length.tag, STALE_LENGTH) for length in lengths]
+    return [Mend(length.start, length.end, b"", length.tag, Correction.STALE_LENGTH) for length in lengths]
 
 
 class _Mender(Walker):
@@ -83,8 +74,8 @@ class _Mender(Walker):
     _fragments = 0  # Where the fragments of the current value begin.
     _odd: tuple[int, int] | None = None  # Position and length of the latest fragment of odd length.
 
-    def _mend(self, start: int, stop: int, put: bytes, words: str, tag: int | None = None) -> None:
-        self.mends.append(Mend(start, stop, put, self._top if tag is None else tag, words))
+    def _mend(self, start: int, stop: int, put: bytes, correction: Correction, tag: int | None = None) -> None:
+        self.mends.append(Mend(start, stop, put, self._top if tag is None else tag, correction))
         if len(self.mends) > MOST_MENDS:
             raise Malformed(f"more than {MOST_MENDS} elements are not written as they should be")
 
@@ -115,10 +106,12 @@ class _Mender(Walker):
         length = last.end - last.value
         size = 4 if last.vr in LONG_VRS or not self.explicit else 2
         if length % 2 and not last.undefined_length and length + 1 < 1 << 8 * size:
-            self._mend(last.value - size, last.value, self._number(length + 1, size), UNCOUNTED, last.tag)
+            self._mend(
+                last.value - size, last.value, self._number(length + 1, size), Correction.UNCOUNTED, last.tag
+            )
             at += 1
         if at < end:
-            self._mend(at, end, b"", PADDING, last.tag)
+            self._mend(at, end, b"", Correction.PADDING, last.tag)
 
     def foreign(self, at: int, end: int) -> int:
         """Leave out commands and file meta information; they may be encoded in another way than the data set."""
@@ -127,7 +120,7 @@ class _Mender(Walker):
             possible = [stop for stop in stops if self._is_start(stop, end)]
             if len(possible) != 1:
                 raise Malformed(f"{shown(self._tag(at))} does not belong into a data set; nothing tells its end")
-            self._mend(at, possible[0], b"", FOREIGN, self._tag(at))
+            self._mend(at, possible[0], b"", Correction.FOREIGN, self._tag(at))
             at = possible[0]
         return at
 
@@ -139,7 +132,7 @@ class _Mender(Walker):
         """Leave out a superfluous delimiter."""
         length = super().stray(at, end, last)
         if length:
-            self._mend(at, at + length, b"", STRAY)
+            self._mend(at, at + length, b"", Correction.STRAY)
         return length
 
     def without_vr(self, at: int, end: int, tag: int, vr: bytes, _depth: int) -> Element:
@@ -155,7 +148,10 @@ class _Mender(Walker):
         length = stop - value
         is_long = new in LONG_VRS
         self._mend(
-            at + 4, value, new + (b"\0\0" + self._number(length) if is_long else self._number(length, 2)), NO_VR
+            at + 4,
+            value,
+            new + (b"\0\0" + self._number(length) if is_long else self._number(length, 2)),
+            Correction.NO_VR,
         )
         return Element(tag, new, at, value, stop, undefined_length=False)
 
@@ -192,16 +188,16 @@ class _Mender(Walker):
 
     def other_than_bytes(self, at: int, tag: int) -> None:
         """Correct the VR of compressed pixels to OB."""
-        self._mend(at + 4, at + 6, b"OB", NOT_BYTES, tag)
+        self._mend(at + 4, at + 6, b"OB", Correction.NOT_BYTES, tag)
 
     def items_are_explicit(self, at: int, value: int, end: int, tag: int, vr: bytes) -> bool | None:
         """Return how the items are encoded, whatever the VR says, if they can be read in one way only."""
         looks_explicit = self.looks_explicit(value, end)
         if vr == b"UN" and looks_explicit:
-            self._mend(at + 4, at + 6, b"SQ", OTHER_VR)
+            self._mend(at + 4, at + 6, b"SQ", Correction.OTHER_VR)
             return None
         if vr == b"SQ" and looks_explicit is False:
-            self._mend(at + 4, at + 6, b"UN", OTHER_VR)
+            self._mend(at + 4, at + 6, b"UN", Correction.OTHER_VR)
             return False
         return super().items_are_explicit(at, value, end, tag, vr)
 
@@ -221,8 +217,8 @@ class _Mender(Walker):
     def _pad(self, at: int, length: int, place: int) -> None:
         behind = at + 8 + length
         self.mends[place:place] = [
-            Mend(at + 4, at + 8, self._number(length + 1), self._top, ODD_FRAGMENT),
-            Mend(behind, behind, b"\0", self._top, ODD_FRAGMENT),
+            Mend(at + 4, at + 8, self._number(length + 1), self._top, Correction.ODD_FRAGMENT),
+            Mend(behind, behind, b"\0", self._top, Correction.ODD_FRAGMENT),
         ]
 
     def odd_fragment(self, at: int, length: int, end: int) -> int:
@@ -233,7 +229,7 @@ class _Mender(Walker):
         behind = at + 8 + length
         if self.data[behind : behind + 1] == b"\0" and behind + 9 <= end and self._group(behind + 1) == 0xFFFE:
             if self._tag(behind + 1) == SEQUENCE_END or self._ends_image(behind):
-                self._mend(at + 4, at + 8, self._number(length + 1), UNCOUNTED)
+                self._mend(at + 4, at + 8, self._number(length + 1), Correction.UNCOUNTED)
                 return 1
             raise Malformed("a fragment of compressed pixels is longer by one byte than it says")
         has_table = self._delimiter(self._fragments, end)[1] or _EXTENDED_OFFSET_TABLE in self.elements
@@ -246,7 +242,7 @@ class _Mender(Walker):
     def end_of_items(self, at: int, end: int, depth: int, opaque: bool) -> int:
         """Insert a missing delimiter or replace a wrong one; raises Malformed if data may be missing."""
         if at + 8 <= end and self._tag(at) == SEQUENCE_END and self._ends_here(at, end, depth):
-            self._mend(at + 4, at + 8, bytes(4), END_WITH_LENGTH)
+            self._mend(at + 4, at + 8, bytes(4), Correction.END_WITH_LENGTH)
             return at + 8
         is_padded = at == end or is_padding(self.data, at)
         if not opaque or depth > 1 or not (is_padded or self.goes_on(at, end, PIXEL_DATA, explicit=self.explicit)):
@@ -255,7 +251,7 @@ class _Mender(Walker):
             raise Malformed("the end of the compressed pixels is missing, and nothing shows that they are whole")
         stop = end if is_padded else at
         tag = self.tag_and_length.pack(SEQUENCE_END >> 16, SEQUENCE_END & 0xFFFF, 0)
-        self._mend(at, stop, tag, NO_END)
+        self._mend(at, stop, tag, Correction.NO_END)
         return stop
 
     def _ends_here(self, at: int, end: int, depth: int) -> bool:

@@ -6,6 +6,7 @@ pydicom takes longer to import than many files take to read; processes that only
 import mmap
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 Bytes = bytes | mmap.mmap
@@ -67,6 +68,22 @@ class Element(NamedTuple):
     undefined_length: bool
 
 
+class Correction(StrEnum):
+    """A fault of encoding and what was done about it; the value is the sentence that ledger and log have."""
+
+    FOREIGN = "did not belong into a data set and was left out"
+    PADDING = "zeros behind the last element were left out"
+    UNCOUNTED = "its length did not count its last byte and does now"
+    STRAY = "a delimiter behind a sequence of known length was left out"
+    END_WITH_LENGTH = "its sequence delimitation item had a length and has none now"
+    NO_END = "its sequence delimitation item was missing and was put there"
+    ODD_FRAGMENT = "a fragment was of odd length and got a byte of padding"
+    NOT_BYTES = "its VR was not OB, which compressed pixels have, and is now"
+    NO_VR = "had no valid VR and got one"
+    OTHER_VR = "its VR did not say how its items are encoded and does now"
+    STALE_LENGTH = "the length of its group did not hold any more and was left out"
+
+
 class Mend(NamedTuple):
     """Say that `put` replaces the bytes `start` to `stop`, and which fault it corrects."""
 
@@ -74,7 +91,7 @@ class Mend(NamedTuple):
     stop: int
     put: bytes
     tag: int
-    words: str
+    correction: Correction
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ class Prepared:
     @property
     def account(self) -> list[dict[str, str | None]]:
         """Return all changes to the received attributes, for the ledger and for people."""
-        mends = [(named(mend.tag), None, None, f"mended: {mend.words}") for mend in self.mends]
+        mends = [(named(mend.tag), None, None, f"mended: {mend.correction}") for mend in self.mends]
         changes = [(change.keyword, change.before, change.after, change.rule) for change in self.changes]
         return [
             {"keyword": keyword, "before": before, "after": after, "rule": rule}

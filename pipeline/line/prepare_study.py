@@ -142,7 +142,9 @@ def _report(study: WaitingStudy, ready: list[Prepared]) -> None:
     """Log what was done to a study: corrected, coerced, encoded and how much smaller, or not encoded and why."""
     uid = study.study_instance_uid
     mends = Counter(
-        words for instance in ready for words in {f"{shown(mend.tag)}: {mend.words}" for mend in instance.mends}
+        words
+        for instance in ready
+        for words in {f"{shown(mend.tag)}: {mend.correction}" for mend in instance.mends}
     )
     for reason, instances in sorted(mends.items()):
         emit(Event.MENDED, study=uid, instances=instances, reason=reason)

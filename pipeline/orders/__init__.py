@@ -23,7 +23,7 @@ from pipeline.ledger import orders as rows
 from pipeline.ledger.order_counts import NotThere, OrderCounts
 from pipeline.ledger.rows import OrderRow
 from pipeline.model import OrderError, OrderStage, OrderState
-from pipeline.orders.compare_sources import Findings, SourceDifference
+from pipeline.orders.compare_sources import Findings, HisAnswer, SourceDifference
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 
@@ -135,7 +135,7 @@ class OrderView:
     differing: tuple[SourceDifference, ...] = ()
     noted: tuple[SourceDifference, ...] = ()
     accession_differs: int = 0
-    his: str | None = None
+    his: HisAnswer | None = None
     identity_allowed: bool = False
     counted: int | None = None
     unclaimed_from: tuple[Unclaimed, ...] = ()
@@ -297,7 +297,7 @@ def view(connection: Connection, order_id: int, *, is_new: bool = True) -> Order
         differing=findings.differing,
         noted=findings.noted,
         accession_differs=(row.identity or {}).get("accession_differs", 0),
-        his=(row.identity or {}).get("his"),
+        his=HisAnswer.read(row.identity),
         identity_allowed=row.identity_allowed is not None,
         counted=counts.counted,
         moving_since=counts.moving_since,

@@ -21,6 +21,20 @@ class IdentitySource(StrEnum):
     IMAGES = "images"
 
 
+class HisAnswer(StrEnum):
+    """Whether the HIS was asked whose an order's studies are; the values stand in the ledger."""
+
+    ASKED = "asked"
+    NOT_ASKED = "not asked"  # It could not be asked, and the order went on without.
+    UNKNOWN = "unknown"  # It knows no patient for the accession number, and the order went on without.
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any] | None) -> Self | None:
+        """Return what the ledger has of an order, None if there is no HIS to ask, or nobody has asked yet."""
+        written = (row or {}).get("his")
+        return None if written is None else cls(written)
+
+
 class SourceStatement(NamedTuple):
     """The patient whom one source names for one study, under the accession number that was requested."""
 

@@ -17,12 +17,17 @@ from pipeline.ledger.rows import OrderRow, SoundInstanceRow
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import c_find, his
 from pipeline.orders.c_find import StudyAnswer
-from pipeline.orders.compare_sources import Findings, IdentitySource, SourceStatement, pacs_and_images, within
+from pipeline.orders.compare_sources import (
+    Findings,
+    HisAnswer,
+    IdentitySource,
+    SourceStatement,
+    pacs_and_images,
+    within,
+)
 from pipeline.orders.finish import end, end_of_several_patients, say_let_through
 from pipeline.patients import PatientUnknown
 from pipeline.site.site import PacsPatients, Site
-
-ASKED, NOT_ASKED, UNKNOWN = "asked", "not asked", "unknown"  # Whether the HIS was asked, as JSON has it.
 
 
 def before_retrieval(order: OrderRow, answers: Sequence[StudyAnswer], site: Site) -> bool:
@@ -38,18 +43,18 @@ def before_retrieval(order: OrderRow, answers: Sequence[StudyAnswer], site: Site
             accessions = tuple(dict.fromkeys(answer.accession_number for answer in answers))
             people, among = his.ask(order.verb, accessions, table)
             findings |= among | his.his_and_pacs(people, named, table, placeholders)
-            state = ASKED
+            state = HisAnswer.ASKED
     except PatientUnknown as error:
         if order.verb not in his.GO_ON_WITHOUT:
             end(order.id, OrderState.FAILED, site, OrderError.PATIENT_UNKNOWN, str(error))
             return False
-        state = UNKNOWN
+        state = HisAnswer.UNKNOWN
     except StorestowError as error:
         alarm(Event.HELD, what="patients", order=order.id, reason=error)
         if order.verb not in his.GO_ON_WITHOUT:
             end(order.id, OrderState.FAILED, site, OrderError.PATIENTS_UNAVAILABLE, str(error))
             return False
-        state = NOT_ASKED
+        state = HisAnswer.NOT_ASKED
     site.pacs_patients[order.id] = _by_study(answers)
     return is_decided(order, findings, {"his": state}, "nothing was retrieved", site)
 

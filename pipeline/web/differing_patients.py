@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pipeline.languages import Translation
 from pipeline.model import OrderError
 from pipeline.orders import OrderView
-from pipeline.orders.compare_sources import Findings, IdentitySource, SourceDifference
+from pipeline.orders.compare_sources import Findings, HisAnswer, IdentitySource, SourceDifference
 
 _MOST_LINES = 10
 
@@ -40,7 +40,7 @@ def noted(view: OrderView, words: Translation) -> tuple[str, ...]:
         lines = [words.say("whose.let_through"), *differing(view, words), *lines]
     if view.accession_differs:
         lines.append(words.count("whose.other_number", view.accession_differs))
-    if view.his in {"not asked", "unknown"}:
+    if view.his in {HisAnswer.NOT_ASKED, HisAnswer.UNKNOWN}:
         lines.append(words.say(f"whose.his_{view.his.replace(' ', '_')}"))
     return tuple(lines)
 

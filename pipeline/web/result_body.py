@@ -12,6 +12,7 @@ from pipeline.destinations import Destination
 from pipeline.languages import Translation
 from pipeline.model import LeftOutCode, OrderError, OrderState
 from pipeline.orders import OrderView
+from pipeline.orders.compare_sources import HisAnswer
 from pipeline.web.http_errors import HttpError, kind_of
 
 _OF_THE_WAY_OUT = {OrderError.PUBLISHER_UNREACHABLE, OrderError.RELAY_FAILED, OrderError.RELAY_INCOMPLETE}
@@ -68,7 +69,7 @@ def _whose(view: OrderView) -> dict[str, Any]:
         said["noted"] = [difference.as_row() for difference in view.noted]
     if view.accession_differs:
         said["accession_differs"] = view.accession_differs
-    if view.his not in {None, "asked"}:
+    if view.his not in {None, HisAnswer.ASKED}:
         said["identity"] = "not asked"
     return said
 

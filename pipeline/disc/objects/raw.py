@@ -81,7 +81,7 @@ def _read(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Pa
         size = path.stat().st_size
         known = sha256 or ("" if size > LARGEST_FILE else sha256_of(path))
         with data_set_of(path, scratch) as (data, layout):
-            if wrong := next((mend for mend in layout.mends if mend.words not in WITHOUT_HARM), None):
+            if wrong := next((mend for mend in layout.mends if mend.correction not in WITHOUT_HARM), None):
                 return RawObject(problem=f"{shown(wrong.tag)} is not written as the standard has it")
             return _raw(data, layout, wanted, size, known)
     except Malformed as malformed:

@@ -22,8 +22,6 @@ _IN_MEMORY = 64 << 20  # Bytes of an object; a larger object is copied to a temp
 _MOST_PADDING = 64 << 10  # Zeros after an object: programs that write media fill blocks of at most this size.
 _SOP_INSTANCE, _ROWS = 0x00080018, 0x00280010
 _PIXELS_ELSEWHERE = 0x00287FE0  # Pixel Data Provider URL
-# The object was truncated before its pixels, or never had any; the file does not tell which.
-NO_PIXELS = "it has rows and columns, and no pixels"
 # This class may have Rows and Columns, and its pixels in private attributes.
 _RAW_DATA = b"1.2.840.10008.5.1.4.1.1.66"
 _FIRST_GROUPS = (b"\2\0", b"\x08\0")  # The first bytes of an object without preamble.
@@ -34,7 +32,9 @@ class SeenFile:
     """One file of a disc.
 
     `claims` is None if the file is no DICOM object, and `why_none` then says what it is instead; `problem` says
-    why it is incomplete; `unreadable` says why it cannot be read, and `sha256` is "" then.
+    why it is incomplete; `lacks_pixels` says that it has rows and columns, and no pixels: it was truncated before
+    its pixels, or never had any, and the file does not tell which; `unreadable` says why it cannot be read, and
+    `sha256` is "" then.
     """
 
     path: str
@@ -43,6 +43,7 @@ class SeenFile:
     why_none: str = ""
     problem: str = ""
     unreadable: str = ""
+    lacks_pixels: bool = False
     is_bare: bool = False  # An object without preamble, which readers do not recognise.
 
 
@@ -57,12 +58,12 @@ def seen(contents: Contents) -> Iterator[SeenFile]:
 
 def _seen(path: str, size: int, passing: Passing) -> SeenFile:
     first = next(passing, b"")
-    claims, why_none, problem, is_bare = None, _why_none(first), "", False
+    claims, why_none, problem, lacks_pixels, is_bare = None, _why_none(first), "", False, False
     if not why_none:
         with _held(chain((first,), passing), size) as data:
             try:
                 claims = claims_in(data[at : at + PIECE] for at in range(0, len(data), PIECE))
-                problem = _problem(data, claims)
+                problem, lacks_pixels = _problem(data, claims)
                 if claims.media_class == DIRECTORY_STORAGE.encode() and not claims.sop_instance_uid:
                     claims, why_none = None, "it is a DICOMDIR, the index of other objects"
             except NoIdentity as reason:
@@ -72,8 +73,8 @@ def _seen(path: str, size: int, passing: Passing) -> SeenFile:
             is_bare = _is_bare(data)
     sha256 = passing.sha256()
     if passing.size < size:
-        problem = f"{size:,} bytes are listed, {passing.size:,} are there"
-    return SeenFile(path, sha256, claims, why_none, problem, is_bare=is_bare)
+        problem, lacks_pixels = f"{size:,} bytes are listed, {passing.size:,} are there", False
+    return SeenFile(path, sha256, claims, why_none, problem, lacks_pixels=lacks_pixels, is_bare=is_bare)
 
 
 def _why_none(first: bytes) -> str:
@@ -104,17 +105,17 @@ def _is_bare(data: Bytes) -> bool:
         return False
 
 
-def _problem(data: Bytes, claims: ObjectIdentity) -> str:
-    """Say why an object is incomplete, "" if it is complete."""
+def _problem(data: Bytes, claims: ObjectIdentity) -> tuple[str, bool]:
+    """Say why an object is incomplete, "" if it is complete, and whether only its pixels are missing."""
     try:
         if claims.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN.encode():
             return _problem_of_deflated(data, claims)
         return _lacking(walk(data), len(data), claims)
     except Malformed as reason:
-        return str(reason)
+        return str(reason), False
 
 
-def _problem_of_deflated(data: Bytes, claims: ObjectIdentity) -> str:
+def _problem_of_deflated(data: Bytes, claims: ObjectIdentity) -> tuple[str, bool]:
     with tempfile.TemporaryFile() as whole:
         inflate(data, whole)
         whole.flush()
@@ -122,10 +123,8 @@ def _problem_of_deflated(data: Bytes, claims: ObjectIdentity) -> str:
             return _lacking(walk(inflated), len(inflated), claims)
 
 
-def _lacking(layout: DataSetLayout, size: int, claims: ObjectIdentity) -> str:
+def _lacking(layout: DataSetLayout, size: int, claims: ObjectIdentity) -> tuple[str, bool]:
     if size - layout.end > _MOST_PADDING:
-        return f"its last {size - layout.end:,} bytes are zeros"
+        return f"its last {size - layout.end:,} bytes are zeros", False
     has_none = layout.pixels is None and _PIXELS_ELSEWHERE not in layout.elements
-    if has_none and _ROWS in layout.elements and claims.sop_class_uid != _RAW_DATA:
-        return NO_PIXELS
-    return ""
+    return "", has_none and _ROWS in layout.elements and claims.sop_class_uid != _RAW_DATA

@@ -20,7 +20,7 @@ from pipeline.disc.model import CD, EXPLICIT
 from pipeline.disc.objects.one_patient import WORDS
 from pipeline.disc.pages.disc_pages import INDEX, README, SUMS
 from pipeline.disc.verify.check_dicomdir import inspect_listing
-from pipeline.disc.verify.check_objects import NO_PIXELS, SeenFile, seen
+from pipeline.disc.verify.check_objects import SeenFile, seen
 from pipeline.disc.verify.findings import Inspection, counted, some
 from pipeline.disc.verify.read_back import DICOMDIR
 
@@ -127,12 +127,8 @@ def _inspect_wholeness(files: Sequence[SeenFile], found: Inspection) -> None:
             f"{counted(len(bare), 'DICOM object has', 'DICOM objects have')} no preamble, without which nothing "
             f"opens an object: {some(bare)}"
         )
-    damaged = [
-        f"{seen_file.path} ({seen_file.problem})"
-        for seen_file in files
-        if seen_file.problem not in {"", NO_PIXELS}
-    ]
-    if without := [seen_file.path for seen_file in files if seen_file.problem == NO_PIXELS]:
+    damaged = [f"{seen_file.path} ({seen_file.problem})" for seen_file in files if seen_file.problem]
+    if without := [seen_file.path for seen_file in files if seen_file.lacks_pixels]:
         have = counted(len(without), "object has", "objects have")
         found.note(f"{have} rows and columns, and no pixels: {some(without)}")
     if damaged:

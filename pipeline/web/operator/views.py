@@ -25,6 +25,7 @@ from pipeline.ledger.tallies import TallyKind
 from pipeline.line.identify import ACCOUNT
 from pipeline.line.quarantine import listed
 from pipeline.line.study_patient import marks_of
+from pipeline.model import InstanceCode
 from pipeline.operate.measurements import Measurements, measured, open_associations
 from pipeline.operate.silence import HISTORY_SECONDS, Silence, missed_senders
 from pipeline.operate.status import present_state
@@ -218,7 +219,7 @@ def study(settings: Settings, ledger: Ledger, uid: str, words: Translation) -> d
         "more_instances": sum(arrival.instances for arrival in arrivals) - len(instances[:MOST_INSTANCES]),
         "changes": changes[:MOST_CHANGES],
         "states": Counter(instance.state for instance in instances).most_common(),
-        "other_patient": any(instance.code == "other-patient" for instance in instances),
+        "other_patient": any(instance.code == InstanceCode.OTHER_PATIENT for instance in instances),
         "not_compared": any(d.arrived > d.verified and d.state == "delivered" for d in deliveries),
         "can_retry": any(d.state in {"refused", "deferred", "waiting"} for d in deliveries),
         "encoding": _encoding(instances),

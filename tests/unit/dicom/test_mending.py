@@ -26,7 +26,7 @@ from support.studies.odd_data_sets import (
 )
 
 from pipeline.dicom import mending
-from pipeline.dicom.part10 import Malformed
+from pipeline.dicom.part10 import Correction, Malformed
 from pipeline.dicom.reading import data_set_of
 from pipeline.dicom.walk import walk
 from pipeline.line.identify import read
@@ -42,7 +42,7 @@ def mended(content: bytes, folder: Path) -> tuple[pydicom.Dataset, set[tuple[int
         assert path.read_bytes() == content
         whole = pydicom.dcmread(io.BytesIO(bytes(data)))
         whole.decode()
-        return whole, {(mend.tag, mend.words) for mend in layout.mends}
+        return whole, {(mend.tag, mend.correction) for mend in layout.mends}
 
 
 def refused(content: bytes, folder: Path) -> str:
@@ -76,7 +76,7 @@ FOREIGN = {
 def test_file_meta_information_within_the_data_set_decides_nothing_and_is_left_out(tmp_path, syntax, what, where):
     data_set, mends = mended(file_of(syntax=syntax, **{where: FOREIGN[what]}), tmp_path)
     assert data_set.file_meta.TransferSyntaxUID == syntax
-    assert {words for _, words in mends} == {mending.FOREIGN}
+    assert {words for _, words in mends} == {Correction.FOREIGN}
     assert not [tag for tag in data_set.keys() if tag.group in {0, 2}]  # noqa: SIM118
     assert (data_set.PatientName, data_set.PixelData) == ("ROE^RICHARD", bytes(64))
     assert read(tmp_path / "file", tmp_path).transfer_syntax_uid == syntax
@@ -88,14 +88,14 @@ def test_file_meta_information_before_the_elements_of_big_endian_is_left_out(tmp
     at = walk(content).data_set
     own = struct.pack(">HH2sH", 2, 0x10, b"UI", 18) + b"1.2.840.10008.1.2\0"
     data_set, mends = mended(content[:at] + own + content[at:], tmp_path)
-    assert mends == {(0x00020010, mending.FOREIGN)}
+    assert mends == {(0x00020010, Correction.FOREIGN)}
     assert data_set.PixelData == source.PixelData
 
 
 @pytest.mark.parametrize("zeros", [1, 2, 3, 4, 7, 8, 13, 512, 1 << 20])
 def test_zeros_behind_the_last_element_are_left_out(tmp_path, zeros):
     data_set, mends = mended(file_of(last=bytes(zeros)), tmp_path)
-    assert mends == {(0x7FE00010, mending.PADDING)}
+    assert mends == {(0x7FE00010, Correction.PADDING)}
     assert len(data_set.PixelData) == 64
 
 
@@ -105,7 +105,7 @@ def test_the_padding_of_odd_pixels_is_counted(tmp_path, zeros):
     odd = with_vr(0x7FE00010, b"OB", nine, long=True)
     data_set, mends = mended(file_of(pixels=odd, last=bytes(zeros)), tmp_path)
     assert data_set.PixelData == nine + b"\0"
-    assert (0x7FE00010, mending.UNCOUNTED) in mends
+    assert (0x7FE00010, Correction.UNCOUNTED) in mends
 
 
 def test_a_big_endian_file_cut_within_a_tag_is_not_taken_for_padded(tmp_path):
@@ -128,7 +128,7 @@ STRAY = {
 @pytest.mark.parametrize("what", STRAY)
 def test_a_delimiter_behind_a_sequence_of_known_length_is_left_out(tmp_path, what, length):
     data_set, mends = mended(file_of(STRAY[what] + mark(SEQUENCE_END, length)), tmp_path)
-    assert mends == {(0x00081140, mending.STRAY)}
+    assert mends == {(0x00081140, Correction.STRAY)}
     assert len(data_set.ReferencedImageSequence) == (what != "an empty sequence")
 
 
@@ -137,7 +137,7 @@ def test_it_is_left_out_within_an_item_too(tmp_path):
     outer = with_vr(0x00400275, b"SQ", b"", long=True)[:-4] + struct.pack("<I", UNDEFINED)
     content = outer + mark(ITEM, UNDEFINED) + inner + mark(ITEM_END) + mark(SEQUENCE_END)
     data_set, mends = mended(file_of(content), tmp_path)
-    assert mends == {(0x00400275, mending.STRAY)}
+    assert mends == {(0x00400275, Correction.STRAY)}
     assert len(data_set.RequestAttributesSequence[0].ReferencedImageSequence) == 1
 
 
@@ -167,7 +167,7 @@ def test_whole_pixels_get_the_end_they_lack(tmp_path, what, frames, frame):
     data_set, mends = mended(content, tmp_path)
     got = list(pydicom.encaps.generate_frames(data_set.PixelData, number_of_frames=frames))
     assert [one.rstrip(b"\0") for one in got] == [ODD_FRAME] * frames
-    assert {words for _, words in mends} & {mending.NO_END, mending.END_WITH_LENGTH}
+    assert {words for _, words in mends} & {Correction.NO_END, Correction.END_WITH_LENGTH}
 
 
 def test_a_delimiter_whose_length_may_be_true_is_no_oversight(tmp_path):
@@ -182,7 +182,7 @@ def test_a_delimiter_whose_length_may_be_true_is_no_oversight(tmp_path):
 def test_compressed_pixels_are_called_bytes_whatever_vr_they_had(tmp_path, vr):
     pixels = fragments(EVEN_FRAME).replace(b"OB", vr, 1)
     data_set, mends = mended(file_of(syntax=JPEG_LS, pixels=pixels), tmp_path)
-    assert mends == {(0x7FE00010, mending.NOT_BYTES)}
+    assert mends == {(0x7FE00010, Correction.NOT_BYTES)}
     assert data_set["PixelData"].VR == "OB"
     assert pydicom.encaps.get_frame(data_set.PixelData, 0, number_of_frames=1) == EVEN_FRAME
 
@@ -212,14 +212,14 @@ def test_pixels_that_may_be_cut_are_set_aside_with_the_name_of_the_instance(tmp_
 
 def test_an_odd_last_fragment_gets_its_padding(tmp_path):
     data_set, mends = mended(file_of(syntax=JPEG_LS, pixels=fragments(ODD_FRAME)), tmp_path)
-    assert mends == {(0x7FE00010, mending.ODD_FRAGMENT)}
+    assert mends == {(0x7FE00010, Correction.ODD_FRAGMENT)}
     assert pydicom.encaps.get_frame(data_set.PixelData, 0, number_of_frames=1) == EVEN_FRAME
 
 
 def test_padding_behind_a_fragment_that_nobody_counts_is_counted(tmp_path):
     pixels = fragments(ODD_FRAME, end=b"\0" + mark(ITEM, len(ODD_FRAME)) + EVEN_FRAME + mark(SEQUENCE_END))
     data_set, mends = mended(file_of(syntax=JPEG_LS, pixels=pixels, frames=2), tmp_path)
-    assert mends == {(0x7FE00010, mending.UNCOUNTED)}
+    assert mends == {(0x7FE00010, Correction.UNCOUNTED)}
     assert list(pydicom.encaps.generate_frames(data_set.PixelData, number_of_frames=2)) == [EVEN_FRAME] * 2
 
 
@@ -229,7 +229,9 @@ def test_where_an_offset_table_counts_only_the_last_fragment_gets_longer(tmp_pat
     path = tmp_path / "file"
     path.write_bytes(file_of(syntax=JPEG_LS, pixels=pixels, frames=2))
     with data_set_of(path, tmp_path) as (data, layout):
-        assert len([mend for mend in layout.mends if mend.words == mending.ODD_FRAGMENT]) == 2  # a length, a byte
+        assert (
+            len([mend for mend in layout.mends if mend.correction == Correction.ODD_FRAGMENT]) == 2
+        )  # a length, a byte
         whole = pydicom.dcmread(io.BytesIO(bytes(data)))
     frames = list(pydicom.encaps.generate_frames(whole.PixelData, number_of_frames=2))
     assert frames == [ODD_FRAME, EVEN_FRAME]
@@ -244,7 +246,7 @@ BARE_CODE = implicit(0x00080100, b"X1") + implicit(0x00080104, b"A meaning ")
 def test_items_in_explicit_vr_are_read_although_un_promises_implicit_ones(tmp_path, tag, known):
     creator = element(0x00290010, b"LO", b"ACME DATA ")
     data_set, mends = mended(file_of(creator, sequence(tag, b"UN", CODE, known=known)), tmp_path)
-    assert mends == {(tag, mending.OTHER_VR)}
+    assert mends == {(tag, Correction.OTHER_VR)}
     assert data_set[tag].VR == "SQ"
     assert data_set[tag].value[0].CodeMeaning == "A meaning"
 
@@ -258,7 +260,7 @@ def test_items_of_un_that_are_as_the_standard_has_them_stay(tmp_path, known):
 
 def test_items_in_implicit_vr_are_read_although_a_sequence_promises_explicit_ones(tmp_path):
     data_set, mends = mended(file_of(sequence(0x00321064, b"SQ", BARE_CODE, known=False)), tmp_path)
-    assert mends == {(0x00321064, mending.OTHER_VR)}
+    assert mends == {(0x00321064, Correction.OTHER_VR)}
     assert data_set.RequestedProcedureCodeSequence[0].CodeMeaning == "A meaning"
 
 
@@ -280,7 +282,7 @@ def test_an_element_whose_vr_is_none_keeps_its_value(tmp_path, vr, long):
 def test_an_element_in_implicit_notation_gets_its_vr_and_nothing_beside_it_is_lost(tmp_path, tag):
     value = b"\x08\0" if tag == 0x00280010 else b"ROE^RICHARD "
     data_set, mends = mended(file_of(element(0x00090010, b"LO", b"ACME"), implicit(tag, value)), tmp_path)
-    assert mends == {(tag, mending.NO_VR)}
+    assert mends == {(tag, Correction.NO_VR)}
     assert data_set.PatientName == "ROE^RICHARD"
     assert (data_set.Rows, data_set.Columns, data_set.PatientID) == (8, 8, "P-0815")
 
@@ -299,7 +301,7 @@ def test_the_length_of_a_group_that_is_otherwise_written_is_left_out(tmp_path):
     length = element(0x00090000, b"UL", struct.pack("<I", 26))
     creator, bad = element(0x00090010, b"LO", b"ACME"), with_vr(0x00091001, b"--", b"hello!")
     data_set, mends = mended(file_of(length, creator, bad), tmp_path)
-    assert (0x00090000, mending.STALE_LENGTH) in mends
+    assert (0x00090000, Correction.STALE_LENGTH) in mends
     assert 0x00090000 not in data_set
 
 
@@ -314,7 +316,7 @@ def test_an_implicit_data_set_that_is_called_explicit_is_not_made_right_element_
 def test_the_first_element_alone_may_have_no_vr(tmp_path, vr):
     term = implicit(0x00080005, b"ISO_IR 100") if vr is None else with_vr(0x00080005, vr, b"ISO_IR 100")
     data_set, mends = mended(file_of(term), tmp_path)
-    assert mends == {(0x00080005, mending.NO_VR)}
+    assert mends == {(0x00080005, Correction.NO_VR)}
     assert data_set.SpecificCharacterSet == "ISO_IR 100"
 
 
