@@ -23,6 +23,7 @@ Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
 NICENESS = 5  # Reception, for which a modality waits, gets the processor first.
+BEGIN_SECONDS = 10.0  # Of the clock, to start a process and import what its task needs; more counts as slow, too.
 SLOW_SECONDS = 1.0  # Seconds of wall-clock time; nearly every instance takes less than a tenth of it.
 
 _ENVIRONMENT = {
@@ -96,7 +97,7 @@ class BoundedProcess:
     def do(
         self, function: Callable[[Task], Answer], task: Task, limits: ProcessLimits, on_slow: Callable[[], None]
     ) -> Answer:
-        """Do a task and return its answer; call `on_slow` once if it takes more than SLOW_SECONDS.
+        """Do a task and return its answer; call `on_slow`, perhaps twice, if it takes more than SLOW_SECONDS.
 
         Its time counts from when the process has started and has imported what the task needs: on a busy machine
         that takes longer than most tasks, which would be called slow and would wait for those that are.
@@ -109,7 +110,9 @@ class BoundedProcess:
         """
         try:
             self._pipe.send((function, task, limits))
-            self._wait_for_it(limits.clock_seconds, limits)
+            if not self._pipe.poll(BEGIN_SECONDS):
+                on_slow()
+                self._wait_for_it(limits.clock_seconds, limits)
             self._pipe.recv()  # It has begun.
             if not self._pipe.poll(SLOW_SECONDS):
                 on_slow()

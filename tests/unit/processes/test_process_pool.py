@@ -143,6 +143,14 @@ def test_a_task_is_not_slow_for_the_time_its_process_takes_to_begin_it(impatient
         assert called_slow == [True]
 
 
+def test_a_task_that_does_not_begin_gives_way_as_a_slow_one(monkeypatch):
+    monkeypatch.setattr(bounded_process, "BEGIN_SECONDS", 0.2)
+    called_slow = []
+    with closing(bounded_process.BoundedProcess()) as process:
+        process.do(repr, LongToRead(), ProcessLimits(60, 1 << 30), lambda: called_slow.append(True))
+    assert called_slow
+
+
 @pytest.mark.parametrize(("size", "studies"), [(1, 4), (2, 2)])
 def test_studies_whose_every_instance_takes_long_do_not_stop_another(impatient, size, studies):
     with closing(ProcessPool(size)) as shop, ThreadPoolExecutor(studies) as threads:
