@@ -70,7 +70,9 @@ def test_after_a_crash_it_is_checked_once_and_then_not_again(tmp_path):
     ledger.check()
     ledger.end_use()
     assert not (tmp_path / IN_USE).exists()
-    assert open_ledger(tmp_path)[0].must_be_checked is False
+    ledger, _ = open_ledger(tmp_path)
+    assert ledger.must_be_checked is False
+    ledger.close()
 
 
 def test_damage_after_a_crash_ends_the_work_and_the_next_start_rebuilds(tmp_path):
@@ -85,7 +87,9 @@ def test_damage_after_a_crash_ends_the_work_and_the_next_start_rebuilds(tmp_path
     with pytest.raises(LedgerDamaged, match="restart the worker"), ledger.transaction():
         pass
     ledger.end_use()
-    assert open_ledger(tmp_path)[1], "lost, and begun anew"
+    ledger, was_lost = open_ledger(tmp_path)
+    assert was_lost, "and begun anew"
+    ledger.close()
     assert len(set_aside(tmp_path)) == 1
 
 
@@ -101,6 +105,7 @@ def test_damage_that_is_met_at_work_has_the_next_start_read_all_of_it(tmp_path):
     assert was_lost
     assert len(set_aside(tmp_path)) == 1
     read_all(ledger)
+    ledger.close()
 
 
 def test_what_was_suspected_in_vain_stays(tmp_path):
@@ -110,3 +115,4 @@ def test_what_was_suspected_in_vain_stays(tmp_path):
     assert (was_lost, ledger.must_be_checked, set_aside(tmp_path)) == (False, False, [])
     assert not (tmp_path / "ledger.suspect").exists()
     read_all(ledger)
+    ledger.close()
