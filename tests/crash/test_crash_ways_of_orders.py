@@ -160,7 +160,7 @@ def left_behind(stage: Stage) -> list[Path]:
 @pytest.fixture(scope="module")
 def printing(tmp_path_factory):
     with storage_peer() as peer:
-        table = {**TABLE, "port": peer.port, "response_timeout": "20s"}
+        table = {**TABLE, "port": peer.port, "response_timeout": "20s", "associate_timeout": "20s"}
         with crash_stage(tmp_path_factory.mktemp("print"), destinations=[table]) as one:
             yield one, peer
 

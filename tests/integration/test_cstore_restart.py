@@ -69,7 +69,7 @@ def test_a_worker_killed_half_way_sends_what_is_missing_and_at_most_one_instance
         instance(sent, f"{n}", StudyInstanceUID="1.2.3.4", SeriesInstanceUID="1.2.3.4.1") for n in range(COUNT)
     ]
     with storage_peer() as peer:
-        table = {**TABLE, "port": peer.port, "response_timeout": "20s"}
+        table = {**TABLE, "port": peer.port, "response_timeout": "20s", "associate_timeout": "20s"}
         receiver = {"name": "modalities", "ae_title": "STORESTOW", "port": free_port(), "quiet_seconds": 1}
         file = write_site(tmp_path, receivers=[receiver], destinations=[table], site={"workers": 1})
         spool = Spool(tmp_path / "spool")

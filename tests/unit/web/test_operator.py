@@ -17,7 +17,7 @@ from support.sites.placed_orders import look, settings_with_pacs, waiting_order
 from support.sites.shim_site import BROWSER, served
 
 from pipeline.errors import Configuration
-from pipeline.ledger import act_records, destination_states, reports, samples
+from pipeline.ledger import act_records, attempts, destination_states, reports, samples
 from pipeline.ledger.samples import SampleKind
 from pipeline.ledger.tables import delivery
 from pipeline.ledger.tables import instance as instances
@@ -100,10 +100,13 @@ def site(tmp_path_factory):
 
         def is_there() -> bool:
             with site.ledger.reading() as connection:
+                tried = attempts.of_study(connection, study, 10)
                 counted = reports.counts(connection)
                 return (
                     counted["deliveries"]["delivered"] == 1
                     and destination_states.down_since(connection, "dead") is not None
+                    and len(tried) == 2
+                    and all(attempt.ended_at for attempt in tried)
                 )
 
         rounds(worker, until=is_there)
