@@ -21,7 +21,8 @@ Run = Callable[[Path, bool], AbstractContextManager[Contenders]]
 def contenders(transcoded: str | None, *encodings: str, apart: bool = False) -> Run:
     """Return a row's contenders: without `transcoded`, dcmsend straight into the archive is the peer.
 
-    `transcoded` is the transfer syntax in which the peer's Orthanc stores what it receives. With `apart` the
+    `transcoded` is the transfer syntax in which the peer's Orthanc stores what it receives; its plug-in Gdcm does
+    that, and without it Orthanc would store it as it came and say nothing. With `apart` the
     archive has the first core for itself, and everything else has the second one.
     """
 
@@ -35,7 +36,7 @@ def contenders(transcoded: str | None, *encodings: str, apart: bool = False) -> 
                 stack.enter_context(on_core(1))
             servers = {"archive": {"Url": f"{archive.dicomweb}/", "HasDelete": False}}
             web = {"Enable": True, "Root": "/dicom-web/", "Servers": servers}
-            more = {"IngestTranscoding": transcoded} if transcoded else {}
+            more = {"IngestTranscoding": transcoded, "plugins": ("DicomWeb", "Gdcm")} if transcoded else {}
             router = stack.enter_context(orthanc(folder / "router", DicomWeb=web, **more))
 
             def through(port: int, then: Callable[[str], object] = lambda _: None, quiet: float = 0.0) -> float:
@@ -50,7 +51,7 @@ def contenders(transcoded: str | None, *encodings: str, apart: bool = False) -> 
             if not transcoded:
                 named["dcmsend to the archive"] = lambda: through(archive.dicom_port)
             peer = "Orthanc IngestTranscoding + STOW" if transcoded else "Orthanc as router"
-            named[peer] = lambda: through(router.dicom_port, lambda _: _pass_on(router))
+            named[peer] = lambda: through(router.dicom_port, lambda _: _pass_on(router, transcoded))
             for name, site in sites(folder, archive, stack, *encodings).items():
                 named[name] = lambda port=site.port: through(port, quiet=QUIET_SECONDS)
             yield named
@@ -93,8 +94,13 @@ def wait_for(archive: Orthanc, instances: int) -> None:
     wait_until(lambda: held(archive) >= instances, seconds=WAIT_SECONDS, what="the archive")
 
 
-def _pass_on(router: Orthanc) -> None:
+def _pass_on(router: Orthanc, transcoded: str | None) -> None:
     studies = requests.get(f"{router.rest}/studies", timeout=30).json()
+    if transcoded:
+        for study in studies:
+            first = requests.get(f"{router.rest}/studies/{study}/instances", timeout=30).json()[0]["ID"]
+            syntax = requests.get(f"{router.rest}/instances/{first}/metadata/TransferSyntax", timeout=30).text
+            assert syntax == transcoded, f"Orthanc has stored {syntax}"
     asked = {"Resources": studies, "Synchronous": True}
     answer = requests.post(f"{router.rest}/dicom-web/servers/archive/stow", json=asked, timeout=300)
     answer.raise_for_status()

@@ -257,8 +257,8 @@ class Orthanc:
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path, **configuration: object) -> Iterator[Orthanc]:
-    """Run an Orthanc of the test's own with the DICOMweb plug-in, its storage below `folder`."""
+def orthanc(folder: Path, *, plugins: Sequence[str] = ("DicomWeb",), **configuration: object) -> Iterator[Orthanc]:
+    """Run an Orthanc of the test's own with these plug-ins, its storage below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     http, dicom = free_port(), free_port()
     settings: dict[str, object] = {
@@ -276,7 +276,7 @@ def orthanc(folder: Path, **configuration: object) -> Iterator[Orthanc]:
         "AuthenticationEnabled": False,
         "OverwriteInstances": False,
         "ExecuteLuaEnabled": False,
-        "Plugins": [str(_dicomweb_plugin())],
+        "Plugins": [str(_plugin(name)) for name in plugins],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "EnableWado": True, "Host": "127.0.0.1", "Ssl": False},
         **configuration,
     }
@@ -299,8 +299,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _dicomweb_plugin() -> Path:
+def _plugin(name: str) -> Path:
     folders = [Path("/usr/share/orthanc/plugins"), Path("/usr/local/share/orthanc/plugins")]
-    found = [file for folder in folders for file in folder.glob("libOrthancDicomWeb.*")]
-    assert found, "Orthanc's DICOMweb plug-in is not installed: `make install` brings it"
+    found = [file for folder in folders for file in folder.glob(f"libOrthanc{name}.*")]
+    assert found, f"Orthanc's plug-in {name} is not installed: the package orthanc-{name.lower()} of Debian has it"
     return found[0]
