@@ -60,11 +60,6 @@ class PreparedAhead:
             while len(self._results) > MOST_AHEAD:
                 del self._results[next(iter(self._results))]
 
-    def has(self, task: PrepareTask) -> bool:
-        """Tell whether the result of this very task is known."""
-        with self._lock:
-            return task.instance in self._results and self._results[task.instance][0] == task
-
     def take(self, task: PrepareTask) -> Prepared | None:
         """Return the result of this very task and forget it.
 

@@ -66,6 +66,7 @@ class WorkAhead:
         self._read = read or ReadAhead()
         self._prepared = prepared or PreparedAhead()
         self._seen: set[WaitingStudy] = set()  # Those prepared, with as many instances as they had.
+        self._begun: dict[tuple[str, str], set[int]] = {}  # Row numbers, by receiver and Study Instance UID.
         self._in_hand = in_hand
         self._done: set[FileState] = set()
         self._tried: set[FileState] = set()
@@ -141,6 +142,8 @@ class WorkAhead:
         with self._site.ledger.reading() as connection:
             waiting = waiting_studies.waiting(connection)
         self._seen &= set(waiting)
+        keys = {(study.receiver, study.study_instance_uid) for study in waiting}
+        self._begun = {key: rows for key, rows in self._begun.items() if key in keys}
         pool = self._site.pool
         wanted = [study for study in waiting if study not in self._seen]
         if not wanted or pool.waiting or not self._has_room():
@@ -160,16 +163,20 @@ class WorkAhead:
                 continue
             with contextlib.suppress(Configuration):  # The study says so itself when it is due.
                 for task in self._tasks_of_study(study, receiver):
+                    self._begun[study.receiver, study.study_instance_uid].add(task.instance)
                     with contextlib.suppress(OSError):
-                        if task.source.lstat().st_size <= LARGEST and not self._prepared.has(task):
+                        if task.source.lstat().st_size <= LARGEST:
                             yield task
             self._seen.add(study)
 
     def _tasks_of_study(self, study: WaitingStudy, receiver: ReceiverTable) -> list[PrepareTask]:
+        """Return the tasks of those instances that have come since the last look: a study may grow one by one."""
+        begun = self._begun.setdefault((study.receiver, study.study_instance_uid), set())
         with self._site.ledger.reading() as connection:
             rows = waiting_studies.instances_of(connection, study.receiver, study.study_instance_uid)
         routes = route(rows, receiver, self._site)
-        return tasks_of([row for row in rows if routes.of[row.id]], study.receiver, routes, self._site)
+        new = [row for row in rows if routes.of[row.id] and row.id not in begun]
+        return tasks_of(new, study.receiver, routes, self._site)
 
     def _received(self) -> Iterator[_Received]:
         """Yield the files of studies that still come in."""

@@ -144,7 +144,8 @@ def test_what_came_later_is_prepared_by_the_study(waiting, tmp_path, monkeypatch
 
 
 def test_only_what_was_added_is_prepared_at_the_next_look(waiting, tmp_path, monkeypatch):
-    site, worker, work, _ = waiting
+    site, worker, work, ahead = waiting
+    ahead._results.clear()  # as results are forgotten of which there are too many
     asked = []
     each = site.pool.each
     monkeypatch.setattr(site.pool, "each", lambda does, some, limits: each(does, noting(asked, some), limits))
