@@ -1,5 +1,7 @@
 """`storestow serve`, what it refuses to begin with, its key, its health, its description and its log lines."""
 
+import contextlib
+import http.client
 import json
 import logging
 import re
@@ -7,8 +9,10 @@ import signal
 import socket
 import sqlite3
 import threading
+import time
 import tomllib
 from pathlib import Path
+from statistics import median
 
 import pytest
 import requests
@@ -154,6 +158,27 @@ def test_serve_begins_before_the_worker_and_ends_in_order(tmp_path):
     assert f"shim-started host=127.0.0.1 port={port} key=no" in lines
     assert "shim-stopped" in lines
     assert "Traceback" not in lines
+
+
+def test_a_kept_connection_is_no_slower_than_a_new_one(tmp_path):
+    port = free_port()
+    with running([*COMMAND, "--site", site_toml(tmp_path, port=port), "serve"], log=tmp_path / "log") as process:
+        wait_until(lambda: process.poll() is not None or listens(port), what="the shim")
+        again = median(seconds_of_answers(port, 21)[1:])
+        anew = median(seconds_of_answers(port, 1)[0] for _ in range(20))
+    # A kernel that waits for more bytes, or for the client's acknowledgement, makes this ratio 10 or more.
+    assert again < 3 * anew
+
+
+def seconds_of_answers(port, count):
+    seconds = []
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        for _ in range(count):
+            began = time.perf_counter()
+            connection.request("GET", "/orders/assets/page.css")
+            assert connection.getresponse().read()
+            seconds.append(time.perf_counter() - began)
+    return seconds
 
 
 @pytest.mark.sqlite_file
