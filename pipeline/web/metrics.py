@@ -206,6 +206,8 @@ def _of_the_site(numbers: Measurements) -> Iterator[Metric]:
         receivers.add_metric([name], int(is_open))
     yield receivers
     study = numbers.heartbeat_study
+    words = "1 from when a heartbeat study was not verified in time until one is again, else 0."
+    yield _gauge("storestow_heartbeat_study_missed", words, int(study is not None and study.is_missed))
     if study is not None:
         words = "When the last heartbeat study was sent."
         yield _gauge("storestow_heartbeat_study_timestamp_seconds", words, study.sent_at)

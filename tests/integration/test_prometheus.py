@@ -88,6 +88,7 @@ def test_prometheus_understands_every_query_of_the_dashboard(tmp_path: Path) -> 
         ("StorestowDeliveryRefused", 'storestow_failures_total{kind="delivery-refused",where="archive"}'),
         ("StorestowQuarantine", "storestow_quarantined_arrivals"),
         ("StorestowQuarantine", 'storestow_quarantined_instances{code="conflict"}'),
+        ("StorestowHeartbeatStudyMissed", "storestow_heartbeat_study_missed"),
     ],
 )
 def test_a_rule_fires_at_the_first_failure_of_a_new_site(tmp_path: Path, alert: str, changes: str) -> None:
