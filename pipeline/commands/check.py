@@ -69,7 +69,7 @@ def findings(settings: Settings, *, peers: bool = True) -> Iterator[CheckFinding
 
 
 def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
-    spool = Spool(settings.site.spool)
+    spool = settings.spool
     yield from _tried("spool", spool.prepare, f"{spool.root}: local, writable, one file system")
     yield _space(settings)
     yield from _tried("institution mapping", lambda: mapping_of(settings), _mapping_text(settings))

@@ -57,13 +57,12 @@ def accept(
 ) -> None:
     """Say that what a destination held before, and could not be compared, is the same: its original may go."""
     from pipeline.operate.accept import accept as run  # noqa: PLC0415
-    from pipeline.spool.spool import Spool  # noqa: PLC0415
 
     settings = settings_of_site()
     if destination is not None:
         settings.destination_named(destination)
     ledger = ledger_of(settings)
-    numbers, count = run(Spool(settings.site.spool), ledger, subject, destination, reason)
+    numbers, count = run(settings.spool, ledger, subject, destination, reason)
     record_act(ledger, "accept", subject, reason)
     if as_json:
         print_json({"deliveries": numbers, "instances": count})

@@ -14,7 +14,6 @@ from pipeline.ledger import FILE_NAME, Ledger
 from pipeline.site.settings import Settings
 from pipeline.site.site_ledger import connect
 from pipeline.site.worker_state import sole_worker
-from pipeline.spool.spool import Spool
 
 
 def migrate(settings: Settings, *, dry_run: bool) -> dict[str, Any]:
@@ -23,7 +22,7 @@ def migrate(settings: Settings, *, dry_run: bool) -> dict[str, Any]:
     Raises Usage if the ledger belongs to another user, AnotherWorks if a worker runs, Configuration for one of a
     newer release, Transient if the disk has no room for the copy; nothing is changed then.
     """
-    spool = Spool(settings.site.spool)
+    spool = settings.spool
     with closing(connect(settings)) as ledger:
         if not ledger.exists() or dry_run:
             return _plan(ledger)

@@ -120,9 +120,8 @@ def cancel(
 def _require_worker(settings: "Settings", ledger: "Ledger") -> None:
     """Raise Transient if no worker runs that could do the request."""
     from pipeline.site.worker_state import require_worker  # noqa: PLC0415
-    from pipeline.spool.spool import Spool  # noqa: PLC0415
 
-    require_worker(Spool(settings.site.spool), ledger)
+    require_worker(settings.spool, ledger)
 
 
 def _place_and_follow(

@@ -33,10 +33,9 @@ def show(name: SetAside, as_json: Json = False) -> None:
     """Show one thing that is set aside: where it lies, its hash, why it is there."""
     from pipeline.commands import terminal  # noqa: PLC0415
     from pipeline.line.quarantine import shown  # noqa: PLC0415
-    from pipeline.spool.spool import Spool  # noqa: PLC0415
 
     settings = settings_of_site()
-    answer = shown(name, Spool(settings.site.spool), ledger_of(settings))
+    answer = shown(name, settings.spool, ledger_of(settings))
     print_json(answer) if as_json else terminal.show_set_aside(answer)
 
 
@@ -49,13 +48,12 @@ def release(
     """Try again what is set aside, from the start; --study sends another patient's instances as of that study."""
     from pipeline.line.other_patient import release_study  # noqa: PLC0415
     from pipeline.line.quarantine import release as put_back  # noqa: PLC0415
-    from pipeline.spool.spool import Spool  # noqa: PLC0415
 
     _require_one(name, study)
     if (study is None) != (reason is None):
         raise Usage("--study and --reason belong together")
     settings = settings_of_site()
-    spool, ledger = Spool(settings.site.spool), ledger_of(settings)
+    spool, ledger = settings.spool, ledger_of(settings)
     if name:
         put_back(name, spool, ledger)
         record_act(ledger, "release", name)
@@ -75,14 +73,13 @@ def discard(
     """Delete for good what is set aside; the ledger remembers that it was there."""
     from pipeline.line.other_patient import discard_study  # noqa: PLC0415
     from pipeline.line.quarantine import discard as delete  # noqa: PLC0415
-    from pipeline.spool.spool import Spool  # noqa: PLC0415
 
     _require_one(name, study)
     if not yes:
         what = name or f"what came of the study {study} as another patient's"
         typer.confirm(f"Delete {what} for good?", abort=True)
     settings = settings_of_site()
-    spool, ledger = Spool(settings.site.spool), ledger_of(settings)
+    spool, ledger = settings.spool, ledger_of(settings)
     deleted = delete(name, spool, ledger) if name else discard_study(study or "", spool, ledger)
     record_act(ledger, "discard" if name else "discard-study", name or study or "")
     print(f"{len(deleted)} files deleted")  # noqa: T201

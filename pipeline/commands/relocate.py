@@ -9,7 +9,6 @@ from pipeline.ledger.move_to_server import move
 from pipeline.site.settings import Settings
 from pipeline.site.site_ledger import server_of
 from pipeline.site.worker_state import sole_worker
-from pipeline.spool.spool import Spool
 
 
 def relocate(settings: Settings) -> str:
@@ -18,7 +17,7 @@ def relocate(settings: Settings) -> str:
     Raises Usage if no server is configured, if there is no file, or if it belongs to another user; AnotherWorks
     while a worker runs; and what opening a ledger raises.
     """
-    spool = Spool(settings.site.spool)
+    spool = settings.spool
     server = server_of(settings)
     if server is None:
         raise Usage("[site] ledger names no server: write its address there first (docs/scale.md)")

@@ -81,8 +81,9 @@ def write(files: dict[Path, bytes], *, replace: bool) -> list[Path]:
 
 
 def writable(settings: Settings) -> list[Path]:
-    """Return the folders the worker writes to: the spool, and the folders of destinations."""
-    folders = (getattr(destination, "folder", None) for destination in settings.destination)
+    """Return the folders the worker writes to: the spool, the store, and the folders of destinations."""
+    store = settings.cluster.store if settings.cluster else None
+    folders = (store, *(getattr(destination, "folder", None) for destination in settings.destination))
     return [settings.site.spool, *dict.fromkeys(folder for folder in folders if isinstance(folder, Path))]
 
 

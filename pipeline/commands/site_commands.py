@@ -181,9 +181,8 @@ def trace(
     settings = settings_of_site()
     if from_archive:
         from pipeline.operate.trace import archived  # noqa: PLC0415
-        from pipeline.spool.spool import Spool  # noqa: PLC0415
 
-        answer = archived(subject, Spool(settings.site.spool))
+        answer = archived(subject, settings.spool)
     else:
         answer = look(subject, ledger_of(settings), [d.name for d in settings.destination])
     if not (answer["studies"] or answer["orders"]):

@@ -16,7 +16,6 @@ from pipeline.site.open_site import opened
 from pipeline.site.settings import Settings
 from pipeline.site.site_ledger import connect
 from pipeline.site.worker_refusal import AnotherWorks
-from pipeline.spool.spool import Spool
 from pipeline.worker.worker import Worker
 
 GRACE_SECONDS = 20.0  # Seconds for running transfers, so that less must be asked about after the next start.
@@ -69,7 +68,7 @@ def work_until_idle(settings: Settings) -> None:
 
 def _has_something_new(settings: Settings) -> bool:
     """Say whether an arrival has come, or an order was placed, that no worker has seen."""
-    spool = Spool(settings.site.spool)
+    spool = settings.spool
     names = {entry.name for entry in spool.arrivals.iterdir() if entry.is_dir()}
     ledger = connect(settings)
     try:

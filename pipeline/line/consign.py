@@ -210,7 +210,7 @@ def pin_of(output: PreparedFile, site: Site) -> dict[str, Any]:
     if output.state:
         site.hashed.keep(output.state, output.sha256)
     return {
-        "path": str(output.path.relative_to(site.spool.root)),
+        "path": str(output.path.relative_to(site.spool.store)),
         "sha256": output.sha256,
         "size": output.size,
         "transfer_syntax_uid": output.transfer_syntax_uid,

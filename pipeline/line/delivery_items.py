@@ -71,7 +71,7 @@ def _wanted(
 
     The file of an order is made anew, so it contains every instance, also those that have a final receipt.
     """
-    root = site.spool.root
+    root = site.spool.store
     with site.ledger.reading() as look:
         waiting = receipts.items(look, row.id, root)
         if not (waiting and destination.makes_file):

@@ -81,7 +81,7 @@ def studies_under_way(site: Site, unread: UnreadArrivals, unusable: Collection[s
         for folder in room.iterdir()
         if not folder.name.startswith((".", "A_"))
     )
-    names = {folder.name for folder in site.spool.arrivals.iterdir()} - set(unusable)
+    names = (site.spool.received_names() | site.spool.arrival_names()) - set(unusable)
     with site.ledger.reading() as connection:
         states = arrivals.states_of(connection, names)
     receivers, studies = set(), set()

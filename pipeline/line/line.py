@@ -4,7 +4,6 @@ The rooms of the spool and the ledger are the truth: each stage reads from them 
 finds work that was interrupted at any moment.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
@@ -101,7 +100,7 @@ class Line:
 
     def _new_arrivals(self) -> Due[str]:
         """Yield the arrivals that the ledger does not know yet."""
-        folders = self._folders()
+        folders = self._site.spool.arrival_names()
         with self._site.ledger.reading() as connection:
             known = arrivals.states_of(connection, folders)
         for name in sorted(folders - known.keys()):
@@ -109,7 +108,7 @@ class Line:
 
     def _admitted_arrivals(self) -> Due[str]:
         """Yield the arrivals that may be identified now: arrivals of one study in the order of admission."""
-        folders = self._folders()
+        folders = self._site.spool.arrival_names()
         with self._site.ledger.reading() as connection:
             known = arrivals.states_of(connection, folders)
         waiting = {name for name in folders if known.get(name, ArrivalState.ADMITTED) == ArrivalState.ADMITTED}
@@ -138,10 +137,6 @@ class Line:
 
     def _is_being_prepared(self, receiver: str, study_instance_uid: str) -> bool:
         return JobKey(JobKind.PROCESS, study_instance_uid, receiver) in self._jobs.running_since_list()
-
-    def _folders(self) -> set[str]:
-        with os.scandir(self._site.spool.arrivals) as entries:
-            return {entry.name for entry in entries if entry.is_dir()}
 
     def _unusable(self) -> list[str]:
         """Return the arrivals whose last attempt to be admitted or identified has failed."""

@@ -105,7 +105,7 @@ def _pinned_first(
     with site.ledger.transaction() as change:
         claims.require_delivery(change, attempted)
         is_first = rerouting.pin(change, one.delivery, one.identity, pin_of(output, site))
-        rows = {} if is_first else dict(receipts.items(change, one.delivery, site.spool.root, answered=True))
+        rows = {} if is_first else dict(receipts.items(change, one.delivery, site.spool.store, answered=True))
     if earlier := rows.get(one.identity):
         return pinned(replace(one, item=earlier), destination, site, attempted)
     syntax = output.transfer_syntax_uid

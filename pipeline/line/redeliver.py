@@ -37,7 +37,7 @@ def burden_of_request(row: ClaimedDeliveryRow, destination: Destination, site: S
     """Return the items of a request: instances that the destination no longer has; raises as `holds` does."""
     since = time.time() - redeliveries.ONCE_IN
     with site.ledger.reading() as look:
-        wanted = redeliveries.wanted_of(look, row.id, site.spool.root)
+        wanted = redeliveries.wanted_of(look, row.id, site.spool.store)
         sent_lately = redeliveries.answered_since(look, row.destination, row.study_instance_uid, since)
     there = destination.holds([one.item for one in wanted])
     found = DeliveryItems(numbers={one.item.key: one.identity for one in wanted})

@@ -52,7 +52,7 @@ def marks_of(
     """Return a patient's hashes within a study, None if the Patient ID proves nothing; raises as `key_in`."""
     if patient is None or is_placeholder(patient.identifier, placeholders):
         return None
-    key = key_in(spool.root / KEY_FILE)
+    key = key_in(spool.store / KEY_FILE)
 
     def mark(what: str, value: str) -> str:
         return hmac.new(key, f"{what}\0{study}\0{value}".encode(), hashlib.sha256).hexdigest() if value else ""
@@ -67,7 +67,7 @@ def marks_of(
 
 def drop_unfinished_key(spool: Spool) -> None:
     """Delete the unfinished file of a worker that was killed while it made the key; no other worker runs now."""
-    for unfinished in spool.root.glob(f".{KEY_FILE}.*.part"):
+    for unfinished in spool.store.glob(f".{KEY_FILE}.*.part"):
         unlink(unfinished, missing_ok=True)
 
 

@@ -14,7 +14,6 @@ from pipeline.ledger.queue_lengths import Queue
 from pipeline.ledger.tallies import Tally
 from pipeline.receiving.lock import is_up
 from pipeline.site.settings import Settings
-from pipeline.spool.spool import Spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Measurements:
 
 def measured(settings: Settings, ledger: Ledger, now: float) -> Measurements:
     """Return the numbers at `now`; raises Transient if the ledger cannot be read."""
-    spool = Spool(settings.site.spool)
+    spool = settings.spool
     with ledger.reading() as connection:
         worker = heartbeats.row(connection, heartbeats.WORKER)
         queues = queue_lengths.queues(connection)

@@ -7,7 +7,6 @@ from pipeline.ledger import Ledger
 from pipeline.receiving.lock import is_up
 from pipeline.site.settings import Settings
 from pipeline.site.worker_state import WorkerState, worker_status
-from pipeline.spool.spool import Spool
 
 _CONNECT_SECONDS = 5.0
 
@@ -22,7 +21,7 @@ class OwnPart(NamedTuple):
 
 def parts_of(settings: Settings, ledger: Ledger) -> list[OwnPart]:
     """Return every part that should run; raises Transient if the ledger cannot be read."""
-    spool, shim = Spool(settings.site.spool), settings.shim
+    spool, shim = settings.spool, settings.shim
     worker = worker_status(spool, ledger)
     parts = [OwnPart("worker", worker.state is WorkerState.UP, str(worker))]
     parts += [

@@ -9,7 +9,6 @@ from pipeline.ledger.rerouting import GIVEN_UP, REROUTED
 from pipeline.line.settle import renew_account
 from pipeline.site.reason import reason_of
 from pipeline.site.settings import Settings
-from pipeline.spool.spool import Spool
 
 
 def reroute(settings: Settings, ledger: Ledger, old: str, new: str) -> list[int]:
@@ -51,6 +50,6 @@ def discard(settings: Settings, ledger: Ledger, destination: str, reason: str) -
         with ledger.reading() as connection:
             settled = arrivals.settled_of(connection, row.id)
         for name in settled:
-            renew_account(name, Spool(settings.site.spool), ledger)
+            renew_account(name, settings.spool, ledger)
         emit(Event.DISCARDED, delivery=row.id, destination=destination)
     return [row.id for row in rows]

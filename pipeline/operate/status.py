@@ -14,7 +14,6 @@ from pipeline.site.disk_space import DiskLevel, free_bytes, judged
 from pipeline.site.settings import Settings
 from pipeline.site.waiting import Wait, waits
 from pipeline.site.worker_state import worker_status
-from pipeline.spool.spool import Spool
 
 
 def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
 
 def present_state(settings: Settings, ledger: Ledger) -> dict[str, Any]:
     """Return the part of `status` that costs as much as what is open, however much the ledger holds."""
-    spool = Spool(settings.site.spool)
+    spool = settings.spool
     answer: dict[str, Any] = {}
     with ledger.reading() as connection:
         configured = [d.name for d in settings.destination]

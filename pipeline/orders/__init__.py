@@ -25,7 +25,6 @@ from pipeline.ledger.rows import OrderRow
 from pipeline.model import OrderError, OrderStage, OrderState
 from pipeline.orders.compare_sources import Findings, HisAnswer, SourceDifference
 from pipeline.site.settings import Settings
-from pipeline.spool.spool import Spool
 
 SHORTEST_REASON, LONGEST_REASON = 3, 200  # Characters.
 
@@ -202,7 +201,7 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
         allowed = None if reason is None else "allowed"
         about = {"verb": verb, "accessions": len(wanted), "destination": destination, "identity": allowed}
         emit(Event.ORDERED, order=number, **about)
-        Spool(settings.site.spool).wake_worker()
+        settings.spool.wake_worker()
     return PlacedOrder(number, known is None)
 
 

@@ -124,7 +124,7 @@ def _is_quiet(row: RetrievalRow, site: Site, now: float, seconds: float) -> bool
 
 def _unknown(connection: Connection, pacs: PacsTable, site: Site) -> bool:
     """Tell whether an arrival at the receiver of orders has not been entered yet."""
-    folders = (entry.name for entry in site.spool.arrivals.iterdir())
+    folders = site.spool.received_names() | site.spool.arrival_names()
     names = {name for name in folders if parse_arrival_name(name)[1] == pacs.receiver}
     return bool(names - arrivals.states_of(connection, names).keys())
 

@@ -49,7 +49,7 @@ def receive(settings: Settings, name: str) -> int:
             f'receiver {name} has mode = "external": somebody else runs its storescp; '
             f"`storestow receive {name} --print` shows how"
         )
-    spool = Spool(settings.site.spool)
+    spool = settings.spool
     spool.prepare()
     spool.prepare_receiver(name)
     with Signals() as signals, held(spool, receiver) as lock:

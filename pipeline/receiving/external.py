@@ -8,7 +8,6 @@ from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Usage
 from pipeline.receiving.study_receiver import storescp_of, study_hook, write_files
 from pipeline.site.settings import Settings
-from pipeline.spool.spool import Spool
 
 # Without this variable DCMTK leaves Nagle's algorithm on, which costs some 40 ms for each object.
 ENVIRONMENT = {"TCP_NODELAY": "1"}
@@ -26,13 +25,13 @@ def command_line(settings: Settings, receiver: ReceiverTable, site_file: Path) -
         )
     program = Path(sys.prefix) / "bin" / "storestow"
     before = (program, site_file) if receiver.hook == "process-study" else ()
-    spool = Spool(settings.site.spool)
+    spool = settings.spool
     return storescp_of(settings, receiver, spool, study_hook(spool, receiver.name, *before, hook=receiver.hook))
 
 
 def prepare(settings: Settings, receiver: ReceiverTable) -> None:
     """Create the folder into which a receiver's storescp writes, and the files it reads, for the calling user."""
-    spool = Spool(settings.site.spool)
+    spool = settings.spool
     spool.prepare()
     spool.prepare_receiver(receiver.name)
     write_files(receiver, spool)

@@ -49,7 +49,7 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
     nothing to send or the files are of several receivers, Configuration for an unknown destination or receiver,
     and Transient if the files cannot be copied now.
     """
-    spool = Spool(settings.site.spool)
+    spool = settings.spool
     settings.destination_named(destination)
     files = sorted(set(_files(paths)))
     if not files:

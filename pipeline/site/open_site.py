@@ -17,7 +17,6 @@ from pipeline.site.settings import Settings
 from pipeline.site.site import Site
 from pipeline.site.site_ledger import server_of
 from pipeline.site.worker_state import sole_worker
-from pipeline.spool.spool import Spool
 
 LONGEST_OPENING_SECONDS = 3600.0  # Gigabytes may be checked, or copied for an upgrade.
 
@@ -30,7 +29,7 @@ def opened(settings: Settings) -> Iterator[Site]:
         Configuration: something is wrong, or another worker holds the spool.
     """
     rules = rules_of(settings)
-    spool = Spool(settings.site.spool)
+    spool = settings.spool
     spool.prepare()
     for receiver in settings.receiver:
         if receiver.mode == "external":  # `storestow receive` creates the folders of other receivers.

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError, ValidationInfo
 
 from pipeline import destinations
 from pipeline.config.alarm_tables import AlarmTable
+from pipeline.config.cluster_table import ClusterTable
 from pipeline.config.fleet_tables import FleetSiteTable
 from pipeline.config.keys import Table
 from pipeline.config.order_tables import PacsTable, PatientsTable, ShimTable
@@ -19,6 +20,7 @@ from pipeline.config.site_table import CoercionTable, SiteTable
 from pipeline.destinations import Destination, OnDiscs
 from pipeline.dicom.placeholders import PLACEHOLDERS
 from pipeline.errors import Configuration
+from pipeline.spool.spool import Spool
 
 DEFAULT_FILES = (Path("site.toml"), Path("/etc/storestow/site.toml"))
 KIND_OF_LINK = {"download": "iso", "print": "cstore"}  # Where a key of [shim] has a default, the kind of it.
@@ -65,6 +67,7 @@ class Settings(Table):
     patients: PatientsTable = PatientsTable()
     alarm: AlarmTable = AlarmTable()
     fleet: tuple[FleetSiteTable, ...] = ()
+    cluster: ClusterTable | None = None
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> Self:
@@ -152,6 +155,28 @@ class Settings(Table):
                 "somewhere (to, or a route), and not the one of [pacs]"
             )
         return self
+
+    @model_validator(mode="after")
+    def _cluster_has_a_server_and_a_store(self) -> Self:
+        if self.cluster is None:
+            return self
+        if not self.site.ledger:
+            raise ValueError(
+                "cluster: several nodes need one ledger on a server: write the address of a PostgreSQL database "
+                "as [site] ledger, or leave [cluster] out"
+            )
+        spool, store = self.site.spool, self.cluster.store
+        if spool.is_relative_to(store) or store.is_relative_to(spool):
+            raise ValueError(
+                f"cluster: store {store} and [site] spool {spool} must not contain each other: the spool is this "
+                "node's own, and the store belongs to all"
+            )
+        return self
+
+    @property
+    def spool(self) -> Spool:
+        """Return the rooms: which of them this node has for itself, and which all nodes share."""
+        return Spool(self.site.spool, self.cluster.store if self.cluster else None)
 
     @property
     def has_shim(self) -> bool:
@@ -298,6 +323,7 @@ def _known_keys(loc: tuple[int | str, ...], table: dict[str, Any]) -> list[str]:
         "pacs": PacsTable,
         "shim": ShimTable,
         "patients": PatientsTable,
+        "cluster": ClusterTable,
         "alarm": AlarmTable,
         "fleet": FleetSiteTable,
     }

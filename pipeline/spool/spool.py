@@ -2,7 +2,8 @@
 
 The room of a folder is the one fact that must survive the ledger: `incoming`, `arrivals`, `settled` or
 `quarantine` (docs/design.md, State). Folders change rooms by one rename, so all rooms are on one local file
-system.
+system. With a store that several nodes share ([cluster]), what is admitted lies there, and `line.hand_over` brings
+it from this node's own folder (docs/scale.md).
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import functools
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -32,20 +33,44 @@ NETWORK_FILE_SYSTEMS = (
 
 
 class Spool:
-    """The folder [site] spool, and the rooms in it."""
+    """The folder [site] spool with this node's own rooms, and the store with those that all nodes share.
 
-    def __init__(self, root: Path) -> None:
+    Without a store of its own both are the same folder.
+    """
+
+    def __init__(self, root: Path, store: Path | None = None) -> None:
         self.root = root
+        self.store = store or root
         self.incoming = root / "incoming"  # Receivers write here, each into a folder of its own.
-        self.arrivals = root / "arrivals"  # Admitted arrivals, until every instance has its account.
-        self.settled = root / "settled"  # Arrivals with accounts, for `keep_originals`.
-        self.quarantine = root / "quarantine"  # Arrivals that a person must look at.
-        self.outputs = root / "outputs"  # Files made for deliveries; they can be made again.
+        self.received = root / "arrivals"  # The hook moves folders here; with a store they are handed over to it.
         self.ahead = root / "ahead"  # Pixels encoded before their study was complete; they can be encoded again.
-        self.accounts = root / "accounts"  # Accounts of forgotten rows, a file a year.
         self.run = root / "run"  # Locks and generated configuration of running processes.
+        self.arrivals = self.store / "arrivals"  # Admitted arrivals, until every instance has its account.
+        self.settled = self.store / "settled"  # Arrivals with accounts, for `keep_originals`.
+        self.quarantine = self.store / "quarantine"  # Arrivals that a person must look at.
+        self.outputs = self.store / "outputs"  # Files made for deliveries; they can be made again.
+        self.accounts = self.store / "accounts"  # Accounts of forgotten rows, a file a year.
         self.rooms_of_arrivals = (self.arrivals, self.settled, self.quarantine)  # An admitted folder is in one.
-        self.rooms = (self.incoming, *self.rooms_of_arrivals, self.outputs, self.ahead, self.run)
+        self._own_rooms = (self.incoming, self.received, self.ahead, self.run)
+        self._shared_rooms = (*self.rooms_of_arrivals, self.outputs)
+        self.rooms = tuple(dict.fromkeys((*self._own_rooms, *self._shared_rooms)))
+
+    @property
+    def has_store(self) -> bool:
+        """Say whether what is admitted lies in another folder than the receivers' own."""
+        return self.store != self.root
+
+    def arrival_names(self) -> set[str]:
+        """Return the names of the folders in `arrivals`, without copies that are still being made."""
+        with os.scandir(self.arrivals) as entries:
+            return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
+
+    def received_names(self) -> set[str]:
+        """Return the names of the folders that are still to be handed over to the store of [cluster]."""
+        if not self.has_store:
+            return set()
+        with os.scandir(self.received) as entries:
+            return {entry.name for entry in entries if entry.is_dir()}
 
     def find(self, arrival: str, file: str) -> Path | None:
         """Return the present path of a file of an arrival, None if its folder is no longer kept."""
@@ -89,24 +114,32 @@ class Spool:
             Path(tempfile.mkdtemp(prefix="knock-", dir=self.run)).rmdir()
 
     def prepare(self) -> None:
-        """Create the rooms, mode 0750, and check that files can be written and renamed in them.
+        """Create this node's own rooms, mode 0750, and check that files can be written and renamed in them.
 
         Raises Configuration, which names the path and the remedy.
         """
-        for room in (self.root, *self.rooms):
+        rooms = self._own_rooms if self.has_store else self.rooms
+        for room in (self.root, *rooms):
             _make(room)
         if (kind := network_file_system(self.root)) is not None:
             raise Configuration(
                 f"spool {self.root} is on a network file system ({kind}); renames and locks are not to be trusted "
                 "there: put [site] spool on a local disk"
             )
-        for room in self.rooms:
-            _prove_writable(room)
-            if room.stat().st_dev != self.root.stat().st_dev:
-                raise Configuration(
-                    f"{room} is on another file system than {self.root}; folders change rooms by a rename: "
-                    "put the whole spool on one file system"
-                )
+        _prove_usable(self.root, rooms)
+
+    def prepare_store(self) -> None:
+        """Create the rooms of a store that other nodes share, and check them as `prepare` does.
+
+        Receivers do not need it: they go on while the store cannot be used. Raises Configuration.
+        """
+        if not self.has_store:
+            return
+        if not self.store.is_dir():
+            raise Configuration(f"[cluster] store {self.store} is no folder: mount it, on every node at this path")
+        for room in self._shared_rooms:
+            _make(room)
+        _prove_usable(self.store, self._shared_rooms)
 
     def prepare_receiver(self, receiver: str) -> Path:
         """Create the receiver's incoming folder as `prepare` creates rooms, and return it."""
@@ -172,6 +205,16 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _prove_usable(root: Path, rooms: Iterable[Path]) -> None:
+    for room in rooms:
+        _prove_writable(room)
+        if room.stat().st_dev != root.stat().st_dev:
+            raise Configuration(
+                f"{room} is on another file system than {root}; folders change rooms by a rename: "
+                f"put all of {root} on one file system"
+            )
 
 
 def _make(folder: Path) -> None:

@@ -22,7 +22,6 @@ from pipeline.orders import OrderLimit, OrderView, PlacedOrder, TooManyOrders
 from pipeline.site.settings import Settings
 from pipeline.site.site_ledger import connect
 from pipeline.site.worker_state import WorkerNotHeard, require_worker
-from pipeline.spool.spool import Spool
 from pipeline.web.http_errors import INVALID_PARAMETER, TOO_MANY, HttpError, kind_of
 from pipeline.web.order_request import OrderRequest, Verb
 
@@ -102,7 +101,7 @@ class OrderService:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.spool = Spool(settings.site.spool)
+        self.spool = settings.spool
         self._present = CurrentLedger(settings)
         self._limit = OrderLimit(tuple(map(str, Verb)), settings.shim.max_concurrent)
 

@@ -79,7 +79,7 @@ async def show(request: Request) -> Response:
     if Verb(view.verb).asks_patients and served(view):
         name = await ask(site.people.name_of, view)
     address = address_of(site.settings.destination_named(view.destination))
-    token = await ask(token_of, site.settings.site.spool, view.id)
+    token = await ask(token_of, site.settings.spool.store, view.id)
     has_operator = bool(site.keyring.operator_key)
     return order_page(
         request, view, at=at, patient_name=name, address=address, token=token, has_operator=has_operator
@@ -170,7 +170,7 @@ def _reason(request: Request, site: ShimSite, fields: list[tuple[str, str]]) -> 
 def _require_token(site: ShimSite, view: OrderView, fields: list[tuple[str, str]]) -> None:
     """Raise HttpError unless a page of this order sent the form."""
     shown = [value for name, value in fields if name == FIELD]
-    if len(shown) != 1 or not is_token_of(site.settings.site.spool, view.id, shown[0]):
+    if len(shown) != 1 or not is_token_of(site.settings.spool.store, view.id, shown[0]):
         raise HttpError(
             NOT_FROM_PAGE, "the form carries no token of this order; open its page again and use the button"
         )

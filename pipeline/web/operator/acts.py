@@ -126,7 +126,7 @@ def act(kind: str, asked: Asked, settings: Settings, ledger: Ledger) -> ActDone:
     wanted = ACTS[kind]
     if wanted.needs_reason:
         reason_of(asked.reason, WHY)
-    done = wanted.do(asked, settings, Spool(settings.site.spool), ledger)
+    done = wanted.do(asked, settings, settings.spool, ledger)
     with ledger.transaction() as connection:
         act_records.add(connection, Act(time.time(), asked.by, kind, asked.subject, asked.reason or None))
     emit(Event.OPERATOR, what=kind, subject=asked.subject, by=asked.by)

@@ -56,7 +56,7 @@ def _sessions(request: Request) -> Sessions:
     state = request.app.state
     if not hasattr(state, "operator_sessions"):
         site = site_of(request)
-        state.operator_sessions = Sessions(site.settings.site.spool, site.keyring.operator_key)
+        state.operator_sessions = Sessions(site.settings.spool.store, site.keyring.operator_key)
     sessions: Sessions = state.operator_sessions
     return sessions
 

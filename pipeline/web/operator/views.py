@@ -185,7 +185,7 @@ def search(settings: Settings, ledger: Ledger, text: str) -> dict[str, Any]:
 
 def _of_patient(settings: Settings, connection: Any, identifier: str) -> list[ListedStudy]:
     """Return the studies whose first patient has this ID, which the ledger has as a keyed hash only."""
-    spool, placeholders = Spool(settings.site.spool), settings.site.placeholder_ids
+    spool, placeholders = settings.spool, settings.site.placeholder_ids
     sought = Patient(identifier=identifier)
 
     def is_patient(study: str, known: str) -> bool:
@@ -223,7 +223,7 @@ def study(settings: Settings, ledger: Ledger, uid: str, words: Translation) -> d
         "not_compared": any(d.arrived > d.verified and d.state == "delivered" for d in deliveries),
         "can_retry": any(d.state in {"refused", "deferred", "waiting"} for d in deliveries),
         "encoding": _encoding(instances),
-        "picture": _life(arrivals, deliveries, Spool(settings.site.spool), words),
+        "picture": _life(arrivals, deliveries, settings.spool, words),
         "acts": done,
     }
 
@@ -327,7 +327,7 @@ def _is_object(entry: "os.DirEntry[str]") -> bool:
 
 def _patient(settings: Settings, files: Sequence[tuple[str, str]]) -> Mapping[str, str | None] | None:
     """Return the patient, read from the originals, None if none is kept and readable."""
-    spool = Spool(settings.site.spool)
+    spool = settings.spool
     paths = (path for arrival, file in files if (path := spool.find(arrival, file)))
     try:
         person = DicomPatients(settings.patients).find(AccessionNumber("-"), paths)
