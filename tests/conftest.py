@@ -2,10 +2,16 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
+
+# Tests start some thousand Python processes. Where the environment forbids bytecode files, as images of containers
+# do, each of them would compile the whole package again: two thirds of a second of processor time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pydicom.data
 import pytest
