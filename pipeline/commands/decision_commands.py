@@ -134,3 +134,30 @@ def resume(destination: Destination, by: By = None) -> None:
     pausing.resume(settings, ledger, destination, by)
     record_act(ledger, "resume", destination, by=by)
     print(f"{destination} is resumed")  # noqa: T201
+
+
+@app.command()
+def drain(
+    node: Annotated[str, typer.Argument(help="Its name, as `status` has it; default: this machine.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Let it take work again.")] = False,
+) -> None:
+    """Let a node finish what it has in hand and take nothing new, until `drain --undo`."""
+    from pipeline.operate.drain import drain as run  # noqa: PLC0415
+
+    settings = settings_of_site()
+    ledger = ledger_of(settings)
+    name = run(settings, ledger, node, undo=undo)
+    record_act(ledger, "undrain" if undo else "drain", name)
+    print(f"{name} takes work again" if undo else f"{name} takes nothing new")  # noqa: T201
+
+
+@app.command()
+def forget(node: Annotated[str, typer.Argument(help="Its name, as `status` has it.")]) -> None:
+    """Forget a node that is lost and does not come back."""
+    from pipeline.operate.drain import forget as run  # noqa: PLC0415
+
+    settings = settings_of_site()
+    ledger = ledger_of(settings)
+    run(settings, ledger, node)
+    record_act(ledger, "forget", node)
+    print(f"{node} is forgotten")  # noqa: T201

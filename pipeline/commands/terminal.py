@@ -19,7 +19,7 @@ if not _console.is_terminal:  # a program reads it, or a file keeps it: nothing 
 _NARROW = 120  # columns; below, UIDs are shortened
 _ENDS_OF_UID = (9, 12)  # characters that stay of a shortened one: whose it is, and which
 _IN_ONE_PIECE = {"study", "SOP Instance UID", "began", "since", "state"}  # columns
-_COLOURS = {"ok": "green", "up": "green", "note": "yellow", "paused": "yellow"}
+_COLOURS = {"ok": "green", "up": "green", "note": "yellow", "draining": "yellow", "paused": "yellow"}
 
 
 def _plain(value: object) -> str:
@@ -72,6 +72,8 @@ def show_status(answer: dict[str, Any]) -> None:
     if worker["refuses"]:
         _console.print(f"it refused to start: {_plain(worker['refuses'])}", soft_wrap=True)
     _console.print("")
+    if len(answer["nodes"]) > 1:
+        _console.print(_nodes(answer["nodes"]), "")
     ways = _table("destination", "kind", "state", "waiting", "oldest", "reason")
     for destination in answer["destinations"]:
         row = (destination["waiting"], _ago(destination["oldest_seconds"]), _why(destination))
@@ -102,6 +104,19 @@ def show_status(answer: dict[str, Any]) -> None:
     if answer["attention"]:
         _console.print("")
         _console.print(_attention(answer["attention"]))
+
+
+def _nodes(nodes: list[dict[str, Any]]) -> Table:
+    table = _table("node", "state", "last heard of", "release", "receivers", "at the door", "in hand")
+    for node in nodes:
+        more = (node["version"], ", ".join(node["receivers"]), node["at_the_door"], node["in_hand"])
+        table.add_row(
+            _plain(node["name"]),
+            _coloured(node["state"]),
+            f"{_ago(node['seen_seconds'])} ago",
+            *map(_plain, more),
+        )
+    return table
 
 
 def _why(destination: dict[str, Any]) -> str:

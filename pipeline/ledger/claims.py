@@ -48,7 +48,7 @@ def require_delivery(connection: Connection, row: ClaimedDeliveryRow) -> None:
 
 
 def claim_study(connection: Connection, receiver: str, study_instance_uid: str, by: Claimant) -> str | None:
-    """Claim a study that is to be prepared, and return the token; None if another worker has it.
+    """Claim a study that is to be prepared, and return the token; None if another worker has it, or ours drains.
 
     A worker prepares a study once at a time, so what it had claimed before is of a job that has ended, and is its
     own. One statement, so that it needs no transaction that is alone.
@@ -61,7 +61,8 @@ def claim_study(connection: Connection, receiver: str, study_instance_uid: str, 
 
 _CLAIM_STUDY = text(
     "INSERT INTO study_claim (receiver, study_instance_uid, claim, worker)"
-    " VALUES (:receiver, :study, :claim, :worker)"
+    " SELECT :receiver, :study, :claim, :worker"
+    " WHERE NOT EXISTS (SELECT 1 FROM node WHERE node.worker = :worker AND node.draining)"
     " ON CONFLICT (receiver, study_instance_uid) DO UPDATE SET claim = excluded.claim"
     " WHERE study_claim.worker = excluded.worker"
 )
@@ -79,9 +80,9 @@ def release_study(connection: Connection, claim: str) -> None:
     connection.execute(delete(study_claim).where(study_claim.c.claim == claim))
 
 
-def release_studies_of(connection: Connection, worker: str) -> None:
-    """Give up every claim of a study that `worker` had before it started."""
-    connection.execute(delete(study_claim).where(study_claim.c.worker == worker))
+def release_studies_of(connection: Connection, worker: str) -> int:
+    """Give up every claim of a study that `worker` had before it started or died; return how many."""
+    return connection.execute(delete(study_claim).where(study_claim.c.worker == worker)).rowcount
 
 
 def studies_of_others(connection: Connection, worker: str) -> set[tuple[str, str]]:

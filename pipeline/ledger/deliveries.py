@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, not_, or_, select, update
 
-from pipeline.ledger import attempts, tallies
+from pipeline.ledger import attempts, nodes, tallies
 from pipeline.ledger.claims import Claimant
 from pipeline.ledger.receipts import needs_an_answer
 from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow, read_one, read_one_or_none
@@ -112,9 +112,15 @@ def claim(  # noqa: PLR0913  # each limit by its name
 
     Returns None if it is not open any more: after the list of what is due was read, another claimed it, or a
     person held it, gave it up or rerouted it. Also if its destination has `slots` deliveries in hand already, with
-    `one_a_study` if one of them is of the same study, and with `only_for_orders` if it is of no order.
+    `one_a_study` if one of them is of the same study, with `only_for_orders` if it is of no order, and if the
+    worker's node is draining.
     """
-    is_free = and_(delivery.c.id == number, delivery.c.state.in_(OPEN), delivery.c.held.is_(False))
+    is_free = and_(
+        delivery.c.id == number,
+        delivery.c.state.in_(OPEN),
+        delivery.c.held.is_(False),
+        not_(nodes.drains(by.worker)),
+    )
     row = read_one_or_none(DeliveryRow, connection.execute(select(delivery).where(is_free)))
     if row is None or (only_for_orders and row.order_id is None):
         return None

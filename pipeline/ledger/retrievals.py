@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, not_, select, update
 
-from pipeline.ledger import unclaimed
+from pipeline.ledger import nodes, unclaimed
 from pipeline.ledger.claims import Claimant, Fenced
 from pipeline.ledger.completeness import Key
 from pipeline.ledger.instance_rows import HOLDS_ITS_KEY, sound_instances
@@ -105,7 +105,7 @@ def change_row(connection: Connection, number: int, **values: Any) -> None:
 
 
 def begin(connection: Connection, number: int, by: Claimant, now: float) -> RetrievalRow | None:
-    """Claim a queued retrieval and return its new row; None if it is not queued any more."""
+    """Claim a queued retrieval and return its new row; None if it is not queued any more, or our node drains."""
     values = {
         "state": RetrievalState.MOVING,
         "started_at": func.coalesce(retrieval.c.started_at, now),
@@ -114,6 +114,7 @@ def begin(connection: Connection, number: int, by: Claimant, now: float) -> Retr
         **by.values(),
     }
     is_free = (retrieval.c.id == number) & (retrieval.c.state == RetrievalState.QUEUED)
+    is_free &= not_(nodes.drains(by.worker))
     if not connection.execute(update(retrieval).where(is_free).values(**values)).rowcount:
         return None
     return row(connection, number)
@@ -131,6 +132,16 @@ def require(connection: Connection, mine: RetrievalRow) -> None:
     is_mine = (retrieval.c.id == mine.id) & (retrieval.c.claim == mine.claim)
     if connection.scalar(select(retrieval.c.id).where(is_mine)) is None:
         raise Fenced
+
+
+def let_go(connection: Connection, mine: RetrievalRow, now: float) -> bool:
+    """Let a retrieval whose worker died be judged by what has come: its program may still be running.
+
+    Returns False if who began it as `mine` has it no more.
+    """
+    is_mine = (retrieval.c.id == mine.id) & (retrieval.c.claim == mine.claim)
+    values = {"state": RetrievalState.RECEIVING, "finished_at": now, "attempts": max(0, mine.attempts - 1)}
+    return bool(connection.execute(update(retrieval).where(is_mine).values(claim=None, **values)).rowcount)
 
 
 def held(connection: Connection, number: int) -> dict[Key, SoundInstanceRow]:

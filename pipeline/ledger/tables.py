@@ -45,6 +45,20 @@ heartbeat = Table(
     Column("beat_at", Float, nullable=False),
 )
 
+node = Table(
+    "node",  # The machines whose workers use this ledger: ledger.nodes.
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("worker", String, nullable=False),  # By this name it has its claims.
+    Column("version", String, nullable=False),
+    Column("seen", Float, nullable=False),  # The last report, by the database's clock.
+    Column("draining", Boolean, nullable=False, default=False),
+    Column("receivers", Texts, nullable=False),  # Names of the receivers that were up then.
+    Column("at_the_door", Integer64, nullable=False),  # Folders that were not admitted then.
+    Column("site_hash", String, nullable=False),
+    Column("lost_at", Float),  # When another worker found that it reports no more.
+)
+
 arrival = Table(
     "arrival",
     METADATA,

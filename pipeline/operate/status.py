@@ -11,6 +11,7 @@ from pipeline.ledger.rows import DeliveryRow
 from pipeline.receiving.lock import is_up
 from pipeline.site import worker_refusal
 from pipeline.site.disk_space import DiskLevel, free_bytes, judged
+from pipeline.site.node import node_statuses
 from pipeline.site.settings import Settings
 from pipeline.site.waiting import Wait, waits
 from pipeline.site.worker_state import worker_status
@@ -53,6 +54,7 @@ def present_state(settings: Settings, ledger: Ledger) -> dict[str, Any]:
         "seconds": worker.seconds and round(worker.seconds, 1),
         "refuses": worker_refusal.reason(spool),
     }
+    answer["nodes"] = [asdict(node) for node in node_statuses(settings, ledger)]
     answer["space"] = _space(settings)
     with ledger.reading() as connection:
         growth = samples.ledger_growth(connection)

@@ -88,12 +88,8 @@ class OrderScheduler:
                 self._steps.submit(destination.be_ready)
 
     def _reclaim(self, row: RetrievalRow) -> None:
-        """Let a retrieval whose worker died be judged by what has come: its program may still be running."""
-        now = time.time()
-        values = {"state": RetrievalState.RECEIVING, "finished_at": now, "attempts": max(0, row.attempts - 1)}
-        values["claim"] = None
         with self._site.ledger.transaction() as connection:
-            retrievals.change_row(connection, row.id, **values)
+            retrievals.let_go(connection, row, time.time())
 
     def _take_due_steps(self, now: float, running: Collection[JobKey]) -> None:
         with self._site.ledger.reading() as connection:

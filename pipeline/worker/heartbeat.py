@@ -3,19 +3,32 @@
 import contextlib
 import time
 
+from pipeline import __version__
 from pipeline.errors import Transient
-from pipeline.ledger import Ledger, heartbeats
+from pipeline.ledger import heartbeats, nodes
+from pipeline.ledger.nodes import NodeReport
 from pipeline.processes.service_manager import ALIVE, LONGER, notify
+from pipeline.receiving import is_up
+from pipeline.receiving.sweep import leftovers
+from pipeline.site.node import lost_after, site_hash
+from pipeline.site.site import Site
 from pipeline.site.worker_state import BEAT_SECONDS
 
 
 class Heartbeat:
-    """The heartbeat of a worker. The loop itself calls `beat`: a thread would report for a loop that hangs."""
+    """The heartbeat of a worker. The loop itself calls `beat`: a thread would report for a loop that hangs.
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    The answer to the last report: `is_draining` says that a person has asked this node to take nothing new,
+    `silent` names the other nodes that report no more, and whose work this one may take over.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._site_hash = site_hash(site.settings)
         self._started_at = time.time()
         self._next = 0.0  # Monotonic time of the next report.
+        self.is_draining = False
+        self.silent: list[str] = []
 
     def beat(self) -> None:
         """Report that the loop lives, unless it reported less than `BEAT_SECONDS` ago.
@@ -25,6 +38,15 @@ class Heartbeat:
         if time.monotonic() < self._next:
             return
         notify(ALIVE, LONGER)
-        with contextlib.suppress(Transient), self._ledger.transaction(flushed=False) as change:
+        its = self._report()
+        with contextlib.suppress(Transient), self._site.ledger.transaction(flushed=False) as change:
             heartbeats.beat(change, heartbeats.WORKER, self._started_at, time.time())
+            self.is_draining = nodes.report(change, its)
+            self.silent = nodes.silent(change, its.worker, lost_after(self._site.settings))
         self._next = time.monotonic() + BEAT_SECONDS - 0.5  # A loop that wakes every five seconds misses none.
+
+    def _report(self) -> NodeReport:
+        settings, spool, claimant = self._site.settings, self._site.spool, self._site.claimant
+        receivers = [receiver.name for receiver in settings.receiver if is_up(spool, receiver)]
+        at_the_door = sum(len(leftovers(spool.incoming_of(receiver.name))) for receiver in settings.receiver)
+        return NodeReport(claimant.node, claimant.worker, __version__, receivers, at_the_door, self._site_hash)

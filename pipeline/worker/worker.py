@@ -25,6 +25,7 @@ from pipeline.schedule import Agenda
 from pipeline.sending import send_steps
 from pipeline.site.site import Site
 from pipeline.worker.heartbeat import Heartbeat
+from pipeline.worker.take_over import take_over
 from pipeline.worker.upkeep import Upkeep
 
 POLL_SECONDS = 5.0
@@ -42,7 +43,7 @@ class Worker:
         self._stopping = threading.Event()
         self._jobs = Jobs(self._wake.set)
         self._agenda = Agenda()
-        self._heartbeat = Heartbeat(site.ledger)
+        self._heartbeat = Heartbeat(site)
         self._upkeep = Upkeep(site, self._jobs)
         self._line = Line(site, self._jobs, self._agenda, self._heartbeat.beat)
         self._orders = OrderScheduler(site, self._jobs, {send_steps.VERB: send_steps})
@@ -93,8 +94,7 @@ class Worker:
         if self._upkeep.clock_has_jumped():
             self._orders.begin_again()
         self._agenda.begin()
-        first = {"sweep": self._sweep, "orders": self._orders.look}
-        for name, ask in (first | self._line.stages() | self._upkeep.questions()).items():
+        for name, ask in self._questions().items():
             self._heartbeat.beat()
             self._jobs.begin_list()
             try:
@@ -103,6 +103,20 @@ class Worker:
                 raise
             except Exception as error:  # noqa: BLE001  # a bug or a full disk must not end the worker
                 report_failure(name, error)
+
+    def _questions(self) -> dict[str, Callable[[], None]]:
+        """Return what a round asks, by names; a draining worker only admits what has been received."""
+        stages = self._line.stages()
+        first = {"take over": self._take_over, "sweep": self._sweep}
+        if self._heartbeat.is_draining:
+            return {**first, "admit": stages["admit"], **self._upkeep.questions()}
+        return {**first, "orders": self._orders.look, **stages, **self._upkeep.questions()}
+
+    def _take_over(self) -> None:
+        """Take over what nodes had in hand that report no more."""
+        silent, self._heartbeat.silent = self._heartbeat.silent, []
+        for name in silent:
+            take_over(name, self._site)
 
     def _has_nothing_to_do(self) -> bool:
         """Say whether the last round found nothing that is running or due soon.

@@ -1,0 +1,133 @@
+"""The ledger's statements about nodes: the machines whose workers use it, and when each reported last.
+
+All moments are by the database's clock, so that clocks of machines that differ do not matter.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
+
+from pipeline.ledger.tables import delivery, node, retrieval, study_claim
+from pipeline.model import DeliveryState, RetrievalState
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What a worker reports about its node; `worker` is the name of its claims, as in `claims.Claimant`."""
+
+    name: str
+    worker: str
+    version: str
+    receivers: Sequence[str]  # Those that are up.
+    at_the_door: int  # Folders that are not admitted yet.
+    site_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownNode:
+    """A node as the others know it; `in_hand` is how many deliveries, studies and retrievals it works at."""
+
+    report: NodeReport
+    seen_seconds: float
+    draining: bool
+    lost_at: float | None
+    in_hand: int
+
+
+def clock(connection: Connection) -> float:
+    """Return the seconds since the epoch by the database's clock; a file has the clock of this machine."""
+    if connection.dialect.name == "sqlite":
+        return time.time()
+    return float(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
+
+
+def report(connection: Connection, its: NodeReport) -> bool:
+    """Record that a node is alive; return whether it drains.
+
+    One worker has one node: after a move to another machine, the row of the former one is deleted.
+    """
+    values = {
+        "worker": its.worker,
+        "version": its.version,
+        "seen": clock(connection),
+        "receivers": list(its.receivers),
+        "at_the_door": its.at_the_door,
+        "site_hash": its.site_hash,
+        "lost_at": None,
+    }
+    if not connection.execute(update(node).where(node.c.name == its.name).values(**values)).rowcount:
+        connection.execute(delete(node).where(node.c.worker == its.worker))
+        connection.execute(insert(node).values(name=its.name, draining=False, **values))
+    return is_draining(connection, its.name)
+
+
+def is_draining(connection: Connection, name: str) -> bool:
+    """Tell whether a person has asked the node `name` to take nothing new."""
+    return bool(connection.scalar(select(node.c.draining).where(node.c.name == name)))
+
+
+def drains(worker: str) -> ColumnElement[bool]:
+    """Return the condition that the node of `worker` drains, for the statements that claim work."""
+    return exists(select(node.c.name).where(node.c.worker == worker, node.c.draining))
+
+
+def drain(connection: Connection, name: str, *, draining: bool) -> bool:
+    """Let a node take nothing new, or take again; return whether it is known."""
+    return bool(connection.execute(update(node).where(node.c.name == name).values(draining=draining)).rowcount)
+
+
+def forget(connection: Connection, name: str) -> None:
+    """Delete a node."""
+    connection.execute(delete(node).where(node.c.name == name))
+
+
+def known(connection: Connection) -> list[KnownNode]:
+    """Return every node, by name."""
+    now = clock(connection)
+    in_hand = _in_hand(connection)
+    return [
+        KnownNode(
+            NodeReport(row.name, row.worker, row.version, row.receivers, row.at_the_door, row.site_hash),
+            max(0.0, now - row.seen),
+            row.draining,
+            row.lost_at,
+            in_hand.get(row.worker, 0),
+        )
+        for row in connection.execute(select(node).order_by(node.c.name))
+    ]
+
+
+def _in_hand(connection: Connection) -> dict[str, int]:
+    found: dict[str, int] = {}
+    working: tuple[tuple[Any, Any], ...] = (
+        (delivery, delivery.c.state == DeliveryState.SENDING),
+        (study_claim, study_claim.c.worker.is_not(None)),
+        (retrieval, retrieval.c.state == RetrievalState.MOVING),
+    )
+    for table, is_in_work in working:
+        counted = select(table.c.worker, func.count()).where(is_in_work).group_by(table.c.worker)
+        for worker, count in connection.execute(counted):
+            found[worker] = found.get(worker, 0) + count
+    return found
+
+
+def silent(connection: Connection, worker: str, seconds: float) -> list[str]:
+    """Return the nodes of other workers that have not reported for `seconds` and may have something in hand."""
+    rows = connection.execute(select(node).where(node.c.worker != worker)).all()
+    before = clock(connection) - seconds if rows else 0.0
+    found = [row for row in rows if row.seen <= before]
+    in_hand = _in_hand(connection) if found else {}
+    return [row.name for row in found if row.lost_at is None or row.worker in in_hand]
+
+
+def lose(connection: Connection, name: str, seconds: float) -> KnownNode | None:
+    """Note that a node has not reported for `seconds`, and return it as it was before; None if it has."""
+    found = next((one for one in known(connection) if one.report.name == name), None)
+    if found is None or found.seen_seconds < seconds:
+        return None
+    if found.lost_at is None:
+        connection.execute(update(node).where(node.c.name == name).values(lost_at=clock(connection)))
+    return found

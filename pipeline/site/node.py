@@ -1,0 +1,74 @@
+"""This machine as a node of the ledger: its name, what it reports, and when it counts as lost."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.ledger import Ledger, nodes
+from pipeline.ledger.claims import Claimant
+from pipeline.ledger.nodes import KnownNode
+from pipeline.site.settings import Settings
+
+LOST_AFTER_SECONDS = 30.0
+
+
+class NodeState(StrEnum):
+    """`lost`: it has not reported for `lost_after`; `draining`: it takes nothing new."""
+
+    UP = "up"
+    LOST = "lost"
+    DRAINING = "draining"
+
+
+def claimant_of(_settings: Settings) -> Claimant:
+    """Return by which names the worker of this machine claims work."""
+    return Claimant()
+
+
+def lost_after(_settings: Settings) -> float:
+    """Return the seconds without a report after which others take over what a node had in hand."""
+    return LOST_AFTER_SECONDS
+
+
+def site_hash(settings: Settings) -> str:
+    """Return a hash of the configuration, without what is each machine's own."""
+    told = settings.model_dump_json(exclude={"folder": True, "site": {"spool"}}, serialize_as_any=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A node as `status` tells of it."""
+
+    name: str
+    version: str
+    seen_seconds: float
+    state: NodeState
+    receivers: Sequence[str]  # That were up when it reported last, as the next.
+    at_the_door: int  # Folders that were not admitted.
+    in_hand: int  # Deliveries, studies and retrievals.
+
+
+def node_statuses(settings: Settings, ledger: Ledger) -> list[NodeStatus]:
+    """Return every node that has worked on the ledger and was not forgotten, by name."""
+    with ledger.reading() as connection:
+        found = nodes.known(connection)
+    return [
+        NodeStatus(
+            node.report.name,
+            node.report.version,
+            round(node.seen_seconds, 1),
+            _state_of(node, settings),
+            node.report.receivers,
+            node.report.at_the_door,
+            node.in_hand,
+        )
+        for node in found
+    ]
+
+
+def _state_of(node: KnownNode, settings: Settings) -> NodeState:
+    if node.seen_seconds >= lost_after(settings):
+        return NodeState.LOST
+    return NodeState.DRAINING if node.draining else NodeState.UP
