@@ -61,8 +61,9 @@ def claim_study(connection: Connection, receiver: str, study_instance_uid: str, 
 
 _CLAIM_STUDY = text(
     "INSERT INTO study_claim (receiver, study_instance_uid, claim, worker)"
-    " SELECT :receiver, :study, :claim, :worker"
-    " WHERE NOT EXISTS (SELECT 1 FROM node WHERE node.worker = :worker AND node.draining)"
+    " SELECT CAST(:receiver AS VARCHAR), CAST(:study AS VARCHAR),"
+    " CAST(:claim AS VARCHAR), CAST(:worker AS VARCHAR)"
+    " WHERE NOT EXISTS (SELECT 1 FROM node WHERE node.worker = CAST(:worker AS VARCHAR) AND node.draining)"
     " ON CONFLICT (receiver, study_instance_uid) DO UPDATE SET claim = excluded.claim"
     " WHERE study_claim.worker = excluded.worker"
 )

@@ -24,6 +24,7 @@ class Heartbeat:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._ledger = site.ledger
         self._site_hash = site_hash(site.settings)
         self._started_at = time.time()
         self._next = 0.0  # Monotonic time of the next report.
@@ -39,7 +40,7 @@ class Heartbeat:
             return
         notify(ALIVE, LONGER)
         its = self._report()
-        with contextlib.suppress(Transient), self._site.ledger.transaction(flushed=False) as change:
+        with contextlib.suppress(Transient), self._ledger.transaction(flushed=False) as change:
             heartbeats.beat(change, heartbeats.WORKER, self._started_at, time.time())
             self.is_draining = nodes.report(change, its)
             self.silent = nodes.silent(change, its.worker, lost_after(self._site.settings))

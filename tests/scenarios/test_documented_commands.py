@@ -81,6 +81,8 @@ NOT_RUN = {  # first word: why it is not run here
     "install": "it writes the services of the machine: test_installed_services",
     "relocate": "it wants a PostgreSQL server: test_postgresql",
     "health": "it wants a site that runs: test_own_parts",
+    "drain": "it wants a node that has reported: test_drain",
+    "forget": "it wants a node that is lost: test_drain",
     "fleet": "it wants other sites: the tests of fleet",
 }
 REFUSED = {  # beginning of a line: its exit code, where that is not 0

@@ -16,6 +16,8 @@ from pipeline.web.operator.acts import ACTS
 
 ENGLISH = translations.languages()["en"]
 
+ONLY_BY_COMMANDS = {"give-up", "drain", "undrain", "forget"}
+
 
 def flat(table, before=""):
     for key, value in table.items():
@@ -112,5 +114,5 @@ def test_every_key_that_a_template_says_is_there():
 def test_every_state_act_and_reason_has_its_word():
     states = (ArrivalState, InstanceState, DeliveryState, OrderState, OrderStage, WaitsFor)
     assert {str(word) for kind in states for word in kind} <= ENGLISH.table["operator_state"].keys()
-    assert ENGLISH.table["operator_act"].keys() == ACTS.keys() | {"give-up"}  # only a command does this
+    assert ENGLISH.table["operator_act"].keys() == ACTS.keys() | ONLY_BY_COMMANDS
     assert {str(code) for code in LeftOutCode} == ENGLISH.table["left_out"].keys()
