@@ -10,7 +10,7 @@ from pipeline.ledger.claims import Claimant
 from pipeline.ledger.nodes import KnownNode
 from pipeline.site.settings import Settings
 
-LOST_AFTER_SECONDS = 30.0
+LOST_AFTER_SECONDS = 30.0  # Without [cluster].
 
 
 class NodeState(StrEnum):
@@ -21,19 +21,21 @@ class NodeState(StrEnum):
     DRAINING = "draining"
 
 
-def claimant_of(_settings: Settings) -> Claimant:
-    """Return by which names the worker of this machine claims work."""
-    return Claimant()
+def claimant_of(settings: Settings) -> Claimant:
+    """Return by which names the worker of this machine claims work: in a cluster both are the node's."""
+    return Claimant(settings.cluster.name, settings.cluster.name) if settings.cluster else Claimant()
 
 
-def lost_after(_settings: Settings) -> float:
+def lost_after(settings: Settings) -> float:
     """Return the seconds without a report after which others take over what a node had in hand."""
-    return LOST_AFTER_SECONDS
+    return settings.cluster.lost_after.total_seconds() if settings.cluster else LOST_AFTER_SECONDS
 
 
 def site_hash(settings: Settings) -> str:
     """Return a hash of the configuration, without what is each machine's own."""
-    told = settings.model_dump_json(exclude={"folder": True, "site": {"spool"}}, serialize_as_any=True)
+    told = settings.model_dump_json(
+        exclude={"folder": True, "site": {"spool"}, "cluster": {"node"}}, serialize_as_any=True
+    )
     return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -13,6 +13,7 @@ from pipeline.ledger import REBUILT, Ledger, open_ledger
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.processes.service_manager import READY, kept_waiting, notify
 from pipeline.site import worker_refusal
+from pipeline.site.node import claimant_of
 from pipeline.site.settings import Settings
 from pipeline.site.site import Site
 from pipeline.site.site_ledger import server_of
@@ -44,7 +45,8 @@ def opened(settings: Settings) -> Iterator[Site]:
             threading.Thread(target=ledger.check, name="ledger-check", daemon=True).start()
         pool, aside = ProcessPool(settings.site.workers or os.cpu_count() or 1), ProcessPool(1)
         try:
-            yield Site(settings, spool, ledger, pool, mapping_of(settings), rules, aside, rebuilt_at)
+            about = mapping_of(settings), rules, aside, rebuilt_at, claimant_of(settings)
+            yield Site(settings, spool, ledger, pool, *about)
         finally:
             aside.close()
             pool.close()

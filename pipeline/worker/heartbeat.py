@@ -50,4 +50,5 @@ class Heartbeat:
         settings, spool, claimant = self._site.settings, self._site.spool, self._site.claimant
         receivers = [receiver.name for receiver in settings.receiver if is_up(spool, receiver)]
         at_the_door = sum(len(leftovers(spool.incoming_of(receiver.name))) for receiver in settings.receiver)
+        at_the_door += len(spool.received_names())
         return NodeReport(claimant.node, claimant.worker, __version__, receivers, at_the_door, self._site_hash)
