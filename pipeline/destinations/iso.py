@@ -125,8 +125,11 @@ class IsoDestination(Destination):
             raise _classified(error, self) from error
 
     def be_ready(self) -> None:
-        """Import the modules that make a disc: this takes as long as to make a small one."""
+        """Import the modules and load the templates of a disc: this takes as long as to make a small one."""
         from pipeline.disc.make import study_disc  # noqa: F401
+        from pipeline.disc.pages.disc_pages import load_templates
+
+        load_templates()
 
     def tidy(self) -> None:
         """Remove unpublished images that killed processes have left, because they hold a patient's data."""

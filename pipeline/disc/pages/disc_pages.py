@@ -148,6 +148,13 @@ def pages(data: PageData) -> dict[str, bytes]:
     }
 
 
+def load_templates() -> None:
+    """Compile the templates, and read every language, before a disc needs them."""
+    for name in (README, INDEX):
+        _environment.get_template(f"{name}.jinja")
+    languages()
+
+
 def checksums(hashes: Iterable[tuple[str, str]]) -> bytes:
     """Return the list of (path, SHA-256) in the format of `sha256sum -c`."""
     return "".join(f"{sha256}  {path}\n" for path, sha256 in hashes).encode("ascii")

@@ -8,6 +8,7 @@ import pytest
 from support.studies.discs import MADE_AT, options
 
 from pipeline.disc.model import ANY, CD, DiscPatient, LeftOut, SeriesOnDisc, StudyOnDisc
+from pipeline.disc.pages import disc_pages
 from pipeline.disc.pages.disc_pages import INDEX, README, PageData, checksums, pages, readable_date, readable_name
 from pipeline.languages import languages
 from pipeline.model import LeftOutCode
@@ -63,6 +64,14 @@ def test_the_page_shows_patient_study_series_and_picture():
     for word in ("Doe, Jane", "Born / Nacimiento: 1957-03-12", "2026-09-14", "CT / TC", "A1", "20"):
         assert word in said, word
     assert 'src="IHE_PDI/T0000001.JPG"' in page
+
+
+def test_pages_whose_templates_were_loaded_compile_nothing(monkeypatch):
+    disc_pages._environment.cache.clear()
+    disc_pages.load_templates()
+    monkeypatch.setattr(disc_pages._environment, "compile", lambda *_: pytest.fail("a template is compiled"))
+    assert index()
+    assert readme()
 
 
 def test_the_page_needs_nothing_but_itself():
