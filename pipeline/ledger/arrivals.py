@@ -7,6 +7,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     and_,
+    bindparam,
     exists,
     insert,
     not_,
@@ -82,13 +83,15 @@ _UNFINISHED = or_(
 )
 
 
+_READY_TO_SETTLE = select(arrival.c.name).where(
+    arrival.c.state == ArrivalState.PROCESSING,
+    not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _UNFINISHED))),
+)
+
+
 def ready_to_settle(connection: Connection) -> list[str]:
     """Return the arrivals whose every instance has an account and every delivery an end (docs/design.md)."""
-    wanted = select(arrival.c.name).where(
-        arrival.c.state == ArrivalState.PROCESSING,
-        not_(exists(select(instance.c.id).where(instance.c.arrival == arrival.c.name, _UNFINISHED))),
-    )
-    return list(connection.scalars(wanted))
+    return list(connection.scalars(_READY_TO_SETTLE))
 
 
 def may_settle(connection: Connection, name: str) -> bool:
@@ -199,14 +202,16 @@ def with_stale_accounts(connection: Connection) -> list[str]:
     return list(connection.scalars(wanted))
 
 
+_STATES_OF = select(arrival.c.name, arrival.c.state).where(
+    arrival.c.name.in_(bindparam("names", expanding=True)), arrival.c.gone_at.is_(None)
+)
+
+
 def states_of(connection: Connection, names: Iterable[str]) -> dict[str, ArrivalState]:
     """Return the state of each of these arrivals that is known and whose files should be here."""
     found: dict[str, ArrivalState] = {}
     for batch in batches(sorted(names)):
-        wanted = select(arrival.c.name, arrival.c.state).where(
-            arrival.c.name.in_(batch), arrival.c.gone_at.is_(None)
-        )
-        found |= {row[0]: row[1] for row in connection.execute(wanted)}
+        found |= {row[0]: row[1] for row in connection.execute(_STATES_OF, {"names": batch})}
     return found
 
 

@@ -8,7 +8,7 @@ import platform
 import uuid
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, delete, select, text
+from sqlalchemy import Connection, bindparam, delete, select, text
 
 from pipeline.ledger.rows import ClaimedDeliveryRow
 from pipeline.ledger.tables import delivery, instance, receipt, study_claim
@@ -86,10 +86,14 @@ def release_studies_of(connection: Connection, worker: str) -> int:
     return connection.execute(delete(study_claim).where(study_claim.c.worker == worker)).rowcount
 
 
+_STUDIES_OF_OTHERS = select(study_claim.c.receiver, study_claim.c.study_instance_uid).where(
+    study_claim.c.worker != bindparam("worker")
+)
+
+
 def studies_of_others(connection: Connection, worker: str) -> set[tuple[str, str]]:
     """Return receiver and Study Instance UID of the studies that other workers prepare."""
-    wanted = select(study_claim.c.receiver, study_claim.c.study_instance_uid).where(study_claim.c.worker != worker)
-    return {(row[0], row[1]) for row in connection.execute(wanted)}
+    return {(row[0], row[1]) for row in connection.execute(_STUDIES_OF_OTHERS, {"worker": worker})}
 
 
 def arrivals_of_others(connection: Connection, worker: str) -> set[str]:

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, not_, or_, select, update
+from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, insert, not_, or_, select, update
 
 from pipeline.ledger import attempts, nodes, tallies
 from pipeline.ledger.claims import Claimant
@@ -46,29 +47,37 @@ def due(  # noqa: PLR0913  # each limit by its name
     attempted; without it there are no more than `at_most`. Only what `takes_parts` gets a delivery that is still
     growing.
     """
-    wanted = (
-        select(delivery.c.id, delivery.c.order_id, delivery.c.study_instance_uid)
-        .where(
-            delivery.c.destination == destination_name,
-            delivery.c.state.in_(OPEN),
-            delivery.c.held.is_(False),
-            or_(delivery.c.due_at <= now, delivery.c.due_at > now + LONGEST_WAIT),  # The clock was set back.
-        )
-        .order_by(delivery.c.order_id.is_(None), delivery.c.created_at, delivery.c.id)
-    )
-    if not takes_parts:
-        wanted = wanted.where(not_(delivery.c.growing))
-    if not one_a_study:
-        wanted = wanted.limit(at_most)
+    is_limited = at_most is not None and not one_a_study
+    wanted = _due_to(takes_parts=takes_parts, is_limited=is_limited)
+    values = {"destination": destination_name, "now": now, "back": now + LONGEST_WAIT, "at_most": at_most}
     busy = _studies_in_hand(connection, destination_name) if one_a_study else set()
     found = []
-    for number, order, study in connection.execute(wanted):
+    for number, order, study in connection.execute(wanted, values):
         if order is None and study in busy:
             continue
         if order is None and one_a_study:
             busy.add(study)
         found.append(number)
     return found
+
+
+@cache
+def _due_to(*, takes_parts: bool, is_limited: bool) -> Select[Any]:
+    """Return the statement of `due`, made once: to make it takes longer than to execute it."""
+    wanted = (
+        select(delivery.c.id, delivery.c.order_id, delivery.c.study_instance_uid)
+        .where(
+            _IS_OPEN_TO,
+            or_(
+                delivery.c.due_at <= bindparam("now"),
+                delivery.c.due_at > bindparam("back"),  # The clock was set back.
+            ),
+        )
+        .order_by(delivery.c.order_id.is_(None), delivery.c.created_at, delivery.c.id)
+    )
+    if not takes_parts:
+        wanted = wanted.where(not_(delivery.c.growing))
+    return wanted.limit(bindparam("at_most", type_=Integer)) if is_limited else wanted
 
 
 def _studies_in_hand(connection: Connection, destination_name: str) -> set[str]:
@@ -80,15 +89,15 @@ def _studies_in_hand(connection: Connection, destination_name: str) -> set[str]:
     return set(connection.scalars(wanted))
 
 
+_IS_OPEN_TO = and_(
+    delivery.c.destination == bindparam("destination"), delivery.c.state.in_(OPEN), delivery.c.held.is_(False)
+)
+_NEXT_DUE = select(func.min(delivery.c.due_at)).where(_IS_OPEN_TO, delivery.c.due_at > bindparam("now"))
+
+
 def next_due(connection: Connection, destination_name: str, now: float) -> float | None:
     """Return when the next delivery to a destination becomes due, None if there is none."""
-    wanted = select(func.min(delivery.c.due_at)).where(
-        delivery.c.destination == destination_name,
-        delivery.c.state.in_(OPEN),
-        delivery.c.held.is_(False),
-        delivery.c.due_at > now,
-    )
-    moment: float | None = connection.scalar(wanted)
+    moment: float | None = connection.scalar(_NEXT_DUE, {"destination": destination_name, "now": now})
     return moment
 
 
@@ -180,12 +189,13 @@ def made(connection: Connection, number: int, path: Path, size: int) -> None:
     connection.execute(update(delivery).where(delivery.c.id == number).values(**values))
 
 
+# Releases before the column of the worker had one worker only.
+_SENDING = select(delivery.c.id, delivery.c.worker).where(delivery.c.state == DeliveryState.SENDING)
+
+
 def sending(connection: Connection, worker: str | None = None) -> set[int]:
     """Return the deliveries that a worker is, or was, attempting; only those of `worker`, if it is named."""
-    wanted = select(delivery.c.id).where(delivery.c.state == DeliveryState.SENDING)
-    if worker is not None:  # Releases before this column had one worker only.
-        wanted = wanted.where(or_(delivery.c.worker == worker, delivery.c.worker.is_(None)))
-    return set(connection.scalars(wanted))
+    return {row[0] for row in connection.execute(_SENDING) if worker is None or row[1] in {None, worker}}
 
 
 def resume(connection: Connection, numbers: Iterable[int], due_at: float) -> None:

@@ -50,20 +50,23 @@ def add(
     )
 
 
+_ABANDONED = select(delivery.c.id).where(
+    text("delivery.growing"),  # in the words of the index, which SQLAlchemy would write as "= 1"
+    ~select(instance.c.id)
+    .join(arrival, arrival.c.name == instance.c.arrival)
+    .where(
+        instance.c.study_instance_uid == delivery.c.study_instance_uid,
+        arrival.c.receiver == delivery.c.receiver,
+        instance.c.state == InstanceState.RECEIVED,
+        not_(instance.c.consigned),
+    )
+    .exists(),
+)
+
+
 def abandoned(connection: Connection) -> list[int]:
     """Return deliveries that cannot grow any more: a person has taken the rest of their study away."""
-    is_prepared = (
-        select(instance.c.id)
-        .join(arrival, arrival.c.name == instance.c.arrival)
-        .where(
-            instance.c.study_instance_uid == delivery.c.study_instance_uid,
-            arrival.c.receiver == delivery.c.receiver,
-            instance.c.state == InstanceState.RECEIVED,
-            not_(instance.c.consigned),
-        )
-    )
-    is_growing = text("delivery.growing")  # in the words of the index, which SQLAlchemy would write as "= 1"
-    return list(connection.scalars(select(delivery.c.id).where(is_growing, ~is_prepared.exists())))
+    return list(connection.scalars(_ABANDONED))
 
 
 def goes_on(connection: Connection, number: int, handed_over: frozenset[int], now: float) -> bool:

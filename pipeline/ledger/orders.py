@@ -95,10 +95,12 @@ def set_stage(connection: Connection, number: int, stage: OrderStage, **more: An
     return bool(connection.execute(update(orders).where(is_it).values(stage=stage, **more)).rowcount)
 
 
+_OPEN_ONES = select(orders).where(orders.c.state == OrderState.OPEN).order_by(orders.c.id)
+
+
 def open_ones(connection: Connection) -> list[OrderRow]:
     """Return the orders that have not ended, the oldest first."""
-    wanted = select(orders).where(orders.c.state == OrderState.OPEN).order_by(orders.c.id)
-    return read_all(OrderRow, connection.execute(wanted))
+    return read_all(OrderRow, connection.execute(_OPEN_ONES))
 
 
 def by_state(connection: Connection) -> dict[str, int]:

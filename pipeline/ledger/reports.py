@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, String, and_, cast, exists, func, not_, or_, select, text
+from sqlalchemy import Connection, Select, String, and_, bindparam, cast, exists, func, not_, or_, select, text
 
 from pipeline.dicom.reasons import DELETED
 from pipeline.ledger.rerouting import DECIDED
@@ -66,11 +66,12 @@ def waiting_at(connection: Connection, name: str) -> tuple[int, float | None]:
     return row[0], row[1]
 
 
+_DESTINATION = select(destination).where(destination.c.name == bindparam("destination"))
+
+
 def destination_row(connection: Connection, name: str) -> DestinationRow | None:
     """Return the notes about a destination as a whole, None if there are none."""
-    return read_one_or_none(
-        DestinationRow, connection.execute(select(destination).where(destination.c.name == name))
-    )
+    return read_one_or_none(DestinationRow, connection.execute(_DESTINATION, {"destination": name}))
 
 
 def destination_rows(connection: Connection) -> dict[str, DestinationRow]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from pipeline.ledger import attempts
 from pipeline.ledger.receipts import needs_an_answer
@@ -16,15 +16,21 @@ DECIDED = (REROUTED, GIVEN_UP)  # A person has decided: these keep no original, 
 OPEN = (DeliveryState.WAITING, DeliveryState.DEFERRED)
 
 
+_STRANDED = (
+    select(delivery.c.destination, func.count(), func.min(delivery.c.created_at))
+    .where(
+        delivery.c.state.in_((*OPEN, DeliveryState.SENDING)),
+        delivery.c.destination.not_in(bindparam("configured", expanding=True)),
+    )
+    .group_by(delivery.c.destination)
+    .order_by(delivery.c.destination)
+)
+
+
 def stranded(connection: Connection, configured: Collection[str]) -> dict[str, tuple[int, float]]:
     """Return, by name, how many open deliveries go to destinations not `configured`, and when the oldest began."""
-    wanted = (
-        select(delivery.c.destination, func.count(), func.min(delivery.c.created_at))
-        .where(delivery.c.state.in_((*OPEN, DeliveryState.SENDING)), delivery.c.destination.not_in(configured))
-        .group_by(delivery.c.destination)
-        .order_by(delivery.c.destination)
-    )
-    return {row[0]: (row[1], row[2]) for row in connection.execute(wanted)}
+    rows = connection.execute(_STRANDED, {"configured": list(configured)})
+    return {row[0]: (row[1], row[2]) for row in rows}
 
 
 def open_to(connection: Connection, destination: str) -> list[DeliveryRow]:

@@ -77,10 +77,12 @@ def row(connection: Connection, number: int) -> RetrievalRow:
     return read_one(RetrievalRow, connection.execute(select(retrieval).where(retrieval.c.id == number)))
 
 
-def in_state(connection: Connection, *states: RetrievalState) -> list[RetrievalRow]:
-    """Return the retrievals in these states, the oldest first."""
-    wanted = select(retrieval).where(retrieval.c.state.in_(states)).order_by(retrieval.c.id)
-    return read_all(RetrievalRow, connection.execute(wanted))
+_OPEN_ONES = select(retrieval).where(retrieval.c.state.in_(OPEN)).order_by(retrieval.c.id)
+
+
+def open_ones(connection: Connection) -> list[RetrievalRow]:
+    """Return the retrievals that wait, move or receive, the oldest first."""
+    return read_all(RetrievalRow, connection.execute(_OPEN_ONES))
 
 
 def claims(connection: Connection, studies: Iterable[str]) -> list[RetrievalRow]:

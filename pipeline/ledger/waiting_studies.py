@@ -29,22 +29,24 @@ class WaitingStudy:
     instances: int
 
 
+_WAITING = (
+    select(
+        arrival.c.receiver,
+        instance.c.study_instance_uid,
+        func.max(arrival.c.newest_file_at),
+        func.min(arrival.c.admitted_at),
+        func.count(),
+    )
+    .join(arrival, arrival.c.name == instance.c.arrival)
+    .where(not_(instance.c.consigned), instance.c.state == InstanceState.RECEIVED)
+    .group_by(arrival.c.receiver, instance.c.study_instance_uid)
+    .order_by(func.min(arrival.c.admitted_at))
+)
+
+
 def waiting(connection: Connection) -> list[WaitingStudy]:
     """Return the studies that wait for a consignment, the longest waiting first."""
-    wanted = (
-        select(
-            arrival.c.receiver,
-            instance.c.study_instance_uid,
-            func.max(arrival.c.newest_file_at),
-            func.min(arrival.c.admitted_at),
-            func.count(),
-        )
-        .join(arrival, arrival.c.name == instance.c.arrival)
-        .where(not_(instance.c.consigned), instance.c.state == InstanceState.RECEIVED)
-        .group_by(arrival.c.receiver, instance.c.study_instance_uid)
-        .order_by(func.min(arrival.c.admitted_at))
-    )
-    return [WaitingStudy(*row) for row in connection.execute(wanted)]
+    return [WaitingStudy(*row) for row in connection.execute(_WAITING)]
 
 
 def instances_of(connection: Connection, receiver: str, study_instance_uid: str) -> list[SoundInstanceRow]:

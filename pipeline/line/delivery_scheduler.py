@@ -7,7 +7,7 @@ itself, so that many small studies do not each wait for the loop.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -59,39 +59,32 @@ class DeliveryScheduler:
 
     def _start_due(self, attempt: Attempt) -> None:
         now = time.time()
-        self._reclaim(now)
-        self._end_growth(now)
-        for destination in self._site.settings.destination:
-            self._fill_slots(destination, now, attempt)
-        self._report_stranded()
-
-    def _end_growth(self, now: float) -> None:
-        """End the growth of deliveries whose study has no more instances to add."""
         with self._site.ledger.reading() as connection:
+            sending = deliveries.sending(connection, self._site.claimant.worker)
             abandoned = growing_deliveries.abandoned(connection)
-        for number in abandoned:
+            stranded = rerouting.stranded(connection, list(self._slots))
+        if lost := sending - self._in_work():
+            self._reclaim(lost, now)
+        for number in abandoned:  # Their studies have no more instances to add.
             with self._site.ledger.transaction() as connection:
                 growing_deliveries.add(connection, number, (), now, is_last=True)
+        for destination in self._site.settings.destination:
+            self._fill_slots(destination, now, attempt)
+        self._report_stranded(stranded)
 
-    def _report_stranded(self) -> None:
+    def _report_stranded(self, found: Mapping[str, tuple[int, float]]) -> None:
         """Log once each destination for which deliveries wait and which is no longer configured."""
-        with self._site.ledger.reading() as connection:
-            found = rerouting.stranded(connection, list(self._slots))
         for name in found.keys() - self._stranded:
             remedy = f"name it again in site.toml, or say storestow reroute {name} NEW"
             alarm(Event.STRANDED, destination=name, deliveries=found[name][0], remedy=remedy)
         self._stranded = set(found)
 
-    def _reclaim(self, now: float) -> None:
+    def _reclaim(self, lost: set[int], now: float) -> None:
         """Make this worker's deliveries due again that are `sending` without a job, because a bug has ended it."""
-        worker = self._site.claimant.worker
-        with self._site.ledger.reading() as connection:
-            sending = deliveries.sending(connection, worker)
-        if lost := sending - self._in_work():
-            with self._site.ledger.transaction() as connection:
-                still = lost & deliveries.sending(connection, worker)
-                # A delivery that has begun again since has a job by now: a job is entered before it claims.
-                deliveries.resume(connection, still - self._in_work(), now + RECLAIM_SECONDS)
+        with self._site.ledger.transaction() as connection:
+            still = lost & deliveries.sending(connection, self._site.claimant.worker)
+            # A delivery that has begun again since has a job by now: a job is entered before it claims.
+            deliveries.resume(connection, still - self._in_work(), now + RECLAIM_SECONDS)
 
     def _in_work(self) -> set[str | int]:
         return {key.subject for key in self._jobs.running() if key.kind is JobKind.DELIVER}
@@ -105,6 +98,8 @@ class DeliveryScheduler:
         """
         with self._filling[destination.name]:
             running = self._numbers_running(destination)  # Read first: the list may be stale about them.
+            if len(running - {ending}) >= destination.slots:
+                return  # The slot that ends first looks for the next delivery.
             # After an outage thousands are due, and each delivery that ends would read them all. It is enough to
             # read as many as there are slots, those that cannot start now, and one more to see that all slots are
             # full.
@@ -115,11 +110,12 @@ class DeliveryScheduler:
                     return
                 how = {"one_a_study": destination.makes_file, "takes_parts": destination.takes_parts}
                 due = deliveries.due(connection, destination.name, now, at_most=at_most, **how)
-                for_orders = deliveries.for_orders(connection)
                 later = deliveries.next_due(connection, destination.name, now)
-                others = deliveries.in_hand(connection, destination.name, except_of=self._site.claimant.worker)
+                mine = self._site.claimant.worker
+                others = deliveries.in_hand(connection, destination.name, except_of=mine) if due else 0
+                is_down = breaker.is_down(noted)
                 admits = breaker.admits(connection, noted, now)
-            is_down = breaker.is_down(noted)
+                for_orders = deliveries.for_orders(connection) if due and is_down else ()
             for moment in (later, noted.try_at if noted is not None and is_down else None):
                 if moment is not None and moment > now:
                     self._agenda.at(moment)

@@ -1,95 +1,161 @@
 """Gather studies: let each wait until it is complete, as far as is known.
 
-An object that has just come in may belong to a study that looks complete.
+An object that has just come in may belong to a study that looks complete. Of arrivals that are not identified yet,
+the beginning of each file says which studies they hold: for each key the first received instance wins, so arrivals
+of one study are identified in the order of admission. An arrival waits for a slower one only if both hold the same
+study.
 """
 
+import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
 
 from pipeline import schedule
+from pipeline.dicom.reading import values_of
 from pipeline.ledger import arrivals, claims, waiting_studies
 from pipeline.ledger.waiting_studies import WaitingStudy
 from pipeline.line.admit import parse_arrival_name
-from pipeline.line.unread_arrivals import UnreadArrivals
 from pipeline.model import ArrivalState
 from pipeline.schedule import Agenda
 from pipeline.site.site import Site
 
+STUDY_INSTANCE_UID = 0x0020000D
+
 
 @dataclass(frozen=True, slots=True)
-class StudiesUnderWay:
-    """Folders and arrivals that may still bring instances of a study.
+class RoomsSeen:
+    """What one round of the loop has seen of the rooms and the ledger.
 
-    `open_folders` are study folders that storescp still fills, as (receiver, folder name). `studies` are
-    (receiver, Study Instance UID) of arrivals that are not identified yet. `receivers` are those of arrivals whose
-    studies are unknown: they may hold any study.
+    `open_folders` are study folders that storescp still fills, as (receiver, folder name). `arrivals` are
+    the folders that may be worked at. `unidentified` and `unknown` are those that are not identified yet, and those
+    that the ledger does not know, with the folders that are still to be handed over to a store. `waiting` are the studies of
+    which instances wait for a delivery, without those that other workers prepare.
     """
 
-    open_folders: frozenset[tuple[str, str]]
-    receivers: frozenset[str]
-    studies: frozenset[tuple[str, str]]
+    open_folders: Collection[tuple[str, str]] = ()
+    arrivals: Set[str] = frozenset()
+    unidentified: Set[str] = frozenset()
+    unknown: Set[str] = frozenset()
+    waiting: Sequence[WaitingStudy] = ()
 
-    def may_hold(self, study: WaitingStudy) -> bool:
-        """Tell whether any of these folders and arrivals may hold an instance of the study."""
-        uid = study.study_instance_uid  # storescp names a study's folder after it, with or without a prefix.
-        folders = [name for receiver, name in self.open_folders if receiver == study.receiver]
-        return (
-            study.receiver in self.receivers
-            or any(name == uid or name.endswith(f"_{uid}") for name in folders)
-            or (study.receiver, study.study_instance_uid) in self.studies
-        )
+
+def look_at_rooms(site: Site) -> RoomsSeen:
+    """Look at the rooms in the order in which folders pass them, so that no folder is missed while it moves."""
+    open_folders = {
+        (room.name, folder.name)
+        for room in site.spool.incoming.iterdir()
+        if room.is_dir()
+        for folder in room.iterdir()
+        if not folder.name.startswith((".", "A_"))
+    }
+    received, here = site.spool.received_names(), site.spool.arrival_names()
+    with site.ledger.reading() as connection:
+        states = arrivals.states_of(connection, received | here)
+        waiting = waiting_studies.waiting(connection)
+        others = claims.studies_of_others(connection, site.claimant.worker) if waiting else ()
+    unknown = (received | here) - states.keys()
+    admitted = {name for name, state in states.items() if state == ArrivalState.ADMITTED}
+    mine = [study for study in waiting if (study.receiver, study.study_instance_uid) not in others]
+    return RoomsSeen(open_folders, here, unknown | admitted, unknown, mine)
+
+
+class UnreadArrivals:
+    """The studies of arrivals that are not identified yet."""
+
+    def __init__(self) -> None:
+        self._studies: dict[str, frozenset[str]] = {}
+
+    def look(self, name: str, site: Site) -> None:
+        """Read the Study Instance UIDs of an arrival's files.
+
+        An unreadable file counts for no study, and no other arrival waits for it.
+        """
+        self._studies[name] = studies_in(site.spool.arrivals / name)
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget all arrivals except those in `names`."""
+        self._studies = {name: studies for name, studies in self._studies.items() if name in names}
+
+    def studies_of(self, name: str) -> frozenset[str] | None:
+        """Return the studies of an arrival, None if `look` has not read it yet."""
+        return self._studies.get(name)
+
+    def in_order(self, names: Collection[str], unusable: Collection[str]) -> Iterator[str]:
+        """Yield the arrivals that may be identified now, in the order of admission.
+
+        An `unusable` arrival, whose last attempt has failed, does not delay others.
+        """
+        before: set[str] = set()
+        for name in sorted(names):
+            studies = self._studies.get(name)
+            if studies is None and name not in unusable:
+                return
+            if before.isdisjoint(studies or ()):
+                yield name
+            if name not in unusable:
+                before |= studies or frozenset()
+
+
+def studies_in(folder: Path) -> frozenset[str]:
+    """Return the Study Instance UIDs of the files in a folder, from the beginning of each file."""
+    try:
+        with os.scandir(folder) as entries:
+            files = [
+                Path(entry.path)
+                for entry in entries
+                if not entry.name.startswith(".") and S_ISREG(entry.stat(follow_symlinks=False).st_mode)
+            ]
+        return frozenset(filter(None, map(_study_of, files)))
+    except FileNotFoundError:  # A person, or a starting worker, has moved the folder.
+        return frozenset()
+
+
+def _study_of(file: Path) -> str:
+    try:
+        return values_of(file, [STUDY_INSTANCE_UID]).get(STUDY_INSTANCE_UID, b"").decode("latin-1").strip(" \0")
+    except (OSError, ValueError):  # ValueError: the file cannot be mapped.
+        return ""
 
 
 def complete_studies(
-    site: Site, agenda: Agenda, unread: UnreadArrivals, unusable: Collection[str]
+    seen: RoomsSeen, site: Site, agenda: Agenda, unread: UnreadArrivals, unusable: Collection[str]
 ) -> Iterator[WaitingStudy]:
     """Yield the studies that are due, and tell the agenda when the others will be due.
 
-    A study whose receiver is no longer configured is due: the next stage reports that.
+    Arrivals in `unusable` delay no study, because they cannot be identified now. A study whose receiver is no
+    longer configured is due: the next stage reports that.
     """
-    under_way = studies_under_way(site, unread, unusable)
-    with site.ledger.reading() as connection:
-        others = claims.studies_of_others(connection, site.claimant.worker)
-        studies = [
-            study
-            for study in waiting_studies.waiting(connection)
-            if (study.receiver, study.study_instance_uid) not in others
-        ]
+    if not seen.waiting:
+        return
+    under_way = [
+        (parse_arrival_name(name)[1], unread.studies_of(name)) for name in seen.unidentified - set(unusable)
+    ]
     at_most = site.settings.site.gather_at_most.total_seconds()
-    for study in studies:
+    for study in seen.waiting:
         receiver = site.receiver(study.receiver)
         if receiver is None:
             yield study
             continue
-        quiet = at_most if under_way.may_hold(study) else receiver.quiet_seconds
+        quiet = at_most if _may_get_more(study, seen, under_way) else receiver.quiet_seconds
         times = (study.newest_file_at, study.first_admitted_at, quiet, at_most)
         agenda.at(schedule.due_at(*times))
         if schedule.is_due(time.time(), *times):
             yield study
 
 
-def studies_under_way(site: Site, unread: UnreadArrivals, unusable: Collection[str]) -> StudiesUnderWay:
-    """Look at the rooms in the order in which folders pass them, so that no folder is missed while it moves.
+def _may_get_more(
+    study: WaitingStudy, seen: RoomsSeen, under_way: Collection[tuple[str, frozenset[str] | None]]
+) -> bool:
+    """Tell whether any folder or arrival may still bring an instance of the study.
 
-    Arrivals in `unusable` are left out, because an arrival that cannot be identified now must not delay others.
+    `under_way` are receiver and studies of the arrivals that are not identified yet; one whose studies are unknown
+    may hold any study.
     """
-    open_folders = frozenset(
-        (room.name, folder.name)
-        for room in site.spool.incoming.iterdir()
-        if room.is_dir()
-        for folder in room.iterdir()
-        if not folder.name.startswith((".", "A_"))
-    )
-    names = (site.spool.received_names() | site.spool.arrival_names()) - set(unusable)
-    with site.ledger.reading() as connection:
-        states = arrivals.states_of(connection, names)
-    receivers, studies = set(), set()
-    for name in names:
-        if states.get(name, ArrivalState.ADMITTED) == ArrivalState.ADMITTED:
-            receiver = parse_arrival_name(name)[1]
-            held = unread.studies_of(name)
-            if held is None:
-                receivers.add(receiver)
-            studies |= {(receiver, study) for study in held or ()}
-    return StudiesUnderWay(open_folders, frozenset(receivers), frozenset(studies))
+    uid = study.study_instance_uid  # storescp names a study's folder after it, with or without a prefix.
+    return any(
+        receiver == study.receiver and (name == uid or name.endswith(f"_{uid}"))
+        for receiver, name in seen.open_folders
+    ) or any(receiver == study.receiver and (studies is None or uid in studies) for receiver, studies in under_way)

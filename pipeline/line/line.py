@@ -15,16 +15,14 @@ from pipeline.line.admit import admit, parse_arrival_name
 from pipeline.line.consign import consign
 from pipeline.line.deliver import deliver
 from pipeline.line.delivery_scheduler import DeliveryScheduler
-from pipeline.line.gather import complete_studies
+from pipeline.line.gather import RoomsSeen, UnreadArrivals, complete_studies, look_at_rooms
 from pipeline.line.identify import ReadAhead
 from pipeline.line.identify_arrival import identify_arrival
 from pipeline.line.prepare_study import PreparedAhead, prepare_study
 from pipeline.line.reconcile import reconcile
 from pipeline.line.settle import settle
-from pipeline.line.unread_arrivals import UnreadArrivals
 from pipeline.line.verify import verify
 from pipeline.line.work_ahead import WorkAhead
-from pipeline.model import ArrivalState
 from pipeline.processes.jobs import JobKey, JobKind, Jobs
 from pipeline.schedule import Agenda
 from pipeline.site.site import Site
@@ -43,6 +41,7 @@ class Line:
         self._jobs = jobs
         self._agenda = agenda
         self._beat = beat
+        self._seen = RoomsSeen()
         self._unread = UnreadArrivals()
         self._read_ahead = ReadAhead()
         self._prepared_ahead = PreparedAhead()
@@ -55,18 +54,20 @@ class Line:
 
     def stages(self) -> dict[str, Callable[[], None]]:
         """Return the stages by name, in the order in which a study takes them; each starts its due jobs."""
-        site = self._site
+        site, ahead = self._site, self._read_ahead
         return {
-            "admit": self._each(self._new_arrivals, lambda name: admit(name, site, self._read_ahead)),
-            "identify": self._each(
-                self._admitted_arrivals, lambda name: identify_arrival(name, site, self._read_ahead)
+            "look": self._look,
+            "admit": partial(self._start_each, self._new_arrivals, lambda name: admit(name, site, ahead)),
+            "identify": partial(
+                self._start_each, self._admitted_arrivals, lambda name: identify_arrival(name, site, ahead)
             ),
-            "gather": self._each(
+            "gather": partial(
+                self._start_each,
                 self._complete_studies,
                 lambda study: consign(prepare_study(study, site, self._prepared_ahead), site),
             ),
             "deliver": self._deliveries.each_due(lambda delivery: verify(deliver(delivery, site), site)),
-            "settle": self._each(self._ended_arrivals, lambda name: settle(name, site)),
+            "settle": partial(self._start_each, self._ended_arrivals, lambda name: settle(name, site)),
         }
 
     def open(self) -> None:
@@ -89,48 +90,43 @@ class Line:
             executor.shutdown(wait=False, cancel_futures=True)
         self._deliveries.close()
 
-    def _each(self, find: Callable[[], Due[Subject]], do: Callable[[Subject], None]) -> Callable[[], None]:
-        """Return a function that starts the job `do` for each due subject."""
+    def _start_each(self, find: Callable[[], Due[Subject]], do: Callable[[Subject], None]) -> None:
+        """Start the job `do` for each due subject."""
+        for key, subject, executor in find():
+            self._jobs.start(executor, key, partial(do, subject))
 
-        def start_due() -> None:
-            for key, subject, executor in find():
-                self._jobs.start(executor, key, partial(do, subject))
-
-        return start_due
+    def _look(self) -> None:
+        """See once in a round what admit, identify and gather need; if that fails, they find nothing due."""
+        self._seen = RoomsSeen()
+        self._seen = look_at_rooms(self._site)
+        self._unread.keep(self._seen.arrivals)
 
     def _new_arrivals(self) -> Due[str]:
         """Yield the arrivals that the ledger does not know yet."""
-        folders = self._site.spool.arrival_names()
-        with self._site.ledger.reading() as connection:
-            known = arrivals.states_of(connection, folders)
-        for name in sorted(folders - known.keys()):
+        for name in sorted(self._seen.arrivals & self._seen.unknown):
             yield JobKey(JobKind.ADMIT, name), name, self._executor_for(name)
 
     def _admitted_arrivals(self) -> Due[str]:
         """Yield the arrivals that may be identified now: arrivals of one study in the order of admission."""
-        folders = self._site.spool.arrival_names()
-        with self._site.ledger.reading() as connection:
-            known = arrivals.states_of(connection, folders)
-        waiting = {name for name in folders if known.get(name, ArrivalState.ADMITTED) == ArrivalState.ADMITTED}
-        self._unread.keep(folders)
+        waiting = self._seen.arrivals & self._seen.unidentified
         for name in sorted(waiting):
             if self._unread.studies_of(name) is None:
                 glance = partial(self._unread.look, name, self._site)
                 self._jobs.start(self._glances, JobKey(JobKind.GLANCE, name), glance)
         for name in self._unread.in_order(waiting, self._unusable()):
-            if name in known:
+            if name not in self._seen.unknown:
                 yield JobKey(JobKind.IDENTIFY, name), name, self._executor_for(name)
 
     def _complete_studies(self) -> Due[WaitingStudy]:
         """Yield the studies that are complete as far as is known."""
-        for study in complete_studies(self._site, self._agenda, self._unread, self._unusable()):
+        for study in complete_studies(self._seen, self._site, self._agenda, self._unread, self._unusable()):
             yield JobKey(JobKind.PROCESS, study.study_instance_uid, study.receiver), study, self._studies
 
     def _ended_arrivals(self) -> Due[str]:
         """Yield the arrivals whose deliveries have all ended, and whose files no open order needs."""
         with self._site.ledger.reading() as connection:
             ready = arrivals.ready_to_settle(connection)
-            in_use = orders.arrivals_in_use(connection)
+            in_use = orders.arrivals_in_use(connection) if ready else ()
         for name in ready:
             if name not in in_use:
                 yield JobKey(JobKind.SETTLE, name), name, self._settling

@@ -65,20 +65,20 @@ class OrderScheduler:
         running = self._jobs.running_since_list()
         with self._site.ledger.reading() as connection:
             open_ones = orders.open_ones(connection)
-            moving = retrievals.in_state(connection, RetrievalState.MOVING)
-            receiving = retrievals.in_state(connection, RetrievalState.RECEIVING)
+            under_way = retrievals.open_ones(connection)
         if open_ones and not self.is_busy:  # The pool imports its modules while the PACS is asked.
             self._site.pool_for_orders.warm(load_reading)
         self._make_ready({order.destination for order in open_ones})
         self.is_busy = bool(open_ones)
-        for row in moving:
+        for row in under_way:
             is_ours = row.worker in {None, self._site.claimant.worker}
-            if is_ours and JobKey(JobKind.MOVE, row.id) not in running:
+            if row.state == RetrievalState.MOVING and is_ours and JobKey(JobKind.MOVE, row.id) not in running:
                 self._reclaim(row)
-        for row in receiving:
-            self._jobs.take_step(JobKey(JobKind.JUDGE, row.id), partial(retrieval.judge, row, self._site, now))
-        self._take_due_steps(now, running)
-        self._begin_moves(now)
+            if row.state == RetrievalState.RECEIVING:
+                self._jobs.take_step(JobKey(JobKind.JUDGE, row.id), partial(retrieval.judge, row, self._site, now))
+        if open_ones or under_way:
+            self._take_due_steps(now, running)
+            self._begin_moves(now)
 
     def _make_ready(self, names: Collection[str | None]) -> None:
         """Let each of these destinations import, once, the modules it needs: this process keeps them."""
@@ -107,7 +107,7 @@ class OrderScheduler:
 
     def _begin_moves(self, now: float) -> None:
         with self._site.ledger.reading() as connection:
-            queued = retrievals.in_state(connection, RetrievalState.QUEUED)
+            queued = [row for row in retrievals.open_ones(connection) if row.state == RetrievalState.QUEUED]
         at_once = self._site.settings.moves_at_once
         for row in queued:
             under_way = sum(key.kind is JobKind.MOVE for key in self._jobs.running_since_list())

@@ -29,7 +29,9 @@ from pipeline.worker.take_over import take_over
 from pipeline.worker.upkeep import Upkeep
 
 POLL_SECONDS = 5.0
-LONGEST_PAUSE = 0.1  # Most seconds of the pause between two rounds if jobs have ended meanwhile.
+# While jobs end, rounds take a fifth of a core at most: the pause is this many times as long as the round before.
+TIMES_THE_ROUND = 4
+LONGEST_PAUSE = 0.1  # Seconds.
 POLL_SECONDS_FOR_ORDERS = 1.0  # Seconds between looks while orders are open, because a person watches.
 IDLE_SECONDS = 60.0  # A worker that runs until it is idle waits for what is due within this time.
 
@@ -75,13 +77,14 @@ class Worker:
                 self._wake.clear()
                 began = time.monotonic()
                 self.round()
-                took = time.monotonic() - began
+                ended = time.monotonic()
                 if until_idle and self._has_nothing_to_do():
                     break
                 at_most = POLL_SECONDS_FOR_ORDERS if self._orders.is_busy else POLL_SECONDS
                 if self._wake.wait(self._agenda.seconds(time.time(), at_most)):
                     # Each job that ends wakes the loop: without a pause the rounds would slow down the jobs.
-                    self._stopping.wait(min(took, LONGEST_PAUSE))
+                    pause = min(TIMES_THE_ROUND * (ended - began), LONGEST_PAUSE)
+                    self._stopping.wait(max(0.0, ended + pause - time.monotonic()))
             self._orders.close()
             self._line.close()
             self._upkeep.close()
@@ -94,9 +97,9 @@ class Worker:
         if self._upkeep.clock_has_jumped():
             self._orders.begin_again()
         self._agenda.begin()
+        self._jobs.begin_list()
         for name, ask in self._questions().items():
             self._heartbeat.beat()
-            self._jobs.begin_list()
             try:
                 ask()
             except LedgerDamaged:

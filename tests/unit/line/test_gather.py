@@ -1,4 +1,7 @@
-"""A study is complete as far as anybody can know: what has come in and was not looked at may belong to it."""
+"""A study is complete as far as anybody can know: what has come in and was not looked at may belong to it.
+
+What is read for long holds up nobody, and of one study the arrivals are taken in in the order admitted.
+"""
 
 import os
 import shutil
@@ -7,9 +10,13 @@ from pathlib import Path
 
 import pytest
 from pydicom.uid import generate_uid
+from support.machine.dicom_programs import wait_until
 from support.sites.line_site import all_settled, arrive, instance, rounds, settings_for, states, working
 
-from pipeline.line import line
+from pipeline.errors import Transient
+from pipeline.ledger import reports
+from pipeline.line import identify_arrival, line
+from pipeline.line.gather import UnreadArrivals, studies_in
 from pipeline.spool.spool import Spool, admit
 from pipeline.worker import worker
 
@@ -105,3 +112,90 @@ def test_an_arrival_that_cannot_be_taken_in_holds_up_nobody(tmp_path, monkeypatc
         arrive(site.spool, one)
         rounds(walker, until=lambda: states(site, "deliveries") == {"delivered": 1})
         assert (site.spool.arrivals / bad).is_dir()
+
+
+def glanced(**studies) -> UnreadArrivals:
+    unseen = UnreadArrivals()
+    unseen._studies = {f"{number}": frozenset(held) for number, held in studies.items()}
+    return unseen
+
+
+def test_arrivals_of_different_studies_are_taken_in_together():
+    assert list(glanced(a="1", b="2", c="3").in_order("abc", ())) == ["a", "b", "c"]
+
+
+def test_an_arrival_waits_for_an_earlier_one_of_its_study_and_for_those_that_wait_for_it():
+    assert list(glanced(a="1", b="12", c="2", d="3").in_order("abcd", ())) == ["a", "d"]
+
+
+def test_what_cannot_be_taken_in_now_holds_up_nobody():
+    assert list(glanced(a="1", b="1").in_order("ab", ["a"])) == ["a", "b"]
+
+
+def test_nothing_passes_an_arrival_nobody_has_glanced_at():
+    assert list(glanced(a="1", c="3").in_order("abc", ())) == ["a"]
+    assert list(glanced(a="1", c="3").in_order("abc", ["b"])) == ["a", "b", "c"]
+
+
+def test_of_a_study_the_first_is_taken_in_first_although_it_is_admitted_last(tmp_path, monkeypatch):
+    one, other = (
+        instance(tmp_path, name, StudyInstanceUID="1.2.3", SOPInstanceUID="1.2.9", PatientComments=name)
+        for name in ("one", "other")
+    )
+    real, held = line.admit, set[str]()
+
+    def admit_later(name: str, site, ahead) -> None:
+        wait_until(lambda: name not in held)
+        real(name, site, ahead)
+
+    monkeypatch.setattr(line, "admit", admit_later)
+    with working(settings_for(tmp_path)) as (site, walker):
+        first = arrive(site.spool, one)
+        held.add(first)
+        second = arrive(site.spool, other)
+        for _ in range(40):
+            walker.round()
+            time.sleep(0.01)
+        assert states(site, "arrivals") == {"admitted": 1}
+        held.clear()
+        rounds(walker, until=all_settled(site))
+        with site.ledger.reading() as look:
+            kept = {name: [row.state for row in reports.instances_of(look, name)] for name in (first, second)}
+        assert kept == {first: ["passed"], second: ["conflict"]}
+
+
+def test_what_cannot_be_read_is_of_no_study_and_nothing_waits_for_it(tmp_path):
+    (tmp_path / "garbage").write_bytes(b"\xff" * 5000)
+    (tmp_path / "empty").touch()
+    (tmp_path / ".envelope.json").write_text("{}")
+    (tmp_path / "folder").mkdir()
+    instance(tmp_path, "real", StudyInstanceUID="1.2.3")
+    assert studies_in(tmp_path) == {"1.2.3"}
+    assert studies_in(tmp_path / "gone") == frozenset()
+
+
+@pytest.fixture
+def reading(monkeypatch):
+    """Have chosen arrivals never read to their end, until told otherwise."""
+    held: set[str] = set()
+    real = identify_arrival.contents_of
+
+    def contents_of(folder: Path, *arguments):
+        if folder.name in held:
+            raise Transient("the disk is slow")
+        return real(folder, *arguments)
+
+    monkeypatch.setattr(identify_arrival, "contents_of", contents_of)
+    return held
+
+
+def test_a_study_is_delivered_while_another_one_of_its_receiver_cannot_be_read(tmp_path, reading):
+    one, other = (instance(tmp_path, name, StudyInstanceUID=generate_uid()) for name in ("one", "other"))
+    with working(settings_for(tmp_path)) as (site, walker):
+        reading.add(arrive(site.spool, one))
+        arrive(site.spool, other)
+        rounds(walker, until=lambda: states(site, "deliveries") == {"delivered": 1})
+        reading.clear()
+        walker._jobs._retry_at.clear()
+        rounds(walker, until=all_settled(site))
+        assert states(site, "deliveries") == {"delivered": 2}

@@ -94,7 +94,7 @@ def test_a_study_is_delivered_while_another_arrival_is_being_settled(tmp_path, m
             thread.join(30)
 
 
-def test_between_two_rounds_the_loop_leaves_the_processor_to_the_jobs_as_long_as_a_round_took(
+def test_between_two_rounds_the_loop_leaves_the_processor_to_the_jobs_four_times_as_long_as_a_round_took(
     tmp_path, monkeypatch
 ):
     with working(settings_for(tmp_path)) as (_, worker):
@@ -116,4 +116,30 @@ def test_between_two_rounds_the_loop_leaves_the_processor_to_the_jobs_as_long_as
         monkeypatch.setattr(worker, "round", a_round)
         monkeypatch.setattr(worker._stopping, "wait", pause)
         worker.run()
-        assert paused == [0.02, loop.LONGEST_PAUSE, 0.0]
+        assert paused == [0.08, loop.LONGEST_PAUSE, 0.0]
+
+
+def test_a_job_that_ends_long_after_the_last_round_is_seen_at_once(tmp_path, monkeypatch):
+    with working(settings_for(tmp_path)) as (_, worker):
+        paused = []
+
+        def a_round() -> None:
+            clock.now += 0.02
+
+        def wake_after_a_while(_: float) -> bool:
+            clock.now += 0.05
+            return True
+
+        def pause(seconds: float) -> bool:
+            paused.append(round(seconds, 3))
+            worker.stop()
+            return False
+
+        clock = SimpleNamespace(now=100.0)
+        clock_of_loop = SimpleNamespace(time=time.time, monotonic=lambda: clock.now)
+        monkeypatch.setattr(loop, "time", clock_of_loop)
+        monkeypatch.setattr(worker, "round", a_round)
+        monkeypatch.setattr(worker._wake, "wait", wake_after_a_while)
+        monkeypatch.setattr(worker._stopping, "wait", pause)
+        worker.run()
+        assert paused == [0.03]
