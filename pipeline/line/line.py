@@ -4,9 +4,9 @@ The rooms of the spool and the ledger are the truth: each stage reads from them 
 finds work that was interrupted at any moment.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
 from typing import TypeVar
 
 from pipeline.ledger import arrivals, orders
@@ -57,17 +57,19 @@ class Line:
         site, ahead = self._site, self._read_ahead
         return {
             "look": self._look,
-            "admit": partial(self._start_each, self._new_arrivals, lambda name: admit(name, site, ahead)),
-            "identify": partial(
+            "admit": functools.partial(
+                self._start_each, self._new_arrivals, lambda name: admit(name, site, ahead)
+            ),
+            "identify": functools.partial(
                 self._start_each, self._admitted_arrivals, lambda name: identify_arrival(name, site, ahead)
             ),
-            "gather": partial(
+            "gather": functools.partial(
                 self._start_each,
                 self._complete_studies,
                 lambda study: consign(prepare_study(study, site, self._prepared_ahead), site),
             ),
             "deliver": self._deliveries.each_due(lambda delivery: verify(deliver(delivery, site), site)),
-            "settle": partial(self._start_each, self._ended_arrivals, lambda name: settle(name, site)),
+            "settle": functools.partial(self._start_each, self._ended_arrivals, lambda name: settle(name, site)),
         }
 
     def open(self) -> None:
@@ -93,7 +95,7 @@ class Line:
     def _start_each(self, find: Callable[[], Due[Subject]], do: Callable[[Subject], None]) -> None:
         """Start the job `do` for each due subject."""
         for key, subject, executor in find():
-            self._jobs.start(executor, key, partial(do, subject))
+            self._jobs.start(executor, key, functools.partial(do, subject))
 
     def _look(self) -> None:
         """See once in a round what admit, identify and gather need; if that fails, they find nothing due."""
@@ -111,7 +113,7 @@ class Line:
         waiting = self._seen.arrivals & self._seen.unidentified
         for name in sorted(waiting):
             if self._unread.studies_of(name) is None:
-                glance = partial(self._unread.look, name, self._site)
+                glance = functools.partial(self._unread.look, name, self._site)
                 self._jobs.start(self._glances, JobKey(JobKind.GLANCE, name), glance)
         for name in self._unread.in_order(waiting, self._unusable()):
             if name not in self._seen.unknown:
