@@ -8,7 +8,8 @@ study.
 
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence, Set
+from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -29,16 +30,16 @@ STUDY_INSTANCE_UID = 0x0020000D
 class RoomsSeen:
     """What one round of the loop has seen of the rooms and the ledger.
 
-    `open_folders` are study folders that storescp still fills, as (receiver, folder name). `arrivals` are
-    the folders that may be worked at. `unidentified` and `unknown` are those that are not identified yet, and those
-    that the ledger does not know, with the folders that are still to be handed over to a store. `waiting` are the studies of
-    which instances wait for a delivery, without those that other workers prepare.
+    `open_folders` are study folders that storescp still fills, as (receiver, folder name). `arrivals` are those
+    that may be worked at. `unidentified` are those that are not identified yet, `unknown` those that the ledger
+    does not know; both also have the folders that are still to be handed over to a store. `waiting` are the
+    studies of which instances wait for a delivery, without those that other workers prepare.
     """
 
     open_folders: Collection[tuple[str, str]] = ()
-    arrivals: Set[str] = frozenset()
-    unidentified: Set[str] = frozenset()
-    unknown: Set[str] = frozenset()
+    arrivals: AbstractSet[str] = frozenset()
+    unidentified: AbstractSet[str] = frozenset()
+    unknown: AbstractSet[str] = frozenset()
     waiting: Sequence[WaitingStudy] = ()
 
 
