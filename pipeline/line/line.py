@@ -56,7 +56,6 @@ class Line:
         """Return the stages by name, in the order in which a study takes them; each starts its due jobs."""
         site, ahead = self._site, self._read_ahead
         return {
-            "look": self._look,
             "admit": functools.partial(
                 self._start_each, self._new_arrivals, lambda name: admit(name, site, ahead)
             ),
@@ -97,14 +96,14 @@ class Line:
         for key, subject, executor in find():
             self._jobs.start(executor, key, functools.partial(do, subject))
 
-    def _look(self) -> None:
-        """See once in a round what admit, identify and gather need; if that fails, they find nothing due."""
+    def _new_arrivals(self) -> Due[str]:
+        """Yield the arrivals that the ledger does not know yet.
+
+        Look at the rooms here, for identify and gather, too; if that fails, all three find nothing due.
+        """
         self._seen = RoomsSeen()
         self._seen = look_at_rooms(self._site)
         self._unread.keep(self._seen.arrivals)
-
-    def _new_arrivals(self) -> Due[str]:
-        """Yield the arrivals that the ledger does not know yet."""
         for name in sorted(self._seen.arrivals & self._seen.unknown):
             yield JobKey(JobKind.ADMIT, name), name, self._executor_for(name)
 

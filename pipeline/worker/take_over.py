@@ -23,7 +23,8 @@ def take_over(name: str, site: Site) -> None:
         sending = deliveries.sending(change, worker)
         deliveries.resume(change, sending, now)
         studies = claims.release_studies_of(change, worker)
-        moving = [row for row in retrievals.in_state(change, RetrievalState.MOVING) if row.worker == worker]
+        of_it = (row for row in retrievals.open_ones(change) if row.worker == worker)
+        moving = [row for row in of_it if row.state == RetrievalState.MOVING]
         for row in moving:
             retrievals.let_go(change, row, now)
     seconds = round(node.seen_seconds, 1)
