@@ -21,7 +21,7 @@ from pipeline.orders import MadeFile, OrderView
 from pipeline.web.http_errors import CHANGED, RESULT_GONE, WRONG_RANGE, HttpError
 from pipeline.web.order_request import Verb
 
-PIECE = 1 << 19  # Bytes read at once; a client that stalls may hold twice as much of our memory.
+PIECE = 1 << 18  # Bytes read at once; a client that stalls may hold twice as much of our memory.
 _SUFFIX = re.compile(r"[a-z0-9]{1,8}")
 _ENTITY_TAG = re.compile(r'(?:W/)?"[^"]*"')
 
