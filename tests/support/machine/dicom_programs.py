@@ -60,15 +60,20 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], T], *, seconds: float = 20, what: str = "") -> T:
-    """Return the first true value of `condition`, asked every 20 ms; fail with `what` when time is up."""
+    """Return the first true value of `condition`, asked every 20 ms; fail with `what` when time is up.
+
+    A condition that takes long itself is asked less often, so that asking leaves the processor to what is awaited.
+    """
     end = time.monotonic() + seconds
     while True:
+        asked = time.monotonic()
         value = condition()
         if value:
             return value
-        if time.monotonic() > end:
+        now = time.monotonic()
+        if now > end:
             raise AssertionError(f"waited {seconds} s in vain{': ' + what if what else ''}")
-        time.sleep(0.02)
+        time.sleep(min(max(0.02, 3 * (now - asked)), 0.5))
 
 
 def listens(port: int) -> bool:
