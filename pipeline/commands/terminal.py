@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.commands.check import CheckFinding
 from pipeline.events import escaped
-from pipeline.fleet.fleet_watch import SiteView
-from pipeline.operate.own_parts import OwnPart
+
+if TYPE_CHECKING:  # At run time they would import pydicom and the HTTP client: half the time a command takes.
+    from pipeline.commands.check import CheckFinding
+    from pipeline.fleet.fleet_watch import SiteView
+    from pipeline.operate.own_parts import OwnPart
 
 _console = Console(highlight=False)
 if not _console.is_terminal:  # a program reads it, or a file keeps it: nothing may be cut or wrapped
@@ -161,13 +163,13 @@ def _ago(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
-def show_parts(parts: Sequence[OwnPart]) -> None:
+def show_parts(parts: Sequence["OwnPart"]) -> None:
     """Print a line for each part."""
     for part in parts:
         _console.print(f"{_plain(part.name)}: {_coloured('up' if part.runs else 'down')} {_plain(part.detail)}")
 
 
-def show_fleet(views: Sequence[SiteView]) -> None:
+def show_fleet(views: Sequence["SiteView"]) -> None:
     """Print a row for each site."""
     table = _table("site", "state", "needs a person", "waiting", "oldest", "quarantine", "free", "release", "why")
     for view in views:
@@ -259,7 +261,7 @@ def show_set_aside(answer: dict[str, Any]) -> None:
         _console.print("")
 
 
-def show_findings(found: Sequence[CheckFinding], *, with_hints: bool) -> None:
+def show_findings(found: Sequence["CheckFinding"], *, with_hints: bool) -> None:
     """Print the findings of `check`, one line each; with hints, also what could be written in which file."""
     for finding in found:
         text = escape(" ".join(finding.text.split()))

@@ -87,7 +87,7 @@ def working(settings: Settings) -> Iterator[tuple[Site, Worker]]:
 def rounds(worker: Worker, *, until, seconds: float = 30.0) -> None:
     """Run rounds until the condition holds and nothing is in hand; as in `Worker.run`, a job that ends wakes us.
 
-    A round asks the ledger some thirty questions: run every 20 ms, rounds took more of the processor than the jobs.
+    A round asks the ledger some thirty questions: every 20 ms, rounds took more of the processor than the jobs.
     """
     deadline = time.monotonic() + seconds
     while not (until() and worker.is_idle()):
