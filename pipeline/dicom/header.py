@@ -7,9 +7,7 @@ Bytes that no rule touched are copied, and never pass through an encoder: nothin
 import functools
 import hashlib
 import io
-import zlib
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,10 +23,10 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import data_element_generator
 from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID
 
 from pipeline import __version__
-from pipeline.dicom.attributes.elements import SPECIFIC_CHARACTER_SET, element_of, encoded, named, put
+from pipeline.dicom.attributes.elements import SPECIFIC_CHARACTER_SET, element_of, named, put
 from pipeline.dicom.attributes.unread_elements import UnreadElements
 from pipeline.dicom.part10 import Bytes, DataSetLayout, Element
 from pipeline.dicom.walk import walk_meta
@@ -168,38 +166,14 @@ def _meta(data: Bytes, layout: DataSetLayout) -> FileMetaDataset:
     return FileMetaDataset({BaseTag(tag): elements[BaseTag(tag)] for tag in layout.meta if tag != META_LENGTH})
 
 
-def write_instance(
-    target: Path, data: Bytes, layout: DataSetLayout, header: Dataset, touched: frozenset[int]
-) -> str:
-    """Write the instance with the attributes `touched` taken from `header`; return the file's SHA-256.
-
-    Every other element, and everything from Pixel Data on, is copied as received. A deflated data set is deflated
-    again.
-    """
-    with target.open("wb") as file:
-        hashing = _Hashing(file)
-        hashing.write(_preamble(header, layout.transfer_syntax_uid))
-        is_deflated = layout.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
-        body: _Hashing | _Deflating = _Deflating(hashing) if is_deflated else hashing
-        rest = (layout.header_end, layout.end)
-        with memoryview(data) as view:
-            for piece in (*_header_pieces(layout, header, touched), rest):
-                if isinstance(piece, bytes):
-                    body.write(piece)
-                else:
-                    _copy(view, piece, body.write)
-        body.finish()
-    return hashing.hexdigest()
-
-
 def write_data_set(target: Path, data_set: Dataset) -> str:
     """Write a complete data set in the transfer syntax of its file meta information; return the file's SHA-256."""
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_dataset(buffer, data_set)
     with target.open("wb") as file:
-        hashing = _Hashing(file)
-        hashing.write(_preamble(data_set, str(data_set.file_meta.TransferSyntaxUID)))
+        hashing = HashedWriter(file)
+        hashing.write(preamble(data_set, str(data_set.file_meta.TransferSyntaxUID)))
         hashing.write(buffer.getvalue())
     return hashing.hexdigest()
 
@@ -217,7 +191,7 @@ def file_meta(header: Dataset, transfer_syntax_uid: str) -> FileMetaDataset:
     return meta
 
 
-def _preamble(header: Dataset, transfer_syntax_uid: str) -> bytes:
+def preamble(header: Dataset, transfer_syntax_uid: str) -> bytes:
     """Return preamble and file meta information, which the instances of a study share but for one UID."""
     uid, sop_class, meta = header.SOPInstanceUID, header.SOPClassUID, header.file_meta
     wanted = [element_of(meta, tag) for tag in meta.keys() if tag not in _FILE_META_WE_WRITE]  # noqa: SIM118  # iterating would decode the elements
@@ -248,45 +222,8 @@ def _preamble_of(meta: FileMetaDataset) -> bytes:
     return b"\0" * 128 + b"DICM" + buffer.getvalue()
 
 
-def _copy(view: memoryview, part: Range, write: Callable[[bytes | memoryview], None]) -> None:
-    start, end = part
-    for at in range(start, end, PIECE):
-        with view[at : min(at + PIECE, end)] as piece:
-            write(piece)
-
-
-def _header_pieces(layout: DataSetLayout, header: Dataset, touched: frozenset[int]) -> Iterator[Range | bytes]:
-    """Yield changed elements as bytes, and the elements between them as ranges of bytes to copy."""
-    new = {tag: _encoded(layout, header, tag) for tag in sorted(touched) if tag in header}
-    in_order = deque(new)
-    groups = {tag >> 16 for tag in touched}
-    run, run_end, end = layout.data_set, layout.data_set, layout.header_end
-    for tag, _, start, _, stop, _ in layout.elements.values():
-        if start >= end:
-            break
-        # (gggg,0000) counts the bytes of a group that we change.
-        is_copied = tag not in touched and (tag & 0xFFFF != 0 or tag >> 16 not in groups)
-        if is_copied and start == run_end and not (in_order and in_order[0] < tag):
-            run_end = stop
-            continue
-        yield run, run_end
-        while in_order and in_order[0] < tag:
-            yield new.pop(in_order.popleft(), b"")
-        if not is_copied:
-            yield new.pop(tag, b"")
-        run, run_end = start if is_copied else stop, stop
-    yield run, run_end
-    yield from new.values()
-
-
-def _encoded(layout: DataSetLayout, header: Dataset, tag: int) -> bytes:
-    element = element_of(header, tag)  # The element is raw: whoever touched it made its bytes.
-    assert element is not None
-    return encoded(element, not layout.explicit, layout.little_endian)
-
-
 @dataclass
-class _Hashing:
+class HashedWriter:
     """Write to a file and hash what was written."""
 
     file: BinaryIO
@@ -295,6 +232,7 @@ class _Hashing:
         self._sha256 = hashlib.sha256()
 
     def write(self, piece: bytes | memoryview) -> None:
+        """Write a piece and hash it."""
         self._sha256.update(piece)
         self.file.write(piece)
 
@@ -302,22 +240,5 @@ class _Hashing:
         """Do nothing; only a deflated data set needs an end."""
 
     def hexdigest(self) -> str:
+        """Return the SHA-256 of what was written so far."""
         return self._sha256.hexdigest()
-
-
-class _Deflating:
-    """Deflate written bytes (PS3.5 A.5); the level is fixed, so the same input gives the same bytes."""
-
-    def __init__(self, target: _Hashing) -> None:
-        self._target = target
-        self._deflator = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-        self._length = 0
-
-    def write(self, piece: bytes | memoryview) -> None:
-        piece = self._deflator.compress(piece)
-        self._length += len(piece)
-        self._target.write(piece)
-
-    def finish(self) -> None:
-        last = self._deflator.flush()
-        self._target.write(last + b"\0" * ((self._length + len(last)) % 2))

@@ -15,8 +15,9 @@ from pydicom.errors import BytesLengthException
 from pipeline.coercions import Rule, coerce
 from pipeline.dicom import encodings, part10
 from pipeline.dicom.attributes.elements import named
+from pipeline.dicom.copied_instance import CopiedInstance
 from pipeline.dicom.encodings import Encoded, NotEncoded
-from pipeline.dicom.header import read_header, rest_of, unreadable_in, with_rest, write_data_set, write_instance
+from pipeline.dicom.header import read_header, rest_of, unreadable_in, with_rest, write_data_set
 from pipeline.dicom.part10 import Bytes, DataSetLayout, Malformed, Mend
 from pipeline.dicom.pixels.encapsulation import attach
 from pipeline.dicom.reading import data_set_of
@@ -54,6 +55,9 @@ class PrepareTask:
     target: Path  # Outputs are named <target>.<encoding>.<start of their SHA-256>.dcm.
     scratch: Path
     ahead: Path | None = None  # The folder in which `encoded_ahead` keeps encoded pixels.
+    hashed_in: FileState | None = field(
+        default=None, compare=False
+    )  # The state in which the file had `received_sha256`; None if it must be hashed to know whether it still has.
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +111,7 @@ def prepare(task: PrepareTask) -> Prepared:
         Permanent: the file is no longer the one that was received, the instance cannot be coerced, or the result
             does not read back: quarantine it.
     """
-    if sha256_of(task.source) != task.received_sha256:
-        raise Permanent("the file has changed since it was taken in: its SHA-256 is another")
+    _require_as_received(task)
     try:
         with data_set_of(task.source, task.scratch) as (data, layout):
             return _prepare(task, data, layout)
@@ -120,6 +123,13 @@ def prepare(task: PrepareTask) -> Prepared:
         ):  # The system sets a number; an OSError without a number comes from pydicom.
             raise
         raise Permanent(_unreadable(task, error)) from None  # The error's own text may contain a person's name.
+
+
+def _require_as_received(task: PrepareTask) -> None:
+    """Raise Permanent if the file has changed; it is hashed unless it still is in the state it was hashed in."""
+    is_known = task.hashed_in is not None and state_of(task.source.stat()) == task.hashed_in
+    if not is_known and sha256_of(task.source) != task.received_sha256:
+        raise Permanent("the file has changed since it was taken in: its SHA-256 is another")
 
 
 def _unreadable(task: PrepareTask, error: Exception) -> str:
@@ -205,9 +215,19 @@ def _plain(
     """
     syntax = layout.transfer_syntax_uid
     if not (touched or layout.mends) and layout.has_preamble and _says_what_it_is(header, layout):
-        _prove(task, task.source, syntax)
+        _require_same(task, [part10.text_of(data, layout.elements.get(tag)) for tag in IDENTITY])
         return PreparedFile("", task.source, task.received_sha256, task.source.stat().st_size, syntax)
-    return _made(task, "plain", syntax, lambda path: write_instance(path, data, layout, header, touched))
+    copy = CopiedInstance(data, layout, header, touched)
+
+    def prove(path: Path) -> None:
+        if copy.is_deflated:
+            _prove(task, path, syntax)
+        else:
+            _require_same(task, copy.read_back(path, IDENTITY))
+        if task.hashed_in is not None:  # Nobody has written to the file while it was read without being hashed.
+            _require_as_received(task)
+
+    return _made(task, "plain", syntax, copy.write, prove)
 
 
 def _says_what_it_is(header: Dataset, layout: DataSetLayout) -> bool:
@@ -222,11 +242,20 @@ def _says_what_it_is(header: Dataset, layout: DataSetLayout) -> bool:
 
 def _encapsulated(task: PrepareTask, name: str, whole: Dataset) -> PreparedFile:
     syntax = str(whole.file_meta.TransferSyntaxUID)
-    return replace(_made(task, name, syntax, lambda path: write_data_set(path, whole)), encoding=name)
+    made = _made(
+        task, name, syntax, lambda path: write_data_set(path, whole), lambda path: _prove(task, path, syntax)
+    )
+    return replace(made, encoding=name)
 
 
-def _made(task: PrepareTask, name: str, transfer_syntax_uid: str, write: Callable[[Path], str]) -> PreparedFile:
-    """Return the file that `write` wrote, read back, under a name that no other content can have.
+def _made(
+    task: PrepareTask,
+    name: str,
+    transfer_syntax_uid: str,
+    write: Callable[[Path], str],
+    prove: Callable[[Path], None],
+) -> PreparedFile:
+    """Return the file that `write` wrote and `prove` read back, under a name that no other content can have.
 
     Two deliveries may make the same file again at the same time, while a third sends it. A file with its final
     name is therefore complete, and never written again.
@@ -234,7 +263,10 @@ def _made(task: PrepareTask, name: str, transfer_syntax_uid: str, write: Callabl
     beside = task.target.with_name(f".{task.target.name}.{name}.{secrets.token_hex(4)}")
     try:
         sha256 = write(beside)
-        _prove(task, beside, transfer_syntax_uid)
+        try:
+            prove(beside)
+        except Malformed as malformed:
+            raise Permanent(f"what was written does not read back: {malformed}") from malformed
         path = task.target.with_name(f"{task.target.name}.{name}.{sha256[:16]}.dcm")
         rename(beside, path)
     except BaseException:
@@ -245,14 +277,15 @@ def _made(task: PrepareTask, name: str, transfer_syntax_uid: str, write: Callabl
 
 
 def _prove(task: PrepareTask, path: Path, transfer_syntax_uid: str) -> None:
-    """Read back a file to be sent; raises Permanent if it is malformed, or has another transfer syntax or UIDs."""
-    try:
-        with data_set_of(path, task.scratch) as (data, layout):
-            uids = [part10.text_of(data, layout.elements.get(tag)) for tag in IDENTITY]
-            if layout.mends:
-                raise Permanent("what was written is not well-formed")
-            if InstanceKey(*uids) == task.key and layout.transfer_syntax_uid == transfer_syntax_uid:
-                return
-    except Malformed as malformed:
-        raise Permanent(f"what was written does not read back: {malformed}") from malformed
-    raise Permanent("what was written is another instance than what was received")
+    """Walk a whole file to be sent; raises Permanent, or Malformed, if it is not what was to be written."""
+    with data_set_of(path, task.scratch) as (data, layout):
+        if layout.mends:
+            raise Permanent("what was written is not well-formed")
+        if layout.transfer_syntax_uid != transfer_syntax_uid:
+            raise Permanent("what was written has another transfer syntax than it was to have")
+        _require_same(task, [part10.text_of(data, layout.elements.get(tag)) for tag in IDENTITY])
+
+
+def _require_same(task: PrepareTask, uids: Sequence[str]) -> None:
+    if InstanceKey(*uids) != task.key:
+        raise Permanent("what was written is another instance than what was received")

@@ -187,6 +187,7 @@ def task_of(row: SoundInstanceRow, receiver: str, encodings: Iterable[str], site
         target=folder / str(row.id),
         scratch=site.spool.run,
         ahead=site.spool.ahead,
+        hashed_in=site.hashed.state_with(row.received_sha256, source),
     )
 
 

@@ -78,7 +78,16 @@ class HashedFiles:
 
     def sha256_of(self, path: Path) -> str:
         """Return the kept hash of a file; if there is none, read the file. Raises OSError."""
-        sha256, kept = self._known.look_up(state_of(path.stat())) or ("", 0.0)
-        if sha256 and time.monotonic() - kept < KEPT_SECONDS:
-            return sha256
-        return sha256_of(path)
+        return self._kept(state_of(path.stat())) or sha256_of(path)
+
+    def state_with(self, sha256: str, path: Path) -> FileState | None:
+        """Return the file's state if this hash is kept for it, None if the file must be read to know."""
+        try:
+            state = state_of(path.stat())
+        except OSError:
+            return None
+        return state if self._kept(state) == sha256 else None
+
+    def _kept(self, state: FileState) -> str | None:
+        sha256, kept = self._known.look_up(state) or (None, 0.0)
+        return sha256 if time.monotonic() - kept < KEPT_SECONDS else None

@@ -16,6 +16,7 @@ from pydicom.uid import generate_uid
 from pipeline.dicom import header
 from pipeline.dicom.attributes.elements import element_of, encoded
 from pipeline.dicom.attributes.unread_elements import UnreadElements
+from pipeline.dicom.copied_instance import CopiedInstance
 from pipeline.dicom.reading import data_set_of
 from pipeline.dicom.walk import walk_meta
 
@@ -101,7 +102,7 @@ def test_file_meta_information_differs_from_pydicoms_in_no_byte(tmp_path, tail):
         data_set.save_as(path)
         with data_set_of(path) as (data, layout):
             read = header.read_header(data, layout)
-            header.write_instance(tmp_path / "made", data, layout, read, frozenset())
+            CopiedInstance(data, layout, read, frozenset()).write(tmp_path / "made")
             made = (tmp_path / "made").read_bytes()
             assert made[: walk_meta(made, 132)[1]] == header._preamble_of(
                 header.file_meta(read, layout.transfer_syntax_uid)
@@ -127,7 +128,7 @@ def test_an_element_of_undefined_length_in_the_file_meta_information_is_read_as_
         assert layout.meta[0x00020102].undefined_length
         read = header.read_header(data, layout)
         assert read.file_meta[0x00020102].value == expected.value
-        header.write_instance(tmp_path / "written", data, layout, read, frozenset())
+        CopiedInstance(data, layout, read, frozenset()).write(tmp_path / "written")
     written = pydicom.dcmread(tmp_path / "written")
     assert written.file_meta[0x00020102].value == expected.value
     assert written.PatientID == "1CT1"
