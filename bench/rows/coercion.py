@@ -22,6 +22,7 @@ from table import Row
 from pipeline.coercions import rules_of
 from pipeline.line.prepare import PrepareTask, prepare
 from pipeline.model import InstanceKey, Origin
+from pipeline.spool.hashed_files import state_of
 
 SET = {
     "NameOfPhysiciansReadingStudy": "-^-^-^-",
@@ -78,7 +79,8 @@ def _contenders(folder: Path, small: bool) -> Iterator[Mapping[str, Callable[[],
         key = InstanceKey(header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID)
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         tasks[file] = PrepareTask(
-            number, file, digest, key, origin, rules, ("none",), target / str(number), folder
+            *(number, file, digest, key, origin, rules, ("none",), target / str(number), folder),
+            hashed_in=state_of(file.stat()),  # As in the line, which has hashed it when it was identified.
         )
     yield {
         "raw copy": lambda: _timed(files, target, lambda file, copy: copy.write_bytes(file.read_bytes())),

@@ -224,8 +224,6 @@ def _plain(
             _prove(task, path, syntax)
         else:
             _require_same(task, copy.read_back(path, IDENTITY))
-        if task.hashed_in is not None:  # Nobody has written to the file while it was read without being hashed.
-            _require_as_received(task)
 
     return _made(task, "plain", syntax, copy.write, prove)
 
@@ -267,6 +265,8 @@ def _made(
             prove(beside)
         except Malformed as malformed:
             raise Permanent(f"what was written does not read back: {malformed}") from malformed
+        if task.hashed_in is not None:  # Then the file was not hashed before it was read.
+            _require_as_received(task)
         path = task.target.with_name(f"{task.target.name}.{name}.{sha256[:16]}.dcm")
         rename(beside, path)
     except BaseException:

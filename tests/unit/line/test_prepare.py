@@ -12,11 +12,15 @@ from pydicom import Dataset
 from support.sites.line_site import NULL, arrive, instance, settings_for, working
 from support.sites.preparing import task_of
 
+from pipeline.coercions import coerce
 from pipeline.dicom import header
+from pipeline.dicom.copied_instance import CopiedInstance
 from pipeline.errors import Permanent
 from pipeline.line.prepare import Prepared, PrepareTask, prepare
 from pipeline.line.reconcile import reconcile
 from pipeline.model import Change, InstanceKey, Origin
+from pipeline.spool import hashed_files
+from pipeline.spool.hashed_files import state_of
 
 
 @pytest.fixture
@@ -112,6 +116,63 @@ def test_the_attribute_is_named_whose_value_cannot_be_read(tmp_path):
     one = replace(task_of(source, tmp_path, "j2k"), rules=(Reading(),), target=made_in(tmp_path) / "1")
     with pytest.raises(Permanent, match=r"^the value of Rows cannot be read$"):
         prepare(one)
+
+
+def counted(monkeypatch):
+    """Return the list of files that are hashed from now on."""
+    hashed, real = [], hashed_files.sha256_of
+    monkeypatch.setattr("pipeline.line.prepare.sha256_of", lambda path: hashed.append(path) or real(path))
+    return hashed
+
+
+def test_a_received_file_is_not_hashed_again_while_it_is_in_the_state_it_was_hashed_in(task, monkeypatch):
+    hashed = counted(monkeypatch)
+    known = replace(task, hashed_in=state_of(task.source.stat()))
+    assert prepare(known) == prepare(task)
+    assert hashed == [task.source]  # for the task that does not know the state
+
+
+@pytest.mark.parametrize("encoding", ["none", "j2k"])
+def test_a_received_file_in_another_state_is_hashed_and_nothing_is_made_of_other_bytes(task, encoding):
+    known = replace(task, encodings=(encoding,), hashed_in=state_of(task.source.stat()))
+    content = task.source.read_bytes()
+    os.utime(task.source, ns=(0, 0))  # The clock of the file system may not have gone on since.
+    assert prepare(known).outputs
+    for output in prepare(known).outputs:
+        output.path.unlink()
+    task.source.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(task.source, ns=(0, 1))
+    with pytest.raises(Permanent, match="has changed since"):
+        prepare(known)
+    assert list(task.target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("encoding", ["none", "j2k"])
+def test_a_file_that_changes_while_it_is_read_without_being_hashed_gives_nothing(task, monkeypatch, encoding):
+    def changing(header: Dataset, *_: object) -> object:
+        content = task.source.read_bytes()
+        task.source.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        os.utime(task.source, ns=(0, 1))
+        return coerce(header, *_)
+
+    monkeypatch.setattr("pipeline.line.prepare.coerce", changing)
+    with pytest.raises(Permanent, match="has changed since"):
+        prepare(replace(task, encodings=(encoding,), hashed_in=state_of(task.source.stat())))
+    assert list(task.target.parent.iterdir()) == []
+
+
+def test_a_copy_that_does_not_read_back_gets_no_name(task, monkeypatch):
+    real = CopiedInstance.write
+
+    def cut(self: CopiedInstance, target: Path) -> str:
+        real(self, target)
+        os.truncate(target, target.stat().st_size - 9)
+        return "0" * 64
+
+    monkeypatch.setattr(CopiedInstance, "write", cut)
+    with pytest.raises(Permanent, match="does not read back"):
+        prepare(replace(task, encodings=("none",)))
+    assert list(task.target.parent.iterdir()) == []
 
 
 def test_what_does_not_read_back_gets_no_name(task):

@@ -84,3 +84,11 @@ def test_a_file_that_is_gone_is_an_error(files, made):
     made.unlink()
     with pytest.raises(FileNotFoundError):
         files.sha256_of(made)
+
+
+def test_the_state_of_a_file_is_known_with_its_kept_hash_alone(files, made, monkeypatch):
+    assert files.state_with(TOLD, made) == state_of(made.stat())
+    assert files.state_with("another", made) is None
+    assert files.state_with(TOLD, made.with_name("gone")) is None
+    monkeypatch.setattr(hashed_files, "KEPT_SECONDS", 0.0)
+    assert files.state_with(TOLD, made) is None
