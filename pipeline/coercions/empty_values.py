@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from pydicom import Dataset
 
 from pipeline.coercions import is_empty, proposed_value, tag_of
-from pipeline.config.site_table import SiteConfiguration
 from pipeline.model import Change, Origin
+
+if TYPE_CHECKING:
+    from pipeline.config.site_table import SiteConfiguration
 
 PRECEDENCE = 20
 
@@ -36,7 +39,7 @@ class EmptyValue:
             yield proposed_value(self.keyword, self.text, self.name)
 
 
-def rules(settings: SiteConfiguration) -> Sequence[EmptyValue]:
+def rules(settings: "SiteConfiguration") -> Sequence[EmptyValue]:
     """Return a rule for each attribute, none if default_coercions is off."""
     when = settings.site.default_coercions
     if when == "off":

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydicom import Dataset
 
 from pipeline.coercions import proposed_value
 from pipeline.config import institutions
 from pipeline.config.institutions import Institutions, line_to_paste
-from pipeline.config.site_table import SiteConfiguration
 from pipeline.errors import Configuration, Permanent
 from pipeline.model import Change, Origin
+
+if TYPE_CHECKING:
+    from pipeline.config.site_table import SiteConfiguration
 
 PRECEDENCE = 30
 
@@ -36,7 +39,7 @@ class MappedInstitution:
             )
 
 
-def rules(settings: SiteConfiguration) -> Sequence[MappedInstitution]:
+def rules(settings: "SiteConfiguration") -> Sequence[MappedInstitution]:
     """Return the rule, none if the site has no mapping.
 
     Raises:

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydicom import Dataset
 
 from pipeline.coercions import proposed_removal
-from pipeline.config.site_table import SiteConfiguration
 from pipeline.dicom.attributes.elements import private_tags
 from pipeline.model import Change, Origin
+
+if TYPE_CHECKING:
+    from pipeline.config.site_table import SiteConfiguration
 
 PRECEDENCE = 10
 
@@ -44,6 +47,6 @@ class GeiisThumbnail:
                 yield proposed_removal(tag, dataset, self.name)
 
 
-def rules(_settings: SiteConfiguration) -> Sequence[RequestingService | GeiisThumbnail]:
+def rules(_settings: "SiteConfiguration") -> Sequence[RequestingService | GeiisThumbnail]:
     """Return both removals."""
     return (RequestingService(), GeiisThumbnail())

@@ -23,11 +23,11 @@ def test_a_part_that_waits_loads_nothing_that_reads_images_or_talks_to_archives(
 
 
 @pytest.mark.parametrize("task", ["prepare", "prepare_with_patient", "identify", "encoded_ahead"])
-def test_a_process_of_the_pool_loads_neither_the_ledger_nor_orders(task):
+def test_a_process_of_the_pool_loads_neither_the_configuration_nor_the_ledger_nor_orders(task):
     code = f"import sys, pipeline.line.{task}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True).stdout
     assert f"pipeline.line.{task}" in loaded.split()
-    assert not {"sqlalchemy", "pipeline.ledger", "pipeline.orders"} & set(loaded.split())
+    assert not {"sqlalchemy", "pydantic", "pipeline.ledger", "pipeline.orders"} & set(loaded.split())
 
 
 def test_a_process_that_reads_what_came_waits_for_no_import_of_pydicom():
