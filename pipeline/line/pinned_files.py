@@ -65,8 +65,9 @@ def pinned(
         is_gone = arrivals.is_gone(look, original.arrival)
     if is_gone and not site.spool.find(original.arrival, original.file):
         return Receipt(item.key, ReceiptState.REFUSED, "", NO_LONGER_KEPT)
-    tasks = [task_of(original, receiver, {encoding}, site)]
-    ((_, again),) = site.pool.each(prepare, tasks, limits_of)
+    # A pinned file that has changed raises doubts about the original, too: it is hashed in any case.
+    task = replace(task_of(original, receiver, {encoding}, site), hashed_in=None)
+    ((_, again),) = site.pool.each(prepare, [task], limits_of)
     if isinstance(again, Exception) and not isinstance(again, Permanent):
         return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be made again now: {again}")
     if not item.sha256:
