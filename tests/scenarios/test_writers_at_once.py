@@ -124,6 +124,8 @@ class Writers:
                 break
             order(ledger, writer, number)
             self.orders[writer] += 1
+            with ledger.reading() as connection:
+                self.most_in_hand = max(self.most_in_hand, deliveries.in_hand(connection, "archive"))
 
     def _deliver(self, ledger: Ledger, writer: int) -> None:
         by = Claimant(f"worker-{writer}", f"node-{writer}")
@@ -132,7 +134,6 @@ class Writers:
             with ledger.reading() as connection:
                 due = deliveries.due(connection, "archive", DAY, at_most=5)
                 in_hand = deliveries.in_hand(connection, "archive")
-            self.most_in_hand = max(self.most_in_hand, in_hand)
             for number in due:
                 if deliver(ledger, number, by):
                     self._may_wait.release()
