@@ -109,7 +109,7 @@ def cancel(
     reason: Annotated[str, typer.Option(help="Why, in 3 to 200 characters; it is kept in the ledger.")],
 ) -> None:
     """End an order that nobody needs any more; what its destination has not got is not sent."""
-    from pipeline.orders.cancel import cancel as end  # noqa: PLC0415
+    from pipeline.orders.finish import cancel as end  # noqa: PLC0415
 
     ledger = ledger_of(settings_of_site())
     end(ledger, order, reason)

@@ -1,4 +1,4 @@
-"""End orders: decide how an order ends, record it and log it."""
+"""End orders: decide how an order ends, or let a person decide it (`storestow cancel`), record it and log it."""
 
 import logging
 import time
@@ -7,15 +7,18 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from pipeline.errors import Transient, Usage
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import deliveries, given_files, orders, tallies
+from pipeline.ledger import Ledger, deliveries, given_files, orders, tallies
 from pipeline.ledger.rows import OrderRow
 from pipeline.ledger.tallies import TallyKind
 from pipeline.model import DeliveryState, OrderError, OrderStage, OrderState
 from pipeline.orders.compare_sources import Findings, sentence
+from pipeline.site.reason import reason_of
 from pipeline.site.site import Site
 
 Shortage = tuple[OrderError, str | None]
+IN_HAND = (DeliveryState.SENDING,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +140,33 @@ def say(number: int, state: OrderState, error: OrderError | None, detail: str | 
     """Log the end of an order."""
     level = logging.INFO if state == OrderState.DONE else logging.WARNING
     emit(Event.ORDER_ENDED, level, order=number, state=state, error=error, reason=detail)
+
+
+class DeliveryRunning(Transient):
+    """Say that an order cannot be cancelled now, because its delivery is running."""
+
+
+def cancel(ledger: Ledger, number: int, reason: str) -> None:
+    """End the open order `number` as failed, with `reason`; undelivered instances are not sent.
+
+    Instances that the PACS still sends for it are received and kept as for other orders, but not delivered.
+
+    Raises:
+        Usage: there is no such order, it has ended, or the reason has not 3 to 200 characters.
+        DeliveryRunning: its delivery is running, so that the result is unknown; try again later.
+    """
+    detail = f"cancelled by a person: {reason_of(reason, 'why nobody needs this any more')}"
+    with ledger.transaction() as connection:
+        row = orders.row(connection, number)
+        if row is None:
+            raise Usage(f"there is no order {number}")
+        if row.state != OrderState.OPEN:
+            raise Usage(f"order {number} has ended: {row.state}")
+        delivery = orders.delivery_of(connection, number)
+        if delivery is not None and delivery.state in IN_HAND:
+            where = delivery.destination
+            raise DeliveryRunning(f"order {number} is being sent to {where} just now; try again later")
+        if delivery is not None and delivery.state in deliveries.OPEN:
+            deliveries.finish(connection, delivery.id, DeliveryState.REFUSED, detail)
+        end_within(connection, number, OrderState.FAILED, OrderError.CANCELLED, detail)
+    say(number, OrderState.FAILED, OrderError.CANCELLED, None)

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from pipeline.dicom.accession import AccessionNumber
 from pipeline.errors import Usage
 from pipeline.orders import OrderView
-from pipeline.orders.cancel import DeliveryRunning, cancel
+from pipeline.orders.finish import DeliveryRunning, cancel
 from pipeline.web.http_errors import (
     DELIVERY_RUNNING,
     NO_OPERATOR,

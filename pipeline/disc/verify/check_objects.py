@@ -15,8 +15,7 @@ from pipeline.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Bytes, Dat
 from pipeline.dicom.reading import DIRECTORY_STORAGE, inflate
 from pipeline.dicom.walk import walk
 from pipeline.disc.formats.contents import PIECE, Contents, DamagedZip
-from pipeline.disc.formats.hash_files import Passing
-from pipeline.disc.formats.independent_reader import NoIdentity, ObjectIdentity, claims_in
+from pipeline.disc.formats.independent_reader import NoIdentity, ObjectIdentity, Passing, claims_in
 
 _IN_MEMORY = 64 << 20  # Bytes of an object; a larger object is copied to a temporary file while it is checked.
 _MOST_PADDING = 64 << 10  # Zeros after an object: programs that write media fill blocks of at most this size.

@@ -16,8 +16,7 @@ from pipeline.disc.dicomdir.cross_check import mismatches, names_of_nobody
 from pipeline.disc.errors import NotAsWritten
 from pipeline.disc.formats.contents import Contents, DamagedZip, IsoContents, ZipContents, read_all
 from pipeline.disc.formats.directory import Directory, NoDirectory, read_directory
-from pipeline.disc.formats.hash_files import FileDigest, HashTask, look, looks
-from pipeline.disc.formats.independent_reader import ObjectIdentity
+from pipeline.disc.formats.independent_reader import FileDigest, HashTask, ObjectIdentity, look, looks
 from pipeline.disc.formats.iso9660 import SHORT_NAME, IsoFile, NoIso
 from pipeline.disc.formats.parallel import spread
 from pipeline.processes.process_pool import ProcessPool

@@ -9,7 +9,7 @@ from pipeline.ledger import Ledger, act_records
 from pipeline.ledger.act_records import Act
 from pipeline.line import other_patient, quarantine
 from pipeline.operate import accept, pause, reroute, retry
-from pipeline.orders import cancel
+from pipeline.orders.finish import cancel
 from pipeline.site.reason import reason_of
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
@@ -78,7 +78,7 @@ def _accept(asked: Asked, _settings: Settings, spool: Spool, ledger: Ledger) -> 
 
 def _cancel(asked: Asked, _settings: Settings, _spool: Spool, ledger: Ledger) -> ActDone:
     number = int(asked.subject) if asked.subject.isascii() and asked.subject.isdigit() else 0
-    cancel.cancel(ledger, number, asked.reason)
+    cancel(ledger, number, asked.reason)
     return ActDone("cancel", str(number))
 
 

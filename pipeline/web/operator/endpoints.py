@@ -10,15 +10,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from pipeline.errors import StorestowError, Usage
+from pipeline.errors import StorestowError, Transient, Usage
 from pipeline.events import Event, alarm, emit
-from pipeline.orders.cancel import DeliveryRunning
+from pipeline.fleet.fleet_watch import FleetWatch, SiteView
+from pipeline.ledger import Ledger, told_alarms
+from pipeline.orders.finish import DeliveryRunning
 from pipeline.web.http_errors import INVALID_PARAMETER, NO_OPERATOR, NOT_FOUND, NOT_FROM_PAGE, HttpError
 from pipeline.web.http_responses import html, words_of
 from pipeline.web.operator import views
 from pipeline.web.operator.acts import ACTS, ActDone, Asked, act
 from pipeline.web.operator.drawings import duration
-from pipeline.web.operator.fleet_page import fleet_page
 from pipeline.web.operator.session import COOKIE, SECONDS, Session, Sessions, parse_name
 from pipeline.web.order_service import OrderService, ask
 from pipeline.web.page_forms import FIELD, fields_of
@@ -171,6 +172,32 @@ async def _fleet(request: Request, session: Session) -> Response:
         ledger = None
     shown = await ask(lambda: fleet_page(site.fleet, ledger, time.time()))
     return _page(request, "fleet.html", session, **shown)
+
+
+def fleet_page(fleet: FleetWatch, ledger: Ledger | None, now: float) -> dict[str, Any]:
+    """Return the contents of the page from what is known already; nobody is asked while it is made."""
+    views = fleet.views(now)
+    lost = _lost_since(ledger) if ledger else {}
+    return {
+        "now": now,
+        "sites": [(view, _since(view, lost)) for view in views],
+        "needy": sum(bool(view.needs) for view in views),
+    }
+
+
+def _lost_since(ledger: Ledger) -> dict[str, float]:
+    """Return since when the worker has missed sites: it may have run longer than the shim."""
+    try:
+        with ledger.reading() as connection:
+            return {alarm.key: alarm.since for alarm in told_alarms.read(connection) if alarm.ended_at is None}
+    except Transient:  # The page of other sites must not depend on our own ledger.
+        return {}
+
+
+def _since(view: SiteView, lost: dict[str, float]) -> float | None:
+    if not view.is_lost or view.since is None:
+        return None
+    return min(view.since, lost.get(f"site:{view.name}", view.since))
 
 
 async def _search(request: Request, session: Session) -> Response:

@@ -78,7 +78,8 @@ def test_the_processes_that_read_discs_do_without_pydicom_also_where_headers_are
     data_set.add_new(0x00091011, "OB", bytes(2 << 20))
     data_set.save_as(path)
     script = (
-        "import sys\nfrom pipeline.disc.formats.hash_files import look\ndata = open(sys.argv[1], 'rb').read()\n"
+        "import sys\nfrom pipeline.disc.formats.independent_reader import look\n"
+        "data = open(sys.argv[1], 'rb').read()\n"
         "look('DICOM/A', (data[at : at + (1 << 20)] for at in range(0, len(data), 1 << 20)))\n"
         "sys.exit('pydicom' in sys.modules)"
     )

@@ -73,7 +73,7 @@ def test_a_file_too_large_for_a_process_with_bounded_memory_is_read_here(tmp_pat
 
 
 def test_what_runs_in_processes_imports_nothing_that_is_slow_to_import():
-    for module in ("objects.raw", "formats.hash_files", "formats.parallel"):
+    for module in ("objects.raw", "formats.independent_reader", "formats.parallel"):
         said = subprocess.run(
             [sys.executable, "-I", "-c", f"import pipeline.disc.{module}, sys; print(*sys.modules)"],
             capture_output=True,

@@ -10,7 +10,7 @@ from support.sites.shim_site import BROWSER, FOUND, forms_of, running_shim, sett
 
 from pipeline.errors import Usage
 from pipeline.model import OrderError, OrderStage, OrderState
-from pipeline.orders.cancel import DeliveryRunning
+from pipeline.orders.finish import DeliveryRunning
 from pipeline.web import page_endpoints
 from pipeline.web.page_assets import ASSETS
 

@@ -9,8 +9,7 @@ from pipeline.ledger import destination_states, orders
 from pipeline.ledger.tables import delivery
 from pipeline.model import OrderError, OrderState
 from pipeline.orders import list_orders
-from pipeline.orders.cancel import DeliveryRunning, cancel
-from pipeline.orders.finish import end
+from pipeline.orders.finish import DeliveryRunning, cancel, end
 
 WHY = "asked for by mistake"
 

@@ -15,7 +15,7 @@ from pipeline.ledger.told_alarms import ToldAlarm
 from pipeline.site.settings import Settings
 from pipeline.spool.spool import Spool
 from pipeline.web.app import application
-from pipeline.web.operator.fleet_page import fleet_page
+from pipeline.web.operator.endpoints import fleet_page
 from pipeline.web.shim_site import ShimSite, opened
 
 KEY = "an-operator-key"
