@@ -34,7 +34,7 @@ from pipeline.ledger.tallies import TallyKind
 from pipeline.model import DeliveryState, InstanceKey, InstanceState, OrderStage, OrderState, Receipt, ReceiptState
 
 WRITERS = 3  # Of each kind.
-SLOTS = 2
+SLOTS = 1
 INSTANCES = 3  # Of each study.
 DAY = 86_400.0
 # What a writer, a moment or the order of the writers decides; all else must be the same.
