@@ -37,6 +37,24 @@ def settings_for(folder: Path, *, destinations=(NULL,), receivers=None, routes=(
     return Settings.model_validate(table)
 
 
+def site_file(folder: Path, destination: str = "nowhere") -> Path:
+    """Write the shortest site.toml there is, with a destination that keeps nothing; return its path."""
+    file = folder / "site.toml"
+    file.write_text(f"""
+[site]
+spool = "{folder}/spool"
+[[receiver]]
+name = "modalities"
+ae_title = "STORESTOW"
+port = 11112
+to = ["{destination}"]
+[[destination]]
+name = "{destination}"
+kind = "null"
+""")
+    return file
+
+
 def instance(folder: Path, name: str = "a", *, source: str = "CT_small.dcm", **attributes) -> Path:
     """A real instance with new UIDs, and what the situation needs besides."""
     dataset = pydicom.dcmread(get_testdata_file(source))

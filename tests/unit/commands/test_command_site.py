@@ -13,19 +13,6 @@ from pipeline.ledger import Ledger, act_records, open_ledger
 from pipeline.site import site_ledger
 from pipeline.site.settings import load
 
-SITE = """
-[site]
-spool = "{folder}/spool"
-[[receiver]]
-name = "modalities"
-ae_title = "STORESTOW"
-port = 11112
-to = ["nowhere"]
-[[destination]]
-name = "nowhere"
-kind = "null"
-"""
-
 
 @pytest.mark.parametrize(
     ("command", "code"),
@@ -33,8 +20,7 @@ kind = "null"
     ids=lambda words: " ".join(words) if isinstance(words, tuple) else str(words),
 )
 def test_a_command_closes_its_ledger(tmp_path, monkeypatch, command, code):
-    file = tmp_path / "site.toml"
-    file.write_text(SITE.format(folder=tmp_path))
+    file = line_site.site_file(tmp_path)
     with line_site.working(load(file)):
         pass
     monkeypatch.setattr(CommandContext, "site", None)
@@ -49,9 +35,8 @@ def test_a_command_closes_its_ledger(tmp_path, monkeypatch, command, code):
 
 @pytest.fixture
 def site_file(tmp_path):
-    file = tmp_path / "site.toml"
+    file = line_site.site_file(tmp_path, "archive")
     (tmp_path / "spool").mkdir()
-    file.write_text(SITE.format(folder=tmp_path).replace("nowhere", "archive"))
     open_ledger(tmp_path / "spool")[0].close()
     return file
 

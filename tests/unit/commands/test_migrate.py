@@ -17,19 +17,6 @@ from pipeline.site.settings import load
 from pipeline.site.worker_state import sole_worker
 from pipeline.spool.spool import Spool
 
-SITE = """
-[site]
-spool = "{folder}/spool"
-[[receiver]]
-name = "modalities"
-ae_title = "STORESTOW"
-port = 11112
-to = ["nowhere"]
-[[destination]]
-name = "nowhere"
-kind = "null"
-"""
-
 
 @pytest.fixture(autouse=True)
 def _no_log(monkeypatch):
@@ -40,8 +27,7 @@ def _no_log(monkeypatch):
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A site with one delivered study, whose ledger is of this release."""
-    file = tmp_path / "site.toml"
-    file.write_text(SITE.format(folder=tmp_path))
+    file = line_site.site_file(tmp_path)
     with line_site.working(load(file)) as (site, worker):
         line_site.arrive(site.spool, line_site.instance(tmp_path))
         line_site.rounds(worker, until=lambda: line_site.states(site, "arrivals") == {"settled": 1})
@@ -130,7 +116,5 @@ def test_another_user_than_the_ledgers_is_told_whom_to_become(monkeypatch, capsy
 
 
 def test_without_a_ledger_there_is_nothing_to_do(monkeypatch, capsys, tmp_path):
-    file = tmp_path / "site.toml"
-    file.write_text(SITE.format(folder=tmp_path))
-    assert run(monkeypatch, file, "migrate") == 0
+    assert run(monkeypatch, line_site.site_file(tmp_path), "migrate") == 0
     assert "the first worker makes it" in capsys.readouterr().out

@@ -1,44 +1,29 @@
-"""`storestow serve`, what it refuses to begin with, its key, its health, its description and its log lines."""
+"""`storestow serve`: what it refuses to begin with, its key, what `check` says of it, and how it ends."""
 
 import contextlib
 import http.client
 import json
-import logging
-import re
 import signal
 import socket
 import sqlite3
-import threading
 import time
-import tomllib
-from pathlib import Path
 from statistics import median
 
 import pytest
 import requests
 from support.machine.dicom_programs import free_port, listens, running, wait_until
 from support.sites.running_site import COMMAND
-from support.sites.shim_site import BROWSER, KEY, below_orders, running_shim, settings_of
+from support.sites.shim_site import KEY, settings_of
 
 from pipeline.errors import Configuration
 from pipeline.ledger import open_ledger
-from pipeline.model import OrderState
-from pipeline.patients import from_table
-from pipeline.site.settings import Settings
-from pipeline.web import health, serve
+from pipeline.web import serve
 from pipeline.web.api_key import VARIABLE, ApiKeys, keyring_of
-from pipeline.web.app import routes
-from pipeline.web.http_errors import kinds
-from pipeline.web.openapi import description
-from pipeline.web.order_addresses import LINKS
 from pipeline.web.serve import require_key_or_loopback
 from pipeline.web.shim_site import opened
 from pipeline.web.site_checks import looked_at
 
 PRINT = "/api/iso/print?accession_number=A1"
-
-
-# --- the key ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
@@ -100,9 +85,6 @@ def test_a_key_is_not_printed():
     assert KEY not in repr(ApiKeys(KEY))
 
 
-# --- what check says --------------------------------------------------------------------------------------
-
-
 def said(settings):
     return [f"{level} {text}" for level, text in looked_at(settings)]
 
@@ -132,9 +114,6 @@ def test_check_says_each_time_that_everybody_may_have_every_study(tmp_path):
 )
 def test_check_says_what_is_wrong_and_what_is_not(tmp_path, tables, sentence):
     assert any(line.startswith(sentence) for line in said(settings_of(tmp_path, **tables)))
-
-
-# --- the program ------------------------------------------------------------------------------------------
 
 
 def site_toml(tmp_path, **shim):
@@ -224,155 +203,3 @@ def test_there_are_as_many_connections_as_there_are_files_for(monkeypatch, files
     monkeypatch.setattr(serve.resource, "getrlimit", lambda _: (files, 1 << 20))
     monkeypatch.setattr(serve.resource, "setrlimit", refused)
     assert serve._connections_there_may_be() == connections
-
-
-# --- health -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("parts", "status"),
-    [
-        ([("ledger", True, True, ""), ("destination disc", True, False, "")], "ok"),
-        ([("ledger", True, True, ""), ("destination disc", False, False, "")], "degraded"),
-        ([("ledger", False, True, ""), ("destination disc", True, False, "")], "down"),
-    ],
-)
-def test_the_site_is_down_when_no_order_can_be_served(parts, status):
-    assert health.status_of(parts) == status
-
-
-def test_health_is_open_to_all_and_its_details_are_not(tmp_path, monkeypatch):
-    with running_shim(tmp_path, monkeypatch) as shim:
-        stranger = shim.get("/api/health", key=None)
-        assert (stranger.status_code, stranger.json()) == (503, {"status": "down"})
-        parts = shim.get("/api/health").json()["parts"]
-    assert parts["ledger"]["ok"]
-    assert {"worker", "receiver", "pacs", "destination disc", "destination publisher"} < parts.keys()
-
-
-def test_peers_are_asked_once_however_many_ask(tmp_path, monkeypatch):
-    looks = []
-    monkeypatch.setattr(health, "look_at", lambda _: looks.append(1) or [("pacs", True, True, "answers")])
-    with running_shim(tmp_path, monkeypatch) as shim:
-        threads = [threading.Thread(target=shim.get, args=("/api/health",)) for _ in range(10)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert shim.get("/api/health").status_code == 200
-    assert len(looks) == 1
-
-
-def test_peers_are_asked_again_when_the_answer_is_old(tmp_path, monkeypatch):
-    looks, now = [], [1000.0]
-    monkeypatch.setattr(health.time, "monotonic", lambda: now[0])
-    one = health.Health(None, look=lambda _: looks.append(1) or [])
-    for moment in (1000.0, 1029.0, 1031.0):
-        now[0] = moment
-        one.report()
-    assert len(looks) == 2
-
-
-# --- the description --------------------------------------------------------------------------------------
-
-
-def test_every_address_for_programs_is_described_and_every_error_word_with_it(tmp_path, monkeypatch):
-    with running_shim(tmp_path, monkeypatch) as shim:
-        told = shim.get("/api/openapi.json", key=None).json()
-    assert told == json.loads(json.dumps(description()))
-    assert set(told["paths"]) == {*LINKS, "/patient/by-accession", "/api/health"}
-    assert set(told["paths"]) < {route.path for route in routes()}
-    answers = told["paths"]["/api/iso/print"]["get"]["responses"]
-    for kind in kinds():
-        assert kind.words in told["components"]["schemas"]["Error"]["properties"]["error"]["enum"]
-        if kind.status != 405:
-            assert kind.words in answers[str(kind.status)]["description"]
-    identities = [one["get"]["operationId"] for one in told["paths"].values()]
-    assert len(set(identities)) == len(identities)
-
-
-# --- the log ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def lines(caplog):
-    logging.getLogger("storestow").propagate = True
-    with caplog.at_level(logging.INFO, logger="storestow"):
-        yield caplog
-
-
-def test_an_answer_is_one_line_with_the_number_of_its_request_and_nothing_it_said(tmp_path, monkeypatch, lines):
-    with running_shim(tmp_path, monkeypatch) as shim:
-        shim.orders.plan = {"state": OrderState.DONE}
-        headers = {"X-Request-ID": "his-42", "User-Agent": "DOE^JANE"}
-        shim.get("/mkiso2.php?accession_number=A1&name=DOE^JANE", headers=headers)
-        shim.get("/DOE%5EJANE%0Aorder-ended", headers=headers)
-    answered = [line for line in lines.messages if line.startswith("answered")]
-    assert answered[0].startswith(
-        "answered request=his-42 method=GET route=/mkiso2.php status=200 order=1 seconds="
-    )
-    assert answered[1].startswith("answered request=his-42 method=GET route=unknown status=404 seconds=")
-    assert "DOE" not in lines.text
-    assert "A1" not in lines.text
-
-
-def test_a_page_that_renews_itself_and_a_monitor_leave_no_lines(tmp_path, monkeypatch, lines):
-    with running_shim(tmp_path, monkeypatch) as shim:
-        page = shim.page("/mkiso.php?accession_number=A1").url.removeprefix(shim.url)
-        lines.clear()
-        monkeypatch.setattr(health, "look_at", lambda _: [])
-        for path in (
-            page,
-            below_orders(page),
-            "/mkiso.php?asset=page.css",
-            "/orders/assets/page.css",
-        ):
-            shim.get(path, headers=BROWSER)
-        assert not [line for line in lines.messages if line.startswith("answered")]
-
-
-def test_what_is_quiet_while_it_is_well_is_told_when_it_is_not(tmp_path, monkeypatch, lines):
-    with running_shim(tmp_path, monkeypatch) as shim:
-        shim.get("/orders/1-0000000000000000")
-    assert any("route=/orders/{reference} status=404" in line for line in lines.messages)
-
-
-def test_a_bug_is_a_line_without_its_text(tmp_path, monkeypatch, lines):
-    def broken(*_, **__):
-        raise RuntimeError("DOE^JANE")
-
-    with running_shim(tmp_path, monkeypatch) as shim:
-        monkeypatch.setattr("pipeline.web.order_service.OrderService.place", broken)
-        shim.get("/mkiso.php?accession_number=A1", headers={"X-Request-ID": "his-42"})
-    assert any(line.startswith('bug what="request his-42" error="RuntimeError < ') for line in lines.messages)
-    assert "DOE" not in lines.text
-
-
-# --- the documents ----------------------------------------------------------------------------------------
-
-DOCS = Path(__file__).resolve().parents[3] / "docs"
-
-
-def test_every_error_has_its_row_in_the_document_and_no_row_is_of_another():
-    rows = re.findall(r"^\|[^|]+\| (\d{3}) \| `([^`]+)` \|", (DOCS / "shim.md").read_text(), re.MULTILINE)
-    assert sorted(rows) == sorted((str(kind.status), kind.words) for kind in kinds())
-
-
-@pytest.mark.parametrize("document", ["shim.md", "patient-api.md"])
-def test_the_configurations_of_the_documents_are_ones(tmp_path, document):
-    text = (DOCS / document).read_text()
-    for example in re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        table = tomllib.loads(example)
-        names = ["disc", "publisher", "archive2"]
-        loaded = Settings.model_validate(
-            {
-                "folder": tmp_path,
-                "site": {"spool": str(tmp_path)},
-                "receiver": [
-                    {"name": "cdrecord", "ae_title": "CDRECORD", "port": 1, "coerce": False, "mode": "association"}
-                ],
-                "destination": [{"name": name, "kind": "null"} for name in names],
-                **table,
-            }
-        )
-        from_table(loaded.patients)
