@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, not_, or_, select, update
+from sqlalchemy import Connection, and_, func, not_, or_, select, update
 
 from pipeline.ledger import receipts
 from pipeline.ledger.rows import DeliveryRow
 from pipeline.ledger.tables import arrival, delivery, instance, receipt
-from pipeline.model import ARRIVED, DeliveryState, InstanceKey, Item, ReceiptState
+from pipeline.model import ARRIVED, DeliveryState, InstanceKey, InstanceState, Item, ReceiptState, SetAside
 
 _ON_A_DISC = "its instances are on the disc that another delivery of the study has made"
 HAS_ARRIVED = and_(receipt.c.state.in_(ARRIVED), receipt.c.verified)
@@ -63,6 +63,48 @@ def all_of(connection: Connection, row: DeliveryRow) -> list[int]:
     if row.order_id is not None:
         return [row.id]
     return list(connection.scalars(select(delivery.c.id).where(is_of_the_study(row))))
+
+
+def set_aside(connection: Connection, row: DeliveryRow) -> tuple[SetAside, ...]:
+    """Return instances that belong to the studies of a disc and were set aside, and not discarded since.
+
+    The disc lacks them. An instance too damaged to name its study counts if it came in the same arrival.
+    """
+    own = (
+        select(instance.c.arrival, instance.c.study_instance_uid, instance.c.scope)
+        .join(receipt, receipt.c.instance == instance.c.id)
+        .where(receipt.c.delivery.in_(all_of(connection, row)))
+        .distinct()
+        .subquery()
+    )
+    is_of_study = and_(instance.c.study_instance_uid == own.c.study_instance_uid, instance.c.scope == own.c.scope)
+    is_unknown = func.coalesce(instance.c.study_instance_uid, "") == ""
+    came_along = and_(is_unknown, instance.c.arrival == own.c.arrival)
+    wanted = (
+        select(
+            instance.c.id,
+            instance.c.study_instance_uid,
+            instance.c.series_instance_uid,
+            instance.c.sop_instance_uid,
+            instance.c.reason,
+        )
+        .join(own, or_(is_of_study, came_along))
+        .where(
+            instance.c.state.in_((InstanceState.QUARANTINED, InstanceState.CONFLICT)),
+            instance.c.discarded_at.is_(None),
+        )
+        .distinct()
+        .order_by(instance.c.id)
+    )
+    return tuple(
+        SetAside(
+            InstanceKey(row.study_instance_uid or "", row.series_instance_uid or "", row.sop_instance_uid)
+            if row.sop_instance_uid
+            else None,
+            row.reason or "it was set aside",
+        )
+        for row in connection.execute(wanted)
+    )
 
 
 def is_of_the_study(row: DeliveryRow) -> Any:

@@ -81,14 +81,17 @@ def _consign_part(part: PreparedPart, site: Site) -> None:
         waiting_studies.require_not_consigned(connection, [*part.outcomes, *part.unrouted])
         if part.is_first and not (part.is_last and len(decided) == len(part.outcomes)):
             study_routes.decide(connection, _undecided(part))
-        _leave_unrouted(connection, part.unrouted)
+        # No route and no `to` sends these anywhere; they are kept, and deleted by age.
+        instance_rows.change_rows(connection, dict.fromkeys(part.unrouted, unclaimed.COLUMNS))
         record_outcomes(connection, decided)
         for destination in part.routes.destinations():
             _give(connection, part, decided, destination, site)
         if part.is_last:
             _end_growth(connection, part.study)
             claims.release_study(connection, part.claim)
-    _report_unrouted(part)
+    if part.unrouted:  # Only the first part has any.
+        about = {"study": part.study.study_instance_uid, "receiver": part.study.receiver}
+        emit(Event.UNCLAIMED, logging.WARNING, **about, instances=len(part.unrouted))
     if not part.is_last:
         site.spool.wake_worker()
 
@@ -143,18 +146,6 @@ def _not_made_yet(row: SoundInstanceRow, encode: str) -> dict[str, Any]:
     """Return the pin of an instance whose file for the destination is made before the first attempt."""
     pin = {"path": "", "sha256": "", "encoding": encode}
     return {"instance": row.id, "size": row.size, "transfer_syntax_uid": row.transfer_syntax_received, **pin}
-
-
-def _leave_unrouted(connection: Connection, identities: Sequence[int]) -> None:
-    """Record that no route and no `to` sends these instances anywhere; they are kept, and deleted by age."""
-    instance_rows.change_rows(connection, dict.fromkeys(identities, unclaimed.COLUMNS))
-
-
-def _report_unrouted(part: PreparedPart) -> None:
-    """Log that instances go to no destination, once for each study: the first part has all of them."""
-    if part.unrouted:
-        about = {"study": part.study.study_instance_uid, "receiver": part.study.receiver}
-        emit(Event.UNCLAIMED, logging.WARNING, **about, instances=len(part.unrouted))
 
 
 def _of_line(part: PreparedPart, name: str, site: Site) -> NewDelivery:

@@ -15,7 +15,6 @@ from pipeline.events import Event, alarm
 from pipeline.ledger import (
     claims,
     deliveries,
-    missing_from_disc,
     order_counts,
     orders,
     receipts,
@@ -87,7 +86,9 @@ def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | NotAttempted:
     with site.ledger.reading() as connection:
         unanswered = receipts.unanswered(connection, row.id)
     try:
-        load = _load_of(row, due.destination, site)
+        if due.destination.makes_file and row.order_id is None:
+            end_unfinished(row, due.destination, site)
+        load = (burden_of_request if row.requested else burden_of)(row, due.destination, site)
         consignment = _consignment_of(row, due.destination, load, site)
         was_asked = bool(load.items or (row.requested and load.numbers))  # A request has been asked for by now.
         _hand_over(row, due.destination, load, consignment, site)
@@ -123,13 +124,6 @@ def report_fenced(row: ClaimedDeliveryRow) -> None:
     alarm(Event.FENCED, what="deliver", **about)
 
 
-def _load_of(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> DeliveryItems:
-    """Return the items to hand over; raises what `burden_of` and `burden_of_request` raise."""
-    if destination.makes_file and row.order_id is None:
-        end_unfinished(row, destination, site)
-    return (burden_of_request if row.requested else burden_of)(row, destination, site)
-
-
 def _consignment_of(
     row: ClaimedDeliveryRow, destination: Destination, load: DeliveryItems, site: Site
 ) -> Consignment:
@@ -162,9 +156,7 @@ def _consignment_of(
         consignment = of_study(consignment, load, row, site)
     if destination.makes_file:
         with site.ledger.reading() as look:
-            consignment = replace(
-                consignment, set_aside=missing_from_disc.beside(look, undelivered_instances.all_of(look, row))
-            )
+            consignment = replace(consignment, set_aside=undelivered_instances.set_aside(look, row))
     return consignment if row.order_id is None else _of_order(consignment, row.order_id, site)
 
 

@@ -7,7 +7,7 @@ itself, so that many small studies do not each wait for the loop.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -63,7 +63,7 @@ class DeliveryScheduler:
             sending = deliveries.sending(connection, self._site.claimant.worker)
             abandoned = growing_deliveries.abandoned(connection)
             stranded = rerouting.stranded(connection, list(self._slots))
-        if lost := sending - self._in_work():
+        if lost := sending - self._running():
             self._reclaim(lost, now)
         for number in abandoned:  # Their studies have no more instances to add.
             with self._site.ledger.transaction() as connection:
@@ -84,10 +84,12 @@ class DeliveryScheduler:
         with self._site.ledger.transaction() as connection:
             still = lost & deliveries.sending(connection, self._site.claimant.worker)
             # A delivery that has begun again since has a job by now: a job is entered before it claims.
-            deliveries.resume(connection, still - self._in_work(), now + RECLAIM_SECONDS)
+            deliveries.resume(connection, still - self._running(), now + RECLAIM_SECONDS)
 
-    def _in_work(self) -> set[str | int]:
-        return {key.subject for key in self._jobs.running() if key.kind is JobKind.DELIVER}
+    def _running(self, destination: Destination | None = None) -> set[str | int]:
+        """Return the numbers of the deliveries that run, to one destination or to any."""
+        keys = (key for key in self._jobs.running() if key.kind is JobKind.DELIVER)
+        return {key.subject for key in keys if destination is None or key.place == destination.name}
 
     def _fill_slots(
         self, destination: Destination, now: float, attempt: Attempt, ending: int | None = None
@@ -97,13 +99,15 @@ class DeliveryScheduler:
         `deliveries.claim` decides, because other workers may start the same deliveries now.
         """
         with self._filling[destination.name]:
-            running = self._numbers_running(destination)  # Read first: the list may be stale about them.
+            running = self._running(destination)  # Read first: the list may be stale about them.
             if len(running - {ending}) >= destination.slots:
                 return  # The slot that ends first looks for the next delivery.
             # After an outage thousands are due, and each delivery that ends would read them all. It is enough to
-            # read as many as there are slots, those that cannot start now, and one more to see that all slots are
-            # full.
-            at_most = destination.slots + len(self._passed_over(destination)) + 1
+            # read as many as there are slots, those that `Jobs.start` may refuse, and one more to see that all slots
+            # are full.
+            keys = self._jobs.running_since_list() | set(self._jobs.failed(JobKind.DELIVER))
+            refused = [key for key in keys if key.kind is JobKind.DELIVER and key.place == destination.name]
+            at_most = destination.slots + len(refused) + 1
             with self._site.ledger.reading() as connection:
                 noted = reports.destination_row(connection, destination.name)
                 if noted is not None and noted.paused:
@@ -120,33 +124,19 @@ class DeliveryScheduler:
                 if moment is not None and moment > now:
                     self._agenda.at(moment)
             for number in due:
-                used = others + len(self._numbers_running(destination) - {ending})
+                used = others + len(self._running(destination) - {ending})
                 if used >= destination.slots or number == ending:
                     if others:
                         self._agenda.at(now + OTHERS_SECONDS)
                     return  # The loop starts a delivery that has just ended and is due again because it has grown.
                 if not (number in for_orders or admits):
                     return
-                if number not in running and self._start(number, destination, attempt) and is_down:
+                key = JobKey(JobKind.DELIVER, number, destination.name)
+                job = partial(self._attempt, DueDelivery(number, destination), attempt)
+                if number not in running and self._jobs.start(self._slots[destination.name], key, job) and is_down:
                     admits = False  # The delivery that was started is the trial.
-
-    def _start(self, number: int, destination: Destination, attempt: Attempt) -> bool:
-        job = partial(self._attempt, DueDelivery(number, destination), attempt)
-        key = JobKey(JobKind.DELIVER, number, destination.name)
-        return self._jobs.start(self._slots[destination.name], key, job)
-
-    def _numbers_running(self, destination: Destination) -> set[str | int]:
-        return _numbers(self._jobs.running(), destination)
-
-    def _passed_over(self, destination: Destination) -> set[str | int]:
-        """Return the deliveries that `Jobs.start` may refuse: they run, have just ended, or have failed."""
-        return _numbers(self._jobs.running_since_list() | set(self._jobs.failed(JobKind.DELIVER)), destination)
 
     def _attempt(self, due: DueDelivery, attempt: Attempt) -> None:
         if attempt(due) is None and not self._is_closed:
             with contextlib.suppress(Transient):  # The worker's loop reads the ledger again later.
                 self._fill_slots(due.destination, time.time(), attempt, due.number)
-
-
-def _numbers(keys: Iterable[JobKey], destination: Destination) -> set[str | int]:
-    return {key.subject for key in keys if key.kind is JobKind.DELIVER and key.place == destination.name}

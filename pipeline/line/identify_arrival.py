@@ -14,14 +14,12 @@ from sqlalchemy.exc import IntegrityError
 from pipeline.dicom.same_content import Incomparable, are_same
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import arrivals, given_files, instance_rows, orders, retrievals, study_patients
+from pipeline.ledger import arrivals, given_files, instance_rows, orders, redeliveries, retrievals, study_patients
 from pipeline.ledger.scope import Scope, ScopeKind
 from pipeline.line.admit import parse_arrival_name
 from pipeline.line.assign_to_order import OrderAssignment, claims
-from pipeline.line.duplicates import FileOutcome, KnownInstance, judge
 from pipeline.line.identify import ArrivalContents, IdentifiedFile, ReadAhead, contents_of
-from pipeline.line.objections import with_objections
-from pipeline.line.redeliver import open_requests
+from pipeline.line.judge_files import FileOutcome, KnownInstance, judge, with_objections
 from pipeline.line.senders import sender_of
 from pipeline.line.study_patient import OTHER_PATIENT, StudyPatients
 from pipeline.model import InstanceCode, InstanceKey, InstanceState, OrderState
@@ -201,7 +199,10 @@ def _enter(entry: _ArrivalEntry, site: Site) -> set[str]:
         if not retrievals.take_in(change, name, entry.belongings, time.time()):
             raise Transient(f"{name}: the order it was received for has ended meanwhile; judged again")
         _leave_what_came_too_late(change, name, envelope)
-        open_requests(change, name, parse_arrival_name(name)[1], site)
+        # Its duplicates are asked for where a destination can say that it no longer has them.
+        possible = site.destinations_of(parse_arrival_name(name)[1])
+        names = [destination.name for destination in possible if destination.lists_what_it_has]
+        redeliveries.open_requests(change, name, names, time.time())
     return before
 
 

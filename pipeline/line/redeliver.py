@@ -9,28 +9,19 @@ sent.
 import time
 from dataclasses import replace
 
-from sqlalchemy import Connection
-
 from pipeline.destinations import Destination
 from pipeline.errors import Permanent
 from pipeline.ledger import claims, instance_rows, redeliveries, study_routes
 from pipeline.ledger.redeliveries import RequestedInstance
 from pipeline.ledger.rows import ClaimedDeliveryRow
 from pipeline.line.consign import pin_of
-from pipeline.line.delivery_items import DeliveryItems
-from pipeline.line.pinned_files import InstanceToSend, pinned
+from pipeline.line.delivery_items import DeliveryItems, InstanceToSend, pinned
 from pipeline.line.prepare import Prepared, prepare
 from pipeline.line.prepare_study import limits_of, outcome_of, task_of
 from pipeline.model import Item, Receipt, ReceiptState
 from pipeline.site.site import Site
 
 TOO_SOON = "sent again less than a day ago, and not there: sent again once a day is over"
-
-
-def open_requests(change: Connection, arrival: str, receiver: str, site: Site) -> None:
-    """Open requests for an arrival's duplicates at those destinations of a receiver that list what they have."""
-    names = [destination.name for destination in site.destinations_of(receiver) if destination.lists_what_it_has]
-    redeliveries.open_requests(change, arrival, names, time.time())
 
 
 def burden_of_request(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> DeliveryItems:

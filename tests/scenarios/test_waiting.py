@@ -18,7 +18,7 @@ from pipeline.ledger.claims import Fenced
 from pipeline.ledger.tables import delivery
 from pipeline.line import settle
 from pipeline.line.deliver import DueDelivery, deliver
-from pipeline.line.pinned_files import NOT_REPRODUCIBLE, InstanceToSend, pinned
+from pipeline.line.delivery_items import NOT_REPRODUCIBLE, InstanceToSend, pinned
 from pipeline.line.reconcile import reconcile
 from pipeline.model import ReceiptState
 from pipeline.operate.reroute import discard, reroute

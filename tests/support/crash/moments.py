@@ -29,7 +29,7 @@ MOMENTS = {
     "guard-passed": "before commit in line.deliver.attempt",
     "filing-copied": "before link in spool.store_file.file_away",
     "filing-named": "after link in spool.store_file.file_away",
-    "pinned-first": "after commit in line.pinned_files._pinned_first",
+    "pinned-first": "after commit in line.delivery_items._pinned_first",
     "attempted": "before commit in line.verify._conclude",
     "concluded": "after commit in line.verify._conclude",
     # discs

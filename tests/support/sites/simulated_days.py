@@ -13,7 +13,7 @@ from support.sites.line_site import all_settled, arrive, instance, rounds
 from pipeline.ledger import FILE_NAME
 from pipeline.line import settle
 from pipeline.site.site import Site
-from pipeline.worker import forget
+from pipeline.worker import upkeep
 from pipeline.worker.worker import Worker
 
 DAY = 86400.0
@@ -67,7 +67,7 @@ class SimulatedDays:
         settle.expire(self._site, now)
         before, end = None, self._end(day)
         while before != end.instances:  # one call ends after some seconds, and the worker calls every few minutes
-            forget.expire(self._site, now)
+            upkeep.forget(self._site, now)
             before, end = end.instances, self._end(day)
         return end
 

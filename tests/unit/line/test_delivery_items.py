@@ -10,8 +10,8 @@ from support.studies.small_studies import pinned as item_of
 
 from pipeline.ledger import instance_rows
 from pipeline.line.admit import admit
+from pipeline.line.delivery_items import NOT_MADE_AGAIN, InstanceToSend, pinned
 from pipeline.line.identify_arrival import identify_arrival
-from pipeline.line.pinned_files import NOT_MADE_AGAIN, InstanceToSend, pinned
 from pipeline.model import ReceiptState
 from pipeline.spool.hashed_files import state_of
 

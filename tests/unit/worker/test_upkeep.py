@@ -17,7 +17,7 @@ from pipeline.model import OrderState
 from pipeline.operate.trace import archived, trace
 from pipeline.orders.finish import end
 from pipeline.spool.account_archive import AccountArchive
-from pipeline.worker import forget
+from pipeline.worker import upkeep
 
 DAY = 86400.0
 
@@ -31,7 +31,7 @@ def later(site, days: float) -> None:
     """Delete what has passed its time, as the worker does, so many days from now."""
     now = time.time() + days * DAY
     settle.expire(site, now)
-    forget.expire(site, now)
+    upkeep.forget(site, now)
 
 
 def archived_twice(site, worker, folder) -> tuple[str, str]:
@@ -85,7 +85,7 @@ def test_killed_between_archive_and_ledger_an_account_is_appended_once_more_and_
     old, _ = archived_twice(site, worker, tmp_path)
     before = trace(old, site.ledger)["studies"]
     later(site, 2)
-    monkeypatch.setattr(forget.forgotten, "forget_arrivals", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(upkeep.forgotten, "forget_arrivals", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         later(site, 13)
     assert trace(old, site.ledger)["studies"] == before, "the rows are there"
@@ -122,9 +122,9 @@ def test_orders_that_are_over_are_forgotten_but_for_the_newest_and_the_open_ones
         numbers = [order(site, f"A{number}").order_id for number in range(4)]
         for number in (numbers[0], numbers[1], numbers[3]):
             end(number, OrderState.DONE, site)
-        forget.expire(site, time.time() + 9 * DAY)
+        upkeep.forget(site, time.time() + 9 * DAY)
         assert all(look(site, number) for number in numbers)
-        forget.expire(site, time.time() + 11 * DAY)
+        upkeep.forget(site, time.time() + 11 * DAY)
         assert [look(site, number) is not None for number in numbers] == [False, False, True, True]
         assert [found["id"] for found in archived("A1", site.spool)["orders"]] == [numbers[1]]
         assert order(site, "A9").order_id > numbers[3]
@@ -189,12 +189,12 @@ def a_day_of(site, day: int, studies: int) -> None:
 @pytest.mark.sqlite_file
 @pytest.mark.parametrize("studies", [20, pytest.param(500, marks=pytest.mark.long)])
 def test_the_ledger_stays_as_large_as_it_is_over_thirty_days(tmp_path, monkeypatch, studies):
-    monkeypatch.setattr(forget, "LONGEST_SECONDS", 600.0)
+    monkeypatch.setattr(upkeep, "LONGEST_SECONDS", 600.0)
     with working(settings_for(tmp_path, keep_accounts="4d")) as (site, _):
         sizes = []
         for day in range(20_000, 20_030):
             a_day_of(site, day, studies)
-            forget.expire(site, (day + 1) * DAY)
+            upkeep.forget(site, (day + 1) * DAY)
             with site.ledger.reading() as connection:
                 pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
                 free = connection.exec_driver_sql("PRAGMA freelist_count").scalar()
