@@ -103,8 +103,8 @@ class DeliveryScheduler:
             if len(running - {ending}) >= destination.slots:
                 return  # The slot that ends first looks for the next delivery.
             # After an outage thousands are due, and each delivery that ends would read them all. It is enough to
-            # read as many as there are slots, those that `Jobs.start` may refuse, and one more to see that all slots
-            # are full.
+            # read as many as there are slots, those that `Jobs.start` may refuse, and one more to see that all are
+            # full.
             keys = self._jobs.running_since_list() | set(self._jobs.failed(JobKind.DELIVER))
             refused = [key for key in keys if key.kind is JobKind.DELIVER and key.place == destination.name]
             at_most = destination.slots + len(refused) + 1
