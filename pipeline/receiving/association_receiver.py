@@ -19,6 +19,7 @@ from pipeline.receiving.open_associations import OpenAssociations
 from pipeline.receiving.peek import PATIENCE_SECONDS, NotAnAssociation, SaidNothing, peek
 from pipeline.receiving.reject_association import reject
 from pipeline.receiving.signal_socket import Signals
+from pipeline.receiving.storescp_start import StorescpStarter
 from pipeline.site.disk_space import SpaceWatch
 from pipeline.site.settings import Settings
 from pipeline.site.worker_refusal import RefusalWatch
@@ -36,15 +37,17 @@ class AssociationReceiver:
     def __init__(self, settings: Settings, receiver: ReceiverTable, spool: Spool, lock: int) -> None:
         self._receiver = receiver
         self._spool = spool
-        self._attendant = AssociationServer(
+        certificates = certificates_of(settings, receiver)
+        self._tls = server_context(certificates) if certificates else None
+        self._starter = StorescpStarter(
             receiver,
-            spool,
+            spool.incoming_of(receiver.name),
             dcmtk.program(settings.programs, "storescp"),
             _environment(settings, receiver.name, spool),
             lock,
+            keeps_one=self._tls is None,  # Its bytes take one way round already.
         )
-        certificates = certificates_of(settings, receiver)
-        self._tls = server_context(certificates) if certificates else None
+        self._attendant = AssociationServer(receiver, spool, self._starter)
         self._space = SpaceWatch(spool.root, settings.site, receiver.name)
         self._worker = RefusalWatch(spool, receiver.name)
         self._entrance = AssociationLimits(receiver, lambda: self._space.refuses)
@@ -71,6 +74,7 @@ class AssociationReceiver:
                     self._space.look()
                     self._worker.look()
                     self._sweep()
+                    self._starter.end_idle()
                     looked_at = time.monotonic()
         self._close()
         emit(Event.RECEIVER_STOPPED, receiver=self._receiver.name)
@@ -89,22 +93,22 @@ class AssociationReceiver:
             connection.close()
             self._refused(peer_of(address), turned)
             return
-        name = f"A_{time.time_ns()}_{next(self._numbers)}"
-        thread = threading.Thread(target=self._attend, args=(connection, visit, name), daemon=True)
-        self._guests.add(name, thread)
+        number = next(self._numbers)
+        thread = threading.Thread(target=self._attend, args=(connection, visit, number), daemon=True)
+        self._guests.add(number, thread)
         try:
             thread.start()
         except RuntimeError as error:  # The machine has no thread left: this peer may try again.
-            self._guests.forget(name)
+            self._guests.forget(number)
             visit.end()
             connection.close()
             alarm(Event.REFUSED, receiver=self._receiver.name, reason=error)
 
-    def _attend(self, connection: socket.socket, visit: AssociationSlot, name: str) -> None:
+    def _attend(self, connection: socket.socket, visit: AssociationSlot, number: int) -> None:
         try:
             with connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._serve(connection, visit, name)
+                self._serve(connection, visit, number)
         except SaidNothing:
             if visit.gave_way:
                 self._refused(visit.peer, AssociationRefused("it said nothing, and gave way to another address"))
@@ -112,12 +116,12 @@ class AssociationReceiver:
             self._refused(visit.peer, error)
         except Exception as error:  # noqa: BLE001  # a bug must cost one association, not the receiver
             alarm(Event.REFUSED, receiver=self._receiver.name, peer=visit.peer, reason="a bug, see the next line")
-            bug(f"association {name}", error)
+            bug(f"association {number}", error)
         finally:
             visit.end()
-            self._guests.forget(name)
+            self._guests.forget(number)
 
-    def _serve(self, connection: socket.socket, visit: AssociationSlot, name: str) -> None:
+    def _serve(self, connection: socket.socket, visit: AssociationSlot, number: int) -> None:
         with tls_termination.opened(connection, self._tls, PATIENCE_SECONDS) as plain:
             proposal = peek(plain)
             try:
@@ -127,7 +131,7 @@ class AssociationReceiver:
                     reject(plain, turned.rejection)
                 raise
             self._attendant.serve(
-                plain, proposal, visit.peer, name, lambda process: self._guests.remember(name, process)
+                plain, proposal, visit.peer, lambda process: self._guests.remember(number, process)
             )
 
     def _refused(self, peer: str, reason: Exception) -> None:
@@ -135,14 +139,16 @@ class AssociationReceiver:
 
     def _sweep(self) -> None:
         """Admit the folders that could not be admitted when their association ended."""
-        served = self._guests.names
         incoming = self._spool.incoming_of(self._receiver.name)
-        for folder in sweep.leftovers(incoming):
+        found = sweep.leftovers(incoming)
+        served = self._attendant.folders()  # After the look: a folder is named here before it is made.
+        for folder in found:
             if folder.name not in served:
                 sweep.take(incoming, folder, "left by an association")
 
     def _close(self) -> None:
         """Let running associations finish within LAST_SECONDS, end the others, and admit all folders."""
+        self._starter.close()
         self._guests.join(LAST_SECONDS)
         self._guests.end_all()
         self._guests.join(KILL_SECONDS)
@@ -152,6 +158,7 @@ class AssociationReceiver:
 def _environment(settings: Settings, receiver: str, spool: Spool) -> dict[str, str]:
     """Return the environment of an association's storescp, with the site's own dictionary or a short one."""
     environment = dcmtk.environment(settings.programs)
+    environment["OPENSSL_CONF"] = "/dev/null"  # It takes 1 ms to read; TLS ends before storescp.
     if "DCMDICTPATH" not in environment:
         dictionary = dcmtk.command_dictionary_file(spool.run, receiver)
         write_durably(dictionary, dcmtk.command_dictionary().encode("ascii"))

@@ -15,35 +15,29 @@ class _OpenAssociation:
 
 
 class OpenAssociations:
-    """The open associations by the name of their folder; any other folder is left from an earlier one."""
+    """The open associations by their number."""
 
     def __init__(self) -> None:
-        self._guests: dict[str, _OpenAssociation] = {}
+        self._guests: dict[int, _OpenAssociation] = {}
         self._lock = threading.Lock()
         self._closing = False
 
-    def add(self, name: str, thread: threading.Thread) -> None:
+    def add(self, number: int, thread: threading.Thread) -> None:
         """Add an association whose thread is about to start."""
         with self._lock:
-            self._guests[name] = _OpenAssociation(thread)
+            self._guests[number] = _OpenAssociation(thread)
 
-    def forget(self, name: str) -> None:
+    def forget(self, number: int) -> None:
         """Remove an association that has ended."""
         with self._lock:
-            del self._guests[name]
+            del self._guests[number]
 
-    def remember(self, name: str, process: subprocess.Popen[bytes]) -> None:
+    def remember(self, number: int, process: subprocess.Popen[bytes]) -> None:
         """Add the storescp of an association; terminate it at once after `end_all`."""
         with self._lock:
-            self._guests[name].process = process
+            self._guests[number].process = process
             if self._closing:
                 process.terminate()
-
-    @property
-    def names(self) -> set[str]:
-        """Return the names of the folders of open associations."""
-        with self._lock:
-            return set(self._guests)
 
     def end_all(self) -> None:
         """Terminate every storescp, and those that start later."""

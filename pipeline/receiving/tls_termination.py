@@ -30,7 +30,7 @@ def opened(connection: socket.socket, context: ssl.SSLContext | None, patience: 
         yield connection
         return
     with _handshaken(connection, context, patience) as encrypted:
-        ours, theirs = _pair()
+        ours, theirs = connected_pair()
         relay = _TwoWayCopy(encrypted, ours)
         carrier = threading.Thread(target=relay.run, daemon=True)
         with ours:
@@ -53,7 +53,7 @@ def _handshaken(connection: socket.socket, context: ssl.SSLContext, patience: fl
         raise NotAnAssociation(f"no TLS: {getattr(error, 'reason', None) or error}") from error
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
+def connected_pair() -> tuple[socket.socket, socket.socket]:
     """Return two connected TCP sockets, because storescp sets TCP_NODELAY on its socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         theirs = socket.create_connection(listener.getsockname(), timeout=LAST_SECONDS)

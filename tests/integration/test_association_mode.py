@@ -5,11 +5,14 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from pydicom import dcmread
 from pynetdicom import AE
@@ -31,10 +34,12 @@ from pipeline import dcmtk
 from pipeline.receiving import is_receiving, sweep_abandoned
 from pipeline.receiving.association_process import AssociationServer
 from pipeline.receiving.peek import NotAnAssociation, peek
+from pipeline.receiving.storescp_start import StorescpStarter
 from pipeline.site.settings import load
 from pipeline.spool.spool import Spool
 
 pytestmark = pytest.mark.programs
+waits = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has splice(2)")
 
 A, B = f"{ROOT}.10", f"{ROOT}.20"
 
@@ -241,6 +246,81 @@ def test_stopping_ends_an_association_that_does_not_finish_and_admits_it(tmp_pat
         stays.abort()
 
 
+@contextlib.contextmanager
+def with_one_waiting(folder: Path, **more: str) -> Iterator[tuple[Reception, psutil.Process]]:
+    """Run a receiver that has served an association, and the storescp that it started for the next one."""
+    with receiving(folder, "association", **more) as r:
+        assert echoscu(r.port).exit_code == 0
+        wait_until(lambda: not list(r.incoming.iterdir()) and r.storescps(), what="a storescp that waits")
+        yield r, r.storescp()
+
+
+@waits
+def test_a_storescp_that_was_started_ahead_serves_the_next_association(tmp_path):
+    files = study(tmp_path / "out", A, 3, size=60_000)
+    with with_one_waiting(tmp_path) as (r, waiting):
+        ae = AE(ae_title="NEXT")
+        ae.add_requested_context(CT, "1.2.840.10008.1.2.1")
+        association = ae.associate("127.0.0.1", r.port)
+        assert r.storescp() == waiting
+        assert [association.send_c_store(dcmread(file)).Status for file in files] == [0, 0, 0]
+        association.release()
+        r.wait_for(3)
+        pixels = {file.read_bytes()[-60_000:] for file in files_of(r.arrivals()[0])}
+        assert pixels == {file.read_bytes()[-60_000:] for file in files}
+        (envelope,) = envelopes(r)
+        assert envelope["calling_ae_title"] == "NEXT"
+        assert envelope["peer"] == "127.0.0.1"
+
+
+@waits
+def test_an_association_aborted_at_a_storescp_started_ahead_keeps_what_was_acknowledged(tmp_path):
+    with with_one_waiting(tmp_path) as (r, _):
+        assert storescu(r.port, *study(tmp_path / "out", A, 4), options=["--abort"]).acknowledged == 4
+        assert len(r.wait_for(4)) == 4
+
+
+@waits
+def test_a_sender_killed_at_a_storescp_started_ahead_loses_no_acknowledged_instance(tmp_path):
+    with with_one_waiting(tmp_path) as (r, _):
+        sender = slow_sender(r, study(tmp_path / "out", A, 60))
+        wait_until(lambda: len(list(r.incoming.rglob("CT*"))) >= 3, what="some files")
+        sender.kill()
+        acknowledged = sender.communicate()[0].count(b"Received Store Response (Success)")
+        wait_until(lambda: not list(r.incoming.iterdir()), what="the end of the association")
+        assert acknowledged <= len(r.admitted())
+
+
+@waits
+def test_a_storescp_started_ahead_that_was_killed_is_not_given_an_association(tmp_path):
+    with with_one_waiting(tmp_path) as (r, waiting):
+        kill(waiting)
+        assert dcmsend(r.port, *study(tmp_path / "out", A, 2)).acknowledged == 2
+        r.wait_for(2)
+
+
+@waits
+def test_a_storescp_started_ahead_ends_with_its_receiver(tmp_path):
+    with with_one_waiting(tmp_path) as (r, waiting):
+        kill(r.process)
+        wait_until(lambda: has_ended(waiting), what="its end")
+    with with_one_waiting(tmp_path / "again") as (r, _):
+        r.process.send_signal(signal.SIGTERM)
+        assert r.process.wait(20) == 0
+        assert not r.storescps()
+
+
+@waits
+def test_a_storescp_started_ahead_ends_when_no_association_comes(tmp_path):
+    shorten = (
+        "from pipeline.receiving import association_receiver, storescp_start\n"
+        "association_receiver.LOOK_SECONDS, storescp_start.WAITING_SECONDS = 0.2, 1.0"
+    )
+    with with_one_waiting(tmp_path, shorten=shorten) as (r, waiting):
+        wait_until(lambda: has_ended(waiting), what="its end")
+        assert echoscu(r.port).exit_code == 0
+
+
 def test_c_echo_is_answered_and_leaves_nothing_behind(tmp_path):
     with receiving(tmp_path, "association") as r:
         assert echoscu(r.port).exit_code == 0
@@ -327,13 +407,14 @@ def attendant(tmp_path):
     spool.prepare_receiver("r")
     receiver = settings.receiver_named("r")
     with (spool.run / "r.lock").open("wb") as lock:
-        yield AssociationServer(
+        starter = StorescpStarter(
             receiver,
-            spool,
+            spool.incoming_of("r"),
             dcmtk.program(settings.programs, "storescp"),
             dcmtk.environment(settings.programs),
             lock.fileno(),
         )
+        yield AssociationServer(receiver, spool, starter), spool
 
 
 def test_a_peer_that_says_nothing_is_dropped_in_time():
@@ -345,22 +426,23 @@ def test_a_peer_that_says_nothing_is_dropped_in_time():
 
 
 def test_a_peer_that_brings_nothing_for_the_idle_limit_is_ended_and_what_it_brought_is_kept(attendant, tmp_path):
+    server, spool = attendant
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
             connection, _ = listener.accept()
-            attendant.serve(connection, peek(connection), "127.0.0.1", "A_1_1", lambda _: None)
+            server.serve(connection, peek(connection), "127.0.0.1", lambda _: None)
 
-        server = threading.Thread(target=serve)
-        server.start()
+        thread = threading.Thread(target=serve)
+        thread.start()
         ae = AE(ae_title="IDLE")
         ae.add_requested_context(CT, "1.2.840.10008.1.2.1")
         association = ae.associate("127.0.0.1", listener.getsockname()[1])
         assert association.send_c_store(dcmread(study(tmp_path / "out", A, 1)[0])).Status == 0
-        server.join(20)
-        assert not server.is_alive()
+        thread.join(20)
+        assert not thread.is_alive()
         association.abort()
-    (arrival,) = attendant.spool.arrivals.iterdir()
+    (arrival,) = spool.arrivals.iterdir()
     assert len(files_of(arrival)) == 1
 
 
