@@ -3,8 +3,10 @@
 import itertools
 import logging
 import socket
+import subprocess
 import threading
 import time
+from dataclasses import dataclass
 
 from pipeline import dcmtk
 from pipeline.config.certificates import certificates_of, server_context
@@ -15,7 +17,6 @@ from pipeline.events import Event, alarm, bug, emit
 from pipeline.receiving import listening_port, sweep, tls_termination
 from pipeline.receiving.association_limits import AssociationLimits, AssociationRefused, AssociationSlot
 from pipeline.receiving.association_process import AssociationServer
-from pipeline.receiving.open_associations import OpenAssociations
 from pipeline.receiving.peek import PATIENCE_SECONDS, NotAnAssociation, SaidNothing, peek
 from pipeline.receiving.reject_association import reject
 from pipeline.receiving.signal_socket import Signals
@@ -29,6 +30,56 @@ from pipeline.spool.spool import Spool
 LOOK_SECONDS = 5.0
 LAST_SECONDS = 10.0  # Seconds for associations that are still open when the receiver is asked to stop.
 KILL_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _OpenAssociation:
+    """An open association; `process` is its storescp once it runs."""
+
+    thread: threading.Thread
+    process: subprocess.Popen[bytes] | None = None
+
+
+class _OpenAssociations:
+    """The open associations by their number."""
+
+    def __init__(self) -> None:
+        self._guests: dict[int, _OpenAssociation] = {}
+        self._lock = threading.Lock()
+        self._closing = False
+
+    def add(self, number: int, thread: threading.Thread) -> None:
+        """Add an association whose thread is about to start."""
+        with self._lock:
+            self._guests[number] = _OpenAssociation(thread)
+
+    def forget(self, number: int) -> None:
+        """Remove an association that has ended."""
+        with self._lock:
+            del self._guests[number]
+
+    def remember(self, number: int, process: subprocess.Popen[bytes]) -> None:
+        """Add the storescp of an association; terminate it at once after `end_all`."""
+        with self._lock:
+            self._guests[number].process = process
+            if self._closing:
+                process.terminate()
+
+    def end_all(self) -> None:
+        """Terminate every storescp, and those that start later."""
+        with self._lock:
+            self._closing = True
+            running = [guest.process for guest in self._guests.values() if guest.process]
+        for process in running:
+            process.terminate()
+
+    def join(self, seconds: float) -> None:
+        """Return when all threads have ended, at the latest after `seconds`."""
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            threads = [guest.thread for guest in self._guests.values()]
+        for thread in threads:
+            thread.join(max(deadline - time.monotonic(), 0))
 
 
 class AssociationReceiver:
@@ -51,7 +102,7 @@ class AssociationReceiver:
         self._space = SpaceWatch(spool.root, settings.site, receiver.name)
         self._worker = RefusalWatch(spool, receiver.name)
         self._entrance = AssociationLimits(receiver, lambda: self._space.refuses)
-        self._guests = OpenAssociations()
+        self._guests = _OpenAssociations()
         self._numbers = itertools.count(1)
 
     def serve(self, signals: Signals) -> int:

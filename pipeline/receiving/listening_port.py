@@ -1,5 +1,7 @@
-"""Look at the port of a receiver: whether it is free, which process has it, and which peers are connected."""
+"""The port of a receiver: whether it is free, which process has it, which peers are connected; to cut them off."""
 
+import contextlib
+import ctypes
 import errno
 import ipaddress
 import os
@@ -20,6 +22,7 @@ LISTENING = "0A"
 OPEN = {"01", "08"}  # TCP states: established, or closed by the peer only.
 BACKLOG = 128
 FIRST_FREE_PORT = 1024
+_PIDFD_GETFD = 438  # The number of the system call on every architecture; Python has no name for it.
 PATIENCE_SECONDS = 3  # A hook of an earlier storescp inherits its socket and may live a moment longer.
 
 
@@ -148,6 +151,38 @@ def _address(text: str) -> str:
 def accepted(process: psutil.Process, port: int) -> list[Any]:
     """Return the connections that the process has accepted on the port and not closed, as psutil has them."""
     return [c for c in _connections(process, port, psutil.CONN_ESTABLISHED) if c.raddr]
+
+
+def cut_off(process: psutil.Process, port: int) -> bool:
+    """Shut down the connections that the process has accepted on the port; return whether this was possible.
+
+    storescp itself waits for three minutes. When an association has ended or was refused, it waits until the peer
+    closes its connection, in spite of `-ta`, `-td` and `-ts`; in study mode every other peer waits with it. Ending
+    storescp would disconnect the waiting peers, too. The process must be a child of ours. This needs Linux
+    (pidfd_getfd(2), since 5.6).
+    """
+    if not hasattr(os, "pidfd_open"):
+        return False
+    connections = accepted(process, port)
+    try:
+        for connection in connections:
+            _shut_down(process.pid, connection.fd)
+    except OSError:
+        return False
+    return bool(connections)
+
+
+def _shut_down(pid: int, descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    of_process = os.pidfd_open(pid)
+    try:
+        ours = libc.syscall(_PIDFD_GETFD, of_process, descriptor, 0)
+        if ours < 0:
+            raise OSError(ctypes.get_errno(), "pidfd_getfd")
+    finally:
+        os.close(of_process)
+    with socket.socket(fileno=ours) as connection, contextlib.suppress(OSError):  # The peer may be gone by now.
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _connections(process: psutil.Process, port: int, status: str) -> list[Any]:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from pipeline.config.receiver_tables import ReceiverTable
 
 LOOK_SECONDS = 5.0
+# Seconds for a peer to open an association, and to close its connection after one.
+WITHOUT_ASSOCIATION_SECONDS = 5.0
 
 
 class Signature(NamedTuple):
@@ -98,6 +100,23 @@ class Idleness:
     def silence(self, now: float) -> float:
         """Return the seconds since the last progress."""
         return now - self._since if self._since is not None else 0.0
+
+
+@dataclass(slots=True)
+class WithoutAssociation:
+    """Remember since when a peer has been connected without an open association."""
+
+    _peers: frozenset[tuple[str, int]] = frozenset()
+    _since: float = 0.0
+
+    def look(self, now: float, peers: frozenset[tuple[str, int]], *, is_open: bool) -> bool:
+        """Say whether the peers have been without association for too long at monotonic time `now`.
+
+        `peers` are those connected now; `is_open` says that an association is open.
+        """
+        if is_open or peers != self._peers:
+            self._peers, self._since = peers, now
+        return bool(peers) and now - self._since >= WITHOUT_ASSOCIATION_SECONDS
 
 
 @dataclass(slots=True)

@@ -25,10 +25,17 @@ from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
 from pipeline.events import Event, alarm, emit
 from pipeline.receiving import listening_port, sweep
-from pipeline.receiving.cut import PATIENCE_SECONDS, WithoutAssociation, cut_off
 from pipeline.receiving.program_log import CHUNK, ProgramLog
 from pipeline.receiving.signal_socket import Signals
-from pipeline.receiving.stuck_folders import Idleness, Signature, StuckFolders, TimeoutStep, back_off
+from pipeline.receiving.stuck_folders import (
+    WITHOUT_ASSOCIATION_SECONDS,
+    Idleness,
+    Signature,
+    StuckFolders,
+    TimeoutStep,
+    WithoutAssociation,
+    back_off,
+)
 from pipeline.site.disk_space import SpaceWatch
 from pipeline.site.settings import Settings
 from pipeline.site.worker_refusal import RefusalWatch
@@ -138,7 +145,7 @@ class StudyReceiver:
                 return f"storescp ended with {process.returncode}"
             peers, now = listening_port.connected_peers(about, port), time.monotonic()
             if overstaying.look(now, peers, is_open=output.has_association):
-                self._cut_off(about, peers, f"had no association for {PATIENCE_SECONDS:g} s")
+                self._cut_off(about, peers, f"had no association for {WITHOUT_ASSOCIATION_SECONDS:g} s")
             if now < next_look:
                 continue
             next_look = now + self._look_seconds
@@ -171,7 +178,7 @@ class StudyReceiver:
 
     def _cut_off(self, process: psutil.Process, peers: frozenset[tuple[str, int]], reason: str) -> bool:
         """Disconnect the peer that occupies the one storescp and log that; return whether it was possible."""
-        if not cut_off(process, self._receiver.port):
+        if not listening_port.cut_off(process, self._receiver.port):
             return False
         emit(
             Event.REFUSED,
