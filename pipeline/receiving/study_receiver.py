@@ -25,6 +25,7 @@ from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
 from pipeline.events import Event, alarm, emit
 from pipeline.receiving import listening_port, sweep
+from pipeline.receiving.listening_port import cut_off
 from pipeline.receiving.program_log import CHUNK, ProgramLog
 from pipeline.receiving.signal_socket import Signals
 from pipeline.receiving.stuck_folders import (
@@ -178,7 +179,7 @@ class StudyReceiver:
 
     def _cut_off(self, process: psutil.Process, peers: frozenset[tuple[str, int]], reason: str) -> bool:
         """Disconnect the peer that occupies the one storescp and log that; return whether it was possible."""
-        if not listening_port.cut_off(process, self._receiver.port):
+        if not cut_off(process, self._receiver.port):
             return False
         emit(
             Event.REFUSED,
