@@ -3,13 +3,12 @@
 import contextlib
 import ctypes
 import errno
-import ipaddress
 import os
 import socket
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import psutil
 
@@ -22,8 +21,21 @@ LISTENING = "0A"
 OPEN = {"01", "08"}  # TCP states: established, or closed by the peer only.
 BACKLOG = 128
 FIRST_FREE_PORT = 1024
+_ESTABLISHED, _CLOSE_WAIT, _LISTENS = 1, 8, 10  # The states of TCP as Linux numbers them.
+_STATES = {
+    psutil.CONN_ESTABLISHED: _ESTABLISHED,
+    psutil.CONN_CLOSE_WAIT: _CLOSE_WAIT,
+    psutil.CONN_LISTEN: _LISTENS,
+}
 _PIDFD_GETFD = 438  # The number of the system call on every architecture; Python has no name for it.
 PATIENCE_SECONDS = 3  # A hook of an earlier storescp inherits its socket and may live a moment longer.
+
+
+class _Socket(NamedTuple):
+    """A socket of a process: its state, and its peer's address and port, if it has one."""
+
+    state: int
+    peer: tuple[str, int]
 
 
 def require_free_port(receiver: ReceiverTable) -> None:
@@ -109,28 +121,22 @@ def is_connected(port: int) -> bool:
     if KERNEL_TABLES[0].exists():
         return any(_is_accepted(row, port) for row in _rows())
     found = owner(port)
-    return found is not None and bool(accepted(found, port))
+    return found is not None and any(one.state == _ESTABLISHED for one in _listed(found, port))
 
 
 def listens(process: psutil.Process, port: int) -> bool:
     """Say whether the process itself listens on the port."""
-    return bool(_connections(process, port, psutil.CONN_LISTEN))
+    return any(found.state == _LISTENS for found in _sockets(process, port))
 
 
 def connected_peers(process: psutil.Process, port: int) -> frozenset[tuple[str, int]]:
     """Return address and port of each peer whose connection the process has accepted on the port."""
-    return frozenset((c.raddr.ip, c.raddr.port) for c in accepted(process, port))
+    return frozenset(found.peer for found in _sockets(process, port) if found.state == _ESTABLISHED)
 
 
 def connected_peer(process: psutil.Process, port: int) -> str | None:
-    """Return the numeric address of the peer that is connected to the process on the port, None if it has gone.
-
-    On Linux this reads the kernel's table, which takes a tenth of the time: an association may be short.
-    """
-    found = next((row[2] for row in _rows() if _is_accepted(row, port)), None)
-    if found:
-        return numeric(_address(found.partition(":")[0]))
-    return next((numeric(c.raddr.ip) for c in accepted(process, port)), None)
+    """Return the numeric address of a peer whose connection the process has not closed, None if there is none."""
+    return next((numeric(found.peer[0]) for found in _sockets(process, port) if found.state != _LISTENS), None)
 
 
 def _is_accepted(row: list[str], port: int) -> bool:
@@ -142,55 +148,90 @@ def _port_of(row: list[str]) -> int:
     return int(row[1].rpartition(":")[2], 16)
 
 
-def _address(text: str) -> str:
-    """Return the address in proc_net_tcp(5): words of four bytes, each in the byte order of this machine."""
-    words = [int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8)]
-    return str(ipaddress.ip_address(b"".join(words)))
-
-
-def accepted(process: psutil.Process, port: int) -> list[Any]:
-    """Return the connections that the process has accepted on the port and not closed, as psutil has them."""
-    return [c for c in _connections(process, port, psutil.CONN_ESTABLISHED) if c.raddr]
-
-
 def cut_off(process: psutil.Process, port: int) -> bool:
     """Shut down the connections that the process has accepted on the port; return whether this was possible.
 
     storescp itself waits for three minutes. When an association has ended or was refused, it waits until the peer
     closes its connection, in spite of `-ta`, `-td` and `-ts`; in study mode every other peer waits with it. Ending
-    storescp would disconnect the waiting peers, too. The process must be a child of ours. This needs Linux
-    (pidfd_getfd(2), since 5.6).
+    storescp would disconnect the waiting peers, too. The process must be a child of ours. This needs Linux.
+    """
+    is_done = False
+    with contextlib.suppress(OSError):
+        for connection in _borrowed(process, port):
+            if _state(connection) == _ESTABLISHED:
+                with contextlib.suppress(OSError):  # The peer may be gone by now.
+                    connection.shutdown(socket.SHUT_RDWR)
+                is_done = True
+    return is_done
+
+
+def _sockets(process: psutil.Process, port: int) -> list[_Socket]:
+    """Return the sockets of the process on the port; none once it has ended.
+
+    On Linux the sockets of a child of ours are asked themselves. The kernel's table of all sockets, which psutil
+    reads, takes 8 ms of processor time, and would be read for every association and every second.
+    """
+    try:
+        found = [_Socket(_state(one), _peer(one)) for one in _borrowed(process, port)]
+        return [one for one in found if one.state in _STATES.values()]
+    except OSError:  # Not Linux, or not allowed.
+        return list(_listed(process, port))
+
+
+def _borrowed(process: psutil.Process, port: int) -> Iterator[socket.socket]:
+    """Yield each socket of the process on the port, shared for a moment: pidfd_getfd(2), Linux since 5.6.
+
+    Raises OSError if this is not possible.
     """
     if not hasattr(os, "pidfd_open"):
-        return False
-    connections = accepted(process, port)
-    try:
-        for connection in connections:
-            _shut_down(process.pid, connection.fd)
-    except OSError:
-        return False
-    return bool(connections)
-
-
-def _shut_down(pid: int, descriptor: int) -> None:
+        raise OSError(errno.ENOSYS, "pidfd_open")
     libc = ctypes.CDLL(None, use_errno=True)
-    of_process = os.pidfd_open(pid)
+    of_process = os.pidfd_open(process.pid)
     try:
-        ours = libc.syscall(_PIDFD_GETFD, of_process, descriptor, 0)
-        if ours < 0:
-            raise OSError(ctypes.get_errno(), "pidfd_getfd")
+        for entry in Path(f"/proc/{process.pid}/fd").iterdir():
+            if not _is_socket(entry):
+                continue
+            ours = libc.syscall(_PIDFD_GETFD, of_process, int(entry.name), 0)
+            if ours < 0 and ctypes.get_errno() == errno.EBADF:  # The process has closed it meanwhile.
+                continue
+            if ours < 0:
+                raise OSError(ctypes.get_errno(), "pidfd_getfd")
+            with socket.socket(fileno=ours) as found:
+                if found.family in {socket.AF_INET, socket.AF_INET6} and found.getsockname()[1] == port:
+                    yield found
     finally:
         os.close(of_process)
-    with socket.socket(fileno=ours) as connection, contextlib.suppress(OSError):  # The peer may be gone by now.
-        connection.shutdown(socket.SHUT_RDWR)
 
 
-def _connections(process: psutil.Process, port: int, status: str) -> list[Any]:
+def _is_socket(entry: Path) -> bool:
+    try:
+        return str(entry.readlink()).startswith("socket:")
+    except FileNotFoundError:  # The process has closed it meanwhile.
+        return False
+
+
+def _peer(found: socket.socket) -> tuple[str, int]:
+    try:
+        address, port = found.getpeername()[:2]
+    except OSError:  # It listens, or its peer has gone.
+        return "", 0
+    return address, port
+
+
+def _state(found: socket.socket) -> int:
+    """Return the state of a TCP socket, as tcp(7) numbers it: the first byte of TCP_INFO."""
+    return int(found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])
+
+
+def _listed(process: psutil.Process, port: int) -> Iterator[_Socket]:
     try:
         connections = process.net_connections("tcp")
     except psutil.Error:  # The process has ended meanwhile.
-        return []
-    return [c for c in connections if c.status == status and c.laddr and c.laddr.port == port]
+        return
+    for found in connections:
+        if found.laddr and found.laddr.port == port and found.status in _STATES:
+            peer = (found.raddr.ip, found.raddr.port) if found.raddr else ("", 0)
+            yield _Socket(_STATES[found.status], peer)
 
 
 def processor_seconds(process: psutil.Process) -> float:
