@@ -1,8 +1,8 @@
 """Settle arrivals that are finished, set aside those that cannot go on, and delete originals by age.
 
-The rooms are the truth about the place of a folder; `account.json` in a folder that left the line is the truth
-about its instances, should the ledger ever be lost (docs/design.md). The order of steps survives a crash: the room
-before the row, the row before a deletion.
+Where a folder lies tells the state of its arrival, whatever the ledger says. `account.json` in the folder tells
+the state of its instances, so that a lost ledger can be made again (docs/design.md). The order of steps survives a
+crash: a folder is moved before the ledger is updated, and files are deleted after it was updated.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ UNREADABLE = "no readable instance"
 def settle(name: str, site: Site) -> None:
     """Write the account into an arrival, move it to the room `settled`, then update the ledger.
 
-    An arrival without any readable instance is set aside instead.
+    An arrival without any readable instance is moved to `quarantine` instead.
     """
     with site.ledger.reading() as look:
         is_readable = arrivals.holds_an_instance(look, name)
@@ -47,8 +47,8 @@ def settle(name: str, site: Site) -> None:
 def _move_to_settled(name: str, now: float, site: Site) -> bool:
     """Write the account into an arrival, move it to the room `settled`, and return whether all is well with it.
 
-    The folder is there already if a full disk kept the ledger from being updated, and if an instance was released
-    while it settled; its account is outdated then.
+    The folder is in `settled` already if the ledger could not be updated because the disk was full, or if a person
+    released an instance while the arrival settled. Its account is outdated then, and is written again.
     """
     folder, settled = site.spool.arrivals / name, site.spool.settled / name
     if settled.is_dir():
@@ -82,7 +82,7 @@ def _as_json(account: dict[str, Any]) -> bytes:
 
 
 def set_aside(name: str, reason: str, site: Site) -> None:
-    """Move a whole arrival to the room `quarantine`: nothing of it can go on, everything of it is kept."""
+    """Move a whole arrival to the room `quarantine`: nothing of it is delivered, and everything of it is kept."""
     folder, aside, now = site.spool.arrivals / name, site.spool.quarantine / name, time.time()
     with site.ledger.reading() as look:
         account = accounts.account_of(look, name, now, ArrivalState.QUARANTINED, reason=reason)
@@ -95,7 +95,7 @@ def set_aside(name: str, reason: str, site: Site) -> None:
 
 
 def renew_accounts(delivery: int, site: Site) -> None:
-    """Rewrite the accounts of settled arrivals with instances in this delivery, which `retry` has opened again."""
+    """Rewrite the accounts of the settled arrivals that have instances in a delivery that `retry` has reopened."""
     with site.ledger.reading() as look:
         settled = arrivals.settled_of(look, delivery)
     for name in settled:
@@ -105,8 +105,9 @@ def renew_accounts(delivery: int, site: Site) -> None:
 def renew_account(name: str, spool: Spool, ledger: Ledger) -> None:
     """Rewrite the account of a settled arrival, and restart its retention time.
 
-    A lock keeps two deliveries that end at once from writing the same file, so that the later reading stays. An
-    arrival that a person has moved meanwhile, to release an instance, gets its account when it settles again.
+    Two deliveries may end at the same time: a lock lets one write after the other, so that the file holds what was
+    read last. If a person has moved the arrival meanwhile, to release an instance, nothing is written; the arrival
+    gets its account when it settles again.
     """
     with contextlib.suppress(FileNotFoundError), alone_in(spool.settled / name):
         now = time.time()
@@ -119,15 +120,15 @@ def renew_account(name: str, spool: Spool, ledger: Ledger) -> None:
 
 
 def drop_outputs(name: str, spool: Spool) -> None:
-    """Delete the outputs of an arrival: the destinations have them, verified."""
+    """Delete the outputs of an arrival; call this when every destination has them, verified."""
     remove_tree(spool.outputs / name, ignore_errors=True)
 
 
 def expire(site: Site, now: float) -> None:
-    """Delete originals that have been kept long enough and have no problems.
+    """Delete the originals that were kept for `keep_originals` and have no problems.
 
-    The ledger is updated first: a crash leaves a superfluous folder, which the next start removes, never a row
-    without its folder.
+    The ledger is updated first: a crash in between leaves a folder too many, which the next start removes, and
+    never a row whose folder is missing.
     """
     keep = site.settings.site.keep_originals.total_seconds()
     with site.ledger.reading() as look:
