@@ -64,19 +64,17 @@ class Relay:
 
 def _moved(source: socket.socket, target: socket.socket) -> None:
     """Move bytes until `source` has ended, then end `target` in this direction; a broken side ends both."""
-    hears, tells = os.pipe()
     try:
-        while count := os.splice(source.fileno(), tells, _MOVED_AT_ONCE):
-            while count:
-                count -= os.splice(hears, target.fileno(), count)
+        with contextlib.ExitStack() as pipe:
+            hears, tells = _pipe(pipe, pipe)
+            while count := os.splice(source.fileno(), tells, _MOVED_AT_ONCE):
+                while count:
+                    count -= os.splice(hears, target.fileno(), count)
         target.shutdown(socket.SHUT_WR)
     except OSError:
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-    finally:
-        os.close(hears)
-        os.close(tells)
 
 
 @dataclass(slots=True)
