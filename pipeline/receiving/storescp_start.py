@@ -63,18 +63,17 @@ class Relay:
 
 
 def _moved(source: socket.socket, target: socket.socket) -> None:
-    """Move bytes until `source` has ended, then end `target` in this direction; a broken side ends both."""
-    try:
-        with contextlib.ExitStack() as pipe:
-            hears, tells = _pipe(pipe, pipe)
-            while count := os.splice(source.fileno(), tells, _MOVED_AT_ONCE):
-                while count:
-                    count -= os.splice(hears, target.fileno(), count)
+    """Move bytes until one side has ended or is broken, then end `target` in this direction.
+
+    The other direction goes on: what storescp said before it ended is for the peer, even if the peer still sends.
+    """
+    with contextlib.suppress(OSError), contextlib.ExitStack() as pipe:
+        hears, tells = _pipe(pipe, pipe)
+        while count := os.splice(source.fileno(), tells, _MOVED_AT_ONCE):
+            while count:
+                count -= os.splice(hears, target.fileno(), count)
+    with contextlib.suppress(OSError):  # It is not connected any more.
         target.shutdown(socket.SHUT_WR)
-    except OSError:
-        for end in (source, target):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass(slots=True)

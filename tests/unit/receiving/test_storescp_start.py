@@ -66,6 +66,15 @@ def test_the_end_of_one_side_is_the_end_of_the_other(ends):
     assert received(peer, 4) == b"bye"
 
 
+def test_what_storescp_said_last_reaches_a_peer_that_still_sends(ends):
+    peer, _, storescp = ends
+    storescp.sendall(b"abort")
+    storescp.close()
+    for _ in range(3):
+        peer.sendall(bytes(1 << 16))
+    assert received(peer, 5) == b"abort"
+
+
 def test_a_connection_that_breaks_ends_storescps_socket(ends):
     peer, _, storescp = ends
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
