@@ -294,7 +294,8 @@ def test_a_sender_killed_at_a_storescp_started_ahead_loses_no_acknowledged_insta
 @waits
 def test_a_storescp_started_ahead_that_was_killed_is_not_given_an_association(tmp_path):
     with with_one_waiting(tmp_path) as (r, waiting):
-        kill(waiting)
+        waiting.kill()
+        wait_until(lambda: has_ended(waiting), what="its end")
         assert dcmsend(r.port, *study(tmp_path / "out", A, 2)).acknowledged == 2
         r.wait_for(2)
 
