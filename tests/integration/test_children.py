@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux only"),
 ]
 
-ALLOWED = {"PATH", "LANG", "TZ", "TCP_NODELAY", "DCMDICTPATH"}
+ALLOWED = {"PATH", "LANG", "TZ", "TCP_NODELAY", "DCMDICTPATH", "OPENSSL_CONF"}
 
 
 @pytest.mark.parametrize("mode", ["study", "association"])
