@@ -22,7 +22,7 @@ from pipeline.model import InstanceCode, InstanceKey
 from pipeline.processes.limits import ProcessLimits, to_read
 from pipeline.processes.process_pool import OverLimit, PoolProcessDied, ProcessPool
 from pipeline.spool.envelope import ENVELOPE, Envelope, envelope_of
-from pipeline.spool.hashed_files import MOST, FilesByState, FileState, state_of
+from pipeline.spool.hashed_files import MOST, PIECE, FilesByState, FileState, state_of
 from pipeline.spool.spool import SAID
 
 ACCOUNT = "account.json"
@@ -285,9 +285,11 @@ def _problems(key: InstanceKey, sop_class: str, media_class: str, layout: DataSe
 def _hashes(path: Path, data_set: int) -> tuple[str, str]:
     """Return the SHA-256 of the file and of the part after the file meta information, in one reading."""
     whole, rest = hashlib.sha256(), hashlib.sha256()
-    with path.open("rb") as file:
-        whole.update(file.read(data_set))
-        while piece := file.read(1 << 18):
-            whole.update(piece)
-            rest.update(piece)
+    piece = memoryview(bytearray(PIECE))
+    with path.open("rb", buffering=0) as file:
+        at = 0
+        while length := file.readinto(piece):
+            whole.update(piece[:length])
+            rest.update(piece[max(0, data_set - at) : length])
+            at += length
     return whole.hexdigest(), rest.hexdigest()

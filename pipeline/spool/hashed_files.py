@@ -16,13 +16,13 @@ KEPT_SECONDS = 600.0  # A hash is kept for so long; later the file is read again
 MOST = 20_000  # Files about which a fact is kept, of about a kilobyte each.
 _LARGE = 64 << 20  # Size in bytes from which a file is read in larger pieces.
 _LARGE_PIECE = 4 << 20  # Bytes; with large pieces a hashing thread rarely asks for the interpreter lock.
-_PIECE = 120 << 10  # Bytes; for larger pieces memory would be mapped and cleared anew each time.
+PIECE = 120 << 10  # Bytes; for larger pieces memory would be mapped and cleared anew each time.
 
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits; one piece is in memory at a time. Raises OSError."""
     digest = hashlib.sha256()
-    piece = memoryview(bytearray(_LARGE_PIECE if path.stat().st_size > _LARGE else _PIECE))
+    piece = memoryview(bytearray(_LARGE_PIECE if path.stat().st_size > _LARGE else PIECE))
     with path.open("rb", buffering=0) as file:
         while length := file.readinto(piece):
             digest.update(piece[:length])

@@ -36,7 +36,7 @@ _IMPLICIT, _SHORT, _LONG = (
 
 def element_of(dataset: Dataset, tag: int) -> Element | None:
     """Return the element unchanged: raw if pydicom has not decoded it, None if it is absent."""
-    return dataset.get_item(BaseTag(tag), keep_deferred=True) if BaseTag(tag) in dataset else None
+    return dataset._dict.get(tag)  # type: ignore[call-overload, no-any-return]  # noqa: SLF001  # `get_item` takes five times as long
 
 
 def put(dataset: Dataset, element: Element) -> None:

@@ -3,6 +3,7 @@
 docs/adr/0002-coercion.md has the decisions: what is recorded, in which character set, and what is not.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from struct import pack
 
@@ -64,7 +65,8 @@ def record(dataset: Dataset, origin: Origin, previous: Previous, charset: Charac
     if SPECIFIC_CHARACTER_SET in modified and not all(_is_plain(element) for element in modified.values()):
         # A Specific Character Set in this item would govern the texts beside it (PS3.5 7.5.3).
         del modified[SPECIFIC_CHARACTER_SET]
-    item = _item(dataset, _original_attributes(dataset, origin, modified, nonconforming))
+    content = _content(dataset, _previous_values(dataset, modified, nonconforming))
+    item = _as_item(content + _circumstances_of(origin, dataset), encoding_of(dataset)[1])
     put(dataset, raw_element(dataset, ORIGINAL_ATTRIBUTES, "SQ", _present(dataset) + item))
 
 
@@ -94,20 +96,35 @@ def _as_written(element: Element, vr: str, dataset: Dataset, charset: CharacterS
     return widened(element, dataset, charset)
 
 
-def _original_attributes(
-    dataset: Dataset, origin: Origin, modified: dict[int, Element], nonconforming: dict[int, bytes]
+def _previous_values(
+    dataset: Dataset, modified: dict[int, Element], nonconforming: dict[int, bytes]
 ) -> Iterator[Element]:
     yield _sequence_of(dataset, MODIFIED_ATTRIBUTES, [[modified[tag] for tag in sorted(modified)]])
     if nonconforming:
         items = [_nonconforming(dataset, tag, value) for tag, value in sorted(nonconforming.items())]
         yield _sequence_of(dataset, NONCONFORMING_MODIFIED_ATTRIBUTES, items)
-    for tag, vr, text in (
-        (ATTRIBUTE_MODIFICATION_DATETIME, "DT", origin.admitted_at.strftime("%Y%m%d%H%M%S%z")),
-        (MODIFYING_SYSTEM, "LO", f"STORESTOW {origin.receiver}"),
-        (SOURCE_OF_PREVIOUS_VALUES, "LO", _plain(origin.calling_ae_title)),
-        (REASON_FOR_THE_ATTRIBUTE_MODIFICATION, "CS", "COERCE"),
-    ):
-        yield raw_element(dataset, tag, vr, text.encode("ascii"))
+
+
+def _circumstances_of(origin: Origin, dataset: Dataset) -> bytes:
+    changed_at = origin.admitted_at.strftime("%Y%m%d%H%M%S%z")
+    return _circumstances(changed_at, origin.receiver, origin.calling_ae_title, *encoding_of(dataset))
+
+
+@functools.lru_cache(maxsize=64)
+def _circumstances(changed_at: str, receiver: str, calling_ae_title: str, implicit: bool, little: bool) -> bytes:
+    """Return when, by whom and why attributes were changed, which all instances of an arrival have in common."""
+    alike = Dataset()
+    alike.set_original_encoding(implicit, little)
+    elements = [
+        raw_element(alike, tag, vr, text.encode("ascii"))
+        for tag, vr, text in (
+            (ATTRIBUTE_MODIFICATION_DATETIME, "DT", changed_at),
+            (MODIFYING_SYSTEM, "LO", f"STORESTOW {receiver}"),
+            (SOURCE_OF_PREVIOUS_VALUES, "LO", _plain(calling_ae_title)),
+            (REASON_FOR_THE_ATTRIBUTE_MODIFICATION, "CS", "COERCE"),
+        )
+    ]
+    return _content(alike, elements)
 
 
 def _nonconforming(dataset: Dataset, tag: int, value: bytes) -> list[Element]:
@@ -126,9 +143,15 @@ def _sequence_of(dataset: Dataset, tag: int, items: Iterable[Iterable[Element]])
 
 def _item(dataset: Dataset, elements: Iterable[Element]) -> bytes:
     """Return the bytes of a sequence item in the data set's own encoding."""
-    implicit, little = encoding_of(dataset)
-    encodings = dataset.original_character_set
-    content = b"".join(encoded(element, implicit, little, encodings) for element in elements)
+    return _as_item(_content(dataset, elements), encoding_of(dataset)[1])
+
+
+def _content(dataset: Dataset, elements: Iterable[Element]) -> bytes:
+    encoding, encodings = encoding_of(dataset), dataset.original_character_set
+    return b"".join(encoded(element, *encoding, encodings) for element in elements)
+
+
+def _as_item(content: bytes, little: bool) -> bytes:
     return pack("<HHL" if little else ">HHL", ITEM >> 16, ITEM & 0xFFFF, len(content)) + content
 
 
