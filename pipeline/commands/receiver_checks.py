@@ -33,6 +33,11 @@ STUDY_MODE = (
 )
 Level = Literal["ok", "note", "error"]
 Said = tuple[Level, str] | tuple[Level, str, str]  # and lines to write somewhere, where they help
+BEHIND_A_PROXY = (
+    "behind a proxy such as HAProxy every peer has the proxy's address: allow_peers, max_associations_per_peer "
+    "({limit}), addresses in the institution mapping and in [pacs] host and senders then mean the proxy; "
+    "a virtual address (keepalived) keeps the peer's: docs/scale.md"
+)
 _NEEDED = {  # Options of storescp in both spellings, and what is lost without them.
     ("-xcs", "--exec-on-eostudy"): "without -xcs no hook is called: studies are found when they are an hour old",
     ("-xs", "--exec-sync"): "without -xs the hook may rename a folder under storescp, which then refuses (0xA700)",
@@ -73,6 +78,8 @@ def _whatever_the_mode(settings: Settings, receiver: ReceiverTable) -> Iterator[
             "note",
             f"to is empty: {which} is sent to nobody, and deleted after keep_originals ({days:g} days)",
         )
+    if settings.cluster:
+        yield "note", BEHIND_A_PROXY.format(limit=receiver.max_associations_per_peer)
     if not receiver.require_patient:
         yield "note", "require_patient = false: instances without Patient's Name or Patient ID go on as they are"
 

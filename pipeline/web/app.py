@@ -80,8 +80,14 @@ def routes() -> list[Route]:
 
 
 async def health(request: Request) -> Response:
-    """Say whether orders can be served; details need the key."""
+    """Say whether orders can be served; details need the key.
+
+    With `receiver`, say whether that receiver of this machine takes associations.
+    """
     site = site_of(request)
+    if receiver := request.query_params.get("receiver"):
+        is_well = await site.health.receives(receiver)
+        return json({"status": "ok" if is_well else "down"}, 200 if is_well else 503)
     report = await site.health.told()
     shows_key = not site.keyring.is_set or site.keyring.opens(request.headers)
     if not (shows_key and is_asked_as_us(request.headers, site.settings.shim.hosts)):

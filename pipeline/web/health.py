@@ -1,6 +1,7 @@
 """Whether orders can be served now; peers are asked at most every half minute, however often clients ask."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,9 @@ from pipeline.cstore.pdu_connection import Peer
 from pipeline.cstore.requestor import echo
 from pipeline.destinations import Destination
 from pipeline.errors import StorestowError
+from pipeline.ledger import nodes
 from pipeline.receiving.lock import is_up
+from pipeline.site.node import claimant_of
 from pipeline.site.worker_state import WorkerState, worker_status
 from pipeline.web.order_service import OrderService, ask
 
@@ -29,9 +32,24 @@ class Health:
     ) -> None:
         self._order_service = order_service
         self._look = look or look_at
+        self._look_each_time: Callable[[OrderService], Iterator[Part]] = _nothing if look else _node
         self._lock = threading.Lock()
         self._seen: tuple[float, list[Part]] | None = None
         self._asked: asyncio.Future[dict[str, Any]] | None = None
+
+    async def receives(self, receiver: str) -> bool:
+        """Say whether a receiver of this machine takes associations, for a balancer: it is up, and no one drains.
+
+        No peer is asked, because a dead PACS is no reason to turn modalities away. While the ledger cannot be
+        read, it receives.
+        """
+        return await ask(self._receives, receiver)
+
+    def _receives(self, receiver: str) -> bool:
+        service = self._order_service
+        return not list(_node(service)) and any(
+            is_up(service.spool, table) for table in service.settings.receiver if table.name == receiver
+        )
 
     async def told(self) -> dict[str, Any]:
         """Return the `report`; concurrent callers share one thread, so that threads are left for orders."""
@@ -44,7 +62,7 @@ class Health:
         with self._lock:
             if self._seen is None or time.monotonic() - self._seen[0] > FRESH_SECONDS:
                 self._seen = (time.monotonic(), self._look(self._order_service))
-            parts = self._seen[1]
+            parts = [*self._seen[1], *self._look_each_time(self._order_service)]
         return {
             "status": status_of(parts),
             "parts": {name: {"ok": is_well, "detail": words} for name, is_well, _, words in parts},
@@ -72,6 +90,18 @@ def _ours(order_service: OrderService) -> Iterator[Part]:
         return
     yield ("ledger", True, True, "can be read")
     yield ("worker", worker.state is WorkerState.UP, True, str(worker))
+
+
+def _nothing(_order_service: OrderService) -> Iterator[Part]:
+    return iter(())
+
+
+def _node(order_service: OrderService) -> Iterator[Part]:
+    """Yield a part if this node drains; it is looked at each time, so that a balancer turns away at once."""
+    name = claimant_of(order_service.settings).node
+    with contextlib.suppress(StorestowError), order_service.ledger().reading() as connection:
+        if nodes.is_draining(connection, name):
+            yield ("node", False, True, f"{name} is draining and takes nothing new")
 
 
 def _peers(order_service: OrderService) -> Iterator[Part]:

@@ -16,10 +16,10 @@ from pipeline.site.settings import load
 from pipeline.spool.spool import Spool
 
 
-def said(folder: Path, *, receiver: str = "", more: str = "", mapping: str = "{}") -> str:
+def said(folder: Path, *, receiver: str = "", more: str = "", mapping: str = "{}", site: str = "") -> str:
     (folder / "mapping.json").write_text(mapping)
     (folder / "site.toml").write_text(
-        f'[site]\nspool = "{folder / "spool"}"\ninstitution_mapping = "mapping.json"\n'
+        f'[site]\nspool = "{folder / "spool"}"\ninstitution_mapping = "mapping.json"\n{site}\n'
         f'[[receiver]]\nname = "r"\nae_title = "R"\nport = {free_port()}\n{receiver}\n{more}'
     )
     settings = load(folder / "site.toml")
@@ -88,6 +88,13 @@ def test_nothing_is_said_of_modes_in_association_mode(folder):
 
 def test_a_receiver_that_lets_nameless_instances_through_says_so(folder):
     assert "require_patient = false" in said(folder, receiver="require_patient = false")
+
+
+def test_a_node_of_several_is_told_what_a_proxy_hides(folder):
+    cluster = f'[cluster]\nstore = "{folder}/store"\n'
+    assert "behind a proxy" not in said(folder)
+    found = said(folder, receiver='mode = "association"', site='ledger = "postgresql://h/d"', more=cluster)
+    assert "allow_peers, max_associations_per_peer (32)" in found
 
 
 def test_the_storage_classes_that_a_sites_own_push_out_are_named():

@@ -1,5 +1,6 @@
 """What `storestow serve` tells of itself: its health, its description, its log lines and its documents."""
 
+import contextlib
 import json
 import logging
 import re
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 from support.sites.shim_site import BROWSER, below_orders, running_shim
 
+from pipeline.ledger import FILE_NAME, Ledger, nodes
+from pipeline.ledger.claims import Claimant
+from pipeline.ledger.nodes import NodeReport
 from pipeline.model import OrderState
 from pipeline.patients import from_table
 from pipeline.site.settings import Settings
@@ -58,6 +62,29 @@ def test_peers_are_asked_once_however_many_ask(tmp_path, monkeypatch):
             thread.join()
         assert shim.get("/api/health").status_code == 200
     assert len(looks) == 1
+
+
+def test_a_node_that_drains_says_so_at_once_and_takes_no_association(tmp_path, monkeypatch):
+    monkeypatch.setattr(health, "look_at", lambda _: [("pacs", True, True, "answers")])
+    monkeypatch.setattr(health, "is_up", lambda _spool, receiver: receiver.name == "cdrecord")
+    with (
+        running_shim(tmp_path, monkeypatch) as shim,
+        contextlib.closing(Ledger(tmp_path / "spool" / FILE_NAME)) as ledger,
+    ):
+        assert shim.get("/api/health").status_code == 200
+        assert shim.get("/api/health?receiver=cdrecord", key=None).json() == {"status": "ok"}
+        assert shim.get("/api/health?receiver=unknown", key=None).status_code == 503
+        name = Claimant().node
+        with ledger.transaction() as change:
+            nodes.report(change, NodeReport(name, "worker", "1.0", (), 0, ""))
+            nodes.drain(change, name, draining=True)
+        answer = shim.get("/api/health")
+        assert (answer.status_code, answer.json()["status"]) == (503, "down")
+        assert answer.json()["parts"]["node"]["detail"] == f"{name} is draining and takes nothing new"
+        assert shim.get("/api/health?receiver=cdrecord", key=None).status_code == 503
+        with ledger.transaction() as change:
+            nodes.drain(change, name, draining=False)
+        assert shim.get("/api/health").status_code == 200
 
 
 def test_peers_are_asked_again_when_the_answer_is_old(tmp_path, monkeypatch):

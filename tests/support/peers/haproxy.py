@@ -1,0 +1,53 @@
+"""The real HAProxy with docs/haproxy.cfg, only addresses and ports replaced; never as a service."""
+
+import contextlib
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.machine.dicom_programs import free_port, listens, program, running, wait_until
+
+CONFIGURATION = Path(__file__).resolve().parents[3] / "docs/haproxy.cfg"
+
+
+@dataclass(frozen=True)
+class Balancer:
+    """HAProxy in front: its port for DICOM, its address for HTTP."""
+
+    port: int
+    url: str
+
+
+@contextlib.contextmanager
+def haproxy(folder: Path, nodes: Sequence[tuple[int, int]]) -> Iterator[Balancer]:
+    """Run HAProxy in front of two nodes, each with a port for DICOM and one for HTTP."""
+    folder.mkdir()
+    dicom, http = free_port(), free_port()
+    text = CONFIGURATION.read_text()
+    for (its_dicom, its_http), number in zip(nodes, (1, 2), strict=True):
+        for pattern, replacement in [
+            (rf"192\.0\.2\.1{number}:11112 check port 8090", f"127.0.0.1:{its_dicom} check port {its_http}"),
+            (rf"192\.0\.2\.1{number}:11112", f"127.0.0.1:{its_dicom}"),
+            (rf"192\.0\.2\.1{number}:8090", f"127.0.0.1:{its_http}"),
+        ]:
+            text, count = re.subn(pattern, replacement, text)
+            assert count, f"{pattern} is not in docs/haproxy.cfg"
+    for pattern, replacement in (
+        (r"bind :11112", f"bind 127.0.0.1:{dicom}"),
+        (r"bind :8090", f"bind 127.0.0.1:{http}"),
+    ):
+        text, count = re.subn(pattern, replacement, text)
+        assert count == 1, pattern
+    file = folder / "haproxy.cfg"
+    file.write_text(text)
+    argv = [program("haproxy"), "-db", "-f", file]
+    checked = subprocess.run([*argv, "-c"], capture_output=True, text=True, timeout=30, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert "[WARNING]" not in checked.stderr, checked.stderr
+    log = folder / "log"
+    with running(argv, log=log) as process:
+        wait_until(lambda: process.poll() is not None or (listens(dicom) and listens(http)), what="haproxy")
+        assert process.poll() is None, log.read_text()
+        yield Balancer(dicom, f"http://127.0.0.1:{http}")
