@@ -1,6 +1,7 @@
 """The operator's page in a real browser: narrow and wide, light and dark, by keyboard, on a site that is ill."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,14 +9,17 @@ from pathlib import Path
 
 import pytest
 from pydicom.uid import generate_uid
+from sqlalchemy import update
 from support.machine.chromium import Browser, Tab, chromium
 from support.machine.dicom_programs import free_port, wait_until
 from support.sites.line_site import arrive, instance, rounds, working
 from support.sites.shim_site import served
 
 from pipeline.errors import Transient
-from pipeline.ledger import destination_states, reports, samples, tallies
+from pipeline.ledger import destination_states, nodes, reports, samples, tallies
+from pipeline.ledger.nodes import NodeReport
 from pipeline.ledger.samples import SampleKind
+from pipeline.ledger.tables import node
 from pipeline.ledger.tallies import TallyKind
 from pipeline.site.settings import Settings
 from pipeline.web.app import application
@@ -112,6 +116,12 @@ def shown(tmp_path_factory) -> Iterator[Shown]:
                 return delivered == 4 and destination_states.down_since(look, "second-archive") is not None
 
         rounds(worker, until=is_there)
+        with site.ledger.transaction() as connection:
+            for name in ("gateway-2", "gateway-3"):
+                nodes.report(connection, NodeReport(name, name, "1.0", ("modalities", "ultrasound"), 3, ""))
+            nodes.drain(connection, "gateway-3", draining=True)
+            connection.execute(update(node).where(node.c.name == "gateway-2").values(seen=node.c.seen - 95))
+            connection.execute(update(node).where(node.c.name == "gateway-3").values(seen=node.c.seen + 3600))
         port = free_port()
         with served(application(opened(site.settings)), port), chromium(folder / "browser") as browser:
             url = f"http://127.0.0.1:{port}/operator"
@@ -146,6 +156,15 @@ def test_every_page_fits_and_breaks_no_rule_of_ours(shown: Shown, tmp_path: Path
         shown.tab.say("Emulation.setDeviceMetricsOverride", **screen, height=int(tall))
         shown.tab.screenshot(tmp_path / f"{name}-{width}-{scheme}.png")
     assert shown.browser.complaints() == []
+
+
+def test_where_there_are_several_nodes_each_is_shown_with_its_state(shown: Shown) -> None:
+    shown.tab.open(shown.url)
+    shown.tab.wait_for("Log out")
+    rows = "[...document.querySelectorAll('tr')].map(e => e.innerText.replace(/\\s+/g, ' ').trim())"
+    text = "\n".join(shown.tab.run(rows))
+    assert re.search(r"gateway-2 lost .*1\.0 modalities, ultrasound 3 0", text), text
+    assert re.search(r"gateway-3 draining .*1\.0 modalities, ultrasound 3 0", text), text
 
 
 def test_it_is_used_by_keyboard_alone(shown: Shown) -> None:

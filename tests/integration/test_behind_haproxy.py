@@ -50,7 +50,6 @@ class Node:
         self.up = self._running.enter_context(
             running_site(self.folder, receivers=receivers, destinations=[to], more=more)
         )
-        wait_until(self.takes_orders, seconds=60, what="the node to be well")
 
     def stop(self) -> None:
         self._running.close()
@@ -96,6 +95,7 @@ def scene(tmp_path) -> Iterator[tuple[Node, Node, Balancer, StoragePeer]]:
         for node in nodes:
             until_the_end.callback(node.stop)
             node.start()
+            wait_until(node.takes_orders, seconds=60, what="the node to be well")
         ports = [(node.ports["modalities"], node.http) for node in nodes]
         with haproxy(tmp_path / "haproxy", ports) as front:
             yield nodes[0], nodes[1], front, archive
@@ -180,7 +180,7 @@ def test_nodes_are_restarted_in_turn_under_load_and_no_association_is_refused(sc
             wait_until(lambda before=before: len(sent) > before + 3, seconds=60, what="load at the other one")
             node.start()
             node.drain("--undo")
-            wait_until(node.takes, what="it takes associations again")
+            wait_until(node.takes_orders, seconds=60, what="it is well again")
             time.sleep(5)  # The balancer looks twice, two seconds apart, before it sends anything there.
     finally:
         over.set()
