@@ -66,13 +66,13 @@ def test_peers_are_asked_once_however_many_ask(tmp_path, monkeypatch):
 
 def test_a_node_that_drains_says_so_at_once_and_takes_no_association(tmp_path, monkeypatch):
     monkeypatch.setattr(health, "look_at", lambda _: [("pacs", True, True, "answers")])
-    monkeypatch.setattr(health, "is_up", lambda _spool, receiver: receiver.name == "cdrecord")
+    monkeypatch.setattr(health, "is_up", lambda _spool, receiver: receiver.name == "orders")
     with (
         running_shim(tmp_path, monkeypatch) as shim,
         contextlib.closing(Ledger(tmp_path / "spool" / FILE_NAME)) as ledger,
     ):
         assert shim.get("/api/health").status_code == 200
-        assert shim.get("/api/health?receiver=cdrecord", key=None).json() == {"status": "ok"}
+        assert shim.get("/api/health?receiver=orders", key=None).json() == {"status": "ok"}
         assert shim.get("/api/health?receiver=unknown", key=None).status_code == 503
         name = Claimant().node
         with ledger.transaction() as change:
@@ -81,7 +81,7 @@ def test_a_node_that_drains_says_so_at_once_and_takes_no_association(tmp_path, m
         answer = shim.get("/api/health")
         assert (answer.status_code, answer.json()["status"]) == (503, "down")
         assert answer.json()["parts"]["node"]["detail"] == f"{name} is draining and takes nothing new"
-        assert shim.get("/api/health?receiver=cdrecord", key=None).status_code == 503
+        assert shim.get("/api/health?receiver=orders", key=None).status_code == 503
         with ledger.transaction() as change:
             nodes.drain(change, name, draining=False)
         assert shim.get("/api/health").status_code == 200
