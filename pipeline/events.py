@@ -41,6 +41,7 @@ class Event(StrEnum):
     ENCODED = "encoded"
     FENCED = "fenced"
     FLUSHED = "flushed"
+    HANDED_OVER = "handed-over"
     HEARTBEAT_STUDY = "heartbeat-study"
     HELD = "held"
     IDENTITY_DIFFERS = "identity-differs"

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pipeline import patients
 from pipeline.coercions import rules_of
-from pipeline.commands import receiver_checks, route_checks, sender_checks
+from pipeline.commands import cluster_checks, receiver_checks, route_checks, sender_checks
 from pipeline.config.logo import read_logo
 from pipeline.dcmtk import programs
 from pipeline.dcmtk.known_bugs import known_bugs_of
@@ -88,6 +88,7 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
     yield from _pacs(settings, peers=peers)
     yield from _shim(settings)
     if peers:
+        yield from (CheckFinding("cluster", level, text) for level, text in cluster_checks.looked_at(settings))
         yield from _worker(settings, spool)
         yield from _his(settings)
         yield from _destinations(settings)

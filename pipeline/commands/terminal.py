@@ -92,6 +92,9 @@ def show_status(answer: dict[str, Any]) -> None:
     space, ledger = answer["space"], answer["ledger"]
     level = "" if space["state"] == "enough" else f" [red]{_plain(space['state'])}[/]"
     _console.print(f"free in the spool: {space['free'] / (1 << 30):.1f} GiB{level}")
+    if store := answer.get("store"):
+        said = f"[red]{_plain(store['reason'])}[/]" if store["reason"] else f"{store['free'] / (1 << 30):.1f} GiB"
+        _console.print(f"free in the store: {said}; to be handed over: {store['waiting']}")
     growth = ledger["bytes_per_day"]
     daily = "" if growth is None else f", {growth / (1 << 20):+.1f} MiB a day"
     _console.print(f"ledger: {ledger['bytes'] / (1 << 20):.1f} MiB{daily}")

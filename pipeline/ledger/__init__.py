@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -23,6 +23,7 @@ from pipeline.ledger.database import Database, LedgerDamaged, Server
 from pipeline.ledger.sqlite import FILE_NAME, IN_USE, Sqlite
 from pipeline.ledger.upgrade_plan import UpgradePlan, plan_upgrade
 from pipeline.spool.durable import flush_path, write_durably
+from pipeline.spool.spool import MARK
 
 __all__ = [
     "BEGUN",
@@ -42,7 +43,7 @@ BEGUN = (
     "ledger.begun"
 )
 REBUILT = "rebuilt_at"  # The note that an earlier ledger was lost, and when.
-SPOOL = "ledger.spool"  # File with the identity of this spool, and note of which spool a ledger on a server is.
+SPOOL = MARK  # Note of which spool or store a ledger on a server is; the file of that name has its identity.
 
 
 class Ledger:
@@ -205,6 +206,22 @@ class Ledger:
         with self._database.connected() as connection:
             self._database.begin_reading(connection)
             yield connection
+
+    def alone_in(self, folder: Path) -> AbstractContextManager[None]:
+        """Return a lock on an arrival's folder: whoever else of this ledger wants it waits. Raises OSError."""
+        return self._database.alone_in(folder)
+
+    def holds(self, subject: str) -> bool:
+        """Tell whether this process is the one that does `subject`, of all that use the ledger.
+
+        It stays so while the process and its connection live. Raises nothing: while a server does not answer,
+        nobody is the one.
+        """
+        return self._database.holds(subject)
+
+    def leave(self, subject: str) -> None:
+        """Let another process be the one that does `subject`."""
+        self._database.leave(subject)
 
     def noted(self, key: str) -> str | None:
         """Return the note `key`, None if it was never written."""

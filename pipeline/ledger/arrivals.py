@@ -31,6 +31,11 @@ def admit(connection: Connection, values: Mapping[str, Any]) -> None:
     connection.execute(insert(arrival).values(state=ArrivalState.ADMITTED, **values))
 
 
+def is_known(connection: Connection, name: str) -> bool:
+    """Tell whether an arrival has a row, also if its files are gone."""
+    return connection.scalar(select(arrival.c.name).where(arrival.c.name == name)) is not None
+
+
 def names(connection: Connection, *states: ArrivalState) -> set[str]:
     """Return the names of the arrivals in these states whose files are still here."""
     wanted = select(arrival.c.name).where(arrival.c.state.in_(states), arrival.c.gone_at.is_(None))
@@ -44,8 +49,8 @@ def set_state(
     connection.execute(update(arrival).where(arrival.c.name == name).values(state=state, reason=reason, **more))
 
 
-def take_in(connection: Connection, name: str, rows: Sequence[Mapping[str, Any]], **counts: int) -> None:
-    """Enter the identified instances, once.
+def take_in(connection: Connection, name: str, rows: Sequence[Mapping[str, Any]], **counts: int) -> bool:
+    """Enter the identified instances, once; return False if another worker has done so.
 
     Raises IntegrityError if a key has been taken meanwhile: look again.
     """
@@ -55,6 +60,7 @@ def take_in(connection: Connection, name: str, rows: Sequence[Mapping[str, Any]]
     if rows and is_new:
         connection.execute(insert(instance), list(rows))
         tallies.taken_in(connection, name, rows)
+    return bool(is_new)
 
 
 def forget_instances(connection: Connection, name: str) -> None:

@@ -56,6 +56,18 @@ class Database(Protocol):
         An unflushed one may be lost with the machine.
         """
 
+    def alone_in(self, folder: Path) -> AbstractContextManager[None]:
+        """Hold a lock on `folder` during the block: whoever else of this ledger calls this waits."""
+
+    def holds(self, subject: str, /) -> bool:
+        """Tell whether this process is the one of the ledger that does `subject`, from now on.
+
+        Another one gets it when this one has called `leave`, or its process or connection has ended.
+        """
+
+    def leave(self, subject: str, /) -> None:
+        """Let another process do `subject`."""
+
     def require_fit(self) -> None:
         """Raise Configuration unless the database can hold a ledger."""
 

@@ -114,6 +114,14 @@ def _in_hand(connection: Connection) -> dict[str, int]:
     return found
 
 
+def others_at_work(connection: Connection, worker: str) -> set[str]:
+    """Return the nodes of other workers that are neither lost nor draining."""
+    wanted = select(node.c.name).where(
+        node.c.worker != worker, node.c.lost_at.is_(None), node.c.draining.is_(False)
+    )
+    return set(connection.scalars(wanted))
+
+
 def silent(connection: Connection, worker: str, seconds: float) -> list[str]:
     """Return the nodes of other workers that have not reported for `seconds` and may have something in hand."""
     rows = connection.execute(select(node).where(node.c.worker != worker)).all()

@@ -4,12 +4,13 @@ Every transaction that writes is alone, as in SQLite: it holds one advisory lock
 that say they need not be, such as an attempt's own receipts.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
@@ -26,6 +27,10 @@ except ImportError as missing:
 
 OLDEST = 14  # Major version of the server.
 _LOCK = 0x73746F7765  # Key of the advisory lock of writers, within the ledger's own database.
+_FOLDERS, _SUBJECTS = 0x73746F, 0x77  # Spaces of two-part keys, which are others than keys of one part.
+_TRY = "SELECT pg_try_advisory_lock(%s, hashtext(%s))"
+_GIVE_BACK = "SELECT pg_advisory_unlock(%s, hashtext(%s))"
+_ALONE_IN = text("SELECT pg_advisory_xact_lock(:space, hashtext(:subject))")
 _SESSION = {
     "lock_timeout": 60_000,  # Milliseconds, as the next two.
     "statement_timeout": 600_000,
@@ -72,6 +77,9 @@ class Postgresql:
             self._about = conninfo_to_dict(server.url)
         except psycopg.ProgrammingError as error:
             raise Configuration(f"[site] ledger is no address of PostgreSQL: {error}") from error
+        self._held: Any = None  # The connection whose session holds the locks of `holds`.
+        self._subjects: set[str] = set()
+        self._holding = threading.Lock()
         self.name = f"postgresql://{self._about.get('host', '')}/{self._about.get('dbname', '')}"
         self._engine = create_engine(
             "postgresql+psycopg://",
@@ -132,8 +140,8 @@ class Postgresql:
         The server's message only: its details and its context quote values of rows and parameters.
         """
         state = getattr(error.orig, "sqlstate", None)
-        text = error.orig.diag.message_primary if isinstance(error.orig, psycopg.Error) else None
-        sentence = f"{self.name}: {' '.join((text or str(error.orig)).split())}"
+        said = error.orig.diag.message_primary if isinstance(error.orig, psycopg.Error) else None
+        sentence = f"{self.name}: {' '.join((said or str(error.orig)).split())}"
         if state is None and isinstance(error.orig, psycopg.OperationalError):
             # It could not connect, or lost the connection. libpq gives no code: a wrong password looks the same.
             return Transient(sentence)
@@ -142,6 +150,44 @@ class Postgresql:
         if state == _BY_A_PERSON:
             return Configuration(sentence)
         return None
+
+    @contextmanager
+    def alone_in(self, folder: Path) -> Iterator[None]:
+        """Hold an advisory lock with the folder's name: NFS refuses locks on folders."""
+        with self.connected() as connection:
+            connection.exec_driver_sql("BEGIN")
+            connection.execute(_ALONE_IN, {"space": _FOLDERS, "subject": folder.name})
+            yield
+            connection.rollback()
+
+    def holds(self, subject: str, /) -> bool:
+        """Take a lock that the server gives to another process when this one, or its connection, has ended."""
+        with self._holding:
+            try:
+                self._held = self._held or self._connect()
+                if subject in self._subjects:
+                    self._held.execute("SELECT 1")  # The locks have gone with the connection.
+                elif self._held.execute(_TRY, (_SUBJECTS, subject)).fetchone()[0]:
+                    self._subjects.add(subject)
+            except psycopg.OperationalError:
+                self._forget_held()
+            return subject in self._subjects
+
+    def leave(self, subject: str, /) -> None:
+        """Give the lock of `holds` back; where the connection is broken, the server has done so."""
+        with self._holding:
+            if subject in self._subjects:
+                self._subjects.discard(subject)
+                try:
+                    self._held.execute(_GIVE_BACK, (_SUBJECTS, subject))
+                except psycopg.OperationalError:
+                    self._forget_held()
+
+    def _forget_held(self) -> None:
+        if self._held is not None:
+            self._held.close()
+        self._held = None
+        self._subjects.clear()
 
     def require_fit(self) -> None:
         """Raise Configuration unless server and database can hold a ledger."""
@@ -183,6 +229,7 @@ class Postgresql:
 
     def close(self) -> None:
         """Close every connection."""
+        self._forget_held()
         self._engine.dispose()
 
     def end_use(self) -> None:

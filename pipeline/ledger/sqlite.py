@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pipeline.errors import Configuration, Transient
 from pipeline.ledger.database import LedgerDamaged
 from pipeline.ledger.upgrade_plan import plan_upgrade
 from pipeline.spool.durable import flush_path, rename, unlink
+from pipeline.spool.spool import alone_in
 
 FILE_NAME = "ledger.sqlite3"
 IN_USE = "ledger.in-use"  # A worker has the ledger open, or had it when it died.
@@ -62,6 +63,17 @@ class Sqlite:
     def name(self) -> str:
         """Return the path."""
         return str(self.path)
+
+    def alone_in(self, folder: Path) -> AbstractContextManager[None]:
+        """Hold a lock on `folder`, which is on a local disk. Raises OSError."""
+        return alone_in(folder)
+
+    def holds(self, _subject: str, /) -> bool:
+        """Return True: one worker has the spool, and with it the file."""
+        return True
+
+    def leave(self, _subject: str, /) -> None:
+        """Do nothing: there is no other worker."""
 
     def exists(self) -> bool:
         """Tell whether the file exists."""

@@ -2,11 +2,13 @@
 
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from pipeline.events import Event, emit
-from pipeline.ledger import arrivals
+from pipeline.ledger import arrivals, nodes
+from pipeline.line.hand_over import copy_to_store, drop_received, node_of, stored_name
 from pipeline.line.identify import IdentifiedFile, ReadAhead, read_the_rest, states_in
 from pipeline.processes.jobs import report_failure
 from pipeline.processes.process_pool import PoolClosed
@@ -22,10 +24,14 @@ READING_SECONDS = 2.0
 def admit(name: str, site: Site, ahead: ReadAhead | None = None) -> None:
     """Enter an arrival in the ledger once its files are durable; files not yet in `ahead` are read meanwhile.
 
-    Raises OSError if a file cannot be flushed; all results of reading the arrival are dropped then.
+    With a store, a folder that this node received is brought there first, and its own copy deleted afterwards.
+    Raises OSError if a file cannot be flushed or copied; all results of reading the arrival are dropped then.
     """
+    if site.spool.has_store and not node_of(name):
+        _hand_over(name, site, ahead)
+        return
     folder = site.spool.arrivals / name
-    nanoseconds, receiver = parse_arrival_name(name)
+    _, receiver = parse_arrival_name(name)
     reading = _Reading(folder, receiver, site, ahead) if ahead is not None else None
     try:
         fsync_tree(folder)
@@ -42,9 +48,29 @@ def admit(name: str, site: Site, ahead: ReadAhead | None = None) -> None:
     finally:
         if reading is not None:
             reading.stop()
+    _enter(name, site)
+
+
+def _hand_over(name: str, site: Site, ahead: ReadAhead | None) -> None:
+    stored = stored_name(name, site.claimant.node)
+    with site.ledger.reading() as look:
+        is_entered = arrivals.is_known(look, stored)
+    if not is_entered:
+        copy_to_store(name, stored, site.spool, ahead)
+        _enter(stored, site)
+    drop_received(name, site.spool)
+    emit(Event.HANDED_OVER, arrival=stored)
+
+
+def _enter(name: str, site: Site) -> None:
+    """Enter an arrival whose files are durable in the ledger, unless another node has done so; raises OSError."""
+    folder = site.spool.arrivals / name
+    nanoseconds, receiver = parse_arrival_name(name)
     newest = max((entry.stat().st_mtime for entry in folder.iterdir()), default=folder.stat().st_mtime)
+    values = {"name": name, "receiver": receiver, "admitted_at": nanoseconds / 1e9, "newest_file_at": newest}
     with site.ledger.transaction() as change:
-        values = {"name": name, "receiver": receiver, "admitted_at": nanoseconds / 1e9, "newest_file_at": newest}
+        if site.spool.has_store and arrivals.is_known(change, name):
+            return
         arrivals.admit(change, values)
     emit(Event.ADMITTED, arrival=name, receiver=receiver)
 
@@ -89,8 +115,17 @@ def _report(ended: Future[None]) -> None:
 def parse_arrival_name(name: str) -> tuple[int, str]:
     """Return the time of admission (ns since the epoch) and the receiver, from `<ns>-<receiver>-<inode>`.
 
-    For any other name, return the present time and "".
+    In a store, `@` and the node that brought it follow. For any other name, return the present time and "".
     """
-    nanoseconds, _, rest = name.partition("-")
+    nanoseconds, _, rest = name.partition("@")[0].partition("-")
     receiver, _, _ = rest.rpartition("-")
     return (int(nanoseconds), receiver) if nanoseconds.isdigit() else (time.time_ns(), "")
+
+
+def of_others(names: Iterable[str], site: Site) -> set[str]:
+    """Return those of these arrivals that other nodes have brought which are at work: they see to them."""
+    if not site.spool.has_store:
+        return set()
+    with site.ledger.reading() as look:
+        working = nodes.others_at_work(look, site.claimant.worker)
+    return {name for name in names if node_of(name) in working}

@@ -58,6 +58,7 @@ class DeliveryScheduler:
         return partial(self._start_due, attempt)
 
     def _start_due(self, attempt: Attempt) -> None:
+        self._site.spool.require_store()
         now = time.time()
         with self._site.ledger.reading() as connection:
             sending = deliveries.sending(connection, self._site.claimant.worker)

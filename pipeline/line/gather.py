@@ -18,7 +18,7 @@ from pipeline import schedule
 from pipeline.dicom.reading import values_of
 from pipeline.ledger import arrivals, claims, waiting_studies
 from pipeline.ledger.waiting_studies import WaitingStudy
-from pipeline.line.admit import parse_arrival_name
+from pipeline.line.admit import of_others, parse_arrival_name
 from pipeline.model import ArrivalState
 from pipeline.schedule import Agenda
 from pipeline.site.site import Site
@@ -33,7 +33,8 @@ class RoomsSeen:
     `open_folders` are study folders that storescp still fills, as (receiver, folder name). `arrivals` are those
     that may be worked at. `unidentified` are those that are not identified yet, `unknown` those that the ledger
     does not know; both also have the folders that are still to be handed over to a store. `waiting` are the
-    studies of which instances wait for a delivery, without those that other workers prepare.
+    studies of which instances wait for a delivery, without those that other workers prepare. `of_others` are
+    arrivals that other nodes at work have brought.
     """
 
     open_folders: Collection[tuple[str, str]] = ()
@@ -41,6 +42,7 @@ class RoomsSeen:
     unidentified: AbstractSet[str] = frozenset()
     unknown: AbstractSet[str] = frozenset()
     waiting: Sequence[WaitingStudy] = ()
+    of_others: AbstractSet[str] = frozenset()
 
 
 def look_at_rooms(site: Site) -> RoomsSeen:
@@ -60,7 +62,7 @@ def look_at_rooms(site: Site) -> RoomsSeen:
     unknown = (received | here) - states.keys()
     admitted = {name for name, state in states.items() if state == ArrivalState.ADMITTED}
     mine = [study for study in waiting if (study.receiver, study.study_instance_uid) not in others]
-    return RoomsSeen(open_folders, here, unknown | admitted, unknown, mine)
+    return RoomsSeen(open_folders, here, unknown | admitted, unknown, mine, of_others(here, site))
 
 
 class UnreadArrivals:

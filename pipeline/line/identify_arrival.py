@@ -15,6 +15,7 @@ from pipeline.dicom.same_content import Incomparable, are_same
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import arrivals, given_files, instance_rows, orders, redeliveries, retrievals, study_patients
+from pipeline.ledger.claims import Fenced
 from pipeline.ledger.scope import Scope, ScopeKind
 from pipeline.line.admit import parse_arrival_name
 from pipeline.line.assign_to_order import OrderAssignment, claims
@@ -45,6 +46,9 @@ def identify_arrival(name: str, site: Site, ahead: ReadAhead | None = None) -> N
     entry = _ArrivalEntry(name, contents, tuple(rows), belongings, patients)
     try:
         others_before = _enter(entry, site)
+    except Fenced:
+        alarm(Event.FENCED, what="take in", arrival=name)
+        return
     except IntegrityError as error:  # A person has released another instance of the same key meanwhile.
         raise Transient(f"{name}: one of its instances came to be known meanwhile; judged again") from error
     for row in rows:
@@ -179,7 +183,8 @@ class _ArrivalEntry:
 def _enter(entry: _ArrivalEntry, site: Site) -> set[str]:
     """Enter the rows; return the studies that had set-aside instances of another patient before.
 
-    Raises Transient if an order for which the arrival was received has ended meanwhile.
+    Raises Transient if an order for which the arrival was received has ended meanwhile, and Fenced if another
+    worker has entered them.
     """
     name, contents, rows = entry.name, entry.contents, entry.rows
     envelope = contents.envelope
@@ -194,7 +199,8 @@ def _enter(entry: _ArrivalEntry, site: Site) -> set[str]:
     with site.ledger.transaction() as change:
         others = {row["study_instance_uid"] for row in rows if row["code"] == InstanceCode.OTHER_PATIENT}
         before = {study for study in others if study_patients.set_aside(change, study)}
-        arrivals.take_in(change, name, rows, **about)
+        if not arrivals.take_in(change, name, rows, **about):
+            raise Fenced
         study_patients.enter(change, entry.patients.new)
         if not retrievals.take_in(change, name, entry.belongings, time.time()):
             raise Transient(f"{name}: the order it was received for has ended meanwhile; judged again")

@@ -11,11 +11,12 @@ from typing import TypeVar
 
 from pipeline.ledger import arrivals, orders
 from pipeline.ledger.waiting_studies import WaitingStudy
-from pipeline.line.admit import admit, parse_arrival_name
+from pipeline.line.admit import admit, of_others, parse_arrival_name
 from pipeline.line.consign import consign
 from pipeline.line.deliver import deliver
 from pipeline.line.delivery_scheduler import DeliveryScheduler
 from pipeline.line.gather import RoomsSeen, UnreadArrivals, complete_studies, look_at_rooms
+from pipeline.line.hand_over import clear_left_over, stored_name
 from pipeline.line.identify import ReadAhead
 from pipeline.line.identify_arrival import identify_arrival
 from pipeline.line.prepare_study import PreparedAhead, prepare_study
@@ -73,6 +74,7 @@ class Line:
 
     def open(self) -> None:
         """Make the ledger agree with the rooms, before other work starts."""
+        clear_left_over(self._site.spool, self._site.claimant.node)
         reconcile(self._site, self._beat)
 
     def work_ahead(self) -> WorkAhead:
@@ -93,18 +95,20 @@ class Line:
 
     def _start_each(self, find: Callable[[], Due[Subject]], do: Callable[[Subject], None]) -> None:
         """Start the job `do` for each due subject."""
+        self._site.spool.require_store()
         for key, subject, executor in find():
             self._jobs.start(executor, key, functools.partial(do, subject))
 
     def _new_arrivals(self) -> Due[str]:
-        """Yield the arrivals that the ledger does not know yet.
+        """Yield the arrivals that the ledger does not know yet, and the folders to be handed over to the store.
 
         Look at the rooms here, for identify and gather, too; if that fails, all three find nothing due.
         """
         self._seen = RoomsSeen()
         self._seen = look_at_rooms(self._site)
         self._unread.keep(self._seen.arrivals)
-        for name in sorted(self._seen.arrivals & self._seen.unknown):
+        being_handed_over = {stored_name(name, self._site.claimant.node) for name in self._seen.unknown}
+        for name in sorted(self._seen.unknown - self._seen.of_others - being_handed_over):
             yield JobKey(JobKind.ADMIT, name), name, self._executor_for(name)
 
     def _admitted_arrivals(self) -> Due[str]:
@@ -114,7 +118,7 @@ class Line:
             if self._unread.studies_of(name) is None:
                 glance = functools.partial(self._unread.look, name, self._site)
                 self._jobs.start(self._glances, JobKey(JobKind.GLANCE, name), glance)
-        for name in self._unread.in_order(waiting, self._unusable()):
+        for name in self._unread.in_order(waiting - self._seen.of_others, self._unusable()):
             if name not in self._seen.unknown:
                 yield JobKey(JobKind.IDENTIFY, name), name, self._executor_for(name)
 
@@ -127,7 +131,8 @@ class Line:
         """Yield the arrivals whose deliveries have all ended, and whose files no open order needs."""
         with self._site.ledger.reading() as connection:
             ready = arrivals.ready_to_settle(connection)
-            in_use = orders.arrivals_in_use(connection) if ready else ()
+            in_use = orders.arrivals_in_use(connection) if ready else set()
+        in_use |= of_others(ready, self._site)
         for name in ready:
             if name not in in_use:
                 yield JobKey(JobKind.SETTLE, name), name, self._settling

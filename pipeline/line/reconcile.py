@@ -6,15 +6,15 @@ ledger, an account older than its receipts, outputs that no delivery needs any m
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.dicomweb.foreign_copies import SCRATCH
 from pipeline.events import Event, alarm, traced
-from pipeline.ledger import accounts, arrivals, claims, deliveries, destination_states
-from pipeline.line.admit import parse_arrival_name
+from pipeline.ledger import accounts, arrivals, claims, deliveries, destination_states, orders
+from pipeline.line.admit import of_others, parse_arrival_name
 from pipeline.line.identify import ACCOUNT
 from pipeline.line.settle import UNREADABLE, drop_outputs, remark_of, renew_account
 from pipeline.line.study_patient import drop_unfinished_key
@@ -33,10 +33,13 @@ def reconcile(site: Site, alive: Callable[[], None] = lambda: None) -> None:
     """
     with site.ledger.reading() as look:
         rows = arrivals.states(look)
+    # Living nodes settle what they have brought themselves, maybe now.
+    for name in of_others(rows, site):
+        del rows[name]
     # `release` may move folders into the arrivals meanwhile, so these are looked at last.
-    _each(site.spool.settled, _believe_settled, rows, site, alive)
-    _each(site.spool.quarantine, _believe_set_aside, rows, site, alive)
-    _each(site.spool.arrivals, _believe_open, rows, site, alive)
+    _each(_ours(site.spool.settled, site), _believe_settled, rows, site, alive)
+    _each(_ours(site.spool.quarantine, site), _believe_set_aside, rows, site, alive)
+    _each(_ours(site.spool.arrivals, site), _believe_open, rows, site, alive)
     _miss_what_is_gone(rows, site)
     _end_discarding(site)
     _renew_accounts(site, alive)
@@ -50,10 +53,14 @@ def reconcile(site: Site, alive: Callable[[], None] = lambda: None) -> None:
 
 
 def _each(
-    room: Path, believe: Believe, rows: Mapping[str, ArrivalState], site: Site, alive: Callable[[], None]
+    names: Iterable[str],
+    believe: Believe,
+    rows: Mapping[str, ArrivalState],
+    site: Site,
+    alive: Callable[[], None],
 ) -> None:
     """Compare every folder of a room with its row; a failure concerns that folder only."""
-    for name in _folders(room):
+    for name in names:
         _try(name, lambda name: believe(name, rows.get(name), site))
         alive()
 
@@ -68,7 +75,14 @@ def _try(name: str, correct: Callable[[str], None]) -> None:
 
 
 def _folders(room: Path) -> list[str]:
-    return sorted(entry.name for entry in room.iterdir() if entry.is_dir())
+    return sorted(entry.name for entry in room.iterdir() if not entry.name.startswith(".") and entry.is_dir())
+
+
+def _ours(room: Path, site: Site) -> list[str]:
+    """Return the folders of a room without those that other living nodes have brought."""
+    names = _folders(room)
+    theirs = of_others(names, site)
+    return [name for name in names if name not in theirs]
 
 
 def _believe_settled(name: str, state: str | None, site: Site) -> None:
@@ -183,12 +197,15 @@ def _drop_outputs(site: Site, alive: Callable[[], None]) -> None:
 
     Outputs that other workers are making for the line or a delivery stay. A worker claims before it makes a file,
     so a file found here is claimed when the ledger is read afterwards, or it is finished. A file for an order has
-    no claim before its delivery: it may be deleted here, and is then made again.
+    no claim before its delivery: with a store, what an open order needs stays, because another node may make it.
     """
     folders, half_made = _folders(site.spool.outputs), list(site.spool.outputs.glob("*/.*"))
+    theirs = of_others([*folders, *(file.parent.name for file in half_made)], site)
     with site.ledger.reading() as look:
         rows = arrivals.states(look)
-        in_work = claims.arrivals_of_others(look, site.claimant.worker)
+        in_work = claims.arrivals_of_others(look, site.claimant.worker) | theirs
+        if site.spool.has_store:
+            in_work |= orders.arrivals_in_use(look)
         unneeded = [
             name
             for name in folders
@@ -204,9 +221,6 @@ def _drop_outputs(site: Site, alive: Callable[[], None]) -> None:
 
 
 def _drop_copies(site: Site) -> None:
-    """Delete copies from archives that a dead worker was comparing.
-
-    If another worker on this spool is comparing, it loses its copy and attempts that delivery again.
-    """
+    """Delete copies from archives that a dead worker was comparing: they lie in this node's own room."""
     for left in site.spool.run.glob(f"{SCRATCH}*"):
         remove_tree(left, ignore_errors=True)

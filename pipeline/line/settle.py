@@ -18,7 +18,7 @@ from pipeline.model import ArrivalState
 from pipeline.schedule import may_go
 from pipeline.site.site import SEND, Site
 from pipeline.spool.durable import remove_tree, rename_durably, write_durably
-from pipeline.spool.spool import Spool, alone_in
+from pipeline.spool.spool import Spool
 
 UNREADABLE = "no readable instance"
 
@@ -109,7 +109,7 @@ def renew_account(name: str, spool: Spool, ledger: Ledger) -> None:
     read last. If a person has moved the arrival meanwhile, to release an instance, nothing is written; the arrival
     gets its account when it settles again.
     """
-    with contextlib.suppress(FileNotFoundError), alone_in(spool.settled / name):
+    with contextlib.suppress(FileNotFoundError), ledger.alone_in(spool.settled / name):
         now = time.time()
         account, is_well = _account(name, now, ledger)
         write_durably(spool.settled / name / ACCOUNT, account)

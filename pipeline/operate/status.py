@@ -15,6 +15,7 @@ from pipeline.site.node import node_statuses
 from pipeline.site.settings import Settings
 from pipeline.site.waiting import Wait, waits
 from pipeline.site.worker_state import worker_status
+from pipeline.spool.store_probe import probe
 
 
 def status(settings: Settings, ledger: Ledger) -> dict[str, Any]:
@@ -56,6 +57,7 @@ def present_state(settings: Settings, ledger: Ledger) -> dict[str, Any]:
     }
     answer["nodes"] = [asdict(node) for node in node_statuses(settings, ledger)]
     answer["space"] = _space(settings)
+    answer["store"] = _store(settings)
     with ledger.reading() as connection:
         growth = samples.ledger_growth(connection)
     answer["ledger"] = {"bytes": ledger.size(), "bytes_per_day": growth and round(growth)}
@@ -67,6 +69,15 @@ def _space(settings: Settings) -> dict[str, Any]:
     free = free_bytes(settings.site.spool)
     marks = {"alarm_below": settings.site.alarm_below, "refuse_below": settings.site.refuse_below}
     return {"free": free, **marks, "state": judged(free, DiskLevel.ENOUGH, **marks).name.lower()}
+
+
+def _store(settings: Settings) -> dict[str, Any] | None:
+    """Return what is known of the store of [cluster], None where there is none."""
+    if settings.cluster is None:
+        return None
+    state, waiting = probe(settings.spool), len(settings.spool.received_names())
+    about = {"path": str(settings.cluster.store), "state": "down" if state.problem else "up"}
+    return {**about, "reason": state.problem, "free": state.free, "waiting": waiting}
 
 
 def _destination(connection: Connection, name: str, kind: str) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def opened(settings: Settings) -> Iterator[Site]:
     with sole_worker(spool):
         notify(READY)
         with kept_waiting(LONGEST_OPENING_SECONDS):
-            ledger, was_lost = open_ledger(spool.root, server_of(settings))
+            spool.prepare_store()
+            ledger, was_lost = open_ledger(spool.store, server_of(settings))
         worker_refusal.forget(spool)
         rebuilt_at = _rebuilt_at(ledger, was_lost)
         if ledger.must_be_checked:

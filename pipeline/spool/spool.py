@@ -25,6 +25,7 @@ from pipeline.errors import Configuration, Permanent, Transient
 from pipeline.spool.durable import remove_tree, unlink
 
 HOOKS = Path("hooks")
+MARK = "ledger.spool"  # File with the identity of a spool or store.
 SAID = ".storescp.log"  # Prefix of files in a study's folder with storescp's messages about the objects in it.
 NETWORK_FILE_SYSTEMS = (
     *("nfs", "cifs", "smb", "afp", "9p", "ceph", "gluster", "lustre", "gpfs", "webdav", "davfs"),
@@ -51,6 +52,7 @@ class Spool:
         self.outputs = self.store / "outputs"  # Files made for deliveries; they can be made again.
         self.accounts = self.store / "accounts"  # Accounts of forgotten rows, a file a year.
         self.rooms_of_arrivals = (self.arrivals, self.settled, self.quarantine)  # An admitted folder is in one.
+        self._mark: bytes | None = None
         self._own_rooms = (self.incoming, self.received, self.ahead, self.run)
         self._shared_rooms = (*self.rooms_of_arrivals, self.outputs)
         self.rooms = tuple(dict.fromkeys((*self._own_rooms, *self._shared_rooms)))
@@ -59,6 +61,21 @@ class Spool:
     def has_store(self) -> bool:
         """Say whether what is admitted lies in another folder than the receivers' own."""
         return self.store != self.root
+
+    def require_store(self) -> None:
+        """Raise Transient unless the store is the same as at the first call: what is not mounted looks empty."""
+        if not self.has_store:
+            return
+        mark = self._read_mark()
+        self._mark = self._mark or mark
+        if mark is None or mark != self._mark:
+            raise Transient(f"[cluster] store {self.store} is not there any more: is it mounted?")
+
+    def _read_mark(self) -> bytes | None:
+        try:
+            return (self.store / MARK).read_bytes()
+        except FileNotFoundError:
+            return None
 
     def arrival_names(self) -> set[str]:
         """Return the names of the folders in `arrivals`, without copies that are still being made."""

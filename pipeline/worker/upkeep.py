@@ -64,8 +64,12 @@ class Upkeep:
 
     def _start_tidying(self) -> None:
         now, monotonic = time.time(), time.monotonic()
-        if monotonic >= self._next_tidying:
+        if monotonic >= self._next_tidying and self._is_ours():
             self._jobs.start(self._retention_thread, JobKey(JobKind.TIDY), partial(self._tidy, now, monotonic))
+
+    def _is_ours(self) -> bool:
+        """Tell whether this node deletes what is old: with a store, one of the nodes does."""
+        return not self._site.spool.has_store or self._site.ledger.holds("retention")
 
     def _start_watch(self) -> None:
         now, monotonic = time.time(), time.monotonic()

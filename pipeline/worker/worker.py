@@ -32,6 +32,7 @@ POLL_SECONDS = 5.0
 # While jobs end, rounds take a fifth of a core at most: the pause is this many times as long as the round before.
 TIMES_THE_ROUND = 4
 LONGEST_PAUSE = 0.1  # Seconds.
+_ORDERS = "orders"  # What one node of several does at a time.
 POLL_SECONDS_FOR_ORDERS = 1.0  # Seconds between looks while orders are open, because a person watches.
 IDLE_SECONDS = 60.0  # A worker that runs until it is idle waits for what is due within this time.
 
@@ -112,8 +113,14 @@ class Worker:
         stages = self._line.stages()
         first = {"take over": self._take_over, "sweep": self._sweep}
         if self._heartbeat.is_draining:
+            self._site.ledger.leave(_ORDERS)
             return {**first, "admit": stages["admit"], **self._upkeep.questions()}
-        return {**first, "orders": self._orders.look, **stages, **self._upkeep.questions()}
+        return {**first, "orders": self._look_at_orders, **stages, **self._upkeep.questions()}
+
+    def _look_at_orders(self) -> None:
+        """Take the due steps of orders, which one node does at a time."""
+        if not self._site.spool.has_store or self._site.ledger.holds(_ORDERS):
+            self._orders.look()
 
     def _take_over(self) -> None:
         """Take over what nodes had in hand that report no more."""

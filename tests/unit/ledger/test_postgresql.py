@@ -6,6 +6,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import ProgrammingError
+from support.machine.dicom_programs import wait_until
 from support.machine.postgresql import postgresql
 from support.sites import ledger_place
 
@@ -209,3 +210,37 @@ def test_several_hosts_and_what_libpq_understands_may_stand_in_the_address(tmp_p
 def test_a_password_without_a_server_is_a_mistake(tmp_path):
     with pytest.raises(ValueError, match="ledger_password_file without ledger"):
         SiteTable(spool=tmp_path, ledger_password_file=tmp_path / "p")
+
+
+def test_one_process_does_a_thing_until_it_leaves_it_or_its_connection_is_gone(url, postgresql_server):
+    with closing(Ledger(Server(url))) as a, closing(Ledger(Server(url))) as b:
+        assert a.holds("orders")
+        assert a.holds("orders")
+        assert not b.holds("orders")
+        assert b.holds("retention")
+        a.leave("orders")
+        assert b.holds("orders")
+        postgresql_server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
+        )
+        wait_until(lambda: a.holds("orders"), what="the server gave it back")
+        assert not b.holds("orders")
+        wait_until(lambda: b.holds("retention"), what="it connects again")
+
+
+def test_who_wants_to_be_alone_in_a_folder_waits_for_the_other(url, tmp_path):
+    came, may_go = [], threading.Event()
+    with closing(Ledger(Server(url))) as a, closing(Ledger(Server(url))) as b:
+
+        def second() -> None:
+            with b.alone_in(tmp_path / "arrival"):
+                came.append("second")
+
+        with a.alone_in(tmp_path / "arrival"):
+            waiting = threading.Thread(target=second)
+            waiting.start()
+            with b.alone_in(tmp_path / "another"):
+                may_go.wait(0.2)
+            assert came == []
+        waiting.join(30)
+        assert came == ["second"]

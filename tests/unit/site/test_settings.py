@@ -121,3 +121,35 @@ def test_who_may_come_in_is_read_as_networks_and_patterns(tmp_path):
 def test_free_space_is_watched_unless_a_site_says_never(tmp_path):
     assert loaded(tmp_path, SITE).site.refuse_below == 1 << 30
     assert loaded(tmp_path, SITE + 'alarm_below = "0"\nrefuse_below = 0\n').site.refuse_below == 0
+
+
+ON_A_SERVER = 'ledger = "postgresql://storestow@db/storestow"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (SITE + '[cluster]\nstore = "/mnt/store"\n', "several nodes need one ledger on a server"),
+        (SITE + ON_A_SERVER + '[cluster]\nstore = "mnt"\n', "must be an absolute path"),
+        (SITE + ON_A_SERVER + "[cluster]\n", "cluster.store"),
+        (SITE + ON_A_SERVER + '[cluster]\nstore = "/mnt/store"\nnode = "a@b"\n', "a node's name is"),
+        (SITE + ON_A_SERVER + '[cluster]\nstore = "/mnt/store"\nlost_after = "5s"\n', "lost_after"),
+        (
+            SITE + ON_A_SERVER + '[cluster]\nstore = "/mnt/store"\nnodes = "a"\n',
+            "unknown key; did you mean node?",
+        ),
+    ],
+)
+def test_a_cluster_that_cannot_be_is_refused(tmp_path, text, sentence):
+    assert sentence in refused(tmp_path, text)
+
+
+def test_a_store_is_no_part_of_the_spool_and_holds_what_is_admitted(tmp_path):
+    spool = loaded(tmp_path, SITE).site.spool
+    below = f'[cluster]\nstore = "{spool}/store"\n'
+    assert "must not contain each other" in refused(tmp_path, SITE + ON_A_SERVER + below)
+    settings = loaded(tmp_path, SITE + ON_A_SERVER + '[cluster]\nstore = "/mnt/store"\nnode = "a"\n')
+    assert settings.spool.settled == Path("/mnt/store/settled")
+    assert settings.spool.incoming == spool / "incoming"
+    assert settings.cluster.name == "a"
+    assert not loaded(tmp_path, SITE).spool.has_store

@@ -11,7 +11,7 @@ from pipeline.errors import Configuration, Permanent, Transient
 from pipeline.spool import durable
 from pipeline.spool import spool as module
 from pipeline.spool.durable import fsync_tree, rename_durably, write_durably
-from pipeline.spool.spool import Spool, admit, hook_file, network_file_system
+from pipeline.spool.spool import MARK, Spool, admit, hook_file, network_file_system
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -177,3 +177,28 @@ def test_the_hook_is_found_where_the_wheel_puts_it(tmp_path, monkeypatch):
     installed.parent.mkdir(parents=True)
     installed.write_bytes(b"")
     assert hook_file() == installed
+
+
+def test_a_store_holds_what_is_admitted_and_the_spool_what_is_this_nodes_own(tmp_path):
+    spool = Spool(tmp_path / "spool", tmp_path / "store")
+    with pytest.raises(Configuration, match="is no folder: mount it"):
+        spool.prepare_store()
+    spool.store.mkdir()
+    spool.prepare()
+    spool.prepare_store()
+    assert sorted(p.name for p in spool.root.iterdir()) == ["ahead", "arrivals", "incoming", "run"]
+    assert sorted(p.name for p in spool.store.iterdir()) == ["arrivals", "outputs", "quarantine", "settled"]
+    assert spool.received != spool.arrivals
+    assert Spool(tmp_path).received == Spool(tmp_path).arrivals
+
+
+def test_a_store_that_is_another_than_before_is_transient(tmp_path):
+    spool = Spool(tmp_path / "spool", tmp_path)
+    with pytest.raises(Transient, match="is it mounted"):
+        spool.require_store()
+    (tmp_path / MARK).write_text("one")
+    spool.require_store()
+    (tmp_path / MARK).write_text("another")
+    with pytest.raises(Transient, match="is it mounted"):
+        spool.require_store()
+    Spool(tmp_path / "none").require_store()
