@@ -27,7 +27,7 @@ def admit(name: str, site: Site, ahead: ReadAhead | None = None) -> None:
     With a store, a folder that this node received is brought there first, and its own copy deleted afterwards.
     Raises OSError if a file cannot be flushed or copied; all results of reading the arrival are dropped then.
     """
-    if site.spool.has_store and not node_of(name):
+    if site.spool.has_store and (site.spool.received / name).is_dir():
         _hand_over(name, site, ahead)
         return
     folder = site.spool.arrivals / name
