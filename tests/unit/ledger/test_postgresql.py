@@ -1,6 +1,7 @@
 """A ledger on a PostgreSQL server: what it refuses to use, and what is tried again."""
 
 import threading
+from contextlib import closing
 from urllib.parse import quote
 
 import pytest
