@@ -24,13 +24,15 @@ from pipeline.schedule import Agenda
 from pipeline.site.site import Site
 
 STUDY_INSTANCE_UID = 0x0020000D
+ANY_STUDY = ""  # Stands for the folders of a receiver whose incoming folder cannot be listed.
 
 
 @dataclass(frozen=True, slots=True)
 class RoomsSeen:
     """What one round of the loop has seen of the rooms and the ledger.
 
-    `open_folders` are study folders that storescp still fills, as (receiver, folder name). `arrivals` are those
+    `open_folders` are study folders that storescp still fills, as (receiver, folder name), or (receiver,
+    ANY_STUDY). `arrivals` are those
     that may be worked at. `unidentified` are those that are not identified yet, `unknown` those that the ledger
     does not know; both also have the folders that are still to be handed over to a store. `waiting` are the
     studies of which instances wait for a delivery, without those that other workers prepare. `of_others` are
@@ -47,13 +49,7 @@ class RoomsSeen:
 
 def look_at_rooms(site: Site) -> RoomsSeen:
     """Look at the rooms in the order in which folders pass them, so that no folder is missed while it moves."""
-    open_folders = {
-        (room.name, folder.name)
-        for room in site.spool.incoming.iterdir()
-        if room.is_dir()
-        for folder in room.iterdir()
-        if not folder.name.startswith((".", "A_"))
-    }
+    open_folders = set(_open_folders(site.spool.incoming))
     received, here = site.spool.received_names(), site.spool.arrival_names()
     with site.ledger.reading() as connection:
         states = arrivals.states_of(connection, received | here)
@@ -63,6 +59,16 @@ def look_at_rooms(site: Site) -> RoomsSeen:
     admitted = {name for name, state in states.items() if state == ArrivalState.ADMITTED}
     mine = [study for study in waiting if (study.receiver, study.study_instance_uid) not in others]
     return RoomsSeen(open_folders, here, unknown | admitted, unknown, mine, of_others(here, site))
+
+
+def _open_folders(incoming: Path) -> Iterator[tuple[str, str]]:
+    for room in incoming.iterdir():
+        try:
+            names = [folder.name for folder in room.iterdir()] if room.is_dir() else []
+        except OSError:  # The sweep reports it. Studies of other receivers do not wait for that.
+            yield room.name, ANY_STUDY
+        else:
+            yield from ((room.name, name) for name in names if not name.startswith((".", "A_")))
 
 
 class UnreadArrivals:
@@ -159,6 +165,6 @@ def _may_get_more(
     """
     uid = study.study_instance_uid  # storescp names a study's folder after it, with or without a prefix.
     return any(
-        receiver == study.receiver and (name == uid or name.endswith(f"_{uid}"))
+        receiver == study.receiver and (name in {ANY_STUDY, uid} or name.endswith(f"_{uid}"))
         for receiver, name in seen.open_folders
     ) or any(receiver == study.receiver and (studies is None or uid in studies) for receiver, studies in under_way)

@@ -16,6 +16,7 @@ RETRY_SECONDS = 30.0  # A job that failed by a bug or a full disk is not started
 class JobKind(StrEnum):
     """What a job does; the log names a failed job by these words."""
 
+    SWEEP = "sweep"
     ADMIT = "admit"
     GLANCE = "glance"
     IDENTIFY = "take in"

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,7 @@ from pipeline.events import Event, emit
 from pipeline.ledger import LedgerDamaged
 from pipeline.line.line import Line
 from pipeline.orders.scheduler import OrderScheduler
-from pipeline.processes.jobs import Jobs, report_failure
+from pipeline.processes.jobs import JobKey, JobKind, Jobs, report_failure
 from pipeline.receiving.sweep import sweep_abandoned
 from pipeline.schedule import Agenda
 from pipeline.sending import send_steps
@@ -141,7 +142,9 @@ class Worker:
         """Admit folders that no hook has announced, also those of receivers that are no longer configured."""
         for incoming in sorted(self._site.spool.incoming.iterdir()):
             if incoming.is_dir():
-                sweep_abandoned(self._site.spool, incoming.name, self._site.receiver(incoming.name))
+                name = incoming.name
+                sweep = partial(sweep_abandoned, self._site.spool, name, self._site.receiver(name))
+                self._jobs.take_step(JobKey(JobKind.SWEEP, name), sweep)
 
 
 class ArrivalNotifier(FileSystemEventHandler):

@@ -1,13 +1,17 @@
 """The loop sleeps until the next thing is due, and no longer."""
 
+import errno
+import os
 import threading
 import time
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from pydicom.uid import generate_uid
 from support.machine.dicom_programs import wait_until
-from support.sites.line_site import arrive, instance, settings_for, states, working
+from support.sites.line_site import arrive, instance, rounds, settings_for, states, working
 
 from pipeline.line import line
 from pipeline.line.settle import settle
@@ -55,6 +59,25 @@ def test_a_study_is_delivered_as_soon_as_it_is_quiet_although_the_loop_looks_sel
         finally:
             worker.stop()
             thread.join(30)
+
+
+def test_a_receiver_whose_incoming_folder_cannot_be_listed_stops_no_other(tmp_path, monkeypatch, caplog):
+    with working(settings_for(tmp_path)) as (site, worker):
+        broken = site.spool.incoming / "broken"
+        broken.mkdir()
+        listed = os.scandir, os.listdir
+
+        def entries(of, folder):
+            if Path(folder) == broken:
+                raise OSError(errno.EIO, "input/output error", str(folder))
+            return of(folder)
+
+        monkeypatch.setattr(os, "scandir", partial(entries, listed[0]))
+        monkeypatch.setattr(os, "listdir", partial(entries, listed[1]))
+        arrive(site.spool, instance(tmp_path))
+        rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 1}, seconds=60)
+        monkeypatch.undo()
+    assert any("sweep broken" in record.getMessage() for record in caplog.records)
 
 
 def test_what_was_put_off_is_tried_when_its_time_has_come_although_the_loop_looks_seldom(tmp_path, monkeypatch):
