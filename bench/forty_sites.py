@@ -76,7 +76,7 @@ WORLDS = (
     ("the same, ledger on PostgreSQL, j2k", "j2k", stages_of(**LARGE, ledger=POSTGRESQL)),
     ("a machine of 4 cores for each site, j2k", "j2k", stages_of(cores=4, gigabits=1, disk=400, fleet=True)),
     (
-        "three machines of 8 cores at once, j2k (**not yet**)",
+        "three machines of 8 cores at once, j2k",
         "j2k",
         stages_of(cores=8, gigabits=10, disk=1000, ledger=POSTGRESQL, machines=3),
     ),
