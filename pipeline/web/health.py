@@ -20,6 +20,7 @@ from pipeline.site.worker_state import WorkerState, worker_status
 from pipeline.web.order_service import OrderService, ask
 
 FRESH_SECONDS = 30.0
+DRAIN_FRESH_SECONDS = 1.0  # A balancer asks every few seconds; hundreds of clients must not read the ledger each.
 
 Part = tuple[str, bool, bool, str]  # Name, whether it works, whether orders need it, and a sentence.
 
@@ -32,9 +33,10 @@ class Health:
     ) -> None:
         self._order_service = order_service
         self._look = look or look_at
-        self._look_each_time: Callable[[OrderService], Iterator[Part]] = _nothing if look else _node
+        self._look_at_node: Callable[[OrderService], Iterator[Part]] = _nothing if look else _node
         self._lock = threading.Lock()
         self._seen: tuple[float, list[Part]] | None = None
+        self._node_seen: tuple[float, list[Part]] | None = None
         self._asked: asyncio.Future[dict[str, Any]] | None = None
 
     async def receives(self, receiver: str) -> bool:
@@ -62,7 +64,9 @@ class Health:
         with self._lock:
             if self._seen is None or time.monotonic() - self._seen[0] > FRESH_SECONDS:
                 self._seen = (time.monotonic(), self._look(self._order_service))
-            parts = [*self._seen[1], *self._look_each_time(self._order_service)]
+            if self._node_seen is None or time.monotonic() - self._node_seen[0] > DRAIN_FRESH_SECONDS:
+                self._node_seen = (time.monotonic(), list(self._look_at_node(self._order_service)))
+            parts = [*self._seen[1], *self._node_seen[1]]
         return {
             "status": status_of(parts),
             "parts": {name: {"ok": is_well, "detail": words} for name, is_well, _, words in parts},
@@ -97,7 +101,7 @@ def _nothing(_order_service: OrderService) -> Iterator[Part]:
 
 
 def _node(order_service: OrderService) -> Iterator[Part]:
-    """Yield a part if this node drains; it is looked at each time, so that a balancer turns away at once."""
+    """Yield a part if this node drains."""
     name = claimant_of(order_service.settings).node
     with contextlib.suppress(StorestowError), order_service.ledger().reading() as connection:
         if nodes.is_draining(connection, name):

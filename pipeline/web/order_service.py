@@ -225,7 +225,7 @@ class OrderService:
             if view.state != OrderState.OPEN:
                 return view
             waited = time.monotonic() - began
-            await asyncio.sleep(min(LONGEST_WAIT, max(SHORTEST_WAIT, waited / 40)))
+            await asyncio.sleep(min(LONGEST_WAIT, max(SHORTEST_WAIT, waited / 20)))
         return None
 
 

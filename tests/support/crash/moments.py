@@ -12,8 +12,8 @@ MOMENTS = {
     "sweep-admitting": "before admit in receiving.sweep.take",
     "sweep-admitted": "after admit in receiving.sweep.take",
     # admission and identification
-    "admit-synced": "before commit in line.admit.admit",
-    "admitted": "after commit in line.admit.admit",
+    "admit-synced": "before commit in line.admit._enter",
+    "admitted": "after commit in line.admit._enter",
     "intake-entering": "before commit in line.identify_arrival._enter",
     "taken-in": "after commit in line.identify_arrival._enter",
     # preparing
