@@ -79,8 +79,9 @@ class Node:
     def has_admitted(self, files: list[Path]) -> bool:
         """Say so of these files; others may have come before HAProxy knew that the node drains."""
         with contextlib.suppress(FileNotFoundError):  # A folder changes rooms.
-            names = "".join(file.name for folder in self.site().arrivals().values() for file in folder.iterdir())
-            return all(uid_of(file) in names for file in files)
+            folders = self.site().arrivals().values()
+            admitted = {uid_of(file) for folder in folders for file in folder.glob("CT.*")}
+            return {uid_of(file) for file in files} <= admitted
         return False
 
     def answered(self) -> int:
