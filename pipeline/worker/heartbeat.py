@@ -49,6 +49,8 @@ class Heartbeat:
     def _report(self) -> NodeReport:
         settings, spool, claimant = self._site.settings, self._site.spool, self._site.claimant
         receivers = [receiver.name for receiver in settings.receiver if is_up(spool, receiver)]
-        at_the_door = sum(len(leftovers(spool.incoming_of(receiver.name))) for receiver in settings.receiver)
-        at_the_door += len(spool.received_names())
+        at_the_door = 0
+        with contextlib.suppress(OSError):  # The sweep reports a folder that cannot be listed.
+            at_the_door = len(spool.received_names())
+            at_the_door += sum(len(leftovers(spool.incoming_of(receiver.name))) for receiver in settings.receiver)
         return NodeReport(claimant.node, claimant.worker, __version__, receivers, at_the_door, self._site_hash)

@@ -72,7 +72,7 @@ class Worker:
             stack.callback(emit, Event.WORKER_STOPPED)
             stack.callback(self._site.pool.close)
             stack.callback(self._site.aside.close)
-            for room in (self._site.spool.arrivals, self._site.spool.run):
+            for room in (self._site.spool.received, self._site.spool.run):
                 stack.enter_context(ArrivalNotifier(room, self._wake.set))
             stack.enter_context(self._line.work_ahead())
             while not self._stopping.is_set():

@@ -16,6 +16,7 @@ from support.sites.line_site import arrive, instance, rounds, settings_for, stat
 from pipeline.line import line
 from pipeline.line.settle import settle
 from pipeline.schedule import Agenda, due_at, is_due
+from pipeline.worker import heartbeat
 from pipeline.worker import worker as loop
 
 NOW = 1_800_000_000.0
@@ -65,6 +66,9 @@ def test_a_receiver_whose_incoming_folder_cannot_be_listed_stops_no_other(tmp_pa
     with working(settings_for(tmp_path)) as (site, worker):
         broken = site.spool.incoming / "broken"
         broken.mkdir()
+        monkeypatch.setattr(
+            heartbeat, "leftovers", lambda _: list(broken.iterdir())
+        )  # As of one that is configured.
         listed = os.scandir, os.listdir
 
         def entries(of, folder):
