@@ -23,6 +23,7 @@ FRESH_SECONDS = 30.0
 DRAIN_FRESH_SECONDS = 1.0  # A balancer asks every few seconds; hundreds of clients must not read the ledger each.
 
 Part = tuple[str, bool, bool, str]  # Name, whether it works, whether orders need it, and a sentence.
+Seen = tuple[float, list[Part]]  # Monotonic time of the look, and what was seen.
 
 
 class Health:
@@ -35,8 +36,8 @@ class Health:
         self._look = look or look_at
         self._look_at_node: Callable[[OrderService], Iterator[Part]] = _nothing if look else _node
         self._lock = threading.Lock()
-        self._seen: tuple[float, list[Part]] | None = None
-        self._node_seen: tuple[float, list[Part]] | None = None
+        self._seen: Seen | None = None
+        self._node_seen: Seen | None = None
         self._asked: asyncio.Future[dict[str, Any]] | None = None
 
     async def receives(self, receiver: str) -> bool:
@@ -54,7 +55,12 @@ class Health:
         )
 
     async def told(self) -> dict[str, Any]:
-        """Return the `report`; concurrent callers share one thread, so that threads are left for orders."""
+        """Return the `report`; concurrent callers share one thread, so that threads are left for orders.
+
+        What is fresh is returned without a thread: a balancer must not wait behind those who fetch discs.
+        """
+        if (parts := self._fresh()) is not None:
+            return _reported(parts)
         if self._asked is None or self._asked.done():
             self._asked = asyncio.ensure_future(ask(self.report))
         return await asyncio.shield(self._asked)
@@ -62,15 +68,30 @@ class Health:
     def report(self) -> dict[str, Any]:
         """Return `{"status": …, "parts": …}`; concurrent callers wait for one look."""
         with self._lock:
-            if self._seen is None or time.monotonic() - self._seen[0] > FRESH_SECONDS:
+            if not _is_within(FRESH_SECONDS, self._seen):
                 self._seen = (time.monotonic(), self._look(self._order_service))
-            if self._node_seen is None or time.monotonic() - self._node_seen[0] > DRAIN_FRESH_SECONDS:
+            if not _is_within(DRAIN_FRESH_SECONDS, self._node_seen):
                 self._node_seen = (time.monotonic(), list(self._look_at_node(self._order_service)))
-            parts = [*self._seen[1], *self._node_seen[1]]
-        return {
-            "status": status_of(parts),
-            "parts": {name: {"ok": is_well, "detail": words} for name, is_well, _, words in parts},
-        }
+            assert self._seen is not None
+            assert self._node_seen is not None
+            return _reported([*self._seen[1], *self._node_seen[1]])
+
+    def _fresh(self) -> list[Part] | None:
+        seen, node = self._seen, self._node_seen
+        if seen and node and _is_within(FRESH_SECONDS, seen) and _is_within(DRAIN_FRESH_SECONDS, node):
+            return [*seen[1], *node[1]]
+        return None
+
+
+def _is_within(seconds: float, seen: Seen | None) -> bool:
+    return seen is not None and time.monotonic() - seen[0] <= seconds
+
+
+def _reported(parts: list[Part]) -> dict[str, Any]:
+    return {
+        "status": status_of(parts),
+        "parts": {name: {"ok": is_well, "detail": words} for name, is_well, _, words in parts},
+    }
 
 
 def status_of(parts: list[Part]) -> str:

@@ -182,14 +182,23 @@ def one_of_the_others(shim: Served, number: int) -> list[tuple[str, int, float]]
     return told
 
 
-def test_200_clients_of_which_50_stall_keep_nobody_from_an_answer(shim, record_property):
-    shim.get(shim.disc)
-    shim.seconds_of_health()  # which asks the peers
-    with concurrent.futures.ThreadPoolExecutor(40) as some:  # each thread of the shim opens the ledger once
-        list(some.map(lambda _: shim.get(shim.disc.removesuffix(FILE), **BROWSER), range(200)))
+@dataclass
+class Crowded:
+    """What 200 clients at once were told, how much slower health was meanwhile, and the most memory."""
+
+    told: list[tuple[str, int, float]]
+    answers: int
+    slower: float
+    memory: int
+
+    def statuses(self, what: str) -> list[int]:
+        return [status for name, status, _ in self.told if name == what]
+
+
+def crowded(shim: Served) -> Crowded:
+    """Let 50 clients stall and 150 ask, and measure health beside them."""
     idle = statistics.median(shim.seconds_of_health() for _ in range(20))
-    before, files, threads = shim.process.memory_info().rss, shim.process.num_fds(), shim.process.num_threads()
-    peak, busy, is_over = before, [], threading.Event()
+    peak, busy, is_over = shim.process.memory_info().rss, [], threading.Event()
 
     def look(little: list[socket.socket], slow: list[socket.socket]) -> None:
         nonlocal peak
@@ -206,25 +215,39 @@ def test_200_clients_of_which_50_stall_keep_nobody_from_an_answer(shim, record_p
         told = [one for some in crowd.map(lambda n: one_of_the_others(shim, n), range(OTHERS)) for one in some]
         is_over.set()
         looking.result()
-    statuses = {name: sorted(status for what, status, _ in told if what == name) for name in ("health", "page")}
-    assert set(statuses["health"]) == {503}  # neither a worker nor a PACS runs; that is an answer
-    assert set(statuses["page"]) == {200}
-    assert {status for what, status, _ in told if what in {"part", "disc"}} == {200, 206}
-    ordered = [status for what, status, _ in told if what == "order"]
+    return Crowded(told, len(told) + len(busy), statistics.median(busy) / idle, peak)
+
+
+def test_200_clients_of_which_50_stall_keep_nobody_from_an_answer(shim, record_property):
+    shim.get(shim.disc)
+    shim.seconds_of_health()  # which asks the peers
+    with concurrent.futures.ThreadPoolExecutor(40) as some:  # each thread of the shim opens the ledger once
+        list(some.map(lambda _: shim.get(shim.disc.removesuffix(FILE), **BROWSER), range(200)))
+    before, files, threads = shim.process.memory_info().rss, shim.process.num_fds(), shim.process.num_threads()
+    found = crowded(shim)
+    assert set(found.statuses("health")) == {503}  # neither a worker nor a PACS runs; that is an answer
+    assert set(found.statuses("page")) == {200}
+    assert {*found.statuses("part"), *found.statuses("disc")} == {200, 206}
+    ordered = found.statuses("order")
     assert (ordered.count(303), ordered.count(503)) == (AT_ONCE, OTHERS - AT_ONCE)
-    wait_until(
-        lambda: not _clients(shim) and shim.process.num_fds() <= files + FILES_OF_THE_LEDGER,
-        what=f"the files to be closed: {files} were open",
-    )
-    after = shim.process.memory_info().rss
-    slower = statistics.median(busy) / idle
+
+    def all_have_gone() -> bool:
+        return not _clients(shim) and shim.process.num_fds() <= files + FILES_OF_THE_LEDGER
+
+    wait_until(all_have_gone, what=f"the files to be closed: {files} were open")
+    after, slower = shim.process.memory_info().rss, found.slower
+    if (
+        slower >= SLOWER_AT_MOST
+    ):  # What else runs on the machine may have come between: the median of three counts.
+        slower = statistics.median([slower, crowded(shim).slower, crowded(shim).slower])
+        wait_until(all_have_gone, what=f"the files to be closed: {files} were open")
     record_property(
         "table: 200 clients, 50 of which stall",
-        f"{len(told) + len(busy)} answers; memory {before >> 20}, {peak >> 20}, {after >> 20} MiB before, at most "
+        f"{found.answers} answers; memory {before >> 20}, {found.memory >> 20}, {after >> 20} MiB before, at most "
         f"and after; health {slower:.1f} times slower in the middle of it; files open {files}, then "
         f"{shim.process.num_fds()}; threads {threads}, then {shim.process.num_threads()}",
     )
-    assert peak - before < MORE_AT_MOST
+    assert found.memory - before < MORE_AT_MOST
     assert slower < SLOWER_AT_MOST
     assert shim.process.num_threads() <= threads + THREADS_OF_THE_POOL
 
