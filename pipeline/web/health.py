@@ -21,6 +21,7 @@ from pipeline.web.order_service import OrderService, ask
 
 FRESH_SECONDS = 30.0
 DRAIN_FRESH_SECONDS = 1.0  # A balancer asks every few seconds; hundreds of clients must not read the ledger each.
+DRAIN_KNOWN_SECONDS = 5.0  # So long an answer counts while the next look is on its way.
 
 Part = tuple[str, bool, bool, str]  # Name, whether it works, whether orders need it, and a sentence.
 Seen = tuple[float, list[Part]]  # Monotonic time of the look, and what was seen.
@@ -57,12 +58,16 @@ class Health:
     async def told(self) -> dict[str, Any]:
         """Return the `report`; concurrent callers share one thread, so that threads are left for orders.
 
-        What is fresh is returned without a thread: a balancer must not wait behind those who fetch discs.
+        What was known a moment ago is returned at once, and looked at again beside that: a balancer must not wait
+        for a thread behind those who fetch discs.
         """
-        if (parts := self._fresh()) is not None:
-            return _reported(parts)
-        if self._asked is None or self._asked.done():
+        if not self._is_fresh() and (self._asked is None or self._asked.done()):
             self._asked = asyncio.ensure_future(ask(self.report))
+            self._asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
+        seen, node = self._seen, self._node_seen
+        if seen and node and _is_within(FRESH_SECONDS, seen) and _is_within(DRAIN_KNOWN_SECONDS, node):
+            return _reported([*seen[1], *node[1]])
+        assert self._asked is not None
         return await asyncio.shield(self._asked)
 
     def report(self) -> dict[str, Any]:
@@ -76,11 +81,8 @@ class Health:
             assert self._node_seen is not None
             return _reported([*self._seen[1], *self._node_seen[1]])
 
-    def _fresh(self) -> list[Part] | None:
-        seen, node = self._seen, self._node_seen
-        if seen and node and _is_within(FRESH_SECONDS, seen) and _is_within(DRAIN_FRESH_SECONDS, node):
-            return [*seen[1], *node[1]]
-        return None
+    def _is_fresh(self) -> bool:
+        return _is_within(FRESH_SECONDS, self._seen) and _is_within(DRAIN_FRESH_SECONDS, self._node_seen)
 
 
 def _is_within(seconds: float, seen: Seen | None) -> bool:
