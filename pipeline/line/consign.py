@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,13 +133,7 @@ def _pins_on_route(
     part: PreparedPart, outcomes: Mapping[int, Prepared | Exception], destination: str, site: Site
 ) -> list[dict[str, Any]]:
     """Return the pins of the files that go to a destination, each in the encoding of its route."""
-    return [
-        {"instance": identity, **pin_of(output, site)}
-        for identity, ready in outcomes.items()
-        if isinstance(ready, Prepared)
-        for output in ready.outputs
-        if output.encoding == part.routes.encode_for(destination, identity)
-    ]
+    return _pins(outcomes, lambda identity: part.routes.encode_for(destination, identity), site)
 
 
 def _not_made_yet(row: SoundInstanceRow, encode: str) -> dict[str, Any]:
@@ -166,12 +160,18 @@ def pins_for(
     destination: Destination, outcomes: Mapping[int, Prepared | Exception], site: Site
 ) -> list[dict[str, Any]]:
     """Return the pins of the files that are ready for a destination, one for each instance."""
+    return _pins(outcomes, lambda _identity: destination.encode, site)
+
+
+def _pins(
+    outcomes: Mapping[int, Prepared | Exception], encode_for: Callable[[int], str | None], site: Site
+) -> list[dict[str, Any]]:
     return [
         {"instance": identity, **pin_of(output, site)}
         for identity, ready in outcomes.items()
         if isinstance(ready, Prepared)
         for output in ready.outputs
-        if output.encoding == destination.encode
+        if output.encoding == encode_for(identity)
     ]
 
 

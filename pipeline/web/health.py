@@ -63,6 +63,7 @@ class Health:
         """
         if not self._is_fresh() and (self._asked is None or self._asked.done()):
             self._asked = asyncio.ensure_future(ask(self.report))
+            # A look that fails is not lost: once nothing is known any more, the caller that waits for it gets it.
             self._asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
         seen, node = self._seen, self._node_seen
         if seen and node and _is_within(FRESH_SECONDS, seen) and _is_within(DRAIN_KNOWN_SECONDS, node):
