@@ -5,7 +5,7 @@ PYTEST := $(VENV_PYTHON) -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run style check test test-long bench reference picture deb manual sbom
+.PHONY: help install run style check test test-long acceptance bench reference picture deb manual sbom
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,11 @@ test: style ## everything CI runs, with the real programs
 
 test-long: install ## the tests that take hours
 	$(PYTEST) -q -n 2 --timeout 0 --durations 15 -m long
+
+acceptance: install ## several nodes, in full size, one after the other; prints the table of what was measured
+	@rm -f .make/acceptance.tsv
+	STORESTOW_ACCEPTANCE=whole $(PYTEST) -q -n 0 --timeout 1800 tests/cluster
+	@sort -n .make/acceptance.tsv
 
 bench: install ## measure side by side with the peers, write bench/results.md; under 20 minutes [ROW=name]
 	$(VENV_PYTHON) bench/table.py $(ROW)

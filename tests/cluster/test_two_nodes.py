@@ -5,20 +5,19 @@ Workers, receivers and senders are real processes, as the database is; some work
 
 import contextlib
 import shutil
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.machine.dicom_programs import ENVIRONMENT, dcmsend, listens, stop, wait_until
+from support.machine.dicom_programs import dcmsend, listens, wait_until
 from support.machine.postgresql import PostgresqlServer
 from support.machine.small_disk import may_mount, small_disk
 from support.sites import ledger_place
 from support.sites.cluster_site import ClusterNode, ClusterSite
 from support.sites.line_site import instance
-from support.sites.running_site import COMMAND
+from support.sites.running_nodes import log_of, running, until_settled
 from support.studies.fingerprints import sha256
 
 pytestmark = pytest.mark.programs
@@ -29,39 +28,6 @@ STUDIES, INSTANCES = 6, 3
 def site(postgresql_server: PostgresqlServer, tmp_path: Path) -> Iterator[ClusterSite]:
     with ledger_place.on(postgresql_server):
         yield ClusterSite(tmp_path / "site")
-
-
-class Running:
-    """Commands of nodes, started again when a test has killed them."""
-
-    def __init__(self) -> None:
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self, node: ClusterNode, *words: str) -> subprocess.Popen[bytes]:
-        argv = [*COMMAND, "--site", str(node.file), *words]
-        with log_of(node).open("ab") as log:
-            process = subprocess.Popen(
-                argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        self._processes.append(process)
-        return process
-
-    def stop(self) -> None:
-        for process in self._processes:
-            stop(process)
-
-
-@contextlib.contextmanager
-def running() -> Iterator[Running]:
-    found = Running()
-    try:
-        yield found
-    finally:
-        found.stop()
-
-
-def log_of(node: ClusterNode) -> Path:
-    return node.file.with_name("log.txt")
 
 
 def studies(folder: Path, prefix: str, count: int = STUDIES) -> list[list[Path]]:
@@ -77,17 +43,6 @@ def studies(folder: Path, prefix: str, count: int = STUDIES) -> list[list[Path]]
 
 def hashes(sent: list[list[Path]]) -> Counter[str]:
     return Counter(sha256(file.read_bytes()) for files in sent for file in files)
-
-
-def until_settled(site: ClusterSite, count: int, *nodes: ClusterNode, seconds: float = 120) -> None:
-    def is_over() -> bool:
-        return site.is_settled(count) and not any(any(node.spool.received.iterdir()) for node in nodes)
-
-    try:
-        wait_until(is_over, seconds=seconds, what="all is settled")
-    except AssertionError as error:
-        logs = "\n".join(log_of(node).read_text()[-6000:] for node in nodes)
-        raise AssertionError(f"{error}\n{logs}") from error
 
 
 def assert_each_once(site: ClusterSite, count: int, *nodes: ClusterNode) -> None:

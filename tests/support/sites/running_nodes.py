@@ -1,0 +1,54 @@
+"""Commands of the nodes of a cluster as processes, the logs they write, and waiting for what they do."""
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from support.machine.dicom_programs import ENVIRONMENT, stop, wait_until
+from support.sites.cluster_site import ClusterNode, ClusterSite
+from support.sites.running_site import COMMAND
+
+
+class Running:
+    """Commands of nodes, started again when a test has killed them."""
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, node: ClusterNode, *words: str) -> subprocess.Popen[bytes]:
+        argv = [*COMMAND, "--site", str(node.file), *words]
+        with log_of(node).open("ab") as log:
+            process = subprocess.Popen(
+                argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self._processes.append(process)
+        return process
+
+    def stop(self) -> None:
+        for process in self._processes:
+            stop(process)
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Running]:
+    found = Running()
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+def log_of(node: ClusterNode) -> Path:
+    return node.file.with_name("log.txt")
+
+
+def until_settled(site: ClusterSite, count: int, *nodes: ClusterNode, seconds: float = 120) -> None:
+    def is_over() -> bool:
+        return site.is_settled(count) and not any(any(node.spool.received.iterdir()) for node in nodes)
+
+    try:
+        wait_until(is_over, seconds=seconds, what="all is settled")
+    except AssertionError as error:
+        logs = "\n".join(log_of(node).read_text()[-6000:] for node in nodes)
+        raise AssertionError(f"{error}\n{logs}") from error
