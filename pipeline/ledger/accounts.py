@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from pipeline.ledger import attempts, study_patients, unclaimed
 from pipeline.ledger.scope import Scope
@@ -16,30 +16,33 @@ def account_of(
     connection: Connection, name: str, settled_at: float, state: ArrivalState = ArrivalState.SETTLED, **more: Any
 ) -> dict[str, Any]:
     """Return an arrival as it will be in `state`: its row, its instances, their receipts and deliveries."""
-    about = connection.execute(select(arrival).where(arrival.c.name == name)).one()
-    wanted = select(instance).where(instance.c.arrival == name).order_by(instance.c.id)
-    instances = [dict(row._mapping) for row in connection.execute(wanted)]  # noqa: SLF001  # SQLAlchemy's public mapping
+    about = connection.execute(_ARRIVAL, {"arrival": name}).mappings().one()
+    instances = [dict(row) for row in connection.execute(_INSTANCES, {"arrival": name}).mappings()]
     answers = _deliveries(connection, name)
     for entry in instances:
         entry["scope"] = entry["scope"].text
         entry["deliveries"] = answers.get(entry["id"], [])
-    then = {**about._mapping, "state": state, "settled_at": settled_at, **more}  # noqa: SLF001
+    then = {**about, "state": state, "settled_at": settled_at, **more}
     patients = study_patients.of_arrival(connection, name)
     made = attempts.as_json(connection, name)
     return {"version": VERSION, "arrival": then, "instances": instances, "patients": patients, "attempts": made}
 
 
+_ARRIVAL = select(arrival).where(arrival.c.name == bindparam("arrival"))
+_INSTANCES = select(instance).where(instance.c.arrival == bindparam("arrival")).order_by(instance.c.id)
+_RECEIPTS = (
+    select(receipt, delivery)
+    .join(delivery, delivery.c.id == receipt.c.delivery)
+    .join(instance, instance.c.id == receipt.c.instance)
+    .where(instance.c.arrival == bindparam("arrival"))
+    .order_by(delivery.c.id)
+)
+
+
 def _deliveries(connection: Connection, name: str) -> dict[int, list[dict[str, Any]]]:
     """Return, for each instance of an arrival, its receipts with their deliveries."""
-    wanted = (
-        select(receipt, delivery)
-        .join(delivery, delivery.c.id == receipt.c.delivery)
-        .join(instance, instance.c.id == receipt.c.instance)
-        .where(instance.c.arrival == name)
-        .order_by(delivery.c.id)
-    )
     answers: dict[int, list[dict[str, Any]]] = {}
-    for row in connection.execute(wanted):
+    for row in connection.execute(_RECEIPTS, {"arrival": name}):
         answer = {"receipt": _plain(row, receipt), "delivery": _plain(row, delivery)}
         # This number is valid in this ledger only; the key names what it refers to.
         del answer["receipt"]["asked_by"]

@@ -28,7 +28,10 @@ from pipeline.model import ARRIVED, ArrivalState, DeliveryState, InstanceState
 
 def admit(connection: Connection, values: Mapping[str, Any]) -> None:
     """Enter an arrival whose files are durable in the room `arrivals`."""
-    connection.execute(insert(arrival).values(state=ArrivalState.ADMITTED, **values))
+    connection.execute(_ADMIT, {"state": ArrivalState.ADMITTED, **values})
+
+
+_ADMIT = insert(arrival)
 
 
 def is_known(connection: Connection, name: str) -> bool:
@@ -46,7 +49,10 @@ def set_state(
     connection: Connection, name: str, state: ArrivalState, reason: str | None = None, **more: Any
 ) -> None:
     """Move an arrival to `state`."""
-    connection.execute(update(arrival).where(arrival.c.name == name).values(state=state, reason=reason, **more))
+    connection.execute(_CHANGE, {"its_name": name, "state": state, "reason": reason, **more})
+
+
+_CHANGE = update(arrival).where(arrival.c.name == bindparam("its_name"))
 
 
 def take_in(connection: Connection, name: str, rows: Sequence[Mapping[str, Any]], **counts: int) -> bool:
@@ -54,13 +60,16 @@ def take_in(connection: Connection, name: str, rows: Sequence[Mapping[str, Any]]
 
     Raises IntegrityError if a key has been taken meanwhile: look again.
     """
-    admitted = (arrival.c.name == name) & (arrival.c.state == ArrivalState.ADMITTED)
     values = {"state": ArrivalState.PROCESSING, **counts}
-    is_new = connection.execute(update(arrival).where(admitted).values(**values)).rowcount
+    is_new = connection.execute(_TAKE_IN, {"its_name": name, **values}).rowcount
     if rows and is_new:
-        connection.execute(insert(instance), list(rows))
+        connection.execute(_ENTER, list(rows))
         tallies.taken_in(connection, name, rows)
     return bool(is_new)
+
+
+_TAKE_IN = _CHANGE.where(arrival.c.state == ArrivalState.ADMITTED)
+_ENTER = insert(instance)
 
 
 def forget_instances(connection: Connection, name: str) -> None:
@@ -102,9 +111,11 @@ def ready_to_settle(connection: Connection) -> list[str]:
 
 def may_settle(connection: Connection, name: str) -> bool:
     """Tell whether one arrival is ready to settle."""
-    return not connection.scalar(
-        select(exists(select(instance.c.id).where(instance.c.arrival == name, _UNFINISHED)))
-    )
+    return not connection.scalar(_HAS_UNFINISHED, {"name": name})
+
+
+_IS_IN = instance.c.arrival == bindparam("name")
+_HAS_UNFINISHED = select(exists(select(instance.c.id).where(_IS_IN, _UNFINISHED)))
 
 
 def has_instances(connection: Connection, name: str) -> bool:
@@ -114,8 +125,10 @@ def has_instances(connection: Connection, name: str) -> bool:
 
 def holds_an_instance(connection: Connection, name: str) -> bool:
     """Tell whether any file of the arrival could be read as an instance."""
-    readable = (instance.c.arrival == name) & instance.c.study_instance_uid.is_not(None)
-    return bool(connection.scalar(select(exists(select(instance.c.id).where(readable)))))
+    return bool(connection.scalar(_HAS_READABLE, {"name": name}))
+
+
+_HAS_READABLE = select(exists(select(instance.c.id).where(_IS_IN, instance.c.study_instance_uid.is_not(None))))
 
 
 _KEPT_FOR_EVER = or_(
@@ -136,25 +149,28 @@ _KEPT_FOR_EVER = or_(
 
 def all_is_well(connection: Connection, name: str) -> bool:
     """Tell whether no instance of an arrival was refused, quarantined or in conflict: it may be deleted by age."""
-    return not connection.scalar(
-        select(exists(select(instance.c.id).where(instance.c.arrival == name, _KEPT_FOR_EVER)))
-    )
+    return not connection.scalar(_HAS_KEPT_FOR_EVER, {"name": name})
+
+
+_HAS_KEPT_FOR_EVER = select(exists(select(instance.c.id).where(_IS_IN, _KEPT_FOR_EVER)))
 
 
 def settled_of(connection: Connection, delivery_number: int) -> list[str]:
     """Return the settled arrivals in which instances of a delivery came."""
-    wanted = (
-        select(arrival.c.name)
-        .join(instance, instance.c.arrival == arrival.c.name)
-        .join(receipt, receipt.c.instance == instance.c.id)
-        .where(
-            receipt.c.delivery == delivery_number,
-            arrival.c.state == ArrivalState.SETTLED,
-            arrival.c.gone_at.is_(None),
-        )
-        .distinct()
+    return list(connection.scalars(_SETTLED_OF, {"number": delivery_number}))
+
+
+_SETTLED_OF = (
+    select(arrival.c.name)
+    .join(instance, instance.c.arrival == arrival.c.name)
+    .join(receipt, receipt.c.instance == instance.c.id)
+    .where(
+        receipt.c.delivery == bindparam("number"),
+        arrival.c.state == ArrivalState.SETTLED,
+        arrival.c.gone_at.is_(None),
     )
-    return list(connection.scalars(wanted))
+    .distinct()
+)
 
 
 def set_settled_at(connection: Connection, name: str, now: float) -> None:

@@ -6,7 +6,7 @@ A delivery that goes on with what was added to it meanwhile is still the same at
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
 
 from pipeline.ledger.tables import attempt, delivery, instance, receipt
 from pipeline.model import ARRIVED, DeliveryState
@@ -33,26 +33,38 @@ class DeliveryAttempt(NamedTuple):
 
 def begin(connection: Connection, number: int, attempts: int, node: str, now: float) -> None:
     """Note that the machine `node` attempts a delivery for the time `attempts`; one that goes on keeps its row."""
-    is_it = (attempt.c.delivery == number) & (attempt.c.number == attempts)
     values: dict[str, Any] = {"state": DeliveryState.SENDING, "node": node}
-    if not connection.execute(update(attempt).where(is_it).values(**values)).rowcount:
+    its_row = {"its_delivery": number, "its_number": attempts}
+    if not connection.execute(_BEGIN_AGAIN, its_row | values).rowcount:
         values |= {"delivery": number, "number": attempts, "began_at": now}
-        connection.execute(insert(attempt).values(**values))
+        connection.execute(_BEGIN, values)
     if attempts > MOST:
         is_old = (attempt.c.number > 1) & (attempt.c.number <= attempts - MOST + 1)
         connection.execute(delete(attempt).where(attempt.c.delivery == number, is_old))
 
 
+_BEGIN = insert(attempt)
+_BEGIN_AGAIN = update(attempt).where(
+    attempt.c.delivery == bindparam("its_delivery"), attempt.c.number == bindparam("its_number")
+)
+
+
 def end(connection: Connection, number: int, state: DeliveryState, reason: str | None, now: float) -> None:
     """Note how the attempt in hand ended, if there is one, with what the receipts say now."""
-    is_open = (attempt.c.delivery == number) & attempt.c.ended_at.is_(None)
-    arrived = func.count().filter(receipt.c.state.in_(ARRIVED))
-    verified = func.count().filter(receipt.c.verified)
-    wanted = select(func.count(), arrived, verified, func.min(receipt.c.code), func.max(receipt.c.code))
-    row = connection.execute(wanted.where(receipt.c.delivery == number)).one()
+    row = connection.execute(_ANSWERS, {"number": number}).one()
     values: dict[str, Any] = {"instances": row[0], "arrived": row[1], "verified": row[2]}
     values |= {"codes": range_of(row[3], row[4]), "ended_at": now, "state": state, "reason": reason}
-    connection.execute(update(attempt).where(is_open).values(**values))
+    connection.execute(_END, {"its_delivery": number, **values})
+
+
+_ANSWERS = select(
+    func.count(),
+    func.count().filter(receipt.c.state.in_(ARRIVED)),
+    func.count().filter(receipt.c.verified),
+    func.min(receipt.c.code),
+    func.max(receipt.c.code),
+).where(receipt.c.delivery == bindparam("number"))
+_END = update(attempt).where(attempt.c.delivery == bindparam("its_delivery"), attempt.c.ended_at.is_(None))
 
 
 def range_of(low: str | None, high: str | None) -> str:
@@ -78,14 +90,20 @@ def of_subject(connection: Connection, named: Any, at_most: int) -> list[Deliver
 
 def as_json(connection: Connection, arrival: str) -> list[dict[str, Any]]:
     """Return the attempts of the deliveries of an arrival's instances, for its account."""
-    inside = (
-        select(receipt.c.delivery)
-        .join(instance, instance.c.id == receipt.c.instance)
-        .where(instance.c.arrival == arrival)
+    return [dict(row) for row in connection.execute(_OF_ARRIVAL, {"arrival": arrival}).mappings()]
+
+
+_OF_ARRIVAL = (
+    select(attempt)
+    .where(
+        attempt.c.delivery.in_(
+            select(receipt.c.delivery)
+            .join(instance, instance.c.id == receipt.c.instance)
+            .where(instance.c.arrival == bindparam("arrival"))
+        )
     )
-    wanted = select(attempt).where(attempt.c.delivery.in_(inside))
-    in_order = wanted.order_by(attempt.c.delivery, attempt.c.number)
-    return [dict(row._mapping) for row in connection.execute(in_order)]  # noqa: SLF001  # SQLAlchemy's public mapping
+    .order_by(attempt.c.delivery, attempt.c.number)
+)
 
 
 def enter_missing(connection: Connection, rows: Iterable[Mapping[str, Any]], numbers: Mapping[int, int]) -> None:

@@ -42,9 +42,15 @@ class Claimant:
 
 def require_delivery(connection: Connection, row: ClaimedDeliveryRow) -> None:
     """Raise Fenced unless the attempt `row` still has its delivery; nobody takes it until the transaction ends."""
-    mine = select(delivery.c.id).where(delivery.c.id == row.id, delivery.c.claim == row.claim)
-    if connection.scalar(mine.with_for_update(read=True)) is None:
+    if connection.scalar(_DELIVERY, {"number": row.id, "token": row.claim}) is None:
         raise Fenced
+
+
+_DELIVERY = (
+    select(delivery.c.id)
+    .where(delivery.c.id == bindparam("number"), delivery.c.claim == bindparam("token"))
+    .with_for_update(read=True)
+)
 
 
 def claim_study(connection: Connection, receiver: str, study_instance_uid: str, by: Claimant) -> str | None:
@@ -71,14 +77,19 @@ _CLAIM_STUDY = text(
 
 def require_study(connection: Connection, claim: str) -> None:
     """Raise Fenced unless a study is still claimed by `claim`."""
-    mine = select(study_claim.c.claim).where(study_claim.c.claim == claim)
-    if connection.scalar(mine.with_for_update(read=True)) is None:
+    if connection.scalar(_STUDY, {"token": claim}) is None:
         raise Fenced
+
+
+_STUDY = select(study_claim.c.claim).where(study_claim.c.claim == bindparam("token")).with_for_update(read=True)
 
 
 def release_study(connection: Connection, claim: str) -> None:
     """Give up the claim of a study, if it still stands."""
-    connection.execute(delete(study_claim).where(study_claim.c.claim == claim))
+    connection.execute(_RELEASE_STUDY, {"token": claim})
+
+
+_RELEASE_STUDY = delete(study_claim).where(study_claim.c.claim == bindparam("token"))
 
 
 def release_studies_of(connection: Connection, worker: str) -> int:

@@ -24,12 +24,15 @@ INTERRUPTED = "interrupted while sending"
 
 def consign(connection: Connection, values: Mapping[str, Any], pinned: Sequence[Mapping[str, Any]]) -> int:
     """Open a delivery with one pending receipt for each instance, pinned to the very file that will be sent."""
-    made = connection.execute(insert(delivery).values(state=DeliveryState.WAITING, **values)).inserted_primary_key
+    made = connection.execute(_OPEN_DELIVERY, {"state": DeliveryState.WAITING, **values}).inserted_primary_key
     assert made is not None
     number: int = made[0]
     rows = [{"delivery": number, "state": ReceiptState.PENDING, **pin} for pin in pinned]
-    connection.execute(insert(receipt), rows)
+    connection.execute(_PIN, rows)
     return number
+
+
+_OPEN_DELIVERY, _PIN = insert(delivery), insert(receipt)
 
 
 def due(  # noqa: PLR0913  # each limit by its name
@@ -81,13 +84,11 @@ def _due_to(*, takes_parts: bool, is_limited: bool) -> Select[Any]:
 
 
 def _studies_in_hand(connection: Connection, destination_name: str) -> set[str]:
-    wanted = select(delivery.c.study_instance_uid).where(
-        delivery.c.destination == destination_name,
-        delivery.c.state == DeliveryState.SENDING,
-        delivery.c.order_id.is_(None),
-    )
-    return set(connection.scalars(wanted))
+    return set(connection.scalars(_STUDIES_IN_HAND, {"destination": destination_name}))
 
+
+_IS_IN_HAND = and_(delivery.c.destination == bindparam("destination"), delivery.c.state == DeliveryState.SENDING)
+_STUDIES_IN_HAND = select(delivery.c.study_instance_uid).where(_IS_IN_HAND, delivery.c.order_id.is_(None))
 
 _IS_OPEN_TO = and_(
     delivery.c.destination == bindparam("destination"), delivery.c.state.in_(OPEN), delivery.c.held.is_(False)
@@ -124,13 +125,8 @@ def claim(  # noqa: PLR0913  # each limit by its name
     `one_a_study` if one of them is of the same study, with `only_for_orders` if it is of no order, and if the
     worker's node is draining.
     """
-    is_free = and_(
-        delivery.c.id == number,
-        delivery.c.state.in_(OPEN),
-        delivery.c.held.is_(False),
-        not_(nodes.drains(by.worker)),
-    )
-    row = read_one_or_none(DeliveryRow, connection.execute(select(delivery).where(is_free)))
+    which = {"number": number, "claimant": by.worker}
+    row = read_one_or_none(DeliveryRow, connection.execute(_FREE, which))
     if row is None or (only_for_orders and row.order_id is None):
         return None
     if in_hand(connection, row.destination) >= slots:
@@ -141,26 +137,40 @@ def claim(  # noqa: PLR0913  # each limit by its name
         and row.study_instance_uid in _studies_in_hand(connection, row.destination)
     ):
         return None
-    values = {
-        "state": DeliveryState.SENDING,
-        "attempts": delivery.c.attempts + 1,
-        "first_attempt_at": func.coalesce(delivery.c.first_attempt_at, now),
-        **by.values(),
-    }
-    connection.execute(update(delivery).where(is_free).values(**values))
-    claimed = read_one(ClaimedDeliveryRow, connection.execute(select(delivery).where(delivery.c.id == number)))
+    connection.execute(_CLAIM, {**which, "now": now, "state": DeliveryState.SENDING, **by.values()})
+    claimed = read_one(ClaimedDeliveryRow, connection.execute(_BY_NUMBER, {"number": number}))
     attempts.begin(connection, number, claimed.attempts, by.node, now)
     return claimed
 
 
+_BY_NUMBER = select(delivery).where(delivery.c.id == bindparam("number"))
+_IS_FREE = and_(
+    delivery.c.id == bindparam("number"),
+    delivery.c.state.in_(OPEN),
+    delivery.c.held.is_(False),
+    not_(nodes.drains(bindparam("claimant"))),
+)
+_FREE = select(delivery).where(_IS_FREE)
+_CLAIM = (
+    update(delivery)
+    .where(_IS_FREE)
+    .values(
+        attempts=delivery.c.attempts + 1,
+        first_attempt_at=func.coalesce(delivery.c.first_attempt_at, bindparam("now")),
+    )
+)
+
+
 def in_hand(connection: Connection, destination_name: str, *, except_of: str | None = None) -> int:
     """Count the deliveries that are being attempted at a destination, those of the worker `except_of` left out."""
-    wanted = select(func.count()).where(
-        delivery.c.destination == destination_name, delivery.c.state == DeliveryState.SENDING
-    )
-    if except_of is not None:
-        wanted = wanted.where(delivery.c.worker != except_of)
-    return connection.scalar(wanted) or 0
+    values = {"destination": destination_name}
+    if except_of is None:
+        return connection.scalar(_IN_HAND, values) or 0
+    return connection.scalar(_IN_HAND_OF_OTHERS, {**values, "claimant": except_of}) or 0
+
+
+_IN_HAND = select(func.count()).where(_IS_IN_HAND)
+_IN_HAND_OF_OTHERS = _IN_HAND.where(delivery.c.worker != bindparam("claimant"))
 
 
 def is_in_hand(connection: Connection, number: int | None) -> bool:
@@ -171,7 +181,7 @@ def is_in_hand(connection: Connection, number: int | None) -> bool:
 def finish(connection: Connection, number: int, state: DeliveryState, reason: str | None, **more: Any) -> None:
     """Move a delivery to `state`; a refused one refuses instances without an answer."""
     values = {"state": state, "reason": reason, "claim": None, **more}
-    connection.execute(update(delivery).where(delivery.c.id == number).values(**values))
+    connection.execute(_CHANGE, {"number": number, **values})
     if state == DeliveryState.REFUSED:
         connection.execute(
             update(receipt)
@@ -181,6 +191,9 @@ def finish(connection: Connection, number: int, state: DeliveryState, reason: st
     now = more.get("finished_at") or time.time()
     attempts.end(connection, number, state, reason, now)
     tallies.delivery_changed(connection, number, state, now)
+
+
+_CHANGE = update(delivery).where(delivery.c.id == bindparam("number"))
 
 
 def made(connection: Connection, number: int, path: Path, size: int) -> None:

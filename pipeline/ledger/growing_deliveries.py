@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, not_, select, text, update
+from sqlalchemy import Connection, and_, bindparam, insert, not_, select, text, update
 
 from pipeline.ledger.deliveries import OPEN
 from pipeline.ledger.receipts import unanswered
@@ -15,24 +15,26 @@ GROWS_AT_MOST = 60.0  # Seconds until a delivery to which nothing was added is l
 
 def open_one(connection: Connection, destination_name: str, receiver: str, study_instance_uid: str) -> int | None:
     """Return the delivery to which a study's instances are added while they are prepared."""
-    wanted = select(delivery.c.id).where(
-        delivery.c.growing,
-        delivery.c.state.in_((*OPEN, DeliveryState.SENDING)),
-        delivery.c.destination == destination_name,
-        delivery.c.receiver == receiver,
-        delivery.c.study_instance_uid == study_instance_uid,
-    )
-    return connection.scalar(wanted)
+    its_study = {"receiver": receiver, "study": study_instance_uid}
+    return connection.scalar(_OPEN_ONE, {"destination": destination_name, **its_study})
 
 
 def all_of_study(connection: Connection, receiver: str, study_instance_uid: str) -> list[int]:
     """Return the growing deliveries of a study, whatever their destination."""
-    wanted = select(delivery.c.id).where(
-        text("delivery.growing"),
-        delivery.c.receiver == receiver,
-        delivery.c.study_instance_uid == study_instance_uid,
-    )
-    return list(connection.scalars(wanted.order_by(delivery.c.id)))
+    return list(connection.scalars(_ALL_OF_STUDY, {"receiver": receiver, "study": study_instance_uid}))
+
+
+_IS_GROWING = text("delivery.growing")  # in the words of the index, which SQLAlchemy would write as "= 1"
+_IS_OF_STUDY = and_(
+    delivery.c.receiver == bindparam("receiver"), delivery.c.study_instance_uid == bindparam("study")
+)
+_ALL_OF_STUDY = select(delivery.c.id).where(_IS_GROWING, _IS_OF_STUDY).order_by(delivery.c.id)
+_OPEN_ONE = select(delivery.c.id).where(
+    _IS_GROWING,
+    _IS_OF_STUDY,
+    delivery.c.state.in_((*OPEN, DeliveryState.SENDING)),
+    delivery.c.destination == bindparam("destination"),
+)
 
 
 def add(
@@ -51,7 +53,7 @@ def add(
 
 
 _ABANDONED = select(delivery.c.id).where(
-    text("delivery.growing"),  # in the words of the index, which SQLAlchemy would write as "= 1"
+    _IS_GROWING,
     ~select(instance.c.id)
     .join(arrival, arrival.c.name == instance.c.arrival)
     .where(
@@ -76,8 +78,7 @@ def goes_on(connection: Connection, number: int, handed_over: frozenset[int], no
     attempt does not count then, and its instances without an answer are tried again with the others.
     """
     was_added = bool(unanswered(connection, number) - handed_over)
-    its_row = delivery.c.id == number
-    if not was_added and not connection.scalar(select(delivery.c.growing).where(its_row)):
+    if not was_added and not connection.scalar(_GROWS, {"number": number}):
         return False
     values = {
         "state": DeliveryState.WAITING,
@@ -85,5 +86,8 @@ def goes_on(connection: Connection, number: int, handed_over: frozenset[int], no
         "attempts": delivery.c.attempts - 1,
         "claim": None,
     }
-    connection.execute(update(delivery).where(its_row).values(**values))
+    connection.execute(update(delivery).where(delivery.c.id == number).values(**values))
     return True
+
+
+_GROWS = select(delivery.c.growing).where(delivery.c.id == bindparam("number"))

@@ -42,30 +42,31 @@ def first_received(
     rows: dict[InstanceKey, SoundInstanceRow] = {}
     studies = sorted({key.study_instance_uid for key in keys})
     for study in studies:
-        wanted = sound_instances().where(
-            instance.c.scope == scope,
-            instance.c.study_instance_uid == study,
-            instance.c.state.in_(HOLDS_ITS_KEY),
-        )
-        rows |= {row.key: row for row in read_all(SoundInstanceRow, connection.execute(wanted))}
+        found = connection.execute(_FIRST_RECEIVED, {"scope": scope, "study": study})
+        rows |= {row.key: row for row in read_all(SoundInstanceRow, found)}
     return rows
+
+
+_FIRST_RECEIVED = sound_instances().where(
+    instance.c.scope == bindparam("scope"),
+    instance.c.study_instance_uid == bindparam("study"),
+    instance.c.state.in_(HOLDS_ITS_KEY),
+)
 
 
 def change_rows(connection: Connection, found_out: Mapping[int, Mapping[str, Any]]) -> None:
     """Write what a stage found out about many instances, by row number: a statement for each set of columns."""
     by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for identity, values in found_out.items():
-        by_columns.setdefault(tuple(sorted(values)), []).append(
-            {"row_number": identity, **{f"new_{column}": value for column, value in values.items()}}
-        )
-    for columns, rows in by_columns.items():
-        changed: dict[str, Any] = {column: bindparam(f"new_{column}") for column in columns}
-        connection.execute(
-            update(instance).where(instance.c.id == bindparam("row_number")).values(**changed), rows
-        )
+        by_columns.setdefault(tuple(sorted(values)), []).append({"row_number": identity, **values})
+    for rows in by_columns.values():
+        connection.execute(_CHANGE, rows)
     for identity, values in found_out.items():
         if values.get("state") in tallies.SET_ASIDE:
             tallies.set_aside(connection, identity, values)
+
+
+_CHANGE = update(instance).where(instance.c.id == bindparam("row_number"))
 
 
 def change_row(connection: Connection, identity: int, values: Mapping[str, Any]) -> None:

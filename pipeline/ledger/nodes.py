@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, delete, exists, func, insert, select, update
 
 from pipeline.ledger.tables import delivery, node, retrieval, study_claim
 from pipeline.model import DeliveryState, RetrievalState
@@ -69,7 +69,7 @@ def is_draining(connection: Connection, name: str) -> bool:
     return bool(connection.scalar(select(node.c.draining).where(node.c.name == name)))
 
 
-def drains(worker: str) -> ColumnElement[bool]:
+def drains(worker: str | BindParameter[str]) -> ColumnElement[bool]:
     """Return the condition that the node of `worker` drains, for the statements that claim work."""
     return exists(select(node.c.name).where(node.c.worker == worker, node.c.draining))
 

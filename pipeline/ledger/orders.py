@@ -165,19 +165,21 @@ def brought_before(connection: Connection, order: OrderRow) -> set[tuple[str, st
 
 def arrivals_in_use(connection: Connection) -> set[str]:
     """Return the arrivals whose files open orders still need."""
-    of_a_retrieval = (
-        select(instance.c.arrival)
-        .join(retrieved, retrieved.c.instance == instance.c.id)
-        .join(order_study, order_study.c.retrieval == retrieved.c.retrieval)
-        .join(orders, orders.c.id == order_study.c.order_id)
-        .where(orders.c.state == OrderState.OPEN)
-    )
-    is_open_send = (orders.c.state == OrderState.OPEN) & (orders.c.verb == SEND_VERB)
-    sends = connection.scalars(select(orders.c.id).where(is_open_send))
-    scopes = [of_send(number) for number in sends]
+    scopes = [of_send(number) for number in connection.scalars(_OPEN_SENDS)]
     sent = select(instance.c.arrival).where(is_of(instance, scopes)) if scopes else None
-    found = set(connection.scalars(of_a_retrieval.distinct()))
+    found = set(connection.scalars(_RETRIEVED_FOR_OPEN_ORDERS))
     return found if sent is None else found | set(connection.scalars(sent.distinct()))
+
+
+_OPEN_SENDS = select(orders.c.id).where(orders.c.state == OrderState.OPEN, orders.c.verb == SEND_VERB)
+_RETRIEVED_FOR_OPEN_ORDERS = (
+    select(instance.c.arrival)
+    .join(retrieved, retrieved.c.instance == instance.c.id)
+    .join(order_study, order_study.c.retrieval == retrieved.c.retrieval)
+    .join(orders, orders.c.id == order_study.c.order_id)
+    .where(orders.c.state == OrderState.OPEN)
+    .distinct()
+)
 
 
 def made_before(connection: Connection, moment: float) -> list[tuple[int, str]]:

@@ -1,10 +1,11 @@
 """The ledger's statements about receipts: what a delivery brings, and what was answered of each instance."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, or_, select, true, update
+from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select, true, update
 
 from pipeline.ledger.batches import batches
 from pipeline.ledger.tables import delivery, instance, receipt
@@ -13,19 +14,24 @@ from pipeline.model import ARRIVED, InstanceKey, Item, Receipt, ReceiptState
 
 def items(connection: Connection, number: int, spool: Path, *, answered: bool = False) -> list[tuple[int, Item]]:
     """Return the instances of a delivery without a receipt, or all if `answered`, with their row numbers."""
-    wanted = (
+    wanted = _items(answered=answered)
+    return [(row.instance, item_of(row, spool)) for row in connection.execute(wanted, {"number": number})]
+
+
+@cache
+def _items(*, answered: bool) -> Select[Any]:
+    """Return the statement of `items`, made once: to make it takes longer than to execute it."""
+    return (
         select(receipt, instance)
         .join(instance, instance.c.id == receipt.c.instance)
-        .where(receipt.c.delivery == number, true() if answered else needs_an_answer())
+        .where(receipt.c.delivery == bindparam("number"), true() if answered else needs_an_answer())
         .order_by(instance.c.id)
     )
-    return [(row.instance, item_of(row, spool)) for row in connection.execute(wanted)]
 
 
 def unanswered(connection: Connection, number: int) -> frozenset[int]:
     """Return the row numbers of a delivery's instances that still need a receipt."""
-    wanted = select(receipt.c.instance).where(receipt.c.delivery == number, needs_an_answer())
-    return frozenset(connection.scalars(wanted))
+    return frozenset(connection.scalars(_UNANSWERED, {"number": number}))
 
 
 def needs_an_answer() -> Any:
@@ -41,6 +47,9 @@ def needs_an_answer() -> Any:
 def is_not_compared() -> Any:
     """Return the condition on a receipt that a person must `accept` before its original may be deleted."""
     return and_(receipt.c.state == ReceiptState.PRESENT, receipt.c.verified.is_(False))
+
+
+_UNANSWERED = select(receipt.c.instance).where(receipt.c.delivery == bindparam("number"), needs_an_answer())
 
 
 def accept(
@@ -90,25 +99,39 @@ def item_of(row: Any, spool: Path) -> Item:
 def attempt(connection: Connection, number: int, instances: Iterable[int]) -> None:
     """Record that these instances may be at the peer from now on, whatever happens next."""
     for batch in batches(list(instances)):
-        connection.execute(
-            update(receipt)
-            .where(receipt.c.delivery == number, receipt.c.instance.in_(batch))
-            .values(attempted=True)
-        )
+        connection.execute(_ATTEMPT, {"number": number, "instances": batch})
+
+
+_ATTEMPT = (
+    update(receipt)
+    .where(
+        receipt.c.delivery == bindparam("number"),
+        receipt.c.instance.in_(bindparam("instances", expanding=True)),
+    )
+    .values(attempted=True)
+)
 
 
 def record(connection: Connection, number: int, answers: Mapping[int, Receipt], now: float) -> None:
     """Write what the peer said of each instance."""
     if not answers:
         return
-    its_row = (receipt.c.delivery == number) & (receipt.c.instance == bindparam("row_number"))
     columns = ("state", "code", "message", "verified", "left_out")
     rows = [
-        {"row_number": identity, **{f"new_{column}": getattr(answer, column) for column in columns}}
+        {
+            "number": number,
+            "row_number": identity,
+            "at": now,
+            **{column: getattr(answer, column) for column in columns},
+        }
         for identity, answer in answers.items()
     ]
-    values: dict[str, Any] = {column: bindparam(f"new_{column}") for column in columns}
-    connection.execute(update(receipt).where(its_row).values(at=now, **values), rows)
+    connection.execute(_RECORD, rows)
+
+
+_RECORD = update(receipt).where(
+    receipt.c.delivery == bindparam("number"), receipt.c.instance == bindparam("row_number")
+)
 
 
 def tally(connection: Connection, number: int) -> dict[str, int]:
@@ -116,10 +139,18 @@ def tally(connection: Connection, number: int) -> dict[str, int]:
 
     "unanswered" are those it cannot end with, "not_compared" those of `present` that a person must accept.
     """
-    wanted = select(receipt.c.state, func.count()).where(receipt.c.delivery == number).group_by(receipt.c.state)
-    counted: dict[str, int] = {row[0]: row[1] for row in connection.execute(wanted)}
-    unanswered = select(func.count()).where(receipt.c.delivery == number, needs_an_answer())
-    counted["unanswered"] = connection.scalar(unanswered) or 0
-    not_compared = select(func.count()).where(receipt.c.delivery == number, is_not_compared())
-    counted["not_compared"] = connection.scalar(not_compared) or 0
-    return counted
+    rows = connection.execute(_TALLY, {"number": number}).all()
+    counted: dict[str, int] = {row[0]: row[1] for row in rows}
+    return counted | {"unanswered": sum(row[2] for row in rows), "not_compared": sum(row[3] for row in rows)}
+
+
+_TALLY = (
+    select(
+        receipt.c.state,
+        func.count(),
+        func.count().filter(needs_an_answer()),
+        func.count().filter(is_not_compared()),
+    )
+    .where(receipt.c.delivery == bindparam("number"))
+    .group_by(receipt.c.state)
+)

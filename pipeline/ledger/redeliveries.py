@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, not_, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, not_, or_, select, update
 
 from pipeline.dicom.reasons import DELETED, failure
 from pipeline.ledger import deliveries, receipts
@@ -37,6 +37,8 @@ class RequestedInstance:
 def open_requests(connection: Connection, arrival_name: str, destinations: Collection[str], now: float) -> None:
     """Open a request for an arrival's duplicates at each of the destinations they were delivered to."""
     asked = _asked_for(connection, arrival_name) if destinations else {}
+    if not asked:
+        return
     pins: dict[Line, list[dict[str, Any]]] = defaultdict(list)
     under_way = _under_way(connection, {key.study_instance_uid for key, _ in asked.values()})
     for row in _delivered(connection, asked, destinations):
@@ -63,9 +65,8 @@ _PIN = ("path", "sha256", "size", "transfer_syntax_uid", "encoding")
 
 def _asked_for(connection: Connection, arrival_name: str) -> dict[int, tuple[InstanceKey, int]]:
     """Return the key and the last duplicate in an arrival, by the instance that holds the key."""
-    wanted = (instance.c.arrival == arrival_name) & (instance.c.state == InstanceState.DUPLICATE)
     by_scope: dict[Scope, dict[InstanceKey, int]] = defaultdict(dict)
-    for row in connection.execute(select(instance).where(wanted).order_by(instance.c.id)):
+    for row in connection.execute(_DUPLICATES, {"arrival": arrival_name}):
         by_scope[row.scope][receipts.key_of(row)] = row.id
     return {
         holder.id: (key, duplicates[key])
@@ -73,6 +74,13 @@ def _asked_for(connection: Connection, arrival_name: str) -> dict[int, tuple[Ins
         for key, holder in first_received(connection, scope, duplicates).items()
         if key in duplicates
     }
+
+
+_DUPLICATES = (
+    select(instance)
+    .where(instance.c.arrival == bindparam("arrival"), instance.c.state == InstanceState.DUPLICATE)
+    .order_by(instance.c.id)
+)
 
 
 def _delivered(connection: Connection, holders: Collection[int], destinations: Collection[str]) -> list[Any]:

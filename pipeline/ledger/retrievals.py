@@ -61,6 +61,8 @@ def take_in(
 ) -> bool:
     """Record which files of an arrival belong to which retrievals; False if one of these has ended meanwhile."""
     numbers = {number for members in belongings.values() for number in members}
+    if not numbers:
+        return True
     still = select(retrieval.c.id).where(retrieval.c.id.in_(numbers), retrieval.c.state.in_(OPEN))
     if numbers - set(connection.scalars(still)):
         return False

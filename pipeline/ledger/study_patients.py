@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, exists, insert, select
+from sqlalchemy import Connection, bindparam, exists, insert, select
 
 from pipeline.ledger.rows import InstanceRow, StudyPatientRow, read_all
 from pipeline.ledger.scope import Scope
@@ -15,23 +15,35 @@ def of_studies(connection: Connection, scope: Scope, studies: Collection[str]) -
     """Return the known patients of these studies."""
     rows: list[StudyPatientRow] = []
     for study in studies:
-        wanted = (study_patient.c.scope == scope) & (study_patient.c.study_instance_uid == study)
-        rows += read_all(StudyPatientRow, connection.execute(select(study_patient).where(wanted)))
+        rows += read_all(StudyPatientRow, connection.execute(_OF_STUDY, {"scope": scope, "study": study}))
     return rows
+
+
+_OF_STUDY = select(study_patient).where(
+    study_patient.c.scope == bindparam("scope"), study_patient.c.study_instance_uid == bindparam("study")
+)
 
 
 def of_arrival(connection: Connection, arrival: str) -> list[dict[str, Any]]:
     """Return the patients known by an arrival, for its account."""
-    of_it = select(study_patient).where(study_patient.c.arrival == arrival)
-    in_order = of_it.order_by(study_patient.c.at, study_patient.c.identifier)
-    rows = [dict(row._mapping) for row in connection.execute(in_order)]  # noqa: SLF001  # SQLAlchemy's public mapping
+    rows = connection.execute(_OF_ARRIVAL, {"arrival": arrival}).mappings()
     return [{**row, "scope": row["scope"].text} for row in rows]
+
+
+_OF_ARRIVAL = (
+    select(study_patient)
+    .where(study_patient.c.arrival == bindparam("arrival"))
+    .order_by(study_patient.c.at, study_patient.c.identifier)
+)
 
 
 def enter(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
     """Enter patients of studies; raises IntegrityError if another one was entered first meanwhile."""
     for row in rows:
-        connection.execute(insert(study_patient).values(**row))
+        connection.execute(_ENTER, row)
+
+
+_ENTER = insert(study_patient)
 
 
 def enter_missing(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:

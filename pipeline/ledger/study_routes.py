@@ -26,20 +26,23 @@ def begun_before_routes(connection: Connection, receiver: str, study_instance_ui
 
     The growing deliveries of such a study hold only instances for which nothing is written down.
     """
-    wanted = (
-        select(delivery.c.destination, func.min(receipt.c.encoding))
-        .join(receipt, receipt.c.delivery == delivery.c.id)
-        .join(instance, instance.c.id == receipt.c.instance)
-        .where(
-            text("delivery.growing"),  # In the words of the index.
-            delivery.c.receiver == receiver,
-            delivery.c.study_instance_uid == study_instance_uid,
-        )
-        .group_by(delivery.c.id, delivery.c.destination)
-        .having(func.count(instance.c.routed_to) == 0)
-        .order_by(delivery.c.id)
+    rows = connection.execute(_BEGUN_BEFORE, {"receiver": receiver, "study": study_instance_uid})
+    return tuple({row[0]: (row[0], row[1]) for row in rows}.values())
+
+
+_BEGUN_BEFORE = (
+    select(delivery.c.destination, func.min(receipt.c.encoding))
+    .join(receipt, receipt.c.delivery == delivery.c.id)
+    .join(instance, instance.c.id == receipt.c.instance)
+    .where(
+        text("delivery.growing"),  # In the words of the index.
+        delivery.c.receiver == bindparam("receiver"),
+        delivery.c.study_instance_uid == bindparam("study"),
     )
-    return tuple({row[0]: (row[0], row[1]) for row in connection.execute(wanted)}.values())
+    .group_by(delivery.c.id, delivery.c.destination)
+    .having(func.count(instance.c.routed_to) == 0)
+    .order_by(delivery.c.id)
+)
 
 
 def prepared(connection: Connection, receiver: str, study_instance_uid: str) -> list[SoundInstanceRow]:

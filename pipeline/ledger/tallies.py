@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
 
 from pipeline.ledger.tables import arrival, delivery, instance, receipt, tally
 from pipeline.model import ARRIVED, DeliveryState, InstanceState
@@ -64,24 +64,32 @@ def add(  # noqa: PLR0913  # the columns of a count, each by its name
 ) -> None:
     """Add to the count of the hour of `at` (seconds since the epoch)."""
     key = {"hour": int(at // HOUR), "kind": kind, "name": name, "detail": detail}
-    is_it = (tally.c.hour == key["hour"]) & (tally.c.kind == kind) & (tally.c.name == name)
-    added = {
-        "times": tally.c.times + times,
-        "instances": tally.c.instances + instances,
-        "bytes": tally.c.bytes + size,
-        "seconds": tally.c.seconds + seconds,
-        "last_at": at,
-    }
-    if not connection.execute(update(tally).where(is_it, tally.c.detail == detail).values(**added)).rowcount:
-        first = {"times": times, "instances": instances, "bytes": size, "seconds": seconds, "last_at": at}
-        connection.execute(insert(tally).values(**key, **first))
+    first = {"times": times, "instances": instances, "bytes": size, "seconds": seconds, "last_at": at}
+    more = {f"its_{column}": value for column, value in key.items()}
+    more |= {f"more_{column}": value for column, value in first.items()}
+    if not connection.execute(_ADD, more).rowcount:
+        connection.execute(_BEGIN, key | first)
+
+
+_BEGIN = insert(tally)
+_ADD = (
+    update(tally)
+    .where(*(tally.c[column] == bindparam(f"its_{column}") for column in ("hour", "kind", "name", "detail")))
+    .values(
+        {
+            **{
+                column: tally.c[column] + bindparam(f"more_{column}")
+                for column in ("times", "instances", "bytes", "seconds")
+            },
+            "last_at": bindparam("more_last_at"),
+        }
+    )
+)
 
 
 def taken_in(connection: Connection, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Count the instances `rows` of the arrival `name`, which have just been entered."""
-    receiver, at = connection.execute(
-        select(arrival.c.receiver, arrival.c.admitted_at).where(arrival.c.name == name)
-    ).one()
+    receiver, at = connection.execute(_ADMITTED, {"arrival": name}).one()
     instances: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     aside: Counter[str] = Counter()
@@ -95,6 +103,9 @@ def taken_in(connection: Connection, name: str, rows: Iterable[Mapping[str, Any]
         add(connection, at, TallyKind.RECEIVED, receiver, title, instances=count, size=sizes[title])
     for code, count in aside.items():
         add(connection, at, TallyKind.SET_ASIDE, receiver, code, times=count)
+
+
+_ADMITTED = select(arrival.c.receiver, arrival.c.admitted_at).where(arrival.c.name == bindparam("arrival"))
 
 
 def set_aside(connection: Connection, identity: int, values: Mapping[str, Any]) -> None:
@@ -113,7 +124,7 @@ def _code(values: Mapping[str, Any]) -> str:
 
 def delivery_changed(connection: Connection, number: int, state: DeliveryState, now: float) -> None:
     """Count that a delivery was delivered, deferred or refused `now`."""
-    row = connection.execute(select(delivery).where(delivery.c.id == number)).one()
+    row = connection.execute(_CHANGED, {"number": number}).one()
     if state == DeliveryState.DEFERRED:
         add(connection, now, TallyKind.DEFERRED, row.destination)
         return
@@ -124,36 +135,35 @@ def delivery_changed(connection: Connection, number: int, state: DeliveryState, 
 
 
 def _delivered(connection: Connection, row: Any, now: float) -> None:
-    arrived = (
-        select(
-            func.count(),
-            func.coalesce(func.sum(receipt.c.size), 0),
-            func.max(arrival.c.newest_file_at),
-            func.count().filter(receipt.c.verified),
-        )
-        .join(instance, instance.c.id == receipt.c.instance)
-        .join(arrival, arrival.c.name == instance.c.arrival)
-        .where(receipt.c.delivery == row.id, receipt.c.state.in_(ARRIVED))
-    )
-    count, size, newest, verified = connection.execute(arrived).one()
+    count, size, newest, verified, before, after = connection.execute(_ARRIVED, {"number": row.id}).one()
     add(connection, now, TallyKind.DELIVERED, row.destination, instances=count, size=size)
-    _add_pixels(connection, row.id, row.destination, now)
+    if before and after:
+        add(connection, now, TallyKind.PIXELS_BEFORE, row.destination, size=before)
+        add(connection, now, TallyKind.PIXELS_AFTER, row.destination, size=after)
     if count and verified == count and row.order_id is None:
         seconds = max(0.0, now - newest)
         bound = next((str(limit) for limit in BUCKETS if seconds <= limit), BEYOND)
         add(connection, now, TallyKind.VERIFIED, row.destination, bound, seconds=seconds)
 
 
-def _add_pixels(connection: Connection, number: int, destination: str, now: float) -> None:
-    encoded = (receipt.c.delivery == number) & receipt.c.state.in_(ARRIVED) & (receipt.c.encoding != "none")
-    before, after = connection.execute(
-        select(func.sum(instance.c.pixel_length), func.sum(instance.c.encoded_length))
-        .join(receipt, receipt.c.instance == instance.c.id)
-        .where(encoded, instance.c.encoded_length.is_not(None), instance.c.pixel_length.is_not(None))
-    ).one()
-    if before and after:
-        add(connection, now, TallyKind.PIXELS_BEFORE, destination, size=before)
-        add(connection, now, TallyKind.PIXELS_AFTER, destination, size=after)
+_CHANGED = select(delivery).where(delivery.c.id == bindparam("number"))
+_IS_ENCODED = and_(
+    receipt.c.encoding != "none", instance.c.encoded_length.is_not(None), instance.c.pixel_length.is_not(None)
+)
+_ARRIVED = (
+    select(
+        func.count(),
+        func.coalesce(func.sum(receipt.c.size), 0),
+        func.max(arrival.c.newest_file_at),
+        func.count().filter(receipt.c.verified),
+        func.sum(instance.c.pixel_length).filter(_IS_ENCODED),
+        func.sum(instance.c.encoded_length).filter(_IS_ENCODED),
+    )
+    .select_from(receipt)
+    .join(instance, instance.c.id == receipt.c.instance)
+    .join(arrival, arrival.c.name == instance.c.arrival)
+    .where(receipt.c.delivery == bindparam("number"), receipt.c.state.in_(ARRIVED))
+)
 
 
 def totals(connection: Connection) -> list[Tally]:

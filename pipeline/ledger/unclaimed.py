@@ -6,7 +6,7 @@ Programs read the code of such an instance; the reason beside it is for people.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, exists, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, select, update
 
 from pipeline.ledger.batches import batches
 from pipeline.ledger.tables import instance, receipt, retrieved
@@ -43,12 +43,20 @@ def _claim(connection: Connection, those: ColumnElement[bool]) -> None:
 
 def remark_of(connection: Connection, arrival_name: str) -> str | None:
     """Return the remark of an arrival with unclaimed instances, None if it has none."""
-    of_it = instance.c.arrival == arrival_name
-    unclaimed = select(instance.c.id).where(of_it, instance.c.code == InstanceCode.UNCLAIMED)
-    if not connection.scalar(select(exists(unclaimed))):
+    if not connection.scalar(_HAS_UNCLAIMED, {"arrival": arrival_name}):
         return None
+    of_it = instance.c.arrival == arrival_name
     sent = select(receipt.c.instance).join(instance, instance.c.id == receipt.c.instance).where(of_it)
     return PARTLY if connection.scalar(select(exists(sent))) else REMARK
+
+
+_HAS_UNCLAIMED = select(
+    exists(
+        select(instance.c.id).where(
+            instance.c.arrival == bindparam("arrival"), instance.c.code == InstanceCode.UNCLAIMED
+        )
+    )
+)
 
 
 def code_in(entry: Mapping[str, Any]) -> str | None:

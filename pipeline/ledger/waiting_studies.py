@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import (
     Connection,
+    bindparam,
     func,
     not_,
     select,
@@ -51,22 +52,29 @@ def waiting(connection: Connection) -> list[WaitingStudy]:
 
 def instances_of(connection: Connection, receiver: str, study_instance_uid: str) -> list[SoundInstanceRow]:
     """Return the rows of one study at one receiver that no delivery holds yet, in the order received."""
-    wanted = (
-        sound_instances()
-        .where(
-            arrival.c.receiver == receiver,
-            instance.c.study_instance_uid == study_instance_uid,
-            instance.c.state == InstanceState.RECEIVED,
-            not_(instance.c.consigned),
-        )
-        .order_by(instance.c.id)
+    its_study = {"receiver": receiver, "study": study_instance_uid}
+    return read_all(SoundInstanceRow, connection.execute(_INSTANCES, its_study))
+
+
+_INSTANCES = (
+    sound_instances()
+    .where(
+        arrival.c.receiver == bindparam("receiver"),
+        instance.c.study_instance_uid == bindparam("study"),
+        instance.c.state == InstanceState.RECEIVED,
+        not_(instance.c.consigned),
     )
-    return read_all(SoundInstanceRow, connection.execute(wanted))
+    .order_by(instance.c.id)
+)
 
 
 def require_not_consigned(connection: Connection, identities: Collection[int]) -> None:
     """Raise Fenced if somebody else has consigned one of these instances, or decided about it, meanwhile."""
     for batch in batches(list(identities)):
-        wanted = select(func.count()).where(instance.c.id.in_(batch), not_(instance.c.consigned))
-        if connection.scalar(wanted) != len(batch):
+        if connection.scalar(_NOT_CONSIGNED, {"instances": batch}) != len(batch):
             raise Fenced
+
+
+_NOT_CONSIGNED = select(func.count()).where(
+    instance.c.id.in_(bindparam("instances", expanding=True)), not_(instance.c.consigned)
+)
