@@ -21,13 +21,17 @@ from pipeline.model import InstanceState
 
 @dataclass(frozen=True, slots=True)
 class WaitingStudy:
-    """Instances of one study at one receiver that no delivery holds yet (docs/design.md, Gathering)."""
+    """Instances of one study at one receiver that no delivery holds yet (docs/design.md, Gathering).
+
+    `newest_arrival` is the name of the arrival that was admitted last, which says what node brought it.
+    """
 
     receiver: str
     study_instance_uid: str
     newest_file_at: float
     first_admitted_at: float
     instances: int
+    newest_arrival: str
 
 
 _WAITING = (
@@ -37,6 +41,7 @@ _WAITING = (
         func.max(arrival.c.newest_file_at),
         func.min(arrival.c.admitted_at),
         func.count(),
+        func.max(arrival.c.name),
     )
     .join(arrival, arrival.c.name == instance.c.arrival)
     .where(not_(instance.c.consigned), instance.c.state == InstanceState.RECEIVED)

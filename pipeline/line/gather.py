@@ -24,6 +24,7 @@ from pipeline.schedule import Agenda
 from pipeline.site.site import Site
 
 STUDY_INSTANCE_UID = 0x0020000D
+LEFT_SECONDS = 2.0  # So long another node leaves a study that is due to the node that brought it.
 ANY_STUDY = ""  # Stands for the folders of a receiver whose incoming folder cannot be listed.
 
 
@@ -135,7 +136,8 @@ def complete_studies(
     """Yield the studies that are due, and tell the agenda when the others will be due.
 
     Arrivals in `unusable` delay no study, because they cannot be identified now. A study whose receiver is no
-    longer configured is due: the next stage reports that.
+    longer configured is due: the next stage reports that. What another node at work has brought is due here a
+    little later: that node has read its files, and takes it unless it has enough in hand.
     """
     if not seen.waiting:
         return
@@ -149,7 +151,8 @@ def complete_studies(
             yield study
             continue
         quiet = at_most if _may_get_more(study, seen, under_way) else receiver.quiet_seconds
-        times = (study.newest_file_at, study.first_admitted_at, quiet, at_most)
+        left = LEFT_SECONDS if study.newest_arrival in seen.of_others else 0.0
+        times = (study.newest_file_at, study.first_admitted_at, quiet + left, at_most + left)
         agenda.at(schedule.due_at(*times))
         if schedule.is_due(time.time(), *times):
             yield study

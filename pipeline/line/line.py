@@ -5,6 +5,7 @@ finds work that was interrupted at any moment.
 """
 
 import functools
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
@@ -29,6 +30,7 @@ from pipeline.schedule import Agenda
 from pipeline.site.site import Site
 
 AT_ONCE = 16  # Parallel arrivals, and parallel studies: the pool's processes do the work, and share it fairly.
+LONG_SECONDS = 30.0  # A study that takes longer holds back no other one.
 
 Subject = TypeVar("Subject")
 Due = Iterable[tuple[JobKey, Subject, Executor]]  # What is due, and the executor for it.
@@ -46,6 +48,7 @@ class Line:
         self._unread = UnreadArrivals()
         self._read_ahead = ReadAhead()
         self._prepared_ahead = PreparedAhead()
+        self._begun: dict[JobKey, float] = {}  # Studies that are being prepared, and since when (monotonic).
         self._deliveries = DeliveryScheduler(site, jobs, agenda)
         self._glances = ThreadPoolExecutor(1, thread_name_prefix="glance")
         self._arrivals = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="arrival")
@@ -125,7 +128,22 @@ class Line:
     def _complete_studies(self) -> Due[WaitingStudy]:
         """Yield the studies that are complete as far as is known."""
         for study in complete_studies(self._seen, self._site, self._agenda, self._unread, self._unusable()):
-            yield JobKey(JobKind.PROCESS, study.study_instance_uid, study.receiver), study, self._studies
+            if self._may_take_another_study():
+                key = JobKey(JobKind.PROCESS, study.study_instance_uid, study.receiver)
+                self._begun.setdefault(key, time.monotonic())
+                yield key, study, self._studies
+
+    def _may_take_another_study(self) -> bool:
+        """Tell whether the pool can do with another study: what this node does not claim, other nodes can.
+
+        One more than there are processes, so that none is idle while a study is read or recorded. Without a store
+        there is no other node, and every study gets its share at once.
+        """
+        if not self._site.spool.has_store:
+            return True
+        running, now = self._jobs.running(), time.monotonic()
+        self._begun = {key: since for key, since in self._begun.items() if key in running}
+        return sum(now - since < LONG_SECONDS for since in self._begun.values()) <= self._site.pool.size
 
     def _ended_arrivals(self) -> Due[str]:
         """Yield the arrivals whose deliveries have all ended, and whose files no open order needs."""

@@ -21,6 +21,7 @@ from pipeline.errors import Configuration
 from pipeline.ledger import waiting_studies
 from pipeline.ledger.waiting_studies import WaitingStudy
 from pipeline.line.encoded_ahead import AheadTask, encode_ahead
+from pipeline.line.hand_over import node_of
 from pipeline.line.identify import IdentifyTask, ReadAhead, load_reading, read_ahead
 from pipeline.line.prepare import Prepared, PrepareTask, load_encodings, prepare
 from pipeline.line.prepare_study import PreparedAhead, tasks_of
@@ -28,6 +29,7 @@ from pipeline.line.route import route
 from pipeline.processes.jobs import report_failure
 from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import PoolClosed
+from pipeline.schedule import is_due
 from pipeline.site.disk_space import free_bytes
 from pipeline.site.site import Site
 from pipeline.spool.durable import unlink
@@ -161,9 +163,13 @@ class WorkAhead:
             in_hand = self._in_hand(study.receiver, study.study_instance_uid)
             if receiver is None or in_hand or self._site.is_for_orders(study.receiver):
                 continue
+            if not self._is_left_to_us(study, receiver):
+                continue
             with contextlib.suppress(Configuration):  # The study says so itself when it is due.
                 for task in self._tasks_of_study(study, receiver):
                     self._begun[study.receiver, study.study_instance_uid].add(task.instance)
+                    if not self._is_left_to_us(study, receiver):
+                        break
                     with contextlib.suppress(OSError):
                         if task.source.lstat().st_size <= LARGEST:
                             yield task
@@ -177,6 +183,15 @@ class WorkAhead:
         routes = route(rows, receiver, self._site)
         new = [row for row in rows if routes.of[row.id] and row.id not in begun]
         return tasks_of(new, study.receiver, routes, self._site)
+
+    def _is_left_to_us(self, study: WaitingStudy, receiver: ReceiverTable) -> bool:
+        """Tell whether no other node prepares a study: each works ahead at what it brought, until that is due."""
+        site = self._site
+        if not site.spool.has_store:
+            return True
+        at_most = site.settings.site.gather_at_most.total_seconds()
+        times = (study.newest_file_at, study.first_admitted_at, receiver.quiet_seconds, at_most)
+        return node_of(study.newest_arrival) == site.claimant.node and not is_due(time.time(), *times)
 
     def _received(self) -> Iterator[_Received]:
         """Yield the files of studies that still come in."""

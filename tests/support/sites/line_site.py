@@ -37,6 +37,14 @@ def settings_for(folder: Path, *, destinations=(NULL,), receivers=None, routes=(
     return Settings.model_validate(table)
 
 
+def node_settings(folder: Path, node: str, *, store: Path | None = None, **more) -> Settings:
+    """Return the settings of a node with a store, its own by default; the ledger must be on a server."""
+    store = store or folder / "store"
+    store.mkdir(parents=True, exist_ok=True)
+    table = settings_for(folder, **more).model_dump(exclude_unset=True, serialize_as_any=True)
+    return Settings.model_validate({**table, "cluster": {"store": str(store), "node": node}})
+
+
 def site_file(folder: Path, destination: str = "nowhere") -> Path:
     """Write the shortest site.toml there is, with a destination that keeps nothing; return its path."""
     file = folder / "site.toml"

@@ -5,7 +5,7 @@ import errno
 import pytest
 from sqlalchemy import select, update
 from support.sites import ledger_place
-from support.sites.line_site import arrive, instance, settings_for, states, working
+from support.sites.line_site import arrive, instance, node_settings, states, working
 
 from pipeline.ledger import nodes
 from pipeline.ledger.nodes import NodeReport
@@ -17,7 +17,6 @@ from pipeline.line.hand_over import clear_left_over, node_of, stored_name
 from pipeline.line.identify import ReadAhead, contents_of
 from pipeline.line.identify_arrival import identify_arrival
 from pipeline.line.reconcile import reconcile
-from pipeline.site.settings import Settings
 
 pytestmark = pytest.mark.programs
 
@@ -25,10 +24,7 @@ pytestmark = pytest.mark.programs
 @pytest.fixture
 def settings(postgresql_server, tmp_path):
     with ledger_place.on(postgresql_server):
-        store = tmp_path / "store"
-        store.mkdir()
-        table = settings_for(tmp_path).model_dump(exclude_unset=True, serialize_as_any=True)
-        yield Settings.model_validate({**table, "cluster": {"store": str(store), "node": "a-1.example"}})
+        yield node_settings(tmp_path, "a-1.example")
 
 
 @pytest.fixture
