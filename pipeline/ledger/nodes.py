@@ -4,7 +4,9 @@ All moments are by the database's clock, so that clocks of machines that differ 
 """
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,7 @@ class NodeReport:
     receivers: Sequence[str]  # Those that are up.
     at_the_door: int  # Folders that are not admitted yet.
     site_hash: str
+    door: Sequence[tuple[str, str, int]] = ()  # Studies not admitted yet: receiver, Study Instance UID, files.
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ def report(connection: Connection, its: NodeReport) -> bool:
         "seen": clock(connection),
         "receivers": list(its.receivers),
         "at_the_door": its.at_the_door,
+        "door": its.door,
         "site_hash": its.site_hash,
         "lost_at": None,
     }
@@ -90,7 +94,7 @@ def known(connection: Connection) -> list[KnownNode]:
     in_hand = _in_hand(connection)
     return [
         KnownNode(
-            NodeReport(row.name, row.worker, row.version, row.receivers, row.at_the_door, row.site_hash),
+            NodeReport(row.name, row.worker, row.version, row.receivers, row.at_the_door, row.site_hash, row.door),
             max(0.0, now - row.seen),
             row.draining,
             row.lost_at,
@@ -114,12 +118,33 @@ def _in_hand(connection: Connection) -> dict[str, int]:
     return found
 
 
-def others_at_work(connection: Connection, worker: str) -> set[str]:
-    """Return the nodes of other workers that are neither lost nor draining."""
-    wanted = select(node.c.name).where(
-        node.c.worker != worker, node.c.lost_at.is_(None), node.c.draining.is_(False)
+@dataclass(frozen=True, slots=True)
+class OtherNodes:
+    """The nodes of other workers that are not lost, as they reported last.
+
+    `at_work` are those that do not drain, `receivers` what is up at any of them, `seen` when each reported, by the
+    database's clock. `door` counts the files of studies that are not admitted, by receiver and Study Instance UID.
+    """
+
+    at_work: AbstractSet[str]
+    receivers: AbstractSet[str]
+    seen: Mapping[str, float]
+    door: Mapping[tuple[str, str], int]
+
+
+def others(connection: Connection, worker: str) -> OtherNodes:
+    """Return what the other nodes say of themselves."""
+    rows = connection.execute(select(node).where(node.c.worker != worker, node.c.lost_at.is_(None))).all()
+    door: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        for receiver, study, files in row.door:
+            door[receiver, study] += files
+    return OtherNodes(
+        {row.name for row in rows if not row.draining},
+        {receiver for row in rows for receiver in row.receivers},
+        {row.name: row.seen for row in rows},
+        door,
     )
-    return set(connection.scalars(wanted))
 
 
 def silent(connection: Connection, worker: str, seconds: float) -> list[str]:

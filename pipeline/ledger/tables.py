@@ -55,6 +55,7 @@ node = Table(
     Column("draining", Boolean, nullable=False, default=False),
     Column("receivers", Texts, nullable=False),  # Names of the receivers that were up then.
     Column("at_the_door", Integer64, nullable=False),  # Folders that were not admitted then.
+    Column("door", Tuples, nullable=False),  # Studies in them: receiver, Study Instance UID, files.
     Column("site_hash", String, nullable=False),
     Column("lost_at", Float),  # When another worker found that it reports no more.
 )

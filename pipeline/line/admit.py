@@ -127,5 +127,5 @@ def of_others(names: Iterable[str], site: Site) -> set[str]:
     if not site.spool.has_store:
         return set()
     with site.ledger.reading() as look:
-        working = nodes.others_at_work(look, site.claimant.worker)
+        working = nodes.others(look, site.claimant.worker).at_work
     return {name for name in names if node_of(name) in working}

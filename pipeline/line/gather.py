@@ -6,6 +6,7 @@ of one study are identified in the order of admission. An arrival waits for a sl
 study.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -16,15 +17,18 @@ from stat import S_ISREG
 
 from pipeline import schedule
 from pipeline.dicom.reading import values_of
-from pipeline.ledger import arrivals, claims, waiting_studies
+from pipeline.ledger import arrivals, claims, nodes, waiting_studies
+from pipeline.ledger.nodes import OtherNodes
 from pipeline.ledger.waiting_studies import WaitingStudy
-from pipeline.line.admit import of_others, parse_arrival_name
+from pipeline.line.admit import parse_arrival_name
+from pipeline.line.hand_over import node_of
 from pipeline.model import ArrivalState
 from pipeline.schedule import Agenda
 from pipeline.site.site import Site
 
 STUDY_INSTANCE_UID = 0x0020000D
 LEFT_SECONDS = 2.0  # So long another node leaves a study that is due to the node that brought it.
+ASK_SECONDS = 1.0  # Until the report of another node is looked for again.
 ANY_STUDY = ""  # Stands for the folders of a receiver whose incoming folder cannot be listed.
 
 
@@ -37,7 +41,7 @@ class RoomsSeen:
     that may be worked at. `unidentified` are those that are not identified yet, `unknown` those that the ledger
     does not know; both also have the folders that are still to be handed over to a store. `waiting` are the
     studies of which instances wait for a delivery, without those that other workers prepare. `of_others` are
-    arrivals that other nodes at work have brought.
+    arrivals that other nodes at work have brought, and `others` is what those nodes say of themselves.
     """
 
     open_folders: Collection[tuple[str, str]] = ()
@@ -46,6 +50,7 @@ class RoomsSeen:
     unknown: AbstractSet[str] = frozenset()
     waiting: Sequence[WaitingStudy] = ()
     of_others: AbstractSet[str] = frozenset()
+    others: OtherNodes | None = None
 
 
 def look_at_rooms(site: Site) -> RoomsSeen:
@@ -55,11 +60,13 @@ def look_at_rooms(site: Site) -> RoomsSeen:
     with site.ledger.reading() as connection:
         states = arrivals.states_of(connection, received | here)
         waiting = waiting_studies.waiting(connection)
-        others = claims.studies_of_others(connection, site.claimant.worker) if waiting else ()
+        prepared = claims.studies_of_others(connection, site.claimant.worker) if waiting else ()
+        others = nodes.others(connection, site.claimant.worker) if site.spool.has_store else None
     unknown = (received | here) - states.keys()
     admitted = {name for name, state in states.items() if state == ArrivalState.ADMITTED}
-    mine = [study for study in waiting if (study.receiver, study.study_instance_uid) not in others]
-    return RoomsSeen(open_folders, here, unknown | admitted, unknown, mine, of_others(here, site))
+    mine = [study for study in waiting if (study.receiver, study.study_instance_uid) not in prepared]
+    theirs = {name for name in here if others and node_of(name) in others.at_work}
+    return RoomsSeen(open_folders, here, unknown | admitted, unknown, mine, theirs, others)
 
 
 def _open_folders(incoming: Path) -> Iterator[tuple[str, str]]:
@@ -70,6 +77,26 @@ def _open_folders(incoming: Path) -> Iterator[tuple[str, str]]:
             yield room.name, ANY_STUDY
         else:
             yield from ((room.name, name) for name in names if not name.startswith((".", "A_")))
+
+
+def at_the_door(site: Site, unread: "UnreadArrivals") -> Iterator[tuple[str, str, int]]:
+    """Yield what this node has received and not handed over: receiver, Study Instance UID and number of files.
+
+    Left out is what came by associations that are still open; the quiet time of a study goes by without them.
+    """
+    for receiver, name in _open_folders(site.spool.incoming):
+        if name != ANY_STUDY:
+            yield receiver, name.rpartition("_")[2], _count(site.spool.incoming_of(receiver) / name)
+    for name in site.spool.received_names():
+        folder = site.spool.received / name
+        for study in unread.studies_of(name) or studies_in(folder):
+            yield parse_arrival_name(name)[1], study, _count(folder)
+
+
+def _count(folder: Path) -> int:
+    with contextlib.suppress(OSError):  # It is admitted, or handed over, just now.
+        return sum(not file.name.startswith(".") for file in folder.iterdir())
+    return 0
 
 
 class UnreadArrivals:
@@ -83,7 +110,8 @@ class UnreadArrivals:
 
         An unreadable file counts for no study, and no other arrival waits for it.
         """
-        self._studies[name] = studies_in(site.spool.arrivals / name)
+        received = site.spool.received / name
+        self._studies[name] = studies_in(received if received.is_dir() else site.spool.arrivals / name)
 
     def keep(self, names: Collection[str]) -> None:
         """Forget all arrivals except those in `names`."""
@@ -137,7 +165,8 @@ def complete_studies(
 
     Arrivals in `unusable` delay no study, because they cannot be identified now. A study whose receiver is no
     longer configured is due: the next stage reports that. What another node at work has brought is due here a
-    little later: that node has read its files, and takes it unless it has enough in hand.
+    little later, and once that node has said since that it has nothing more of it at its door: it has read the
+    files, and takes them unless it has enough in hand.
     """
     if not seen.waiting:
         return
@@ -151,11 +180,16 @@ def complete_studies(
             yield study
             continue
         quiet = at_most if _may_get_more(study, seen, under_way) else receiver.quiet_seconds
-        left = LEFT_SECONDS if study.newest_arrival in seen.of_others else 0.0
+        is_theirs = study.newest_arrival in seen.of_others
+        left = LEFT_SECONDS if is_theirs else 0.0
         times = (study.newest_file_at, study.first_admitted_at, quiet + left, at_most + left)
-        agenda.at(schedule.due_at(*times))
+        due = schedule.due_at(*times)
+        agenda.at(due)
         if schedule.is_due(time.time(), *times):
-            yield study
+            if is_theirs and seen.others and seen.others.seen[node_of(study.newest_arrival)] < due:
+                agenda.at(time.time() + ASK_SECONDS)
+            else:
+                yield study
 
 
 def _may_get_more(
@@ -166,6 +200,8 @@ def _may_get_more(
     `under_way` are receiver and studies of the arrivals that are not identified yet; one whose studies are unknown
     may hold any study.
     """
+    if seen.others and (study.receiver, study.study_instance_uid) in seen.others.door:
+        return True
     uid = study.study_instance_uid  # storescp names a study's folder after it, with or without a prefix.
     return any(
         receiver == study.receiver and (name in {ANY_STUDY, uid} or name.endswith(f"_{uid}"))

@@ -16,7 +16,7 @@ from pipeline.line.admit import admit, of_others, parse_arrival_name
 from pipeline.line.consign import consign
 from pipeline.line.deliver import deliver
 from pipeline.line.delivery_scheduler import DeliveryScheduler
-from pipeline.line.gather import RoomsSeen, UnreadArrivals, complete_studies, look_at_rooms
+from pipeline.line.gather import RoomsSeen, UnreadArrivals, at_the_door, complete_studies, look_at_rooms
 from pipeline.line.hand_over import clear_left_over, stored_name
 from pipeline.line.identify import ReadAhead
 from pipeline.line.identify_arrival import identify_arrival
@@ -84,6 +84,10 @@ class Line:
         """Return a context manager that reads, encodes and prepares instances while their study is incomplete."""
         return WorkAhead(self._site, self._is_being_prepared, self._read_ahead, self._prepared_ahead)
 
+    def at_the_door(self) -> list[tuple[str, str, int]]:
+        """Return what was received and not handed over: receiver, Study Instance UID and number of files."""
+        return list(at_the_door(self._site, self._unread))
+
     def close(self) -> None:
         """Start no more jobs."""
         for executor in (
@@ -109,7 +113,7 @@ class Line:
         """
         self._seen = RoomsSeen()
         self._seen = look_at_rooms(self._site)
-        self._unread.keep(self._seen.arrivals)
+        self._unread.keep(self._seen.arrivals | self._seen.unknown)
         being_handed_over = {stored_name(name, self._site.claimant.node) for name in self._seen.unknown}
         for name in sorted(self._seen.unknown - self._seen.of_others - being_handed_over):
             yield JobKey(JobKind.ADMIT, name), name, self._executor_for(name)
@@ -117,7 +121,7 @@ class Line:
     def _admitted_arrivals(self) -> Due[str]:
         """Yield the arrivals that may be identified now: arrivals of one study in the order of admission."""
         waiting = self._seen.arrivals & self._seen.unidentified
-        for name in sorted(waiting):
+        for name in sorted(self._seen.unidentified):
             if self._unread.studies_of(name) is None:
                 glance = functools.partial(self._unread.look, name, self._site)
                 self._jobs.start(self._glances, JobKey(JobKind.GLANCE, name), glance)

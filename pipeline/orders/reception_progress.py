@@ -8,6 +8,7 @@ as the sender is known during reception.
 import contextlib
 import math
 import os
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -45,9 +46,19 @@ class ReceptionProgress:
         return self._count
 
 
+def coming_in(folder: Path, senders: Senders) -> Counter[str]:
+    """Count the files in a receiver's incoming folder that are not admitted yet, by Study Instance UID."""
+    found: Counter[str] = Counter()
+    for subfolder in _folders(folder, senders):
+        files = _files(subfolder)
+        if study := _study_of_newest(files):
+            found[study] += len(files)
+    return found
+
+
 def holds(folder: Path, study: str, senders: Senders) -> bool:
     """Tell whether a receiver's incoming folder holds instances of a study that are not admitted yet."""
-    return any(_study_of_newest(_files(subfolder)) == study for subfolder in _folders(folder, senders))
+    return study in coming_in(folder, senders)
 
 
 def end_silent(incoming: Path, study: str, senders: Senders, before: float) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from pipeline.config.order_tables import PacsTable
 from pipeline.events import Event, emit
-from pipeline.ledger import arrivals, retrievals
+from pipeline.ledger import arrivals, nodes, retrievals
 from pipeline.ledger.completeness import StudyCompleteness, of_wish
 from pipeline.ledger.rows import RetrievalRow
 from pipeline.line.admit import parse_arrival_name
@@ -119,7 +119,18 @@ def _is_quiet(row: RetrievalRow, site: Site, now: float, seconds: float) -> bool
         if 0 <= silent < seconds + ADMISSION_SECONDS:
             return False
     with site.ledger.reading() as connection:
+        if _may_come_from_others(connection, row, pacs, site):
+            return False
         return not retrievals.is_being_taken_in(connection, pacs.receiver) and not _unknown(connection, pacs, site)
+
+
+def _may_come_from_others(connection: Connection, row: RetrievalRow, pacs: PacsTable, site: Site) -> bool:
+    """Tell whether another node has some of the study at its door, or has not said so since the PACS ended."""
+    if not site.spool.has_store or row.error_kind == OrderError.MOVE_TIMED_OUT:  # We cannot end its association.
+        return False
+    others = nodes.others(connection, site.claimant.worker)
+    is_told = all(seen >= (row.finished_at or 0.0) for seen in others.seen.values())
+    return not is_told or (pacs.receiver, row.study_instance_uid) in others.door
 
 
 def _unknown(connection: Connection, pacs: PacsTable, site: Site) -> bool:

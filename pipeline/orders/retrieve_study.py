@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
+from sqlalchemy import Connection
 
 from pipeline import dcmtk
 from pipeline.dcmtk import Progress, SubOperations
 from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import retrievals
+from pipeline.ledger import nodes, retrievals
 from pipeline.ledger.claims import Fenced
 from pipeline.ledger.rows import RetrievalRow, WantedStudyRow
 from pipeline.line.senders import senders_of
@@ -220,8 +221,17 @@ class _Patience:
         self.longest = site.settings.shim.order_timeout.total_seconds()
         self._began = self._looked = self._progressed = time.monotonic()
         self._last: object = None
+        self._elsewhere = 0
         self._is_unwanted = False
         self.reason = ""
+
+    def _at_other_nodes(self, connection: Connection) -> int:
+        """Return how many files of the study are at the doors of other nodes: the PACS may send there."""
+        pacs, site = self._site.settings.pacs, self._site
+        if pacs is None or not site.spool.has_store:
+            return 0
+        door = nodes.others(connection, site.claimant.worker).door
+        return door.get((pacs.receiver, self._row.study_instance_uid), 0)
 
     def lasts(self) -> bool:
         """Look at most once a second, and say whether to go on; raises Fenced if another worker took over."""
@@ -250,8 +260,10 @@ class _Patience:
         with self._site.ledger.reading() as connection:
             retrievals.require(connection, self._row)
             self._is_unwanted = not retrievals.open_links(connection, self._row.id)
+            elsewhere = self._at_other_nodes(connection)
         counted = self._progress.counted
-        arrived = self._held + self._incoming.look()
+        self._elsewhere = max(self._elsewhere, elsewhere)
+        arrived = self._held + self._incoming.look() + self._elsewhere
         if (counted, arrived) == self._last:
             return
         self._last, self._progressed = (counted, arrived), now

@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
-from pipeline.ledger import orders, retrievals
+from pipeline.ledger import nodes, orders, retrievals
 from pipeline.ledger.rows import OrderRow, RetrievalRow
 from pipeline.line.identify import load_reading
+from pipeline.line.senders import senders_of
 from pipeline.model import OrderError, RetrievalState
-from pipeline.orders import c_get, cleanup, retrieval, steps
+from pipeline.orders import c_get, cleanup, reception_progress, retrieval, steps
 from pipeline.orders.retrieve_study import move
 from pipeline.processes.jobs import JobKey, JobKind, Jobs
 from pipeline.receiving import is_up
@@ -58,6 +59,15 @@ class OrderScheduler:
         """Start no more work."""
         for executor in (self._steps, self._moves):
             executor.shutdown(wait=False, cancel_futures=True)
+
+    def at_the_door(self) -> list[tuple[str, str, int]]:
+        """Return what open associations have brought: receiver, Study Instance UID and number of files."""
+        pacs = self._site.settings.pacs
+        if pacs is None:
+            return []
+        incoming = self._site.spool.incoming_of(pacs.receiver)
+        found = reception_progress.coming_in(incoming, senders_of(self._site.settings))
+        return [(pacs.receiver, study, files) for study, files in found.items()]
 
     def look(self) -> None:
         """Take every step that is due."""
@@ -122,7 +132,13 @@ class OrderScheduler:
         pacs = self._site.settings.pacs
         if pacs is None:
             return False
-        return pacs.retrieve == "get" or is_up(self._site.spool, self._site.settings.receiver_named(pacs.receiver))
+        receiver = self._site.settings.receiver_named(pacs.receiver)
+        if pacs.retrieve == "get" or is_up(self._site.spool, receiver):
+            return True
+        if not self._site.spool.has_store:
+            return False
+        with self._site.ledger.reading() as connection:  # Its address leads to any node where it is up.
+            return receiver.name in nodes.others(connection, self._site.claimant.worker).receivers
 
     def _refuse(self, row: RetrievalRow) -> None:
         values = {

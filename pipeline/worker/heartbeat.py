@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable, Iterable
 
 from pipeline import __version__
 from pipeline.errors import Transient
@@ -14,12 +15,15 @@ from pipeline.site.node import lost_after, site_hash
 from pipeline.site.site import Site
 from pipeline.site.worker_state import BEAT_SECONDS
 
+Door = Callable[[], Iterable[tuple[str, str, int]]]
+
 
 class Heartbeat:
     """The heartbeat of a worker. The loop itself calls `beat`: a thread would report for a loop that hangs.
 
     The answer to the last report: `is_draining` says that a person has asked this node to take nothing new,
-    `silent` names the other nodes that report no more, and whose work this one may take over.
+    `silent` names the other nodes that report no more, and whose work this one may take over. `doors` tell what
+    is to be reported of studies that are not admitted: receiver, Study Instance UID, number of files.
     """
 
     def __init__(self, site: Site) -> None:
@@ -30,6 +34,7 @@ class Heartbeat:
         self._next = 0.0  # Monotonic time of the next report.
         self.is_draining = False
         self.silent: list[str] = []
+        self.doors: list[Door] = []
 
     def beat(self) -> None:
         """Report that the loop lives, unless it reported less than `BEAT_SECONDS` ago.
@@ -53,4 +58,14 @@ class Heartbeat:
         with contextlib.suppress(OSError):  # The sweep reports a folder that cannot be listed.
             at_the_door = len(spool.received_names())
             at_the_door += sum(len(leftovers(spool.incoming_of(receiver.name))) for receiver in settings.receiver)
-        return NodeReport(claimant.node, claimant.worker, __version__, receivers, at_the_door, self._site_hash)
+        return NodeReport(
+            claimant.node, claimant.worker, __version__, receivers, at_the_door, self._site_hash, self._studies()
+        )
+
+    def _studies(self) -> list[tuple[str, str, int]]:
+        """Return the studies at this node's door; nobody asks for them where there is no other node."""
+        with contextlib.suppress(OSError):
+            if self._site.spool.has_store:
+                found = {(receiver, study): files for door in self.doors for receiver, study, files in door()}
+                return [(*about, files) for about, files in found.items()]
+        return []

@@ -51,6 +51,7 @@ class Worker:
         self._upkeep = Upkeep(site, self._jobs)
         self._line = Line(site, self._jobs, self._agenda, self._heartbeat.beat)
         self._orders = OrderScheduler(site, self._jobs, {send_steps.VERB: send_steps})
+        self._heartbeat.doors = [self._line.at_the_door, self._orders.at_the_door]
 
     def stop(self) -> None:
         """Ask the worker to end; interrupted work is done again after the next start."""

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 from support.machine.dicom_programs import wait_until
 from support.sites import ledger_place
-from support.sites.line_site import RECEIVER, arrive, instance, node_settings, rounds, states, working
+from support.sites.line_site import RECEIVER, arrive, folder_of, instance, node_settings, rounds, states, working
 
 from pipeline.ledger.tables import node
 from pipeline.line import gather, line, work_ahead
@@ -82,11 +82,52 @@ def test_a_study_that_another_node_at_work_brought_is_left_to_it_for_a_moment(
         seen = gather.look_at_rooms(site)
         return bool(list(gather.complete_studies(seen, site, worker._agenda, gather.UnreadArrivals(), ())))
 
+    assert not is_taken(gather.LEFT_SECONDS + 1), "when it reported last it had it at its door"
+    reports(running[1])
     assert not is_taken(gather.LEFT_SECONDS - 1)
     assert is_taken(gather.LEFT_SECONDS + 1)
+    seen_at(site, due)
+    assert not is_taken(gather.LEFT_SECONDS + 1), "it has not reported since"
+    reports(running[1])
     with site.ledger.transaction() as change:
         change.execute(update(node).where(node.c.name == "a").values(lost_at=1.0))
     assert is_taken(gather.LEFT_SECONDS - 1), "it does not see to it any more"
+
+
+def reports(worker) -> None:
+    worker._heartbeat._next = 0.0
+    worker._heartbeat.beat()
+
+
+def seen_at(site, moment: float) -> None:
+    with site.ledger.transaction() as change:
+        change.execute(update(node).where(node.c.name == "a").values(seen=moment))
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_a_study_waits_for_what_another_node_has_of_it_at_its_door(
+    running, other, tmp_path, monkeypatch, is_listed
+):
+    """One node brought the first part, which it would take now; to the other one the second part comes in."""
+    identify_one(*running, tmp_path, monkeypatch)
+    site, worker = running
+    (study,) = gather.look_at_rooms(site).waiting
+    uid = study.study_instance_uid if is_listed else "1.2.3"
+    folder_of(other[0].spool, instance(tmp_path, "more", StudyInstanceUID=uid), name=f"S_{uid}")
+    reports(other[1])
+    seen = gather.look_at_rooms(site)
+    taken = list(gather.complete_studies(seen, site, worker._agenda, gather.UnreadArrivals(), ()))
+    assert bool(taken) is not is_listed
+
+
+def test_a_study_waits_for_no_other_one_that_is_being_handed_over(running, tmp_path, monkeypatch):
+    site, worker = running
+    identify_one(*running, tmp_path, monkeypatch)
+    arrive(site.spool, instance(tmp_path, "other", StudyInstanceUID="1.2.9"))
+    taken = []
+    monkeypatch.setattr(line, "admit", lambda *_: None)
+    monkeypatch.setattr(line, "prepare_study", lambda study, *_: taken.append(study) or iter(()))
+    wait_until(lambda: worker.round() or taken, what="the study")
 
 
 def test_only_the_node_that_brought_a_study_prepares_it_ahead_and_only_until_it_is_due(
