@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +15,7 @@ from pipeline.destinations import Destination
 from pipeline.errors import StorestowError
 from pipeline.ledger import nodes
 from pipeline.receiving.lock import is_up
-from pipeline.site.node import claimant_of
+from pipeline.site.node import NodeState, NodeStatus, claimant_of, node_statuses
 from pipeline.site.worker_state import WorkerState, worker_status
 from pipeline.web.order_service import OrderService, ask
 
@@ -112,12 +112,30 @@ def look_at(order_service: OrderService) -> list[Part]:
 def _ours(order_service: OrderService) -> Iterator[Part]:
     try:
         worker = worker_status(order_service.spool, order_service.ledger())
+        others = [node for node in _nodes(order_service) if node.state is NodeState.UP]
     except StorestowError:
         yield ("ledger", False, True, "cannot be used now")
         yield ("worker", False, True, "is not known: that stands in the ledger")
         return
     yield ("ledger", True, True, "can be read")
-    yield ("worker", worker.state is WorkerState.UP, True, str(worker))
+    words = f"{worker}{_elsewhere(others)}"
+    yield ("worker", worker.state is WorkerState.UP or bool(others), True, words)
+
+
+def _nodes(order_service: OrderService) -> list[NodeStatus]:
+    """Return the other nodes that are not lost: any of them may take an order's steps, or what the PACS sends.
+
+    Raises Transient if the ledger cannot be read now.
+    """
+    settings = order_service.settings
+    if settings.cluster is None:
+        return []
+    found = node_statuses(settings, order_service.ledger())
+    return [node for node in found if node.state is not NodeState.LOST and node.name != settings.cluster.name]
+
+
+def _elsewhere(nodes: Sequence[NodeStatus]) -> str:
+    return f", here; elsewhere it is: {', '.join(node.name for node in nodes)}" if nodes else ""
 
 
 def _nothing(_order_service: OrderService) -> Iterator[Part]:
@@ -139,7 +157,11 @@ def _peers(order_service: OrderService) -> Iterator[Part]:
         yield ("pacs", False, True, "there is no [pacs] to retrieve from")
         return
     is_listening = is_up(order_service.spool, settings.receiver_named(settings.pacs.receiver))
-    yield ("receiver", is_listening, True, "is listening" if is_listening else "is not listening")
+    elsewhere: list[NodeStatus] = []
+    with contextlib.suppress(StorestowError):
+        elsewhere = [node for node in _nodes(order_service) if settings.pacs.receiver in node.receivers]
+    words = f"{'is listening' if is_listening else 'is not listening'}{_elsewhere(elsewhere)}"
+    yield ("receiver", is_listening or bool(elsewhere), True, words)
     names = dict.fromkeys(name for names in settings.link_destinations.values() for name in names)
     with ThreadPoolExecutor(len(names) + 1) as at_once:
         archive = at_once.submit(_echo_problem, settings.pacs)

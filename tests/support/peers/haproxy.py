@@ -21,12 +21,19 @@ class Balancer:
 
 
 @contextlib.contextmanager
-def haproxy(folder: Path, nodes: Sequence[tuple[int, int]]) -> Iterator[Balancer]:
-    """Run HAProxy in front of two nodes, each with a port for DICOM and one for HTTP."""
+def haproxy(folder: Path, nodes: Sequence[tuple[int, int]], dicom: int | None = None) -> Iterator[Balancer]:
+    """Run HAProxy in front of two nodes or more, each with a port for DICOM and one for HTTP."""
     folder.mkdir()
-    dicom, http = free_port(), free_port()
+    dicom, http = dicom or free_port(), free_port()
     text = CONFIGURATION.read_text()
-    for (its_dicom, its_http), number in zip(nodes, (1, 2), strict=True):
+    for number in range(3, len(nodes) + 1):  # Each line of the second node is written for the others, too.
+        text = re.sub(
+            r"^( *server gateway-)2(.*192\.0\.2\.1)2(.*)$",
+            rf"\g<0>\n\g<1>{number}\g<2>{number}\g<3>",
+            text,
+            flags=re.MULTILINE,
+        )
+    for number, (its_dicom, its_http) in enumerate(nodes, 1):
         for pattern, replacement in [
             (rf"192\.0\.2\.1{number}:11112 check port 8090", f"127.0.0.1:{its_dicom} check port {its_http}"),
             (rf"192\.0\.2\.1{number}:11112", f"127.0.0.1:{its_dicom}"),

@@ -33,7 +33,15 @@ class ClusterSite:
     def filed(self) -> Path:
         return self.folder / "filed"
 
-    def node(self, name: str, *, destinations: list[dict[str, Any]] | None = None, **site: Any) -> "ClusterNode":
+    def node(
+        self,
+        name: str,
+        *,
+        destinations: list[dict[str, Any]] | None = None,
+        receivers: list[dict[str, Any]] | None = None,
+        more: str = "",
+        **site: Any,
+    ) -> "ClusterNode":
         """Write the configuration of a node, which differs from that of others in what is the machine's own."""
         for folder in (self.store, self.filed):
             folder.mkdir(parents=True, exist_ok=True)
@@ -42,10 +50,10 @@ class ClusterSite:
         receiver = {"name": "modalities", "ae_title": "STORESTOW", "port": port, "quiet_seconds": 1}
         file = write_site(
             self.folder / name,
-            receivers=[receiver],
+            receivers=[receiver] if receivers is None else receivers,
             destinations=[filed] if destinations is None else destinations,
             site={"workers": 1, **site},
-            more=f'[cluster]\nstore = "{self.store}"\nnode = "{name}"\nlost_after = "15s"\n',
+            more=f'{more}\n[cluster]\nstore = "{self.store}"\nnode = "{name}"\nlost_after = "15s"\n',
         )
         return ClusterNode(name, file, Spool(self.folder / name / "spool", self.store), port)
 

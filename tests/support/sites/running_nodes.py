@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 from support.machine.dicom_programs import ENVIRONMENT, stop, wait_until
 from support.sites.cluster_site import ClusterNode, ClusterSite
 from support.sites.running_site import COMMAND
@@ -14,7 +15,7 @@ class Running:
     """Commands of nodes, started again when a test has killed them."""
 
     def __init__(self) -> None:
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     def start(self, node: ClusterNode, *words: str, core: int | None = None) -> subprocess.Popen[bytes]:
         """Start a command of a node, on one core of the machine only, if named."""
@@ -24,11 +25,31 @@ class Running:
             process = subprocess.Popen(
                 argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        self._processes.append(process)
+        self._processes.append((node.name, process))
         return process
 
+    def kill(self, node: ClusterNode) -> None:
+        """Kill at once all that runs of a node, as the end of its machine does."""
+        mine = [process for name, process in self._processes if name == node.name]
+        found: list[psutil.Process] = []
+        for process in mine:
+            with contextlib.suppress(psutil.Error):
+                leader = psutil.Process(process.pid)
+                found += [leader, *leader.children(recursive=True)]
+        for one in found:
+            with contextlib.suppress(psutil.Error):
+                one.kill()
+        for process in mine:
+            process.wait()
+
+    def end(self, node: ClusterNode) -> None:
+        """End all that runs of a node, as its service manager does."""
+        mine = [process for name, process in self._processes if name == node.name]
+        for process in mine:
+            stop(process, seconds=40)
+
     def stop(self) -> None:
-        for process in self._processes:
+        for _, process in self._processes:
             stop(process)
 
 
