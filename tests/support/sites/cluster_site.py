@@ -1,5 +1,6 @@
 """Nodes of a cluster on one machine: each with a spool of its own, one store and one ledger for all."""
 
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from support.machine.dicom_programs import free_port
 from support.sites import ledger_place
-from support.sites.line_site import arrive
+from support.sites.line_site import folder_of
 from support.sites.running_site import write_site
 from support.studies.fingerprints import sha256
 
@@ -99,7 +100,11 @@ class ClusterNode:
     def arrive(self, *files: Path, age: float = 60.0) -> str:
         """Admit copies of these files as the hook does; return the name in this node's own spool."""
         self.spool.prepare()
-        return arrive(self.spool, *files, age=age)
+        # The sweep of a running worker leaves a hidden folder alone until it is complete.
+        folder = folder_of(self.spool, *files, age=age, name=f".{time.time_ns()}")
+        name = f"{time.time_ns()}-modalities-{folder.stat().st_ino}"
+        folder.rename(self.spool.received / name)
+        return name
 
     def waiting(self) -> Counter[str]:
         """Return the hashes of the files that are still to be handed over."""
