@@ -27,6 +27,7 @@ from pipeline.site.site import Site
 
 # Seconds after which ready instances are handed on; a small study is handed on in one part.
 FIRST_SECONDS, NEXT_SECONDS = 0.3, 1.0
+PREPARED_AT_ONCE = 16
 MOST_AHEAD = 5000  # Results prepared ahead that are remembered; the study prepares the others again.
 
 
@@ -117,7 +118,7 @@ def _outcomes(
     done = {task.instance for task, _ in found}
     others = [task for task in tasks if task.instance not in done]
     ready: list[Prepared] = []
-    for task, outcome in chain(found, site.pool.each(prepare, others, limits_of)):
+    for task, outcome in chain(found, site.pool.each(prepare, others, limits_of, prepared_at_once(others))):
         if isinstance(outcome, Transient):
             alarm(Event.HELD, study=study.study_instance_uid, instance=task.key.sop_instance_uid, reason=outcome)
         elif isinstance(outcome, Exception):
@@ -189,6 +190,11 @@ def task_of(row: SoundInstanceRow, receiver: str, encodings: Iterable[str], site
         ahead=site.spool.ahead,
         hashed_in=site.hashed.state_with(row.received_sha256, source),
     )
+
+
+def prepared_at_once(tasks: Sequence[PrepareTask]) -> int:
+    """Return how many tasks to send to a process together: to coerce takes milliseconds, to encode does not."""
+    return 1 if any(set(task.encodings) - {"none"} for task in tasks) else PREPARED_AT_ONCE
 
 
 def limits_of(task: PrepareTask) -> ProcessLimits:

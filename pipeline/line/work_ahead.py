@@ -24,7 +24,7 @@ from pipeline.line.encoded_ahead import AheadTask, encode_ahead
 from pipeline.line.hand_over import node_of
 from pipeline.line.identify import IdentifyTask, ReadAhead, load_reading, read_ahead
 from pipeline.line.prepare import Prepared, PrepareTask, load_encodings, prepare
-from pipeline.line.prepare_study import PreparedAhead, tasks_of
+from pipeline.line.prepare_study import PREPARED_AT_ONCE, PreparedAhead, tasks_of
 from pipeline.line.route import route
 from pipeline.processes.jobs import report_failure
 from pipeline.processes.limits import ProcessLimits, to_encode
@@ -150,7 +150,9 @@ class WorkAhead:
         wanted = [study for study in waiting if study not in self._seen]
         if not wanted or pool.waiting or not self._has_room():
             return
-        for task, result in pool.each(prepare, self._tasks_of(wanted), _limits):
+        encodes = any(self._encodings_of(receiver.name) for receiver in self._site.settings.receiver)
+        at_once = 1 if encodes else PREPARED_AT_ONCE
+        for task, result in pool.each(prepare, self._tasks_of(wanted), _limits, at_once):
             if isinstance(result, Prepared):
                 self._prepared.keep(task, result)
             if self._ending.is_set() or pool.waiting > 2 * pool.size:

@@ -1,8 +1,9 @@
-"""One child process that does one task at a time, within the task's limits, and the worker's end of its pipe.
+"""One child process that does tasks one after the other, each within its limits, and the worker's end of its pipe.
 
-The process is a new Python interpreter and not a fork, because the worker has threads. It is not started by
-`multiprocessing`, which would import the worker's main module in every child (docs/adr/0003-jpeg-2000.md has the
-measurements).
+Tasks that take a few milliseconds are sent together, because each trip through the pipe wakes two threads of the
+worker. The process is a new Python interpreter and not a fork, because the worker has threads. It is not started
+by `multiprocessing`, which would import the worker's main module in every child (docs/adr/0003-jpeg-2000.md has
+the measurements).
 """
 
 import errno
@@ -10,10 +11,11 @@ import os
 import signal
 import subprocess  # It starts only our own interpreter, with constant arguments.
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection, Pipe
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import fault, silence_libraries, traced
@@ -25,6 +27,7 @@ Answer = TypeVar("Answer")
 NICENESS = 5  # Reception, for which a modality waits, gets the processor first.
 BEGIN_SECONDS = 10.0  # Of the clock, to start a process and import what its task needs; more counts as slow, too.
 SLOW_SECONDS = 1.0  # Seconds of wall-clock time; nearly every instance takes less than a tenth of it.
+TRIP_SECONDS = 0.1  # After so long no further task of those sent together begins: work of others may wait.
 
 _ENVIRONMENT = {
     "LANG": "C.UTF-8",
@@ -95,21 +98,26 @@ class BoundedProcess:
         return self._process.poll() is None
 
     def do(
-        self, function: Callable[[Task], Answer], task: Task, limits: ProcessLimits, on_slow: Callable[[], None]
-    ) -> Answer:
-        """Do a task and return its answer; call `on_slow`, perhaps twice, if it takes more than SLOW_SECONDS.
+        self,
+        function: Callable[[Task], Answer],
+        tasks: Sequence[tuple[Task, ProcessLimits]],
+        on_slow: Callable[[], None],
+    ) -> list[Answer | Exception]:
+        """Do the first of the tasks and as many more as begin within TRIP_SECONDS; return the answers of these.
 
-        Its time counts from when the process has started and has imported what the task needs: on a busy machine
-        that takes longer than most tasks, which would be called slow and would wait for those that are.
+        Call `on_slow`, perhaps twice, if they take more than SLOW_SECONDS. Their time counts from when the process
+        has started and has imported what they need: on a busy machine that takes longer than most tasks, which
+        would be called slow and would wait for those that are.
+
+        An answer may be an exception: a StorestowError that the task raised, or PoolProcessDied for a bug.
 
         Raises:
-            Killed: the process has died; start another one.
-            PoolProcessDied: the task ended in a bug.
-            StorestowError: the task raised it.
-            Transient: the task raised it, or exceeded its wall-clock time; the process was then killed.
+            Killed: the process has died; start another one. Each of the tasks may be the cause.
+            Transient: the tasks exceeded their wall-clock time; the process was then killed.
         """
+        limits = max((limits for _, limits in tasks), key=lambda limits: limits.clock_seconds)
         try:
-            self._pipe.send((function, task, limits))
+            self._pipe.send((function, tasks))
             if not self._pipe.poll(BEGIN_SECONDS):
                 on_slow()
                 self._wait_for_it(limits.clock_seconds, limits)
@@ -117,18 +125,19 @@ class BoundedProcess:
             if not self._pipe.poll(SLOW_SECONDS):
                 on_slow()
                 self._wait_for_it(max(limits.clock_seconds - SLOW_SECONDS, 0.0), limits)
-            kind, answer = self._pipe.recv()
+            said = self._pipe.recv()
         except (EOFError, OSError) as error:
             raise self._how(limits) from error
-        if kind == "error":
-            raise answer
-        if kind == "memory":
+        if said[-1][0] == "memory":
             raise TooMuch(f"{limits.memory >> 20} MiB of memory")
+        return [self._answer(function, kind, answer) for kind, answer in said]
+
+    def _answer(self, function: Callable[[Task], Answer], kind: str, answer: Any) -> Answer | Exception:
         if kind == "bug":
             fault(getattr(function, "__name__", "task"), answer)
-            raise PoolProcessDied(f"{FAULT}; the log says where")
-        result: Answer = answer
-        return result
+            return PoolProcessDied(f"{FAULT}; the log says where")
+        said: Answer | Exception = answer
+        return said
 
     def _wait_for_it(self, seconds: float, limits: ProcessLimits) -> None:
         """Wait for the next thing the process says; raises Transient, and the process is gone, if it says none."""
@@ -177,14 +186,26 @@ def _serve(pipe: Connection) -> None:
     os.nice(NICENESS)
     while True:
         try:
-            function, task, limits = pipe.recv()
+            function, tasks = pipe.recv()
         except (EOFError, ConnectionError):
             return
         try:
             pipe.send("begun")
-            limits.apply()
-            pipe.send(_answer(function, task))
-        except ConnectionError:  # The worker was killed meanwhile; the next worker does the task again.
+            pipe.send(list(_answers(function, tasks)))
+        except ConnectionError:  # The worker was killed meanwhile; the next worker does the tasks again.
+            return
+
+
+def _answers(
+    function: Callable[[Task], Answer], tasks: Sequence[tuple[Task, ProcessLimits]]
+) -> Iterator[tuple[str, object]]:
+    """Do the tasks until TRIP_SECONDS are over, or until one of them lacks memory."""
+    began = time.monotonic()
+    for task, limits in tasks:
+        limits.apply()
+        answer = _answer(function, task)
+        yield answer
+        if answer[0] == "memory" or time.monotonic() > began + TRIP_SECONDS:
             return
 
 

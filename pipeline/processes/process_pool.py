@@ -1,21 +1,22 @@
 """Open, coerce and encode instances in processes of their own, so that no file can end the worker.
 
 A process that dies, or exceeds its task's limits, is replaced; the task gets a second attempt in a new process,
-and is blamed if that dies, too. Callers share the processes equally. A slow task continues in a spare process if
-there is one; otherwise it is stopped, and starts again when no other task waits. A process starts when a task
-needs it, and ends when none has come for a while: each takes 60 MB, and during most of a day nothing arrives.
+and is blamed if that dies, too. Of tasks that were sent together, each then gets its two attempts alone. Callers
+share the processes equally. A slow task continues in a spare process if there is one; otherwise it is stopped, and
+starts again when no other task waits. A process starts when a task needs it, and ends when none has come for a
+while: each takes 60 MB, and during most of a day nothing arrives.
 """
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
-from pipeline.errors import StorestowError
+from pipeline.errors import Transient
 from pipeline.processes.bounded_process import BoundedProcess, Killed, OverLimit, PoolProcessDied
 from pipeline.processes.limits import ProcessLimits, of_the_machine
 
@@ -33,17 +34,22 @@ class PoolClosed(Exception):
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """One task of one call of `each`, waiting or running."""
+    """Tasks of one call of `each` that are sent together, waiting or running."""
 
     function: Callable[[Any], Any]
-    task: Any
-    limits: ProcessLimits
+    tasks: Sequence[tuple[Any, ProcessLimits]]
     owner: object
-    future: "Future[Any]" = field(default_factory=Future)
+    future: "Future[list[Any]]" = field(default_factory=Future)
+    answers: list[Any] = field(default_factory=list)  # Those of the first tasks, as far as they have come.
     process: BoundedProcess | None = None
     is_slow: bool = False
     is_beside: bool = False  # It runs in a spare process, so no other task waits for its place.
     is_stopped: bool = False  # It was stopped to let another task run.
+
+    @property
+    def left(self) -> Sequence[tuple[Any, ProcessLimits]]:
+        """Return the tasks that have no answer yet."""
+        return self.tasks[len(self.answers) :]
 
 
 class ProcessPool:
@@ -71,32 +77,28 @@ class ProcessPool:
         function: Callable[[Task], Answer],
         tasks: Iterable[Task],
         limits: Callable[[Task], ProcessLimits] | None = None,
+        at_once: int = 1,
     ) -> Iterator[tuple[Task, Answer | Exception]]:
         """Yield every task with its answer, or with the exception in which it ended, in order.
 
         `limits` returns the limits of a task; the default is half of the machine's memory and a quarter of an hour
-        of processor time. A Transient answer means that this machine could not do the task now (a full disk), not
-        that the task is bad. Only a few tasks are queued in advance, so that memory does not grow with the study.
+        of processor time. Up to `at_once` tasks are sent to a process together, which saves the worker much of its
+        time if each takes a few milliseconds. A Transient answer means that this machine could not do the task now
+        (a full disk), not that the task is bad. Only a few tasks are queued in advance, so that memory does not
+        grow with the study; those that have not begun when the caller stops asking are dropped.
         Raises PoolClosed if the pool is closed meanwhile.
         """
-        owner, waiting = object(), iter(tasks)
-
-        def submitted(number: int) -> list[tuple[Task, Future[Answer]]]:
-            return [
-                (task, self._submit(function, task, limits(task) if limits else of_the_machine(), owner))
-                for task in islice(waiting, number)
-            ]
-
-        under_way = submitted(2 * self.size)
-        while under_way:
-            task, future = under_way.pop(0)
-            answer: Answer | Exception
-            try:
-                answer = future.result()
-            except (StorestowError, PoolProcessDied) as error:
-                answer = error
-            under_way += submitted(1)
-            yield task, answer
+        owner, waiting = object(), _together(tasks, limits or (lambda _: of_the_machine()), at_once, self.size)
+        under_way = deque(self._submit(function, some, owner) for some in islice(waiting, 2 * self.size))
+        try:
+            while under_way:
+                job = under_way.popleft()
+                answers = job.future.result()
+                under_way.extend(self._submit(function, some, owner) for some in islice(waiting, 1))
+                yield from zip((task for task, _ in job.tasks), answers, strict=True)
+        finally:
+            for job in under_way:
+                job.future.cancel()
 
     def warm(self, function: Callable[[str], None]) -> None:
         """Start every process if there is none, and let it run `function`, so that no study waits for imports."""
@@ -104,7 +106,7 @@ class ProcessPool:
             if self._all or self._running:
                 return
         for _ in range(self.size):
-            self._submit(function, "", of_the_machine(), self)
+            self._submit(function, [("", of_the_machine())], self)
 
     def end_idle(self, seconds: float = IDLE_SECONDS) -> None:
         """End the processes that have had no task for `seconds`; the next task starts them again."""
@@ -122,22 +124,23 @@ class ProcessPool:
             waiting, self._waiting = self._waiting, []
             processes = list(self._all)
         for job in waiting:
-            job.future.set_exception(PoolClosed())
+            if job.future.running() or job.future.set_running_or_notify_cancel():
+                job.future.set_exception(PoolClosed())
         for process in processes:
             process.end()
         self._threads.shutdown(wait=False)
 
     def _submit(
-        self, function: Callable[[Task], Answer], task: Task, limits: ProcessLimits, owner: object
-    ) -> "Future[Answer]":
-        job = _Job(function, task, limits, owner, is_slow=limits.is_large)
+        self, function: Callable[[Task], Answer], tasks: Sequence[tuple[Task, ProcessLimits]], owner: object
+    ) -> _Job:
+        job = _Job(function, tasks, owner, is_slow=any(limits.is_large for _, limits in tasks))
         with self._lock:
             if self._is_closed:
                 job.future.set_exception(PoolClosed())
             else:
                 self._waiting.append(job)
                 self._begin()
-        return job.future
+        return job
 
     def _begin(self) -> None:
         """Start every task for which a process is free; the caller holds the lock."""
@@ -178,43 +181,60 @@ class ProcessPool:
         return False
 
     def _run(self, job: _Job) -> None:
-        try:
-            answer = self._done(job)
-        except BaseException as error:  # noqa: BLE001  # whoever waits for the answer gets it
-            if self._is_closed:
-                job.future.set_exception(PoolClosed())
-            elif not job.is_stopped:
-                job.future.set_exception(error)
-        else:
-            job.is_stopped = False
-            job.future.set_result(answer)
+        if job.future.running() or job.future.set_running_or_notify_cancel():
+            try:
+                self._do_some(job)
+            except BaseException as error:  # noqa: BLE001  # whoever waits for the answer gets it
+                if not (self._is_closed or job.is_stopped):
+                    job.future.set_exception(error)
+            else:
+                if not job.left:
+                    job.future.set_result(job.answers)
         with self._lock:
             self._running.discard(job)
-            if job.is_stopped and not self._is_closed:
+            if job.future.running():
                 job.is_stopped = job.is_beside = False
-                self._waiting.append(job)
+                if self._is_closed:
+                    job.future.set_exception(PoolClosed())
+                else:
+                    self._waiting.append(job)
             self._begin()
 
-    def _done(self, job: _Job) -> Any:
-        """Do a task; if its process is killed, the task gets a second attempt in a new process."""
+    def _do_some(self, job: _Job) -> None:
+        """Do some of a job's tasks; if their process is killed, do the others alone, each with its attempts."""
+        is_alone = len(job.left) == 1
         try:
-            return self._once(job, self._taken())
-        except Killed:
+            self._once(job, job.left, self._taken())
+        except (Killed, Transient) as error:
             if self._is_closed or job.is_stopped:
                 raise
-        try:
-            return self._once(job, BoundedProcess())
-        except Killed as killed:
-            if self._is_closed or job.is_stopped:
-                raise
-            raise killed.verdict from killed
+            if is_alone and isinstance(error, Transient):
+                job.answers.append(error)
+            while job.left:  # Of several tasks each may have been the cause: that attempt counts for none.
+                self._do_alone(job, (BoundedProcess,) if is_alone else (self._taken, BoundedProcess))
 
-    def _once(self, job: _Job, process: BoundedProcess) -> Any:
+    def _do_alone(self, job: _Job, attempts: Iterable[Callable[[], BoundedProcess]]) -> None:
+        """Do the next of a job's tasks; if its process is killed each time, this is its answer."""
+        answer: Exception | None = None
+        for process in attempts:
+            try:
+                return self._once(job, job.left[:1], process())
+            except Transient as error:
+                answer = error
+                break
+            except Killed as killed:
+                if self._is_closed or job.is_stopped:
+                    raise
+                answer = killed.verdict
+        job.answers.append(answer)
+        return None
+
+    def _once(self, job: _Job, tasks: Sequence[tuple[Any, ProcessLimits]], process: BoundedProcess) -> None:
         self._note_process(job, process)
         try:
-            return process.do(job.function, job.task, job.limits, lambda: self._note_slow(job))
+            job.answers += process.do(job.function, tasks, lambda: self._note_slow(job))
         except Killed:
-            process.end()  # Too little memory is left for this task, hence for the next one as well.
+            process.end()  # Too little memory is left for these tasks, hence for the next ones as well.
             raise
         finally:
             self._give_back(job, process)
@@ -255,3 +275,13 @@ class ProcessPool:
         with self._lock:
             self._all.discard(process)
         process.close()
+
+
+def _together(
+    tasks: Iterable[Task], limits: Callable[[Task], ProcessLimits], at_once: int, size: int
+) -> Iterator[Sequence[tuple[Task, ProcessLimits]]]:
+    """Yield the tasks as they are sent: at first few, so that all processes begin, and large ones alone."""
+    waiting, number = iter(tasks), 0
+    while some := [(task, limits(task)) for task in islice(waiting, min(at_once, 1 << min(number // size, 8)))]:
+        yield from [[one] for one in some] if any(allowed.is_large for _, allowed in some) else [some]
+        number += 1

@@ -157,13 +157,15 @@ class ArrivalNotifier(FileSystemEventHandler):
         self._observer = Observer()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Wake for a folder that was moved in; ignore events that our own reading causes."""
+        """Wake for a folder that was moved in; ignore other events."""
         if isinstance(event, DirCreatedEvent | DirMovedEvent):
             self._wake()
 
     def __enter__(self) -> Self:
         try:
-            self._observer.schedule(self, str(self._folder), recursive=False)
+            # Without the filter each look at the rooms, and each file made there, would wake threads for nothing.
+            events: list[type[FileSystemEvent]] = [DirCreatedEvent, DirMovedEvent]
+            self._observer.schedule(self, str(self._folder), recursive=False, event_filter=events)
             self._observer.start()
         except OSError:
             pass  # The system has no inotify watches left; the worker then only polls.

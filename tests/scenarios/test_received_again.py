@@ -65,10 +65,10 @@ def compared_as(monkeypatch, pool, answer) -> None:
     """Let every comparison end in `answer`; what is only read is read."""
     real = pool.each
 
-    def each(function, tasks, limits):
+    def each(function, tasks, *limits):
         if function is are_same:
             return [(task, answer) for task in tasks]
-        return real(function, tasks, limits)
+        return real(function, tasks, *limits)
 
     monkeypatch.setattr(pool, "each", each)
 

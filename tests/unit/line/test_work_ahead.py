@@ -106,10 +106,10 @@ def prepared_now(site, monkeypatch, ahead: PreparedAhead | None) -> tuple[int, d
     tasks: list[PrepareTask] = []
     each = site.pool.each
 
-    def counted(function, some, limits=None):
+    def counted(function, some, *limits):
         some = list(some)
         tasks.extend(some)
-        return each(function, some, limits)
+        return each(function, some, *limits)
 
     with monkeypatch.context() as patched:
         patched.setattr(site.pool, "each", counted)
@@ -148,7 +148,7 @@ def test_only_what_was_added_is_prepared_at_the_next_look(waiting, tmp_path, mon
     ahead._results.clear()  # as results are forgotten of which there are too many
     asked = []
     each = site.pool.each
-    monkeypatch.setattr(site.pool, "each", lambda does, some, limits: each(does, noting(asked, some), limits))
+    monkeypatch.setattr(site.pool, "each", lambda does, some, *limits: each(does, noting(asked, some), *limits))
     work.look()
     assert asked == []
     arrive(site.spool, instance(tmp_path, "d"), age=20.0)

@@ -127,6 +127,9 @@ def impatient(monkeypatch):
     monkeypatch.setattr(bounded_process, "SLOW_SECONDS", 0.5)
 
 
+MINUTE = ProcessLimits(60, 1 << 30)
+
+
 class LongToRead:
     """What takes a process longer to read than a task may take that is not slow."""
 
@@ -137,9 +140,9 @@ class LongToRead:
 def test_a_task_is_not_slow_for_the_time_its_process_takes_to_begin_it(impatient):
     called_slow = []
     with closing(bounded_process.BoundedProcess()) as process:
-        answer = process.do(repr, LongToRead(), ProcessLimits(60, 1 << 30), lambda: called_slow.append(True))
-        assert (answer, called_slow) == ("None", [])
-        process.do(time.sleep, 1.0, ProcessLimits(60, 1 << 30), lambda: called_slow.append(True))
+        answers = process.do(repr, [(LongToRead(), MINUTE)], lambda: called_slow.append(True))
+        assert (answers, called_slow) == (["None"], [])
+        process.do(time.sleep, [(1.0, MINUTE)], lambda: called_slow.append(True))
         assert called_slow == [True]
 
 
@@ -147,7 +150,7 @@ def test_a_task_that_does_not_begin_gives_way_as_a_slow_one(monkeypatch):
     monkeypatch.setattr(bounded_process, "BEGIN_SECONDS", 0.2)
     called_slow = []
     with closing(bounded_process.BoundedProcess()) as process:
-        process.do(repr, LongToRead(), ProcessLimits(60, 1 << 30), lambda: called_slow.append(True))
+        process.do(repr, [(LongToRead(), MINUTE)], lambda: called_slow.append(True))
     assert called_slow
 
 
