@@ -70,7 +70,7 @@ class CopiedInstance:
         """
         layout = self._layout
         rest = layout.end - layout.header_end
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             head = file.read(max(0, os.fstat(file.fileno()).st_size - rest))
         meta, at = walk_meta(head, 132)
         if head[128:132] != b"DICM" or text_of(head, meta.get(0x00020010)) != layout.transfer_syntax_uid:
@@ -89,7 +89,7 @@ class CopiedInstance:
                 if head[at:stop] != self._data[piece[0] : piece[1]]:
                     raise Malformed("its header differs from the received one elsewhere than it was to")
             at = stop
-        wanted = {tag for tag in self._touched if tag in self._header}
+        wanted = {tag for tag in self._touched if element_of(self._header, tag) is not None}
         if at != len(head) or new.keys() != wanted or copied != self._bytes_to_copy():
             raise Malformed("its header lacks something, or has something twice")
         return [text_of(head, new.get(tag)) or self._received_text(tag) for tag in tags]
@@ -107,7 +107,7 @@ class CopiedInstance:
 
 
 def _length_of(elements: Iterable[Element], end: int) -> int:
-    return sum(stop - start for _, _, start, _, stop, _ in elements if start < end)
+    return sum([stop - start for _, _, start, _, stop, _ in elements if start < end])
 
 
 def _copy(view: memoryview, part: Range, write: Callable[[bytes | memoryview], None]) -> None:
@@ -119,7 +119,7 @@ def _copy(view: memoryview, part: Range, write: Callable[[bytes | memoryview], N
 
 def _header_pieces(layout: DataSetLayout, header: Dataset, touched: frozenset[int]) -> Iterator[Range | bytes]:
     """Yield changed elements as bytes, and the elements between them as ranges of bytes to copy."""
-    new = {tag: _encoded(layout, header, tag) for tag in sorted(touched) if tag in header}
+    new = {tag: _encoded(layout, header, tag) for tag in sorted(touched) if element_of(header, tag) is not None}
     in_order = deque(new)
     groups = {tag >> 16 for tag in touched}
     run, run_end, end = layout.data_set, layout.data_set, layout.header_end

@@ -7,6 +7,7 @@ Bytes that no rule touched are copied, and never pass through an encoder: nothin
 import functools
 import hashlib
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -28,14 +29,16 @@ from pydicom.uid import UID
 from pipeline import __version__
 from pipeline.dicom.attributes.elements import SPECIFIC_CHARACTER_SET, element_of, named, put
 from pipeline.dicom.attributes.unread_elements import UnreadElements
-from pipeline.dicom.part10 import Bytes, DataSetLayout, Element
+from pipeline.dicom.part10 import Bytes, DataSetLayout, Element, text_of
 from pipeline.dicom.walk import walk_meta
 from pipeline.errors import Permanent
 
 IMPLEMENTATION_CLASS_UID = "2.25.292821506352129471893264758013245187613"  # PS3.5 B.2
 IMPLEMENTATION_VERSION_NAME = f"STORESTOW_{__version__.replace('.', '')}"[:16]
 PIECE = 1 << 20
+_UID = re.compile(rb"[0-9.]{1,64}")
 _FILE_META_WE_WRITE = frozenset({0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013})
+SOP_CLASS_UID, SOP_INSTANCE_UID, TRANSFER_SYNTAX_UID = 0x00080016, 0x00080018, 0x00020010
 META_LENGTH = 0x00020000  # (0002,0000) File Meta Information Group Length
 _MOST_REMEMBERED = 4096  # Bytes of a sender's file meta information; a private element may have any length.
 Range = tuple[int, int]  # Start and end of bytes in the received file.
@@ -59,8 +62,9 @@ def read_header(data: Bytes, layout: DataSetLayout) -> Dataset:
     """
     header = _read(data, layout, layout.data_set, layout.header_end)
     header.file_meta = _meta(data, layout)
-    # The walk knows the transfer syntax even if the file meta information is missing.
-    header.file_meta.TransferSyntaxUID = UID(layout.transfer_syntax_uid)
+    if text_of(data, layout.meta.get(TRANSFER_SYNTAX_UID)) != layout.transfer_syntax_uid:
+        # The walk knows the transfer syntax even if the file meta information is missing.
+        header.file_meta.TransferSyntaxUID = UID(layout.transfer_syntax_uid)
     return header
 
 
@@ -108,11 +112,12 @@ def unreadable_in(data: Bytes, layout: DataSetLayout) -> str | None:
 
 
 def _read(data: Bytes, layout: DataSetLayout, start: int, end: int) -> Dataset:
-    inside = dict(layout.elements)
+    if start > layout.data_set:  # Few elements follow Pixel Data, and many stand before it.
+        inside = {tag: layout.elements[tag] for tag in reversed(list(_from(layout, start)))}
+    else:
+        inside = dict(layout.elements)
     for tag in _from(layout, end):
         del inside[tag]
-    if start > layout.data_set:
-        inside = {tag: element for tag, element in inside.items() if element.start >= start}
     implicit, little = not layout.explicit, layout.little_endian
     elements = UnreadElements(data[start:end], start, inside, (implicit, little))
     encodings = _encodings_of(elements.get(BaseTag(SPECIFIC_CHARACTER_SET)))
@@ -193,14 +198,21 @@ def file_meta(header: Dataset, transfer_syntax_uid: str) -> FileMetaDataset:
 
 def preamble(header: Dataset, transfer_syntax_uid: str) -> bytes:
     """Return preamble and file meta information, which the instances of a study share but for one UID."""
-    uid, sop_class, meta = header.SOPInstanceUID, header.SOPClassUID, header.file_meta
+    uid, sop_class, meta = _uid_in(header, SOP_INSTANCE_UID), _uid_in(header, SOP_CLASS_UID), header.file_meta
     wanted = [element_of(meta, tag) for tag in meta.keys() if tag not in _FILE_META_WE_WRITE]  # noqa: SIM118  # iterating would decode the elements
     kept = tuple(element for element in wanted if isinstance(element, RawDataElement))
-    are_usual = isinstance(uid, UID) and isinstance(sop_class, UID) and uid.isascii() and len(kept) == len(wanted)
-    if not (are_usual and uid) or sum(element.length for element in kept) > _MOST_REMEMBERED:
+    are_usual = uid and sop_class and len(kept) == len(wanted)
+    if not are_usual or sum(element.length for element in kept) > _MOST_REMEMBERED:
         return _preamble_of(file_meta(header, transfer_syntax_uid))
-    before, after = _around_uid(kept, str(sop_class), len(uid), transfer_syntax_uid)
-    return before + bytes(uid, "ascii") + after
+    before, after = _around_uid(kept, sop_class.decode("ascii"), len(uid), transfer_syntax_uid)
+    return before + uid + after
+
+
+def _uid_in(header: Dataset, tag: int) -> bytes:
+    """Return a UID as received, without padding; nothing if it is none, or pydicom has decoded it."""
+    element = element_of(header, tag)
+    value = element.value.rstrip(b"\0") if isinstance(element, RawDataElement) and element.value else b""
+    return value if _UID.fullmatch(value) else b""
 
 
 @functools.lru_cache(maxsize=64)

@@ -22,9 +22,11 @@ from pipeline.ledger.nodes import OtherNodes
 from pipeline.ledger.waiting_studies import WaitingStudy
 from pipeline.line.admit import parse_arrival_name
 from pipeline.line.hand_over import node_of
+from pipeline.line.identify import ReadAhead
 from pipeline.model import ArrivalState
 from pipeline.schedule import Agenda
 from pipeline.site.site import Site
+from pipeline.spool.hashed_files import state_of
 
 STUDY_INSTANCE_UID = 0x0020000D
 LEFT_SECONDS = 2.0  # So long another node leaves a study that is due to the node that brought it.
@@ -100,18 +102,20 @@ def _count(folder: Path) -> int:
 
 
 class UnreadArrivals:
-    """The studies of arrivals that are not identified yet."""
+    """The studies of arrivals that are not identified yet; files that were read `ahead` are not opened again."""
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: ReadAhead | None = None) -> None:
+        self._ahead = ahead
         self._studies: dict[str, frozenset[str]] = {}
 
     def look(self, name: str, site: Site) -> None:
-        """Read the Study Instance UIDs of an arrival's files.
+        """Note the Study Instance UIDs of an arrival's files.
 
         An unreadable file counts for no study, and no other arrival waits for it.
         """
         received = site.spool.received / name
-        self._studies[name] = studies_in(received if received.is_dir() else site.spool.arrivals / name)
+        folder = received if received.is_dir() else site.spool.arrivals / name
+        self._studies[name] = studies_in(folder, self._ahead)
 
     def keep(self, names: Collection[str]) -> None:
         """Forget all arrivals except those in `names`."""
@@ -137,16 +141,18 @@ class UnreadArrivals:
                 before |= studies or frozenset()
 
 
-def studies_in(folder: Path) -> frozenset[str]:
-    """Return the Study Instance UIDs of the files in a folder, from the beginning of each file."""
+def studies_in(folder: Path, ahead: ReadAhead | None = None) -> frozenset[str]:
+    """Return the Study Instance UIDs of the files in a folder, as they were read `ahead` or begin."""
+    studies: set[str] = set()
     try:
         with os.scandir(folder) as entries:
-            files = [
-                Path(entry.path)
-                for entry in entries
-                if not entry.name.startswith(".") and S_ISREG(entry.stat(follow_symlinks=False).st_mode)
-            ]
-        return frozenset(filter(None, map(_study_of, files)))
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if not entry.name.startswith(".") and S_ISREG(status.st_mode):
+                    found = ahead.look_up(state_of(status)) if ahead else None
+                    known = found.key.study_instance_uid if found and found.key else None
+                    studies.add(known or _study_of(Path(entry.path)))
+        return frozenset(filter(None, studies))
     except FileNotFoundError:  # A person, or a starting worker, has moved the folder.
         return frozenset()
 

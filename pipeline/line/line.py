@@ -45,8 +45,8 @@ class Line:
         self._agenda = agenda
         self._beat = beat
         self._seen = RoomsSeen()
-        self._unread = UnreadArrivals()
         self._read_ahead = ReadAhead()
+        self._unread = UnreadArrivals(self._read_ahead)
         self._prepared_ahead = PreparedAhead()
         self._begun: dict[JobKey, float] = {}  # Studies that are being prepared, and since when (monotonic).
         self._deliveries = DeliveryScheduler(site, jobs, agenda)

