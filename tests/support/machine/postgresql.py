@@ -33,10 +33,11 @@ def programs() -> Path:
 
 
 class PostgresqlServer:
-    """A running server; `folder` holds its data and its socket."""
+    """A running server; `folder` holds its data and its socket. With an `address` it is reached by TCP there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "") -> None:
         self.folder = folder
+        self._address = address
         # PostgreSQL refuses to run as root.
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user:
@@ -45,6 +46,9 @@ class PostgresqlServer:
         self._process: subprocess.Popen[bytes] | None = None
         words = ("--no-sync", "--auth=trust", "--username=storestow", "--locale=C", "--encoding=UTF8")
         self._run("initdb", *words, f"--pgdata={folder}/data")
+        if address:
+            with (folder / "data/pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet trust\n")
 
     def _run(self, program: str, *words: str) -> None:
         done = subprocess.run(
@@ -54,7 +58,7 @@ class PostgresqlServer:
 
     def start(self) -> None:
         words = [word for setting in SETTINGS for word in ("-c", setting)]
-        words += ["-c", f"unix_socket_directories={self.folder}"]
+        words += ["-c", f"unix_socket_directories={self.folder}", "-c", f"listen_addresses={self._address}"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [programs() / "postgres", "-D", f"{self.folder}/data", *words],
@@ -80,7 +84,7 @@ class PostgresqlServer:
             self._process = None
 
     def url(self, database: str) -> str:
-        return f"postgresql://storestow@/{database}?host={self.folder}"
+        return f"postgresql://storestow@/{database}?host={self._address or self.folder}"
 
     @contextlib.contextmanager
     def database(self, name: str, *options: str) -> Iterator[str]:
@@ -99,10 +103,10 @@ class PostgresqlServer:
 
 
 @contextlib.contextmanager
-def postgresql() -> Iterator[PostgresqlServer]:
+def postgresql(address: str = "") -> Iterator[PostgresqlServer]:
     """Run a server; its folder has a short path, because a socket's may have 107 bytes."""
     folder = Path(tempfile.mkdtemp(prefix="storestow-pg-"))
-    server = PostgresqlServer(folder)
+    server = PostgresqlServer(folder, address)
     try:
         server.start()
         yield server
