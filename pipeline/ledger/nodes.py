@@ -161,6 +161,7 @@ def lose(connection: Connection, name: str, seconds: float) -> KnownNode | None:
     found = next((one for one in known(connection) if one.report.name == name), None)
     if found is None or found.seen_seconds < seconds:
         return None
-    if found.lost_at is None:
-        connection.execute(update(node).where(node.c.name == name).values(lost_at=clock(connection)))
-    return found
+    now = clock(connection)
+    is_silent = (node.c.name == name) & (node.c.seen <= now - seconds)  # It may report just now.
+    values = {"lost_at": func.coalesce(node.c.lost_at, now)}
+    return found if connection.execute(update(node).where(is_silent).values(**values)).rowcount else None

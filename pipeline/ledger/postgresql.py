@@ -36,10 +36,12 @@ _SESSION = {
     "statement_timeout": 600_000,
     # A process that hangs within a transaction would keep all others from writing.
     "idle_in_transaction_session_timeout": 300_000,
-    # The server notices within half a minute that a machine is gone, and ends its transaction.
-    "tcp_keepalives_idle": 10,
-    "tcp_keepalives_interval": 5,
+    # The server notices within 11 s that a machine is gone, and ends its transaction: sooner than the shortest
+    # `lost_after`. Keepalives are sent only while nothing else is under way; an answer has a limit of its own.
+    "tcp_keepalives_idle": 5,
+    "tcp_keepalives_interval": 2,
     "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
 }
 _CONNECT: dict[str, Any] = {
     "connect_timeout": 10,

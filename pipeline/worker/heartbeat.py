@@ -40,12 +40,15 @@ class Heartbeat:
         """Report that the loop lives, unless it reported less than `BEAT_SECONDS` ago.
 
         If the ledger cannot be written now, nothing is raised: the worker looks dead to readers, but goes on.
+        Only the first report waits for its turn to write: a node that is slow, or dead, and has the turn must not
+        make all the others look lost.
         """
         if time.monotonic() < self._next:
             return
         notify(ALIVE, LONGER)
         its = self._report()
-        with contextlib.suppress(Transient), self._ledger.transaction(flushed=False) as change:
+        is_first = self._next == 0.0
+        with contextlib.suppress(Transient), self._ledger.transaction(flushed=False, alone=is_first) as change:
             heartbeats.beat(change, heartbeats.WORKER, self._started_at, time.time())
             self.is_draining = nodes.report(change, its)
             self.silent = nodes.silent(change, its.worker, lost_after(self._site.settings))

@@ -4,6 +4,8 @@ import signal
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from support.machine.dicom_programs import ENVIRONMENT, running, wait_until
 from support.machine.postgresql import postgresql
 from support.peers.storage_peer import storage_peer
 from support.sites import ledger_place
-from support.sites.line_site import arrive, instance, rounds, states, working
+from support.sites.line_site import arrive, instance, rounds, settings_for, states, working
 from support.sites.running_site import write_site
 
 from pipeline.ledger import destination_states
@@ -20,6 +22,7 @@ from pipeline.ledger.tables import attempt
 from pipeline.operate.status import status
 from pipeline.site import node as site_node
 from pipeline.site.settings import load
+from pipeline.worker import heartbeat
 
 pytestmark = pytest.mark.programs
 WORKER = Path(__file__).resolve().parents[1] / "support/sites/second_worker.py"
@@ -92,6 +95,19 @@ def test_the_other_node_attempts_again_what_a_killed_one_had_in_hand(tmp_path, m
     record_property("seconds", round(seconds, 1))
     print(f"from the kill to the next attempt: {seconds:.1f} s, lost_after {LOST_AFTER:.0f} s")
     print(*[line for line in log.splitlines() if "node-lost" in line or "taken-over" in line], sep="\n")
+
+
+def test_a_node_reports_while_another_one_has_the_turn_to_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.5)
+    with postgresql() as server, ledger_place.on(server), working(settings_for(tmp_path)) as (site, _worker):
+        beating = heartbeat.Heartbeat(site)
+        beating.beat()
+        other = ledger_place.ledger_of(site.spool.root)
+        with closing(other), other.transaction(), ThreadPoolExecutor(1) as thread:
+            before = nodes_of(site)[0]["seen_seconds"]
+            wait_until(lambda: nodes_of(site)[0]["seen_seconds"] > before + 0.2, what="some time")
+            thread.submit(beating.beat).result(timeout=20)
+            assert nodes_of(site)[0]["seen_seconds"] <= before
 
 
 def nodes_of(site):

@@ -5,25 +5,18 @@ so that nobody is told that its connections have ended, as when the power fails.
 """
 
 import contextlib
-import queue
-import random
 import secrets
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import pydicom
-from support.machine.dicom_programs import ENVIRONMENT, program, storescu, wait_until
+from support.machine.dicom_programs import ENVIRONMENT, program, wait_until
 from support.sites.cluster_site import ClusterNode
-from support.sites.line_site import instance
 from support.sites.running_nodes import log_of
 from support.sites.running_site import COMMAND
-from support.studies.fingerprints import sha256
 
 TESTS = Path(__file__).resolve().parents[2]
 STUDY, ASSOCIATION = 11112, 11113  # Ports of every machine's receivers.
@@ -31,6 +24,7 @@ RECEIVERS = [
     {"name": "study", "ae_title": "STORESTOW", "port": STUDY, "quiet_seconds": 1},
     {"name": "assoc", "ae_title": "STORESTOW", "port": ASSOCIATION, "mode": "association", "quiet_seconds": 1},
 ]
+_ESTABLISHED, _LISTEN = "01", "0A"  # States, as the kernel writes them.
 # What `storestow` does until it reaches a point: then it leaves a mark, and that thread stands still.
 _UNTIL = """
 import sys
@@ -140,14 +134,22 @@ class Machine:
 
     def listens(self) -> bool:
         """Say whether both receivers listen."""
-        if self._process is None:
-            return False
-        tables = (Path(f"/proc/{self._process.pid}/net/{name}") for name in ("tcp", "tcp6"))
+        return {STUDY, ASSOCIATION} <= {local for local, _, state in self._sockets() if state == _LISTEN}
+
+    def connections_to(self, port: int) -> int:
+        """Return how many connections to a port outside the machine has now."""
+        return sum(remote == port and state == _ESTABLISHED for _, remote, state in self._sockets())
+
+    def _sockets(self) -> list[tuple[int, int, str]]:
+        """Return the local port, the remote port and the state of each of the machine's sockets."""
+        process = self._process
+        if process is None:
+            return []
+        tables = (Path(f"/proc/{process.pid}/net/{name}") for name in ("tcp", "tcp6"))
         with contextlib.suppress(OSError):
-            sockets = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
-            open_ports = {int(local.rpartition(":")[2], 16) for _, local, _, state, *_ in sockets if state == "0A"}
-            return {STUDY, ASSOCIATION} <= open_ports
-        return False
+            lines = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
+            return [(_port(local), _port(remote), state) for _, local, remote, state, *_ in lines]
+        return []
 
     def kill(self, *, in_silence: bool = False) -> float:
         """Kill every process of the machine at once; return the moment."""
@@ -175,80 +177,5 @@ class Machine:
         self._end()
 
 
-@dataclass
-class Senders:
-    """Modalities that send studies by one association each, and send again what was not acknowledged.
-
-    `wanted` has the hash of the pixels of each instance that was acknowledged, by SOP Instance UID.
-    """
-
-    machines: Sequence[Machine]
-    chance: random.Random
-    count: int = 3
-    wanted: dict[str, str] = field(default_factory=dict)
-    again: int = 0  # Associations that did not bring everything.
-    _studies: queue.Queue[Sequence[Path]] = field(default_factory=queue.Queue)
-    _threads: list[threading.Thread] = field(default_factory=list)
-    _over: threading.Event = field(default_factory=threading.Event)
-
-    def send(self, study: Sequence[Path]) -> None:
-        """Have a study sent to any machine and receiver; what is left of it again to any."""
-        self._studies.put(study)
-
-    def is_idle(self) -> bool:
-        """Say whether every study was acknowledged as a whole."""
-        return not self._studies.unfinished_tasks
-
-    def __enter__(self) -> Self:
-        self._threads = [threading.Thread(target=self._go_on) for _ in range(self.count)]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _go_on(self) -> None:
-        while not self._over.is_set():
-            try:
-                left = self._studies.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            while left and not self._over.is_set():
-                left = self._once(left)
-            self._studies.task_done()
-
-    def _once(self, files: Sequence[Path]) -> Sequence[Path]:
-        machine, port = self.chance.choice(self.machines), self.chance.choice((STUDY, ASSOCIATION))
-        hurry = ["-to", "3", "-ta", "5", "-td", "5"]  # A machine that has lost its power does not answer.
-        done = storescu(port, *files, host=machine.address, options=hurry).acknowledged
-        self.wanted |= dict(map(told, files[:done]))
-        if done < len(files):
-            self.again += 1
-            self._over.wait(0.5)
-        return files[done:]
-
-
-def told(file: Path) -> tuple[str, str]:
-    """Return the SOP Instance UID of a file, and the hash of its pixels."""
-    data_set = pydicom.dcmread(file)
-    return str(data_set.SOPInstanceUID), sha256(data_set.PixelData)
-
-
-def small_study(folder: Path, number: int, instances: int, **attributes: Any) -> list[Path]:
-    """Return files of a study of one patient, whose pixels no other instance has."""
-    folder.mkdir(exist_ok=True)
-    about = {"StudyInstanceUID": f"1.2.826.0.1.3680043.9.9999.{number}", "PatientID": f"P{number}", **attributes}
-    return [
-        instance(
-            folder,
-            f"{number}-{one}-{secrets.token_hex(3)}",
-            Rows=16,
-            Columns=16,
-            PixelData=secrets.token_bytes(512),
-            **about,
-        )
-        for one in range(instances)
-    ]
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2], 16)
