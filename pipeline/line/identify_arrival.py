@@ -40,17 +40,12 @@ def identify_arrival(name: str, site: Site, ahead: ReadAhead | None = None) -> N
     read = contents_of(folder, site.spool.run, site.pool_of(receiver), ahead)
     contents = with_objections(read, folder, require_patient=table is not None and table.require_patient)
     claim = claims(name, receiver, contents, site)
-    patients = StudyPatients(name, _studies_of_the_line(contents, claim), site)
-    rows = list(_instances(name, contents, claim, patients, site))
-    belongings = {found.file: claim(found).retrievals for found in contents.found}
-    entry = _ArrivalEntry(name, contents, tuple(rows), belongings, patients)
     try:
-        others_before = _enter(entry, site)
+        entry, others_before = _judge_and_enter(name, contents, claim, site)
     except Fenced:
         alarm(Event.FENCED, what="take in", arrival=name)
         return
-    except IntegrityError as error:  # A person has released another instance of the same key meanwhile.
-        raise Transient(f"{name}: one of its instances came to be known meanwhile; judged again") from error
+    rows, patients = list(entry.rows), entry.patients
     for row in rows:
         if row["code"] != InstanceCode.OTHER_PATIENT:
             _report(row)
@@ -61,6 +56,30 @@ def identify_arrival(name: str, site: Site, ahead: ReadAhead | None = None) -> N
         _report_unknown_senders(rows, contents, site)
     _report_strangers(rows, contents)
     _remember(contents, receiver, site)
+
+
+def _judge_and_enter(
+    name: str,
+    contents: ArrivalContents,
+    claim: Callable[[IdentifiedFile], OrderAssignment],
+    site: Site,
+    *,
+    is_again: bool = False,
+) -> tuple["_ArrivalEntry", set[str]]:
+    """Judge every file, and enter all as `_enter` does; judge again if a key or a patient became known.
+
+    Another node has then taken in an arrival of the study, or a person has released an instance of the same key.
+    """
+    patients = StudyPatients(name, _studies_of_the_line(contents, claim), site)
+    rows = tuple(_instances(name, contents, claim, patients, site))
+    belongings = {found.file: claim(found).retrievals for found in contents.found}
+    entry = _ArrivalEntry(name, contents, rows, belongings, patients)
+    try:
+        return entry, _enter(entry, site)
+    except IntegrityError as error:
+        if is_again:
+            raise Transient(f"{name}: one of its instances came to be known meanwhile; judged again") from error
+    return _judge_and_enter(name, contents, claim, site, is_again=True)
 
 
 def _remember(contents: ArrivalContents, receiver: str, site: Site) -> None:

@@ -83,11 +83,14 @@ class Spool:
             return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
 
     def received_names(self) -> set[str]:
-        """Return the names of the folders that are still to be handed over to the store of [cluster]."""
+        """Return the names of the folders that are still to be handed over to the store of [cluster].
+
+        A hidden one has been, and is being deleted: a part of it must not be handed over as the whole.
+        """
         if not self.has_store:
             return set()
         with os.scandir(self.received) as entries:
-            return {entry.name for entry in entries if entry.is_dir()}
+            return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
 
     def find(self, arrival: str, file: str) -> Path | None:
         """Return the present path of a file of an arrival, None if its folder is no longer kept."""

@@ -21,7 +21,10 @@ from support.sites.line_site import (
 
 from pipeline.errors import Permanent, Usage
 from pipeline.ledger import accounts, arrivals
+from pipeline.line import identify_arrival as identify_arrival_module
 from pipeline.line import other_patient, quarantine
+from pipeline.line.admit import admit
+from pipeline.line.identify_arrival import identify_arrival
 from pipeline.line.reconcile import reconcile
 from pipeline.line.study_patient import KEY_FILE
 
@@ -85,6 +88,34 @@ def test_a_later_arrival_is_held_against_the_study_and_alarms_once_a_study(site_
     assert come("B-999", "C-1", "A-111") == {"passed": 2, "quarantined": 3}
     assert len(alarms(caplog)) == 1
     assert aside_of(site) == ["other-patient"] * 3
+
+
+@pytest.mark.both_databases
+def test_a_patient_who_comes_to_be_known_while_another_arrival_is_judged_decides(
+    site_and_worker, tmp_path, monkeypatch
+):
+    site, _ = site_and_worker
+    names = [
+        arrive(site.spool, instance(tmp_path, patient, StudyInstanceUID=STUDY, PatientID=patient))
+        for patient in ("A-111", "B-999")
+    ]
+    for name in names:
+        admit(name, site)
+    enter, calls = identify_arrival_module._enter, []
+
+    def enter_later(entry, site):
+        """Let the other node be faster, when all has been judged and before anything is entered."""
+        calls.append(entry.name)
+        if len(calls) == 1:
+            identify_arrival(names[1], site)
+        return enter(entry, site)
+
+    monkeypatch.setattr(identify_arrival_module, "_enter", enter_later)
+    identify_arrival(names[0], site)
+    assert calls == [names[0], names[1], names[0]]
+    assert states(site, "instances") == {"received": 1, "quarantined": 1}
+    assert [one["arrival"] for one in quarantine.listed(site.ledger)["quarantined"]] == [names[0]]
+    assert aside_of(site) == ["other-patient"]
 
 
 @pytest.mark.parametrize(

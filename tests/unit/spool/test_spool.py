@@ -192,6 +192,13 @@ def test_a_store_holds_what_is_admitted_and_the_spool_what_is_this_nodes_own(tmp
     assert Spool(tmp_path).received == Spool(tmp_path).arrivals
 
 
+def test_a_folder_that_has_been_handed_over_and_is_being_deleted_is_not_handed_over_again(tmp_path):
+    spool = Spool(tmp_path / "spool", tmp_path / "store")
+    for name in ("1-modalities-1", ".2-modalities-2"):
+        (spool.received / name).mkdir(parents=True)
+    assert spool.received_names() == {"1-modalities-1"}
+
+
 def test_a_store_that_is_another_than_before_is_transient(tmp_path):
     spool = Spool(tmp_path / "spool", tmp_path)
     with pytest.raises(Transient, match="is it mounted"):
