@@ -53,6 +53,8 @@ class Event(StrEnum):
     MENDED = "mended"
     NODE_FORGOTTEN = "node-forgotten"
     NODE_LOST = "node-lost"
+    NOTICES_BACK = "notices-back"
+    NOTICES_LOST = "notices-lost"
     NOT_ENCODED = "not-encoded"
     OPERATOR = "operator"
     ORDERED = "ordered"

@@ -16,6 +16,8 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from pipeline.crash_points import around, door
+from pipeline.engine import Engine
+from pipeline.engine.alone import Alone
 from pipeline.errors import Configuration
 from pipeline.events import Event, emit
 from pipeline.ledger import migrations, notes, sqlite
@@ -47,10 +49,14 @@ SPOOL = MARK  # Note of which spool or store a ledger on a server is; the file o
 
 
 class Ledger:
-    """An open ledger; every method raises Transient if its database cannot be read or written now."""
+    """An open ledger; every method raises Transient if its database cannot be read or written now.
 
-    def __init__(self, place: Path | Server | Database) -> None:
+    `engine` carries notices to other workers: who changes what they may do rings in the same transaction.
+    """
+
+    def __init__(self, place: Path | Server | Database, engine: Engine | None = None) -> None:
         self._database = _database_at(place)
+        self.engine = engine or Alone()
 
     @property
     def name(self) -> str:
@@ -91,6 +97,7 @@ class Ledger:
                         notes.write(connection, key, value)
                 elif version != migrations.newest():
                     self._migrate(connection, version, has_copy=has_copy)
+                self.engine.install(connection, may_replace=has_copy)
         finally:
             os.umask(old)
         return version is None
@@ -167,6 +174,8 @@ class Ledger:
                 f"{migrations.newest()}); start the worker of this release, which brings it up to date "
                 "(`storestow migrate --dry-run` says how)"
             )
+        with self.reading() as connection:
+            self.engine.require(connection)
 
     def _require_no_newer(self, version: int) -> None:
         if version > migrations.newest():
@@ -254,7 +263,7 @@ def _database_at(place: Path | Server | Database) -> Database:
     return Postgresql(place)
 
 
-def open_ledger(spool: Path, server: Server | None = None) -> tuple[Ledger, bool]:
+def open_ledger(spool: Path, server: Server | None = None, engine: Engine | None = None) -> tuple[Ledger, bool]:
     """Return the spool's ledger, and whether it is new because an earlier one is lost.
 
     The loss is noted in the transaction that creates the tables, so that a crash cannot make it forgotten. After a
@@ -263,7 +272,7 @@ def open_ledger(spool: Path, server: Server | None = None) -> tuple[Ledger, bool
     had_one = (spool / BEGUN).exists() or _worker_was_here(spool)
     notes_if_new = {REBUILT: str(_after_all_arrivals(spool))} if had_one else {}
     file = sqlite.opened(spool) if server is None else None
-    ledger = Ledger(file or server or spool)
+    ledger = Ledger(file or server or spool, engine)
     try:
         if file:
             is_new = ledger.create(notes_if_new)

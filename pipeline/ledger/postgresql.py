@@ -67,6 +67,15 @@ _NOT_NOW = (
 _BY_A_PERSON = "42501"  # Insufficient privilege.
 
 
+def arguments_of(server: Server) -> dict[str, Any]:
+    """Return the arguments of a connection to `server`, its password among them, if it is in a file."""
+    about = conninfo_to_dict(server.url)
+    secret = {"password": server.password()} if server.password else {}
+    options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
+    options = f"{options} {about.get('options', '')}".strip()  # The later ones win: a site's own limits.
+    return {**_CONNECT, **about, **secret, "options": options}
+
+
 class Postgresql:
     """One PostgreSQL database; every method raises Transient if it cannot be reached or used now."""
 
@@ -76,13 +85,13 @@ class Postgresql:
     def __init__(self, server: Server) -> None:
         self._server = server
         try:
-            self._about = conninfo_to_dict(server.url)
+            about = conninfo_to_dict(server.url)
         except psycopg.ProgrammingError as error:
             raise Configuration(f"[site] ledger is no address of PostgreSQL: {error}") from error
         self._held: Any = None  # The connection whose session holds the locks of `holds`.
         self._subjects: set[str] = set()
         self._holding = threading.Lock()
-        self.name = f"postgresql://{self._about.get('host', '')}/{self._about.get('dbname', '')}"
+        self.name = f"postgresql://{about.get('host', '')}/{about.get('dbname', '')}"
         self._engine = create_engine(
             "postgresql+psycopg://",
             creator=self._connect,
@@ -94,11 +103,7 @@ class Postgresql:
         )
 
     def _connect(self) -> Any:
-        options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
-        secret = {"password": self._server.password()} if self._server.password else {}
-        options = f"{options} {self._about.get('options', '')}".strip()  # The later ones win: a site's own limits.
-        about = {**_CONNECT, **self._about, **secret, "options": options}
-        return psycopg.connect(**about, autocommit=True)
+        return psycopg.connect(**arguments_of(self._server), autocommit=True)
 
     def exists(self) -> bool:
         """Return True: a database that is missing is an error of the configuration."""

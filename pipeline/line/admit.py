@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
+from pipeline import engine
 from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, nodes
 from pipeline.line.hand_over import copy_to_store, drop_received, node_of, stored_name
@@ -72,6 +73,7 @@ def _enter(name: str, site: Site) -> None:
         if site.spool.has_store and arrivals.is_known(change, name):
             return
         arrivals.admit(change, values)
+        site.ledger.engine.ring(change, engine.intake(receiver))
     emit(Event.ADMITTED, arrival=name, receiver=receiver)
 
 

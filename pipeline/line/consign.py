@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from pipeline import engine
 from pipeline.destinations import Destination
 from pipeline.errors import Transient
 from pipeline.events import Event, alarm, emit
@@ -86,6 +87,7 @@ def _consign_part(part: PreparedPart, site: Site) -> None:
         record_outcomes(connection, decided)
         for destination in part.routes.destinations():
             _give(connection, part, decided, destination, site)
+            site.ledger.engine.ring(connection, engine.deliver(destination))
         if part.is_last:
             _end_growth(connection, part.study)
             claims.release_study(connection, part.claim)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from pipeline import engine
 from pipeline.destinations import Destination
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm
@@ -56,6 +57,21 @@ class DeliveryScheduler:
         if the peer was not asked.
         """
         return partial(self._start_due, attempt)
+
+    def lanes_due(self) -> list[str]:
+        """Return the lanes of the destinations that may attempt a delivery now and have a slot free for it."""
+        now, found = time.time(), []
+        with self._site.ledger.reading() as look:
+            for destination in self._site.settings.destination:
+                name = destination.name
+                noted = reports.destination_row(look, name)
+                if noted is not None and (noted.paused or not breaker.admits(look, noted, now)):
+                    continue
+                how = {"one_a_study": destination.makes_file, "takes_parts": destination.takes_parts}
+                is_free = deliveries.in_hand(look, name) < destination.slots
+                if is_free and deliveries.due(look, name, now, at_most=1, **how):
+                    found.append(engine.deliver(name))
+        return found
 
     def _start_due(self, attempt: Attempt) -> None:
         self._site.spool.require_store()

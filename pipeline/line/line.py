@@ -56,6 +56,10 @@ class Line:
         self._studies = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="study")
         self._settling = ThreadPoolExecutor(1, thread_name_prefix="settle")
 
+    def lanes_due(self) -> list[str]:
+        """Return the lanes in which something may be begun now."""
+        return self._deliveries.lanes_due()
+
     def stages(self) -> dict[str, Callable[[], None]]:
         """Return the stages by name, in the order in which a study takes them; each starts its due jobs."""
         site, ahead = self._site, self._read_ahead

@@ -2,6 +2,7 @@
 
 import time
 
+from pipeline import engine
 from pipeline.errors import Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, arrivals, receipts, reports
@@ -21,6 +22,7 @@ def accept(
     said = reason_of(reason, "what you looked at, and who you are")
     with ledger.transaction() as connection:
         numbers, count = receipts.accept(connection, reports.named_by(subject), destination, said, time.time())
+        ledger.engine.ring(connection, engine.SETTLE)
     if not numbers:
         raise Usage(f"nothing of {subject} is at a destination without having been compared")
     for number in numbers:

@@ -1,5 +1,6 @@
 """Take a node out of the work of the others, and back: `storestow drain` and `storestow forget`."""
 
+from pipeline import engine
 from pipeline.errors import Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, nodes
@@ -15,6 +16,7 @@ def drain(settings: Settings, ledger: Ledger, name: str = "", *, undo: bool = Fa
     name = name or claimant_of(settings).node
     with ledger.transaction() as change:
         is_known = nodes.drain(change, name, draining=not undo)
+        ledger.engine.ring(change, engine.NODES)
         names = [node.report.name for node in nodes.known(change)]
     if not is_known:
         raise Usage(f"there is no node {name}; the nodes are {', '.join(names) or 'none'}")
@@ -36,4 +38,5 @@ def forget(settings: Settings, ledger: Ledger, name: str) -> None:
         raise Usage(f"{name} has {found.in_hand} in hand, which another node takes over first: is one up?")
     with ledger.transaction() as change:
         nodes.forget(change, name)
+        ledger.engine.ring(change, engine.NODES)
     emit(Event.NODE_FORGOTTEN, node=name, at_the_door=found.at_the_door)

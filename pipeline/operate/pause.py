@@ -2,6 +2,7 @@
 
 import time
 
+from pipeline import engine
 from pipeline.errors import Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, destination_states
@@ -23,6 +24,7 @@ def pause(settings: Settings, ledger: Ledger, destination: str, reason: str, by:
     with ledger.transaction() as connection:
         values = {"paused": True, "reason": said, "paused_by": by, "paused_at": time.time()}
         destination_states.change_row(connection, destination, **values)
+        ledger.engine.ring(connection, engine.deliver(destination))
     emit(Event.PAUSED, destination=destination, by=by)
 
 
@@ -32,4 +34,5 @@ def resume(settings: Settings, ledger: Ledger, destination: str, by: str | None 
     with ledger.transaction() as connection:
         values = {"paused": False, "reason": None, "paused_by": None, "paused_at": None}
         destination_states.change_row(connection, destination, **values)
+        ledger.engine.ring(connection, engine.deliver(destination))
     emit(Event.RESUMED, destination=destination, by=by)

@@ -2,6 +2,7 @@
 
 import time
 
+from pipeline import engine
 from pipeline.errors import Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, arrivals, rerouting
@@ -28,6 +29,7 @@ def reroute(settings: Settings, ledger: Ledger, old: str, new: str) -> list[int]
             number = rerouting.open_again(connection, row, new, target.encode, whole=whole, now=now)
             opened += [number] if number is not None else []
         rerouting.close(connection, [row.id for row in rows], REROUTED, f"rerouted to {new}", now)
+        ledger.engine.ring(connection, engine.deliver(new))
     if not rows:
         raise Usage(f"nothing waits for the destination {old}")
     for row in rows:
@@ -44,6 +46,7 @@ def discard(settings: Settings, ledger: Ledger, destination: str, reason: str) -
     with ledger.transaction() as connection:
         rows = rerouting.open_to(connection, destination)
         rerouting.close(connection, [row.id for row in rows], GIVEN_UP, f"discarded by a person: {said}", now)
+        ledger.engine.ring(connection, engine.SETTLE)
     if not rows:
         raise Usage(f"nothing waits for the destination {destination}")
     for row in rows:

@@ -2,6 +2,7 @@
 
 import time
 
+from pipeline import engine
 from pipeline.errors import Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, deliveries, reports
@@ -17,6 +18,7 @@ def retry(ledger: Ledger, subject: str | None, destination: str | None, *, relea
     with ledger.transaction() as connection:
         numbers = reports.deliveries_of(connection, subject, destination, states)
         deliveries.retry(connection, numbers, time.time(), release_guard=release_guard)
+        ledger.engine.ring(connection, engine.deliver(destination) if destination else engine.DELIVERIES)
     if not numbers:
         raise Usage(f"nothing of {subject or 'all that is known'} is refused, deferred or held")
     for number in numbers:

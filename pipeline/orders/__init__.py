@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from pipeline import engine
 from pipeline.dicom.accession import AccessionNumber, distinct
 from pipeline.errors import Configuration, Transient, Usage
 from pipeline.events import Event, emit
@@ -197,6 +198,8 @@ def place(  # noqa: PLR0913  # what may be asked for, each by its name
             now=now,
             **wish,
         )
+        if known is None:
+            ledger.engine.ring(connection, engine.ORDERS)
     if known is None:
         allowed = None if reason is None else "allowed"
         about = {"verb": verb, "accessions": len(wanted), "destination": destination, "identity": allowed}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from pipeline import engine
 from pipeline.destinations import Destination
 from pipeline.dicom.patient import Patient
 from pipeline.errors import Configuration, Transient
@@ -108,6 +109,7 @@ def open_one_delivery(  # noqa: PLR0913, PLR0917  # one order with what it bring
         if load.rows and not is_short:
             new = NewDelivery(load.receiver, load.rows[0].study_instance_uid, order.id)
             open_delivery(connection, new, pins_for(destination, outcomes, site), destination.name)
+            site.ledger.engine.ring(connection, engine.deliver(destination.name))
     if is_short:
         say(order.id, *how)
 

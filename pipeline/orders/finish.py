@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from pipeline import engine
 from pipeline.errors import Transient, Usage
 from pipeline.events import Event, alarm, emit
 from pipeline.ledger import Ledger, deliveries, given_files, orders, tallies
@@ -169,4 +170,5 @@ def cancel(ledger: Ledger, number: int, reason: str) -> None:
         if delivery is not None and delivery.state in deliveries.OPEN:
             deliveries.finish(connection, delivery.id, DeliveryState.REFUSED, detail)
         end_within(connection, number, OrderState.FAILED, OrderError.CANCELLED, detail)
+        ledger.engine.ring(connection, engine.ORDERS)
     say(number, OrderState.FAILED, OrderError.CANCELLED, None)

@@ -28,6 +28,7 @@ class JobKind(StrEnum):
     ORDER = "order"
     MOVE = "move"
     JUDGE = "judge"
+    TICK = "tick"
 
 
 @dataclass(frozen=True, slots=True)

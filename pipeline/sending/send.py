@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from pipeline import engine
 from pipeline.errors import Transient, Usage
 from pipeline.events import Event, emit
 from pipeline.ledger import Ledger, orders
@@ -70,6 +71,7 @@ def send(  # noqa: PLR0913  # what may be asked for, each by its name
     }
     with ledger.transaction() as connection:
         number = orders.enter(connection, now=time.time() if now is None else now, **wish)
+        ledger.engine.ring(connection, engine.ORDERS)
     emit(Event.ORDERED, order=number, verb=SEND_VERB, files=len(files), destination=destination)
     _hand_in(files, number, spool)
     spool.wake_worker()

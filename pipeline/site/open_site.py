@@ -16,7 +16,7 @@ from pipeline.site import worker_refusal
 from pipeline.site.node import claimant_of
 from pipeline.site.settings import Settings
 from pipeline.site.site import Site
-from pipeline.site.site_ledger import server_of
+from pipeline.site.site_ledger import engine_of, server_of
 from pipeline.site.worker_state import sole_worker
 
 LONGEST_OPENING_SECONDS = 3600.0  # Gigabytes may be checked, or copied for an upgrade.
@@ -39,7 +39,8 @@ def opened(settings: Settings) -> Iterator[Site]:
         notify(READY)
         with kept_waiting(LONGEST_OPENING_SECONDS):
             spool.prepare_store()
-            ledger, was_lost = open_ledger(spool.store, server_of(settings))
+            engine = engine_of(settings, of_worker=True)
+            ledger, was_lost = open_ledger(spool.store, server_of(settings), engine)
         worker_refusal.forget(spool)
         rebuilt_at = _rebuilt_at(ledger, was_lost)
         if ledger.must_be_checked:

@@ -54,6 +54,10 @@ class Heartbeat:
             self.silent = nodes.silent(change, its.worker, lost_after(self._site.settings))
         self._next = time.monotonic() + BEAT_SECONDS - 0.5  # A loop that wakes every five seconds misses none.
 
+    def look_again(self) -> None:
+        """Report at the next `beat`, because a person has decided about a node."""
+        self._next = 0.0
+
     def _report(self) -> NodeReport:
         settings, spool, claimant = self._site.settings, self._site.spool, self._site.claimant
         receivers = [receiver.name for receiver in settings.receiver if is_up(spool, receiver)]

@@ -6,6 +6,7 @@ Whoever had them may still live, cut off from the ledger: its next write finds t
 import logging
 import time
 
+from pipeline import engine
 from pipeline.events import Event, emit
 from pipeline.ledger import claims, deliveries, nodes, retrievals
 from pipeline.model import RetrievalState
@@ -27,6 +28,8 @@ def take_over(name: str, site: Site) -> None:
         moving = [row for row in of_it if row.state == RetrievalState.MOVING]
         for row in moving:
             retrievals.let_go(change, row, now)
+        for lane in (engine.DELIVERIES, engine.STUDIES, engine.ORDERS):
+            site.ledger.engine.ring(change, lane)
     seconds = round(node.seen_seconds, 1)
     if node.lost_at is None:
         level = logging.WARNING if node.draining else logging.ERROR  # It was about to be stopped.

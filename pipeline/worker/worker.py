@@ -16,6 +16,7 @@ from typing import Self
 from watchdog.events import DirCreatedEvent, DirMovedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
+from pipeline.engine import NODES
 from pipeline.events import Event, emit
 from pipeline.ledger import LedgerDamaged
 from pipeline.line.line import Line
@@ -76,6 +77,7 @@ class Worker:
             for room in (self._site.spool.received, self._site.spool.run):
                 stack.enter_context(ArrivalNotifier(room, self._wake.set))
             stack.enter_context(self._line.work_ahead())
+            stack.enter_context(self._site.ledger.engine.listening(self._hear, self._tick))
             while not self._stopping.is_set():
                 self._wake.clear()
                 began = time.monotonic()
@@ -91,6 +93,23 @@ class Worker:
             self._orders.close()
             self._line.close()
             self._upkeep.close()
+
+    def _hear(self, lane: str) -> None:
+        """Look at once, because another worker or a person has changed something."""
+        if lane == NODES:
+            self._heartbeat.look_again()
+        self._wake.set()
+
+    def _tick(self) -> None:
+        """Tell all nodes what is due and not begun, in case that a notice of it was lost."""
+        self._jobs.take_step(JobKey(JobKind.TICK), self._ring_what_is_due)
+
+    def _ring_what_is_due(self) -> None:
+        if lanes := self._line.lanes_due():
+            with self._site.ledger.transaction(flushed=False) as change:
+                for lane in lanes:
+                    self._site.ledger.engine.ring(change, lane)
+            self._wake.set()
 
     def round(self) -> None:
         """Find once what is due, and start it; a failing question does not prevent the others.

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "pipeline"
 FLOORS = (
     ("errors", "events", "schedule", "model", "crash_points"),
-    ("dicom", "spool", "processes", "languages"),
+    ("dicom", "spool", "processes", "languages", "engine"),
     ("config", "cstore", "ledger"),
     ("coercions", "dcmtk", "dicomweb"),
     ("disc", "guards", "patients"),
