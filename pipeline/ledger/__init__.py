@@ -165,6 +165,8 @@ class Ledger:
             )
         with self.reading() as connection:
             version = migrations.version_of(connection)
+            if version == migrations.newest():
+                self.engine.require(connection)
         if version is None:
             raise Configuration(f"{self.name} is empty; start the worker first: storestow up, or storestow work")
         self._require_no_newer(version)
@@ -174,8 +176,6 @@ class Ledger:
                 f"{migrations.newest()}); start the worker of this release, which brings it up to date "
                 "(`storestow migrate --dry-run` says how)"
             )
-        with self.reading() as connection:
-            self.engine.require(connection)
 
     def _require_no_newer(self, version: int) -> None:
         if version > migrations.newest():

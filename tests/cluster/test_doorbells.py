@@ -169,7 +169,7 @@ def test_what_is_due_starts_at_once_beside_what_is_put_off_for_hours(postgresql_
         assert Counter(nodes.peer.uids).most_common(1)[0][1] == 1
         report(
             8,
-            f"one that fails for 6 h is put off for 59 min, {len(due)} others of its destination start after they are due",
+            f"one has failed for 6 h and is put off for 59 min; {len(due)} others to it begin late by",
             seconds(late),
         )
 

@@ -54,7 +54,9 @@ def test_what_runs_is_locked_alike_for_those_who_run_it_and_for_those_who_test_i
     runs, all_of_it = names_in("requirements.lock"), names_in("requirements-dev.lock")
     cluster = names_in("requirements-cluster.lock")
     assert runs.items() <= cluster.items() <= all_of_it.items()
-    assert {"psycopg", "psycopg-binary"} <= cluster.keys() - runs.keys(), "one machine needs no server's driver"
+    assert {"psycopg", "psycopg-binary", "procrastinate"} <= cluster.keys() - runs.keys(), (
+        "one machine needs no server's driver"
+    )
     assert not {"mypy", "pytest", "pynetdicom", "ruff", "hypothesis"} & runs.keys(), (
         "it brings a storescp of its own"
     )
