@@ -29,6 +29,7 @@ CAPTIONS = {
     "spool": "folders, durable files",
     "processes": "process pool, signals",
     "languages": "every word people read",
+    "engine": "notices between nodes",
     "config": "site.toml as types",
     "ledger": "all SQL",
     "cstore": "C-STORE and C-ECHO SCU",

@@ -111,7 +111,7 @@ class Procrastinate:
     @contextmanager
     def listening(self, wake: Callable[[str], None], tick: Callable[[], None]) -> Iterator[None]:
         """Run procrastinate's worker in a thread with a loop of its own, and again whenever it has ended."""
-        listener = _Listener(self._arguments, self._own, wake, tick)
+        listener = _NoticesThread(self._arguments, self._own, wake, tick)
         thread = threading.Thread(target=listener.run, name="notices", daemon=True)
         thread.start()
         try:
@@ -131,7 +131,7 @@ def package() -> Any:
         ) from missing
 
 
-class _Listener:
+class _NoticesThread:
     """Listen in one thread until `stop`."""
 
     def __init__(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from pipeline import __version__
+from pipeline.engine import NODES
 from pipeline.errors import Transient
 from pipeline.ledger import heartbeats, nodes
 from pipeline.ledger.nodes import NodeReport
@@ -54,9 +55,10 @@ class Heartbeat:
             self.silent = nodes.silent(change, its.worker, lost_after(self._site.settings))
         self._next = time.monotonic() + BEAT_SECONDS - 0.5  # A loop that wakes every five seconds misses none.
 
-    def look_again(self) -> None:
-        """Report at the next `beat`, because a person has decided about a node."""
-        self._next = 0.0
+    def hear(self, lane: str) -> None:
+        """Report at the next `beat` if a person has decided about a node."""
+        if lane == NODES:
+            self._next = 0.0
 
     def _report(self) -> NodeReport:
         settings, spool, claimant = self._site.settings, self._site.spool, self._site.claimant

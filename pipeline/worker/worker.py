@@ -16,7 +16,6 @@ from typing import Self
 from watchdog.events import DirCreatedEvent, DirMovedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from pipeline.engine import NODES
 from pipeline.events import Event, emit
 from pipeline.ledger import LedgerDamaged
 from pipeline.line.line import Line
@@ -96,8 +95,7 @@ class Worker:
 
     def _hear(self, lane: str) -> None:
         """Look at once, because another worker or a person has changed something."""
-        if lane == NODES:
-            self._heartbeat.look_again()
+        self._heartbeat.hear(lane)
         self._wake.set()
 
     def _tick(self) -> None:
