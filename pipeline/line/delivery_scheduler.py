@@ -1,7 +1,7 @@
 """Start the due deliveries: each destination has its own slots, pause switch and circuit breaker.
 
-The loop of the worker starts deliveries that have become due; a slot that has ended a delivery starts the next one
-itself, so that many small studies do not each wait for the loop.
+The loop of the worker starts deliveries that have become due; a study that has been prepared, and a slot that has
+ended a delivery, start the next one themselves, so that many small studies do not each wait for the loop.
 """
 
 import contextlib
@@ -49,6 +49,12 @@ class DeliveryScheduler:
         self._is_closed = True
         for executor in self._slots.values():
             executor.shutdown(wait=False, cancel_futures=True)
+
+    def fill(self, attempt: Attempt) -> None:
+        """Start what has just become due in slots that are free; the loop starts what this leaves."""
+        with contextlib.suppress(Transient):  # The worker's loop reads the ledger again later.
+            for destination in () if self._is_closed else self._site.settings.destination:
+                self._fill_slots(destination, time.time(), attempt)
 
     def each_due(self, attempt: Attempt) -> Callable[[], None]:
         """Return a function that starts `attempt` for each due delivery.

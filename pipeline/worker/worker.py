@@ -1,7 +1,8 @@
 """Run the loop that finds what is due and starts it, and wake the loop when a folder arrives.
 
-The rooms and the ledger are the truth; a notice from the file system only wakes the loop earlier. Every round asks
-the same questions, so the next round finds work that was interrupted at any moment.
+The rooms and the ledger are the truth; a notice from the file system only wakes the loop earlier. Every whole
+round asks the same questions, so it finds work that was interrupted at any moment. A round between two whole ones,
+after an arrival or a job that has ended, asks only for the next stages of the line.
 """
 
 import threading
@@ -44,6 +45,7 @@ class Worker:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._wake = threading.Event()
+        self._asks_all = threading.Event()  # A command has changed something: the next round is a whole one.
         self._stopping = threading.Event()
         self._jobs = Jobs(self._wake.set)
         self._agenda = Agenda()
@@ -73,18 +75,24 @@ class Worker:
             stack.callback(emit, Event.WORKER_STOPPED)
             stack.callback(self._site.pool.close)
             stack.callback(self._site.aside.close)
-            for room in (self._site.spool.received, self._site.spool.run):
-                stack.enter_context(ArrivalNotifier(room, self._wake.set))
+            stack.enter_context(ArrivalNotifier(self._site.spool.received, self._wake.set))
+            stack.enter_context(ArrivalNotifier(self._site.spool.run, self._ask_all))
             stack.enter_context(self._line.work_ahead())
             stack.enter_context(self._site.ledger.engine.listening(self._hear, self._tick))
+            next_whole = 0.0
             while not self._stopping.is_set():
                 self._wake.clear()
                 began = time.monotonic()
-                self.round()
+                is_whole = until_idle or self._asks_all.is_set() or began >= next_whole or self._orders.is_busy
+                if is_whole:
+                    self._asks_all.clear()
+                self.round(is_whole=is_whole)
                 ended = time.monotonic()
                 if until_idle and self._has_nothing_to_do():
                     break
-                at_most = POLL_SECONDS_FOR_ORDERS if self._orders.is_busy else POLL_SECONDS
+                if is_whole:
+                    next_whole = began + (POLL_SECONDS_FOR_ORDERS if self._orders.is_busy else POLL_SECONDS)
+                at_most = max(0.0, next_whole - ended)
                 if self._wake.wait(self._agenda.seconds(time.time(), at_most)):
                     # Each job that ends wakes the loop: without a pause the rounds would slow down the jobs.
                     pause = min(TIMES_THE_ROUND * (ended - began), LONGEST_PAUSE)
@@ -96,7 +104,7 @@ class Worker:
     def _hear(self, lane: str) -> None:
         """Look at once, because another worker or a person has changed something."""
         self._heartbeat.hear(lane)
-        self._wake.set()
+        self._ask_all()
 
     def _tick(self) -> None:
         """Tell all nodes what is due and not begun, in case that a notice of it was lost."""
@@ -109,8 +117,14 @@ class Worker:
                     self._site.ledger.engine.ring(change, lane)
             self._wake.set()
 
-    def round(self) -> None:
+    def _ask_all(self) -> None:
+        self._asks_all.set()
+        self._wake.set()
+
+    def round(self, *, is_whole: bool = True) -> None:
         """Find once what is due, and start it; a failing question does not prevent the others.
+
+        A round that is not `is_whole` asks only what arrivals and jobs make due.
 
         Raises LedgerDamaged, which only a new start can repair.
         """
@@ -118,7 +132,7 @@ class Worker:
             self._orders.begin_again()
         self._agenda.begin()
         self._jobs.begin_list()
-        for name, ask in self._questions().items():
+        for name, ask in self._questions(is_whole=is_whole).items():
             self._heartbeat.beat()
             try:
                 ask()
@@ -127,9 +141,13 @@ class Worker:
             except Exception as error:  # noqa: BLE001  # a bug or a full disk must not end the worker
                 report_failure(name, error)
 
-    def _questions(self) -> dict[str, Callable[[], None]]:
+    def _questions(self, *, is_whole: bool) -> dict[str, Callable[[], None]]:
         """Return what a round asks, by names; a draining worker only admits what has been received."""
         stages = self._line.stages()
+        if not is_whole and not self._heartbeat.is_draining:
+            if any(key.kind is JobKind.DELIVER for key in self._jobs.running()):
+                del stages["settle"]  # Nobody waits for it: the next whole round asks it at the latest.
+            return stages
         first = {"take over": self._take_over, "sweep": self._sweep}
         if self._heartbeat.is_draining:
             self._site.ledger.leave(_ORDERS)

@@ -150,7 +150,7 @@ def test_a_duplicate_that_cannot_be_made_ready_is_refused_with_both_reasons(arch
         assert not (site.spool.settled / name).exists()
         lose(archive, files[0])
         with monkeypatch.context() as patch:
-            patch.setattr(DeliveryScheduler, "_start_due", lambda *_: None)
+            patch.setattr(DeliveryScheduler, "_fill_slots", lambda *_: None)
             second = arrive(site.spool, files[0])
             rounds(worker, until=lambda: states(site, "deliveries") == {"delivered": 1, "waiting": 1})
         (file,) = (path for path in (site.spool.arrivals / second).iterdir() if path.suffix != ".json")

@@ -36,7 +36,7 @@ def archived(folder: Path, monkeypatch, *, coerces: bool) -> tuple[dict[str, int
         )
         with working(settings) as (site, worker):
             with monkeypatch.context() as patch:
-                patch.setattr(DeliveryScheduler, "_start_due", lambda *_: None)
+                patch.setattr(DeliveryScheduler, "_fill_slots", lambda *_: None)
                 name = arrive(site.spool, file)
                 rounds(worker, until=lambda: states(site, "deliveries") == {"waiting": 1})
             made = list((site.spool.outputs / name).rglob("*.dcm"))

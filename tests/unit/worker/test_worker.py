@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from support.sites.line_site import arrive, instance, rounds, settings_for, stat
 
 from pipeline.line import line
 from pipeline.line.settle import settle
+from pipeline.processes.jobs import JobKey, JobKind
 from pipeline.schedule import Agenda, due_at, is_due
 from pipeline.worker import heartbeat
 from pipeline.worker import worker as loop
@@ -127,7 +129,7 @@ def test_between_two_rounds_the_loop_leaves_the_processor_to_the_jobs_four_times
     with working(settings_for(tmp_path)) as (_, worker):
         took, paused = iter((0.02, 0.5, 0.0)), []
 
-        def a_round() -> None:
+        def a_round(*, is_whole: bool) -> None:
             clock.now += next(took)
             worker._wake.set()
 
@@ -150,7 +152,7 @@ def test_a_job_that_ends_long_after_the_last_round_is_seen_at_once(tmp_path, mon
     with working(settings_for(tmp_path)) as (_, worker):
         paused = []
 
-        def a_round() -> None:
+        def a_round(*, is_whole: bool) -> None:
             clock.now += 0.02
 
         def wake_after_a_while(_: float) -> bool:
@@ -170,3 +172,54 @@ def test_a_job_that_ends_long_after_the_last_round_is_seen_at_once(tmp_path, mon
         monkeypatch.setattr(worker._stopping, "wait", pause)
         worker.run()
         assert paused == [0.03]
+
+
+def test_only_some_rounds_are_whole_the_first_those_a_command_asks_for_and_one_each_few_seconds(
+    tmp_path, monkeypatch
+):
+    with working(settings_for(tmp_path)) as (_, worker):
+        rounds_made = []
+        # What happens after each round: a job ends, a command wakes the worker, time passes.
+        then = iter((worker._wake.set, worker._ask_all, worker._wake.set, partial(pass_time, 5.0), worker.stop))
+
+        def a_round(*, is_whole: bool) -> None:
+            rounds_made.append(is_whole)
+
+        def wait(_: float) -> bool:
+            next(then)()
+            return False
+
+        monkeypatch.setattr(loop, "time", SimpleNamespace(time=time.time, monotonic=lambda: clock.now))
+        monkeypatch.setattr(clock, "now", 100.0)
+        monkeypatch.setattr(worker, "round", a_round)
+        monkeypatch.setattr(worker._wake, "wait", wait)
+        worker.run()
+        assert rounds_made == [True, False, True, False, True]
+
+
+clock = SimpleNamespace(now=100.0)
+
+
+def pass_time(seconds: float) -> None:
+    clock.now += seconds
+
+
+def test_arrivals_are_settled_between_whole_rounds_only_while_nothing_is_delivered(tmp_path):
+    with working(settings_for(tmp_path)) as (_, worker):
+        goes_on = threading.Event()
+        assert "settle" in worker._questions(is_whole=False)
+        with ThreadPoolExecutor(1) as executor:
+            worker._jobs.start(executor, JobKey(JobKind.DELIVER, 1, "nowhere"), goes_on.wait)
+            try:
+                assert list(worker._questions(is_whole=False)) == ["admit", "identify", "gather", "deliver"]
+                assert "settle" in worker._questions(is_whole=True)
+            finally:
+                goes_on.set()
+
+
+def test_a_prepared_study_is_delivered_without_another_round(tmp_path):
+    with working(settings_for(tmp_path)) as (site, worker):
+        arrive(site.spool, instance(tmp_path))
+        rounds(worker, until=lambda: states(site, "instances") == {"received": 1})
+        worker.round()
+        wait_until(lambda: states(site, "deliveries") == {"delivered": 1}, what="the delivery")
