@@ -39,6 +39,7 @@ class DeliveryScheduler:
         # A lock is held from reading what is due to a destination until its deliveries have started.
         self._filling = {destination.name: threading.Lock() for destination in site.settings.destination}
         self._is_closed = False
+        self._given: Attempt | None = None  # What `each_due` was given.
         self._slots = {
             destination.name: ThreadPoolExecutor(destination.slots, thread_name_prefix=f"to-{destination.name}")
             for destination in site.settings.destination
@@ -50,11 +51,13 @@ class DeliveryScheduler:
         for executor in self._slots.values():
             executor.shutdown(wait=False, cancel_futures=True)
 
-    def fill(self, attempt: Attempt) -> None:
-        """Start what has just become due in slots that are free; the loop starts what this leaves."""
+    def fill(self) -> None:
+        """Start what has just become due in slots that are free, once the loop has; it starts what this leaves."""
+        if self._given is None or self._is_closed:
+            return
         with contextlib.suppress(Transient):  # The worker's loop reads the ledger again later.
-            for destination in () if self._is_closed else self._site.settings.destination:
-                self._fill_slots(destination, time.time(), attempt)
+            for destination in self._site.settings.destination:
+                self._fill_slots(destination, time.time(), self._given)
 
     def each_due(self, attempt: Attempt) -> Callable[[], None]:
         """Return a function that starts `attempt` for each due delivery.
@@ -62,6 +65,7 @@ class DeliveryScheduler:
         `attempt` returns the error that concerns the peer as a whole, None if the peer worked, and NOT_ATTEMPTED
         if the peer was not asked.
         """
+        self._given = attempt
         return partial(self._start_due, attempt)
 
     def lanes_due(self) -> list[str]:

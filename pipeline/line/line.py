@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
-from pipeline.errors import StorestowError
 from pipeline.ledger import arrivals, orders
 from pipeline.ledger.waiting_studies import WaitingStudy
 from pipeline.line.admit import admit, of_others, parse_arrival_name
 from pipeline.line.consign import consign
-from pipeline.line.deliver import DueDelivery, NotAttempted, deliver
+from pipeline.line.deliver import deliver
 from pipeline.line.delivery_scheduler import DeliveryScheduler
 from pipeline.line.gather import RoomsSeen, UnreadArrivals, at_the_door, complete_studies, look_at_rooms
 from pipeline.line.hand_over import clear_left_over, stored_name
@@ -71,17 +70,16 @@ class Line:
             "identify": functools.partial(
                 self._start_each, self._admitted_arrivals, lambda name: identify_arrival(name, site, ahead)
             ),
-            "gather": functools.partial(self._start_each, self._complete_studies, self._process),
-            "deliver": self._deliveries.each_due(self._attempt),
+            "gather": functools.partial(
+                self._start_each,
+                self._complete_studies,
+                self._and_fill_slots(
+                    lambda study: consign(prepare_study(study, site, self._prepared_ahead), site)
+                ),
+            ),
+            "deliver": self._deliveries.each_due(lambda delivery: verify(deliver(delivery, site), site)),
             "settle": functools.partial(self._start_each, self._ended_arrivals, lambda name: settle(name, site)),
         }
-
-    def _process(self, study: WaitingStudy) -> None:
-        consign(prepare_study(study, self._site, self._prepared_ahead), self._site)
-        self._deliveries.fill(self._attempt)
-
-    def _attempt(self, delivery: DueDelivery) -> StorestowError | NotAttempted | None:
-        return verify(deliver(delivery, self._site), self._site)
 
     def open(self) -> None:
         """Make the ledger agree with the rooms, before other work starts."""
@@ -113,6 +111,13 @@ class Line:
         self._site.spool.require_store()
         for key, subject, executor in find():
             self._jobs.start(executor, key, functools.partial(do, subject))
+
+    def _and_fill_slots(self, process: Callable[[WaitingStudy], None]) -> Callable[[WaitingStudy], None]:
+        def both(study: WaitingStudy) -> None:
+            process(study)
+            self._deliveries.fill()
+
+        return both
 
     def _new_arrivals(self) -> Due[str]:
         """Yield the arrivals that the ledger does not know yet, and the folders to be handed over to the store.

@@ -217,9 +217,11 @@ def test_arrivals_are_settled_between_whole_rounds_only_while_nothing_is_deliver
                 goes_on.set()
 
 
-def test_a_prepared_study_is_delivered_without_another_round(tmp_path):
+def test_a_prepared_study_is_delivered_without_another_round(tmp_path, monkeypatch):
     with working(settings_for(tmp_path)) as (site, worker):
         arrive(site.spool, instance(tmp_path))
-        rounds(worker, until=lambda: states(site, "instances") == {"received": 1})
+        with monkeypatch.context() as none_is_complete:
+            none_is_complete.setattr(line, "complete_studies", lambda *_: iter(()))
+            rounds(worker, until=lambda: states(site, "instances") == {"received": 1})
         worker.round()
         wait_until(lambda: states(site, "deliveries") == {"delivered": 1}, what="the delivery")
