@@ -39,6 +39,12 @@ def element_of(dataset: Dataset, tag: int) -> Element | None:
     return dataset._dict.get(tag)  # type: ignore[call-overload, no-any-return]  # noqa: SLF001  # `get_item` takes five times as long
 
 
+def elements_of(dataset: Dataset) -> list[tuple[int, Element]]:
+    """Return the elements unchanged in the order of their tags, each with its tag as a plain number."""
+    # `elements` takes ten times as long: pydicom compares its tags in Python.
+    return sorted((int(tag), element) for tag, element in dataset._dict.items())  # noqa: SLF001
+
+
 def put(dataset: Dataset, element: Element) -> None:
     """Put `element` into the data set unchanged."""
     # Dataset.__setitem__ would decode a raw private element, and its creator with it.

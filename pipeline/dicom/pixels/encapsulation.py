@@ -11,6 +11,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.tag import Tag
 
+from pipeline.dicom.attributes.elements import element_of
 from pipeline.dicom.encodings import Encoded, NotEncoded
 from pipeline.dicom.pixels.transcription import transcribed
 
@@ -94,11 +95,13 @@ def _free_block(dataset: Dataset) -> int:
 
 def _tags_in_block(dataset: Dataset, block: int) -> list[int]:
     start = GROUP << 16 | block << 8
-    return [tag for tag in dataset.keys() if start <= tag <= start + 0xFF]  # noqa: SIM118 - values stay raw
+    # As plain numbers, because pydicom compares tags in Python; and over the keys, because values stay raw.
+    return [tag for tag in map(int, dataset.keys()) if start <= tag <= start + 0xFF]
 
 
 def _creator_of_block(dataset: Dataset, block: int) -> str | None:
-    if (GROUP, block) not in dataset:
+    element = element_of(dataset, GROUP << 16 | block)
+    if element is None:
         return None
-    value = dataset.get_item((GROUP, block)).value
+    value = element.value
     return value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else str(value)

@@ -1,5 +1,6 @@
 """A header is read, and file meta information written, as pydicom does it, only faster."""
 
+import hashlib
 import io
 from pathlib import Path
 
@@ -9,14 +10,15 @@ from pydicom.data import get_testdata_file
 from pydicom.dataelem import RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
-from pydicom.filewriter import write_data_element
+from pydicom.filewriter import write_data_element, write_dataset
 from pydicom.tag import BaseTag
-from pydicom.uid import generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from pipeline.dicom import header
-from pipeline.dicom.attributes.elements import element_of, encoded
+from pipeline.dicom.attributes.elements import element_of, elements_of, encoded, put
 from pipeline.dicom.attributes.unread_elements import UnreadElements
 from pipeline.dicom.copied_instance import CopiedInstance
+from pipeline.dicom.pixels.transcription import transcribed
 from pipeline.dicom.reading import data_set_of
 from pipeline.dicom.walk import walk_meta
 
@@ -60,6 +62,29 @@ def test_an_element_is_written_as_pydicom_writes_it(name):
             element = element._replace(value=b"")
         write_data_element(buffer, element)
         assert encoded(element, implicit, little) == buffer.getvalue(), tag
+
+
+@pytest.mark.parametrize("name", [*NAMES, "examples_overlay.dcm"])
+def test_a_data_set_is_written_as_pydicom_writes_it(name, tmp_path):
+    with data_set_of(Path(get_testdata_file(name))) as (data, layout):
+        whole = header.with_rest(header.read_header(data, layout), header.rest_of(data, layout))
+        ours, theirs = transcribed(whole), transcribed(whole)
+    for written in (ours, theirs):
+        written.file_meta = whole.file_meta
+        written.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        written.add_new(0x00081030, "LO", "Sch\xe4del")  # not raw
+        written.add_new(0x00080000, "UL", 4)  # a group length is not written
+    sha256 = header.write_data_set(tmp_path / "made", ours)
+    made = (tmp_path / "made").read_bytes()
+    for tag, element in elements_of(theirs):
+        if isinstance(element, RawDataElement) and element.value is None:  # pydicom reads it and cannot write it
+            put(theirs, element._replace(value=b""))
+            assert element_of(ours, tag).value is None
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = False, True
+    write_dataset(buffer, theirs)
+    assert made[walk_meta(made, 132)[1] :] == buffer.getvalue()
+    assert sha256 == hashlib.sha256(made).hexdigest()
 
 
 def test_a_value_too_long_for_its_vr_is_written_as_pydicom_writes_it():
