@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-from typing import Self
+from typing import Self, TypeVar
 
 from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.errors import Configuration
@@ -42,6 +42,8 @@ KEPT_SECONDS = 1800.0
 MOST_AT_ONCE = 500  # Files that are read in a row before other work is looked at.
 LARGEST = 64 << 20  # Bytes of a file; a larger file would delay work for which others wait.
 MOST_CPU_SECONDS = 20.0
+
+Task = TypeVar("Task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +113,17 @@ class WorkAhead:
         tasks = (
             AheadTask(file.path, file.encodings, self._site.spool.ahead, self._site.spool.run) for file in wanted
         )
-        for task, _ in pool.each(encode_ahead, tasks, _limits):
+        for task, _ in pool.each(encode_ahead, self._until_others_wait(tasks), _limits):
             self._done.add(states[task.source])
-            # More tasks wait than these, so other work is waiting.
-            if self._ending.is_set() or pool.waiting > 2 * pool.size:
+
+    def _until_others_wait(self, tasks: Iterator[Task]) -> Iterator[Task]:
+        """Yield tasks until other work waits for the pool; the results of what has begun are kept."""
+        pool = self._site.pool
+        # More tasks wait than ours, so other work is waiting.
+        while not (self._ending.is_set() or pool.waiting > 2 * pool.size):
+            try:
+                yield next(tasks)
+            except StopIteration:
                 return
 
     def _read_incoming(self) -> None:
@@ -152,11 +161,10 @@ class WorkAhead:
             return
         encodes = any(self._encodings_of(receiver.name) for receiver in self._site.settings.receiver)
         at_once = 1 if encodes else PREPARED_AT_ONCE
-        for task, result in pool.each(prepare, self._tasks_of(wanted), _limits, at_once):
+        tasks = self._until_others_wait(self._tasks_of(wanted))
+        for task, result in pool.each(prepare, tasks, _limits, at_once):
             if isinstance(result, Prepared):
                 self._prepared.keep(task, result)
-            if self._ending.is_set() or pool.waiting > 2 * pool.size:
-                return
 
     def _tasks_of(self, studies: Iterable[WaitingStudy]) -> Iterator[PrepareTask]:
         """Yield the tasks that the studies will ask for if nothing is added to them, a study at a time."""

@@ -164,6 +164,20 @@ def noting(asked: list, tasks):
         yield task
 
 
+def test_what_has_begun_when_other_work_waits_for_the_pool_is_kept(tmp_path, monkeypatch):
+    with working(waiting_settings(tmp_path)) as (site, worker):
+        arrive(site.spool, *[instance(tmp_path, str(number)) for number in range(6)], age=20.0)
+        rounds(worker, until=lambda: states(site, "instances") == {"received": 6})
+        ahead = PreparedAhead()
+        work = WorkAhead(site, lambda *_: False, None, ahead)
+        asked = iter([0] * 5)  # Twice before anything begins, and before each of the first three tasks.
+        monkeypatch.setattr(type(site.pool), "waiting", property(lambda _: next(asked, 99)))
+        work._prepare_waiting()
+        begun = set().union(*work._begun.values())
+        assert 0 < len(begun) < 6
+        assert set(ahead._results) == begun
+
+
 def test_what_was_prepared_by_other_rules_is_prepared_again(waiting, monkeypatch):
     site, _, _, ahead = waiting
     others = [*site.rules, site.rules[0]]
