@@ -43,6 +43,7 @@ from pipeline.site.settings import Settings, load
 from pipeline.site.site_ledger import connect
 
 pytestmark = pytest.mark.programs
+SLOTS = 4
 SOON = 5.0  # Seconds within which a node must see what another one or a person has changed.
 LATER = LONGEST_WAIT - 60  # What is put off for longer than a back-off lasts counts as due: a clock was set back.
 KEY = "a-key-nobody-would-guess"
@@ -122,7 +123,7 @@ class Pair:
 
 @contextlib.contextmanager
 def pair(
-    server: PostgresqlServer, folder: Path, *, answer: Callable[[Received], Any] = lambda _: 0, slots: int = 4
+    server: PostgresqlServer, folder: Path, *, answer: Callable[[Received], Any] = lambda _: 0, slots: int = SLOTS
 ) -> Iterator[Pair]:
     with (
         ledger_place.on(server) as address,
@@ -162,16 +163,19 @@ def test_what_is_due_starts_at_once_beside_what_is_put_off_for_hours(postgresql_
         nodes.change([put_off], state=DeliveryState.DEFERRED, **values)
         nodes.change(due, due_at=moment)
         resume(nodes.settings, nodes.ledger, "pacs")
-        late = [nodes.began(number, 0.0) - moment for number in due]
         nodes.until_delivered(due)
-        assert max(late) < SOON
+        with nodes.ledger.reading() as look:
+            tried = look.execute(select(attempt.c.began_at, attempt.c.ended_at)).all()
         assert nodes.state(put_off) == DeliveryState.DEFERRED
         assert Counter(nodes.peer.uids).most_common(1)[0][1] == 1
-        report(
-            8,
-            f"one has failed for 6 h and is put off for 59 min; {len(due)} others to it begin late by",
-            seconds(late),
-        )
+        began, ended = (sorted(moments) for moments in zip(*tried, strict=True))
+        assert len(began) == len(due)
+        free = [moment] * SLOTS + ended[: len(began) - SLOTS]  # Each has its slot when one more has ended.
+        late = [at - max(moment, since) for at, since in zip(began, free, strict=True)]
+        what = f"one has failed for 6 h and is put off for 59 min; {len(due)} others to it, due at once"
+        report(8, f"{what}: each begins after it is due and has a slot by", seconds(late))
+        report(8, f"{what}: the last of them begins, {SLOTS} at a time, after", f"{began[-1] - moment:.2f} s")
+        assert max(late) < SOON
 
 
 @pytest.mark.parametrize("are_heard", [True, False], ids=["heard", "lost"])
