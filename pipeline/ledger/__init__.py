@@ -7,18 +7,20 @@ people.
 """
 
 import os
+import threading
 import time
 import uuid
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from pipeline.crash_points import around, door
 from pipeline.engine import Engine
 from pipeline.engine.alone import Alone
-from pipeline.errors import Configuration
+from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, emit
 from pipeline.ledger import migrations, notes, sqlite
 from pipeline.ledger.database import Database, LedgerDamaged, Server
@@ -46,6 +48,9 @@ BEGUN = (
 )
 REBUILT = "rebuilt_at"  # The note that an earlier ledger was lost, and when.
 SPOOL = MARK  # Note of which spool or store a ledger on a server is; the file of that name has its identity.
+INSIST_SECONDS = 300.0  # Longer than a server's restart, a failover, or a network that is being repaired.
+INSIST_PAUSE = 1.0  # Seconds between two tries.
+Result = TypeVar("Result")
 
 
 class Ledger:
@@ -57,6 +62,7 @@ class Ledger:
     def __init__(self, place: Path | Server | Database, engine: Engine | None = None) -> None:
         self._database = _database_at(place)
         self.engine = engine or Alone()
+        self._is_closed = threading.Event()
 
     @property
     def name(self) -> str:
@@ -209,6 +215,23 @@ class Ledger:
             with around("commit"):
                 connection.commit()
 
+    def insist(self, write: Callable[[], Result]) -> Result:
+        """Call `write` until it does not raise Transient, for `INSIST_SECONDS` at most, and return its result.
+
+        This is for what a peer has answered, which would be lost with the attempt, and sent again. `write` must
+        require its claim, because another worker may have it by now. An earlier call may have been committed, and
+        only the answer to that was lost. Raises Transient after that time, or if the ledger is closed.
+        """
+        end = time.monotonic() + INSIST_SECONDS
+        while True:
+            try:
+                return write()
+            except LedgerDamaged:
+                raise
+            except Transient:
+                if time.monotonic() > end or self._is_closed.wait(INSIST_PAUSE):
+                    raise
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Read one consistent state without blocking writers."""
@@ -246,6 +269,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close every connection."""
+        self._is_closed.set()
         self._database.close()
 
     def end_use(self) -> None:

@@ -67,6 +67,13 @@ _ANSWERS = select(
 _END = update(attempt).where(attempt.c.delivery == bindparam("its_delivery"), attempt.c.ended_at.is_(None))
 
 
+def has_ended(connection: Connection, delivery_number: int, number: int) -> bool:
+    """Tell whether the end of an attempt was recorded by who made it, not by who has taken the delivery over."""
+    is_it = (attempt.c.delivery == delivery_number) & (attempt.c.number == number)
+    state = connection.scalar(select(attempt.c.state).where(is_it))
+    return state in {DeliveryState.DELIVERED, DeliveryState.DEFERRED, DeliveryState.REFUSED}
+
+
 def range_of(low: str | None, high: str | None) -> str:
     """Return the lowest and highest code of several answers as one text."""
     return (low or "") if low == high else f"{low or 'none'} to {high}"

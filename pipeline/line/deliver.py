@@ -171,12 +171,12 @@ def _hand_over(
             answers[numbers[answer.key]] = answer
             # Unrecorded instances would be sent twice after a crash; a made file holds all or nothing.
             if not (destination.asks_first or destination.makes_file):
-                _record(row, answers, site, flushed=False)
+                site.ledger.insist(lambda: _record(row, answers, site, flushed=False))
             elif time.monotonic() - recorded > RECORD_EVERY:
-                _record(row, answers, site)
+                site.ledger.insist(lambda: _record(row, answers, site))
                 recorded = time.monotonic()
     finally:
-        _record(row, answers, site)
+        site.ledger.insist(lambda: _record(row, answers, site))
 
 
 def _compared(ours: Path, theirs: Path, site: Site) -> ContentComparison:

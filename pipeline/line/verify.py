@@ -15,7 +15,7 @@ from pipeline.destinations import Destination
 from pipeline.disc.errors import SeveralPatients
 from pipeline.errors import Configuration, PeerUnavailable, Permanent, StorestowError, Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import claims, deliveries, growing_deliveries, orders, receipts, redeliveries
+from pipeline.ledger import attempts, claims, deliveries, growing_deliveries, orders, receipts, redeliveries
 from pipeline.ledger.claims import Fenced
 from pipeline.ledger.rows import ClaimedDeliveryRow, DeliveryRow
 from pipeline.line import breaker, settle
@@ -36,10 +36,11 @@ def verify(attempted: AttemptedDelivery | NotAttempted, site: Site) -> Storestow
     if attempted is NOT_ATTEMPTED:
         return NOT_ATTEMPTED
     try:
-        _conclude(attempted, site)
+        site.ledger.insist(lambda: _conclude(attempted, site))
     except Fenced:
-        report_fenced(attempted.row)
-        return NOT_ATTEMPTED
+        if not _is_concluded(attempted.row, site):
+            report_fenced(attempted.row)
+            return NOT_ATTEMPTED
     settle.renew_accounts(attempted.row.id, site)
     if isinstance(attempted.error, PeerUnavailable):
         return attempted.error
@@ -76,6 +77,12 @@ def _conclude(attempted: AttemptedDelivery, site: Site) -> None:
     if not request or request.sent or state != DeliveryState.DELIVERED:
         unwanted = request.unwanted if request else None
         _say(row, state, unwanted or reason, counts, is_expected=bool(unwanted))
+
+
+def _is_concluded(row: ClaimedDeliveryRow, site: Site) -> bool:
+    """Tell whether the end of this very attempt is recorded: the connection was lost before the server said so."""
+    with site.ledger.reading() as look:
+        return attempts.has_ended(look, row.id, row.attempts)
 
 
 def _judge_peer(change: Connection, attempted: AttemptedDelivery, now: float) -> bool:

@@ -17,6 +17,7 @@ from pipeline.site.site import Site
 from pipeline.site.worker_state import BEAT_SECONDS
 
 Door = Callable[[], Iterable[tuple[str, str, int]]]
+AGAIN_SECONDS = 1.0  # Seconds after which a node reports again that is not heard: others take over its work.
 
 
 class Heartbeat:
@@ -24,7 +25,8 @@ class Heartbeat:
 
     The answer to the last report: `is_draining` says that a person has asked this node to take nothing new,
     `silent` names the other nodes that report no more, and whose work this one may take over. `doors` tell what
-    is to be reported of studies that are not admitted: receiver, Study Instance UID, number of files.
+    is to be reported of studies that are not admitted: receiver, Study Instance UID, number of files. `failure` is
+    why the last report could not be written, None if it was.
     """
 
     def __init__(self, site: Site) -> None:
@@ -36,6 +38,7 @@ class Heartbeat:
         self.is_draining = False
         self.silent: list[str] = []
         self.doors: list[Door] = []
+        self.failure: Transient | None = None
 
     def beat(self) -> None:
         """Report that the loop lives, unless it reported less than `BEAT_SECONDS` ago.
@@ -49,11 +52,16 @@ class Heartbeat:
         notify(ALIVE, LONGER)
         its = self._report()
         is_first = self._next == 0.0
-        with contextlib.suppress(Transient), self._ledger.transaction(flushed=False, alone=is_first) as change:
-            heartbeats.beat(change, heartbeats.WORKER, self._started_at, time.time())
-            self.is_draining = nodes.report(change, its)
-            self.silent = nodes.silent(change, its.worker, lost_after(self._site.settings))
-        self._next = time.monotonic() + BEAT_SECONDS - 0.5  # A loop that wakes every five seconds misses none.
+        try:
+            with self._ledger.transaction(flushed=False, alone=is_first) as change:
+                heartbeats.beat(change, heartbeats.WORKER, self._started_at, time.time())
+                self.is_draining = nodes.report(change, its)
+                self.silent = nodes.silent(change, its.worker, lost_after(self._site.settings))
+            self.failure = None
+        except Transient as error:
+            self.failure = error
+        wait = BEAT_SECONDS - 0.5  # A loop that wakes every five seconds misses none.
+        self._next = time.monotonic() + (AGAIN_SECONDS if self.failure and self._site.spool.has_store else wait)
 
     def hear(self, lane: str) -> None:
         """Report at the next `beat` if a person has decided about a node."""

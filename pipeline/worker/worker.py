@@ -35,7 +35,8 @@ POLL_SECONDS = 5.0
 TIMES_THE_ROUND = 4
 LONGEST_PAUSE = 0.1  # Seconds.
 _ORDERS = "orders"  # What one node of several does at a time.
-POLL_SECONDS_FOR_ORDERS = 1.0  # Seconds between looks while orders are open, because a person watches.
+# Seconds between looks while orders are open, because a person watches, and while nobody hears this node.
+POLL_SECONDS_SOON = 1.0
 IDLE_SECONDS = 60.0  # A worker that runs until it is idle waits for what is due within this time.
 
 
@@ -50,6 +51,7 @@ class Worker:
         self._jobs = Jobs(self._wake.set)
         self._agenda = Agenda()
         self._heartbeat = Heartbeat(site)
+        self._was_cut_off = False
         self._upkeep = Upkeep(site, self._jobs)
         self._line = Line(site, self._jobs, self._agenda, self._heartbeat.beat)
         self._orders = OrderScheduler(site, self._jobs, {send_steps.VERB: send_steps})
@@ -91,7 +93,8 @@ class Worker:
                 if until_idle and self._has_nothing_to_do():
                     break
                 if is_whole:
-                    next_whole = began + (POLL_SECONDS_FOR_ORDERS if self._orders.is_busy else POLL_SECONDS)
+                    is_urgent = self._orders.is_busy or self._was_cut_off
+                    next_whole = began + (POLL_SECONDS_SOON if is_urgent else POLL_SECONDS)
                 at_most = max(0.0, next_whole - ended)
                 if self._wake.wait(self._agenda.seconds(time.time(), at_most)):
                     # Each job that ends wakes the loop: without a pause the rounds would slow down the jobs.
@@ -132,6 +135,7 @@ class Worker:
             self._orders.begin_again()
         self._agenda.begin()
         self._jobs.begin_list()
+        self._heartbeat.beat()
         for name, ask in self._questions(is_whole=is_whole).items():
             self._heartbeat.beat()
             try:
@@ -142,7 +146,12 @@ class Worker:
                 report_failure(name, error)
 
     def _questions(self, *, is_whole: bool) -> dict[str, Callable[[], None]]:
-        """Return what a round asks, by names; a draining worker only admits what has been received."""
+        """Return what a round asks, by names; a draining worker only admits what has been received.
+
+        A node that cannot report counts as lost, and others do its work: before anything else it reports again.
+        """
+        if self._is_cut_off():
+            return {"sweep": self._sweep}
         stages = self._line.stages()
         if not is_whole and not self._heartbeat.is_draining:
             if any(key.kind is JobKind.DELIVER for key in self._jobs.running()):
@@ -153,6 +162,14 @@ class Worker:
             self._site.ledger.leave(_ORDERS)
             return {**first, "admit": stages["admit"], **self._upkeep.questions()}
         return {**first, "orders": self._look_at_orders, **stages, **self._upkeep.questions()}
+
+    def _is_cut_off(self) -> bool:
+        """Tell whether this node of several could not report; log it when it begins."""
+        failure = self._heartbeat.failure if self._site.spool.has_store else None
+        if failure and not self._was_cut_off:
+            report_failure("report", failure)
+        self._was_cut_off = failure is not None
+        return self._was_cut_off
 
     def _look_at_orders(self) -> None:
         """Take the due steps of orders, which one node does at a time."""

@@ -190,10 +190,15 @@ def storescu(
     host: str = "127.0.0.1",
     options: Sequence[str] = (),
     timeout: float = 120,
+    inside: Callable[..., list[str]] = lambda *words: [*words],
 ) -> Sent:
-    """Send files with DCMTK's storescu: one association, proposing for native encodings only unless told more."""
+    """Send files with DCMTK's storescu: one association, proposing for native encodings only unless told more.
+
+    `inside` makes a command line one of another machine, as `Machine.inside` of `network` does.
+    """
     names = ["-aet", calling, "-aec", called, "-to", "10", "-ta", "60"]
-    return _sent([program("storescu"), "-v", "-nh", *names, *options, host, str(port), *paths], timeout)
+    words = [program("storescu"), "-v", "-nh", *names, *options, host, str(port), *map(str, paths)]
+    return _sent(inside(*words), timeout)
 
 
 def echoscu(

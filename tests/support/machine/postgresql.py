@@ -1,4 +1,7 @@
-"""A PostgreSQL server of the tests' own, on a private socket; the system's clusters are left alone."""
+"""A PostgreSQL server of the tests' own, on a private socket; the system's clusters are left alone.
+
+On a machine of a test's own network it listens on TCP, too, and may have a standby.
+"""
 
 import contextlib
 import os
@@ -6,20 +9,14 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from support.machine.dicom_programs import stop, wait_until
+from support.machine.network import Machine
 
 DURABILITY_IS_NOT_TESTED = ("fsync=off", "full_page_writes=off")
-SETTINGS = (
-    "listen_addresses=",
-    "max_connections=200",
-    "shared_buffers=32MB",
-    "autovacuum=off",
-    "lc_messages=C",
-    *DURABILITY_IS_NOT_TESTED,
-)
+SETTINGS = ("max_connections=200", "shared_buffers=32MB", "autovacuum=off", "lc_messages=C")
 
 
 def programs() -> Path:
@@ -33,40 +30,60 @@ def programs() -> Path:
 
 
 class PostgresqlServer:
-    """A running server; `folder` holds its data and its socket. With an `address` it is reached by TCP there."""
+    """A running server; `folder` holds its data and its socket. With an `address` it is reached by TCP there.
 
-    def __init__(self, folder: Path, address: str = "") -> None:
+    On a `machine` it is reached by TCP at its address, and by its socket by the test.
+    `settings` are those of postgres besides, as `name=value`. With `copy_of` the data are a copy of another
+    server's, whose standby this one is until `promote`; both need a machine.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        address: str = "",
+        *,
+        machine: Machine | None = None,
+        settings: Sequence[str] = DURABILITY_IS_NOT_TESTED,
+        copy_of: "PostgresqlServer | None" = None,
+    ) -> None:
         self.folder = folder
+        self.machine = machine
         self._address = address
+        self.settings = tuple(settings)
         # PostgreSQL refuses to run as root.
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user:
             account = pwd.getpwnam(self._user)
             os.chown(folder, account.pw_uid, account.pw_gid)
         self._process: subprocess.Popen[bytes] | None = None
+        if copy_of is not None:
+            source = f"{copy_of.tcp('')}?application_name=standby"
+            self._run("pg_basebackup", f"--pgdata={folder}/data", f"--dbname={source}", "--write-recovery-conf")
+            return
         words = ("--no-sync", "--auth=trust", "--username=storestow", "--locale=C", "--encoding=UTF8")
         self._run("initdb", *words, f"--pgdata={folder}/data")
-        if address:
+        if address or machine:
             with (folder / "data/pg_hba.conf").open("a") as rules:
-                rules.write("host all all samenet trust\n")
+                rules.write(f"host all,replication all {'192.0.2.0/24' if machine else 'samenet'} trust\n")
 
-    def _run(self, program: str, *words: str) -> None:
-        done = subprocess.run(
-            [programs() / program, *words], user=self._user, cwd=self.folder, capture_output=True, check=False
-        )
+    def _argv(self, name: str, *words: str) -> list[str]:
+        argv = [str(programs() / name), *words]
+        if self._user:
+            argv = ["setpriv", f"--reuid={self._user}", f"--regid={self._user}", "--clear-groups", *argv]
+        return self.machine.inside(*argv) if self.machine else argv
+
+    def _run(self, name: str, *words: str) -> None:
+        done = subprocess.run(self._argv(name, *words), cwd=self.folder, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
 
     def start(self) -> None:
-        words = [word for setting in SETTINGS for word in ("-c", setting)]
-        words += ["-c", f"unix_socket_directories={self.folder}", "-c", f"listen_addresses={self._address}"]
+        address = self.machine.address if self.machine else self._address
+        settings = (*SETTINGS, *self.settings, f"listen_addresses={address}")
+        words = [word for setting in settings for word in ("-c", setting)]
+        words += ["-c", f"unix_socket_directories={self.folder}"]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [programs() / "postgres", "-D", f"{self.folder}/data", *words],
-                user=self._user,
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-            )
+            argv = self._argv("postgres", "-D", f"{self.folder}/data", *words)
+            self._process = subprocess.Popen(argv, cwd=self.folder, stdout=log, stderr=log)
         wait_until(self._answers, seconds=60, what=f"PostgreSQL\n{self.folder}/log")
 
     def _answers(self) -> bool:
@@ -83,8 +100,20 @@ class PostgresqlServer:
             stop(self._process)
             self._process = None
 
+    def promote(self) -> None:
+        """Let a standby become a server of its own, and wait until it takes writes."""
+        self._run("pg_ctl", "promote", f"--pgdata={self.folder}/data", "--wait")
+
     def url(self, database: str) -> str:
         return f"postgresql://storestow@/{database}?host={self._address or self.folder}"
+
+    def tcp(self, database: str, *others: "PostgresqlServer") -> str:
+        """Return the address by TCP of this server, or of whichever of it and its standbys takes writes."""
+        machines = [one.machine for one in (self, *others) if one.machine]
+        hosts = ",".join(machine.address for machine in machines)
+        return f"postgresql://storestow@{hosts}/{database}" + (
+            "?target_session_attrs=read-write" if others else ""
+        )
 
     @contextlib.contextmanager
     def database(self, name: str, *options: str) -> Iterator[str]:
@@ -103,13 +132,21 @@ class PostgresqlServer:
 
 
 @contextlib.contextmanager
-def postgresql(address: str = "") -> Iterator[PostgresqlServer]:
+def postgresql(
+    address: str = "",
+    *,
+    machine: Machine | None = None,
+    settings: Sequence[str] = DURABILITY_IS_NOT_TESTED,
+    copy_of: PostgresqlServer | None = None,
+) -> Iterator[PostgresqlServer]:
     """Run a server; its folder has a short path, because a socket's may have 107 bytes."""
     folder = Path(tempfile.mkdtemp(prefix="storestow-pg-"))
-    server = PostgresqlServer(folder, address)
     try:
-        server.start()
-        yield server
+        server = PostgresqlServer(folder, address, machine=machine, settings=settings, copy_of=copy_of)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
     finally:
-        server.stop()
         shutil.rmtree(folder)

@@ -243,12 +243,12 @@ def _response(one: Received, answer: Answer) -> bytes:
 
 
 @contextmanager
-def storage_peer(**behaviour):
-    """Run a StoragePeer on a free loopback port; it is gone when the block ends."""
+def storage_peer(*, at: socket.socket | None = None, **behaviour):
+    """Run a StoragePeer on a free loopback port, or with the listener `at`; it is gone when the block ends."""
     peer = StoragePeer(**behaviour)
     over = threading.Event()
     threads = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with at or socket.create_server(("127.0.0.1", 0)) as listener:
         peer.port = listener.getsockname()[1]
 
         def listen() -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,12 +91,16 @@ class ClusterSite:
 
 @dataclass
 class ClusterNode:
-    """One node: what it is called, its site.toml, its rooms, and the port of its receiver."""
+    """One node: what it is called, its site.toml, its rooms, and the port of its receiver.
+
+    `inside` makes a command line one of the node's own machine, as `Machine.inside` of `network` does.
+    """
 
     name: str
     file: Path
     spool: Spool
     port: int
+    inside: Callable[..., list[str]] = lambda *words: [*words]
 
     def arrive(self, *files: Path, age: float = 60.0) -> str:
         """Admit copies of these files as the hook does; return the name in this node's own spool."""

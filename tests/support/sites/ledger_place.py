@@ -46,9 +46,15 @@ def lose(spool: Path) -> None:
 @contextlib.contextmanager
 def on(server: PostgresqlServer) -> Iterator[str]:
     """Have the sites made in this block keep their ledger in a new database; return its address."""
-    with server.database(f"ledger_{uuid.uuid4().hex[:12]}") as address:
-        _urls.append(address)
-        try:
-            yield address
-        finally:
-            _urls.pop()
+    with server.database(f"ledger_{uuid.uuid4().hex[:12]}") as address, at(address):
+        yield address
+
+
+@contextlib.contextmanager
+def at(address: str) -> Iterator[None]:
+    """Have the sites made in this block keep their ledger at `address`."""
+    _urls.append(address)
+    try:
+        yield
+    finally:
+        _urls.pop()

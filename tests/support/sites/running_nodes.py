@@ -20,7 +20,7 @@ class Running:
     def start(self, node: ClusterNode, *words: str, core: int | None = None) -> subprocess.Popen[bytes]:
         """Start a command of a node, on one core of the machine only, if named."""
         only = [] if core is None else ["taskset", "--cpu-list", str(core)]
-        argv = [*only, *COMMAND, "--site", str(node.file), *words]
+        argv = [*only, *node.inside(*COMMAND, "--site", str(node.file), *words)]
         with log_of(node).open("ab") as log:
             process = subprocess.Popen(
                 argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

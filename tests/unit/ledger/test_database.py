@@ -10,9 +10,10 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from support.sites import ledger_place
 from support.sites.older_ledger import back_to_version_2
 
-from pipeline.errors import Configuration
+from pipeline import ledger as ledger_module
+from pipeline.errors import Configuration, Transient
 from pipeline.ledger import Ledger, arrivals, deliveries, migrations, notes, orders, reports
-from pipeline.ledger.claims import Claimant
+from pipeline.ledger.claims import Claimant, Fenced
 from pipeline.ledger.scope import LINE
 from pipeline.ledger.tables import arrival, delivery, destination, instance
 from pipeline.model import ArrivalState, InstanceState
@@ -272,3 +273,44 @@ def test_a_failing_step_changes_nothing(ledger, monkeypatch):
     with pytest.raises(Exception, match="no"):
         ledger.create(has_copy=True)
     assert schema(ledger) == before
+
+
+def test_what_must_be_recorded_is_tried_until_the_ledger_takes_it_and_no_longer_than_it_is_open(
+    ledger, monkeypatch
+):
+    monkeypatch.setattr(ledger_module, "INSIST_PAUSE", 0.01)
+    tries: list[int] = []
+
+    def write() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise Transient("not now")
+        return "written"
+
+    def never() -> None:
+        tries.append(1)
+        raise Transient("not now")
+
+    assert ledger.insist(write) == "written"
+    assert len(tries) == 3
+    monkeypatch.setattr(ledger_module, "INSIST_SECONDS", 0.05)
+    with pytest.raises(Transient):
+        ledger.insist(never)
+    monkeypatch.setattr(ledger_module, "INSIST_SECONDS", 300.0)
+    ledger.close()
+    tries.clear()
+    with pytest.raises(Transient):
+        ledger.insist(never)
+    assert len(tries) == 1
+
+
+def test_who_is_fenced_does_not_insist(ledger):
+    tries: list[int] = []
+
+    def write() -> None:
+        tries.append(1)
+        raise Fenced
+
+    with pytest.raises(Fenced):
+        ledger.insist(write)
+    assert len(tries) == 1
