@@ -49,6 +49,7 @@ class Event(StrEnum):
     LEFT_OUT = "left-out"
     LEDGER_MIGRATED = "ledger-migrated"
     LEDGER_REBUILT = "ledger-rebuilt"
+    LEDGER_REPLACED = "ledger-replaced"
     MAPPING_LOADED = "mapping-loaded"
     MENDED = "mended"
     NODE_FORGOTTEN = "node-forgotten"

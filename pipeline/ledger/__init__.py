@@ -251,6 +251,13 @@ class Ledger:
         """
         return self._database.holds(subject)
 
+    def history(self) -> str:
+        """Return a name of the line of commits; another one says that a standby has taken over on a server.
+
+        What the former server committed last may be missing then, if the standby was not a synchronous one.
+        """
+        return self._database.history()
+
     def leave(self, subject: str) -> None:
         """Let another process be the one that does `subject`."""
         self._database.leave(subject)

@@ -65,6 +65,9 @@ class Database(Protocol):
         Another one gets it when this one has called `leave`, or its process or connection has ended.
         """
 
+    def history(self) -> str:
+        """Return a name of the line of commits, which another server that takes the place of this one changes."""
+
     def leave(self, subject: str, /) -> None:
         """Let another process do `subject`."""
 

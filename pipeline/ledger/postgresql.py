@@ -31,6 +31,7 @@ _FOLDERS, _SUBJECTS = 0x73746F, 0x77  # Spaces of two-part keys, which are other
 _TRY = "SELECT pg_try_advisory_lock(%s, hashtext(%s))"
 _GIVE_BACK = "SELECT pg_advisory_unlock(%s, hashtext(%s))"
 _ALONE_IN = text("SELECT pg_advisory_xact_lock(:space, hashtext(:subject))")
+_TIMELINE = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
 _SESSION = {
     "lock_timeout": 60_000,  # Milliseconds, as the next two.
     "statement_timeout": 600_000,
@@ -179,6 +180,14 @@ class Postgresql:
             except psycopg.OperationalError:
                 self._forget_held()
             return subject in self._subjects
+
+    def history(self) -> str:
+        """Return the timeline, which changes when a standby takes over; "" where the server does not tell it."""
+        try:
+            with self.connected() as connection:
+                return str(connection.exec_driver_sql(_TIMELINE).scalar_one())
+        except (Configuration, DatabaseError):
+            return ""
 
     def leave(self, subject: str, /) -> None:
         """Give the lock of `holds` back; where the connection is broken, the server has done so."""

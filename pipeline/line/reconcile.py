@@ -88,12 +88,22 @@ def _ours(room: Path, site: Site) -> list[str]:
 def _believe_settled(name: str, state: str | None, site: Site) -> None:
     if state == ArrivalState.SETTLED:
         return
-    if state is not None:
+    if state is not None and _is_unfinished(name, state, site):
+        # A standby that took over lacks the end: what it does not know to have arrived is sent again.
+        rename_durably(site.spool.settled / name, site.spool.arrivals / name)
+    elif state is not None:
         _set_state(name, ArrivalState.SETTLED, remark_of(name, site), site)
     elif _is_gone(name, site):
         remove_tree(site.spool.settled / name)
     else:
         _restore(name, site)
+
+
+def _is_unfinished(name: str, state: str, site: Site) -> bool:
+    """Tell whether the ledger has still something to be done for an arrival."""
+    with site.ledger.reading() as look:
+        is_read = arrivals.has_instances(look, name)
+        return not (is_read and arrivals.may_settle(look, name)) and state != ArrivalState.QUARANTINED
 
 
 def _restore(name: str, site: Site) -> None:

@@ -26,7 +26,7 @@ class Heartbeat:
     The answer to the last report: `is_draining` says that a person has asked this node to take nothing new,
     `silent` names the other nodes that report no more, and whose work this one may take over. `doors` tell what
     is to be reported of studies that are not admitted: receiver, Study Instance UID, number of files. `failure` is
-    why the last report could not be written, None if it was.
+    why the last report could not be written, None if it was; `history` is the ledger's then.
     """
 
     def __init__(self, site: Site) -> None:
@@ -39,6 +39,7 @@ class Heartbeat:
         self.silent: list[str] = []
         self.doors: list[Door] = []
         self.failure: Transient | None = None
+        self.history = ""
 
     def beat(self) -> None:
         """Report that the loop lives, unless it reported less than `BEAT_SECONDS` ago.
@@ -57,6 +58,7 @@ class Heartbeat:
                 heartbeats.beat(change, heartbeats.WORKER, self._started_at, time.time())
                 self.is_draining = nodes.report(change, its)
                 self.silent = nodes.silent(change, its.worker, lost_after(self._site.settings))
+            self.history = self._ledger.history()
             self.failure = None
         except Transient as error:
             self.failure = error

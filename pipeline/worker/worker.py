@@ -5,6 +5,7 @@ round asks the same questions, so it finds work that was interrupted at any mome
 after an arrival or a job that has ended, asks only for the next stages of the line.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Self
 from watchdog.events import DirCreatedEvent, DirMovedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
+from pipeline.errors import Transient
 from pipeline.events import Event, emit
 from pipeline.ledger import LedgerDamaged
 from pipeline.line.line import Line
@@ -39,6 +41,13 @@ _ORDERS = "orders"  # What one node of several does at a time.
 POLL_SECONDS_SOON = 1.0
 IDLE_SECONDS = 60.0  # A worker that runs until it is idle waits for what is due within this time.
 
+WAITS_ELSEWHERE = {JobKind.MOVE, JobKind.WATCH}  # Jobs that touch no room.
+LONGEST_JOBS_SECONDS = 120.0  # Seconds for other jobs to end after a standby has taken over.
+
+
+class LedgerReplaced(Transient):
+    """Say that the server of the ledger is another one, which may lack commits: end, the next start compares."""
+
 
 class Worker:
     """One worker of one site; `run` returns after `stop` was called."""
@@ -52,6 +61,8 @@ class Worker:
         self._agenda = Agenda()
         self._heartbeat = Heartbeat(site)
         self._was_cut_off = False
+        self._history = ""  # That of the ledger with which the rooms were compared.
+        self._replaced_at: float | None = None  # Monotonic time at which another one was met.
         self._upkeep = Upkeep(site, self._jobs)
         self._line = Line(site, self._jobs, self._agenda, self._heartbeat.beat)
         self._orders = OrderScheduler(site, self._jobs, {send_steps.VERB: send_steps})
@@ -70,6 +81,7 @@ class Worker:
     def run(self, *, until_idle: bool = False) -> None:
         """Do what is due until `stop` is called; if `until_idle`, until nothing is due within `IDLE_SECONDS`."""
         self._heartbeat.beat()
+        self._history = self._heartbeat.history
         self._line.open()
         self._orders.open()
         emit(Event.WORKER_STARTED, spool=self._site.spool.root, workers=self._site.pool.size)
@@ -129,7 +141,7 @@ class Worker:
 
         A round that is not `is_whole` asks only what arrivals and jobs make due.
 
-        Raises LedgerDamaged, which only a new start can repair.
+        Raises LedgerDamaged and LedgerReplaced, which only a new start can repair.
         """
         if self._upkeep.clock_has_jumped():
             self._orders.begin_again()
@@ -140,7 +152,7 @@ class Worker:
             self._heartbeat.beat()
             try:
                 ask()
-            except LedgerDamaged:
+            except (LedgerDamaged, LedgerReplaced):
                 raise
             except Exception as error:  # noqa: BLE001  # a bug or a full disk must not end the worker
                 report_failure(name, error)
@@ -152,6 +164,8 @@ class Worker:
         """
         if self._is_cut_off():
             return {"sweep": self._sweep}
+        if self._heartbeat.history != self._history:
+            return {"sweep": self._sweep, "reconcile": self._reconcile_again}
         stages = self._line.stages()
         if not is_whole and not self._heartbeat.is_draining:
             if any(key.kind is JobKind.DELIVER for key in self._jobs.running()):
@@ -170,6 +184,22 @@ class Worker:
             report_failure("report", failure)
         self._was_cut_off = failure is not None
         return self._was_cut_off
+
+    def _reconcile_again(self) -> None:
+        """Make the ledger agree with the rooms once nothing is in hand: a standby that took over may lack commits.
+
+        Nothing new is begun until then. Work that takes long is interrupted by a new start of this worker.
+        """
+        now = time.monotonic()
+        self._replaced_at = self._replaced_at or now
+        if any(key.kind not in WAITS_ELSEWHERE for key in self._jobs.running()):
+            if now - self._replaced_at > LONGEST_JOBS_SECONDS:
+                raise LedgerReplaced("a standby has taken over, and work does not end: the next start compares")
+            return
+        self._line.open()
+        about = {"ledger": self._site.ledger.name, "before": self._history, "now": self._heartbeat.history}
+        emit(Event.LEDGER_REPLACED, logging.WARNING, **about)
+        self._history, self._replaced_at = self._heartbeat.history, None
 
     def _look_at_orders(self) -> None:
         """Take the due steps of orders, which one node does at a time."""

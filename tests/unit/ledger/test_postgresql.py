@@ -245,3 +245,20 @@ def test_who_wants_to_be_alone_in_a_folder_waits_for_the_other(url, tmp_path):
             assert came == []
         waiting.join(30)
         assert came == ["second"]
+
+
+def test_the_history_is_the_servers_timeline_and_stays_over_a_restart(tmp_path):
+    with postgresql() as server, server.database("ledger") as url:
+        ledger = open_on(url, tmp_path)
+        assert ledger.history() == "00000001"
+        server.stop()
+        with pytest.raises(Transient):
+            ledger.history()
+        server.start()
+        assert ledger.history() == "00000001"
+        server.execute("REVOKE EXECUTE ON FUNCTION pg_current_wal_lsn() FROM PUBLIC", "ledger")
+        server.execute("CREATE USER other", "ledger")
+        other = Ledger(Server(url.replace("storestow@", "other@")))
+        assert other.history() == "", "where the server does not tell, nothing is concluded"
+        for one in (ledger, other):
+            one.close()
