@@ -164,7 +164,7 @@ class Worker:
         """
         if self._is_cut_off():
             return {"sweep": self._sweep}
-        if self._heartbeat.history != self._history:
+        if self._heartbeat.history not in {"", self._history}:
             return {"sweep": self._sweep, "reconcile": self._reconcile_again}
         stages = self._line.stages()
         if not is_whole and not self._heartbeat.is_draining:

@@ -80,7 +80,7 @@ def test_a_node_that_is_cut_off_from_the_database_alone_changes_nothing_and_come
     assert its.archive.other_bytes() == set()
     for uid, (first, _second) in twice.items():  # never three times
         assert first[1] == "a"
-        assert uid in in_hand["a"] or first[0] > cut_at, "its answer could not be recorded"
+        assert uid in in_hand["a"] or first[0] > cut_at - 2, "its answer could not be recorded"
 
 
 def test_a_turn_to_write_is_free_soon_after_its_node_has_vanished_in_the_middle_of_an_answer(tmp_path):

@@ -51,7 +51,8 @@ class Archive:
     def answer(self, one: Received) -> int:
         node = self.peer.requests[one.association - 1].calling_ae_title.strip().lower()
         self.came[one.uid].append((time.time(), node, one.data))
-        if not self.may_answer.is_set():
+        # Not more: one node alone would have all slots, and the other nothing in hand.
+        if not self.may_answer.is_set() and len(self.held[node]) < SLOTS // 2:
             self.held[node].append(one.uid)
             self.may_answer.wait(50)
         return 0

@@ -107,6 +107,21 @@ def test_what_was_read_back_otherwise_than_written_is_not_handed_over(site, tmp_
     assert names(site.spool.received) == [name]
 
 
+def test_a_folder_that_is_being_deleted_is_not_handed_over_a_second_time(site, tmp_path, monkeypatch):
+    name = arrive(site.spool, instance(tmp_path, "a"))
+    seen: list[set[str]] = []
+    remove = hand_over.remove_tree
+
+    def watched(folder, **how):
+        if folder == site.spool.received / f".{name}":
+            seen.append(site.spool.received_names())
+        remove(folder, **how)
+
+    monkeypatch.setattr(hand_over, "remove_tree", watched)
+    admit(name, site)
+    assert seen == [set()]
+
+
 def test_what_another_node_has_entered_meanwhile_has_one_row(site, tmp_path):
     name = arrive(site.spool, instance(tmp_path))
     stored = stored_name(name, "a-1.example")
