@@ -20,6 +20,10 @@ Door = Callable[[], Iterable[tuple[str, str, int]]]
 AGAIN_SECONDS = 1.0  # Seconds after which a node reports again that is not heard: others take over its work.
 
 
+class LedgerReplaced(Transient):
+    """Say that the server of the ledger is another one, which may lack commits: end, the next start compares."""
+
+
 class Heartbeat:
     """The heartbeat of a worker. The loop itself calls `beat`: a thread would report for a loop that hangs.
 

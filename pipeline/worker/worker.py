@@ -18,7 +18,6 @@ from typing import Self
 from watchdog.events import DirCreatedEvent, DirMovedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from pipeline.errors import Transient
 from pipeline.events import Event, emit
 from pipeline.ledger import LedgerDamaged
 from pipeline.line.line import Line
@@ -28,7 +27,7 @@ from pipeline.receiving.sweep import sweep_abandoned
 from pipeline.schedule import Agenda
 from pipeline.sending import send_steps
 from pipeline.site.site import Site
-from pipeline.worker.heartbeat import Heartbeat
+from pipeline.worker.heartbeat import Heartbeat, LedgerReplaced
 from pipeline.worker.take_over import take_over
 from pipeline.worker.upkeep import Upkeep
 
@@ -43,10 +42,6 @@ IDLE_SECONDS = 60.0  # A worker that runs until it is idle waits for what is due
 
 WAITS_ELSEWHERE = {JobKind.MOVE, JobKind.WATCH}  # Jobs that touch no room.
 LONGEST_JOBS_SECONDS = 120.0  # Seconds for other jobs to end after a standby has taken over.
-
-
-class LedgerReplaced(Transient):
-    """Say that the server of the ledger is another one, which may lack commits: end, the next start compares."""
 
 
 class Worker:

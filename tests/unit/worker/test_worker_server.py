@@ -12,6 +12,7 @@ from pipeline.ledger import Ledger
 from pipeline.processes.jobs import JobKey, JobKind
 from pipeline.spool.spool import Spool
 from pipeline.worker import worker as loop
+from pipeline.worker.heartbeat import LedgerReplaced
 
 
 def look_anew(worker) -> None:
@@ -60,7 +61,7 @@ def test_after_a_standby_took_over_work_that_takes_too_long_ends_the_worker(tmp_
         try:
             look_anew(worker)
             worker.round()
-            with pytest.raises(loop.LedgerReplaced) as ended:
+            with pytest.raises(LedgerReplaced) as ended:
                 worker.round()
         finally:
             may_end.set()
