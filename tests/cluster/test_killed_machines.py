@@ -22,6 +22,7 @@ from support.sites.running_site import command
 pytestmark = pytest.mark.programs
 LOST_AFTER = 15.0
 STUDIES, KILLS = size(40, 500), size(4, 20)
+SHARES = size(1, 4)  # Tests among which the waypoints are divided.
 # What happens once in the life of a store, or before a worker has anything in hand.
 ONCE = ("ledger.", "spool.key_file.", "site.worker_refusal.", "dcmtk.programs.")
 SOME = ("admitted", "taken-in", "consigned", "claimed", "deliver-receipt", "attempted", "concluded", "settling")
@@ -119,13 +120,15 @@ def of_line_before_an_order(it: Cluster, chance: random.Random, files: Path) -> 
     return [row[0] is not None for row in reversed(begun)].index(True)
 
 
-def test_a_machine_is_killed_at_every_waypoint(tmp_path, chance):
+@pytest.mark.parametrize("share", range(SHARES))
+def test_a_machine_is_killed_at_every_waypoint(share, tmp_path, chance):
     with cluster(tmp_path) as it:
         killed, other = it.machines
         it.start(other)
         points = size([("work", point_of(moment)) for moment in chance.sample(SOME, 3)], [])
         for of in size((), ("work", "assoc")):
             points += [(of, point) for point in recorded(it, of, chance, tmp_path / "files")]
+        points = points[share::SHARES]
         missed, silent = [], 0
         with Senders([killed], chance, count=1) as senders:
             for number, (of, point) in enumerate(points):

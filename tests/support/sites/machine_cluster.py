@@ -194,7 +194,8 @@ class Watch(threading.Thread):
     def run(self) -> None:
         engine = create_engine(self._it.database.replace("postgresql:", "postgresql+psycopg:"))
         while not self._over.wait(0.05):
-            connections = sum(one.connections_to(self._it.archive_port) for one in self._it.machines)
+            # What is there in both of two looks was there at the moment between them.
+            connections = len(self._connections() & self._connections())
             with engine.connect() as look:
                 rows = look.execute(
                     text("SELECT destination, count(*) FROM delivery WHERE state = 'sending' GROUP BY destination")
@@ -206,6 +207,9 @@ class Watch(threading.Thread):
             self.most["connections"] = max(self.most["connections"], connections)
             self.looks += 1
         engine.dispose()
+
+    def _connections(self) -> set[tuple[str, int]]:
+        return {end for one in self._it.machines for end in one.connections_to(self._it.archive_port)}
 
     def __enter__(self) -> Self:
         self.start()

@@ -136,9 +136,12 @@ class Machine:
         """Say whether both receivers listen."""
         return {STUDY, ASSOCIATION} <= {local for local, _, state in self._sockets() if state == _LISTEN}
 
-    def connections_to(self, port: int) -> int:
-        """Return how many connections to a port outside the machine has now."""
-        return sum(remote == port and state == _ESTABLISHED for _, remote, state in self._sockets())
+    def connections_to(self, port: int) -> set[tuple[str, int]]:
+        """Return address and port of the machine's ends of connections to a port outside."""
+        sockets = self._sockets()
+        return {
+            (self.address, local) for local, remote, state in sockets if (remote, state) == (port, _ESTABLISHED)
+        }
 
     def _sockets(self) -> list[tuple[int, int, str]]:
         """Return the local port, the remote port and the state of each of the machine's sockets."""
