@@ -11,7 +11,7 @@ if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
         command -v chromium >/dev/null || echo "install: the tests of the pages need Chromium: snap install chromium" >&2
     fi
     exec machine/packages.sh dcmtk xorriso orthanc orthanc-dicomweb dicom3tools libgdcm-tools genisoimage p7zip-full \
-        nginx-light haproxy mariadb-server-core mariadb-client-core postgresql prometheus iproute2 $browser
+        nginx-light haproxy fuse3 mariadb-server-core mariadb-client-core postgresql prometheus iproute2 $browser
 fi
 
 for program in storescp dcmsend findscu movescu; do

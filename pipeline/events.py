@@ -53,6 +53,7 @@ class Event(StrEnum):
     MAPPING_LOADED = "mapping-loaded"
     MENDED = "mended"
     NODE_FORGOTTEN = "node-forgotten"
+    NODE_LEFT = "node-left"
     NODE_LOST = "node-lost"
     NOTICES_BACK = "notices-back"
     NOTICES_LOST = "notices-lost"

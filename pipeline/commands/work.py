@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import threading
-import time
 
 from pipeline.errors import StorestowError
 from pipeline.events import Event, alarm
@@ -31,9 +30,7 @@ def work(settings: Settings) -> None:
         end_by(worker.stop, signal.SIGTERM, signal.SIGINT)
         code = _run(worker)
         notify(STOPPING)
-        deadline = time.monotonic() + GRACE_SECONDS
-        while not worker.is_idle() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        worker.end(GRACE_SECONDS)
     sys.stderr.flush()
     os._exit(code)  # Threads that wait for a peer would keep the interpreter from ending.
 

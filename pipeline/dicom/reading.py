@@ -6,9 +6,11 @@ This module does without pydicom (see `pydicom_reading`), so that processes whic
 tenth of a second.
 """
 
+import errno
 import mmap
 import os
 import re
+import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +29,7 @@ DIRECTORY_STORAGE = "1.2.840.10008.1.3.10"  # The class of a DICOMDIR: the index
 MOST_GLANCED_AT = 16 << 20  # Bytes of a deflated data set that a glance inflates.
 MAX_INFLATED = 1 << 30  # A deflated data set may inflate to this many bytes.
 PIECE = 1 << 22  # Bytes inflated at once.
+_POPULATE_READ = 22  # MADV_POPULATE_READ of Linux 5.14; the module mmap has no name for it.
 
 
 @contextmanager
@@ -38,6 +41,7 @@ def data_set_of(path: Path, scratch: Path | None = None) -> Iterator[tuple[mmap.
 
     Raises:
         Malformed: see `walk`.
+        OSError: the file cannot be opened or read now.
     """
     with ExitStack() as stack:
         data = stack.enter_context(_mapped(stack.enter_context(path.open("rb"))))
@@ -66,7 +70,27 @@ def _layout_of(data: mmap.mmap) -> DataSetLayout | None:
 
 
 def _mapped(file: IO[bytes]) -> mmap.mmap:
-    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        _read_in(data, file)
+    except OSError:
+        data.close()
+        raise
+    return data
+
+
+def _read_in(data: mmap.mmap, file: IO[bytes]) -> None:
+    """Read the beginning of a mapped file, with its header; raises OSError if the disk cannot read it now.
+
+    Otherwise the first access to such a page would end this process by SIGBUS.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        data.madvise(_POPULATE_READ, 0, min(len(data), MOST_GLANCED_AT))
+    except OSError as error:
+        if error.errno == errno.EFAULT:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(file.name)) from error
 
 
 def values_of(path: Path, tags: Iterable[int]) -> dict[int, bytes]:
@@ -74,7 +98,7 @@ def values_of(path: Path, tags: Iterable[int]) -> dict[int, bytes]:
 
     This takes little time and memory for any file, even for one still being written: use it for a glance, never as
     proof.
-    Raises OSError if the file cannot be opened.
+    Raises OSError if the file cannot be opened or read now.
     """
     with path.open("rb") as file:
         if not file.seek(0, os.SEEK_END):

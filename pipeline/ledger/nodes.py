@@ -156,6 +156,11 @@ def silent(connection: Connection, worker: str, seconds: float) -> list[str]:
     return [row.name for row in found if row.lost_at is None or row.worker in in_hand]
 
 
+def leave(connection: Connection, worker: str) -> None:
+    """Note that a worker ends: others see to what its node has brought, until it reports again."""
+    connection.execute(update(node).where(node.c.worker == worker).values(lost_at=clock(connection)))
+
+
 def lose(connection: Connection, name: str, seconds: float) -> KnownNode | None:
     """Note that a node has not reported for `seconds`, and return it as it was before; None if it has."""
     found = next((one for one in known(connection) if one.report.name == name), None)

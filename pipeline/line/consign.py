@@ -1,6 +1,5 @@
 """Consign: open a delivery with one pinned receipt for each instance, for the line and for orders."""
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +25,7 @@ from pipeline.ledger.claims import Fenced
 from pipeline.ledger.rows import SoundInstanceRow
 from pipeline.ledger.waiting_studies import WaitingStudy
 from pipeline.line.prepare import Prepared, PreparedFile
-from pipeline.line.prepare_study import PreparedPart, outcome_of
+from pipeline.line.prepare_study import PreparedPart, give_up, outcome_of
 from pipeline.site.site import Site
 
 
@@ -59,7 +58,7 @@ def consign(parts: Iterable[PreparedPart], site: Site) -> None:
             _consign_part(part, site)
     except BaseException as error:
         if part is not None:
-            _give_up(part, site)
+            give_up(part.claim, site)
         if not isinstance(error, Fenced):
             raise
         assert part is not None
@@ -67,12 +66,6 @@ def consign(parts: Iterable[PreparedPart], site: Site) -> None:
         alarm(Event.FENCED, what="process", **about)
     if put_off:
         raise put_off[0]
-
-
-def _give_up(part: PreparedPart, site: Site) -> None:
-    """Release the claim of a study; if that cannot be written now, this worker can claim it again all the same."""
-    with contextlib.suppress(Transient), site.ledger.transaction(flushed=False, alone=False) as connection:
-        claims.release_study(connection, part.claim)
 
 
 def _consign_part(part: PreparedPart, site: Site) -> None:

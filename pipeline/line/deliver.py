@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from pipeline.destinations import Destination
 from pipeline.dicom.archived_copy import compared
-from pipeline.errors import Permanent, StorestowError
+from pipeline.errors import Permanent, StorestowError, Transient
 from pipeline.events import Event, alarm
 from pipeline.ledger import (
     claims,
@@ -97,6 +97,8 @@ def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | NotAttempted:
         return NOT_ATTEMPTED
     except StorestowError as raised:
         error = raised
+    except OSError as raised:
+        error = Transient(f"a file cannot be read or made now: {raised.strerror}")
     return AttemptedDelivery(row, due.destination, error, unanswered, was_asked)
 
 

@@ -3,6 +3,7 @@
 Ready instances are handed on while the rest is still being prepared, so that they can be sent meanwhile.
 """
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
+from pipeline.config.receiver_tables import ReceiverTable
 from pipeline.dicom.part10 import shown
 from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm, emit
@@ -89,6 +91,22 @@ def prepare_study(study: WaitingStudy, site: Site, ahead: PreparedAhead | None =
         claim = claims.claim_study(connection, study.receiver, study.study_instance_uid, site.claimant)
     if claim is None:
         return
+    try:
+        yield from _parts(study, receiver, claim, site, ahead)
+    except BaseException:
+        give_up(claim, site)
+        raise
+
+
+def give_up(claim: str, site: Site) -> None:
+    """Release the claim of a study; if that cannot be written now, this worker can claim it again all the same."""
+    with contextlib.suppress(Transient), site.ledger.transaction(flushed=False, alone=False) as connection:
+        claims.release_study(connection, claim)
+
+
+def _parts(
+    study: WaitingStudy, receiver: ReceiverTable, claim: str, site: Site, ahead: PreparedAhead | None
+) -> Iterator[PreparedPart]:
     with site.ledger.reading() as connection:
         rows = waiting_studies.instances_of(connection, study.receiver, study.study_instance_uid)
     routes = route(rows, receiver, site)

@@ -116,12 +116,15 @@ def _restore(name: str, site: Site) -> None:
 
 
 def _unreadable_account(folder: Path, site: Site) -> str | None:
-    """Enter an arrival from the account in its folder; return why that is impossible, None if done."""
+    """Enter an arrival from the account in its folder; return why that is impossible, None if done.
+
+    Raises OSError if the account cannot be read now.
+    """
     try:
         account = json.loads((folder / ACCOUNT).read_bytes())
         with site.ledger.transaction() as change:
             accounts.restore(change, account)
-    except (OSError, ValueError, KeyError, TypeError, SQLAlchemyError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError, SQLAlchemyError) as error:
         return type(error).__name__
     return None
 

@@ -113,7 +113,8 @@ class BoundedProcess:
 
         Raises:
             Killed: the process has died; start another one. Each of the tasks may be the cause.
-            Transient: the tasks exceeded their wall-clock time; the process was then killed.
+            Transient: the tasks exceeded their wall-clock time; the process was then killed. Or the disk failed
+                under a mapped file, which ends the process.
         """
         limits = max((limits for _, limits in tasks), key=lambda limits: limits.clock_seconds)
         try:
@@ -165,6 +166,8 @@ class BoundedProcess:
             return Killed("its pipe broke")
         if code == -signal.SIGXCPU:
             return TooMuch(f"{limits.cpu_seconds:.0f} s of the processor's time")
+        if code == -signal.SIGBUS:
+            raise Transient("a file that was mapped into memory could not be read to its end: the disk fails now")
         return Killed(signal.Signals(-code).name if code < 0 else f"exit code {code}")
 
 

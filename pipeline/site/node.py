@@ -14,7 +14,7 @@ LOST_AFTER_SECONDS = 30.0  # Without [cluster].
 
 
 class NodeState(StrEnum):
-    """`lost`: it has not reported for `lost_after`; `draining`: it takes nothing new."""
+    """`lost`: it has ended, or has not reported for `lost_after`; `draining`: it takes nothing new."""
 
     UP = "up"
     LOST = "lost"
@@ -71,6 +71,6 @@ def node_statuses(settings: Settings, ledger: Ledger) -> list[NodeStatus]:
 
 
 def _state_of(node: KnownNode, settings: Settings) -> NodeState:
-    if node.seen_seconds >= lost_after(settings):
+    if node.seen_seconds >= lost_after(settings) or node.lost_at is not None:
         return NodeState.LOST
     return NodeState.DRAINING if node.draining else NodeState.UP

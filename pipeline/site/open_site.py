@@ -1,5 +1,6 @@
 """Open the site: read its whole configuration, refuse mistakes, and only then start."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -8,15 +9,16 @@ from contextlib import contextmanager
 from pipeline.coercions import rules_of
 from pipeline.config import institutions
 from pipeline.config.institutions import Institutions
+from pipeline.errors import Configuration, Transient
 from pipeline.events import Event, alarm, emit
-from pipeline.ledger import REBUILT, Ledger, open_ledger
+from pipeline.ledger import REBUILT, SPOOL, Ledger, open_ledger
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.processes.service_manager import READY, kept_waiting, notify
 from pipeline.site import worker_refusal
 from pipeline.site.node import claimant_of
 from pipeline.site.settings import Settings
 from pipeline.site.site import Site
-from pipeline.site.site_ledger import engine_of, server_of
+from pipeline.site.site_ledger import connect, engine_of, server_of
 from pipeline.site.worker_state import sole_worker
 
 LONGEST_OPENING_SECONDS = 3600.0  # Gigabytes may be checked, or copied for an upgrade.
@@ -28,6 +30,7 @@ def opened(settings: Settings) -> Iterator[Site]:
 
     Raises:
         Configuration: something is wrong, or another worker holds the spool.
+        Transient: the disk, the store or the ledger cannot be used now.
     """
     rules = rules_of(settings)
     spool = settings.spool
@@ -37,7 +40,8 @@ def opened(settings: Settings) -> Iterator[Site]:
             spool.prepare_receiver(receiver.name)
     with sole_worker(spool):
         notify(READY)
-        with kept_waiting(LONGEST_OPENING_SECONDS):
+        with kept_waiting(LONGEST_OPENING_SECONDS), spool.in_use():
+            _require_known_store(settings)
             spool.prepare_store()
             engine = engine_of(settings, of_worker=True)
             ledger, was_lost = open_ledger(spool.store, server_of(settings), engine)
@@ -54,6 +58,24 @@ def opened(settings: Settings) -> Iterator[Site]:
             pool.close()
             ledger.close()
         ledger.end_use()
+
+
+def _require_known_store(settings: Settings) -> None:
+    """Raise Transient if the ledger knows a store and none is here: it may not be mounted yet."""
+    spool = settings.spool
+    if not spool.has_store or (spool.store / SPOOL).exists():
+        return
+    ledger = connect(settings)
+    try:
+        with contextlib.suppress(Configuration):  # The first worker makes the tables.
+            ledger.require_tables()
+            if noted := ledger.noted(SPOOL):
+                raise Transient(
+                    f"[cluster] store {spool.store} is not that of the ledger: is it mounted? If that was "
+                    f"lost and this one takes its place, write {noted} into its file {SPOOL}: docs/scale.md"
+                )
+    finally:
+        ledger.close()
 
 
 def mapping_of(settings: Settings) -> Institutions:

@@ -41,9 +41,16 @@ def write_envelope(folder: Path, envelope: Envelope, *, durably: bool = True) ->
 
 
 def envelope_of(folder: Path) -> Envelope | None:
-    """Return the envelope of `folder`; None if there is none (study mode) or a crash has truncated it."""
+    """Return the envelope of `folder`; None if there is none (study mode) or a crash has truncated it.
+
+    Raises OSError if it cannot be read now: without it, the instances would have another sender.
+    """
     try:
-        table = json.loads((folder / ENVELOPE).read_bytes())
+        told = (folder / ENVELOPE).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        table = json.loads(told)
         return Envelope(
             str(table["calling_ae_title"]),
             str(table["called_ae_title"]),
@@ -53,5 +60,5 @@ def envelope_of(folder: Path) -> Envelope | None:
             table.get("order"),
             table.get("retrieval"),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None

@@ -7,6 +7,7 @@ it from this node's own folder (docs/scale.md).
 """
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
@@ -26,6 +27,7 @@ from pipeline.spool.durable import remove_tree, unlink
 
 HOOKS = Path("hooks")
 MARK = "ledger.spool"  # File with the identity of a spool or store.
+_PERSON_MUST_ACT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 SAID = ".storescp.log"  # Prefix of files in a study's folder with storescp's messages about the objects in it.
 NETWORK_FILE_SYSTEMS = (
     *("nfs", "cifs", "smb", "afp", "9p", "ceph", "gluster", "lustre", "gpfs", "webdav", "davfs"),
@@ -136,7 +138,7 @@ class Spool:
     def prepare(self) -> None:
         """Create this node's own rooms, mode 0750, and check that files can be written and renamed in them.
 
-        Raises Configuration, which names the path and the remedy.
+        Raises Configuration, which names the path and the remedy, and Transient if the disk fails now.
         """
         rooms = self._own_rooms if self.has_store else self.rooms
         for room in (self.root, *rooms):
@@ -151,15 +153,27 @@ class Spool:
     def prepare_store(self) -> None:
         """Create the rooms of a store that other nodes share, and check them as `prepare` does.
 
-        Receivers do not need it: they go on while the store cannot be used. Raises Configuration.
+        Receivers do not need it: they go on while the store cannot be used. Raises Configuration, and Transient if
+        the store fails now.
         """
         if not self.has_store:
             return
-        if not self.store.is_dir():
-            raise Configuration(f"[cluster] store {self.store} is no folder: mount it, on every node at this path")
-        for room in self._shared_rooms:
-            _make(room)
-        _prove_usable(self.store, self._shared_rooms)
+        with self.in_use():
+            if not self.store.is_dir():
+                raise Configuration(
+                    f"[cluster] store {self.store} is no folder: mount it, on every node at this path"
+                )
+            for room in self._shared_rooms:
+                _make(room)
+            _prove_usable(self.store, self._shared_rooms)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Raise Transient for an OSError in the block: a disk or store that fails now may work again."""
+        try:
+            yield
+        except OSError as error:
+            raise Transient(f"{error.filename or self.store} cannot be used now: {error.strerror}") from error
 
     def prepare_receiver(self, receiver: str) -> Path:
         """Create the receiver's incoming folder as `prepare` creates rooms, and return it."""
@@ -241,16 +255,19 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     except OSError as error:
-        raise Configuration(
-            f"{folder} cannot be made: {error.strerror}; create it for the user storestow runs as, "
-            "or choose another [site] spool"
-        ) from error
+        remedy = "create it for the user storestow runs as, or choose another [site] spool"
+        raise _classified(error, f"{folder} cannot be made", remedy) from error
 
 
 def _prove_writable(folder: Path) -> None:
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise Configuration(
-            f"{folder} cannot be written to: {error.strerror}; give it to the user storestow runs as"
-        ) from error
+        remedy = "give it to the user storestow runs as"
+        raise _classified(error, f"{folder} cannot be written to", remedy) from error
+
+
+def _classified(error: OSError, what: str, remedy: str) -> Configuration | Transient:
+    if error.errno in _PERSON_MUST_ACT:
+        return Configuration(f"{what}: {error.strerror}; {remedy}")
+    return Transient(f"{what} now: {error.strerror}")

@@ -38,7 +38,9 @@ class Heartbeat:
         self._ledger = site.ledger
         self._site_hash = site_hash(site.settings)
         self._started_at = time.time()
-        self._next = 0.0  # Monotonic time of the next report.
+        self._next = 0.0  # Monotonic time of the next report, as the two that follow.
+        self._reported_at = time.monotonic()
+        self._judges_from = 0.0
         self.is_draining = False
         self.silent: list[str] = []
         self.doors: list[Door] = []
@@ -62,6 +64,7 @@ class Heartbeat:
                 heartbeats.beat(change, heartbeats.WORKER, self._started_at, time.time())
                 self.is_draining = nodes.report(change, its)
                 self.silent = nodes.silent(change, its.worker, lost_after(self._site.settings))
+            self._spare_others()
             self.history = self._ledger.history()
             self.failure = None
         except Transient as error:
@@ -73,6 +76,18 @@ class Heartbeat:
         """Report at the next `beat` if a person has decided about a node."""
         if lane == NODES:
             self._next = 0.0
+
+    def _spare_others(self) -> None:
+        """Take nobody for silent for two beats after this node could not report itself.
+
+        What stopped it, a ledger or a store that all share, may have stopped the others, too.
+        """
+        now = time.monotonic()
+        if now - self._reported_at > lost_after(self._site.settings) - BEAT_SECONDS:
+            self._judges_from = now + 2 * BEAT_SECONDS
+        self._reported_at = now
+        if now < self._judges_from:
+            self.silent = []
 
     def _report(self) -> NodeReport:
         settings, spool, claimant = self._site.settings, self._site.spool, self._site.claimant

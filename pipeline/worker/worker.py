@@ -28,7 +28,7 @@ from pipeline.schedule import Agenda
 from pipeline.sending import send_steps
 from pipeline.site.site import Site
 from pipeline.worker.heartbeat import Heartbeat, LedgerReplaced
-from pipeline.worker.take_over import take_over
+from pipeline.worker.take_over import leave, take_over
 from pipeline.worker.upkeep import Upkeep
 
 POLL_SECONDS = 5.0
@@ -38,6 +38,8 @@ LONGEST_PAUSE = 0.1  # Seconds.
 _ORDERS = "orders"  # What one node of several does at a time.
 # Seconds between looks while orders are open, because a person watches, and while nobody hears this node.
 POLL_SECONDS_SOON = 1.0
+# The longest time for telling the ledger that this worker ends. Otherwise others wait until it counts as lost.
+LEAVE_SECONDS = 5.0
 IDLE_SECONDS = 60.0  # A worker that runs until it is idle waits for what is due within this time.
 
 WAITS_ELSEWHERE = {JobKind.MOVE, JobKind.WATCH}  # Jobs that touch no room.
@@ -73,12 +75,32 @@ class Worker:
         """Tell whether no work is running."""
         return not self._jobs.running()
 
+    def end(self, seconds: float) -> None:
+        """Wait so many seconds at most for running jobs after `run`, and leave the rest of them to other nodes.
+
+        The worker reports meanwhile, so that nobody takes over what it may still be sending.
+        """
+        is_over = threading.Event()
+        reporting = threading.Thread(target=self._report_until, args=(is_over,), name="ending", daemon=True)
+        reporting.start()
+        deadline = time.monotonic() + seconds
+        while not self.is_idle() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        is_over.set()
+        reporting.join(LEAVE_SECONDS)
+
+    def _report_until(self, is_over: threading.Event) -> None:
+        while not is_over.wait(0.2):
+            self._heartbeat.beat()
+        leave(self._site)
+
     def run(self, *, until_idle: bool = False) -> None:
         """Do what is due until `stop` is called; if `until_idle`, until nothing is due within `IDLE_SECONDS`."""
         self._heartbeat.beat()
         self._history = self._heartbeat.history
-        self._line.open()
-        self._orders.open()
+        with self._site.spool.in_use():
+            self._line.open()
+            self._orders.open()
         emit(Event.WORKER_STARTED, spool=self._site.spool.root, workers=self._site.pool.size)
         with ExitStack() as stack:
             stack.callback(emit, Event.WORKER_STOPPED)

@@ -20,6 +20,8 @@ from support.sites.line_site import instance
 from support.sites.running_nodes import log_of, running, until_settled
 from support.studies.fingerprints import sha256
 
+from pipeline.spool.spool import MARK
+
 pytestmark = pytest.mark.programs
 STUDIES, INSTANCES = 6, 3
 
@@ -162,5 +164,25 @@ def test_a_worker_whose_store_is_another_one_is_refused(site, tmp_path):
         wait_until(lambda: "worker-started" in log_of(a).read_text(), seconds=60, what="the worker")
         other = ClusterSite(tmp_path / "other")
         b = other.node("b")
+        (other.store / MARK).write_text("of another ledger")
         assert commands.start(b, "work").wait(60) == 78
         assert "is the ledger of another spool" in log_of(b).read_text()
+
+
+def test_a_worker_whose_store_is_not_mounted_makes_none_in_its_place_and_may_start_again(site, tmp_path):
+    a = site.node("a")
+    with running() as commands:
+        first = commands.start(a, "work")
+        wait_until(lambda: "worker-started" in log_of(a).read_text(), seconds=60, what="the worker")
+        first.terminate()
+        assert first.wait(60) == 0
+        aside = site.store.with_name("elsewhere")
+        site.store.rename(aside)
+        site.store.mkdir()
+        assert commands.start(a, "work").wait(60) == 75, "the service manager starts it again"
+        assert "is it mounted" in log_of(a).read_text()
+        assert list(site.store.iterdir()) == []
+        site.store.rmdir()
+        aside.rename(site.store)
+        commands.start(a, "work")
+        wait_until(lambda: log_of(a).read_text().count("worker-started") == 2, seconds=60, what="the worker")

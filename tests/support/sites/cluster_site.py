@@ -41,10 +41,15 @@ class ClusterSite:
         *,
         destinations: list[dict[str, Any]] | None = None,
         receivers: list[dict[str, Any]] | None = None,
+        store: Path | None = None,
         more: str = "",
         **site: Any,
     ) -> "ClusterNode":
-        """Write the configuration of a node, which differs from that of others in what is the machine's own."""
+        """Write the configuration of a node, which differs from that of others in what is the machine's own.
+
+        `store` is where this node has the store mounted, if that is not the folder itself.
+        """
+        store = store or self.store
         for folder in (self.store, self.filed):
             folder.mkdir(parents=True, exist_ok=True)
         filed = {"name": "filed", "kind": "folder", "folder": str(self.filed)}
@@ -55,9 +60,9 @@ class ClusterSite:
             receivers=[receiver] if receivers is None else receivers,
             destinations=[filed] if destinations is None else destinations,
             site={"workers": 1, **site},
-            more=f'{more}\n[cluster]\nstore = "{self.store}"\nnode = "{name}"\nlost_after = "15s"\n',
+            more=f'{more}\n[cluster]\nstore = "{store}"\nnode = "{name}"\nlost_after = "15s"\n',
         )
-        return ClusterNode(name, file, Spool(self.folder / name / "spool", self.store), port)
+        return ClusterNode(name, file, Spool(self.folder / name / "spool", store), port)
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """Return a table of the ledger; there is none before the first worker has started."""

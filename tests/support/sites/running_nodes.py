@@ -2,6 +2,7 @@
 
 import contextlib
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import psutil
 from support.machine.dicom_programs import ENVIRONMENT, stop, wait_until
 from support.sites.cluster_site import ClusterNode, ClusterSite
 from support.sites.running_site import COMMAND
+
+IMPATIENT = Path(__file__).with_name("impatient_worker.py")
 
 
 class Running:
@@ -20,7 +23,13 @@ class Running:
     def start(self, node: ClusterNode, *words: str, core: int | None = None) -> subprocess.Popen[bytes]:
         """Start a command of a node, on one core of the machine only, if named."""
         only = [] if core is None else ["taskset", "--cpu-list", str(core)]
-        argv = [*only, *node.inside(*COMMAND, "--site", str(node.file), *words)]
+        return self._start(node, [*only, *node.inside(*COMMAND, "--site", str(node.file), *words)])
+
+    def start_impatient_worker(self, node: ClusterNode) -> subprocess.Popen[bytes]:
+        """Start `work` with shorter waits after a failure, see there."""
+        return self._start(node, [sys.executable, str(IMPATIENT), str(node.file)])
+
+    def _start(self, node: ClusterNode, argv: list[str]) -> subprocess.Popen[bytes]:
         with log_of(node).open("ab") as log:
             process = subprocess.Popen(
                 argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -1,5 +1,8 @@
 import io
+import mmap
+import os
 import struct
+import sys
 import time
 import zlib
 
@@ -149,3 +152,19 @@ def test_an_endless_value_is_not_taken_whole(tmp_path):
     path = tmp_path / "long"
     path.write_bytes(part10(element(PATIENT_ID, b"UT", b"7" * (1 << 20)) + image(SOP), SOP))
     assert len(values_of(path, [PATIENT_ID])[PATIENT_ID]) == 1 << 16
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell before they end the process")
+def test_a_mapped_file_that_cannot_be_read_is_an_error_and_does_not_end_this_process(tmp_path, monkeypatch):
+    path, mapped = tmp_path / "file", mmap.mmap
+    path.write_bytes(bytes(1 << 16))
+
+    def lost(*args, **keys):
+        """Map the file, and lose its pages, as a disk does that fails."""
+        data = mapped(*args, **keys)
+        os.truncate(path, 0)
+        return data
+
+    monkeypatch.setattr(reading.mmap, "mmap", lost)
+    with pytest.raises(OSError, match="Input/output error"):
+        values_of(path, [STUDY_INSTANCE_UID])

@@ -9,6 +9,7 @@ from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rou
 from pipeline.errors import Permanent
 from pipeline.ledger import reports
 from pipeline.line import quarantine
+from pipeline.line.identify import ACCOUNT
 from pipeline.line.reconcile import reconcile
 
 
@@ -118,3 +119,15 @@ def test_a_paused_destination_gets_nothing_until_it_is_resumed(tmp_path):
         with site.ledger.transaction() as change:
             destination_states.change_row(change, "nowhere", paused=False)
         rounds(worker, until=all_settled(site))
+
+
+def test_a_settled_arrival_whose_account_cannot_be_read_now_is_not_set_aside_for_that(tmp_path):
+    with working(settings_for(tmp_path)) as (site, _):
+        name = "1700000000000000000-modalities-7"  # The ledger does not know it: it was lost.
+        (site.spool.settled / name / ACCOUNT).mkdir(parents=True)  # Reading it is an OSError, for every user.
+        reconcile(site)
+        assert (site.spool.settled / name).is_dir()
+        assert states(site, "arrivals") == {}
+        (site.spool.settled / name / ACCOUNT).rmdir()
+        reconcile(site)
+        assert (site.spool.quarantine / name).is_dir(), "there is none"

@@ -287,3 +287,9 @@ def test_a_closed_pool_blames_no_instance():
     with pytest.raises(Exception, match=r"^$|closed") as raised:
         list(tasks)
     assert not isinstance(raised.value, Permanent | PoolProcessDied)
+
+
+def test_a_mapped_file_that_the_disk_cannot_read_is_not_blamed(pool):
+    ((_, answer),) = pool.each(signal.raise_signal, [signal.SIGBUS])
+    assert isinstance(answer, Transient)
+    assert dict(pool.each(abs, [-1])) == {-1: 1}

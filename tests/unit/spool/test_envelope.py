@@ -43,3 +43,9 @@ def test_one_file_of_the_package_knows_the_name_and_the_keys_of_the_envelope():
     package = Path(pipeline.__file__).parent
     those = [path.name for path in package.rglob("*.py") if ENVELOPE in path.read_text().partition('"""\n')[2]]
     assert those == ["envelope.py"]
+
+
+def test_an_envelope_that_cannot_be_read_now_is_an_error_and_not_no_envelope(tmp_path):
+    (tmp_path / ENVELOPE).mkdir()  # Reading it is an OSError, for every user.
+    with pytest.raises(OSError, match="directory"):
+        envelope_of(tmp_path)

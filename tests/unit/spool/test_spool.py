@@ -1,5 +1,7 @@
 """The spool: its rooms are made and proven, and nothing in it is ever half written."""
 
+import errno
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -209,3 +211,18 @@ def test_a_store_that_is_another_than_before_is_transient(tmp_path):
     with pytest.raises(Transient, match="is it mounted"):
         spool.require_store()
     Spool(tmp_path / "none").require_store()
+
+
+def test_a_store_that_fails_now_is_tried_again_and_one_that_is_read_only_is_for_a_person(tmp_path, monkeypatch):
+    spool = Spool(tmp_path / "spool", tmp_path)
+    for number, kind in ((errno.EIO, Transient), (errno.ENOSPC, Transient), (errno.EROFS, Configuration)):
+
+        def fail(*_args, number=number, **_kwargs):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+        with pytest.raises(kind, match="cannot be written to"):
+            spool.prepare_store()
+    monkeypatch.setattr(Path, "is_dir", fail)
+    with pytest.raises(Transient, match="cannot be used now"):
+        spool.prepare_store()

@@ -1,6 +1,7 @@
 """What a node had in hand that reports no more is due again, and who has it still writes nothing."""
 
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -13,8 +14,11 @@ from pipeline.ledger.nodes import NodeReport
 from pipeline.ledger.tables import attempt, delivery, node
 from pipeline.model import RetrievalState
 from pipeline.site.node import LOST_AFTER_SECONDS
+from pipeline.site.worker_state import BEAT_SECONDS
+from pipeline.spool.spool import Spool
+from pipeline.worker import heartbeat
 from pipeline.worker.heartbeat import Heartbeat
-from pipeline.worker.take_over import take_over
+from pipeline.worker.take_over import leave, take_over
 
 DEAD = Claimant("dead", "node-dead")
 
@@ -101,3 +105,34 @@ def test_a_report_says_what_is_up_and_what_is_at_the_door_and_is_told_of_a_drain
     beats = Heartbeat(other)
     beats.beat()
     assert beats.is_draining
+
+
+@pytest.mark.both_databases
+def test_what_a_node_leaves_when_it_ends_is_due_at_once_and_it_does_not_count_as_at_work(site):
+    sent, _, _ = claim_everything(site)
+    left = replace(site, claimant=DEAD, spool=Spool(site.spool.root, site.spool.root / "store"))
+    leave(left)
+    with site.ledger.transaction() as change:
+        assert deliveries.next_due(change, "d", 0.0) < time.time() + LOST_AFTER_SECONDS / 2
+        assert deliveries.next_due(change, "d", time.time()) is not None, "its process may still send for a moment"
+        assert claims.claim_study(change, "r", "1.1", site.claimant)
+        with pytest.raises(Fenced):
+            claims.require_delivery(change, sent)
+        assert nodes.others(change, "worker").at_work == set()
+        assert nodes.silent(change, "worker", 0.0) == []
+        nodes.report(change, NodeReport("node-dead", "dead", "1.0", (), 0, ""))
+        assert nodes.others(change, "worker").at_work == {"node-dead"}
+
+
+def test_a_node_that_could_not_report_itself_takes_nobody_for_silent(site, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now[0])
+    beating = Heartbeat(site)
+    fall_silent(site)
+    now[0] += LOST_AFTER_SECONDS
+    beating.beat()
+    assert beating.silent == [], "what stopped this node may have stopped that one"
+    for _ in range(2):
+        now[0] += BEAT_SECONDS
+        beating.beat()
+    assert beating.silent == ["node-dead"]
