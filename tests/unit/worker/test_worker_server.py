@@ -26,11 +26,11 @@ def test_a_node_that_could_not_report_does_nothing_that_needs_the_ledger_before_
     with working(settings_for(tmp_path)) as (_, worker):
         monkeypatch.setattr(Spool, "has_store", property(lambda _: True))
         worker._heartbeat.failure = Transient("the server does not answer")
-        assert set(worker._questions()) == {"sweep"}
-        assert set(worker._questions()) == {"sweep"}
+        assert set(worker._questions(is_whole=True)) == {"sweep"}
+        assert set(worker._questions(is_whole=True)) == {"sweep"}
         assert caplog.text.count("held what=report") == 1
         worker._heartbeat.failure = None
-        assert {"take over", "admit", "deliver"} <= set(worker._questions())
+        assert {"take over", "admit", "deliver"} <= set(worker._questions(is_whole=True))
 
 
 def test_after_a_standby_took_over_nothing_begins_before_the_rooms_are_compared(tmp_path, monkeypatch, caplog):
