@@ -139,9 +139,9 @@ def test_a_machine_is_killed_at_every_waypoint(share, tmp_path, chance):
                 it.kill(killed, in_silence=bool(number % 2))
             it.start(killed)
             wait_until(senders.is_idle, seconds=120, what="all was sent")
-            # Whoever died in silence within a transaction that writes holds the others up for half a minute.
-            it.until_done(senders.wanted)
-        said = check(it, {**senders.wanted, **it.recorded})
+        wanted = {**senders.wanted, **it.recorded}
+        it.until_done(wanted)
+        said = check(it, wanted)
         taken_over = [one for one in it.next_attempts() if one is not None]
     report(3, f"killed at each of {len(points)} waypoints, {silent} of them without a word", said)
     report(3, "longest from such a kill to the next attempt", f"{max(taken_over, default=0)} s, load {load()}")
