@@ -14,7 +14,7 @@ from pipeline.commands import cluster_checks, receiver_checks, route_checks, sen
 from pipeline.config.logo import read_logo
 from pipeline.dcmtk import programs
 from pipeline.dcmtk.known_bugs import known_bugs_of
-from pipeline.destinations import START_OR_CORRECT
+from pipeline.destinations import START_OR_CORRECT, Destination
 from pipeline.dicom.accession import LONGEST_OF_THE_STANDARD, AccessionNumber
 from pipeline.errors import Configuration, Permanent, StorestowError, Transient
 from pipeline.events import escaped
@@ -28,6 +28,7 @@ from pipeline.site.settings import Settings
 from pipeline.site.site_ledger import connect
 from pipeline.site.worker_state import WorkerState, worker_status
 from pipeline.spool.spool import Spool, hook_file
+from pipeline.spool.store_probe import PROBE_SECONDS, within
 
 Level = Literal["ok", "note", "error", "unreachable"]
 
@@ -125,7 +126,7 @@ def _destinations(settings: Settings) -> Iterator[CheckFinding]:
     for destination in settings.destination:
         about = f"destination {destination.name}"
         try:
-            problems = list(destination.problems())
+            problems = _problems_of(destination)
         except Configuration as error:
             yield CheckFinding(about, "error", str(error))
             continue
@@ -134,6 +135,16 @@ def _destinations(settings: Settings) -> Iterator[CheckFinding]:
         if not problems:
             yield CheckFinding(about, "ok", f"{destination.kind}: nothing wrong found")
             yield from (CheckFinding(about, "note", note) for note in destination.notes())
+
+
+def _problems_of(destination: Destination) -> list[str]:
+    """Return what is wrong with a destination; a folder whose file system hangs is asked with a deadline."""
+    if destination.writes_to is None:
+        return list(destination.problems())
+    try:
+        return within(PROBE_SECONDS, lambda: list(destination.problems()))
+    except TimeoutError:
+        return [f"{destination.writes_to} does not answer for {PROBE_SECONDS:.0f} s"]
 
 
 def _fleet(settings: Settings) -> Iterator[CheckFinding]:

@@ -73,6 +73,11 @@ class Destination(BaseModel):
         return self._programs or ProgramsTable()
 
     @property
+    def writes_to(self) -> Path | None:
+        """Return the folder into which deliveries write files, None if they go over the network."""
+        return None
+
+    @property
     def placeholders(self) -> tuple[str, ...]:
         """Return [site] placeholder_ids: the Patient IDs that prove nothing."""
         return self._placeholders

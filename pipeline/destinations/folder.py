@@ -25,6 +25,11 @@ class FolderDestination(Destination):
     folder: AbsolutePath
     """Where to; it must exist. Example: `"/srv/studies"`"""
 
+    @property
+    def writes_to(self) -> Path:
+        """Return the folder."""
+        return self.folder
+
     def deliver(self, consignment: Consignment) -> Iterator[Receipt]:
         """Store every item and yield its receipt; see `Destination.deliver` for what it raises."""
         if not self.folder.is_dir():

@@ -75,6 +75,11 @@ class IsoDestination(Destination):
             raise ValueError('viewer_autorun = true needs viewer_at = "root": AUTORUN.INF works in the root only')
         return self
 
+    @property
+    def writes_to(self) -> Path:
+        """Return the folder."""
+        return self.folder
+
     def options(self, made_at: datetime) -> DiscOptions:
         """Return the options of this destination's discs; other callers use them to make a disc for it."""
         return DiscOptions(

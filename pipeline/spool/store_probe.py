@@ -3,12 +3,17 @@
 import os
 import tempfile
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from pipeline.spool.durable import flush
 from pipeline.spool.spool import MARK, Spool
 
 PROBE_SECONDS = 5.0
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +26,28 @@ class StoreState:
 
 
 def probe(spool: Spool, seconds: float = PROBE_SECONDS) -> StoreState:
-    """Write, flush and read in the store; a file system that does not answer in `seconds` is a problem, too.
+    """Write, flush and read in the store; a file system that does not answer in `seconds` is a problem, too."""
+    try:
+        return within(seconds, partial(_asked, spool))
+    except TimeoutError:
+        return StoreState(problem=f"{spool.store} does not answer for {seconds:.0f} s")
 
-    A thread that hangs in the file system is left behind: the system gives no way to end it.
+
+def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
+    """Return what `ask` returns, or raise what it raises; raises TimeoutError after so many seconds.
+
+    A thread that hangs in a file system is left behind: the system gives no way to end it.
     """
-    found = [StoreState(problem=f"{spool.store} does not answer for {seconds:.0f} s")]
-    asking = threading.Thread(target=lambda: found.append(_asked(spool)), name="store-probe", daemon=True)
-    asking.start()
-    asking.join(seconds)
-    return found[-1]
+    answered: Future[Answer] = Future()
+
+    def run() -> None:
+        try:
+            answered.set_result(ask())
+        except BaseException as error:  # noqa: BLE001  # whoever waits for the answer gets it
+            answered.set_exception(error)
+
+    threading.Thread(target=run, name="within", daemon=True).start()
+    return answered.result(seconds)
 
 
 def _asked(spool: Spool) -> StoreState:

@@ -1,12 +1,14 @@
 """`check` of a node: the store, the clock and site.toml must be those of the other nodes."""
 
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 from support.sites import ledger_place
 from support.sites.line_site import settings_for
 
-from pipeline.commands.cluster_checks import looked_at
+from pipeline.commands.cluster_checks import FOLDER_MARK, looked_at
 from pipeline.ledger import SPOOL, nodes
 from pipeline.ledger.nodes import NodeReport
 from pipeline.operate.status import status
@@ -79,3 +81,33 @@ def test_a_store_that_cannot_be_used_is_told_by_check_and_status(site):
     store = status(site.settings, site.ledger)["store"]
     assert store["state"] == "down"
     assert "cannot be used now" in store["reason"]
+
+
+@pytest.fixture
+def elsewhere():
+    """Return a folder on another file system than the store."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.programs
+def test_a_folder_of_a_destination_must_be_the_one_of_the_other_nodes(postgresql_server, tmp_path, elsewhere):
+    filed = {"name": "filed", "kind": "folder", "folder": str(elsewhere)}
+    with ledger_place.on(postgresql_server), opened(settings_of(tmp_path, destinations=[filed])) as site:
+        assert levels(site.settings) == ["ok", "ok"], "the first node marks it"
+        assert levels(site.settings) == ["ok", "ok"]
+        mark = (elsewhere / FOLDER_MARK).read_text()
+        (elsewhere / FOLDER_MARK).unlink()  # What another node has at this path.
+        wrong = f"error: destination filed: folder {elsewhere} is not that of the other nodes"
+        assert wrong in text(site.settings)
+        (elsewhere / FOLDER_MARK).write_text(mark)
+        assert levels(site.settings) == ["ok", "ok"]
+
+
+@pytest.mark.programs
+def test_a_folder_on_the_file_system_of_the_store_is_not_marked(postgresql_server, tmp_path):
+    (tmp_path / "filed").mkdir()
+    filed = {"name": "filed", "kind": "folder", "folder": str(tmp_path / "filed")}
+    with ledger_place.on(postgresql_server), opened(settings_of(tmp_path, destinations=[filed])) as site:
+        assert levels(site.settings) == ["ok", "ok"]
+        assert list((tmp_path / "filed").iterdir()) == []
