@@ -100,6 +100,8 @@ def open_one_delivery(  # noqa: PLR0913, PLR0917  # one order with what it bring
     with site.ledger.transaction() as connection:
         if not orders.is_open(connection, order.id) or not is_still_to_go(connection):
             return
+        if orders.delivery_of(connection, order.id) is not None:  # Another node took the steps over meanwhile.
+            return
         record_outcomes(connection, outcomes)
         if is_short:
             end_within(connection, order.id, *how)
