@@ -6,13 +6,13 @@ from pathlib import Path
 import pydicom
 import pytest
 from support.sites.line_site import NULL, instance, working
-from support.sites.placed_orders import arrive_from_pacs, settings_with_pacs
+from support.sites.placed_orders import arrive_from_pacs, order, settings_with_pacs
 
-from pipeline.ledger import instance_rows
+from pipeline.ledger import instance_rows, orders
 from pipeline.line.admit import admit
 from pipeline.line.identify_arrival import identify_arrival
 from pipeline.line.prepare import PrepareTask
-from pipeline.orders.consign_order import OrderItems, prepared
+from pipeline.orders.consign_order import OrderItems, open_one_delivery, prepared
 from pipeline.site.site import Site
 from pipeline.spool.hashed_files import state_of
 
@@ -23,7 +23,7 @@ class NotedPool:
     def __init__(self) -> None:
         self.read: list[int] = []
 
-    def each(self, function, tasks, _limits):
+    def each(self, function, tasks, *_limits, **_how):
         for task in tasks:
             if isinstance(task, PrepareTask):
                 self.read.append(task.instance)
@@ -102,3 +102,15 @@ def test_the_hash_of_a_sound_file_is_kept(site, tmp_path, monkeypatch):
     assert site.hashed.sha256_of(original(site, load)) == load.rows[0].received_sha256
     os.utime(original(site, load))
     assert site.hashed.sha256_of(original(site, load)) == "read again"
+
+
+def test_an_order_that_two_nodes_prepare_at_once_gets_one_delivery(site, tmp_path, pool):
+    load = taken_in(site, instance(tmp_path))
+    number = order(site, "A1").order_id
+    with site.ledger.reading() as look:
+        row = orders.row(look, number)
+    destination = site.settings.destination_named("nowhere")
+    for _ in range(2):
+        open_one_delivery(row, load, prepared(load, destination, site), destination, site)
+    with site.ledger.reading() as look:
+        assert orders.delivery_of(look, number) is not None, "of two it raises"
