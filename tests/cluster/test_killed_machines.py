@@ -68,7 +68,7 @@ def test_machines_are_killed_at_random_moments(tmp_path, chance):
     assert seconds <= LOST_AFTER + 10
     assert watch.most["ledger pacs"] == SLOTS
     assert watch.most["connections"] <= SLOTS
-    assert watch.most["trials"] == 1
+    assert watch.most["trials"] <= 1  # One that is refused at once may end between two looks.
     assert before < SLOTS
 
 
