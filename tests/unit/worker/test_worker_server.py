@@ -66,3 +66,20 @@ def test_after_a_standby_took_over_work_that_takes_too_long_ends_the_worker(tmp_
         finally:
             may_end.set()
     assert ended.value.exit_code == 75
+
+
+def test_a_node_that_drains_leaves_the_orders_to_others_once_its_own_steps_have_ended(tmp_path, monkeypatch):
+    left: list[str] = []
+    may_end = threading.Event()
+    monkeypatch.setattr(Ledger, "leave", lambda _, subject: left.append(subject))
+    with working(settings_for(tmp_path)) as (_, worker), ThreadPoolExecutor(1) as threads:
+        worker._heartbeat.is_draining = True
+        worker._jobs.start(threads, JobKey(JobKind.ORDER, 1), lambda: may_end.wait(60))
+        try:
+            assert "orders" not in worker._questions(is_whole=True)
+            assert left == [], "another node would find or prepare the same order"
+        finally:
+            may_end.set()
+        wait_until(worker.is_idle, what="the step")
+        worker._questions(is_whole=True)
+        assert left == ["orders"]
