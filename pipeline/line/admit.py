@@ -16,6 +16,7 @@ from pipeline.processes.process_pool import PoolClosed
 from pipeline.site.site import Site
 from pipeline.spool.durable import flush_path, fsync_tree
 from pipeline.spool.hashed_files import FileState
+from pipeline.spool.spool import is_there
 
 # Seconds for which a durable arrival waits until its files are read; no longer, because a file that kills its
 # process twice takes minutes.
@@ -28,7 +29,7 @@ def admit(name: str, site: Site, ahead: ReadAhead | None = None) -> None:
     With a store, a folder that this node received is brought there first, and its own copy deleted afterwards.
     Raises OSError if a file cannot be flushed or copied; all results of reading the arrival are dropped then.
     """
-    if site.spool.has_store and (site.spool.received / name).is_dir():
+    if site.spool.has_store and is_there(site.spool.received / name):
         _hand_over(name, site, ahead)
         return
     folder = site.spool.arrivals / name

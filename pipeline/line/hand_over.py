@@ -15,7 +15,7 @@ from stat import S_ISREG
 from pipeline.line.identify import ReadAhead
 from pipeline.spool.durable import copy_durably, flush_path, remove_tree, rename, rename_durably
 from pipeline.spool.hashed_files import state_of
-from pipeline.spool.spool import Spool
+from pipeline.spool.spool import Spool, is_there
 
 # Files of a folder that are copied at the same time: a share needs milliseconds for each flush.
 _COPIED_AT_ONCE = 4
@@ -38,7 +38,7 @@ def copy_to_store(name: str, stored: str, spool: Spool, ahead: ReadAhead | None 
     used now: nothing under the name `stored` is incomplete.
     """
     rooms = spool.rooms_of_arrivals
-    if not any((room / stored).is_dir() for room in (*rooms, *rooms)):  # It may be moved meanwhile.
+    if not any(is_there(room / stored) for room in (*rooms, *rooms)):  # It may be moved meanwhile.
         copy = spool.arrivals / f".{stored}"
         _copy(spool.received / name, copy, ahead)
         rename_durably(copy, spool.arrivals / stored)

@@ -21,6 +21,7 @@ from pipeline.line.study_patient import drop_unfinished_key
 from pipeline.model import ArrivalState
 from pipeline.site.site import Site
 from pipeline.spool.durable import remove_tree, rename_durably, unlink
+from pipeline.spool.spool import is_there
 
 Believe = Callable[[str, str | None, Site], None]
 
@@ -185,7 +186,7 @@ def _miss_what_is_gone(rows: Mapping[str, ArrivalState], site: Site) -> None:
     present = {name for room in rooms for name in _folders(room)}
     for name, state in rows.items():
         # Another worker may settle the arrival now, so that each room was read while the folder was in another.
-        is_missed = name not in present and not any((room / name).is_dir() for room in (*rooms, *rooms))
+        is_missed = name not in present and not any(is_there(room / name) for room in (*rooms, *rooms))
         if is_missed and state != ArrivalState.QUARANTINED:
             _set_state(name, ArrivalState.QUARANTINED, "files missing", site)
             alarm(Event.QUARANTINED, arrival=name, reason="files missing: somebody removed the folder")

@@ -6,6 +6,7 @@ crash: a folder is moved before the ledger is updated, and files are deleted aft
 """
 
 import contextlib
+import json
 import time
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipeline.model import ArrivalState
 from pipeline.schedule import may_go
 from pipeline.site.site import SEND, Site
 from pipeline.spool.durable import remove_tree, rename_durably, write_durably
-from pipeline.spool.spool import Spool
+from pipeline.spool.spool import Spool, is_there
 
 UNREADABLE = "no readable instance"
 
@@ -54,7 +55,7 @@ def _move_to_settled(name: str, now: float, site: Site) -> bool:
     released an instance while the arrival settled. Its account is outdated then, and is written again.
     """
     folder, settled = site.spool.arrivals / name, site.spool.settled / name
-    if settled.is_dir():
+    if is_there(settled):
         renew_account(name, site.spool, site.ledger)
         with site.ledger.reading() as look:
             return arrivals.all_is_well(look, name)
@@ -81,7 +82,10 @@ def _account(name: str, settled_at: float, ledger: Ledger) -> tuple[bytes, bool]
 
 
 def _as_json(account: dict[str, Any]) -> bytes:
-    return _ANY.dump_json(account, indent=1)  # The standard library takes thirty times as long where it indents.
+    try:  # The standard library takes thirty times as long where it indents.
+        return _ANY.dump_json(account, indent=1)
+    except ValueError:  # Half a surrogate pair, from a text that is in no character set.
+        return json.dumps(account, indent=1).encode()
 
 
 def set_aside(name: str, reason: str, site: Site) -> None:
@@ -89,7 +93,7 @@ def set_aside(name: str, reason: str, site: Site) -> None:
     folder, aside, now = site.spool.arrivals / name, site.spool.quarantine / name, time.time()
     with site.ledger.reading() as look:
         account = accounts.account_of(look, name, now, ArrivalState.QUARANTINED, reason=reason)
-    if not aside.is_dir():  # Another process has moved it.
+    if not is_there(aside):  # Another process has moved it.
         write_durably(folder / ACCOUNT, _as_json(account))
         rename_durably(folder, aside)
     with site.ledger.transaction() as change:

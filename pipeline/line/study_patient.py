@@ -66,9 +66,13 @@ def marks_of(
 
 
 def drop_unfinished_key(spool: Spool) -> None:
-    """Delete the unfinished file of a worker that was killed while it made the key; no other worker runs now."""
-    for unfinished in spool.store.glob(f".{KEY_FILE}.*.part"):
-        unlink(unfinished, missing_ok=True)
+    """Delete the unfinished file of a worker that was killed while it made the key.
+
+    In a store of several nodes it stays: it is small, and another node may be making it now.
+    """
+    if not spool.has_store:
+        for unfinished in spool.store.glob(f".{KEY_FILE}.*.part"):
+            unlink(unfinished, missing_ok=True)
 
 
 class StudyPatients:

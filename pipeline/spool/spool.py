@@ -99,7 +99,7 @@ class Spool:
         places = [room / arrival / file for room in self.rooms_of_arrivals]
         # Look twice: a concurrent release may move the folder into a room we have already checked.
         twice = (*places, *places)
-        return next((place for place in twice if place.is_file()), None)
+        return next((place for place in twice if is_there(place)), None)
 
     def remove(self, arrival: str, file: str) -> Path | None:
         """Delete a file of an arrival in whatever room it is; return its former path, None if it is in none."""
@@ -118,7 +118,7 @@ class Spool:
 
     def present(self, path: Path) -> Path | None:
         """Return the present path of a file pinned at `path`, None if it is gone: originals change rooms."""
-        if path.is_file():
+        if is_there(path):
             return path
         return self.find(path.parent.name, path.name) if path.parent.parent in self.rooms_of_arrivals else None
 
@@ -228,6 +228,18 @@ def _hook() -> ModuleType:
     module = module_from_spec(spec)
     loader.exec_module(module)
     return module
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is a file or folder `path`; raises OSError if a failing disk or share cannot tell.
+
+    `Path.is_dir` and `is_file` answer False there from Python 3.14 on, and what is unreadable would count as gone.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ class Heartbeat:
         self._site_hash = site_hash(site.settings)
         self._started_at = time.time()
         self._next = 0.0  # Monotonic time of the next report, as the two that follow.
+        self._has_reported = False
         self._reported_at = time.monotonic()
         self._judges_from = 0.0
         self.is_draining = False
@@ -58,9 +59,9 @@ class Heartbeat:
             return
         notify(ALIVE, LONGER)
         its = self._report()
-        is_first = self._next == 0.0
+        waits, self._has_reported = not self._has_reported, True
         try:
-            with self._ledger.transaction(flushed=False, alone=is_first) as change:
+            with self._ledger.transaction(flushed=False, alone=waits) as change:
                 heartbeats.beat(change, heartbeats.WORKER, self._started_at, time.time())
                 self.is_draining = nodes.report(change, its)
                 self.silent = nodes.silent(change, its.worker, lost_after(self._site.settings))

@@ -190,9 +190,8 @@ class Worker:
             return stages
         first = {"take over": self._take_over, "sweep": self._sweep}
         if self._heartbeat.is_draining:
-            if not any(
-                key.kind is JobKind.ORDER for key in self._jobs.running()
-            ):  # Its successor would repeat it.
+            is_at_orders = any(key.kind is JobKind.ORDER for key in self._jobs.running())
+            if not is_at_orders:  # Another node would take the same step of the same order.
                 self._site.ledger.leave(_ORDERS)
             return {**first, "admit": stages["admit"], **self._upkeep.questions()}
         return {**first, "orders": self._look_at_orders, **stages, **self._upkeep.questions()}

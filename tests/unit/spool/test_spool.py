@@ -13,7 +13,7 @@ from pipeline.errors import Configuration, Permanent, Transient
 from pipeline.spool import durable
 from pipeline.spool import spool as module
 from pipeline.spool.durable import fsync_tree, rename_durably, write_durably
-from pipeline.spool.spool import MARK, Spool, admit, hook_file, network_file_system
+from pipeline.spool.spool import MARK, Spool, admit, hook_file, is_there, network_file_system
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -226,3 +226,19 @@ def test_a_store_that_fails_now_is_tried_again_and_one_that_is_read_only_is_for_
     monkeypatch.setattr(Path, "is_dir", fail)
     with pytest.raises(Transient, match="cannot be used now"):
         spool.prepare_store()
+
+
+def test_what_a_failing_share_cannot_tell_is_neither_there_nor_gone(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.touch()
+    assert is_there(file)
+    assert is_there(tmp_path)
+    assert not is_there(tmp_path / "other")
+    assert not is_there(file / "below")
+
+    def fails(*_words, **_more):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "stat", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        is_there(file)
