@@ -197,7 +197,8 @@ def begun(tmp_path, study, monkeypatch, archive):
         rounds(worker, until=lambda: states(it, "instances") == {"received": 3})
         with it.ledger.reading() as connection:
             (waiting,) = waiting_studies.waiting(connection)
-        consign([next(prepare_study(waiting, it))], it)
+        parts = prepare_study(waiting, it)  # As long as it is there, the study is this worker's.
+        consign([next(parts)], it)
         rounds(worker, until=lambda: len(archive.stored) == 1)
 
 
@@ -262,7 +263,8 @@ def test_after_a_crash_a_delivery_ends_that_gets_nothing_more_of_the_study(tmp_p
         rounds(worker, until=lambda: states(it, "instances") == {"received": 3})
         with it.ledger.reading() as connection:
             (waiting,) = waiting_studies.waiting(connection)
-        consign([next(prepare_study(waiting, it))], it)
+        parts = prepare_study(waiting, it)  # As long as it is there, the study is this worker's.
+        consign([next(parts)], it)
         consign_all_but_the_last(it)
         assert {row.destination: row.growing for row in deliveries_of(it)} == {"archive": False, "share": False}
 

@@ -189,13 +189,11 @@ def test_what_the_ledger_refuses_at_the_start_is_logged_without_values(tmp_path,
             change.execute(arrival.insert().values(name="DOE^JANE", receiver="ACC4711"))
 
     monkeypatch.setattr("pipeline.line.reconcile.remark_of", refused)
-    with working(settings_for(tmp_path)) as (site, _):
+    with working(settings_for(tmp_path)) as (site, worker):
         name = arrive(site.spool, instance(tmp_path))
+        rounds(worker, until=all_settled(site))
         with site.ledger.transaction() as change:
-            arrivals.admit(
-                change, {"name": name, "receiver": "modalities", "admitted_at": 1.0, "newest_file_at": 1.0}
-            )
-        (site.spool.arrivals / name).rename(site.spool.settled / name)
+            arrivals.set_state(change, name, ArrivalState.PROCESSING)
         reconcile(site)
     (line,) = (record.getMessage() for record in caplog.records if f"reconcile {name}" in record.getMessage())
     assert "IntegrityError < " in line

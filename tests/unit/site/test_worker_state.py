@@ -98,9 +98,9 @@ def test_a_loop_beats_no_more_often_than_it_must(settings, monkeypatch):
         counted = []
         real = site.ledger.transaction
 
-        def transaction(*, flushed=True):
+        def transaction(*, flushed=True, **how):
             counted.append(flushed)
-            return real(flushed=flushed)
+            return real(flushed=flushed, **how)
 
         worker._heartbeat._ledger = type("Counting", (), {"transaction": staticmethod(transaction)})()
         for _ in range(20):
