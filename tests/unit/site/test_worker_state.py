@@ -102,7 +102,8 @@ def test_a_loop_beats_no_more_often_than_it_must(settings, monkeypatch):
             counted.append(flushed)
             return real(flushed=flushed, **how)
 
-        worker._heartbeat._ledger = type("Counting", (), {"transaction": staticmethod(transaction)})()
+        counting = {"transaction": staticmethod(transaction), "history": staticmethod(site.ledger.history)}
+        worker._heartbeat._ledger = type("Counting", (), counting)()
         for _ in range(20):
             worker.round()
         assert counted == [False]
