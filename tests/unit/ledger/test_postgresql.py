@@ -262,3 +262,12 @@ def test_the_history_is_the_servers_timeline_and_stays_over_a_restart(tmp_path):
         assert other.history() == "", "where the server does not tell, nothing is concluded"
         for one in (ledger, other):
             one.close()
+
+
+def test_a_connection_that_is_in_use_while_the_ledger_is_closed_is_closed_after_it(url, tmp_path):
+    ledger = open_on(url, tmp_path)
+    with ledger.reading() as look:
+        connection = look.connection.driver_connection
+        ledger.close()
+        assert not connection.closed
+    assert connection.closed
