@@ -27,7 +27,7 @@ def pages() -> dict[Path, str]:
 def files() -> dict[Path, str]:
     """Return what documents refer to and a reader may download, and its name in the site."""
     wanted = [ROOT / "docs" / name for name in ("nginx.conf", "site.schema.json")]
-    wanted += sorted((ROOT / "docs").glob("*.svg"))
+    wanted += sorted(path for kind in ("svg", "png") for path in (ROOT / "docs").glob(f"*.{kind}"))
     return {path: path.name for path in (*wanted, *sorted((ROOT / "monitoring").glob("*.*")))}
 
 

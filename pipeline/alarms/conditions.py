@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pipeline.events import escaped
 from pipeline.fleet.ask_site import SiteFailure
 from pipeline.fleet.fleet_watch import SiteView
+from pipeline.ledger.nodes import KnownNode
 from pipeline.operate.measurements import Measurements
 from pipeline.operate.silence import Silence
 from pipeline.site.settings import Settings
@@ -61,6 +62,19 @@ def conditions(
             f"{title} has sent nothing to {silence.receiver} for {hours:.0f} hours; at this time of the week "
             f"it has sent at least {silence.usual} studies",
         )
+
+
+def lost_nodes(known: Iterable[KnownNode], own: str, lost_after: float) -> Iterator[Condition]:
+    """Yield the nodes of a cluster, other than that of the worker `own`, that have ended or cannot report.
+
+    One that drains does so for a person who is at work there.
+    """
+    for node in known:
+        is_lost = node.lost_at is not None or node.seen_seconds >= lost_after
+        if is_lost and not node.draining and node.report.worker != own:
+            name = node.report.name
+            words = f"node {name} has ended or cannot report; the others do its work: storestow forget {name}"
+            yield Condition(f"node:{name}", f"{words}, if it does not come back", MOMENT)
 
 
 def lost_sites(views: Iterable[SiteView]) -> Iterator[Condition]:

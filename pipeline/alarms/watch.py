@@ -5,19 +5,20 @@ import time
 from datetime import datetime
 
 from pipeline.alarms.channels import Channels
-from pipeline.alarms.conditions import LEDGER_KEY, SITE_KEY, Condition, conditions, lost_sites
+from pipeline.alarms.conditions import LEDGER_KEY, SITE_KEY, Condition, conditions, lost_nodes, lost_sites
 from pipeline.alarms.heartbeat_study import HEARTBEAT_KEY, HeartbeatStudy
 from pipeline.alarms.messages import Message, ToldAlarms, notification_of, summary_of
 from pipeline.errors import StorestowError, Transient
 from pipeline.events import Event, alarm, emit
 from pipeline.fleet.ask_site import SiteFailure
 from pipeline.fleet.fleet_watch import FleetWatch
-from pipeline.ledger import Ledger, reports, samples, tallies, told_alarms
+from pipeline.ledger import Ledger, nodes, reports, samples, tallies, told_alarms
 from pipeline.ledger.samples import SampleKind
 from pipeline.ledger.tallies import TallyKind
 from pipeline.ledger.told_alarms import ToldAlarm
 from pipeline.operate.measurements import Measurements, measured
 from pipeline.operate.silence import HISTORY_SECONDS, missed_senders
+from pipeline.site.node import claimant_of, lost_after
 from pipeline.site.settings import Settings
 
 LOOK_SECONDS = 30.0
@@ -78,11 +79,14 @@ class SiteWatch:
         with self._ledger.reading() as connection:
             history = tallies.since(connection, now - HISTORY_SECONDS, TallyKind.RECEIVED)
             refused = reports.refused_deliveries(connection)
+            known = nodes.known(connection)
             if self._kept is None:
                 self._kept = told_alarms.read(connection)
                 self._told.remember(self._kept)
         missed = missed_senders(self._settings, history, now)
-        return numbers, list(conditions(self._settings, numbers, missed, refused))
+        found = list(conditions(self._settings, numbers, missed, refused))
+        found += lost_nodes(known, claimant_of(self._settings).worker, lost_after(self._settings))
+        return numbers, found
 
     def _sample(self, numbers: Measurements) -> None:
         values = {(SampleKind.FREE, ""): float(numbers.free), (SampleKind.LEDGER, ""): float(numbers.ledger_size)}

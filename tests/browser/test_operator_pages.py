@@ -249,7 +249,7 @@ def test_a_first_page_that_is_not_renewed_says_since_when_and_is_grey_until_it_i
         assert (tab.run(SIGN), is_grey(tab)) == ("", False)
     wait_until(says_since_when(tab), seconds=60, what="the sign, of a shim that is gone")
     assert is_grey(tab)
-    assert tab.run("[...document.querySelectorAll('.tiles li')].length") == 7
+    assert tab.run("[...document.querySelectorAll('.tiles li')].length") == 8
     for width in (1200, 360):
         tab.say("Emulation.setDeviceMetricsOverride", width=width, height=700, deviceScaleFactor=1, mobile=False)
         assert tab.run("document.documentElement.scrollWidth") <= width
