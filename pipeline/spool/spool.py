@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from stat import S_ISREG
 from types import ModuleType
 
 import psutil
@@ -99,7 +100,7 @@ class Spool:
         places = [room / arrival / file for room in self.rooms_of_arrivals]
         # Look twice: a concurrent release may move the folder into a room we have already checked.
         twice = (*places, *places)
-        return next((place for place in twice if is_there(place)), None)
+        return next((place for place in twice if is_file(place)), None)
 
     def remove(self, arrival: str, file: str) -> Path | None:
         """Delete a file of an arrival in whatever room it is; return its former path, None if it is in none."""
@@ -118,7 +119,7 @@ class Spool:
 
     def present(self, path: Path) -> Path | None:
         """Return the present path of a file pinned at `path`, None if it is gone: originals change rooms."""
-        if is_there(path):
+        if is_file(path):
             return path
         return self.find(path.parent.name, path.name) if path.parent.parent in self.rooms_of_arrivals else None
 
@@ -235,11 +236,20 @@ def is_there(path: Path) -> bool:
 
     `Path.is_dir` and `is_file` answer False there from Python 3.14 on, and what is unreadable would count as gone.
     """
+    return _mode_of(path) is not None
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is a file `path`, as `is_there` does."""
+    mode = _mode_of(path)
+    return mode is not None and S_ISREG(mode)
+
+
+def _mode_of(path: Path) -> int | None:
     try:
-        path.stat()
+        return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
+        return None
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """The same instance again, encoded otherwise, while the first moves on or cannot be read: no conflict for ever."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pydicom
 import pytest
@@ -16,6 +15,7 @@ from pipeline.line.admit import admit
 from pipeline.line.line import Line
 from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import Site
+from pipeline.spool import spool as spool_module
 from pipeline.spool.spool import Spool
 
 
@@ -124,7 +124,7 @@ def test_a_file_that_is_released_while_it_is_looked_for_is_found(tmp_path, monke
     spool.prepare()
     (spool.settled / "arrival").mkdir()
     (spool.settled / "arrival" / "file").touch()
-    real = Path.is_file
+    real = spool_module.is_file
 
     def is_file(path):
         answer = real(path)
@@ -132,5 +132,5 @@ def test_a_file_that_is_released_while_it_is_looked_for_is_found(tmp_path, monke
             (spool.settled / "arrival").rename(spool.arrivals / "arrival")
         return answer
 
-    monkeypatch.setattr(Path, "is_file", is_file)
+    monkeypatch.setattr(spool_module, "is_file", is_file)
     assert spool.find("arrival", "file") == spool.arrivals / "arrival" / "file"

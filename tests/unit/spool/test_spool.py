@@ -13,7 +13,7 @@ from pipeline.errors import Configuration, Permanent, Transient
 from pipeline.spool import durable
 from pipeline.spool import spool as module
 from pipeline.spool.durable import fsync_tree, rename_durably, write_durably
-from pipeline.spool.spool import MARK, Spool, admit, hook_file, is_there, network_file_system
+from pipeline.spool.spool import MARK, Spool, admit, hook_file, is_file, is_there, network_file_system
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -235,6 +235,9 @@ def test_what_a_failing_share_cannot_tell_is_neither_there_nor_gone(tmp_path, mo
     assert is_there(tmp_path)
     assert not is_there(tmp_path / "other")
     assert not is_there(file / "below")
+    assert is_file(file)
+    assert not is_file(tmp_path)
+    assert not is_file(tmp_path / "other")
 
     def fails(*_words, **_more):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
