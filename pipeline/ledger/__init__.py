@@ -21,7 +21,7 @@ from pipeline.crash_points import around, door
 from pipeline.engine import Engine
 from pipeline.engine.alone import Alone
 from pipeline.errors import Configuration, Transient
-from pipeline.events import Event, emit
+from pipeline.events import Event, alarm, emit
 from pipeline.ledger import migrations, notes, sqlite
 from pipeline.ledger.database import Database, LedgerDamaged, Server
 from pipeline.ledger.sqlite import FILE_NAME, IN_USE, Sqlite
@@ -220,15 +220,20 @@ class Ledger:
 
         This is for what a peer has answered, which would be lost with the attempt, and sent again. `write` must
         require its claim, because another worker may have it by now. An earlier call may have been committed, and
-        only the answer to that was lost. Raises Transient after that time, or if the ledger is closed.
+        only the answer to that was lost. The first failure is logged: a person may have to make room. Raises
+        Transient after that time, or if the ledger is closed.
         """
         end = time.monotonic() + INSIST_SECONDS
+        was_logged = False
         while True:
             try:
                 return write()
             except LedgerDamaged:
                 raise
-            except Transient:
+            except Transient as error:
+                if not was_logged:
+                    alarm(Event.HELD, what="record", reason=error)
+                    was_logged = True
                 if time.monotonic() > end or self._is_closed.wait(INSIST_PAUSE):
                     raise
 

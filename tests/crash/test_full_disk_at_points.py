@@ -49,10 +49,12 @@ def ballast(site: CrashSite) -> Path:
 def start_until_full(site: CrashSite, point: str) -> Forked:
     """Start a worker, and return once the disk is full and it has said so."""
     process = site.start("work", point=point, ballast=str(ballast(site)), poll_seconds=0.2)
-    wait_until(
-        lambda: process.poll() is not None or " held " in site.log.read_text(), seconds=30, what=site.text()
-    )
-    assert process.poll() is None, site.text()
+    try:
+        wait_until(lambda: process.poll() is not None or " held " in site.log.read_text(), seconds=30)
+        assert process.poll() is None
+    except AssertionError as error:
+        stop(process)  # It would be taken for the next one.
+        raise AssertionError(f"{error}: {site.text()}") from error
     return process
 
 
@@ -62,7 +64,9 @@ def test_a_worker_goes_on_by_itself_once_there_is_room_again(point, site):
     try:
         site.assert_each_file_is_in_one_place()
         ballast(site).unlink()
-        wait_until(lambda: process.poll() is not None or site.is_at_rest(), seconds=30, what=site.text())
+        wait_until(lambda: process.poll() is not None or site.is_at_rest(), seconds=30)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {site.text()}") from error
     finally:
         code = stop(process)
     assert code == 0, site.text()

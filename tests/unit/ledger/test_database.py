@@ -276,7 +276,7 @@ def test_a_failing_step_changes_nothing(ledger, monkeypatch):
 
 
 def test_what_must_be_recorded_is_tried_until_the_ledger_takes_it_and_no_longer_than_it_is_open(
-    ledger, monkeypatch
+    ledger, monkeypatch, caplog
 ):
     monkeypatch.setattr(ledger_module, "INSIST_PAUSE", 0.01)
     tries: list[int] = []
@@ -293,6 +293,7 @@ def test_what_must_be_recorded_is_tried_until_the_ledger_takes_it_and_no_longer_
 
     assert ledger.insist(write) == "written"
     assert len(tries) == 3
+    assert caplog.text.count('held what=record reason="not now"') == 1, "a person may have to make room"
     monkeypatch.setattr(ledger_module, "INSIST_SECONDS", 0.05)
     with pytest.raises(Transient):
         ledger.insist(never)
