@@ -66,6 +66,7 @@ _NOT_NOW = (
     "XX",  # Internal error, damaged data: another attempt is as good as any, and a person reads of it.
 )
 _BY_A_PERSON = "42501"  # Insufficient privilege.
+_PORT = "5432"  # Where an address names none.
 
 
 def arguments_of(server: Server) -> dict[str, Any]:
@@ -75,6 +76,19 @@ def arguments_of(server: Server) -> dict[str, Any]:
     options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
     options = f"{options} {about.get('options', '')}".strip()  # The later ones win: a site's own limits.
     return {**_CONNECT, **about, **secret, "options": options}
+
+
+def led_by(last: tuple[str, str], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return `arguments` with the host and port `last` before all others, if it is one of several.
+
+    A host that has vanished costs each connection its whole time limit, if it is asked first.
+    """
+    hosts, ports = (str(arguments.get(name, "")).split(",") for name in ("host", "port"))
+    if len(hosts) == 1 or "hostaddr" in arguments:
+        return arguments
+    pairs = list(zip(hosts, ports if len(ports) == len(hosts) else ports * len(hosts), strict=True))
+    pairs.sort(key=lambda pair: (pair[0], pair[1] or _PORT) != last)
+    return {**arguments, "host": ",".join(host for host, _ in pairs), "port": ",".join(port for _, port in pairs)}
 
 
 class Postgresql:
@@ -89,6 +103,7 @@ class Postgresql:
             about = conninfo_to_dict(server.url)
         except psycopg.ProgrammingError as error:
             raise Configuration(f"[site] ledger is no address of PostgreSQL: {error}") from error
+        self._last = ("", "")  # Host and port of the last connection.
         self._held: Any = None  # The connection whose session holds the locks of `holds`.
         self._subjects: set[str] = set()
         self._holding = threading.Lock()
@@ -104,7 +119,9 @@ class Postgresql:
         )
 
     def _connect(self) -> Any:
-        return psycopg.connect(**arguments_of(self._server), autocommit=True)
+        connection = psycopg.connect(**led_by(self._last, arguments_of(self._server)), autocommit=True)
+        self._last = (connection.info.host, str(connection.info.port))
+        return connection
 
     def exists(self) -> bool:
         """Return True: a database that is missing is an error of the configuration."""

@@ -1,10 +1,12 @@
 """A ledger on a PostgreSQL server: what it refuses to use, and what is tried again."""
 
+import socket
 import threading
 from contextlib import closing
 from urllib.parse import quote
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import ProgrammingError
 from support.machine.dicom_programs import wait_until
@@ -14,6 +16,7 @@ from support.sites import ledger_place
 from pipeline.config.site_table import SiteTable
 from pipeline.errors import Configuration, Transient
 from pipeline.ledger import Ledger, Server, notes, open_ledger
+from pipeline.ledger.postgresql import led_by
 from pipeline.ledger.tables import orders
 
 pytestmark = pytest.mark.programs
@@ -206,6 +209,40 @@ def test_several_hosts_and_what_libpq_understands_may_stand_in_the_address(tmp_p
     address = "postgresql://storestow@db1,db2:5433/storestow?target_session_attrs=read-write"
     assert SiteTable(spool=tmp_path, ledger=address).ledger == address
     assert Ledger(Server(address)).name == "postgresql://db1,db2/storestow"
+
+
+@pytest.mark.parametrize(
+    ("last", "ports", "hosts", "their_ports"),
+    [
+        (("", ""), "", "db1,db2,db3", ",,"),
+        (("db2", "5432"), "", "db2,db1,db3", ",,"),
+        (("db3", "5435"), "5433,5434,5435", "db3,db1,db2", "5435,5433,5434"),
+        (("db3", "5433"), "5433", "db3,db1,db2", "5433,5433,5433"),
+        (("db4", "5433"), "5433", "db1,db2,db3", "5433,5433,5433"),
+    ],
+)
+def test_the_host_that_answered_last_is_asked_first(last, ports, hosts, their_ports):
+    found = led_by(last, {"host": "db1,db2,db3", "dbname": "ledger"} | ({"port": ports} if ports else {}))
+    assert found == {"host": hosts, "port": their_ports, "dbname": "ledger"}
+
+
+@pytest.mark.parametrize("more", [{"host": "db1"}, {"host": "db1,db2", "hostaddr": "10.0.0.1,10.0.0.2"}, {}])
+def test_an_address_without_a_choice_of_hosts_stays_as_it_is(more):
+    assert led_by(("db2", "5432"), more) == more
+
+
+def test_a_host_that_does_not_answer_is_asked_by_one_connection_only(url, tmp_path):
+    ours = conninfo_to_dict(url)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        ports = f"{silent.getsockname()[1]},{ours.get('port', 5432)}"
+        ledger = Ledger(Server(f"{url}&host=127.0.0.1,{ours['host']}&port={ports}&connect_timeout=1"))
+        with ledger.reading(), ledger.reading(), ledger.reading():
+            pass
+        ledger.close()
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
 
 
 def test_a_password_without_a_server_is_a_mistake(tmp_path):
