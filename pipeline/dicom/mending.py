@@ -132,7 +132,8 @@ class _Mender(Walker):
         """Leave out a superfluous delimiter."""
         length = super().stray(at, end, last)
         if length:
-            self._mend(at, at + length, b"", Correction.STRAY)
+            tag = last.tag if last is not None and last is self._last() else None  # Within a sequence: its own.
+            self._mend(at, at + length, b"", Correction.STRAY, tag)
         return length
 
     def without_vr(self, at: int, end: int, tag: int, vr: bytes, _depth: int) -> Element:

@@ -5,8 +5,10 @@ so a truncated or garbled file is found here, before any other code reads it. It
 element, takes time in proportion to the header's bytes, and is bounded in depth and bytes whatever a peer sent.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cached_property
 from operator import attrgetter
 
 from pipeline.dicom.part10 import (
@@ -28,6 +30,13 @@ from pipeline.dicom.part10 import (
 )
 from pipeline.dicom.walker import Walker, is_vr
 
+_MOST_KNOWN = 32  # Layouts that are remembered, of 200 bytes an element each.
+_MOST_ELEMENTS, _MOST_COMPARED = (
+    2000,
+    1 << 16,
+)  # Elements of a layout that is remembered, and bytes beside long values.
+_LONG_VALUE = 4096  # Bytes of a value that is left out of the comparison.
+
 
 def walk(data: Bytes, walker_of: type[Walker] = Walker) -> DataSetLayout:
     """Return the layout that a walker finds; a deflated data set must have been inflated (see `reading.inflate`).
@@ -44,7 +53,7 @@ def walk(data: Bytes, walker_of: type[Walker] = Walker) -> DataSetLayout:
     syntax = text_of(data, meta.get(0x00020010))
     explicit, little = _encoding_of(syntax) if syntax else _guessed_encoding(data, data_set)
     walker = walker_of(data, explicit, little, syntax=syntax)
-    elements = walker.top_level(data_set)
+    elements = _known.elements(walker, data_set)
     if not elements:
         raise Malformed("the data set is empty")
     if not syntax:
@@ -60,6 +69,72 @@ def walk(data: Bytes, walker_of: type[Walker] = Walker) -> DataSetLayout:
         is_odd=walker.is_odd,
         mends=tuple(walker.mends),
     )
+
+
+class _KnownLayouts:
+    """The elements of the last files that were walked, by their length: the slices of a series are often alike.
+
+    Where elements begin and end depends on their tags, VRs and lengths alone. A file with these bytes at the same
+    places as an earlier one therefore has its elements there, too, and one comparison shows it.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[object, ...], _KnownLayout] = OrderedDict()
+
+    def elements(self, walker: Walker, at: int) -> dict[int, Element]:
+        """Return the elements from `at` on, which nobody may change; raises Malformed as the walk does."""
+        kind = (type(walker), len(walker.data), at, walker.explicit, walker.little)
+        known = self._known.get(kind)
+        if known is not None and known.is_layout_of(walker.data):
+            return known.elements
+        elements = walker.top_level(at)
+        if elements and not (walker.is_odd or walker.mends) and len(elements) <= _MOST_ELEMENTS:
+            layout = _KnownLayout(walker.data, elements)
+            if layout.is_small:
+                self._known[kind] = layout
+                if len(self._known) > _MOST_KNOWN:
+                    self._known.popitem(last=False)
+        return elements
+
+
+class _KnownLayout:
+    """The elements of one file, and its bytes without long values."""
+
+    def __init__(self, data: Bytes, elements: dict[int, Element]) -> None:
+        self.elements = elements
+        at = next(iter(elements.values())).start
+        self._ranges = []
+        for element in elements.values():
+            if element.end - element.value > _LONG_VALUE and not element.undefined_length:
+                self._ranges.append((at, element.value))
+                at = element.end
+        self._ranges.append((at, next(reversed(elements.values())).end))
+        self.is_small = sum(stop - start for start, stop in self._ranges) <= _MOST_COMPARED
+        self._bytes = self._compared_of(data) if self.is_small else b""
+
+    def is_layout_of(self, data: Bytes) -> bool:
+        """Tell whether `data`, of the same length, has the same elements at the same places."""
+        mask, expected = self._masked
+        return int.from_bytes(self._compared_of(data), "little") & mask == expected
+
+    def _compared_of(self, data: Bytes) -> bytes:
+        return b"".join([data[start:stop] for start, stop in self._ranges])
+
+    @cached_property
+    def _masked(self) -> tuple[int, int]:
+        """Return a mask without the values whose length is told, and what is left of our bytes behind it."""
+        bits = bytearray()
+        for _, _, start, value, end, undefined_length in self.elements.values():
+            if undefined_length:
+                bits += b"\xff" * (end - start)
+            else:
+                bits += b"\xff" * (value - start)
+                bits += bytes(end - value) if end - value <= _LONG_VALUE else b""
+        mask = int.from_bytes(bits, "little")
+        return mask, int.from_bytes(self._bytes, "little") & mask
+
+
+_known = _KnownLayouts()
 
 
 def first_values(data: Bytes, tags: Iterable[int]) -> dict[int, bytes]:

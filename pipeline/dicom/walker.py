@@ -135,16 +135,21 @@ class Walker:
     def _enter_usual(self, at: int, end: int, elements: dict[int, Element]) -> int:
         """Enter elements up to the first unusual one, and return where that one begins.
 
-        `element` would give the same result in three times the time, and most elements are usual.
+        `element` would give the same result in three times the time, and most elements are usual: of known length.
         """
         if not self.explicit:
             return at
         data, header, last = self.data, self.short_header.unpack_from, end - 8
+        long_length = self.long_length.unpack_from
         while at <= last:
             group, number, vr, length = header(data, at)
             tag, value = group << 16 | number, at + 8
+            if vr not in SHORT_VRS:
+                if vr not in LONG_VRS or value + 4 > end:
+                    break
+                (length,), value = long_length(data, value), value + 4
             stop = value + length
-            if vr not in SHORT_VRS or stop > end or not 0x0002FFFF < tag < 0xFFFE0000 or tag in elements:
+            if stop > end or length == UNDEFINED or not 0x0002FFFF < tag < 0xFFFE0000 or tag in elements:
                 break
             elements[tag] = _new(Element, (tag, vr, at, value, stop, False))
             at = stop

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 
 from pipeline.dicom import part10, reading
+from pipeline.dicom import walk as walk_module
 from pipeline.dicom.part10 import Malformed
 from pipeline.dicom.walk import walk
 from pipeline.dicom.walker import Walker
@@ -47,12 +48,17 @@ def test_every_encoding_is_walked_to_its_end(name):
 def judged(data: bytes, *, carefully: bool) -> part10.DataSetLayout | str:
     """What the walk says of it; `carefully`: of every element by itself."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(walk_module, "_known", walk_module._KnownLayouts())
         if carefully:
             patch.setattr(Walker, "_enter_usual", lambda _self, at, _end, _elements: at)
-        try:
-            return walk(data)
-        except Malformed as malformed:
-            return str(malformed)
+        return said(data)
+
+
+def said(data: bytes) -> part10.DataSetLayout | str:
+    try:
+        return walk(data)
+    except Malformed as malformed:
+        return str(malformed)
 
 
 NAMES = ["CT_small.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm", "JPEG2000.dcm", "reportsi.dcm"]
@@ -67,6 +73,52 @@ def test_the_quick_way_through_usual_elements_says_what_the_careful_one_says(nam
     for at, removed, put in changes:
         data = data[:at] + put + data[at + removed :]
     assert judged(data, carefully=False) == judged(data, carefully=True)
+
+
+SAME_LENGTH = st.tuples(st.integers(120, 6500), st.lists(ODD, max_size=9).map(bytes))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([*NAMES, "examples_overlay.dcm"]), st.lists(SAME_LENGTH, max_size=3))
+def test_of_a_file_as_long_as_an_earlier_one_the_walk_says_what_it_says_without_that(name, changes):
+    known = data = read(name)
+    for at, put in changes:
+        data = (data[:at] + put + data[at + len(put) :])[: len(known)]
+    alone = judged(data, carefully=True)
+    walk(known)
+    assert said(data) == alone
+
+
+@pytest.mark.parametrize(
+    "name", ["CT_small.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm", "reportsi.dcm"]
+)
+def test_every_byte_that_says_where_an_element_is_counts_in_a_file_as_long_as_an_earlier_one(name):
+    known = read(name)
+    elements = walk(known).elements
+    whole = [e for e in elements.values() if e.undefined_length]
+    places = {at for e in elements.values() for at in range(e.start, e.value)}
+    places |= {at for e in whole for at in range(e.value, e.end)}
+    for at in sorted(places)[::3]:
+        data = known[:at] + bytes([known[at] ^ 1]) + known[at + 1 :]
+        alone = judged(data, carefully=True)
+        walk(known)
+        assert said(data) == alone, at
+
+
+def test_slices_that_differ_in_values_only_are_walked_once(monkeypatch):
+    walked = []
+    monkeypatch.setattr(walk_module, "_known", walk_module._KnownLayouts())
+    real = Walker.top_level
+    monkeypatch.setattr(Walker, "top_level", lambda self, at: walked.append(at) or real(self, at))
+    data = read("CT_small.dcm")
+    first, second = walk(data), walk(data.replace(b"1CT1", b"2CT2"))
+    assert len(walked) == 1
+    assert first.elements is second.elements
+    for number in range(walk_module._MOST_KNOWN + 1):  # others, of which too many are not kept
+        walk(data + b"\xfc\xff\xfd\xff" + b"LO" + (2 * number).to_bytes(2, "little") + b" " * 2 * number)
+    walk(data)
+    assert len(walked) == walk_module._MOST_KNOWN + 3
+    assert len(walk_module._known._known) == walk_module._MOST_KNOWN
 
 
 @pytest.mark.parametrize("cut", [1, 2, 100, 5000])
