@@ -2,15 +2,16 @@
 
 import os
 import zlib
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 from pydicom import Dataset
 
 from pipeline.dicom.attributes.elements import element_of, encoded
-from pipeline.dicom.header import HashedWriter, preamble
+from pipeline.dicom.header import HashedWriter, preamble_of_copy
 from pipeline.dicom.part10 import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     Bytes,
@@ -20,7 +21,6 @@ from pipeline.dicom.part10 import (
     shown,
     text_of,
 )
-from pipeline.dicom.walk import walk_meta
 from pipeline.dicom.walker import Walker
 
 PIECE = 1 << 20
@@ -40,14 +40,18 @@ class CopiedInstance:
 
     @cached_property
     def _pieces(self) -> tuple[Range | bytes, ...]:
-        return tuple(piece for piece in _header_pieces(self._layout, self._header, self._touched) if piece)
+        return tuple(_header_pieces(self._layout, self._header, self._touched))
+
+    @cached_property
+    def _preamble(self) -> bytes:
+        return preamble_of_copy(self._header, self._data, self._layout)
 
     def write(self, target: Path) -> str:
         """Write the file and return its SHA-256."""
         layout = self._layout
         with target.open("wb") as file:
             hashing = HashedWriter(file)
-            hashing.write(preamble(self._header, layout.transfer_syntax_uid))
+            hashing.write(self._preamble)
             body: HashedWriter | _Deflating = _Deflating(hashing) if self.is_deflated else hashing
             with memoryview(self._data) as view:
                 for piece in (*self._pieces, (layout.header_end, layout.end)):
@@ -68,13 +72,12 @@ class CopiedInstance:
         Raises:
             Malformed: the file is not the received data set with the changes.
         """
-        layout = self._layout
+        layout, at = self._layout, len(self._preamble)
         rest = layout.end - layout.header_end
         with path.open("rb", buffering=0) as file:
             head = file.read(max(0, os.fstat(file.fileno()).st_size - rest))
-        meta, at = walk_meta(head, 132)
-        if head[128:132] != b"DICM" or text_of(head, meta.get(0x00020010)) != layout.transfer_syntax_uid:
-            raise Malformed("its file meta information does not name its transfer syntax")
+        if head[:at] != self._preamble:  # Which was walked when it was made.
+            raise Malformed("its file meta information is not as it was made")
         walker, new, copied = Walker(head, layout.explicit, layout.little_endian), {}, 0
         for piece in self._pieces:
             if isinstance(piece, bytes):
@@ -100,14 +103,8 @@ class CopiedInstance:
 
     def _bytes_to_copy(self) -> int:
         """Return how many bytes of the received header are those of elements that stay."""
-        elements, end = self._layout.elements, self._layout.header_end
-        gone = (elements.get(tag) for tag in self._touched | {tag & 0xFFFF0000 for tag in self._touched})
-        changed = sum(element.end - element.start for element in gone if element and element.start < end)
-        return _length_of(elements.values(), end) - changed
-
-
-def _length_of(elements: Iterable[Element], end: int) -> int:
-    return sum([stop - start for _, _, start, _, stop, _ in elements if start < end])
+        received = self._layout.header_end - self._layout.data_set
+        return received - sum(gone.end - gone.start for gone in _gone(self._layout, self._touched))
 
 
 def _copy(view: memoryview, part: Range, write: Callable[[bytes | memoryview], None]) -> None:
@@ -119,26 +116,36 @@ def _copy(view: memoryview, part: Range, write: Callable[[bytes | memoryview], N
 
 def _header_pieces(layout: DataSetLayout, header: Dataset, touched: frozenset[int]) -> Iterator[Range | bytes]:
     """Yield changed elements as bytes, and the elements between them as ranges of bytes to copy."""
-    new = {tag: _encoded(layout, header, tag) for tag in sorted(touched) if element_of(header, tag) is not None}
-    in_order = deque(new)
-    groups = {tag >> 16 for tag in touched}
-    run, run_end, end = layout.data_set, layout.data_set, layout.header_end
-    for tag, _, start, _, stop, _ in layout.elements.values():
-        if start >= end:
-            break
-        # (gggg,0000) counts the bytes of a group that we change.
-        is_copied = tag not in touched and (tag & 0xFFFF != 0 or tag >> 16 not in groups)
-        if is_copied and start == run_end and not (in_order and in_order[0] < tag):
-            run_end = stop
-            continue
-        yield run, run_end
-        while in_order and in_order[0] < tag:
-            yield new.pop(in_order.popleft(), b"")
-        if not is_copied:
-            yield new.pop(tag, b"")
-        run, run_end = start if is_copied else stop, stop
-    yield run, run_end
-    yield from new.values()
+    end, in_order = layout.header_end, tuple(layout.elements.values())
+    # Start and end of what is not copied, then the tag and the bytes of what is put there.
+    cuts = [(gone.start, gone.end, 0, b"") for gone in _gone(layout, touched)]
+    tags = list(layout.elements)
+    highest = tags if tags == sorted(tags) else list(accumulate(tags, max))
+    for tag in touched:
+        if element_of(header, tag) is not None:
+            place = bisect_left(highest, tag)
+            at = min(in_order[place].start, end) if place < len(in_order) else end
+            cuts.append((at, at, tag, _encoded(layout, header, tag)))
+    at = layout.data_set
+    for start, stop, _, new in sorted(cuts):
+        if at < start:
+            yield at, start
+        if new:
+            yield new
+        at = stop
+    if at < end:
+        yield at, end
+
+
+def _gone(layout: DataSetLayout, touched: frozenset[int]) -> Iterator[Element]:
+    """Yield the received elements of the header that are not copied.
+
+    (gggg,0000) counts the bytes of a group that we change.
+    """
+    for tag in touched | {tag & 0xFFFF0000 for tag in touched}:
+        element = layout.elements.get(tag)
+        if element is not None and element.start < layout.header_end:
+            yield element
 
 
 def _encoded(layout: DataSetLayout, header: Dataset, tag: int) -> bytes:

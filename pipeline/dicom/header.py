@@ -10,7 +10,8 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,14 +36,13 @@ from pipeline.errors import Permanent
 
 IMPLEMENTATION_CLASS_UID = "2.25.292821506352129471893264758013245187613"  # PS3.5 B.2
 IMPLEMENTATION_VERSION_NAME = f"STORESTOW_{__version__.replace('.', '')}"[:16]
-PIECE = 1 << 20
 _UID = re.compile(rb"[0-9.]{1,64}")
 _FILE_META_WE_WRITE = frozenset({0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013})
 SOP_CLASS_UID, SOP_INSTANCE_UID, TRANSFER_SYNTAX_UID = 0x00080016, 0x00080018, 0x00020010
 LAST_GROUP_WITH_LENGTH = 0x0006  # In later groups Group Length is retired (PS3.5 7.2), and is not written.
 META_LENGTH = 0x00020000  # (0002,0000) File Meta Information Group Length
 _MOST_REMEMBERED = 4096  # Bytes of a sender's file meta information; a private element may have any length.
-Range = tuple[int, int]  # Start and end of bytes in the received file.
+_UNDEFINED_LENGTH = itemgetter(Element._fields.index("undefined_length"))
 MOST_TRIED = 20_000  # Elements looked at for an error message.
 # pydicom raises these when a malformed value is read.
 UNREADABLE = (
@@ -56,17 +56,27 @@ pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
 
 
 def read_header(data: Bytes, layout: DataSetLayout) -> Dataset:
-    """Return everything before Pixel Data, with the file meta information; values are decoded on use only.
+    """Return what `read_attributes` does, with the file meta information; raises Permanent as it does."""
+    header = read_attributes(data, layout)
+    add_file_meta(header, data, layout)
+    return header
+
+
+def read_attributes(data: Bytes, layout: DataSetLayout) -> Dataset:
+    """Return everything before Pixel Data; values are decoded on use only.
 
     Raises Permanent if pydicom reads other elements than the walk found: a file written from one reading would
     silently lack what the other saw.
     """
-    header = _read(data, layout, layout.data_set, layout.header_end)
-    header.file_meta = _meta(data, layout)
+    return _read(data, layout, layout.data_set, layout.header_end)
+
+
+def add_file_meta(header: Dataset, data: Bytes, layout: DataSetLayout) -> None:
+    """Give a header the file meta information that was received with it."""
+    header.file_meta = _meta(data[: layout.data_set], layout.meta)
     if text_of(data, layout.meta.get(TRANSFER_SYNTAX_UID)) != layout.transfer_syntax_uid:
         # The walk knows the transfer syntax even if the file meta information is missing.
         header.file_meta.TransferSyntaxUID = UID(layout.transfer_syntax_uid)
-    return header
 
 
 def rest_of(data: Bytes, layout: DataSetLayout) -> Dataset | None:
@@ -115,12 +125,12 @@ def _read(data: Bytes, layout: DataSetLayout, start: int, end: int) -> Dataset:
         inside = dict(layout.elements)
     for tag in _from(layout, end):
         del inside[tag]
+    undefined = list(compress(inside, map(_UNDEFINED_LENGTH, inside.values())))
     implicit, little = not layout.explicit, layout.little_endian
     elements = UnreadElements(data[start:end], start, inside, (implicit, little))
     encodings = _encodings_of(elements.get(BaseTag(SPECIFIC_CHARACTER_SET)))
-    for tag in [tag for tag, element in inside.items() if element.undefined_length]:
-        # How pydicom reads its value depends on the value.
-        elements[BaseTag(tag)] = _read_alone(data, inside[tag], (implicit, little), encodings)
+    for tag in undefined:  # How pydicom reads its value depends on the value.
+        elements[BaseTag(tag)] = _read_alone(data, layout.elements[tag], (implicit, little), encodings)
     read = Dataset(elements)
     read.set_original_encoding(implicit, little, encodings)
     return read
@@ -159,13 +169,13 @@ def _read_alone(
     return read[0]
 
 
-def _meta(data: Bytes, layout: DataSetLayout) -> FileMetaDataset:
+def _meta(data: bytes, meta: dict[int, Element]) -> FileMetaDataset:
     encoding = (False, True)  # PS3.10 7.1: Explicit VR Little Endian.
-    elements = UnreadElements(data[: layout.data_set], 0, layout.meta, encoding)
-    for tag, element in layout.meta.items():
+    elements = UnreadElements(data, 0, dict(meta), encoding)
+    for tag, element in meta.items():
         if element.undefined_length:
             elements[BaseTag(tag)] = _read_alone(data, element, encoding, default_encoding)
-    return FileMetaDataset({BaseTag(tag): elements[BaseTag(tag)] for tag in layout.meta if tag != META_LENGTH})
+    return FileMetaDataset({BaseTag(tag): elements[BaseTag(tag)] for tag in meta if tag != META_LENGTH})
 
 
 def write_data_set(target: Path, data_set: Dataset) -> str:
@@ -212,12 +222,31 @@ def file_meta(header: Dataset, transfer_syntax_uid: str) -> FileMetaDataset:
 
 def preamble(header: Dataset, transfer_syntax_uid: str) -> bytes:
     """Return preamble and file meta information, which the instances of a study share but for one UID."""
-    uid, sop_class, meta = _uid_in(header, SOP_INSTANCE_UID), _uid_in(header, SOP_CLASS_UID), header.file_meta
+    meta = header.file_meta
     wanted = [element_of(meta, tag) for tag in meta.keys() if tag not in _FILE_META_WE_WRITE]  # noqa: SIM118  # iterating would decode the elements
-    kept = tuple(element for element in wanted if isinstance(element, RawDataElement))
-    are_usual = uid and sop_class and len(kept) == len(wanted)
-    if not are_usual or sum(element.length for element in kept) > _MOST_REMEMBERED:
-        return _preamble_of(file_meta(header, transfer_syntax_uid))
+    kept = [encoded(element, False, True) for element in wanted if isinstance(element, RawDataElement)]
+    usual = _usual_preamble(header, b"".join(kept), transfer_syntax_uid) if len(kept) == len(wanted) else None
+    return usual or _preamble_of(file_meta(header, transfer_syntax_uid))
+
+
+def preamble_of_copy(header: Dataset, data: Bytes, layout: DataSetLayout) -> bytes:
+    """Return what `preamble` does for the received header, which need not have its file meta information."""
+    kept = [
+        element for tag, element in layout.meta.items() if tag not in _FILE_META_WE_WRITE and tag != META_LENGTH
+    ]
+    if not any(element.undefined_length for element in kept):
+        content = b"".join([data[element.start : element.end] for element in kept])
+        if usual := _usual_preamble(header, content, layout.transfer_syntax_uid):
+            return usual
+    add_file_meta(header, data, layout)
+    return preamble(header, layout.transfer_syntax_uid)
+
+
+def _usual_preamble(header: Dataset, kept: bytes, transfer_syntax_uid: str) -> bytes | None:
+    """Return preamble and file meta information with the elements `kept`, None if they must be made anew."""
+    uid, sop_class = _uid_in(header, SOP_INSTANCE_UID), _uid_in(header, SOP_CLASS_UID)
+    if not (uid and sop_class) or len(kept) > _MOST_REMEMBERED:
+        return None
     before, after = _around_uid(kept, sop_class.decode("ascii"), len(uid), transfer_syntax_uid)
     return before + uid + after
 
@@ -230,22 +259,28 @@ def _uid_in(header: Dataset, tag: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=64)
-def _around_uid(
-    kept: tuple[RawDataElement, ...], sop_class_uid: str, length: int, transfer_syntax_uid: str
-) -> tuple[bytes, bytes]:
+def _around_uid(kept: bytes, sop_class_uid: str, length: int, transfer_syntax_uid: str) -> tuple[bytes, bytes]:
     """Return the bytes before and after a Media Storage SOP Instance UID of this length."""
     alike = Dataset()
     alike.SOPClassUID, alike.SOPInstanceUID = UID(sop_class_uid), UID("0" * length)
-    alike.file_meta = FileMetaDataset({element.tag: element for element in kept})
+    alike.file_meta = _meta(kept, walk_meta(kept, 0)[0])
     whole = _preamble_of(file_meta(alike, transfer_syntax_uid))
     value = walk_meta(whole, 132)[0][0x00020003].value
     return whole[:value], whole[value + length :]
 
 
 def _preamble_of(meta: FileMetaDataset) -> bytes:
+    """Return preamble and file meta information as pydicom writes it, walked as a reader will.
+
+    Raises Permanent if the data set would begin elsewhere, or be read in another transfer syntax.
+    """
     buffer = DicomBytesIO()
     write_file_meta_info(buffer, meta)
-    return b"\0" * 128 + b"DICM" + buffer.getvalue()
+    whole = b"\0" * 128 + b"DICM" + buffer.getvalue()
+    walked, end = walk_meta(whole, 132)
+    if end != len(whole) or text_of(whole, walked.get(TRANSFER_SYNTAX_UID)) != meta.TransferSyntaxUID:
+        raise Permanent("what was written does not read back: its file meta information is not as it was made")
+    return whole
 
 
 @dataclass

@@ -17,17 +17,17 @@ from pipeline.dicom import encodings, part10
 from pipeline.dicom.attributes.elements import named
 from pipeline.dicom.copied_instance import CopiedInstance
 from pipeline.dicom.encodings import Encoded, NotEncoded
-from pipeline.dicom.header import read_header, rest_of, unreadable_in, with_rest, write_data_set
+from pipeline.dicom.header import add_file_meta, read_attributes, rest_of, unreadable_in, with_rest, write_data_set
 from pipeline.dicom.part10 import Bytes, DataSetLayout, Malformed, Mend
 from pipeline.dicom.pixels.encapsulation import attach
 from pipeline.dicom.reading import data_set_of
 from pipeline.errors import Permanent
 from pipeline.line import encoded_ahead
+from pipeline.line.identify import says_what_it_is
 from pipeline.model import Change, InstanceKey, Origin
 from pipeline.spool.durable import rename, unlink
 from pipeline.spool.hashed_files import FileState, sha256_of, state_of
 
-TRANSFER_SYNTAX_UID = 0x00020010
 # pydicom raises these when a malformed value is read.
 UNREADABLE = (
     ValueError,
@@ -142,11 +142,13 @@ def _unreadable(task: PrepareTask, error: Exception) -> str:
 
 
 def _prepare(task: PrepareTask, data: Bytes, layout: DataSetLayout) -> Prepared:
-    header = read_header(data, layout)
+    header = read_attributes(data, layout)
     result = coerce(header, task.origin, task.rules)
     rest = rest_of(data, layout)
-    encodes = any(encodings.named(name) for name in task.encodings)
-    whole = with_rest(header, rest) if encodes else header
+    whole = header
+    if any(encodings.named(name) for name in task.encodings):
+        add_file_meta(header, data, layout)
+        whole = with_rest(header, rest)
     encoded: list[tuple[Encoded, PreparedFile]] = []
     reasons: dict[str, str | None] = {}
     for name in task.encodings:
@@ -214,7 +216,7 @@ def _plain(
     If nothing was changed, this is the original file.
     """
     syntax = layout.transfer_syntax_uid
-    if not (touched or layout.mends) and layout.has_preamble and _says_what_it_is(header, layout):
+    if not touched and says_what_it_is(data, layout):
         _require_same(task, [part10.text_of(data, layout.elements.get(tag)) for tag in IDENTITY])
         return PreparedFile("", task.source, task.received_sha256, task.source.stat().st_size, syntax)
     copy = CopiedInstance(data, layout, header, touched)
@@ -226,16 +228,6 @@ def _plain(
             _require_same(task, copy.read_back(path, IDENTITY))
 
     return _made(task, "plain", syntax, copy.write, prove)
-
-
-def _says_what_it_is(header: Dataset, layout: DataSetLayout) -> bool:
-    """Tell whether the file meta information names the following instance (PS3.10 table 7.1-1)."""
-    meta = header.file_meta
-    return bool(
-        TRANSFER_SYNTAX_UID in layout.meta
-        and meta.get("MediaStorageSOPClassUID") == header.SOPClassUID
-        and meta.get("MediaStorageSOPInstanceUID") == header.SOPInstanceUID
-    )
 
 
 def _encapsulated(task: PrepareTask, name: str, whole: Dataset) -> PreparedFile:

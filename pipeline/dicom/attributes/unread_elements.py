@@ -1,7 +1,7 @@
 """The elements of a walked data set as pydicom wants them, each made when somebody asks for it."""
 
-from collections.abc import Iterator, KeysView, Mapping, MutableMapping
-from typing import cast
+from collections.abc import Iterator, KeysView, MutableMapping
+from typing import Any, cast
 
 from pydicom.dataelem import DataElement, RawDataElement, empty_value_for_VR
 from pydicom.tag import BaseTag
@@ -18,19 +18,24 @@ class UnreadElements(MutableMapping[BaseTag, RawDataElement | DataElement]):
     Nobody asks for most elements: rules look at a few, and the others are copied.
     """
 
-    def __init__(
-        self, values: bytes, start: int, found: Mapping[int, Element], encoding: tuple[bool, bool]
-    ) -> None:
-        """`values` are the bytes of the file from `start` on, `encoding` is (implicit VR, little endian)."""
+    def __init__(self, values: bytes, start: int, found: dict[int, Element], encoding: tuple[bool, bool]) -> None:
+        """`values` are the bytes of the file from `start` on, `encoding` is (implicit VR, little endian).
+
+        `found` is changed: its elements are replaced by those of pydicom.
+        """
         self._values, self._start = values, start
         self._implicit, self._little = encoding
-        self._elements: dict[int, Element | RawDataElement | DataElement] = dict(found)
+        self._elements = cast("dict[int, Element | RawDataElement | DataElement]", found)
 
     def __getitem__(self, tag: int) -> RawDataElement | DataElement:
         element = self._elements[tag]
-        if type(element) is Element:
+        if isinstance(element, Element):
             element = self._elements[tag] = self._raw(element)
-        return cast("RawDataElement | DataElement", element)
+        return element
+
+    def get(self, tag: object, otherwise: Any = None) -> Any:
+        """Return the element, `otherwise` if it is absent: the inherited way raises and catches a KeyError."""
+        return self[tag] if tag in self._elements else otherwise
 
     def _raw(self, element: Element) -> RawDataElement:
         """Return the raw element that pydicom would read, of an element whose length is known."""
