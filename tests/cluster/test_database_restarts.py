@@ -15,7 +15,8 @@ from support.sites.acceptance import report, size
 from support.sites.networked_cluster import NetworkedCluster, Senders, networked_cluster, said
 from support.sites.running_nodes import Running, running, until_settled
 
-pytestmark = pytest.mark.programs
+# Its waits have deadlines of their own, which are longer together than the usual limit.
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(600)]
 RESTARTS, EVERY = size(2, 9), size(8.0, 20.0)
 DURABLE = ()
 LONG = size(150, 400)
