@@ -86,10 +86,11 @@ def storescp_inetd_argv(
 def log_configuration(file: str | None = None, *, objects: Path | None = None) -> str:
     """Return the log configuration that makes storescp name each object and its faults.
 
-    storescp writes to standard error or, with `file`, to that file: an association's storescp has no standard
-    error. The acceptance of an association, up to 128 contexts long, is not logged, nor, with `file`, the request,
-    which the receiver has read itself. Lines about single objects also go to the file `objects` before the object
-    is acknowledged.
+    storescp writes to standard error or, with `file`, to that file. To a file it writes each message at once; to
+    standard error it writes each piece of each line by itself, 44 pieces for an object. An association's storescp
+    has no standard error. The acceptance of an association, up to 128 contexts long, is not logged, nor, without
+    `objects`, the request, which the receiver of associations has read itself. Lines about single objects also go
+    to the file `objects` before the object is acknowledged.
     """
     kind, *options = ("FileAppender", f"File = {file}") if file else ("ConsoleAppender", "logToStdErr = true")
     lines = [
@@ -97,7 +98,7 @@ def log_configuration(file: str | None = None, *, objects: Path | None = None) -
         f"log4cplus.logger.dcmtk.apps.storescp = DEBUG{', objects' if objects else ''}",
         "log4cplus.logger.dcmtk.apps.storescp.progress = OFF",
         *_appender(
-            "out", kind, *options, without=["BEGIN A-ASSOCIATE-AC", *(["BEGIN A-ASSOCIATE-RQ"] if file else [])]
+            "out", kind, *options, without=["BEGIN A-ASSOCIATE-AC", *([] if objects else ["BEGIN A-ASSOCIATE-RQ"])]
         ),
     ]
     if objects:

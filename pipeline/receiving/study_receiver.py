@@ -47,6 +47,7 @@ OFTEN_SECONDS = 1  # Seconds between looks for a peer that occupies the one stor
 MARGIN_SECONDS = 5  # Seconds after storescp's own end of study, which must come first.
 IDLE_SECONDS = 300  # storescp's -tos does not end an association, so a silent peer would occupy it for ever.
 IDLE_WHILE_WAITING_SECONDS = 30  # While other peers wait: DCMTK's senders wait so long, other senders less.
+TOGETHER_SECONDS = 0.02  # Lines that come within it are read at once: each wake takes the processor from storescp.
 AGAIN_SECONDS = 0.2  # Seconds until a storescp that ended starts again: the sender may go on at once.
 START_SECONDS = 10
 STOP_SECONDS = 10
@@ -63,7 +64,7 @@ class StudyReceiver:
         self._space = SpaceWatch(spool.root, settings.site, receiver.name)
         self._worker = RefusalWatch(spool, receiver.name)
         self._environment = dcmtk.environment(settings.programs)
-        write_files(receiver, spool)
+        write_files(receiver, spool, "/dev/stderr")  # It is a pipe of ours.
         self._argv = storescp_of(settings, receiver, spool, study_hook(spool, receiver.name))
         self._look_seconds = min(max(receiver.quiet_seconds / 2, 1), MARGIN_SECONDS)
 
@@ -201,13 +202,18 @@ def _log(descriptor: int, output: ProgramLog) -> None:
     while chunk:
         chunk = os.read(descriptor, CHUNK)
         output.hear(chunk)
+        if output.has_association:
+            time.sleep(TOGETHER_SECONDS)
 
 
-def write_files(receiver: ReceiverTable, spool: Spool) -> None:
-    """Write the files that the command line of a receiver's permanent storescp names."""
+def write_files(receiver: ReceiverTable, spool: Spool, log_file: str | None = None) -> None:
+    """Write the files that the command line of a receiver's permanent storescp names.
+
+    It logs to `log_file`, or else to its standard error, which may be a socket that cannot be opened as a file.
+    """
     profile, log = dcmtk.study_files(spool.run, receiver.name)
     write_durably(profile, dcmtk.profile_text(dcmtk.study_sop_classes(receiver.more_sop_classes)).encode())
-    write_durably(log, dcmtk.log_configuration(objects=spool.objects_log(receiver.name)).encode())
+    write_durably(log, dcmtk.log_configuration(log_file, objects=spool.objects_log(receiver.name)).encode())
 
 
 def storescp_of(settings: Settings, receiver: ReceiverTable, spool: Spool, hook: str) -> tuple[str, ...]:

@@ -293,3 +293,17 @@ def test_a_storescp_that_cannot_start_is_a_configuration_error_after_it_has_said
     assert done.returncode == 78
     assert "F: no such thing" in done.stderr
     assert "does not start for receiver r" in " ".join(done.stderr.split())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the calls of a process")
+def test_storescp_says_what_it_receives_in_a_few_writes_an_object(tmp_path):
+    count = 50
+    files = study(tmp_path / "out", A, count)
+    with receiving(tmp_path, "study") as r:
+        storescp = r.storescp()
+        before = storescp.io_counters().write_count
+        assert dcmsend(r.port, *files).acknowledged == count
+        # Three messages to the receiver, two to the log of objects, and what the file and the response take; one
+        # for each piece of each line were 50.
+        assert storescp.io_counters().write_count - before < 15 * count
+        r.wait_for(count)

@@ -1,6 +1,7 @@
 """What storescp says, told by object: which it was, who sent it, what it did not like, why it did not take it."""
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -108,7 +109,7 @@ def test_what_storescp_was_receiving_when_it_ended_is_told(caplog):
 def test_the_request_of_an_association_that_the_receiver_has_read_is_not_logged_and_its_sender_is_known(caplog):
     mark = "StringToMatch = BEGIN A-ASSOCIATE-RQ"
     assert mark in dcmtk.log_configuration("/dev/fd/7")
-    assert mark not in dcmtk.log_configuration()
+    assert mark not in dcmtk.log_configuration("/dev/stderr", objects=Path("/spool/run/r.objects"))
     output = ProgramLog("r", lambda: "192.0.2.7", "CT1")
     output.hear(f"I: Association Received\nI: Association Acknowledged\n{one('1.1')}\n".encode())
     output.hear(b"")
@@ -116,7 +117,7 @@ def test_the_request_of_an_association_that_the_receiver_has_read_is_not_logged_
     assert message.startswith("refused receiver=r peer=192.0.2.7 calling_ae_title=CT1 instance=1.1 reason=")
 
 
-def test_the_log_configuration_names_a_file_only_where_there_is_no_standard_error():
+def test_the_log_configuration_of_a_storescp_of_others_names_no_file():
     assert "ConsoleAppender" in dcmtk.log_configuration()
     assert "appender.out.File = /dev/fd/7\n" in dcmtk.log_configuration("/dev/fd/7")
     assert "objects" not in dcmtk.log_configuration("/dev/fd/7")
