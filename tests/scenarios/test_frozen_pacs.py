@@ -1,5 +1,6 @@
 """A PACS that freezes in the middle, with its association open: the order ends with what came, in its time."""
 
+import threading
 import time
 
 import pytest
@@ -13,10 +14,17 @@ from pipeline.model import OrderError, OrderState
 pytestmark = pytest.mark.programs
 
 SHIM = {"move_timeout": "4s", "order_timeout": "60s"}
+SOON = 50.0  # Seconds: the PACS is frozen for longer, and the order would end otherwise after order_timeout.
+
+
+@pytest.fixture
+def is_over() -> threading.Event:
+    """Return what ends the freezing, for which the site would wait when it is stopped."""
+    return threading.Event()
 
 
 @pytest.mark.parametrize("mode", ["association", "study"])
-def test_an_order_ends_by_move_timeout_although_the_association_is_still_open(tmp_path, mode):
+def test_an_order_ends_by_move_timeout_although_the_association_is_still_open(tmp_path, mode, is_over):
     port = free_port()
     with (
         odd_pacs(port) as pacs,
@@ -26,23 +34,25 @@ def test_an_order_ends_by_move_timeout_although_the_association_is_still_open(tm
 
         def freeze(move: Move) -> None:
             move.respond(PENDING, remaining=1, completed=2)
-            move.freeze(move.wanted[:2], seconds=30)
+            move.freeze(move.wanted[:2], is_over)
 
         pacs.move = freeze
         began = time.monotonic()
         view = site.order("FROZEN", incomplete_allowed=mode == "association")
-        assert time.monotonic() - began < 22
+        assert time.monotonic() - began < SOON
+        is_over.set()
         assert (view.state, view.error_kind) == (OrderState.PARTIAL, OrderError.MOVE_TIMED_OUT)
         if mode == "association":
             assert (view.received, view.sent) == (2, 2), "what came is there, and was allowed to go"
 
 
-def test_a_pacs_that_freezes_after_the_last_instance_has_sent_everything(tmp_path):
+def test_a_pacs_that_freezes_after_the_last_instance_has_sent_everything(tmp_path, is_over):
     port = free_port()
     with odd_pacs(port) as pacs, orders_site(tmp_path / "site", pacs.archive(), port, shim=SHIM) as site:
         pacs.hold(*study(tmp_path / "held", "FROZEN"))
-        pacs.move = lambda move: move.freeze(move.wanted, seconds=30)
+        pacs.move = lambda move: move.freeze(move.wanted, is_over)
         began = time.monotonic()
         view = site.order("FROZEN")
+        assert time.monotonic() - began < SOON
+        is_over.set()
         assert (view.state, view.received, view.sent) == (OrderState.DONE, 3, 3)
-        assert time.monotonic() - began < 22

@@ -1,6 +1,7 @@
 """A PACS that answers as a test tells it to: by the book, or as archives are known to lie and fail."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -57,13 +58,13 @@ class Move:
                     time.sleep(self.pacs.seconds_an_instance)
         return taken
 
-    def freeze(self, datasets: Sequence[Dataset], seconds: float) -> None:
-        """Send instances, then keep the association open and do nothing at all."""
+    def freeze(self, datasets: Sequence[Dataset], until: threading.Event) -> None:
+        """Send instances, then keep the association open and do nothing at all, for two minutes at most."""
         objects = [_object(dataset) for dataset in datasets]
         association = self._association(objects)
         for instance in objects:
             association.store(instance)
-        time.sleep(seconds)
+        until.wait(120)
         with contextlib.suppress(OSError):
             association.abort()
 
