@@ -26,7 +26,6 @@ from support.sites.running_site import command
 
 pytestmark = pytest.mark.programs
 ALL = ("work", "modalities", "cdrecord", "serve")
-CHECKED_SECONDS = 2.5  # docs/haproxy.cfg: inter 2s, fall 1, rise 2.
 BETWEEN = size(2, 10)  # Associations that come at least in each state of a node.
 
 
@@ -89,12 +88,18 @@ def is_left_alone(site: ClusterSite, node: OrdersNode) -> bool:
     return not (working or claimed or moving or at_the_door)
 
 
-def restart(site: ClusterSite, commands: Running, node: OrdersNode, load: Load) -> None:
-    """Drain a node, wait, stop it, start it, and let it take work again, as docs/scale.md says."""
+def restart(
+    site: ClusterSite, commands: Running, node: OrdersNode, load: Load, number: int, *balancers: Balancer
+) -> None:
+    """Drain a node, wait, stop it, start it, and let it take work again, as docs/scale.md says.
+
+    It is the one of this number for each of the balancers.
+    """
     assert command(node.node.file, "drain").returncode == 0
     wait_until(lambda: node.health() == 503, seconds=30, what="/api/health says so")
     assert node.health("?receiver=modalities") == 503
-    time.sleep(CHECKED_SECONDS)  # The balancer has asked once more by then, and sends nothing here.
+    for one in balancers:
+        wait_until(lambda one=one: one.has_left(number), seconds=60, what="the balancer sends nothing here")  # type: ignore[misc]
     wait_until(lambda: is_left_alone(site, node), seconds=120, what="what it has in hand")
     load.goes_on()
     commands.end(node.node)
@@ -104,7 +109,8 @@ def restart(site: ClusterSite, commands: Running, node: OrdersNode, load: Load) 
     assert command(node.node.file, "drain", "--undo").returncode == 0
     wait_until(lambda: node.health() == 200, seconds=60, what="it is well")
     assert node.health("?receiver=modalities") == 200
-    time.sleep(2 * CHECKED_SECONDS)  # rise 2
+    for one in balancers:
+        wait_until(lambda one=one: one.sends_to(number), seconds=60, what="the balancer sends here again")  # type: ignore[misc]
     load.goes_on()
 
 
@@ -130,12 +136,14 @@ def test_three_nodes_are_restarted_in_turn_and_no_association_and_no_order_is_re
         began = time.monotonic()
         with (
             haproxy(tmp_path / "haproxy", [(node.ports["modalities"], node.http) for node in nodes]) as front,
-            haproxy(tmp_path / "for-pacs", [(node.ports["cdrecord"], node.http) for node in nodes], dicom),
+            haproxy(
+                tmp_path / "for-pacs", [(node.ports["cdrecord"], node.http) for node in nodes], dicom
+            ) as for_pacs,
         ):
             with Load(front, tmp_path / "files", accessions) as load:
                 load.goes_on()
-                for node in nodes:
-                    restart(site, commands, node, load)
+                for number, node in enumerate(nodes, 1):
+                    restart(site, commands, node, load, number, front, for_pacs)
             logs = "\n".join(log_of(node.node).read_text() for node in nodes)
             assert load.refused == []
             assert load.not_served == []

@@ -127,16 +127,18 @@ def test_a_node_that_drains_gets_nothing_new_and_ends_what_it_has(scene, tmp_pat
     a, b, front, archive = scene
     send(front, study(tmp_path / "files"))
     wait_until(lambda: a.arrivals() + b.arrivals() == 1, what="the first study")
-    mine, other = (a, b) if a.arrivals() else (b, a)
+    mine, other, number = (a, b, 1) if a.arrivals() else (b, a, 2)
     files = [study(tmp_path / "files") for _ in range(3)]
     first, second = object_of(files[0]), object_of(files[1])
     with Association(front.port, [first, second]) as association:
         assert association.store(first) == 0
         mine.drain()
         assert not mine.takes()
-        wait_until(lambda: storescu_goes_to(other, front, tmp_path), seconds=20, what="the other node")
+        wait_until(lambda: front.turns_away(number), seconds=60, what="the balancer turns away")
+        send(front, study(tmp_path / "files"))
+        wait_until(lambda: other.arrivals() == 1, seconds=60, what="the next study at the other node")
         assert association.store(second) == 0, "it goes on at the node where it began"
-    wait_until(lambda: mine.has_admitted(files[:2]), seconds=30, what="its association is admitted")
+    wait_until(lambda: mine.has_admitted(files[:2]), seconds=60, what="its association is admitted")
     assert mine.stands()["state"] == "draining"
     before = mine.answered()
     wait_until(lambda: requests.get(f"{front.url}/orders/x", timeout=20).status_code == 404, what="a page")
@@ -149,14 +151,6 @@ def test_a_node_that_drains_gets_nothing_new_and_ends_what_it_has(scene, tmp_pat
     assert not sent_before & set(archive.uids), "it claims nothing while it drains"
     mine.drain("--undo")
     wait_until(lambda: sent_before <= set(archive.uids), seconds=60, what="what it had received")
-
-
-def storescu_goes_to(node: Node, front: Balancer, folder: Path) -> bool:
-    before = node.arrivals()
-    send(front, study(folder / "files"))
-    with contextlib.suppress(AssertionError):
-        wait_until(lambda: node.arrivals() > before, seconds=4)
-    return node.arrivals() > before
 
 
 def test_nodes_are_restarted_in_turn_under_load_and_no_association_is_refused(scene, tmp_path, record_property):
@@ -177,19 +171,20 @@ def test_nodes_are_restarted_in_turn_under_load_and_no_association_is_refused(sc
     began = time.monotonic()
     sending.start()
     try:
-        for node in (a, b):
+        for number, node in enumerate((a, b), 1):
             before = len(sent)
             wait_until(lambda before=before: len(sent) > before + 3, seconds=60, what="load")
             node.drain()
             wait_until(lambda node=node: node.stands()["in_hand"] == 0, seconds=30, what="what it has in hand")
-            wait_until(lambda: is_left_alone(node), seconds=60, what="the balancer turns away")  # noqa: B023
+            wait_until(lambda number=number: front.has_left(number), seconds=60, what="the balancer turns away")
+            wait_until(lambda node=node: node.stands()["at_the_door"] == 0, seconds=60, what="what is at its door")
             node.stop()
             before = len(sent)
             wait_until(lambda before=before: len(sent) > before + 3, seconds=60, what="load at the other one")
             node.start()
             node.drain("--undo")
             wait_until(node.takes_orders, seconds=60, what="it is well again")
-            time.sleep(5)  # The balancer looks twice, two seconds apart, before it sends anything there.
+            wait_until(lambda number=number: front.sends_to(number), seconds=60, what="the balancer comes back")
     finally:
         over.set()
         sending.join(60)
@@ -199,10 +194,3 @@ def test_nodes_are_restarted_in_turn_under_load_and_no_association_is_refused(sc
     record_property("associations", len(sent))
     record_property("seconds", round(time.monotonic() - began, 1))
     print(f"rolling restart: {len(sent)} associations, {time.monotonic() - began:.0f} s, refused 0, twice 0")
-
-
-def is_left_alone(node: Node) -> bool:
-    """Say whether no association has reached a node within five seconds, nor is any folder at its door."""
-    before = node.arrivals()
-    time.sleep(5)
-    return node.arrivals() == before and node.stands()["at_the_door"] == 0
