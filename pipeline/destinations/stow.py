@@ -35,7 +35,7 @@ class StowDestination(Destination):
     """Address of the archive's studies. It may hold %@ or {calling_aet}, {called_aet} and {institution}.
     Example: `"http://archive.example.org:8080/dcm4chee-arc/aets/DCM4CHEE/rs/studies"`"""
     connections: Annotated[int, Field(ge=1, le=32)] = 2
-    """Requests with instances at once in a delivery; beside them one asks what the archive has stored."""
+    """Requests with instances at once in a delivery; one that has none to send asks what is stored."""
     batch_bytes: Size = 8 << 20
     """Bytes of instances in one request, about; a larger instance goes alone."""
     auth: Auth = NoAuth()

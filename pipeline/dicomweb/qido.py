@@ -103,22 +103,22 @@ class Qido:
         doubtful = (key for key, was_sent in wanted.items() if was_sent or not listing.is_whole)
         return there | {key for key in doubtful if key not in there and self._is_listed(key)}
 
-    def confirmed(self, items: Iterable[Item]) -> set[InstanceKey]:
-        """Return which of `items`, all of one study, the archive finds by lists of their UIDs.
+    def confirmed(self, keys: Iterable[InstanceKey]) -> set[InstanceKey]:
+        """Return which of `keys`, all of one study, the archive finds by lists of their UIDs.
 
         The whole study is not listed. Not every archive supports lists of UIDs (PS3.18 8.3.4.1), so an instance
         that is not found may be there. Errors of the archive are not raised; a later call of `among` raises them.
         """
-        wanted = {item.key for item in items}
+        wanted = set(keys)
         found: set[InstanceKey] = set()
         if self._takes_lists and wanted:
             with suppress(StorestowError):
                 for listing in self._by_lists(wanted, _IN_A_LIST):
                     found |= listing.keys
-            self._takes_lists = wanted <= found
-            if self._takes_lists:
+            if wanted <= found:
                 self._believe_lists(min(len(wanted), _IN_A_LIST))
             else:
+                self._takes_lists = False
                 self._known_lists.pop(self._url, None)
         return found & wanted
 

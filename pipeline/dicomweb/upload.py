@@ -31,6 +31,9 @@ _FRUITLESS = 24  # Requests in a row without result: enough to halve any batch d
 _COST_OF_A_TIMEOUT = 8  # A time-out counts as so many requests without result, because it takes long.
 _FEW = 8  # If at most this many of a batch are missing, they are sent one by one, to find the faulty one.
 _SECONDS_AN_INSTANCE = 1.0  # Added to the time-out: the reply comes once the archive's database has all.
+_MOST_UNSEEN = (
+    1000  # Stored instances not looked up yet; bounds what is sent to an archive that loses what it stores.
+)
 
 Batch = tuple[Item, ...]
 
@@ -46,10 +49,11 @@ class Pace:
 class Upload:
     """Send instances and yield a receipt for each; `attempt` is called before the first byte of a batch.
 
-    Instances that the archive reports as stored are looked up by QIDO-RS while the next batches are sent, if a
-    batch has more than FEW of them. A batch that fails as a whole is halved, and the smaller size stays. Instances
-    that the reply does not mention are looked up by QIDO-RS, and only missing ones are sent again. A request
-    breaks off at a file that is not as pinned, and the other instances are sent without it. Raises as
+    Instances that the archive reports as stored are looked up by QIDO-RS, if a batch has more than FEW of them, on
+    connections that have nothing to send: the archive has all sooner, and it is verified no later. A batch that
+    fails as a whole is halved, and the smaller size stays. Instances that the reply does not mention are looked up
+    by QIDO-RS, and only missing ones are sent again. A request breaks off at a file that is not as pinned, and the
+    other instances are sent without it. Raises as
     `Destination.deliver` does, after the current requests have their receipts.
     """
 
@@ -68,6 +72,7 @@ class Upload:
         self._fresh: deque[Item] = deque()
         self._alone: deque[Item] = deque()  # Sent last, when it is known whether others were stored.
         self._tries: Counter[InstanceKey] = Counter()
+        self._unseen: deque[list[Receipt]] = deque()  # Of each batch what is stored, and not looked up yet.
         self._stored = 0
         self._fruitless = 0
 
@@ -79,12 +84,14 @@ class Upload:
         yield from self._queue(items)
         with (
             ThreadPoolExecutor(self._connections, thread_name_prefix="stow") as pool,
-            ThreadPoolExecutor(1, thread_name_prefix="qido") as queries,
+            ThreadPoolExecutor(self._connections, thread_name_prefix="qido") as queries,
         ):
             while True:
                 while stop is None and len(flying) < self._connections and (batch := self._next()):
                     self._attempt(batch)
                     flying[pool.submit(self._post, batch)] = batch
+                while self._unseen and len(asked) < self._queries_beside(len(flying)):
+                    asked.add(queries.submit(self._confirmed, self._unseen.popleft()))
                 if not (flying or asked):
                     break
                 under_way: set[Future[Any]] = {*flying, *asked}
@@ -99,7 +106,7 @@ class Upload:
                     except StorestowError as error:
                         stop = stop or error
                     if len(stored) > FEW:
-                        asked.add(queries.submit(self._confirmed, batch, stored))
+                        self._unseen.append(stored)
         if stop:
             raise stop
 
@@ -132,10 +139,17 @@ class Upload:
         except (NoReply, DiffersFromPin) as error:
             return error
 
-    def _confirmed(self, batch: Batch, stored: Sequence[Receipt]) -> list[Receipt]:
+    def _queries_beside(self, flying: int) -> int:
+        """Return how many queries there may be beside `flying` requests: one a connection with nothing to send.
+
+        If much has been sent that nobody has looked up, there is one in any case.
+        """
+        too_many = sum(map(len, self._unseen)) >= _MOST_UNSEEN
+        return max(self._connections - flying, int(too_many))
+
+    def _confirmed(self, stored: Sequence[Receipt]) -> list[Receipt]:
         """Return verified receipts of the instances that QIDO-RS finds; the others are looked up at the end."""
-        keys = {receipt.key for receipt in stored}
-        there = self._qido.confirmed(item for item in batch if item.key in keys)
+        there = self._qido.confirmed(receipt.key for receipt in stored)
         return [replace(receipt, verified=True) for receipt in stored if receipt.key in there]
 
     def _account(self, batch: Batch, reply: Reply | NoReply | DiffersFromPin) -> Iterator[Receipt]:

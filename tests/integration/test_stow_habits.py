@@ -5,7 +5,7 @@ from support.peers.fake_dcm4chee import FakeDcm4chee
 from support.peers.stow_outcomes import Collected, assert_archived, stow
 from support.studies.small_studies import make_item, make_study, uids_of
 
-from pipeline.dicomweb import qido
+from pipeline.dicomweb import qido, upload
 from pipeline.errors import Configuration, Held
 from pipeline.model import Item, ReceiptState
 
@@ -151,12 +151,24 @@ def lists(archive: FakeDcm4chee) -> list[int]:
     return [len(uids) for uids in asked if len(uids) > 1]
 
 
-def test_what_a_request_has_stored_is_looked_up_by_its_uids_while_others_are_sent(archive, tmp_path):
+def test_what_a_request_has_stored_is_looked_up_by_its_uids_once_nothing_is_left_to_send(archive, tmp_path):
     items = make_study(tmp_path, 40)
     batch = 8 * max(item.size for item in items)
     assert Collected(stow(archive.url, batch_bytes=batch, connections=1), items).all_verified(items)
     assert lists(archive) == [8] * 5
-    assert len(archive.queries) == 6  # the first has found out that the study is unknown
+    # The first question has found out that the study is unknown.
+    assert [seen.method for seen in archive.requests] == ["GET", *["POST"] * 5, *["GET"] * 5]
+
+
+def test_much_that_nobody_has_looked_up_is_looked_up_while_others_are_sent(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(upload, "_MOST_UNSEEN", 16)
+    items = make_study(tmp_path, 160)
+    batch = 8 * max(item.size for item in items)
+    assert Collected(stow(archive.url, batch_bytes=batch, connections=1), items).all_verified(items)
+    methods = [seen.method for seen in archive.requests]
+    last = len(methods) - methods[::-1].index("POST")
+    assert "GET" in methods[1:last]
+    assert lists(archive) == [8] * 20
 
 
 @pytest.mark.parametrize("habit", ["unknown", "refused"])
