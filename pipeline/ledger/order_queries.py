@@ -1,8 +1,8 @@
 """The ledger's answers about several orders: how many are open, and which files were made."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from pipeline.ledger.tables import delivery, orders
 from pipeline.model import OrderState
@@ -12,6 +12,16 @@ def count_open(connection: Connection, verbs: Iterable[str]) -> int:
     """Count the open orders with these verbs."""
     wanted = select(func.count()).where(orders.c.state == OrderState.OPEN, orders.c.verb.in_(list(verbs)))
     return connection.scalar(wanted) or 0
+
+
+_ENDED = select(orders.c.id).where(
+    orders.c.id.in_(bindparam("numbers", expanding=True)), orders.c.state != OrderState.OPEN
+)
+
+
+def ended(connection: Connection, numbers: Collection[int]) -> set[int]:
+    """Return those of these orders that have ended."""
+    return set(connection.scalars(_ENDED, {"numbers": list(numbers)}))
 
 
 def newest(connection: Connection, at_most: int, *, only_open: bool) -> list[int]:

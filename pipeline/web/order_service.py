@@ -1,11 +1,11 @@
 """Place orders and look at them. Every method may wait for the disk: call it through `ask`."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import threading
-import time
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -28,7 +28,8 @@ from pipeline.web.order_request import OrderRequest, Verb
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SHORTEST_WAIT, LONGEST_WAIT = 0.1, 1.0  # Seconds between two looks at an open order.
+LOOK_SECONDS = 0.05  # Between two looks for the ends of all orders for which clients wait.
+LONGEST_WAIT = 1.0  # Seconds until the whole state of an open order is looked at again.
 MOST_FILES = 8  # Files that are tried for the patient's name.
 
 
@@ -86,6 +87,39 @@ def _required(ledger: Ledger) -> Ledger:
     return ledger
 
 
+class _OrderEnds:
+    """Tell waiting clients when their orders end: one short question for all of them, however many they are."""
+
+    def __init__(self, ledger: Callable[[], Ledger]) -> None:
+        self._ledger = ledger
+        self._waiting: dict[asyncio.Future[None], int] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def wait(self, number: int, seconds: float) -> None:
+        """Return when the order has ended, at the latest after `seconds`."""
+        told = asyncio.get_running_loop().create_future()
+        self._waiting[told] = number
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        try:
+            await asyncio.wait([told], timeout=seconds)
+        finally:
+            del self._waiting[told]
+
+    async def _look(self) -> None:
+        with contextlib.suppress(Transient):  # Who waits looks at the order after `seconds`, and reports that.
+            while numbers := set(self._waiting.values()):
+                ended = await run_in_threadpool(self._ended, numbers)
+                for told, number in self._waiting.items():
+                    if number in ended and not told.done():
+                        told.set_result(None)
+                await asyncio.sleep(LOOK_SECONDS)
+
+    def _ended(self, numbers: Collection[int]) -> set[int]:
+        with self._ledger().reading() as connection:
+            return order_queries.ended(connection, numbers)
+
+
 async def ask(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call `function` in another thread; errors of the ledger become HttpError, with details in the log only."""
     try:
@@ -103,6 +137,7 @@ class OrderService:
         self.settings = settings
         self.spool = settings.spool
         self._present = CurrentLedger(settings)
+        self._ends = _OrderEnds(self.ledger)
         self._limit = OrderLimit(tuple(map(str, Verb)), settings.shim.max_concurrent)
 
     def ledger(self) -> Ledger:
@@ -219,13 +254,11 @@ class OrderService:
         self, placed: PlacedOrder, wish: OrderRequest, is_gone: Callable[[], Awaitable[bool]]
     ) -> OrderView | None:
         """Wait for the end of an order and return it, None if the client left first; the order goes on."""
-        began = time.monotonic()
         while not await is_gone():
             view = await ask(self.stands, placed, wish)
             if view.state != OrderState.OPEN:
                 return view
-            waited = time.monotonic() - began
-            await asyncio.sleep(min(LONGEST_WAIT, max(SHORTEST_WAIT, waited / 20)))
+            await self._ends.wait(placed.order_id, LONGEST_WAIT)
         return None
 
 
