@@ -32,7 +32,7 @@ from pipeline.processes.process_pool import PoolClosed
 from pipeline.schedule import is_due
 from pipeline.site.disk_space import free_bytes
 from pipeline.site.site import Site
-from pipeline.spool.durable import unlink
+from pipeline.spool.durable import begin_flush, unlink
 from pipeline.spool.hashed_files import FileState, state_of
 
 LOOK_SECONDS = 0.25
@@ -131,10 +131,13 @@ class WorkAhead:
         if self._site.pool.waiting:
             return
         states: dict[Path, FileState] = {}
+        urgent: set[Path] = set()  # Somebody waits for them: their flush is not left to the admission.
         for receiver in self._site.settings.receiver:
             for folder in _entries(self._site.spool.incoming_of(receiver.name)):
                 if folder.is_dir(follow_symlinks=False):
-                    states |= {file.path: file.state for file in _files_in(Path(folder.path), ())}
+                    found = {file.path: file.state for file in _files_in(Path(folder.path), ())}
+                    states |= found
+                    urgent |= found.keys() if self._site.is_for_orders(receiver.name) else set()
         self._tried &= set(states.values())
         wanted = [path for path, state in states.items() if state not in self._tried][:MOST_AT_ONCE]
         if wanted:
@@ -147,6 +150,9 @@ class WorkAhead:
                 state == states[task.path]
             ):  # The file was not written to meanwhile; its folder may have been admitted.
                 self._read.keep(state, file)
+                if task.path in urgent:
+                    with contextlib.suppress(FileNotFoundError):
+                        begin_flush(task.path)
 
     def _prepare_waiting(self) -> None:
         """Prepare what only waits until its study is complete; what fails now is tried again by the study."""

@@ -281,6 +281,21 @@ def test_what_was_read_counts_although_its_folder_was_admitted_before_the_answer
         assert len(contents.found) == 2
 
 
+@pytest.mark.parametrize("is_for_orders", [True, False])
+def test_what_somebody_waits_for_is_on_its_way_to_the_disk_before_it_is_admitted(
+    tmp_path, monkeypatch, is_for_orders
+):
+    begun: list[Path] = []
+    monkeypatch.setattr(work_ahead, "begin_flush", begun.append)
+    with working(settings_for(tmp_path)) as (site, _):
+        monkeypatch.setattr(type(site), "is_for_orders", lambda *_: is_for_orders)
+        folder = folder_of(site.spool, instance(tmp_path, "a"), instance(tmp_path, "b"))
+        ahead = WorkAhead(site, never)
+        ahead.look()
+        ahead.look()  # no file is looked at twice
+    assert sorted(begun) == (sorted(folder.iterdir()) if is_for_orders else [])
+
+
 def noted(opened: list[str]):
     def identified(task):
         opened.append(task.path.name)
