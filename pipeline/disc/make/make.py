@@ -20,6 +20,7 @@ from pipeline.disc.make.viewer import ViewerFile, viewer_files
 from pipeline.disc.make.writing import Making, WrittenDisc, measured, proven, written_archive, written_image
 from pipeline.disc.model import CD, DVD, Disc, DiscOptions, LeftOut, Progress, SourceFile
 from pipeline.disc.pages.disc_pages import instances_of, patient_of
+from pipeline.disc.verify.read_back import NOTHING_KNOWN
 from pipeline.events import Event, emit
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.durable import flush_path
@@ -67,14 +68,14 @@ def _written(load: DiscPlan, making: Making) -> WrittenDisc:
         composed = compose(making.scratch / f"files{number}", parts, candidate, making.options)
         try:
             if making.options.container == "zip":
-                file = written_archive(composed, making)
+                file, digests = written_archive(composed, making), NOTHING_KNOWN
             else:
-                file = written_image(composed, measured(composed, making), making)
+                file, digests = written_image(composed, measured(composed, making), making)
         except TooLarge:
             if candidate.name == DVD.name or not may_grow:
                 raise
         else:
-            return WrittenDisc(composed, file, proven(composed, file, making), load.patients)
+            return WrittenDisc(composed, file, proven(composed, file, digests, making), load.patients)
     raise AssertionError
 
 

@@ -7,7 +7,7 @@ copied nor linked: graft points lead from each path on the disc to its file.
 import re
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,11 +21,11 @@ from pipeline.disc.make.composition import ComposedDisc
 from pipeline.disc.make.viewer import ViewerFile
 from pipeline.disc.model import CD, DVD, DiscOptions, Medium, Progress
 from pipeline.disc.objects.arrangement import Tree
-from pipeline.disc.verify.read_back import read_back
+from pipeline.disc.verify.read_back import Digests, ReadBehind, read_back
 from pipeline.errors import Transient
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.processes.signal_handling import held_back
-from pipeline.spool.durable import flush_path
+from pipeline.spool.durable import flush_path, flush_so_far
 
 # In a list of graft points `=` and the backslash have a meaning, and lines end at line breaks. Both characters can
 # be quoted in a path on the disc; a source file with such a name is linked under a plain name.
@@ -83,14 +83,14 @@ def measured(composed: ComposedDisc, making: Making) -> int:
     return size
 
 
-def written_image(composed: ComposedDisc, size: int, making: Making) -> Path:
-    """Write the image and return its path; raises NotAsWritten unless it has the measured `size` in bytes.
+def written_image(composed: ComposedDisc, size: int, making: Making) -> tuple[Path, Digests]:
+    """Write the image; return its path, and the digests of the files that were read meanwhile.
 
-    Raises NoSpace and Transient as `write_image` does.
+    Raises NotAsWritten unless it has the measured `size` in bytes; NoSpace and Transient as `write_image` does.
     """
     image, grafts = making.scratch / _IMAGE, making.scratch / _GRAFTS
     check_space(making.scratch, size)
-    write_image(
+    digests = write_image(
         grafts,
         image,
         composed.volume_id,
@@ -99,7 +99,7 @@ def written_image(composed: ComposedDisc, size: int, making: Making) -> Path:
     )
     if image.stat().st_size != size:
         raise NotAsWritten(f"the image has {image.stat().st_size:,} bytes, not the {size:,} it was to have")
-    return image
+    return image, digests
 
 
 def written_archive(composed: ComposedDisc, making: Making) -> Path:
@@ -113,8 +113,11 @@ def written_archive(composed: ComposedDisc, making: Making) -> Path:
     return archive
 
 
-def proven(composed: ComposedDisc, written: Path, making: Making) -> str:
-    """Read the medium back while the system flushes it to the disk; return its SHA-256. Raises NotAsWritten."""
+def proven(composed: ComposedDisc, written: Path, digests: Digests, making: Making) -> str:
+    """Read the medium back while the system flushes it to the disk; return its SHA-256.
+
+    `digests` are those of files that were read while it was written. Raises NotAsWritten.
+    """
     total = composed.size
     with ThreadPoolExecutor(1, thread_name_prefix="flush") as beside:
         flushed = beside.submit(flush_path, written)
@@ -127,6 +130,7 @@ def proven(composed: ComposedDisc, written: Path, making: Making) -> str:
             lambda done: making.progress("verify", done, total),
             making.options.placeholders,
             hashes_medium=making.options.hashes_image,
+            known=digests,
         )
         flushed.result()
     return sha256
@@ -142,7 +146,7 @@ SECTOR = 2048  # Bytes.
 _PATIENCE_SECONDS = 300.0  # xorriso is ended if it writes no byte for so long, because a share or a disk hangs.
 
 
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.01  # Between two looks at what xorriso has written.
 
 
 _FULL = re.compile(r"No space left|Disk quota exceeded|Insufficient", re.IGNORECASE)
@@ -188,8 +192,10 @@ def image_size(graft_points: Path, image: Path, volume_id: str, programs: Progra
 
 def write_image(
     graft_points: Path, image: Path, volume_id: str, programs: ProgramsTable, progress: Callable[[int], None]
-) -> None:
-    """Write the image; `progress` is called with the number of bytes written, and may raise to cancel.
+) -> Digests:
+    """Write the image, read it as far as it is written, and return the digests of the files read so.
+
+    `progress` is called with the number of bytes written, and may raise to cancel.
 
     Raises:
         NoSpace: the disk is full.
@@ -202,26 +208,43 @@ def write_image(
         try:
             with held_back():  # A signal after the start and before the assignment would leave xorriso running.
                 process = dcmtk.start(argv, dcmtk.environment(programs), output=output)
-            _attend(process, image, progress)
+            digests = _attend(process, image, progress)
         finally:
             if process is not None:
                 process.kill()
                 process.wait()
     if process.returncode:
         _explain(process.returncode, words.read_text("utf-8", "replace"))
+    return digests
 
 
-def _attend(process: "subprocess.Popen[bytes]", image: Path, progress: Callable[[int], None]) -> None:
-    """Return when the program has ended; raises Transient if the image has not grown for five minutes."""
-    size, since = 0, time.monotonic()
-    while process.poll() is None:
-        time.sleep(_LOOK_SECONDS)
-        now_size = image.stat().st_size if image.exists() else 0
-        if now_size != size:
-            size, since = now_size, time.monotonic()
-            progress(size)
-        elif time.monotonic() - since > _PATIENCE_SECONDS:
-            raise Transient(f"xorriso has written nothing for {_PATIENCE_SECONDS:g} s")
+def _attend(process: "subprocess.Popen[bytes]", image: Path, progress: Callable[[int], None]) -> Digests:
+    """Read and flush the image as it grows, until the program has ended; return the digests of the files read.
+
+    Raises Transient if the image has not grown for five minutes, OSError if it cannot be flushed.
+    """
+    size, since, behind = 0, time.monotonic(), ReadBehind(image)
+    flushed: Future[None] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="flush") as beside:  # A signal waits for one flush at most.
+        while process.poll() is None:
+            if not behind.look(size):
+                time.sleep(_LOOK_SECONDS)
+            now_size = image.stat().st_size if image.exists() else 0
+            if now_size != size:
+                size, since = now_size, time.monotonic()
+                progress(size)
+                if flushed is None or flushed.done():
+                    _raise_error_of(flushed)
+                    flushed = beside.submit(flush_so_far, image)
+            elif time.monotonic() - since > _PATIENCE_SECONDS:
+                raise Transient(f"xorriso has written nothing for {_PATIENCE_SECONDS:g} s")
+        _raise_error_of(flushed)
+    return behind.digests
+
+
+def _raise_error_of(flushed: Future[None] | None) -> None:
+    if flushed is not None:
+        flushed.result()
 
 
 def _explain(exit_code: int, output: str) -> None:

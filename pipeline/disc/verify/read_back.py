@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.dicom.placeholders import PLACEHOLDERS
 from pipeline.disc.dicomdir.cross_check import mismatches, names_of_nobody
@@ -17,12 +18,15 @@ from pipeline.disc.errors import NotAsWritten
 from pipeline.disc.formats.contents import Contents, DamagedZip, IsoContents, ZipContents, read_all
 from pipeline.disc.formats.directory import Directory, NoDirectory, read_directory
 from pipeline.disc.formats.independent_reader import FileDigest, HashTask, ObjectIdentity, look, looks
-from pipeline.disc.formats.iso9660 import SHORT_NAME, IsoFile, NoIso
+from pipeline.disc.formats.iso9660 import SHORT_NAME, IsoFile, NoIso, read_volume
 from pipeline.disc.formats.parallel import spread
 from pipeline.processes.process_pool import ProcessPool
 from pipeline.spool.hashed_files import sha256_of
 
+Digests = Mapping[IsoFile, FileDigest]
+
 DICOMDIR = "DICOMDIR"
+NOTHING_KNOWN: Digests = MappingProxyType({})
 LARGE = 256 << 20  # Bytes; starting the pool's processes takes longer than reading a smaller medium in this one.
 _BATCH, _MOST_FILES = 16 << 20, 64  # Bytes and files in one task.
 _READERS = 2  # Threads: hashing is nearly all of the work, and other threads run meanwhile.
@@ -39,12 +43,14 @@ def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium
     placeholders: tuple[str, ...] = PLACEHOLDERS,
     *,
     hashes_medium: bool = True,
+    known: Digests = NOTHING_KNOWN,
 ) -> str:
     """Return the SHA-256 of the file `medium`, once everything in it has been found as `expected`.
 
     `expected` maps every path on the medium to the SHA-256 of its source; the paths below DICOM/ are the objects.
     `progress` gets the number of bytes read. Without `hashes_medium` the result is "": the hash of the whole
-    medium proves no more than the hashes of its files. Raises NotAsWritten with the first fault.
+    medium proves no more than the hashes of its files. `known` has what a `ReadBehind` of this medium has read.
+    Raises NotAsWritten with the first fault.
     """
     with ThreadPoolExecutor(2, thread_name_prefix="read-back") as beside:
         # This thread and the pass below read the same bytes, so one of them reads from the page cache.
@@ -54,7 +60,7 @@ def read_back(  # noqa: PLR0913, PLR0917  # each is another fact that the medium
                 _check_image(contents, medium, volume_id)
             _check_paths(set(contents.files), expected)
             directory = beside.submit(_directory, _index(contents))
-            claims = _read_files(_looks(contents, medium, pool), expected, progress)
+            claims = _read_files(_looks(contents, medium, pool, known), expected, progress)
             _check_directory(directory.result(), volume_id, claims, placeholders)
         return whole.result() if whole else ""
 
@@ -103,8 +109,10 @@ def _check_paths(found: set[str], expected: Mapping[str, str]) -> None:
         raise NotAsWritten(f"{len(more)} files were written that nobody meant, {min(more)} first")
 
 
-def _looks(contents: IsoContents | ZipContents, medium: Path, pool: ProcessPool) -> Iterator[FileDigest]:
-    """Yield the digest of every file, in the order of the medium.
+def _looks(
+    contents: IsoContents | ZipContents, medium: Path, pool: ProcessPool, known: Digests
+) -> Iterator[FileDigest]:
+    """Yield the digest of every file, those of `known` first, and otherwise in the order of the medium.
 
     The pool reads a large image, a few threads read a small one, and this thread reads a ZIP file.
     """
@@ -112,14 +120,50 @@ def _looks(contents: IsoContents | ZipContents, medium: Path, pool: ProcessPool)
         for path in contents.files:
             yield look(path, _pieces(contents, path))
         return
-    tasks = (HashTask(medium, files) for files in _batches(contents.on_image()))
-    is_large = sum(contents.files.values()) > LARGE
+    files = contents.on_image()
+    yield from (known[file] for file in files if file in known)
+    left = [file for file in files if file not in known]
+    tasks = (HashTask(medium, batch) for batch in _batches(left))
+    is_large = sum(file.size for file in left) > LARGE
     with _readable():
         if is_large:
             yield from chain.from_iterable(spread(looks, tasks, pool))
             return
         with ThreadPoolExecutor(_READERS, thread_name_prefix="read-back") as readers:
             yield from chain.from_iterable(readers.map(looks, tasks))
+
+
+class ReadBehind:
+    """Read the files of an image while xorriso writes it, each once it lies in what has been written.
+
+    xorriso writes from the first byte to the last and changes nothing behind it. `read_back` takes a digest from
+    `digests` only if the finished image has that file at the very place where it was read.
+    """
+
+    def __init__(self, image: Path) -> None:
+        self.digests: dict[IsoFile, FileDigest] = {}
+        self._image = image
+        self._batches: list[tuple[IsoFile, ...]] | None = None  # The next one is the last; None: not known yet.
+
+    def look(self, size: int) -> bool:
+        """Read the next files if they end below `size`, the bytes written so far; return whether there were any.
+
+        Whatever is wrong with them is left to `read_back`.
+        """
+        try:
+            if self._batches is None and (joliet := read_volume(self._image).joliet):
+                self._batches = [*_batches(joliet.files.values())][::-1]
+            if not self._batches or _end_of(self._batches[-1]) > size:
+                return False
+            batch = self._batches.pop()
+            self.digests.update(zip(batch, looks(HashTask(self._image, batch)), strict=True))
+        except (NotAsWritten, *_UNREADABLE):
+            return False
+        return True
+
+
+def _end_of(files: Iterable[IsoFile]) -> int:
+    return max(offset + length for file in files for offset, length in file.extents)
 
 
 def _batches(files: Iterable[IsoFile]) -> Iterator[tuple[IsoFile, ...]]:
