@@ -28,7 +28,14 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from pipeline import __version__
-from pipeline.dicom.attributes.elements import SPECIFIC_CHARACTER_SET, element_of, elements_of, encoded, named
+from pipeline.dicom.attributes.elements import (
+    SPECIFIC_CHARACTER_SET,
+    element_of,
+    elements_of,
+    encoded,
+    named,
+    unread_of,
+)
 from pipeline.dicom.attributes.unread_elements import UnreadElements
 from pipeline.dicom.part10 import Bytes, DataSetLayout, Element, text_of
 from pipeline.dicom.walk import walk_meta
@@ -94,7 +101,11 @@ def with_rest(header: Dataset, rest: Dataset | None) -> Dataset:
     """Return the header together with the elements after Pixel Data."""
     if rest is None:
         return header
-    whole = Dataset({element.tag: element for part in (header, rest) for _, element in elements_of(part)})
+    elements = unread_of(header)
+    assert elements is not None, "it was read here"
+    both = elements.copied()
+    both.update((element.tag, element) for _, element in elements_of(rest))
+    whole = Dataset(both)
     implicit, little = header.original_encoding
     whole.set_original_encoding(implicit, little, header.original_character_set)
     whole.file_meta = header.file_meta
@@ -200,9 +211,11 @@ def _in_explicit_vr(data_set: Dataset) -> bytes:
         write_dataset(buffer, data_set)
         return buffer.getvalue()
     encodings = data_set.get("SpecificCharacterSet", default_encoding)
+    unread = unread_of(data_set)
+    as_they_are = unread is not None and unread.encoding == (False, True)
     return b"".join(
-        encoded(element, False, True, encodings)
-        for tag, element in elements_of(data_set)
+        element if isinstance(element, bytes) else encoded(element, False, True, encodings)
+        for tag, element in (unread.in_order() if unread and as_they_are else elements_of(data_set))
         if tag & 0xFFFF or tag >> 16 <= LAST_GROUP_WITH_LENGTH
     )
 

@@ -45,6 +45,12 @@ def elements_of(dataset: Dataset) -> list[tuple[int, Element]]:
     return sorted((int(tag), element) for tag, element in dataset._dict.items())  # noqa: SLF001
 
 
+def unread_of(dataset: Dataset) -> UnreadElements | None:
+    """Return the elements of a data set if it keeps them as the walk found them, otherwise None."""
+    elements = dataset._dict  # noqa: SLF001  # iterating over the data set would decode its elements
+    return elements if isinstance(elements, UnreadElements) else None
+
+
 def put(dataset: Dataset, element: Element) -> None:
     """Put `element` into the data set unchanged."""
     # Dataset.__setitem__ would decode a raw private element, and its creator with it.
@@ -126,14 +132,14 @@ def creator_tag(tag: int) -> int:
 def private_tags(dataset: Dataset, group: int, creator: str, number: int) -> list[int]:
     """Return the tags of element `number` in every block that `creator` reserved in `group`."""
     first = group << 16
-    creators = [tag for tag in _numbers(dataset) if first + 0x10 <= tag <= first + 0xFF]
+    creators = [tag for tag in numbers_of(dataset) if first + 0x10 <= tag <= first + 0xFF]
     return [(t & 0xFFFF0000) | (t & 0xFF) << 8 | number for t in creators if _creator_at(dataset, t) == creator]
 
 
-def _numbers(dataset: Dataset) -> Iterable[int]:
+def numbers_of(dataset: Dataset) -> Iterable[int]:
     """Return the tags of a data set, as plain numbers if that is quicker."""
-    elements = dataset._dict  # noqa: SLF001  # iterating over the data set would decode its elements
-    return elements.numbers() if isinstance(elements, UnreadElements) else elements
+    unread = unread_of(dataset)
+    return dataset._dict if unread is None else unread.numbers()  # noqa: SLF001  # `keys` takes longer
 
 
 def _creator_at(dataset: Dataset, tag: int) -> str | None:

@@ -9,6 +9,7 @@ from pydicom.tag import BaseTag
 from pipeline.dicom.part10 import LONG_VRS, SHORT_VRS, Element
 
 _VR_NAMES = {vr: vr.decode("ascii") for vr in SHORT_VRS | LONG_VRS}
+_SHORT_HEADER = 8  # Bytes of a header without the two reserved bytes, which shall be zero, PS3.5 7.1.2.
 _new = tuple.__new__  # The same result as calling the class, in half the time.
 
 
@@ -50,6 +51,32 @@ class UnreadElements(MutableMapping[BaseTag, RawDataElement | DataElement]):
 
     def __delitem__(self, tag: int) -> None:
         del self._elements[tag]
+
+    def copied(self) -> "UnreadElements":
+        """Return the same elements, to which others can be added without a change of these."""
+        copy = UnreadElements(self._values, self._start, {}, self.encoding)
+        copy._elements = dict(self._elements)
+        return copy
+
+    @property
+    def encoding(self) -> tuple[bool, bool]:
+        """Return (implicit VR, little endian) of the elements that nobody has asked for."""
+        return self._implicit, self._little
+
+    def asked_for(self) -> list[RawDataElement | DataElement]:
+        """Return the elements that somebody has asked for, or put there."""
+        return [element for element in self._elements.values() if not isinstance(element, Element)]
+
+    def in_order(self) -> Iterator[tuple[int, RawDataElement | DataElement | bytes]]:
+        """Yield the elements in the order of their tags; those nobody has asked for as bytes with headers."""
+        for tag in sorted(map(int, self._elements)):
+            element = self._elements[tag]
+            if not isinstance(element, Element):
+                yield tag, element
+                continue
+            received = self._values[element.start - self._start : element.end - self._start]
+            is_reserved_empty = element.value - element.start == _SHORT_HEADER or received[6:8] == b"\0\0"
+            yield tag, received if is_reserved_empty else self._raw(element)
 
     def numbers(self) -> KeysView[int]:
         """Return the tags, which are plain numbers as long as nobody has put an element there."""

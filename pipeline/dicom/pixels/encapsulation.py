@@ -11,7 +11,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.tag import Tag
 
-from pipeline.dicom.attributes.elements import element_of
+from pipeline.dicom.attributes.elements import element_of, numbers_of
 from pipeline.dicom.encodings import Encoded, NotEncoded
 from pipeline.dicom.pixels.transcription import transcribed
 
@@ -76,7 +76,9 @@ def write_private_block(dataset: Dataset, elements: Iterable[tuple[int, str, obj
     Raises:
         NotEncoded: other creators hold every block of the group.
     """
-    block = next((block for block in BLOCKS if _creator_of_block(dataset, block) == CREATOR), None)
+    reserved = (tag & 0xFFFF for tag in _tags_in_group(dataset))
+    blocks = [block for block in reserved if block in BLOCKS and _creator_of_block(dataset, block) == CREATOR]
+    block = min(blocks, default=None)
     if block is None:
         block = _free_block(dataset)
     for tag in _tags_in_block(dataset, block):
@@ -94,9 +96,12 @@ def _free_block(dataset: Dataset) -> int:
 
 
 def _tags_in_block(dataset: Dataset, block: int) -> list[int]:
-    start = GROUP << 16 | block << 8
-    # As plain numbers, because pydicom compares tags in Python; and over the keys, because values stay raw.
-    return [tag for tag in map(int, dataset.keys()) if start <= tag <= start + 0xFF]
+    return [tag for tag in _tags_in_group(dataset) if tag >> 8 & 0xFF == block]
+
+
+def _tags_in_group(dataset: Dataset) -> list[int]:
+    # As plain numbers, because pydicom compares tags in Python.
+    return [int(tag) for tag in numbers_of(dataset) if tag >> 16 == GROUP]
 
 
 def _creator_of_block(dataset: Dataset, block: int) -> str | None:

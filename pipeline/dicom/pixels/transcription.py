@@ -5,15 +5,16 @@ their former byte order. This module decodes no value: it swaps bytes if the VR 
 (PS3.5 A.1, A.4).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom import DataElement, Dataset, Sequence
 from pydicom.datadict import dictionary_VR, private_dictionary_VR
 from pydicom.dataelem import RawDataElement
+from pydicom.tag import BaseTag
 
-from pipeline.dicom.attributes.elements import put
+from pipeline.dicom.attributes.elements import put, unread_of
 from pipeline.dicom.encodings import NotEncoded
 from pipeline.dicom.pixels.layout import UNREADABLE
 
@@ -51,9 +52,15 @@ def transcribed(dataset: Dataset, *, signed: bool = False) -> Dataset:
         raise NotEncoded("big endian pixels of more than 16 bits are read in two ways by different programs")
     context = _Context(dataset, implicit, little, _signed(dataset, signed))
     character_set = dataset.original_character_set
-    written = Dataset(
-        {element.tag: element for element in _elements(context)}, parent_encoding=character_set or "iso8859"
-    )
+    unread = unread_of(dataset)
+    elements: MutableMapping[BaseTag, Element]
+    if unread is not None and (implicit, little) == unread.encoding == (False, True):
+        elements = unread.copied()  # They are as they must be; only what somebody has decoded may not.
+        received: Iterable[Element] = unread.asked_for()
+    else:
+        elements, received = {}, dataset.elements()
+    elements.update((element.tag, element) for element in _elements(received, context))
+    written = Dataset(elements, parent_encoding=character_set or "iso8859")
     written.set_original_encoding(is_implicit_vr=False, is_little_endian=True, character_encoding=character_set)
     return written
 
@@ -65,8 +72,8 @@ def _bits_allocated(dataset: Dataset) -> int:
         return 0  # The caller that needs a value says so.
 
 
-def _elements(context: _Context) -> Iterator[Element]:
-    for element in context.dataset.elements():
+def _elements(received: Iterable[Element], context: _Context) -> Iterator[Element]:
+    for element in received:
         if isinstance(element, RawDataElement) and not context.implicit and context.little:
             yield element
             continue

@@ -87,6 +87,29 @@ def test_a_data_set_is_written_as_pydicom_writes_it(name, tmp_path):
     assert sha256 == hashlib.sha256(made).hexdigest()
 
 
+def test_reserved_bytes_that_are_not_zero_are_zero_in_what_is_written(tmp_path):
+    whole = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    at = whole.index(b"\x10\0\x02\x10SQ\0\0")
+    (tmp_path / "a").write_bytes(whole[: at + 6] + b"\1\2" + whole[at + 8 :])
+    for path in (tmp_path / "a", Path(get_testdata_file("CT_small.dcm"))):
+        with data_set_of(path) as (data, layout):
+            received = header.read_header(data, layout)
+            written = transcribed(received)
+            written.file_meta = received.file_meta
+            header.write_data_set(tmp_path / f"{path.name}.made", written)
+    assert (tmp_path / "a.made").read_bytes() == (tmp_path / "CT_small.dcm.made").read_bytes()
+
+
+def test_what_is_changed_in_a_transcribed_data_set_is_not_changed_in_the_received_one():
+    with data_set_of(Path(get_testdata_file("CT_small.dcm"))) as (data, layout):
+        received = header.with_rest(header.read_header(data, layout), header.rest_of(data, layout))
+    written = transcribed(received)
+    del written["StationName"]
+    written.PatientID, written.StudyComments = "ANOTHER", "new"
+    assert (received.PatientID, received.StationName) == ("1CT1", "CT01_OC0")
+    assert "StudyComments" not in received
+
+
 def test_a_value_too_long_for_its_vr_is_written_as_pydicom_writes_it():
     element = RawDataElement(BaseTag(0x00104000), "LT", 0x10000, b"x" * 0x10000, 0, False, True)
     with pytest.warns(UserWarning, match="UN"):
