@@ -5,7 +5,7 @@ PYTEST := $(VENV_PYTHON) -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run style check test test-long acceptance bench reference picture deb manual sbom
+.PHONY: help install run style check test test-long acceptance bench time-line flame reference picture deb manual sbom
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,14 @@ acceptance: install ## several nodes, in full size, one after the other; prints 
 
 bench: install ## measure side by side with the peers, write bench/results.md; under 20 minutes [ROW=name]
 	$(VENV_PYTHON) bench/table.py $(ROW)
+
+time-line: install ## draw docs/time-line.svg anew: what each process does while a study of 200 CT passes in JPEG 2000
+	$(VENV_PYTHON) bench/time_line.py 200 study j2k
+
+flame: install ## draw docs/flame-j2k.svg anew: where the processor's time of one CT goes, in JPEG 2000
+	@mkdir -p .make
+	.venv/bin/py-spy record --native --format raw --rate 100 --output .make/stacks.txt -- $(VENV_PYTHON) bench/flame.py
+	$(VENV_PYTHON) bench/flame_graph.py .make/stacks.txt
 
 reference: install ## write docs/configuration.md, docs/site.schema.json and the tables of docs/conformance.md anew
 	$(VENV_PYTHON) docs/configuration_reference.py

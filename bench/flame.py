@@ -1,9 +1,6 @@
 """Prepare CT in JPEG 2000 in this process, coerced, encoded, proved and written, for a profiler to look at.
 
-    py-spy record --native --format raw --rate 100 -o stacks.txt -- .venv/bin/python bench/flame.py 100 j2k
-    .venv/bin/python bench/flame_graph.py stacks.txt
-
-py-spy (0.4 or later) is no part of the environment; other profilers do as well.
+`make flame` has py-spy look at it, and draws what it saw. Two words more: how many CT, and another encoding.
 """
 
 import hashlib

@@ -1,7 +1,6 @@
 """Draw what py-spy has sampled in `flame.py` as a flame graph: docs/flame-j2k.svg.
 
-    py-spy record --native --format raw --rate 200 -o stacks.txt -- .venv/bin/python bench/flame.py
-    .venv/bin/python bench/flame_graph.py stacks.txt
+`make flame` runs both.
 
 A box is a function, as wide as the share of samples in which it or something it called was at work; its caller is
 below it. Starting and making the slices are left out, and so is what would be narrower than half a pixel: the

@@ -31,4 +31,4 @@ def _contenders(folder: Path, small: bool) -> Iterator[Mapping[str, Callable[[],
         yield {name: lambda port=port: _sending(port, files) for name, port in ports.items()}
 
 
-ROW = Row("100 associations of one image", _contenders, {"ours, study": 1.2, "ours, association": 1.2}, seconds=60)
+ROW = Row("100 associations of one image", _contenders, {"ours, study": 1.2, "ours, association": 1.2}, seconds=45)

@@ -51,7 +51,7 @@ ROW = Row(
     "100 studies of one image, 90 % are delivered after, quiet time taken off",
     _contenders,
     {"ours, study": 0.7, "ours, association": 0.7},
-    seconds=50,
+    seconds=40,
     rounds=1,
     is_ratio=False,
 )

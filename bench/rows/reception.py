@@ -32,4 +32,4 @@ def _contenders(folder: Path, small: bool) -> Iterator[Mapping[str, Callable[[],
         yield {name: lambda port=port: sending(port, study, count=count) for name, port in ports.items()}
 
 
-ROW = Row("500 CT in one association", _contenders, {"ours, study": 1.0, "ours, association": 1.0}, seconds=30)
+ROW = Row("500 CT in one association", _contenders, {"ours, study": 1.0, "ours, association": 1.0}, seconds=25)

@@ -90,4 +90,4 @@ def _contenders(folder: Path, small: bool) -> Iterator[Mapping[str, Callable[[],
         }
 
 
-ROW = Row("100 CT to an archive by STOW-RS", _contenders, {}, seconds=40)
+ROW = Row("100 CT to an archive by STOW-RS", _contenders, {}, seconds=30)
