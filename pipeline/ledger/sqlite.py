@@ -21,6 +21,7 @@ from pipeline.spool.spool import alone_in
 FILE_NAME = "ledger.sqlite3"
 IN_USE = "ledger.in-use"  # A worker has the ledger open, or had it when it died.
 SUSPECT = "ledger.suspect"  # Damage was met: the next start reads all of the ledger before anything else.
+MOST_IDLE = 5  # Connections that are kept open while nobody uses them.
 LARGEST_REWRITTEN = 256 << 20  # bytes: seconds of a start
 
 # https://www.sqlite.org/rescode.html, primary codes
@@ -38,6 +39,7 @@ _NOT_NOW = {
 
 _CHECK_OF_ALL = "PRAGMA quick_check(1)"
 _CHECK_OF_SCHEMA = "SELECT 'ok' FROM (SELECT count(*) FROM sqlite_master)"
+_FLUSHES = "flushes"  # In `Connection.info`: whether its commits are flushed now.
 
 
 class Sqlite:
@@ -53,6 +55,7 @@ class Sqlite:
         event.listen(self._engine, "connect", _prepare_connection)
         self._door = threading.Condition()
         self._inside = 0  # Number of running transactions.
+        self._idle: list[Connection] = []  # To get one from SQLAlchemy costs more than most statements.
         self._mine = threading.local()  # Number of running transactions of each thread.
         self._must_reopen = False
         self._is_closed = False
@@ -95,7 +98,10 @@ class Sqlite:
 
     def begin_writing(self, connection: Connection, *, flushed: bool, alone: bool) -> None:  # noqa: ARG002
         """Begin a transaction that writes, once no other one does: SQLite knows no other way."""
-        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if flushed else 'NORMAL'}")
+        if connection.info.get(_FLUSHES, True) is not flushed:
+            connection.info.pop(_FLUSHES, None)
+            connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if flushed else 'NORMAL'}")
+            connection.info[_FLUSHES] = flushed
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     @contextmanager
@@ -111,20 +117,43 @@ class Sqlite:
         with self._door:
             self._door.wait_for(lambda: depth or not (self._must_reopen and self._inside))
             if self._must_reopen and not self._inside:
-                self._engine.dispose()
+                self._dispose()
                 self._must_reopen = False
             self._inside += 1
+            connection = self._idle.pop() if self._idle else None
         self._mine.depth = depth + 1
         try:
-            with self._classified(), self._engine.connect() as connection:
+            with self._classified():
+                connection = connection or self._engine.connect()
                 yield connection
+                connection.rollback()  # Ends what was only read.
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            raise
+        else:
+            self._keep(connection)
         finally:
             self._mine.depth = depth
             with self._door:
                 self._inside -= 1
                 if self._is_closed and not self._inside:
-                    self._engine.dispose()
+                    self._dispose()
                 self._door.notify_all()
+
+    def _keep(self, connection: Connection) -> None:
+        """Keep a connection for the next transaction, or close it if enough are kept: each holds memory."""
+        with self._door:
+            if len(self._idle) < MOST_IDLE:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _dispose(self) -> None:
+        """Close all connections that are not in use; the caller holds the lock."""
+        while self._idle:
+            self._idle.pop().close()
+        self._engine.dispose()
 
     @contextmanager
     def _classified(self) -> Iterator[None]:
@@ -223,7 +252,7 @@ class Sqlite:
         with self._door:
             self._is_closed = True
             if not self._inside:  # The pool would forget a connection in use, and nobody would close it.
-                self._engine.dispose()
+                self._dispose()
 
     def end_use(self) -> None:
         """Close the ledger after orderly work, so that the next start need not read all of it."""
