@@ -1,12 +1,13 @@
 """The types of columns whose values are more than SQL has a type for: what is read is what was written."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, BigInteger, Dialect, Integer
+from sqlalchemy import JSON, BigInteger, ColumnElement, Dialect, Integer, literal
 from sqlalchemy import String as AnyString
 from sqlalchemy import Text as AnyText
+from sqlalchemy.sql.operators import OperatorType, in_op, not_in_op
 from sqlalchemy.types import TypeDecorator
 
 # A whole number of 64 bits: SQLite's INTEGER always is one, and only by that name it numbers rows.
@@ -50,6 +51,19 @@ class Word(TypeDecorator[Enumeration]):
 
     impl = AnyString
     cache_ok = True
+
+    class comparator_factory(TypeDecorator.Comparator[Any]):  # noqa: N801  # SQLAlchemy's name
+        """Compare with several words as with as many parameters.
+
+        SQLAlchemy otherwise makes the text of `in_` again each time that a statement is executed, because a list
+        might have another length then: this took a twentieth of the worker's time of small studies.
+        """
+
+        def operate(self, op: OperatorType, *other: Any, **how: Any) -> ColumnElement[Any]:
+            """Return the comparison; a list of words has one length for ever."""
+            if op in {in_op, not_in_op} and isinstance(other[0], Collection) and other[0]:
+                other = ([literal(word, self.expr.type) for word in sorted(other[0])],)
+            return super().operate(op, *other, **how)
 
     def __init__(self, words: type[Enumeration]) -> None:
         super().__init__()
