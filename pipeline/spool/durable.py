@@ -121,8 +121,9 @@ def fsync_tree(folder: Path) -> None:
     # Files come before the folders that name them. Links are no instances and are not followed.
     with around("fsync"), ThreadPoolExecutor(_FLUSHED_AT_ONCE, thread_name_prefix="flush") as threads:
         for parent, _, names in os.walk(folder, topdown=False, onerror=_raise):
-            files = (path for path in map(Path(parent).joinpath, names) if not path.is_symlink())
-            for _flushed in threads.map(_flush_path, files):
+            files = [path for path in map(Path(parent).joinpath, names) if not path.is_symlink()]
+            several = len(files) > 1  # For one, to start a thread costs more than it spares.
+            for _flushed in threads.map(_flush_path, files) if several else map(_flush_path, files):
                 pass
             _flush_path(Path(parent))
 
