@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from email.message import Message
 from http import HTTPStatus
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 import requests
+from requests.structures import CaseInsensitiveDict
 
 from pipeline import __version__
 from pipeline.crash_points import around, door
@@ -29,6 +29,7 @@ _MOST_BYTES = 16 << 20  # Bytes of a reply that are read into memory; one reply 
 _HEADERS = {
     "Accept": DICOM_JSON,
     "Accept-Encoding": "identity",
+    "Connection": "keep-alive",
     "User-Agent": f"storestow/{__version__}",
 }
 
@@ -75,16 +76,17 @@ class HttpClient:
         self._auth = auth
         self._waits = waits
         self._ca_bundle = ca_bundle
-        self._headers = {**_HEADERS, **(headers or {})}
-        self._of_thread = threading.local()  # requests does not promise that a Session is thread-safe.
-        self._sessions: list[requests.Session] = []
+        # A name in other letters is the same name.
+        self._headers = dict(CaseInsensitiveDict({**_HEADERS, **(headers or {})}))
+        self._of_thread = threading.local()  # requests does not promise that an adapter is thread-safe.
+        self._adapters: list[SlowReaderAdapter] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for session in self._sessions:
-            session.close()
+        for adapter in self._adapters:
+            adapter.close()
 
     @door
     def get(self, url: str, parameters: Mapping[str, str | int]) -> Reply:
@@ -167,16 +169,17 @@ class HttpClient:
         if authorization:
             headers = headers | {"Authorization": authorization}
         try:
-            session = self._session()
+            adapter = self._adapter()
             self._of_thread.limit.seconds = self._waits.answer_seconds + more_seconds
-            response = session.request(
-                method,
-                url,
-                headers=headers,
-                timeout=(self._waits.connect_seconds, self._waits.read_seconds + more_seconds),
-                allow_redirects=False,
+            request = requests.PreparedRequest()
+            request.prepare(method, url, self._headers | headers, **what)
+            # A Session would take as long again to merge settings, cookies and redirects that there are none of.
+            response = adapter.send(
+                request,
                 stream=True,
-                **what,
+                timeout=(self._waits.connect_seconds, self._waits.read_seconds + more_seconds),
+                verify=str(self._ca_bundle) if self._ca_bundle else True,
+                cert=self._of_thread.certificate,
             )
             with response:
                 taken: Reply = read(response)
@@ -184,24 +187,14 @@ class HttpClient:
         except requests.RequestException as error:
             raise classified(error, url) from error
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._of_thread, "session", None)
-        if session is None:
-            self._of_thread.limit = AnswerLimit(self._waits.answer_seconds)
-            session = self._of_thread.session = self._new_session(self._of_thread.limit)
-            self._sessions.append(session)
-        return session
-
-    def _new_session(self, limit: AnswerLimit) -> requests.Session:
-        session = requests.Session()
-        session.trust_env = False
-        session.headers.update(self._headers)
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        session.verify = str(self._ca_bundle) if self._ca_bundle else True
-        session.cert = self._auth.certificate()
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, SlowReaderAdapter(limit, pool_connections=2, pool_maxsize=1))
-        return session
+    def _adapter(self) -> SlowReaderAdapter:
+        adapter: SlowReaderAdapter | None = getattr(self._of_thread, "adapter", None)
+        if adapter is None:
+            limit = self._of_thread.limit = AnswerLimit(self._waits.answer_seconds)
+            self._of_thread.certificate = self._auth.certificate()
+            adapter = self._of_thread.adapter = SlowReaderAdapter(limit, pool_connections=2, pool_maxsize=1)
+            self._adapters.append(adapter)
+        return adapter
 
 
 def _reply(response: requests.Response) -> Reply:
