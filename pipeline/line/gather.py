@@ -55,16 +55,19 @@ class RoomsSeen:
     others: OtherNodes | None = None
 
 
-def look_at_rooms(site: Site) -> RoomsSeen:
-    """Look at the rooms in the order in which folders pass them, so that no folder is missed while it moves."""
+def look_at_rooms(site: Site, identified: AbstractSet[str] = frozenset()) -> RoomsSeen:
+    """Look at the rooms in the order in which folders pass them, so that no folder is missed while it moves.
+
+    The ledger is not asked for the arrivals in `identified`, which were at an earlier look.
+    """
     open_folders = set(_open_folders(site.spool.incoming))
     received, here = site.spool.received_names(), site.spool.arrival_names()
     with site.ledger.reading() as connection:
-        states = arrivals.states_of(connection, received | here)
+        states = arrivals.states_of(connection, (received | here) - identified)
         waiting = waiting_studies.waiting(connection)
         prepared = claims.studies_of_others(connection, site.claimant.worker) if waiting else ()
         others = nodes.others(connection, site.claimant.worker) if site.spool.has_store else None
-    unknown = (received | here) - states.keys()
+    unknown = (received | here) - identified - states.keys()
     admitted = {name for name, state in states.items() if state == ArrivalState.ADMITTED}
     mine = [study for study in waiting if (study.receiver, study.study_instance_uid) not in prepared]
     theirs = {name for name in here if others and node_of(name) in others.at_work}

@@ -60,13 +60,16 @@ class Line:
         """Return the lanes in which something may be begun now."""
         return self._deliveries.lanes_due()
 
-    def stages(self) -> dict[str, Callable[[], None]]:
-        """Return the stages by name, in the order in which a study takes them; each starts its due jobs."""
+    def stages(self, *, is_whole: bool = True) -> dict[str, Callable[[], None]]:
+        """Return the stages by name, in the order in which a study takes them; each starts its due jobs.
+
+        A round that is not `is_whole` does not ask again for arrivals that were identified at an earlier look:
+        only a person takes that back, and then the next round is a whole one.
+        """
         site, ahead = self._site, self._read_ahead
+        find_new = functools.partial(self._new_arrivals, is_whole=is_whole)
         return {
-            "admit": functools.partial(
-                self._start_each, self._new_arrivals, lambda name: admit(name, site, ahead)
-            ),
+            "admit": functools.partial(self._start_each, find_new, lambda name: admit(name, site, ahead)),
             "identify": functools.partial(
                 self._start_each, self._admitted_arrivals, lambda name: identify_arrival(name, site, ahead)
             ),
@@ -84,6 +87,7 @@ class Line:
     def open(self) -> None:
         """Make the ledger agree with the rooms, before other work starts."""
         clear_left_over(self._site.spool, self._site.claimant.node)
+        self._seen = RoomsSeen()
         reconcile(self._site, self._beat)
 
     def work_ahead(self) -> WorkAhead:
@@ -119,13 +123,14 @@ class Line:
 
         return both
 
-    def _new_arrivals(self) -> Due[str]:
+    def _new_arrivals(self, *, is_whole: bool) -> Due[str]:
         """Yield the arrivals that the ledger does not know yet, and the folders to be handed over to the store.
 
         Look at the rooms here, for identify and gather, too; if that fails, all three find nothing due.
         """
+        identified = frozenset() if is_whole else self._seen.arrivals - self._seen.unidentified
         self._seen = RoomsSeen()
-        self._seen = look_at_rooms(self._site)
+        self._seen = look_at_rooms(self._site, identified)
         self._unread.keep(self._seen.arrivals | self._seen.unknown)
         being_handed_over = {stored_name(name, self._site.claimant.node) for name in self._seen.unknown}
         for name in sorted(self._seen.unknown - self._seen.of_others - being_handed_over):

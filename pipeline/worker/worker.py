@@ -183,7 +183,7 @@ class Worker:
             return {"sweep": self._sweep}
         if self._heartbeat.history not in {"", self._history}:
             return {"sweep": self._sweep, "reconcile": self._reconcile_again}
-        stages = self._line.stages()
+        stages = self._line.stages(is_whole=is_whole)
         if not is_whole and not self._heartbeat.is_draining:
             if any(key.kind is JobKind.DELIVER for key in self._jobs.running()):
                 del stages["settle"]  # Nobody waits for it: the next whole round asks it at the latest.
