@@ -1,6 +1,7 @@
 """kind = "stow": send to a DICOMweb archive by STOW-RS, and verify by QIDO-RS (docs/adr/0004-stow.md)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -65,6 +66,8 @@ class StowDestination(Destination):
         from pipeline.dicomweb.study_upload import carry, sorted_out
         from pipeline.dicomweb.upload import Pace
 
+        if self.guard.is_on or not is_fixed(self.url):  # Guard and address are found before an upload begins.
+            consignment = replace(consignment, added=lambda: ())
         parcels, without_address = sorted_out(self.url, consignment.items)
         pace = Pace(self.connections, self.batch_bytes)
         with self._door() as door:

@@ -2,14 +2,15 @@
 
 import re
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pipeline.dicomweb import instance_outcome, wado
 from pipeline.dicomweb.foreign_copies import anothers
 from pipeline.dicomweb.http_client import HttpClient
 from pipeline.dicomweb.qido import Qido
-from pipeline.dicomweb.upload import Pace, Upload
+from pipeline.dicomweb.upload import More, Pace, Upload
 from pipeline.dicomweb.urls import address
 from pipeline.errors import Configuration, Transient
 from pipeline.model import ARRIVED, Consignment, InstanceKey, Item, Receipt, ReceiptState
@@ -57,7 +58,8 @@ def carry(
     An instance that is there although we never sent it was stored by somebody else. It is not sent, because some
     archives lose the first copy when a second one comes; it is compared, unless `believes_present`. A consignment
     with `again` is sent all the same, because a person decided so; the archive's copies before and after show
-    whether the archive took it. Raises Transient if instances are still pending at the end.
+    whether the archive took it. Instances that are added to the consignment meanwhile are sent, too. Raises
+    Transient if instances are still pending at the end.
     """
     qido = Qido(door, parcel.url)
     there = qido.among(parcel.items)
@@ -71,7 +73,8 @@ def carry(
             yield instance_outcome.seen(item, ReceiptState.STORED)
     missing = {item.key: item for item in parcel.items if item.key not in there}
     last: dict[InstanceKey, Receipt] = {}
-    for receipt in _sent(missing, Upload(door, parcel.url, qido, consignment.attempt, pace), qido):
+    more = partial(_more, parcel, consignment, qido, (strangers, there, missing))
+    for receipt in _sent(missing, Upload(door, parcel.url, qido, consignment.attempt, pace), qido, more):
         last[receipt.key] = receipt
         if not (receipt.verified and (receipt.key in before or _is_anothers(receipt, strangers))):
             yield receipt
@@ -88,16 +91,42 @@ def carry(
         raise Transient(_what_is_left(left, parcel))
 
 
+def _more(
+    parcel: StudyUpload,
+    consignment: Consignment,
+    qido: Qido,
+    known: tuple[dict[InstanceKey, Item], set[InstanceKey], dict[InstanceKey, Item]],
+) -> More:
+    """Return what was added and must be sent, and the receipts of what need not or cannot.
+
+    It is added to `known`, which has the instances that we never sent, those that are there, and those to send.
+    """
+    if qido.doubt or consignment.again:
+        return [], []
+    strangers, there, missing = known
+    parcels, answered = sorted_out(parcel.url, consignment.added())
+    added = {item.key: item for one in parcels for item in one.items}
+    strangers.update({key: item for key, item in added.items() if not item.attempted})
+    found = qido.among_added(added.values())
+    there.update(found)
+    answered += [instance_outcome.seen(added[key], ReceiptState.STORED) for key in found - strangers.keys()]
+    wanted = {key: item for key, item in added.items() if key not in found}
+    missing.update(wanted)
+    return list(wanted.values()), answered
+
+
 def _is_anothers(receipt: Receipt, strangers: Container[InstanceKey]) -> bool:
     """Tell whether the archive refused an instance as a duplicate that only somebody else can have stored."""
     return receipt.state is ReceiptState.DUPLICATE and receipt.verified and receipt.key in strangers
 
 
-def _sent(items: dict[InstanceKey, Item], upload: Upload, qido: Qido) -> Iterator[Receipt]:
+def _sent(
+    items: dict[InstanceKey, Item], upload: Upload, qido: Qido, more: Callable[[], More]
+) -> Iterator[Receipt]:
     """Send instances; yield the archive's response about each, and then whether QIDO-RS lists it."""
     last: dict[InstanceKey, Receipt] = {}
     for portion in _portions(tuple(items.values()), qido):
-        for receipt in upload.send(portion):
+        for receipt in upload.send(portion, more):
             last[receipt.key] = receipt
             yield receipt
         for receipt in _looked_up(qido, items, last):

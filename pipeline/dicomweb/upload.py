@@ -36,6 +36,7 @@ _MOST_UNSEEN = (
 )
 
 Batch = tuple[Item, ...]
+More = tuple[Sequence[Item], Sequence[Receipt]]  # What else is to be sent, and receipts of what need not be.
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,11 @@ class Upload:
         self._stored = 0
         self._fruitless = 0
 
-    def send(self, items: Sequence[Item]) -> Iterator[Receipt]:
-        """Send `items`, all of one study, and yield receipts; the last receipt of an instance counts."""
+    def send(self, items: Sequence[Item], more: Callable[[], More]) -> Iterator[Receipt]:
+        """Send `items`, all of one study, and yield receipts; the last receipt of an instance counts.
+
+        When a connection has nothing to send, `more` says what else there is.
+        """
         flying: dict[Future[Reply | NoReply | DiffersFromPin], Batch] = {}
         asked: set[Future[list[Receipt]]] = set()
         stop: StorestowError | None = None
@@ -87,6 +91,11 @@ class Upload:
             ThreadPoolExecutor(self._connections, thread_name_prefix="qido") as queries,
         ):
             while True:
+                try:
+                    if stop is None and len(flying) < self._connections:
+                        yield from self._grown(more)
+                except StorestowError as error:
+                    stop = error
                 while stop is None and len(flying) < self._connections and (batch := self._next()):
                     self._attempt(batch)
                     flying[pool.submit(self._post, batch)] = batch
@@ -98,17 +107,30 @@ class Upload:
                 wait(under_way, return_when=FIRST_COMPLETED)
                 yield from _ended(asked)
                 for future in [future for future in flying if future.done()]:
-                    batch, stored = flying.pop(future), []
                     try:
-                        for receipt in self._account(batch, future.result()):
-                            stored += [receipt] if receipt.state in ARRIVED and not receipt.verified else []
-                            yield receipt
+                        yield from self._answered(flying.pop(future), future.result())
                     except StorestowError as error:
                         stop = stop or error
-                    if len(stored) > FEW:
-                        self._unseen.append(stored)
         if stop:
             raise stop
+
+    def _grown(self, more: Callable[[], More]) -> Iterator[Receipt]:
+        """Queue what else there is to send, if no batch waits, and yield the receipts that are known of it."""
+        if not (self._pieces or self._fresh):
+            items, receipts = more()
+            yield from receipts
+            yield from self._queue(items)
+
+    def _answered(self, batch: Batch, answer: Reply | NoReply | DiffersFromPin) -> Iterator[Receipt]:
+        """Yield the receipts that are known after a request, and note which instances are to be looked up."""
+        stored: list[Receipt] = []
+        try:
+            for receipt in self._account(batch, answer):
+                stored += [receipt] if receipt.state in ARRIVED and not receipt.verified else []
+                yield receipt
+        finally:
+            if len(stored) > FEW:
+                self._unseen.append(stored)
 
     def _queue(self, items: Sequence[Item]) -> Iterator[Receipt]:
         for item in items:

@@ -1,7 +1,7 @@
 """Deliver one consignment: hand it to its destination, and record the response to each instance."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -39,6 +39,7 @@ from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import Site
 
+ADDED_WITHIN = 10.0  # Seconds of an attempt; what is added later waits for its turn beside other deliveries.
 RECORD_EVERY = 5.0  # Seconds; after a crash the peer is asked again about the receipts of at most this time.
 
 
@@ -84,12 +85,14 @@ def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | NotAttempted:
     error: StorestowError | None = None
     was_asked = False
     with site.ledger.reading() as connection:
-        unanswered = receipts.unanswered(connection, row.id)
+        handed = set(receipts.unanswered(connection, row.id))
     try:
         if due.destination.makes_file and row.order_id is None:
             end_unfinished(row, due.destination, site)
         load = (burden_of_request if row.requested else burden_of)(row, due.destination, site)
         consignment = _consignment_of(row, due.destination, load, site)
+        if row.growing:
+            consignment = replace(consignment, added=_added(row, due.destination, load, handed, site))
         was_asked = bool(load.items or (row.requested and load.numbers))  # A request has been asked for by now.
         _hand_over(row, due.destination, load, consignment, site)
     except Fenced:
@@ -99,7 +102,7 @@ def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | NotAttempted:
         error = raised
     except OSError as raised:
         error = Transient(f"a file cannot be read or made now: {raised.strerror}")
-    return AttemptedDelivery(row, due.destination, error, unanswered, was_asked)
+    return AttemptedDelivery(row, due.destination, error, frozenset(handed), was_asked)
 
 
 def _claimed(connection: Connection, due: DueDelivery, site: Site) -> ClaimedDeliveryRow | None:
@@ -160,6 +163,28 @@ def _consignment_of(
         with site.ledger.reading() as look:
             consignment = replace(consignment, set_aside=undelivered_instances.set_aside(look, row))
     return consignment if row.order_id is None else _of_order(consignment, row.order_id, site)
+
+
+def _added(
+    row: ClaimedDeliveryRow, destination: Destination, load: DeliveryItems, handed: set[int], site: Site
+) -> Callable[[], Sequence[Item]]:
+    """Return the function that adds to `load` what was added to the delivery, and to `handed` its row numbers."""
+    until = time.monotonic() + ADDED_WITHIN
+
+    def added() -> Sequence[Item]:
+        if time.monotonic() > until:
+            return ()
+        with site.ledger.reading() as look:
+            new = receipts.unanswered(look, row.id) - handed
+        if not new:
+            return ()
+        more = burden_of(row, destination, site, new)
+        load.numbers.update(more.numbers)
+        load.lacking.update(more.lacking)
+        handed.update(more.numbers.values())
+        return more.items
+
+    return added
 
 
 def _hand_over(

@@ -5,6 +5,7 @@ none: a file of some instances would be taken for the whole study.
 """
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -63,8 +64,12 @@ class DeliveryItems:
         return [one for one in self.beside.values() if not one.is_answered]
 
 
-def burden_of(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> DeliveryItems:
+def burden_of(
+    row: ClaimedDeliveryRow, destination: Destination, site: Site, only: AbstractSet[int] | None = None
+) -> DeliveryItems:
     """Return the items that a delivery must still send; for a made file, all instances that belong in it.
+
+    With `only`, return those of these row numbers.
 
     Raises:
         Transient: the file cannot be made now, because one of its instances is not available.
@@ -72,6 +77,7 @@ def burden_of(row: ClaimedDeliveryRow, destination: Destination, site: Site) -> 
     """
     waiting, beside = _wanted(row, destination, site)
     _require_all(beside)
+    waiting = [(identity, item) for identity, item in waiting if only is None or identity in only]
     found = DeliveryItems(numbers={item.key: identity for identity, item in waiting}, beside=beside)
     wanted = [InstanceToSend(identity, item, row.receiver, row.id) for identity, item in waiting]
     wanted += [InstanceToSend(one.identity, one.item, one.receiver, one.delivery) for one in beside.values()]

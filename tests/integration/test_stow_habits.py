@@ -1,13 +1,15 @@
 """QIDO-RS as archives other than dcm4chee answer it: each habit is a switch of the archive in these tests."""
 
+from dataclasses import replace
+
 import pytest
 from support.peers.fake_dcm4chee import FakeDcm4chee
 from support.peers.stow_outcomes import Collected, assert_archived, stow
-from support.studies.small_studies import make_item, make_study, uids_of
+from support.studies.small_studies import consign, last_of, make_item, make_study, uids_of
 
 from pipeline.dicomweb import qido, upload
 from pipeline.errors import Configuration, Held
-from pipeline.model import Item, ReceiptState
+from pipeline.model import Consignment, Item, ReceiptState
 
 NOTHING_MATCHES = [(204, b""), (200, b"[]"), (404, b""), (404, b'{"error": "no such study"}'), (404, b"[]")]
 
@@ -261,3 +263,33 @@ def test_check_asks_what_a_delivery_asks(archive, guard):
     archive.limit_status, archive.largest_limit = 400, 0
     [problem] = destination.problems()
     assert "HTTP 400" in problem
+
+
+def adding(items: tuple[Item, ...], *later: tuple[Item, ...]) -> Consignment:
+    """Return a consignment of `items` to which the others are added, one part each time it is asked."""
+    parts = list(later)
+    return replace(consign(items), added=lambda: parts.pop(0) if parts else ())
+
+
+def test_what_is_added_to_a_study_of_which_nothing_was_there_is_sent_without_asking_again(archive, tmp_path):
+    items = make_study(tmp_path, 40)
+    receipts = list(stow(archive.url).deliver(adding(items[:20], items[20:30], items[30:])))
+    assert {receipt.key for receipt in receipts if receipt.verified} == {item.key for item in items}
+    assert_archived(archive, items)
+    assert archive.duplicates == []
+    assert len([seen for seen in archive.queries if "SOPInstanceUID" not in seen.query]) == 1
+
+
+def test_what_is_added_and_was_stored_by_others_is_compared_and_not_sent(archive, tmp_path):
+    items = make_study(tmp_path, 40)
+    keep(archive, items[15:25])
+    stored = last_of(list(stow(archive.url).deliver(adding(items[:20], items[20:]))))
+    states = [ReceiptState.STORED] * 15 + [ReceiptState.PRESENT] * 10 + [ReceiptState.STORED] * 15
+    assert [stored[uid].state for uid in uids_of(items)] == states
+    assert archive.duplicates == []
+
+
+def test_what_is_added_waits_for_an_attempt_of_its_own_if_a_guard_must_be_asked(archive, tmp_path):
+    items = make_study(tmp_path, 12)
+    stored = last_of(list(stow(archive.url, guard={"kind": "qido"}).deliver(adding(items[:6], items[6:]))))
+    assert stored.keys() == set(uids_of(items[:6]))

@@ -4,7 +4,9 @@ import pytest
 from support.peers.fake_dcm4chee import FakeDcm4chee
 from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 
+from pipeline.dicomweb.http_client import HttpClient
 from pipeline.ledger import deliveries, instance_rows, waiting_studies
+from pipeline.line import deliver as delivering
 from pipeline.line import prepare_study as preparing
 from pipeline.line.consign import consign
 from pipeline.line.prepare_study import prepare_study
@@ -66,6 +68,31 @@ def test_what_is_ready_is_sent_while_the_rest_is_prepared_and_delivered_is_said_
         assert len(archive.stored) == 4
         assert len(archive.received) == 4  # none of them twice
         assert len(list((tmp_path / "discs").glob("*.iso"))) == 1
+
+
+def test_what_is_added_during_an_attempt_is_sent_in_the_same_attempt(tmp_path, one_by_one, monkeypatch):
+    claimed, claim, post = [], delivering._claimed, HttpClient.post
+
+    def noted(connection, due, site):
+        claimed.append(due.destination.name)
+        return claim(connection, due, site)
+
+    monkeypatch.setattr(delivering, "_claimed", noted)
+    with FakeDcm4chee() as archive, working(the_site(tmp_path, archive, quiet=600)) as (site, worker):
+        arrive(site.spool, *(instance(tmp_path, str(n), AccessionNumber="ACC1") for n in range(4)), age=5.0)
+        rounds(worker, until=lambda: states(site, "instances") == {"received": 4})
+        parts = prepare_study(waiting(site), site)
+
+        def post_late(*about, **more):
+            consign(parts, site)  # the rest is ready before the first has left
+            return post(*about, **more)
+
+        monkeypatch.setattr(HttpClient, "post", post_late)
+        consign([next(parts)], site)
+        rounds(worker, until=all_settled(site))
+        assert states(site, "deliveries") == {"delivered": 3}
+        assert len(archive.received) == 4  # none of them twice
+    assert claimed.count("archive") == 1
 
 
 def test_a_worker_that_dies_between_two_parts_leaves_nothing_behind(tmp_path, one_by_one):
