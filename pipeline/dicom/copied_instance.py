@@ -74,6 +74,10 @@ class CopiedInstance:
         """
         layout, at = self._layout, len(self._preamble)
         rest = layout.end - layout.header_end
+        for tag in self._touched:
+            received = layout.elements.get(tag)
+            if received is not None and received.start > layout.header_end:
+                raise Malformed(f"the element {shown(tag)} stands behind Pixel Data, and would be there twice")
         with path.open("rb", buffering=0) as file:
             head = file.read(max(0, os.fstat(file.fileno()).st_size - rest))
         if head[:at] != self._preamble:  # Which was walked when it was made.

@@ -11,6 +11,7 @@ from pipeline.dicom.copied_instance import CopiedInstance
 from pipeline.dicom.header import read_header
 from pipeline.dicom.part10 import Malformed
 from pipeline.dicom.reading import data_set_of
+from pipeline.dicom.walk import walk
 
 PATIENT_NAME, PATIENT_ID, SOP_INSTANCE = 0x00100010, 0x00100020, 0x00080018
 STUDY_COMMENTS = 0x00324000  # CT_small.dcm has none
@@ -72,6 +73,21 @@ def test_another_transfer_syntax_than_that_of_the_data_set_is_noticed(copied):
     made.write_bytes(content.replace(syntax, syntax[:-1] + b"9", 1))
     with pytest.raises(Malformed, match="file meta information"):
         copy.read_back(made, ())
+
+
+def test_an_attribute_behind_pixel_data_is_not_written_a_second_time(tmp_path):
+    received = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    layout = walk(received)
+    element, pixels = layout.elements[PATIENT_ID], layout.pixels
+    late = received[: element.start] + received[element.end : pixels.end] + received[element.start : element.end]
+    (tmp_path / "received").write_bytes(late)
+    with data_set_of(tmp_path / "received") as (data, layout):
+        header = read_header(data, layout)
+        put(header, raw_element(header, PATIENT_ID, "LO", b"NEW"))
+        copy = CopiedInstance(data, layout, header, frozenset((PATIENT_ID,)))
+        copy.write(tmp_path / "made")
+        with pytest.raises(Malformed, match="twice"):
+            copy.read_back(tmp_path / "made", ())
 
 
 def _without_the_first(pieces):
