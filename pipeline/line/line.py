@@ -94,6 +94,10 @@ class Line:
         """Return a context manager that reads, encodes and prepares instances while their study is incomplete."""
         return WorkAhead(self._site, self._is_being_prepared, self._read_ahead, self._prepared_ahead)
 
+    def fill_slots(self) -> None:
+        """Start the deliveries that have just become due, in the slots that are free; any thread may call this."""
+        self._deliveries.fill()
+
     def at_the_door(self) -> list[tuple[str, str, int]]:
         """Return what was received and not handed over: receiver, Study Instance UID and number of files."""
         return list(at_the_door(self._site, self._unread))

@@ -1,7 +1,7 @@
 """Schedule orders: look at the open ones, take the steps that are due, and begin retrievals."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
@@ -32,12 +32,22 @@ class OrderSteps(Protocol):
 
 
 class OrderScheduler:
-    """Move all orders of a site forward, step by step; `steps_of` has the steps of verbs that retrieve nothing."""
+    """Move all orders of a site forward, step by step; `steps_of` has the steps of verbs that retrieve nothing.
 
-    def __init__(self, site: Site, jobs: Jobs, steps_of: Mapping[str, OrderSteps]) -> None:
+    `fill_slots` starts the deliveries that a long step has opened, so that they do not wait for the loop.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        jobs: Jobs,
+        steps_of: Mapping[str, OrderSteps],
+        fill_slots: Callable[[], None] = lambda: None,
+    ) -> None:
         self._site = site
         self._jobs = jobs
         self._steps_of = steps_of
+        self._fill_slots = fill_slots
         self._began = time.time()
         self._steps = ThreadPoolExecutor(STEPS_AT_ONCE, thread_name_prefix="order")
         self._moves = ThreadPoolExecutor(site.settings.moves_at_once, thread_name_prefix="move")
@@ -112,8 +122,12 @@ class OrderScheduler:
     def _take_due_step(self, order: OrderRow, now: float) -> None:
         kind = self._steps_of.get(order.verb, steps)
         if kind.look_at(order, self._site, now, self._began):
-            step = partial(kind.take_long_step, order.id, self._site)
+            step = partial(self._take_long_step, kind, order.id)
             self._jobs.start(self._steps, JobKey(JobKind.ORDER, order.id), step)
+
+    def _take_long_step(self, kind: OrderSteps, number: int) -> None:
+        kind.take_long_step(number, self._site)
+        self._fill_slots()
 
     def _begin_moves(self, now: float) -> None:
         with self._site.ledger.reading() as connection:

@@ -62,7 +62,7 @@ class Worker:
         self._replaced_at: float | None = None  # Monotonic time at which another one was met.
         self._upkeep = Upkeep(site, self._jobs)
         self._line = Line(site, self._jobs, self._agenda, self._heartbeat.beat)
-        self._orders = OrderScheduler(site, self._jobs, {send_steps.VERB: send_steps})
+        self._orders = OrderScheduler(site, self._jobs, {send_steps.VERB: send_steps}, self._line.fill_slots)
         self._heartbeat.doors = [self._line.at_the_door, self._orders.at_the_door]
 
     def stop(self) -> None:

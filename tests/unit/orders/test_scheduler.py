@@ -34,3 +34,28 @@ def test_an_order_that_comes_while_another_is_open_has_its_destination_made_read
             scheduler.look()
         scheduler._steps.shutdown()  # waits for what was submitted
     assert sorted(ready) == ["nowhere", "other"]
+
+
+class _Steps:
+    """Steps of a kind of order of which a long one is due, once."""
+
+    def __init__(self, done: list[str]) -> None:
+        self.done = done
+
+    def look_at(self, *_) -> bool:
+        return not self.done
+
+    def take_long_step(self, *_) -> None:
+        self.done.append("step")
+
+
+def test_what_a_long_step_has_opened_is_delivered_without_waiting_for_the_loop(tmp_path):
+    done: list[str] = []
+    with working(settings_with_pacs(tmp_path)) as (site, _):
+        order(site, "A1", verb="print")
+        scheduler = OrderScheduler(
+            site, Jobs(lambda: None), {"print": _Steps(done)}, lambda: done.append("filled")
+        )
+        scheduler.look()
+        scheduler._steps.shutdown()  # waits for what was submitted
+    assert done == ["step", "filled"]
