@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,10 @@ def consign(parts: Iterable[PreparedPart], site: Site) -> None:
             put_off += [outcome for outcome in part.outcomes.values() if isinstance(outcome, Transient)]
             _consign_part(part, site)
     except BaseException as error:
+        # What prepares gives up, too, and does so now: the garbage collector would have it do so in whichever
+        # thread it runs, maybe within a transaction, for whose end it then would wait.
+        if isinstance(parts, Generator):
+            parts.close()
         if part is not None:
             give_up(part.claim, site)
         if not isinstance(error, Fenced):

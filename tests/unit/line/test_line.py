@@ -15,10 +15,10 @@ from support.sites import ledger_place
 from support.sites.line_site import RECEIVER, all_settled, arrive, instance, rounds, settings_for, states, working
 
 from pipeline import crash_points
-from pipeline.errors import Configuration
+from pipeline.errors import Configuration, Transient
 from pipeline.ledger import FILE_NAME, arrivals, reports
 from pipeline.ledger.tables import arrival
-from pipeline.line import quarantine, settle
+from pipeline.line import consign, prepare_study, quarantine, settle
 from pipeline.line.identify import ACCOUNT
 from pipeline.line.reconcile import reconcile
 from pipeline.model import ArrivalState
@@ -297,3 +297,17 @@ def test_what_was_prepared_just_now_is_sent_without_being_read_to_hash_it(tmp_pa
         arrive(site.spool, instance(tmp_path))
         rounds(worker, until=all_settled(site))
     assert not read.called
+
+
+def test_what_prepares_a_study_that_cannot_be_recorded_is_closed_at_once_and_not_by_the_garbage_collector(
+    tmp_path, monkeypatch
+):
+    full = Transient("the disk is full")  # Who keeps an error keeps all that was under way.
+    given_up: list[str] = []
+    with working(settings_for(tmp_path)) as (site, worker):
+        monkeypatch.setattr(consign, "_consign_part", mock.Mock(side_effect=full))
+        monkeypatch.setattr(prepare_study, "give_up", lambda claim, _site: given_up.append(claim))
+        arrive(site.spool, instance(tmp_path))
+        rounds(worker, until=lambda: given_up)
+        assert full.__traceback__
+        assert states(site, "instances") == {"received": 1}
