@@ -45,7 +45,7 @@ ROW = Row(
     _contenders,
     dict.fromkeys(("ours, study", "ours, association"), 5.0)
     | dict.fromkeys(("ours, j2k, study", "ours, j2k, association"), 18.0),
-    seconds=235,  # On two cores 335 have been measured, 240 of them JPEG 2000; it is stopped at twice of it.
+    seconds=235,  # Two cores took some 335, 240 of them for JPEG 2000; it is stopped at twice of this.
     unit="ms an instance",
     rounds=1,
     are_goals_ratios=False,

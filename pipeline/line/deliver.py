@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -194,14 +195,16 @@ def _hand_over(
     numbers, answers = load.numbers, load.lacking
     recorded = time.monotonic()
     try:
-        for answer in handed_over(consignment, load, destination):
-            answers[numbers[answer.key]] = answer
-            # Unrecorded instances would be sent twice after a crash; a made file holds all or nothing.
-            if not (destination.asks_first or destination.makes_file):
-                site.ledger.insist(lambda: _record(row, answers, site, flushed=False))
-            elif time.monotonic() - recorded > RECORD_EVERY:
-                site.ledger.insist(lambda: _record(row, answers, site))
-                recorded = time.monotonic()
+        # An error's traceback would keep it: what it has under way would go on beside the next attempt.
+        with closing(handed_over(consignment, load, destination)) as coming:
+            for answer in coming:
+                answers[numbers[answer.key]] = answer
+                # Unrecorded instances would be sent twice after a crash; a made file holds all or nothing.
+                if not (destination.asks_first or destination.makes_file):
+                    site.ledger.insist(lambda: _record(row, answers, site, flushed=False))
+                elif time.monotonic() - recorded > RECORD_EVERY:
+                    site.ledger.insist(lambda: _record(row, answers, site))
+                    recorded = time.monotonic()
     finally:
         site.ledger.insist(lambda: _record(row, answers, site))
 

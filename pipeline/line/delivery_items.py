@@ -4,7 +4,7 @@ A pinned file that is gone is made again, byte for byte. A destination that make
 none: a file of some instances would be taken for the whole study.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,7 +127,9 @@ def _nothing_made(lacking: Receipt) -> StorestowError:
     return Permanent(said) if lacking.state is ReceiptState.REFUSED else Transient(said)
 
 
-def handed_over(consignment: Consignment, burden: DeliveryItems, destination: Destination) -> Iterator[Receipt]:
+def handed_over(
+    consignment: Consignment, burden: DeliveryItems, destination: Destination
+) -> Generator[Receipt, None, None]:
     """Yield the destination's receipts for the delivery's own instances; raises what the destination raises.
 
     If the delivery is refused together with instances of other deliveries, the error names the remedies.
