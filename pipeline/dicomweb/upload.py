@@ -51,10 +51,10 @@ class Upload:
     """Send instances and yield a receipt for each; `attempt` is called before the first byte of a batch.
 
     Instances that the archive reports as stored are looked up by QIDO-RS, if a batch has more than FEW of them, on
-    connections that have nothing to send, because the archive then has all sooner. A batch that fails as a whole is
-    halved, and the smaller size stays. Instances that the reply does not mention are looked up by QIDO-RS, and only
-    missing ones are sent again. A request breaks off at a file that is not as pinned, and the other instances are
-    sent without it. Raises as `Destination.deliver` does, after the current requests have their receipts.
+    connections that have nothing to send, because the archive then has all sooner. A batch that fails as a whole
+    is halved, and the smaller size stays. Instances that the reply does not mention are looked up by QIDO-RS, and
+    only missing ones are sent again. A request breaks off at a file that is not as pinned, and the other instances
+    are sent without it. Raises as `Destination.deliver` does, after the current requests have their receipts.
     """
 
     def __init__(
