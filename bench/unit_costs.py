@@ -63,9 +63,9 @@ def ledger_of_a_study() -> tuple[int, float]:
     original = Ledger.transaction
 
     @contextmanager
-    def counted(ledger: Ledger, *, flushed: bool = True) -> Iterator[object]:
+    def counted(ledger: Ledger, *, flushed: bool = True, alone: bool = True) -> Iterator[object]:
         nonlocal committed
-        with original(ledger, flushed=flushed) as connection:
+        with original(ledger, flushed=flushed, alone=alone) as connection:
             yield connection
         committed += flushed  # an unflushed one (a beat) costs a hundredth, and has nothing to do with the study
 
