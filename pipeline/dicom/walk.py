@@ -31,10 +31,8 @@ from pipeline.dicom.part10 import (
 from pipeline.dicom.walker import Walker, is_vr
 
 _MOST_KNOWN = 32  # Layouts that are remembered, of 200 bytes an element each.
-_MOST_ELEMENTS, _MOST_COMPARED = (
-    2000,
-    1 << 16,
-)  # Elements of a layout that is remembered, and bytes beside long values.
+_MOST_ELEMENTS = 2000  # Those of a layout that is remembered.
+_MOST_COMPARED = 1 << 16  # Bytes of it, without long values.
 _LONG_VALUE = 4096  # Bytes of a value that is left out of the comparison.
 
 
@@ -83,7 +81,7 @@ class _KnownLayouts:
 
     def elements(self, walker: Walker, at: int) -> dict[int, Element]:
         """Return the elements from `at` on, which nobody may change; raises Malformed as the walk does."""
-        kind = (type(walker), len(walker.data), at, walker.explicit, walker.little)
+        kind = (type(walker), len(walker.data), at, walker.explicit, walker.little, walker.syntax)
         known = self._known.get(kind)
         if known is not None and known.is_layout_of(walker.data):
             return known.elements

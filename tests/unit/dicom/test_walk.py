@@ -121,6 +121,17 @@ def test_slices_that_differ_in_values_only_are_walked_once(monkeypatch):
     assert len(walk_module._known._known) == walk_module._MOST_KNOWN
 
 
+def test_a_file_that_claims_another_transfer_syntax_is_walked_by_itself(monkeypatch):
+    walked = []
+    monkeypatch.setattr(walk_module, "_known", walk_module._KnownLayouts())
+    real = Walker.top_level
+    monkeypatch.setattr(Walker, "top_level", lambda self, at: walked.append(self.syntax) or real(self, at))
+    data = read("CT_small.dcm")
+    walk(data)
+    walk(data.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0", 1))
+    assert walked == ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"], "what has to be mended depends on it"
+
+
 @pytest.mark.parametrize("cut", [1, 2, 100, 5000])
 def test_a_file_cut_anywhere_is_truncated(cut):
     with pytest.raises(Malformed, match="truncated"):
