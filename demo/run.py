@@ -91,7 +91,11 @@ def _show(options: argparse.Namespace, started: contextlib.ExitStack) -> None:
     archive = archives.start(folder / "archive", logs / "orthanc.log")
     started.callback(archive.program.stop)
 
-    port, orders_port = _port(options.port), _free(USUAL_ORDERS_PORT)
+    port = _port(options.port)
+    # Beside another demonstration, which PORT is for, the usual ports may be free only until that one listens.
+    orders_port, http_port = (
+        (free_port(), free_port()) if options.port else (_free(USUAL_ORDERS_PORT), _free(USUAL_HTTP_PORT))
+    )
     _say(f"starting another Orthanc as the PACS, with {' and '.join(pacses.ACCESSION_NUMBERS)}; a CD publisher")
     pacs, pacs_port = pacses.start(
         folder / "pacs", logs / "pacs.log", calling_ae_title=configuration.ORDERS_AE_TITLE, port=orders_port
@@ -101,7 +105,7 @@ def _show(options: argparse.Namespace, started: contextlib.ExitStack) -> None:
     started.callback(publisher.program.stop)
 
     places = (port, archive.studies, pacses.AE_TITLE, pacs_port, orders_port, publishers.AE_TITLE, publisher.port)
-    peers = Peers(*places, http_port=_free(USUAL_HTTP_PORT))
+    peers = Peers(*places, http_port=http_port)
     site = configuration.write(folder, peers)
     command = [sys.executable, "-I", "-m", "pipeline", "--site", str(site)]
     _say(f"starting storestow: receiver {configuration.AE_TITLE} on port {port}, worker, links on {peers.root}")
@@ -170,11 +174,14 @@ def _free(usual: int) -> int:
 
 
 def _wait_for_receiver(port: int, storestow: Program) -> None:
+    """Wait until storescp answers a C-ECHO: before, storestow opens the port for a moment to see if it is free."""
+    names = ("-aet", configuration.CALLING_AE_TITLE, "-aec", configuration.AE_TITLE)
+    echo = [find("echoscu"), "-q", "-to", "2", "-ta", "2", "-td", "2", *names, "127.0.0.1", str(port)]
     end = time.monotonic() + START_SECONDS
-    while is_free(port):
+    while subprocess.run(echo, env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False).returncode != 0:
         storestow.must_run()
         if time.monotonic() > end:
-            raise Unhealthy(f"nobody listens on port {port} after {START_SECONDS} s; see {storestow.log}")
+            raise Unhealthy(f"nobody answers on port {port} after {START_SECONDS} s; see {storestow.log}")
         time.sleep(0.1)
 
 
