@@ -18,11 +18,19 @@ def items(connection: Connection, number: int, spool: Path, *, answered: bool = 
     return [(row.instance, item_of(row, spool)) for row in connection.execute(wanted, {"number": number})]
 
 
+# The other columns would cost as much again: each is converted for each of maybe thousands of instances.
+_OF_AN_ITEM = (
+    *(receipt.c[name] for name in ("path", "sha256", "size", "transfer_syntax_uid", "attempted")),
+    *(instance.c[name] for name in ("study_instance_uid", "series_instance_uid", "sop_instance_uid")),
+    *(instance.c[name] for name in ("sop_class_uid", "calling_ae_title", "called_ae_title", "institution")),
+)
+
+
 @cache
 def _items(*, answered: bool) -> Select[Any]:
     """Return the statement of `items`, made once: to make it takes longer than to execute it."""
     return (
-        select(receipt, instance)
+        select(receipt.c.instance, *_OF_AN_ITEM)
         .join(instance, instance.c.id == receipt.c.instance)
         .where(receipt.c.delivery == bindparam("number"), true() if answered else needs_an_answer())
         .order_by(instance.c.id)
@@ -81,7 +89,7 @@ def key_of(row: Any) -> InstanceKey:
 
 
 def item_of(row: Any, spool: Path) -> Item:
-    """Return an instance as its receipt pins it; `row` has the columns of both."""
+    """Return an instance as its receipt pins it; `row` has at least the columns of an item."""
     return Item(
         key=key_of(row),
         path=spool / row.path,

@@ -101,11 +101,12 @@ def _wanted(
     """
     root = site.spool.store
     with site.ledger.reading() as look:
+        if destination.makes_file and row.order_id is not None:
+            is_unanswered = bool(receipts.unanswered(look, row.id))
+            return receipts.items(look, row.id, root, answered=True) if is_unanswered else [], {}
         waiting = receipts.items(look, row.id, root)
         if not (waiting and destination.makes_file):
             return waiting, {}
-        if row.order_id is not None:
-            return receipts.items(look, row.id, root, answered=True), {}
         beside = undelivered_instances.of(look, row, root)
     for _, item in waiting:
         beside.pop(item.key, None)
@@ -181,7 +182,7 @@ def pinned(
     path = site.spool.present(item.path)
     try:
         if item.sha256 and path and _hash_of(path, item, site) == item.sha256:
-            return replace(item, path=path)
+            return item if path is item.path else replace(item, path=path)
     except OSError as error:
         return Receipt(item.key, ReceiptState.PENDING, "", f"its file cannot be read now: {error.strerror}")
     with site.ledger.reading() as look:

@@ -97,10 +97,9 @@ class Spool:
 
     def find(self, arrival: str, file: str) -> Path | None:
         """Return the present path of a file of an arrival, None if its folder is no longer kept."""
-        places = [room / arrival / file for room in self.rooms_of_arrivals]
         # Look twice: a concurrent release may move the folder into a room we have already checked.
-        twice = (*places, *places)
-        return next((place for place in twice if is_file(place)), None)
+        twice = (*self.rooms_of_arrivals, *self.rooms_of_arrivals)
+        return next((place for room in twice if is_file(place := room / arrival / file)), None)
 
     def remove(self, arrival: str, file: str) -> Path | None:
         """Delete a file of an arrival in whatever room it is; return its former path, None if it is in none."""

@@ -169,11 +169,13 @@ def _end_of(files: Iterable[IsoFile]) -> int:
 def _batches(files: Iterable[IsoFile]) -> Iterator[tuple[IsoFile, ...]]:
     """Yield files in groups of some size, so that each task is worth its overhead."""
     batch: list[IsoFile] = []
+    size = 0
     for file in files:
         batch.append(file)
-        if sum(file.size for file in batch) >= _BATCH or len(batch) >= _MOST_FILES:
+        size += file.size
+        if size >= _BATCH or len(batch) >= _MOST_FILES:
             yield tuple(batch)
-            batch = []
+            batch, size = [], 0
     if batch:
         yield tuple(batch)
 

@@ -1,6 +1,8 @@
 """Downloads: parts of the one file, and never of two; names that cannot break a header."""
 
+import asyncio
 import dataclasses
+import os
 import time
 
 import pytest
@@ -9,8 +11,9 @@ from support.sites.shim_site import BROWSER, KEY, NEW
 
 from pipeline.model import OrderState
 from pipeline.orders import MadeFile
+from pipeline.web import transfer
 from pipeline.web.http_errors import HttpError
-from pipeline.web.transfer import disposition, name_of, part_of
+from pipeline.web.transfer import OpenResult, Transfer, disposition, name_of, part_of
 
 LINK = "/mkiso.php?accession_number=A1"
 CONTENT = bytes(range(256)) * 40  # 10240 bytes
@@ -229,3 +232,64 @@ def test_a_disc_is_named_after_what_is_on_it(verb, accessions, patient, name):
 def test_the_suffix_is_that_of_the_file_that_was_made(made, suffix):
     view = dataclasses.replace(NEW, accessions=("A1",))
     assert name_of(view, MadeFile(f"/x/{made}", made, 1), "") == f"A1.{suffix}"
+
+
+async def _receive():
+    await asyncio.Event().wait()
+
+
+def _sent(path, content, others=lambda: None):
+    """Return the bodies of a transfer to a client that takes every piece at once; `others` runs in between."""
+    path.write_bytes(content)
+    bodies: list[bytes] = []
+
+    async def send(message):
+        bodies.append(bytes(message.get("body", b"")))
+
+    async def whole():
+        beside = asyncio.ensure_future(_again_and_again(others))
+        result = OpenResult.of(MadeFile(str(path), path.name, len(content)))
+        await Transfer(result, "x.iso", None)({"method": "GET"}, _receive, send)
+        beside.cancel()
+
+    asyncio.run(whole())
+    return bodies[1:]
+
+
+async def _again_and_again(others):
+    while True:
+        others()
+        await asyncio.sleep(0)
+
+
+def test_a_file_that_is_in_memory_is_sent_without_a_thread_and_one_that_is_not_by_one(tmp_path, monkeypatch):
+    threads: list[int] = []
+
+    async def in_a_thread(function, *arguments):
+        threads.append(1)
+        return function(*arguments)
+
+    def from_the_disk(*_):
+        raise BlockingIOError
+
+    monkeypatch.setattr(transfer, "run_in_threadpool", in_a_thread)
+    content = os.urandom(3 << 18)
+    monkeypatch.setattr(os, "preadv", lambda fd, into, at, _flags: _read_into(fd, into[0], at))
+    assert b"".join(_sent(tmp_path / "disc", content)) == content
+    assert not threads
+    monkeypatch.setattr(os, "preadv", from_the_disk)
+    assert b"".join(_sent(tmp_path / "other", content)) == content
+    assert threads
+
+
+def _read_into(descriptor, piece, at):
+    """Read what is in memory, as the system may: a part of what was asked for."""
+    some = os.pread(descriptor, max(1, len(piece) // 3), at)
+    piece[: len(some)] = some
+    return len(some)
+
+
+def test_a_client_that_takes_all_at_once_leaves_the_loop_to_others_after_every_piece(tmp_path):
+    turns: list[int] = []
+    pieces = _sent(tmp_path / "disc", bytes(8 << 18), lambda: turns.append(1))
+    assert len(turns) >= len(pieces) > 2
