@@ -105,16 +105,16 @@ def values_of(path: Path, tags: Iterable[int]) -> dict[int, bytes]:
             return {}
         with _mapped(file) as data:
             try:
-                if is_deflated(data):
-                    return first_values(_inflated_start(data), tags)
-                return first_values(data, tags)
+                meta, at = walk_meta(data, 132 if data[128:132] == b"DICM" else 0)
+                syntax = text_of(data, meta.get(0x00020010))
+                is_inflated = syntax != DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+                return first_values(data if is_inflated else _inflated_start(data, at), at, syntax, tags)
             except Malformed:
                 return {}
 
 
-def _inflated_start(data: mmap.mmap) -> bytes:
-    _, offset = walk_meta(data, 132 if data[128:132] == b"DICM" else 0)
-    return data[:offset] + inflated_head(data[offset : offset + MOST_GLANCED_AT], MOST_GLANCED_AT)
+def _inflated_start(data: mmap.mmap, at: int) -> bytes:
+    return data[:at] + inflated_head(data[at : at + MOST_GLANCED_AT], MOST_GLANCED_AT)
 
 
 def is_deflated(data: Bytes) -> bool:

@@ -82,17 +82,27 @@ class _KnownLayouts:
     def elements(self, walker: Walker, at: int) -> dict[int, Element]:
         """Return the elements from `at` on, which nobody may change; raises Malformed as the walk does."""
         kind = (type(walker), len(walker.data), at, walker.explicit, walker.little, walker.syntax)
-        known = self._known.get(kind)
-        if known is not None and known.is_layout_of(walker.data):
-            return known.elements
+        if (known := self.look_up(kind, walker.data)) is not None:
+            return known
         elements = walker.top_level(at)
-        if elements and not (walker.is_odd or walker.mends) and len(elements) <= _MOST_ELEMENTS:
-            layout = _KnownLayout(walker.data, elements)
-            if layout.is_small:
-                self._known[kind] = layout
-                if len(self._known) > _MOST_KNOWN:
-                    self._known.popitem(last=False)
+        if elements and not (walker.is_odd or walker.mends):
+            self.keep(kind, walker.data, elements)
         return elements
+
+    def look_up(self, kind: tuple[object, ...], data: Bytes) -> dict[int, Element] | None:
+        """Return the elements of the last file of this kind, None if those of `data` are others."""
+        known = self._known.get(kind)
+        return known.elements if known is not None and known.is_layout_of(data) else None
+
+    def keep(self, kind: tuple[object, ...], data: Bytes, elements: dict[int, Element]) -> None:
+        """Remember elements, which stand in `data` without a gap; those of a large header are not remembered."""
+        if len(elements) > _MOST_ELEMENTS:
+            return
+        layout = _KnownLayout(data, elements)
+        if layout.is_small:
+            self._known[kind] = layout
+            if len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
 
 
 class _KnownLayout:
@@ -111,7 +121,7 @@ class _KnownLayout:
         self._bytes = self._compared_of(data) if self.is_small else b""
 
     def is_layout_of(self, data: Bytes) -> bool:
-        """Tell whether `data`, of the same length, has the same elements at the same places."""
+        """Tell whether `data` has the same elements at the same places; the value of the last may be cut off."""
         mask, expected = self._masked
         return int.from_bytes(self._compared_of(data), "little") & mask == expected
 
@@ -133,29 +143,39 @@ class _KnownLayout:
 
 
 _known = _KnownLayouts()
+_glanced_at = _KnownLayouts()
 
 
-def first_values(data: Bytes, tags: Iterable[int]) -> dict[int, bytes]:
+def first_values(data: Bytes, at: int, syntax: str, tags: Iterable[int]) -> dict[int, bytes]:
     """Return values of those `tags` that stand before the first unreadable element, within a glance.
 
-    Raises:
-        Malformed: not even the file meta information can be read.
+    The data set begins at `at`, and `syntax` is what the file meta information says, "" if it says nothing.
     """
     wanted = frozenset(tags)
-    meta, at = walk_meta(data, 132 if data[128:132] == b"DICM" else 0)
-    syntax = text_of(data, meta.get(0x00020010))
-    walker = Walker(data, *(_encoding_of(syntax) if syntax else _guessed_encoding(data, at)), MOST_GLANCED_AT)
-    found: dict[int, bytes] = {}
+    encoding = _encoding_of(syntax) if syntax else _guessed_encoding(data, at)
+    kind = (at, encoding, wanted)
+    elements = _glanced_at.look_up(kind, data)
+    if elements is None:
+        elements, is_known = _first_elements(Walker(data, *encoding, MOST_GLANCED_AT), at, max(wanted))
+        if is_known:
+            _glanced_at.keep(kind, data, elements)
+    found = [elements[tag] for tag in wanted if tag in elements]
+    return {one.tag: bytes(data[one.value : min(one.end, one.value + MOST_OF_A_VALUE)]) for one in found}
+
+
+def _first_elements(walker: Walker, at: int, last: int) -> tuple[dict[int, Element], bool]:
+    """Return the elements up to the first after the tag `last`, and whether that one was found and none twice."""
+    elements: dict[int, Element] = {}
+    is_single = True
     with suppress(Malformed):
-        while at < len(data):
-            element = walker.element(at, len(data), 0)
-            if element.tag in wanted:
-                stop = min(element.end, element.value + MOST_OF_A_VALUE)
-                found.setdefault(element.tag, bytes(data[element.value : stop]))
-            if element.tag > max(wanted):
-                break
+        while at < len(walker.data):
+            element = walker.element(at, len(walker.data), 0)
+            is_single = is_single and element.tag not in elements
+            elements.setdefault(element.tag, element)
+            if element.tag > last:
+                return elements, is_single
             at = element.end
-    return found
+    return elements, False
 
 
 def _check_header(elements: dict[int, Element], end: int) -> None:

@@ -1,6 +1,7 @@
 """The account of an arrival: everything the ledger knows of it, as JSON, and the way back."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, insert, select
@@ -56,7 +57,12 @@ def _by_name(table: Table, values: Iterable[Any]) -> dict[str, Any]:
 
     The names are plain texts: of SQLAlchemy's own, JSON takes ten times as long.
     """
-    return dict(zip(map(str, table.columns.keys()), values, strict=False))
+    return dict(zip(_names_of(table), values, strict=False))
+
+
+@cache
+def _names_of(table: Table) -> tuple[str, ...]:
+    return tuple(map(str, table.columns.keys()))
 
 
 def restore(connection: Connection, account: dict[str, Any]) -> None:

@@ -237,6 +237,8 @@ def main() -> None:
     """Serve the pipe whose file descriptor is the only argument."""
     be_the_first_to_go()
     silence_libraries()
+    # pydicom imports it to download test files, which takes a quarter of the time that pydicom takes itself.
+    sys.modules["requests"] = None  # type: ignore[assignment]  # an import of it fails, and pydicom does without
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _serve(Connection(int(sys.argv[1])))
 

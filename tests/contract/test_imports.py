@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
 from pipeline import destinations
+from pipeline.processes.process_pool import ProcessPool
 
 SETTINGS = "pipeline.commands.cli", "pipeline.site.settings"
 DESTINATIONS = tuple(f"pipeline.destinations.{kind}" for kind in destinations.kinds())
@@ -34,3 +36,22 @@ def test_a_process_that_reads_what_came_waits_for_no_import_of_pydicom():
     code = "import sys, pipeline.line.identify; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True).stdout
     assert not HEAVY & set(loaded.split())
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        "pipeline.cstore.uncompressed",
+        "pipeline.dicom.archived_copy",
+        "pipeline.dicom.same_content",
+        "pipeline.disc.formats.parallel",
+        "pipeline.disc.objects.conversion",
+        "pipeline.disc.pages.thumbnails",
+        "pipeline.line.encoded_ahead",
+        "pipeline.line.prepare_with_patient",
+    ],
+)
+def test_a_process_of_the_pool_does_its_tasks_without_what_pydicom_downloads_test_files_with(tasks):
+    question = f"__import__('{tasks}') and __import__('pydicom') and 'requests.api' in __import__('sys').modules"
+    with closing(ProcessPool(1)) as pool:
+        assert dict(pool.each(eval, [question])) == {question: False}

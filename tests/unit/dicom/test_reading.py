@@ -13,6 +13,7 @@ from support.hostile.hostile_files import DEFLATED, EXPLICIT, deflated, element,
 from support.sites.receiving import ROOT
 
 from pipeline.dicom import inflated_extent, reading
+from pipeline.dicom import walk as walk_module
 from pipeline.dicom.part10 import Malformed
 from pipeline.dicom.pydicom_reading import dcmread, read_partial
 from pipeline.dicom.reading import values_of
@@ -146,6 +147,37 @@ def test_a_glance_reads_every_encoding(name):
     whole = pydicom.dcmread(path)
     assert seen[STUDY_INSTANCE_UID].decode().strip(" \0") == whole.StudyInstanceUID
     assert seen.get(PATIENT_ID, b"").decode().strip(" \0") == whole.get("PatientID", "")
+
+
+@pytest.mark.parametrize(
+    "name", ["CT_small.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm", "reportsi.dcm"]
+)
+def test_a_glance_after_a_file_alike_says_what_it_says_without_that_one(tmp_path, monkeypatch, name):
+    known, path = reading.Path(get_testdata_file(name)), tmp_path / "file"
+    whole, tags = known.read_bytes(), [STUDY_INSTANCE_UID, PATIENT_ID]
+
+    def glance_after(*earlier):
+        monkeypatch.setattr(walk_module, "_glanced_at", walk_module._KnownLayouts())
+        return [values_of(file, tags) for file in (*earlier, path)][-1]
+
+    end = whole.index(values_of(known, tags)[STUDY_INSTANCE_UID]) + 100
+    changed = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(130, end, 3)]
+    for data in [*changed, *(whole[:at] for at in range(130, end, 5))]:
+        path.write_bytes(data)
+        assert glance_after(known) == glance_after(), len(data)
+
+
+def test_of_slices_that_differ_in_values_only_one_is_walked_for_a_glance(tmp_path, monkeypatch):
+    walked = []
+    monkeypatch.setattr(walk_module, "_glanced_at", walk_module._KnownLayouts())
+    real = walk_module._first_elements
+    monkeypatch.setattr(walk_module, "_first_elements", lambda *given: walked.append(1) or real(*given))
+    data = reading.Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    for number in (1, 2, 3):
+        (tmp_path / f"{number}").write_bytes(data.replace(b"1CT1", f"{number}CT{number}".encode()))
+    seen = [values_of(tmp_path / f"{number}", [PATIENT_ID, STUDY_INSTANCE_UID]) for number in (1, 2, 3)]
+    assert [values[PATIENT_ID] for values in seen] == [b"1CT1", b"2CT2", b"3CT3"]
+    assert len(walked) == 1
 
 
 def test_an_endless_value_is_not_taken_whole(tmp_path):
