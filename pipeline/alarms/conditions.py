@@ -16,6 +16,7 @@ from pipeline.operate.silence import Silence
 from pipeline.site.settings import Settings
 
 LEDGER_KEY = "ledger"
+NODE_KEY = "node:"  # Before the name of a node that is lost.
 SITE_KEY = "site:"  # Before the name of a site of the fleet.
 MOMENT = 120.0  # Seconds; a shorter condition causes no message.
 _OF_SITES = {
@@ -32,11 +33,15 @@ _OF_SITES = {
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition that is wrong; it causes a message once it has lasted for `after` seconds."""
+    """One condition that is wrong; it causes a message once it has lasted for `after` seconds.
+
+    One that `is_of_node` is about this machine; any other node of a cluster finds all the rest as well.
+    """
 
     key: str
     text: str
     after: float = 0.0
+    is_of_node: bool = False
 
 
 def conditions(
@@ -47,7 +52,7 @@ def conditions(
     yield from _destinations(settings, numbers)
     for name, is_open in numbers.receivers_up.items():
         if not is_open:
-            yield Condition(f"receiver:{name}", f"receiver {name} is not listening", MOMENT)
+            yield Condition(f"receiver:{name}", f"receiver {name} is not listening", MOMENT, is_of_node=True)
     aside = sum(numbers.set_aside.values()) + numbers.arrivals_set_aside
     if aside:
         kinds = ", ".join(f"{count} {code}" for code, count in sorted(numbers.set_aside.items()))
@@ -74,7 +79,7 @@ def lost_nodes(known: Iterable[KnownNode], own: str, lost_after: float) -> Itera
         if is_lost and not node.draining and node.report.worker != own:
             name = node.report.name
             words = f"node {name} has ended or cannot report; the others do its work: storestow forget {name}"
-            yield Condition(f"node:{name}", f"{words}, if it does not come back", MOMENT)
+            yield Condition(NODE_KEY + name, f"{words}, if it does not come back", MOMENT)
 
 
 def lost_sites(views: Iterable[SiteView]) -> Iterator[Condition]:
@@ -87,9 +92,9 @@ def lost_sites(views: Iterable[SiteView]) -> Iterator[Condition]:
 def _disk(numbers: Measurements) -> Iterator[Condition]:
     free = f"{numbers.free / (1 << 30):.1f} GiB are free in the spool"
     if numbers.free < numbers.refuse_below:
-        yield Condition("disk-full", f"{free}: the receivers refuse what comes")
+        yield Condition("disk-full", f"{free}: the receivers refuse what comes", is_of_node=True)
     elif numbers.free < numbers.alarm_below:
-        yield Condition("disk-low", free)
+        yield Condition("disk-low", free, is_of_node=True)
 
 
 def _destinations(settings: Settings, numbers: Measurements) -> Iterator[Condition]:

@@ -20,6 +20,7 @@ from pipeline.events import Event, alarm, emit
 from pipeline.ledger import Ledger, heartbeat_studies
 from pipeline.ledger.heartbeat_studies import SentStudy
 from pipeline.model import ARRIVED, InstanceKey, Item
+from pipeline.site.node import name_in_cluster
 from pipeline.site.routing import Routing
 from pipeline.site.settings import Settings
 from pipeline.spool.durable import unlink
@@ -36,6 +37,7 @@ class HeartbeatStudy:
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings, self._ledger = settings, ledger
+        self._node = name_in_cluster(settings)
 
     def look(self, now: float) -> list[Condition]:
         """Send a study if one is due at `now`; return a condition if the last was not verified in time."""
@@ -43,7 +45,7 @@ class HeartbeatStudy:
         if table is None:
             return []
         with self._ledger.reading() as connection:
-            last = heartbeat_studies.read(connection)
+            last = heartbeat_studies.read(connection, self._node)
         if last is not None and last.verified_at is None:
             last = self._judged(last, table, now)
         if last is None or now - last.sent_at >= table.every.total_seconds() or last.sent_at > now:
@@ -52,7 +54,7 @@ class HeartbeatStudy:
             return []
         minutes = table.within.total_seconds() / 60
         words = f"a heartbeat study sent to {table.receiver} was not verified within {minutes:.0f} minutes"
-        return [Condition(HEARTBEAT_KEY, words)]
+        return [Condition(HEARTBEAT_KEY, words, is_of_node=True)]
 
     def _judged(self, last: SentStudy, table: HeartbeatStudyTable, now: float) -> SentStudy:
         destinations = self._destinations(table)
@@ -99,7 +101,7 @@ class HeartbeatStudy:
 
     def _keep(self, study: SentStudy) -> None:
         with self._ledger.transaction() as connection:
-            heartbeat_studies.write(connection, study)
+            heartbeat_studies.write(connection, study, self._node)
 
     def _peer(self, table: HeartbeatStudyTable) -> Peer:
         receiver = self._settings.receiver_named(table.receiver)

@@ -29,13 +29,18 @@ class Message:
     def __bool__(self) -> bool:
         return bool(self.new or self.going_on or self.over)
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the keys of all its alarms."""
+        return (*(condition.key for condition in (*self.new, *self.going_on)), *self.over)
+
 
 class ToldAlarms:
     """What is known of each alarm; times are seconds since the epoch."""
 
     def __init__(self, known: Iterable[ToldAlarm] = ()) -> None:
         self._known = {alarm.key: alarm for alarm in known}
-        self._sent: list[float] = []  # Times of the messages of the last hour.
+        self._sent = list({alarm.told_at for alarm in self._known.values()})  # Times of messages.
 
     @property
     def known(self) -> list[ToldAlarm]:
@@ -63,8 +68,8 @@ class ToldAlarms:
         holds = {condition.key: condition for condition in found}
         for key in holds:
             alarm = self._known.get(key)
-            since = now if alarm is None or alarm.since > now else alarm.since
-            self._known[key] = ToldAlarm(key, since, alarm.told_at if alarm else 0.0, None)
+            alarm = alarm or ToldAlarm(key, now, 0.0, None)
+            self._known[key] = alarm._replace(since=min(now, alarm.since), ended_at=None)
         for key, alarm in list(self._known.items()):
             if key in holds or key in unseen:
                 continue
@@ -83,7 +88,7 @@ class ToldAlarms:
         new, going_on = [], []
         for key, condition in holds.items():
             alarm = self._known[key]
-            if now - alarm.since < condition.after:
+            if now - alarm.since < condition.after or _is_claimed(alarm, now):
                 continue
             if not alarm.told_at:
                 new.append(condition)
@@ -92,7 +97,8 @@ class ToldAlarms:
         over = [
             key
             for key, alarm in self._known.items()
-            if alarm.ended_at is not None and now - alarm.ended_at >= OVER_SECONDS and key not in unseen
+            if alarm.ended_at is not None and now - alarm.ended_at >= OVER_SECONDS
+            if key not in unseen and not _is_claimed(alarm, now)
         ]
         return Message(tuple(new), tuple(going_on), tuple(sorted(over)))
 
@@ -100,9 +106,21 @@ class ToldAlarms:
         """Note that a message was sent."""
         self._sent.append(now)
         for condition in (*message.new, *message.going_on):
-            self._known[condition.key] = self._known[condition.key]._replace(told_at=now)
+            if alarm := self._known.get(condition.key):
+                self._known[condition.key] = alarm._replace(told_at=now, claimed_until=None)
         for key in message.over:
             self._known.pop(key, None)
+
+    def claim(self, message: Message, until: float | None) -> None:
+        """Note that until then nobody else is to send what is in a message; None gives the claim up."""
+        for key in message.keys:
+            if alarm := self._known.get(key):
+                self._known[key] = alarm._replace(claimed_until=until)
+
+
+def _is_claimed(alarm: ToldAlarm, now: float) -> bool:
+    """Tell whether another node may be sending it; a claim that ends far ahead is of a clock that was set back."""
+    return alarm.claimed_until is not None and now < alarm.claimed_until < now + HOUR
 
 
 def notification_of(message: Message, host: str) -> Notification:
@@ -115,8 +133,7 @@ def notification_of(message: Message, host: str) -> Notification:
     counted = ((len(message.new), "new"), (len(message.going_on), "going on"), (len(message.over), "over"))
     summary = ", ".join(f"{count} {word}" for count, word in counted if count)
     subject = f"storestow {host}: {parts[0]}" if len(parts) == 1 else f"storestow {host}: alarms: {summary}"
-    keys = (*(condition.key for condition in (*message.new, *message.going_on)), *message.over)
-    return Notification(subject, "\n".join(parts), "alarm", keys)
+    return Notification(subject, "\n".join(parts), "alarm", message.keys)
 
 
 def summary_of(numbers: Measurements, day: Iterable[Tally], alarms: Iterable[str], host: str) -> Notification:

@@ -1,4 +1,7 @@
-"""The last heartbeat study: when it was sent, and when every destination of its receiver had it verified."""
+"""The last heartbeat study: when it was sent, and when every destination of its receiver had it verified.
+
+Each node of a cluster sends its own to its own receiver; elsewhere `node` is None.
+"""
 
 import json
 from typing import NamedTuple
@@ -25,15 +28,19 @@ class SentStudy(NamedTuple):
     seconds: float | None = None
 
 
-def read(connection: Connection) -> SentStudy | None:
-    """Return the last heartbeat study, None if none was ever sent."""
-    text = notes.read(connection, _KEY)
+def read(connection: Connection, node: str | None) -> SentStudy | None:
+    """Return the last heartbeat study of `node`, None if none was ever sent."""
+    text = notes.read(connection, _key(node))
     return None if text is None else SentStudy(*json.loads(text))
 
 
-def write(connection: Connection, study: SentStudy) -> None:
-    """Replace the recorded heartbeat study by `study`."""
-    notes.write(connection, _KEY, json.dumps(study))
+def write(connection: Connection, study: SentStudy, node: str | None) -> None:
+    """Replace the recorded heartbeat study of `node` by `study`."""
+    notes.write(connection, _key(node), json.dumps(study))
+
+
+def _key(node: str | None) -> str:
+    return _KEY if node is None else f"{_KEY}@{node}"
 
 
 def verified_at(connection: Connection, study: SentStudy, destinations: int) -> float | None:

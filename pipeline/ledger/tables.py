@@ -411,6 +411,8 @@ told_alarm = Table(
     Column("since", Float, nullable=False),
     Column("told_at", Float, nullable=False),  # 0: nobody has been told yet.
     Column("ended_at", Float),
+    Column("node", String),  # The node of a cluster that it is about, and which alone tells it; null: the site.
+    Column("claimed_until", Float),  # Until then the node that has claimed it may be sending it.
 )
 
 act = Table(

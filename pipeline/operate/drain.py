@@ -3,7 +3,7 @@
 from pipeline import engine
 from pipeline.errors import Usage
 from pipeline.events import Event, emit
-from pipeline.ledger import Ledger, nodes
+from pipeline.ledger import Ledger, nodes, told_alarms
 from pipeline.site.node import NodeState, claimant_of, node_statuses
 from pipeline.site.settings import Settings
 
@@ -38,5 +38,6 @@ def forget(settings: Settings, ledger: Ledger, name: str) -> None:
         raise Usage(f"{name} has {found.in_hand} in hand, which another node takes over first: is one up?")
     with ledger.transaction() as change:
         nodes.forget(change, name)
+        told_alarms.write(change, [], name)
         ledger.engine.ring(change, engine.NODES)
     emit(Event.NODE_FORGOTTEN, node=name, at_the_door=found.at_the_door)

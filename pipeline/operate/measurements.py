@@ -13,6 +13,7 @@ from pipeline.ledger.heartbeat_studies import SentStudy
 from pipeline.ledger.queue_lengths import Queue
 from pipeline.ledger.tallies import Tally
 from pipeline.receiving.lock import is_up
+from pipeline.site.node import name_in_cluster
 from pipeline.site.settings import Settings
 
 
@@ -48,7 +49,7 @@ def measured(settings: Settings, ledger: Ledger, now: float) -> Measurements:
         totals = tallies.totals(connection)
         noted = reports.destination_rows(connection)
         aside, whole = queue_lengths.set_aside(connection), queue_lengths.arrivals_set_aside(connection)
-        study = heartbeat_studies.read(connection)
+        study = heartbeat_studies.read(connection, name_in_cluster(settings))
         orders = queue_lengths.open_orders(connection)
     disk = shutil.disk_usage(settings.site.spool)
     return Measurements(

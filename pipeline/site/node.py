@@ -26,6 +26,11 @@ def claimant_of(settings: Settings) -> Claimant:
     return Claimant(settings.cluster.name, settings.cluster.name) if settings.cluster else Claimant()
 
 
+def name_in_cluster(settings: Settings) -> str | None:
+    """Return the name of this node of a cluster, None where there is no cluster."""
+    return settings.cluster.name if settings.cluster else None
+
+
 def lost_after(settings: Settings) -> float:
     """Return the seconds without a report after which others take over what a node had in hand."""
     return settings.cluster.lost_after.total_seconds() if settings.cluster else LOST_AFTER_SECONDS

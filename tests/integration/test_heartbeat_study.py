@@ -26,13 +26,13 @@ def test_it_is_sent_received_encoded_delivered_and_verified(tmp_path, mode):
         def verified() -> bool:
             assert heartbeat.look(time.time()) == []
             with ledger.reading() as connection:
-                study = heartbeat_studies.read(connection)
+                study = heartbeat_studies.read(connection, None)
             return study is not None and study.verified_at is not None
 
         try:
             wait_until(verified, seconds=60, what="the study to be verified")
             with ledger.reading() as connection:
-                study = heartbeat_studies.read(connection)
+                study = heartbeat_studies.read(connection, None)
         finally:
             ledger.close()
         (instance,) = site.trace(study.study_instance_uid)

@@ -363,7 +363,7 @@ def test_a_heartbeat_study_that_is_not_verified_in_time_is_an_alarm(tmp_path):
         site_watch = SiteWatch(site.settings, site.ledger)
         site_watch.look(time.time(), time.monotonic())
         with site.ledger.reading() as look:
-            sent = heartbeat_studies.read(look)
+            sent = heartbeat_studies.read(look, None)
             assert {alarm.key for alarm in told_alarms.read(look)} >= {"heartbeat-study"}
     assert sent is not None
     assert sent.verified_at is None
