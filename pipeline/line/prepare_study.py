@@ -26,10 +26,11 @@ from pipeline.model import InstanceCode, InstanceState, Origin
 from pipeline.processes.limits import ProcessLimits, to_encode
 from pipeline.processes.process_pool import OverLimit
 from pipeline.site.site import Site
+from pipeline.spool.hashed_files import FilesByState, FileState
 
 # Seconds after which ready instances are handed on; a small study is handed on in one part.
-FIRST_SECONDS, NEXT_SECONDS = 0.3, 1.0
-PREPARED_AT_ONCE = 16
+FIRST_SECONDS, NEXT_SECONDS = 0.3, 0.5
+PREPARED_AT_ONCE = 16  # Tasks that are sent to a process together, unless pixels are still to be encoded.
 MOST_AHEAD = 5000  # Results prepared ahead that are remembered; the study prepares the others again.
 
 
@@ -50,9 +51,13 @@ class PreparedPart:
 
 
 class PreparedAhead:
-    """Results for instances whose study still waits until it is complete; used from several threads."""
+    """Results for instances whose study still waits until it is complete; used from several threads.
+
+    Beside them it knows the files whose pixels were encoded ahead: to prepare these takes milliseconds.
+    """
 
     def __init__(self) -> None:
+        self._encoded: FilesByState[bool] = FilesByState()
         self._results: dict[int, tuple[PrepareTask, Prepared]] = {}
         self._lock = threading.Lock()
 
@@ -62,6 +67,15 @@ class PreparedAhead:
             self._results[task.instance] = task, result
             while len(self._results) > MOST_AHEAD:
                 del self._results[next(iter(self._results))]
+
+    def note_encoded(self, state: FileState) -> None:
+        """Remember that the pixels of the file in this state were encoded as its destinations ask."""
+        self._encoded.keep(state, True)
+
+    def takes_long(self, task: PrepareTask) -> bool:
+        """Tell whether pixels are still to be encoded for a task, as far as is known."""
+        encodes = bool(set(task.encodings) - {"none"})
+        return encodes and not (task.hashed_in and self._encoded.look_up(task.hashed_in))
 
     def take(self, task: PrepareTask) -> Prepared | None:
         """Return the result of this very task and forget it.
@@ -92,7 +106,7 @@ def prepare_study(study: WaitingStudy, site: Site, ahead: PreparedAhead | None =
     if claim is None:
         return
     try:
-        yield from _parts(study, receiver, claim, site, ahead)
+        yield from _parts(study, receiver, claim, site, ahead or PreparedAhead())
     except BaseException:
         give_up(claim, site)
         raise
@@ -105,7 +119,7 @@ def give_up(claim: str, site: Site) -> None:
 
 
 def _parts(
-    study: WaitingStudy, receiver: ReceiverTable, claim: str, site: Site, ahead: PreparedAhead | None
+    study: WaitingStudy, receiver: ReceiverTable, claim: str, site: Site, ahead: PreparedAhead
 ) -> Iterator[PreparedPart]:
     with site.ledger.reading() as connection:
         rows = waiting_studies.instances_of(connection, study.receiver, study.study_instance_uid)
@@ -128,15 +142,16 @@ def _outcomes(
     study: WaitingStudy,
     routes: StudyRoutes,
     site: Site,
-    ahead: PreparedAhead | None,
+    ahead: PreparedAhead,
 ) -> Iterator[tuple[int, Prepared | Exception]]:
     """Yield the result for each instance, and log it."""
     tasks = tasks_of(rows, study.receiver, routes, site)
-    found = [(task, result) for task in tasks if ahead and (result := ahead.take(task))]
+    found = [(task, result) for task in tasks if (result := ahead.take(task))]
     done = {task.instance for task, _ in found}
     others = [task for task in tasks if task.instance not in done]
     ready: list[Prepared] = []
-    for task, outcome in chain(found, site.pool.each(prepare, others, limits_of, prepared_at_once(others))):
+    made = site.pool.each(prepare, others, limits_of, PREPARED_AT_ONCE, ahead.takes_long)
+    for task, outcome in chain(found, made):
         if isinstance(outcome, Transient):
             alarm(Event.HELD, study=study.study_instance_uid, instance=task.key.sop_instance_uid, reason=outcome)
         elif isinstance(outcome, Exception):
@@ -208,11 +223,6 @@ def task_of(row: SoundInstanceRow, receiver: str, encodings: Iterable[str], site
         ahead=site.spool.ahead,
         hashed_in=site.hashed.state_with(row.received_sha256, source),
     )
-
-
-def prepared_at_once(tasks: Sequence[PrepareTask]) -> int:
-    """Return how many tasks to send to a process together: to coerce takes milliseconds, to encode does not."""
-    return 1 if any(set(task.encodings) - {"none"} for task in tasks) else PREPARED_AT_ONCE
 
 
 def limits_of(task: PrepareTask) -> ProcessLimits:

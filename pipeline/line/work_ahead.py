@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 from typing import Self, TypeVar
@@ -48,9 +49,11 @@ Task = TypeVar("Task")
 
 @dataclass(frozen=True, slots=True)
 class _Received:
+    """A closed file of a study that still comes in, and the receiver it came by."""
+
     path: Path
     state: FileState
-    encodings: tuple[str, ...]
+    receiver: str
 
 
 class WorkAhead:
@@ -72,8 +75,10 @@ class WorkAhead:
         self._seen: set[WaitingStudy] = set()  # Those prepared, with as many instances as they had.
         self._begun: dict[tuple[str, str], set[int]] = {}  # Row numbers, by receiver and Study Instance UID.
         self._in_hand = in_hand
+        self._closed: dict[tuple[str, int], _Received] = {}  # By path and inode, as the last look found them.
         self._done: set[FileState] = set()
         self._tried: set[FileState] = set()
+        self._whole: set[FileState] = set()  # Those that could be read.
         self._ending = threading.Event()
         self._tidied = 0.0
         self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
@@ -98,12 +103,29 @@ class WorkAhead:
     def look(self) -> None:
         """Read and encode received files; stop if other work needs the pool's processes."""
         self._tidy()
+        self._closed = dict(self._found())
         self._read_incoming()
         self._encode_incoming()
         self._prepare_waiting()
 
+    def _found(self) -> Iterator[tuple[tuple[str, int], _Received]]:
+        """Yield the closed files of studies that still come in.
+
+        A file that has been read is not looked at again: the looks at a large study would cost more than reading
+        it. If it is written to all the same, what was made of it is not found by its new state.
+        """
+        for receiver in self._site.settings.receiver:
+            for folder in _entries(self._site.spool.incoming_of(receiver.name)):
+                for entry in _entries(Path(folder.path)) if folder.is_dir(follow_symlinks=False) else ():
+                    name = entry.path, entry.inode()
+                    known = self._closed.get(name)
+                    file = known if known and known.state in self._whole else _closed(entry, receiver.name)
+                    if file:
+                        yield name, file
+
     def _encode_incoming(self) -> None:
-        found = list(self._received())
+        encodings = {one.name: self._encodings_of(one.name) for one in self._site.settings.receiver}
+        found = [file for file in self._closed.values() if encodings[file.receiver]]
         self._done &= {file.state for file in found}
         wanted = [file for file in found if file.state not in self._done]
         pool = self._site.pool
@@ -111,10 +133,13 @@ class WorkAhead:
             return
         states = {file.path: file.state for file in wanted}
         tasks = (
-            AheadTask(file.path, file.encodings, self._site.spool.ahead, self._site.spool.run) for file in wanted
+            AheadTask(file.path, encodings[file.receiver], self._site.spool.ahead, self._site.spool.run)
+            for file in wanted
         )
-        for task, _ in pool.each(encode_ahead, self._until_others_wait(tasks), _limits):
+        for task, made in pool.each(encode_ahead, self._until_others_wait(tasks), _limits):
             self._done.add(states[task.source])
+            if made == len(task.encodings):
+                self._prepared.note_encoded(states[task.source])
 
     def _until_others_wait(self, tasks: Iterator[Task]) -> Iterator[Task]:
         """Yield tasks until other work waits for the pool; the results of what has begun are kept."""
@@ -130,27 +155,24 @@ class WorkAhead:
         """Read and hash files that have come in; a result is kept by the state in which the file was read."""
         if self._site.pool.waiting:
             return
-        states: dict[Path, FileState] = {}
-        urgent: set[Path] = set()  # Somebody waits for them: their flush is not left to the admission.
-        for receiver in self._site.settings.receiver:
-            for folder in _entries(self._site.spool.incoming_of(receiver.name)):
-                if folder.is_dir(follow_symlinks=False):
-                    found = {file.path: file.state for file in _files_in(Path(folder.path), ())}
-                    states |= found
-                    urgent |= found.keys() if self._site.is_for_orders(receiver.name) else set()
-        self._tried &= set(states.values())
-        wanted = [path for path, state in states.items() if state not in self._tried][:MOST_AT_ONCE]
+        found = self._closed.values()
+        states = {file.state for file in found}
+        self._tried &= states
+        self._whole &= states
+        wanted = {file.path: file for file in found if file.state not in self._tried}
+        wanted = dict(islice(wanted.items(), MOST_AT_ONCE))
         if wanted:
             encodes = any(self._encodings_of(receiver.name) for receiver in self._site.settings.receiver)
             self._site.pool.warm(load_encodings if encodes else load_reading)
-        self._tried |= {states[path] for path in wanted}  # A file that cannot be read now is read when admitted.
+        self._tried |= {file.state for file in wanted.values()}  # What cannot be read now is read when admitted.
         tasks = (IdentifyTask(path, self._site.spool.run) for path in wanted)
         for task, state, file in read_ahead(tasks, self._site.pool):
-            if (
-                state == states[task.path]
-            ):  # The file was not written to meanwhile; its folder may have been admitted.
+            received = wanted[task.path]
+            if state == received.state:  # It was not written to meanwhile; its folder may have been admitted.
                 self._read.keep(state, file)
-                if task.path in urgent:
+                self._whole.add(state)
+                # Somebody waits for an order: the flush is not left to the admission.
+                if self._site.is_for_orders(received.receiver):
                     with contextlib.suppress(FileNotFoundError):
                         begin_flush(task.path)
 
@@ -165,10 +187,8 @@ class WorkAhead:
         wanted = [study for study in waiting if study not in self._seen]
         if not wanted or pool.waiting or not self._has_room():
             return
-        encodes = any(self._encodings_of(receiver.name) for receiver in self._site.settings.receiver)
-        at_once = 1 if encodes else PREPARED_AT_ONCE
         tasks = self._until_others_wait(self._tasks_of(wanted))
-        for task, result in pool.each(prepare, tasks, _limits, at_once):
+        for task, result in pool.each(prepare, tasks, _limits, PREPARED_AT_ONCE, self._prepared.takes_long):
             if isinstance(result, Prepared):
                 self._prepared.keep(task, result)
 
@@ -209,14 +229,6 @@ class WorkAhead:
         times = (study.newest_file_at, study.first_admitted_at, receiver.quiet_seconds, at_most)
         return node_of(study.newest_arrival) == site.claimant.node and not is_due(time.time(), *times)
 
-    def _received(self) -> Iterator[_Received]:
-        """Yield the files of studies that still come in."""
-        for receiver in self._site.settings.receiver:
-            names = self._encodings_of(receiver.name)
-            for folder in _entries(self._site.spool.incoming_of(receiver.name)) if names else ():
-                if folder.is_dir(follow_symlinks=False):
-                    yield from _files_in(Path(folder.path), names)
-
     def _encodings_of(self, receiver: str) -> tuple[str, ...]:
         """Return the encodings of a receiver's destinations; none for instances that come for orders."""
         if self._site.is_for_orders(receiver):
@@ -250,18 +262,13 @@ def _limits(task: AheadTask | PrepareTask) -> ProcessLimits:
     return ProcessLimits(min(limits.cpu_seconds, MOST_CPU_SECONDS), limits.memory)
 
 
-def _files_in(folder: Path, encodings: tuple[str, ...]) -> Iterator[_Received]:
-    for entry in _entries(folder):
-        if not entry.name.startswith("."):
-            yield from _file(Path(entry.path), encodings)
-
-
-def _file(path: Path, encodings: tuple[str, ...]) -> Iterator[_Received]:
-    with contextlib.suppress(OSError):
-        status = path.lstat()
-        is_closed = time.time() - status.st_mtime >= CLOSED_SECONDS
-        if is_closed and S_ISREG(status.st_mode) and 0 < status.st_size <= LARGEST:
-            yield _Received(path, state_of(status), encodings)
+def _closed(entry: "os.DirEntry[str]", receiver: str) -> _Received | None:
+    """Return a file that is not written to any more and is no larger than work ahead may take, otherwise None."""
+    status = None if entry.name.startswith(".") else _status(entry)
+    if status is None or not S_ISREG(status.st_mode) or not 0 < status.st_size <= LARGEST:
+        return None
+    is_closed = time.time() - status.st_mtime >= CLOSED_SECONDS
+    return _Received(Path(entry.path), state_of(status), receiver) if is_closed else None
 
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":
@@ -275,5 +282,5 @@ def _entries(folder: Path) -> "list[os.DirEntry[str]]":
 def _status(entry: "os.DirEntry[str]") -> os.stat_result | None:
     try:
         return entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
+    except OSError:
         return None

@@ -78,17 +78,19 @@ class ProcessPool:
         tasks: Iterable[Task],
         limits: Callable[[Task], ProcessLimits] | None = None,
         at_once: int = 1,
+        takes_long: Callable[[Task], bool] = lambda _: False,
     ) -> Iterator[tuple[Task, Answer | Exception]]:
         """Yield every task with its answer, or with the exception in which it ended, in order.
 
         `limits` returns the limits of a task; the default is half of the machine's memory and a quarter of an hour
         of processor time. Up to `at_once` tasks are sent to a process together, which saves the worker much of its
-        time if each takes a few milliseconds. A Transient answer means that this machine could not do the task now
-        (a full disk), not that the task is bad. Only a few tasks are queued in advance, so that memory does not
-        grow with the study; those that have not begun when the caller stops asking are dropped.
-        Raises PoolClosed if the pool is closed meanwhile.
+        time if each takes a few milliseconds; one that `takes_long` is sent alone. A Transient answer means that
+        this machine could not do the task now (a full disk), not that the task is bad. Only a few tasks are queued
+        in advance, so that memory does not grow with the study; those that have not begun when the caller stops
+        asking are dropped. Raises PoolClosed if the pool is closed meanwhile.
         """
-        owner, waiting = object(), _together(tasks, limits or (lambda _: of_the_machine()), at_once, self.size)
+        limited = ((task, limits(task) if limits else of_the_machine()) for task in tasks)
+        owner, waiting = object(), _together(limited, takes_long, at_once, self.size)
         under_way = deque(self._submit(function, some, owner) for some in islice(waiting, 2 * self.size))
         try:
             while under_way:
@@ -278,10 +280,18 @@ class ProcessPool:
 
 
 def _together(
-    tasks: Iterable[Task], limits: Callable[[Task], ProcessLimits], at_once: int, size: int
+    tasks: Iterator[tuple[Task, ProcessLimits]], takes_long: Callable[[Task], bool], at_once: int, size: int
 ) -> Iterator[Sequence[tuple[Task, ProcessLimits]]]:
-    """Yield the tasks as they are sent: at first few, so that all processes begin, and large ones alone."""
-    waiting, number = iter(tasks), 0
-    while some := [(task, limits(task)) for task in islice(waiting, min(at_once, 1 << min(number // size, 8)))]:
-        yield from [[one] for one in some] if any(allowed.is_large for _, allowed in some) else [some]
-        number += 1
+    """Yield the tasks as they are sent: at first few, so that all processes begin, and long ones alone."""
+    number, some = 0, list[tuple[Task, ProcessLimits]]()
+    for task, limits in tasks:
+        if limits.is_large or takes_long(task):
+            yield from filter(None, (some, [(task, limits)]))
+            number, some = number + 1, []
+            continue
+        some.append((task, limits))
+        if len(some) >= min(at_once, 1 << min(number // size, 8)):
+            yield some
+            number, some = number + 1, []
+    if some:
+        yield some

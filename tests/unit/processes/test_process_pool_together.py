@@ -47,7 +47,18 @@ def test_a_large_one_is_sent_alone(shop):
     )
     limits = lambda task: ProcessLimits(60, 1 << 30, is_large=task == 9)  # noqa: E731
     assert dict(shop.each(abs, [1, 2, 3, 9, 8, 7, 6], limits, 4)) == {n: n for n in (1, 2, 3, 9, 8, 7, 6)}
-    assert sent == [[1], [2, 3], [9], [8], [7], [6]]
+    assert sent == [[1], [2, 3], [9], [8, 7, 6]]
+
+
+def test_one_that_takes_long_is_sent_alone_and_the_others_together(shop):
+    sent = []
+    submit = shop._submit
+    shop._submit = lambda function, some, owner: (
+        sent.append([task for task, _ in some]) or submit(function, some, owner)
+    )
+    answers = list(shop.each(abs, [1, 2, 3, 4, 5, 9, 8, 7], at_once=4, takes_long=lambda task: task > 7))
+    assert [task for task, _ in answers] == [1, 2, 3, 4, 5, 9, 8, 7]
+    assert sent == [[1], [2, 3], [4, 5], [9], [8], [7]]
 
 
 def test_one_that_kills_its_process_is_blamed_and_the_others_are_done(shop):
