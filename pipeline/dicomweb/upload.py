@@ -31,6 +31,7 @@ _FRUITLESS = 24  # Requests in a row without result: enough to halve any batch d
 _COST_OF_A_TIMEOUT = 8  # A time-out counts as so many requests without result, because it takes long.
 _FEW = 8  # If at most this many of a batch are missing, they are sent one by one, to find the faulty one.
 _SECONDS_AN_INSTANCE = 1.0  # Added to the time-out: the reply comes once the archive's database has all.
+_MORE_SECONDS = 0.1  # Until an idle connection is offered again what has been added meanwhile.
 _MOST_UNSEEN = (
     1000  # Stored instances not looked up yet; bounds what is sent to an archive that loses what it stores.
 )
@@ -79,7 +80,7 @@ class Upload:
     def send(self, items: Sequence[Item], more: Callable[[], More]) -> Iterator[Receipt]:
         """Send `items`, all of one study, and yield receipts; the last receipt of an instance counts.
 
-        When a connection has nothing to send, `more` says what else there is.
+        As long as a connection has nothing to send, `more` is asked again and again what else there is.
         """
         flying: dict[Future[Reply | NoReply | DiffersFromPin], Batch] = {}
         asked: set[Future[list[Receipt]]] = set()
@@ -103,7 +104,8 @@ class Upload:
                 if not (flying or asked):
                     break
                 under_way: set[Future[Any]] = {*flying, *asked}
-                wait(under_way, return_when=FIRST_COMPLETED)
+                is_idle = stop is None and len(flying) < self._connections
+                wait(under_way, _MORE_SECONDS if is_idle else None, FIRST_COMPLETED)
                 yield from _ended(asked)
                 for future in [future for future in flying if future.done()]:
                     try:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from support.peers.fake_dcm4chee import FakeDcm4chee
+from support.peers.fake_dcm4chee import Answer, FakeDcm4chee
 from support.peers.stow_outcomes import Collected, assert_archived, stow
 from support.studies.small_studies import consign, last_of, make_item, make_study, uids_of
 
@@ -278,6 +278,19 @@ def test_what_is_added_to_a_study_of_which_nothing_was_there_is_sent_without_ask
     assert_archived(archive, items)
     assert archive.duplicates == []
     assert len([seen for seen in archive.queries if "SOPInstanceUID" not in seen.query]) == 1
+
+
+def test_what_is_added_while_a_request_is_under_way_is_sent_on_the_idle_connection(archive, tmp_path):
+    items = make_study(tmp_path, 12)
+    archive.next_stores.append(Answer(200, None, store=None, seconds=3.0))
+
+    def added() -> tuple[Item, ...]:
+        return later.pop() if archive.at_once and later else ()
+
+    later = [items[6:]]
+    receipts = list(stow(archive.url).deliver(replace(consign(items[:6]), added=added)))
+    assert {receipt.key for receipt in receipts if receipt.verified} == {item.key for item in items}
+    assert archive.at_once_most == 2
 
 
 def test_what_is_added_and_was_stored_by_others_is_compared_and_not_sent(archive, tmp_path):
