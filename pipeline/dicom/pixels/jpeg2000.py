@@ -14,6 +14,7 @@ from openjpeg.utils import decode
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from pipeline.dicom.attributes.elements import numbers_of
 from pipeline.dicom.encodings import Encoded, NotEncoded
 from pipeline.dicom.pixels.layout import PixelLayout, Samples
 
@@ -132,7 +133,7 @@ def _check_transfer_syntax(header: Dataset) -> None:
 def _check_nothing_is_tied_to_the_bytes(header: Dataset) -> None:
     if "MACParametersSequence" in header or "DigitalSignaturesSequence" in header:  # PS3.15 C
         raise NotEncoded("digitally signed")
-    groups = {tag.group for tag in header.keys() if tag.group & 0xFF01 == 0x6000}  # noqa: SIM118 - values stay raw
+    groups = {tag >> 16 for tag in numbers_of(header) if tag >> 16 & 0xFF01 == 0x6000}
     if any((group, 0x0102) in header and (group, 0x3000) not in header for group in groups):
         raise NotEncoded("an overlay lies in the unused bits of the pixels")  # PS3.3 C.9.2, retired
 
