@@ -27,7 +27,7 @@ from pipeline.site.open_site import mapping_of
 from pipeline.site.settings import Settings
 from pipeline.site.site_ledger import connect
 from pipeline.site.worker_state import WorkerState, worker_status
-from pipeline.spool.spool import Spool, hook_file
+from pipeline.spool.spool import hook_file
 from pipeline.spool.store_probe import PROBE_SECONDS, within
 
 Level = Literal["ok", "note", "error", "unreachable"]
@@ -90,7 +90,7 @@ def _looked_at(settings: Settings, *, peers: bool) -> Iterator[CheckFinding]:
     yield from _shim(settings)
     if peers:
         yield from (CheckFinding("cluster", level, text) for level, text in cluster_checks.looked_at(settings))
-        yield from _worker(settings, spool)
+        yield from _worker(settings)
         yield from _his(settings)
         yield from _destinations(settings)
         yield from _fleet(settings)
@@ -214,7 +214,7 @@ def _space(settings: Settings) -> CheckFinding:
     return CheckFinding("free space", "ok" if room is DiskLevel.ENOUGH else "note", text)
 
 
-def _worker(settings: Settings, spool: Spool) -> Iterator[CheckFinding]:
+def _worker(settings: Settings) -> Iterator[CheckFinding]:
     """Yield the worker's state if it ever ran, and deliveries that wait for a destination not configured."""
     try:
         ledger = connect(settings)
@@ -226,7 +226,7 @@ def _worker(settings: Settings, spool: Spool) -> Iterator[CheckFinding]:
             yield CheckFinding("worker", "note", "was never started on this spool")
             return
         ledger.require_tables()
-        status = worker_status(spool, ledger)
+        status = worker_status(settings, ledger)
         with ledger.reading() as connection:
             gone = rerouting.stranded(connection, [destination.name for destination in settings.destination])
     except StorestowError as error:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from pipeline.alarms.conditions import lost_nodes
 from pipeline.errors import StorestowError
 from pipeline.ledger import SPOOL, Ledger, nodes, notes
 from pipeline.site.node import lost_after, site_hash
@@ -71,6 +72,8 @@ def _compared(settings: Settings, ledger: Ledger, mark: str | None) -> Iterator[
             "error",
             f"site.toml differs from that of {', '.join(differing)}: only [site] spool and [cluster] node may",
         )
+    for lost in lost_nodes(found, settings.cluster.name, lost_after(settings)):
+        yield "note", lost.text
     yield "ok", f"node {settings.cluster.name}, beside {', '.join(others) or 'no other yet'}"
 
 

@@ -121,7 +121,7 @@ def _require_worker(settings: "Settings", ledger: "Ledger") -> None:
     """Raise Transient if no worker runs that could do the request."""
     from pipeline.site.worker_state import require_worker  # noqa: PLC0415
 
-    require_worker(settings.spool, ledger)
+    require_worker(settings, ledger)
 
 
 def _place_and_follow(

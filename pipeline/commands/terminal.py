@@ -70,7 +70,8 @@ def show_status(answer: dict[str, Any]) -> None:
     _console.print(doors, "")
     worker = answer["worker"]
     heard = "" if worker["seconds"] is None else f", last heard of {_ago(worker['seconds'])} ago"
-    _console.print(f"worker: {_coloured(worker['state'])}{'' if worker['state'] == 'up' else heard}")
+    of_which = f" of {_plain(worker['node'])}" if len(answer["nodes"]) > 1 else ""
+    _console.print(f"worker{of_which}: {_coloured(worker['state'])}{'' if worker['state'] == 'up' else heard}")
     if worker["refuses"]:
         _console.print(f"it refused to start: {_plain(worker['refuses'])}", soft_wrap=True)
     _console.print("")

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, delete, exists, func, insert, select, update
 
-from pipeline.ledger.tables import delivery, node, retrieval, study_claim
+from pipeline.ledger.tables import delivery, heartbeat, node, retrieval, study_claim
 from pipeline.model import DeliveryState, RetrievalState
 
 
@@ -84,7 +84,9 @@ def drain(connection: Connection, name: str, *, draining: bool) -> bool:
 
 
 def forget(connection: Connection, name: str) -> None:
-    """Delete a node."""
+    """Delete a node, and when its worker reported."""
+    its_worker = select(node.c.worker).where(node.c.name == name)
+    connection.execute(delete(heartbeat).where(heartbeat.c.name.in_(its_worker)))
     connection.execute(delete(node).where(node.c.name == name))
 
 

@@ -40,7 +40,7 @@ note = Table("note", METADATA, Column("key", String, primary_key=True), Column("
 heartbeat = Table(
     "heartbeat",
     METADATA,
-    Column("name", String, primary_key=True),  # Name of the part that reports: "worker".
+    Column("name", String, primary_key=True),  # By this name the worker has its claims.
     Column("started_at", Float, nullable=False),
     Column("beat_at", Float, nullable=False),
 )

@@ -13,7 +13,7 @@ from pipeline.ledger.heartbeat_studies import SentStudy
 from pipeline.ledger.queue_lengths import Queue
 from pipeline.ledger.tallies import Tally
 from pipeline.receiving.lock import is_up
-from pipeline.site.node import name_in_cluster
+from pipeline.site.node import claimant_of, name_in_cluster
 from pipeline.site.settings import Settings
 
 
@@ -44,7 +44,7 @@ def measured(settings: Settings, ledger: Ledger, now: float) -> Measurements:
     """Return the numbers at `now`; raises Transient if the ledger cannot be read."""
     spool = settings.spool
     with ledger.reading() as connection:
-        worker = heartbeats.row(connection, heartbeats.WORKER)
+        worker = heartbeats.row(connection, claimant_of(settings).worker)
         queues = queue_lengths.queues(connection)
         totals = tallies.totals(connection)
         noted = reports.destination_rows(connection)

@@ -22,7 +22,7 @@ class OwnPart(NamedTuple):
 def parts_of(settings: Settings, ledger: Ledger) -> list[OwnPart]:
     """Return every part that should run; raises Transient if the ledger cannot be read."""
     spool, shim = settings.spool, settings.shim
-    worker = worker_status(spool, ledger)
+    worker = worker_status(settings, ledger)
     parts = [OwnPart("worker", worker.state is WorkerState.UP, str(worker))]
     parts += [
         OwnPart(f"receiver {receiver.name}", is_up(spool, receiver), f"port {receiver.port}")

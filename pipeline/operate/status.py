@@ -11,7 +11,7 @@ from pipeline.ledger.rows import DeliveryRow
 from pipeline.receiving.lock import is_up
 from pipeline.site import worker_refusal
 from pipeline.site.disk_space import DiskLevel, free_bytes, judged
-from pipeline.site.node import node_statuses
+from pipeline.site.node import claimant_of, node_statuses
 from pipeline.site.settings import Settings
 from pipeline.site.waiting import Wait, waits
 from pipeline.site.worker_state import worker_status
@@ -49,8 +49,9 @@ def present_state(settings: Settings, ledger: Ledger) -> dict[str, Any]:
         }
         for receiver in settings.receiver
     ]
-    worker = worker_status(spool, ledger)
+    worker = worker_status(settings, ledger)
     answer["worker"] = {
+        "node": claimant_of(settings).node,
         "state": worker.state,
         "seconds": worker.seconds and round(worker.seconds, 1),
         "refuses": worker_refusal.reason(spool),

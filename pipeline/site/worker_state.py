@@ -1,4 +1,4 @@
-"""Whether a worker is running on a spool: it holds the lock, and its loop reported a moment ago."""
+"""Whether the worker of this machine is running: it holds the lock, and its loop reported a moment ago."""
 
 import contextlib
 import fcntl
@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from pipeline.errors import Transient
 from pipeline.ledger import Ledger, heartbeats
+from pipeline.site.node import NodeState, claimant_of, node_statuses
+from pipeline.site.settings import Settings
 from pipeline.site.worker_refusal import AnotherWorks
 from pipeline.spool.spool import Spool
 
@@ -50,21 +52,29 @@ class WorkerNotHeard(Transient):
     """Say that no worker is running that could do the request."""
 
 
-def worker_status(spool: Spool, ledger: Ledger) -> WorkerStatus:
-    """Return the state of the worker of `spool`; raises Transient if the ledger cannot be read now."""
+def worker_status(settings: Settings, ledger: Ledger) -> WorkerStatus:
+    """Return the state of this machine's worker; raises Transient if the ledger cannot be read now."""
     with ledger.reading() as connection:
-        seconds = heartbeats.seconds_since(connection, heartbeats.WORKER, time.time())
-    if not _is_held(spool):
+        seconds = heartbeats.seconds_since(connection, claimant_of(settings).worker, time.time())
+    if not _is_held(settings.spool):
         return WorkerStatus(WorkerState.DOWN, seconds)
     is_fresh = seconds is not None and seconds < STALE_SECONDS
     return WorkerStatus(WorkerState.UP if is_fresh else WorkerState.STALE, seconds)
 
 
-def require_worker(spool: Spool, ledger: Ledger) -> None:
-    """Raise WorkerNotHeard if no worker reported within `STALE_SECONDS`: a request to it would only wait."""
-    status = worker_status(spool, ledger)
-    if not status.is_heard:
+def require_worker(settings: Settings, ledger: Ledger) -> None:
+    """Raise WorkerNotHeard if no worker reported within `STALE_SECONDS`: a request to it would only wait.
+
+    In a cluster that of any node does, unless the node drains.
+    """
+    status = worker_status(settings, ledger)
+    if status.is_heard:
+        return
+    if settings.cluster is None:
         raise WorkerNotHeard(f"the worker {status}")
+    others = [node for node in node_statuses(settings, ledger) if node.name != settings.cluster.name]
+    if not any(node.state is NodeState.UP and node.seen_seconds < STALE_SECONDS for node in others):
+        raise WorkerNotHeard(f"the worker {status}; no other node works")
 
 
 @contextlib.contextmanager

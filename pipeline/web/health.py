@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from pipeline.alarms.conditions import Condition, lost_nodes
 from pipeline.config.order_tables import PacsTable
 from pipeline.cstore.pdu_connection import Peer
 from pipeline.cstore.requestor import echo
@@ -15,7 +16,7 @@ from pipeline.destinations import Destination
 from pipeline.errors import StorestowError
 from pipeline.ledger import nodes
 from pipeline.receiving.lock import is_up
-from pipeline.site.node import NodeState, NodeStatus, claimant_of, node_statuses
+from pipeline.site.node import NodeState, NodeStatus, claimant_of, lost_after, node_statuses
 from pipeline.site.worker_state import WorkerState, worker_status
 from pipeline.web.order_service import OrderService, ask
 
@@ -111,8 +112,9 @@ def look_at(order_service: OrderService) -> list[Part]:
 
 def _ours(order_service: OrderService) -> Iterator[Part]:
     try:
-        worker = worker_status(order_service.spool, order_service.ledger())
+        worker = worker_status(order_service.settings, order_service.ledger())
         others = [node for node in _nodes(order_service) if node.state is NodeState.UP]
+        lost = _lost(order_service)
     except StorestowError:
         yield ("ledger", False, True, "cannot be used now")
         yield ("worker", False, True, "is not known: that stands in the ledger")
@@ -120,6 +122,9 @@ def _ours(order_service: OrderService) -> Iterator[Part]:
     yield ("ledger", True, True, "can be read")
     words = f"{worker}{_elsewhere(others)}"
     yield ("worker", worker.state is WorkerState.UP or bool(others), True, words)
+    if others and worker.state is not WorkerState.UP:
+        yield ("worker here", False, False, str(worker))
+    yield from ((one.key.replace(":", " "), False, False, one.text) for one in lost)
 
 
 def _nodes(order_service: OrderService) -> list[NodeStatus]:
@@ -132,6 +137,15 @@ def _nodes(order_service: OrderService) -> list[NodeStatus]:
         return []
     found = node_statuses(settings, order_service.ledger())
     return [node for node in found if node.state is not NodeState.LOST and node.name != settings.cluster.name]
+
+
+def _lost(order_service: OrderService) -> list[Condition]:
+    """Return the other nodes that are lost: the rest do their work, but a person must know."""
+    settings = order_service.settings
+    if settings.cluster is None:
+        return []
+    with order_service.ledger().reading() as connection:
+        return list(lost_nodes(nodes.known(connection), settings.cluster.name, lost_after(settings)))
 
 
 def _elsewhere(nodes: Sequence[NodeStatus]) -> str:

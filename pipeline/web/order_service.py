@@ -183,7 +183,7 @@ class OrderService:
 
     def _require_worker(self, ledger: Ledger, effect: str) -> None:
         try:
-            require_worker(self.spool, ledger)
+            require_worker(self.settings, ledger)
         except WorkerNotHeard as error:
             raise HttpError(kind_of(OrderError.RECEIVER_NOT_READY), f"{error}; {effect}") from error
 

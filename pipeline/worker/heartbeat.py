@@ -62,7 +62,7 @@ class Heartbeat:
         waits, self._has_reported = not self._has_reported, True
         try:
             with self._ledger.transaction(flushed=False, alone=waits) as change:
-                heartbeats.beat(change, heartbeats.WORKER, self._started_at, time.time())
+                heartbeats.beat(change, its.worker, self._started_at, time.time())
                 self.is_draining = nodes.report(change, its)
                 self.silent = nodes.silent(change, its.worker, lost_after(self._site.settings))
             self._spare_others()

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.ledger import FILE_NAME, Ledger, heartbeats
+from pipeline.ledger.claims import WORKER
 
 
 def beat_once(spool: Path, *, seconds_ago: float = 0.0) -> None:
     ledger = Ledger(spool / FILE_NAME)
     with contextlib.closing(ledger), ledger.transaction(flushed=False) as change:
-        heartbeats.beat(change, heartbeats.WORKER, time.time(), time.time() - seconds_ago)
+        heartbeats.beat(change, WORKER, time.time(), time.time() - seconds_ago)
 
 
 @contextlib.contextmanager

@@ -51,21 +51,21 @@ def about_worker(settings):
     return found
 
 
-def test_before_its_first_start_it_is_down_and_was_never_heard_of(spool, ledger):
-    found = worker_status(spool, ledger)
+def test_before_its_first_start_it_is_down_and_was_never_heard_of(settings, spool, ledger):
+    found = worker_status(settings, ledger)
     assert (found.state, found.seconds, str(found)) == (WorkerState.DOWN, None, "is not running")
     with pytest.raises(WorkerNotHeard, match="the worker is not running"):
-        require_worker(spool, ledger)
+        require_worker(settings, ledger)
 
 
 def test_it_is_up_while_it_holds_the_spool_and_its_loop_beats(settings, spool, ledger):
     with working(settings) as (_, worker):
         worker.round()
-        assert worker_status(spool, ledger).state is WorkerState.UP
+        assert worker_status(settings, ledger).state is WorkerState.UP
         assert status(settings, ledger)["worker"]["state"] == "up"
         assert about_worker(settings).level == "ok"
-        require_worker(spool, ledger)
-    found = worker_status(spool, ledger)
+        require_worker(settings, ledger)
+    found = worker_status(settings, ledger)
     assert found.state is WorkerState.DOWN
     assert found.is_heard  # it may just be started again
     assert about_worker(settings).level == "note"
@@ -74,7 +74,7 @@ def test_it_is_up_while_it_holds_the_spool_and_its_loop_beats(settings, spool, l
 def test_one_whose_loop_stands_still_is_stale_although_its_process_is_there(settings, spool, ledger):
     with sole_worker(spool):
         beat_once(spool.root, seconds_ago=worker_state.STALE_SECONDS + 5)
-        found = worker_status(spool, ledger)
+        found = worker_status(settings, ledger)
         assert found.state is WorkerState.STALE
         assert found.seconds >= worker_state.STALE_SECONDS + 5
         assert str(found) == f"does not respond; it was last heard of {found.seconds:.0f} s ago"
@@ -83,13 +83,13 @@ def test_one_whose_loop_stands_still_is_stale_although_its_process_is_there(sett
         assert told["seconds"] >= worker_state.STALE_SECONDS + 5
         assert about_worker(settings).level == "error"
         with pytest.raises(WorkerNotHeard, match="does not respond"):
-            require_worker(spool, ledger)
+            require_worker(settings, ledger)
 
 
-def test_a_clock_that_was_set_back_makes_no_worker_stale(spool, ledger):
+def test_a_clock_that_was_set_back_makes_no_worker_stale(settings, spool, ledger):
     with sole_worker(spool):
         beat_once(spool.root, seconds_ago=-3600)
-        assert worker_status(spool, ledger).state is WorkerState.UP
+        assert worker_status(settings, ledger).state is WorkerState.UP
 
 
 def test_a_loop_beats_no_more_often_than_it_must(settings, monkeypatch):
@@ -109,12 +109,12 @@ def test_a_loop_beats_no_more_often_than_it_must(settings, monkeypatch):
         assert counted == [False]
 
 
-def test_who_looks_whether_it_runs_does_not_keep_it_from_starting(spool, ledger):
+def test_who_looks_whether_it_runs_does_not_keep_it_from_starting(settings, spool, ledger):
     ended = threading.Event()
 
     def look() -> None:
         while not ended.is_set():
-            worker_status(spool, ledger)
+            worker_status(settings, ledger)
 
     threads = [threading.Thread(target=look) for _ in range(3)]
     for thread in threads:
@@ -168,7 +168,7 @@ def test_retrieve_ends_when_the_worker_falls_silent_and_its_order_stays(settings
     )
     beat_once(spool.root, seconds_ago=60)
     with pytest.raises(WorkerNotHeard) as raised:
-        retrieve.follow(ledger, placed, lambda _: None, lambda: require_worker(spool, ledger))
+        retrieve.follow(ledger, placed, lambda _: None, lambda: require_worker(settings, ledger))
     assert raised.value.exit_code == 75
     assert retrieve.look(ledger, placed).ended_at is None
 
