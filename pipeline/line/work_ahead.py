@@ -37,6 +37,7 @@ from pipeline.spool.durable import begin_flush, unlink
 from pipeline.spool.hashed_files import FileState, state_of
 
 LOOK_SECONDS = 0.25
+SOON_SECONDS = 0.1  # Until the next look while somebody waits for what comes in.
 CLOSED_SECONDS = 0.2  # storescp writes an object in one go: a file without writes for this long is closed.
 MOST_BYTES = 2 << 30  # Bytes of results that are kept.
 KEPT_SECONDS = 1800.0
@@ -81,6 +82,7 @@ class WorkAhead:
         self._whole: set[FileState] = set()  # Those that could be read.
         self._ending = threading.Event()
         self._tidied = 0.0
+        self._is_urgent = False  # The last look found new files for which somebody waits.
         self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
 
     def __enter__(self) -> Self:
@@ -91,7 +93,7 @@ class WorkAhead:
         self._ending.set()
 
     def _run(self) -> None:
-        while not self._ending.wait(LOOK_SECONDS):
+        while not self._ending.wait(SOON_SECONDS if self._is_urgent else LOOK_SECONDS):
             try:
                 self.look()
             except PoolClosed:
@@ -116,12 +118,24 @@ class WorkAhead:
         """
         for receiver in self._site.settings.receiver:
             for folder in _entries(self._site.spool.incoming_of(receiver.name)):
-                for entry in _entries(Path(folder.path)) if folder.is_dir(follow_symlinks=False) else ():
-                    name = entry.path, entry.inode()
-                    known = self._closed.get(name)
-                    file = known if known and known.state in self._whole else _closed(entry, receiver.name)
-                    if file:
-                        yield name, file
+                if folder.is_dir(follow_symlinks=False):
+                    yield from self._found_in(Path(folder.path), receiver)
+
+    def _found_in(self, folder: Path, receiver: ReceiverTable) -> Iterator[tuple[tuple[str, int], _Received]]:
+        """Yield the closed files of a folder; files of one association come one after the other."""
+        looked_at: dict[tuple[str, int], os.stat_result] = {}
+        for entry in _entries(folder):
+            name = entry.path, entry.inode()
+            known = self._closed.get(name)
+            if known and known.state in self._whole:
+                yield name, known
+            elif status := _status_of_object(entry):
+                looked_at[name] = status
+        newest = max((status.st_mtime_ns for status in looked_at.values()), default=0)
+        for name, status in looked_at.items():
+            is_followed = receiver.mode == "association" and status.st_mtime_ns < newest
+            if is_followed or time.time() - status.st_mtime >= CLOSED_SECONDS:
+                yield name, _Received(Path(name[0]), state_of(status), receiver.name)
 
     def _encode_incoming(self) -> None:
         encodings = {one.name: self._encodings_of(one.name) for one in self._site.settings.receiver}
@@ -161,6 +175,7 @@ class WorkAhead:
         self._whole &= states
         wanted = {file.path: file for file in found if file.state not in self._tried}
         wanted = dict(islice(wanted.items(), MOST_AT_ONCE))
+        self._is_urgent = any(self._site.is_for_orders(file.receiver) for file in wanted.values())
         if wanted:
             encodes = any(self._encodings_of(receiver.name) for receiver in self._site.settings.receiver)
             self._site.pool.warm(load_encodings if encodes else load_reading)
@@ -262,13 +277,12 @@ def _limits(task: AheadTask | PrepareTask) -> ProcessLimits:
     return ProcessLimits(min(limits.cpu_seconds, MOST_CPU_SECONDS), limits.memory)
 
 
-def _closed(entry: "os.DirEntry[str]", receiver: str) -> _Received | None:
-    """Return a file that is not written to any more and is no larger than work ahead may take, otherwise None."""
+def _status_of_object(entry: "os.DirEntry[str]") -> os.stat_result | None:
+    """Return the status of a received file that is no larger than work ahead may take, otherwise None."""
     status = None if entry.name.startswith(".") else _status(entry)
     if status is None or not S_ISREG(status.st_mode) or not 0 < status.st_size <= LARGEST:
         return None
-    is_closed = time.time() - status.st_mtime >= CLOSED_SECONDS
-    return _Received(Path(entry.path), state_of(status), receiver) if is_closed else None
+    return status
 
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":

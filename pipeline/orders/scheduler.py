@@ -10,7 +10,7 @@ from pipeline.ledger import nodes, orders, retrievals
 from pipeline.ledger.rows import OrderRow, RetrievalRow
 from pipeline.line.identify import load_reading
 from pipeline.line.senders import senders_of
-from pipeline.model import OrderError, RetrievalState
+from pipeline.model import OrderError, OrderState, RetrievalState
 from pipeline.orders import c_get, cleanup, reception_progress, retrieval, steps
 from pipeline.orders.retrieve_study import move
 from pipeline.processes.jobs import JobKey, JobKind, Jobs
@@ -60,6 +60,8 @@ class OrderScheduler:
         cleanup.drop_scratch(self._site)
         cleanup.drop_cleared(self._site)
         c_get.take_leftovers(self._site)
+        if self._site.settings.pacs is not None:  # Else the first disc would import its modules while it comes.
+            self._make_ready({self._site.settings.shim.download})
 
     def begin_again(self) -> None:
         """Restart the time-out of every open order, because the clock was set and the elapsed time is unknown."""
@@ -99,6 +101,17 @@ class OrderScheduler:
         if open_ones or under_way:
             self._take_due_steps(now, running)
             self._begin_moves(now)
+
+    def look_at(self, number: int) -> None:
+        """Take the step of an order that the end of its delivery has made due; it need not wait for `look`.
+
+        Any thread may call this, as several workers may take the same step at once.
+        """
+        key = JobKey(JobKind.ORDER, number)
+        with self._site.ledger.reading() as connection:
+            order = orders.row(connection, number)
+        if order is not None and order.state == OrderState.OPEN and key not in self._jobs.running():
+            self._jobs.take_step(key, partial(self._take_due_step, order, time.time()))
 
     def _make_ready(self, names: Collection[str | None]) -> None:
         """Let each of these destinations import, once, the modules it needs: this process keeps them."""

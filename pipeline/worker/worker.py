@@ -61,7 +61,7 @@ class Worker:
         self._history = ""  # That of the ledger with which the rooms were compared.
         self._replaced_at: float | None = None  # Monotonic time at which another one was met.
         self._upkeep = Upkeep(site, self._jobs)
-        self._line = Line(site, self._jobs, self._agenda, self._heartbeat.beat)
+        self._line = Line(site, self._jobs, self._agenda, self._heartbeat.beat, self._look_at_order)
         self._orders = OrderScheduler(site, self._jobs, {send_steps.VERB: send_steps}, self._line.fill_slots)
         self._heartbeat.doors = [self._line.at_the_door, self._orders.at_the_door]
 
@@ -137,6 +137,9 @@ class Worker:
         """Look at once, because another worker or a person has changed something."""
         self._heartbeat.hear(lane)
         self._ask_all()
+
+    def _look_at_order(self, number: int) -> None:
+        self._orders.look_at(number)
 
     def _tick(self) -> None:
         """Tell all nodes what is due and not begun, in case that a notice of it was lost."""

@@ -25,7 +25,7 @@ from pipeline.line.prepare import PrepareTask
 from pipeline.line.prepare_study import PreparedAhead, prepare_study
 from pipeline.line.work_ahead import WorkAhead
 from pipeline.spool import hashed_files
-from pipeline.spool.hashed_files import sha256_of
+from pipeline.spool.hashed_files import sha256_of, state_of
 from pipeline.spool.spool import admit
 
 J2K = {"name": "nowhere", "kind": "null", "encode": "j2k"}
@@ -328,3 +328,14 @@ def test_a_file_that_cannot_be_read_is_tried_once_in_each_state(tmp_path, monkey
         os.utime(file, (2, 2))
         work.look()
         assert len(tried) == 2
+
+
+@pytest.mark.parametrize(("mode", "read"), [("association", [True, True, False]), ("study", [False] * 3)])
+def test_of_one_association_only_the_newest_file_may_still_be_written_to(tmp_path, mode, read):
+    with working(settings_for(tmp_path, receivers=({**RECEIVER, "mode": mode},))) as (site, _):
+        files = [instance(tmp_path, name, InstanceNumber=number) for number, name in enumerate("abc")]
+        folder = folder_of(site.spool, *files, age=-1.0)  # as if all were written to just now
+        ahead = ReadAhead()
+        WorkAhead(site, never, ahead).look()
+        came = sorted(folder.iterdir())
+        assert [ahead.look_up(state_of(file.stat())) is not None for file in came] == read

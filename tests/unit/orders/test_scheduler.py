@@ -1,9 +1,13 @@
 """While an order is open, what its steps need is there before they are due."""
 
 from support.sites.line_site import NULL, rounds, working
-from support.sites.placed_orders import order, settings_with_pacs
+from support.sites.placed_orders import look, order, settings_with_pacs, waiting_order
 
+from pipeline.destinations.iso import IsoDestination
 from pipeline.destinations.null import NullDestination
+from pipeline.ledger import orders
+from pipeline.ledger.tables import delivery
+from pipeline.model import OrderStage
 from pipeline.orders.scheduler import OrderScheduler
 from pipeline.processes.jobs import Jobs
 
@@ -34,6 +38,49 @@ def test_an_order_that_comes_while_another_is_open_has_its_destination_made_read
             scheduler.look()
         scheduler._steps.shutdown()  # waits for what was submitted
     assert sorted(ready) == ["nowhere", "other"]
+
+
+def test_the_destination_of_the_links_is_made_ready_before_the_first_order_and_no_other(tmp_path, monkeypatch):
+    ready: list[str] = []
+    monkeypatch.setattr(IsoDestination, "be_ready", lambda destination: ready.append(destination.name))
+    discs = [{"name": name, "kind": "iso", "folder": str(tmp_path)} for name in ("disc", "other")]
+    with working(settings_with_pacs(tmp_path, destinations=(NULL, *discs), shim={"download": "disc"})) as (
+        site,
+        _,
+    ):
+        scheduler = OrderScheduler(site, Jobs(lambda: None), {})
+        scheduler.open()
+        scheduler._steps.shutdown()  # waits for what was submitted
+    assert ready == ["disc"]
+
+
+def test_an_order_whose_delivery_has_ended_ends_without_waiting_for_the_loop(tmp_path):
+    with working(settings_with_pacs(tmp_path)) as (site, _):
+        scheduler = OrderScheduler(site, Jobs(lambda: None), {})
+        number, _ = waiting_order(site)
+        with site.ledger.transaction() as connection:
+            row = {"destination": "nowhere", "receiver": "", "study_instance_uid": "1.2.3", "order_id": number}
+            row |= {"state": "delivered", "created_at": 0.0, "due_at": 0.0}
+            connection.execute(delivery.insert().values(**row))
+            orders.set_stage(connection, number, OrderStage.DELIVERING)
+        scheduler.look_at(number)
+        assert look(site, number).ended_at
+        scheduler.look_at(number)  # it has ended: nothing is due
+        scheduler.look_at(77)  # there is none
+
+
+def test_the_line_has_an_order_looked_at_once_its_delivery_was_attempted(tmp_path, monkeypatch):
+    looked: list[int] = []
+    monkeypatch.setattr(OrderScheduler, "look_at", lambda _, number: looked.append(number))
+    with working(settings_with_pacs(tmp_path)) as (site, worker):
+        number, _ = waiting_order(site)
+        with site.ledger.transaction() as connection:
+            row = {"destination": "nowhere", "receiver": "", "study_instance_uid": "1.2.3", "order_id": number}
+            row |= {"state": "waiting", "created_at": 0.0, "due_at": 0.0}
+            connection.execute(delivery.insert().values(**row))
+            orders.set_stage(connection, number, OrderStage.DELIVERING)
+        rounds(worker, until=lambda: bool(looked))
+    assert looked == [number]
 
 
 class _Steps:
