@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
-from pipeline.errors import StorestowError
 from pipeline.ledger import arrivals, orders
 from pipeline.ledger.waiting_studies import WaitingStudy
 from pipeline.line.admit import admit, of_others, parse_arrival_name
 from pipeline.line.consign import consign
-from pipeline.line.deliver import AttemptedDelivery, DueDelivery, NotAttempted, deliver
+from pipeline.line.deliver import deliver
 from pipeline.line.delivery_scheduler import DeliveryScheduler
 from pipeline.line.gather import RoomsSeen, UnreadArrivals, at_the_door, complete_studies, look_at_rooms
 from pipeline.line.hand_over import clear_left_over, stored_name
@@ -92,7 +91,9 @@ class Line:
                     lambda study: consign(prepare_study(study, site, self._prepared_ahead), site)
                 ),
             ),
-            "deliver": self._deliveries.each_due(self._attempt),
+            "deliver": self._deliveries.each_due(
+                lambda delivery: verify(deliver(delivery, site), site, self._look_at_order)
+            ),
             "settle": functools.partial(self._start_each, self._ended_arrivals, lambda name: settle(name, site)),
         }
 
@@ -125,13 +126,6 @@ class Line:
         ):
             executor.shutdown(wait=False, cancel_futures=True)
         self._deliveries.close()
-
-    def _attempt(self, due: DueDelivery) -> StorestowError | NotAttempted | None:
-        attempted = deliver(due, self._site)
-        error = verify(attempted, self._site)
-        if isinstance(attempted, AttemptedDelivery) and attempted.row.order_id is not None:
-            self._look_at_order(attempted.row.order_id)
-        return error
 
     def _start_each(self, find: Callable[[], Due[Subject]], do: Callable[[Subject], None]) -> None:
         """Start the job `do` for each due subject."""

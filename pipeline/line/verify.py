@@ -6,6 +6,7 @@ destination raised decides about instances without a final receipt (errors.py).
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection
@@ -26,12 +27,14 @@ from pipeline.site.site import Site
 ATTEMPTS_FOR_AN_ORDER = 3
 
 
-def verify(attempted: AttemptedDelivery | NotAttempted, site: Site) -> StorestowError | NotAttempted | None:
+def verify(
+    attempted: AttemptedDelivery | NotAttempted, site: Site, look_at_order: Callable[[int], None] = lambda _: None
+) -> StorestowError | NotAttempted | None:
     """Count the receipts, and record whether and how the delivery has ended, and whether its destination answers.
 
     Returns the error that concerns the peer as a whole; None if the peer worked, also if it refused instances; and
     NOT_ATTEMPTED if the peer was not asked, or if another worker has taken the delivery over: then nothing is
-    recorded.
+    recorded. `look_at_order` is called with the number of the delivery's order once that is recorded.
     """
     if attempted is NOT_ATTEMPTED:
         return NOT_ATTEMPTED
@@ -41,6 +44,8 @@ def verify(attempted: AttemptedDelivery | NotAttempted, site: Site) -> Storestow
         if not _is_concluded(attempted.row, site):
             report_fenced(attempted.row)
             return NOT_ATTEMPTED
+    if attempted.row.order_id is not None:
+        look_at_order(attempted.row.order_id)
     settle.renew_accounts(attempted.row.id, site)
     if isinstance(attempted.error, PeerUnavailable):
         return attempted.error
