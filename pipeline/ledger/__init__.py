@@ -215,6 +215,18 @@ class Ledger:
             with around("commit"):
                 connection.commit()
 
+    @contextmanager
+    @door
+    def step(self) -> Iterator[Connection]:
+        """Run `transaction` for a step that is taken again if it is lost, and after which nothing leaves.
+
+        A file is flushed with the next flushed transaction, which has to come before anything is sent: a power cut
+        takes this process along, and what is left of the ledger is what it was at an earlier moment. A server may
+        lose a transaction while this process lives: there it is flushed at once.
+        """
+        with self.transaction(flushed=self._database.path is None) as connection:
+            yield connection
+
     def insist(self, write: Callable[[], Result]) -> Result:
         """Call `write` until it does not raise Transient, for `INSIST_SECONDS` at most, and return its result.
 

@@ -70,7 +70,7 @@ def _enter(name: str, site: Site) -> None:
     nanoseconds, receiver = parse_arrival_name(name)
     newest = max((entry.stat().st_mtime for entry in folder.iterdir()), default=folder.stat().st_mtime)
     values = {"name": name, "receiver": receiver, "admitted_at": nanoseconds / 1e9, "newest_file_at": newest}
-    with site.ledger.transaction() as change:
+    with site.ledger.step() as change:
         if site.spool.has_store and arrivals.is_known(change, name):
             return
         arrivals.admit(change, values)

@@ -74,7 +74,7 @@ def consign(parts: Iterable[PreparedPart], site: Site) -> None:
 
 def _consign_part(part: PreparedPart, site: Site) -> None:
     decided = {key: outcome for key, outcome in part.outcomes.items() if not isinstance(outcome, Transient)}
-    with site.ledger.transaction() as connection:
+    with site.ledger.step() as connection:
         claims.require_study(connection, part.claim)
         waiting_studies.require_not_consigned(connection, [*part.outcomes, *part.unrouted])
         if part.is_first and not (part.is_last and len(decided) == len(part.outcomes)):

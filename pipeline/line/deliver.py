@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -79,7 +80,7 @@ class AttemptedDelivery:
 
 def deliver(due: DueDelivery, site: Site) -> AttemptedDelivery | NotAttempted:
     """Claim and attempt one delivery; return NOT_ATTEMPTED if it cannot be claimed (see `deliveries.claim`)."""
-    with site.ledger.transaction() as connection:
+    with site.ledger.step() as connection:
         row = _claimed(connection, due, site)
     if row is None:
         return NOT_ATTEMPTED
@@ -194,6 +195,8 @@ def _hand_over(
     """Hand the consignment to its destination and record the receipts as they come."""
     numbers, answers = load.numbers, load.lacking
     recorded = time.monotonic()
+    # Not alone: no one else changes these rows.
+    unflushed = partial(site.ledger.transaction, flushed=False, alone=False)
     try:
         # An error's traceback would keep it: what it has under way would go on beside the next attempt.
         with closing(handed_over(consignment, load, destination)) as coming:
@@ -201,12 +204,12 @@ def _hand_over(
                 answers[numbers[answer.key]] = answer
                 # Unrecorded instances would be sent twice after a crash; a made file holds all or nothing.
                 if not (destination.asks_first or destination.makes_file):
-                    site.ledger.insist(lambda: _record(row, answers, site, flushed=False))
+                    site.ledger.insist(lambda: _record(row, answers, unflushed))
                 elif time.monotonic() - recorded > RECORD_EVERY:
-                    site.ledger.insist(lambda: _record(row, answers, site))
+                    site.ledger.insist(lambda: _record(row, answers, site.ledger.transaction))
                     recorded = time.monotonic()
     finally:
-        site.ledger.insist(lambda: _record(row, answers, site))
+        site.ledger.insist(lambda: _record(row, answers, site.ledger.step))
 
 
 def _compared(ours: Path, theirs: Path, site: Site) -> ContentComparison:
@@ -239,10 +242,14 @@ def _of_order(consignment: Consignment, number: int, site: Site) -> Consignment:
     return replace(consignment, about=about, again=order.again and order.verb == SEND_VERB)
 
 
-def _record(row: ClaimedDeliveryRow, answers: dict[int, Receipt], site: Site, *, flushed: bool = True) -> None:
-    """Record receipts; if not flushed, in a transaction that need not be alone: no one else changes these rows."""
+def _record(
+    row: ClaimedDeliveryRow,
+    answers: dict[int, Receipt],
+    transaction: Callable[[], AbstractContextManager[Connection]],
+) -> None:
+    """Record receipts in a `transaction`."""
     if answers:
-        with site.ledger.transaction(flushed=flushed, alone=flushed) as change:
+        with transaction() as change:
             claims.require_delivery(change, row)
             receipts.record(change, row.id, answers, time.time())
         answers.clear()

@@ -39,7 +39,7 @@ def settle(name: str, site: Site) -> None:
         return
     now, remark = time.time(), remark_of(name, site)
     is_well = _move_to_settled(name, now, site)
-    with site.ledger.transaction() as change:
+    with site.ledger.step() as change:  # The room has the folder: if this is lost, the next start writes it.
         if not arrivals.may_settle(change, name):  # A person has released an instance of it meanwhile.
             return
         arrivals.set_state(change, name, ArrivalState.SETTLED, remark, settled_at=now)

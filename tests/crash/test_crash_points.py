@@ -11,6 +11,10 @@ from support.crash.crash_site import CrashSite, crash_site, situations
 from pipeline.receiving.lock import lock_file
 
 SHARES = 12  # sites; each is killed at every twelfth point, so at early and at late ones
+OF_A_STUDY = (
+    *("admitted", "taken-in", "consigned", "claimed", "deliver-attempt", "deliver-receipt", "attempted"),
+    *("concluded", "settle-renamed", "settled"),
+)
 AHEAD = ("line.encoded_ahead._write", "line.work_ahead._tidy")  # reached only if the study is not complete first
 
 
@@ -82,6 +86,13 @@ def went_on(site: CrashSite, undisturbed: dict) -> None:
     site.work()
     site.assert_all_is_accounted_for()
     assert site.outcome() == undisturbed
+
+
+@pytest.mark.parametrize("point", OF_A_STUDY)
+def test_after_a_power_cut_the_worker_goes_on_from_what_was_flushed(point, scene, site, undisturbed):
+    scene.arrive(site)
+    assert site.lost_power(point=point), f"{point} is never reached"
+    went_on(site, undisturbed)
 
 
 @pytest.mark.parametrize("step", ["rename", "unlink"])

@@ -130,6 +130,19 @@ class CrashSite:
         self.let_the_archive_finish()
         return code == -signal.SIGKILL
 
+    def lost_power(self, *, point: str) -> bool:
+        """Kill the worker at the point, and leave of the ledger what was flushed by then; say whether it died."""
+        flushed = self.folder / "flushed"
+        self.how["flushed"] = str(flushed)
+        is_dead = self.killed("work", point=point)
+        del self.how["flushed"]
+        if is_dead:
+            for file in self.spool.root.glob(f"{FILE_NAME}*"):
+                file.unlink()
+            for file in flushed.iterdir():
+                shutil.copyfile(file, self.spool.root / file.name)
+        return is_dead
+
     def ended(self, *, point: str, count: int = 1) -> None:
         """Run the worker, end it as an operator does when it is at the point, and see it end well."""
         code = self._ended(("work",), lambda: False, point=point, count=count, by=signal.SIGTERM)

@@ -17,6 +17,7 @@ PLAIN = {
     "by": signal.SIGKILL,
     "ballast": None,
     "read_only": None,  # a folder that becomes so at the point
+    "flushed": None,  # a folder for a copy of the ledger as a power cut would leave it
     "record": None,  # a file for the names of all points that are reached; then nothing happens at `point`
     "poll_seconds": 5.0,
     "clock": None,  # a file that says by how many seconds the wall clock is ahead

@@ -9,6 +9,8 @@ import itertools
 import json
 import os
 import signal
+import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -20,12 +22,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # it runs isolated
 
+from sqlalchemy import Connection
 from support.crash.moments import point_of
 from support.machine.small_disk import make_read_only
 
 from pipeline import crash_points, schedule
 from pipeline.commands import cli, work  # noqa: F401
 from pipeline.errors import StorestowError, Transient
+from pipeline.ledger.sqlite import Sqlite
 from pipeline.line import delivery_scheduler, prepare, prepare_study, quarantine  # noqa: F401
 from pipeline.operate import retry  # noqa: F401
 from pipeline.processes import jobs
@@ -50,6 +54,38 @@ def record(file: str) -> None:
     """Add a line to `file` for each point that is reached: its name."""
     log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     crash_points.observer = lambda name: void(os.write(log, f"{name}\n".encode()))
+
+
+def keep_flushed(folder: Path) -> None:
+    """Copy the ledger to `folder` after each commit that is flushed, before anything else happens there."""
+    begin, observe = Sqlite.begin_writing, crash_points.observer
+    mine, copying = threading.local(), threading.Lock()
+
+    def begun(database: Sqlite, connection: Connection, *, flushed: bool, alone: bool) -> None:
+        begin(database, connection, flushed=flushed, alone=alone)
+        mine.path = database.path if flushed else None
+
+    def look(name: str) -> None:
+        if name.startswith("after commit") and mine.path:
+            with copying:
+                copy_of(mine.path, folder)
+        if observe:
+            observe(name)
+
+    Sqlite.begin_writing = begun  # type: ignore[method-assign]
+    crash_points.observer = look
+
+
+def copy_of(ledger: Path, folder: Path) -> None:
+    """Copy the ledger's file and its write-ahead log, which starts anew only where nobody reads.
+
+    Another process does: to close a file ends the locks that SQLite has on it in this one.
+    """
+    folder.mkdir(exist_ok=True)
+    with contextlib.closing(sqlite3.connect(ledger, isolation_level=None)) as reading:
+        reading.execute("BEGIN")
+        reading.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        subprocess.run(["/bin/cp", ledger, f"{ledger}-wal", folder], check=True)
 
 
 def void(_: object) -> None:
@@ -128,6 +164,8 @@ def run(request: dict[str, Any]) -> int:
         record(request["record"])
     else:
         act_at(request["point"], request["count"], act)
+    if request["flushed"]:
+        keep_flushed(Path(request["flushed"]))
     worker.POLL_SECONDS = request["poll_seconds"]
     jobs.RETRY_SECONDS = 6 * worker.POLL_SECONDS
     delivery_scheduler.RECLAIM_SECONDS = 12 * worker.POLL_SECONDS
