@@ -329,10 +329,6 @@ def _nobody_notes() -> None:
     pass
 
 
-def _nothing_is_added() -> "Sequence[Item]":
-    return ()
-
-
 @dataclass(frozen=True, slots=True)
 class Consignment:
     """Instances for one destination.
@@ -345,8 +341,8 @@ class Consignment:
     copy, written below `scratch`; it raises Permanent if they cannot be compared, Transient if not now.
     `set_aside` are instances that a made file lacks and must mention; it is known only if a file is made.
 
-    A destination may call `added()` while it sends: it returns the instances that have been added to the delivery
-    since, and these are then handed over as `items` are. Without the call a later attempt hands them over.
+    If a delivery still grows, a destination may call `added()` while it sends: it returns the instances that were
+    added since, and these are then handed over as `items` are. Without the call a later attempt hands them over.
 
     If a disc is made of a study on the line, `items` are all instances of the study, including those on the
     `earlier` disc (`on_earlier`). Call `remember(disc)` before anything of a new disc is visible, once for each
@@ -364,7 +360,7 @@ class Consignment:
     set_aside: tuple[SetAside, ...] = ()
     compare: Callable[[Path, Path], ContentComparison] = field(default=_nobody_compares, compare=False)
     scratch: Path | None = field(default=None, compare=False)
-    added: "Callable[[], Sequence[Item]]" = field(default=_nothing_is_added, compare=False)
+    added: "Callable[[], Sequence[Item]] | None" = field(default=None, compare=False)
     earlier: EarlierDisc | None = None
     on_earlier: frozenset[InstanceKey] = frozenset()
     remember: Callable[[NewDisc], None] = field(default=_nobody_remembers, compare=False)

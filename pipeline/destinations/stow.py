@@ -67,7 +67,7 @@ class StowDestination(Destination):
         from pipeline.dicomweb.upload import Pace
 
         if self.guard.is_on or not is_fixed(self.url):  # Guard and address are found before an upload begins.
-            consignment = replace(consignment, added=lambda: ())
+            consignment = replace(consignment, added=None)
         parcels, without_address = sorted_out(self.url, consignment.items)
         pace = Pace(self.connections, self.batch_bytes)
         with self._door() as door:

@@ -1,7 +1,7 @@
 """Ask by QIDO-RS which instances of a study the archive has, and from which institutions (PS3.18 10.6)."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -65,7 +65,7 @@ class Qido:
         # Every search got this 404: the archive is empty, or has no QIDO-RS.
         self._refusal: StorestowError | None = None
         self._has_answered = False
-        self._was_empty = False  # The archive has said that it has nothing of the study that was asked about.
+        self.was_empty = False  # The archive has said that it has nothing of the study that is asked about.
         self._takes_lists = True  # False once the archive did not find by a list what it had been sent.
 
     @property
@@ -91,9 +91,12 @@ class Qido:
         """Return the keys of those `items`, all of one study, that the archive has.
 
         An instance that is not listed is asked for by itself if it was sent before (`were_sent`: all were), or if
-        the list may be incomplete: a short list never causes a second sending.
+        the list may be incomplete: a short list never causes a second sending. Once the archive `was_empty`, it is
+        not asked again about what was never sent.
         """
         wanted = {item.key: were_sent or item.attempted for item in items}
+        if self.was_empty:
+            wanted = {key: was_sent for key, was_sent in wanted.items() if was_sent}
         if len(wanted) <= FEW:
             return {key for key in wanted if self._is_listed(key)}
         study = next(iter(wanted)).study_instance_uid
@@ -103,15 +106,6 @@ class Qido:
         there = listing.keys & wanted.keys()
         doubtful = (key for key, was_sent in wanted.items() if was_sent or not listing.is_whole)
         return there | {key for key in doubtful if key not in there and self._is_listed(key)}
-
-    def among_added(self, items: Collection[Item]) -> set[InstanceKey]:
-        """Return the keys of those `items` that the archive has, all of the study that `among` asked about.
-
-        If it had nothing of the study then, it is not asked again about instances that were never sent.
-        """
-        if not items or (self._was_empty and not any(item.attempted for item in items)):
-            return set()
-        return self.among(items)
 
     def confirmed(self, keys: Iterable[InstanceKey]) -> set[InstanceKey]:
         """Return which of `keys`, all of one study, the archive finds by lists of their UIDs.
@@ -157,7 +151,7 @@ class Qido:
         first = next(self._pages(f"{self._study(study)}/instances", _FIELDS, 1), [])
         witness = next((_key_of(instance, study, "") for instance in first), None)
         if witness is None:
-            self._was_empty = not self.doubt
+            self.was_empty = not self.doubt
             return _Listing(set(), is_whole=True)
         found: set[InstanceKey] = set()
         with suppress(StorestowError):
@@ -217,7 +211,7 @@ class Qido:
         keys: set[InstanceKey] = set()
         for page in self._pages(f"{self._study(study)}/instances", {**_FIELDS, **(only or {})}, limit):
             if not page:
-                self._was_empty = self._was_empty or not (keys or only or self.doubt)
+                self.was_empty = self.was_empty or not (keys or only or self.doubt)
                 return _Listing(keys, is_whole=True)
             keys |= {_key_of(instance, study, "") for instance in page}
             if wanted and wanted <= keys:

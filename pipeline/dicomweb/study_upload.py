@@ -1,6 +1,7 @@
 """Upload the instances of one study to one address: query the archive, send missing instances, query again."""
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,11 @@ from pipeline.dicomweb.urls import address
 from pipeline.errors import Configuration, Transient
 from pipeline.model import ARRIVED, Consignment, InstanceKey, Item, Receipt, ReceiptState
 
+# Seconds for which it is believed that an archive had nothing of a study whose delivery grows.
+EMPTY_SECONDS = 60.0
+# When, and what was handed over since; by delivery, address and study.
+_found_empty: dict[tuple[int, str, str], tuple[float, set[InstanceKey]]] = {}
+_MOST_FOUND_EMPTY = 1000
 # Archives accept more than PS3.5 9.1 allows; but a UID of dots alone would change the path of the URL.
 _UID_IN_A_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -62,7 +68,7 @@ def carry(
     Transient if instances are still pending at the end.
     """
     qido = Qido(door, parcel.url)
-    there = qido.among(parcel.items)
+    there, handed = _there(qido, parcel, consignment)
     before: dict[InstanceKey, str | None] = {}
     if consignment.again:
         before = {key: wado.digest_at(door, parcel.url, key) for key in there}
@@ -73,7 +79,7 @@ def carry(
             yield instance_outcome.seen(item, ReceiptState.STORED)
     missing = {item.key: item for item in parcel.items if item.key not in there}
     last: dict[InstanceKey, Receipt] = {}
-    more = partial(_more, parcel, consignment, qido, (strangers, there, missing))
+    more = partial(_more, parcel, consignment, qido, (strangers, there, missing, handed))
     for receipt in _sent(missing, Upload(door, parcel.url, qido, consignment.attempt, pace), qido, more):
         last[receipt.key] = receipt
         if not (receipt.verified and (receipt.key in before or _is_anothers(receipt, strangers))):
@@ -91,23 +97,45 @@ def carry(
         raise Transient(_what_is_left(left, parcel))
 
 
+def _there(qido: Qido, parcel: StudyUpload, consignment: Consignment) -> tuple[set[InstanceKey], set[InstanceKey]]:
+    """Return which instances the archive has, and the set of those handed over since it had nothing.
+
+    A large study takes several attempts: what an earlier one found is believed a while, so that not each of them
+    asks about all that is new. It is asked if one of these was handed over before: then the ledger has lost that.
+    """
+    now = time.monotonic()
+    name = (consignment.delivery, parcel.url, parcel.study_instance_uid)
+    since, handed = _found_empty.get(name, (-EMPTY_SECONDS, set()))
+    is_new = handed.isdisjoint(item.key for item in parcel.items if not item.attempted)
+    qido.was_empty = is_known = is_new and now - since < EMPTY_SECONDS
+    there = qido.among(parcel.items)
+    if qido.was_empty and not is_known and consignment.added:
+        if len(_found_empty) >= _MOST_FOUND_EMPTY:
+            _found_empty.clear()
+        _found_empty[name] = now, (handed := set[InstanceKey]())
+    handed.update(item.key for item in parcel.items)
+    return there, handed
+
+
 def _more(
     parcel: StudyUpload,
     consignment: Consignment,
     qido: Qido,
-    known: tuple[dict[InstanceKey, Item], set[InstanceKey], dict[InstanceKey, Item]],
+    known: tuple[dict[InstanceKey, Item], set[InstanceKey], dict[InstanceKey, Item], set[InstanceKey]],
 ) -> More:
     """Return what was added and must be sent, and the receipts of what need not or cannot.
 
-    It is added to `known`, which has the instances that we never sent, those that are there, and those to send.
+    It is added to `known`, which has the instances that we never sent, those that are there, those to send, and
+    those handed over since the archive had nothing.
     """
-    if qido.doubt or consignment.again:
+    if qido.doubt or consignment.again or consignment.added is None:
         return [], []
-    strangers, there, missing = known
+    strangers, there, missing, handed = known
     parcels, answered = sorted_out(parcel.url, consignment.added())
     added = {item.key: item for one in parcels for item in one.items}
     strangers.update({key: item for key, item in added.items() if not item.attempted})
-    found = qido.among_added(added.values())
+    handed.update(added)
+    found = qido.among(added.values())
     there.update(found)
     answered += [instance_outcome.seen(added[key], ReceiptState.STORED) for key in found - strangers.keys()]
     wanted = {key: item for key, item in added.items() if key not in found}

@@ -7,7 +7,7 @@ from support.peers.fake_dcm4chee import Answer, FakeDcm4chee
 from support.peers.stow_outcomes import Collected, assert_archived, stow
 from support.studies.small_studies import consign, last_of, make_item, make_study, uids_of
 
-from pipeline.dicomweb import qido, upload
+from pipeline.dicomweb import qido, study_upload, upload
 from pipeline.errors import Configuration, Held
 from pipeline.model import Consignment, Item, ReceiptState
 
@@ -278,6 +278,33 @@ def test_what_is_added_to_a_study_of_which_nothing_was_there_is_sent_without_ask
     assert_archived(archive, items)
     assert archive.duplicates == []
     assert len([seen for seen in archive.queries if "SOPInstanceUID" not in seen.query]) == 1
+
+
+@pytest.mark.parametrize("is_still_believed", [True, False])
+def test_a_later_attempt_of_a_growing_delivery_asks_only_about_what_was_sent(
+    archive, tmp_path, monkeypatch, is_still_believed
+):
+    items = make_study(tmp_path, 40)
+    list(stow(archive.url).deliver(adding(items[:20])))
+    if not is_still_believed:
+        monkeypatch.setattr(study_upload, "EMPTY_SECONDS", 0.0)
+    archive.queries.clear()
+    left = [replace(items[0], attempted=True), *items[20:]]
+    stored = last_of(list(stow(archive.url).deliver(consign(left))))
+    assert [stored[uid].state for uid in uids_of(left)] == [ReceiptState.STORED] * 21
+    assert archive.duplicates == []
+    asked = [uid for seen in archive.queries for uid in seen.query.get("SOPInstanceUID", [""])[0].split(",")]
+    # To verify it, each is asked for once.
+    assert (sum(uid in uids_of(items[20:]) for uid in asked) == 20) is is_still_believed
+
+
+def test_a_later_attempt_asks_about_what_was_sent_and_the_ledger_no_longer_knows(archive, tmp_path):
+    items = make_study(tmp_path, 20)
+    list(stow(archive.url).deliver(adding(items[:10], items[10:])))
+    for lost in (items[:10], items[10:]):
+        receipts = last_of(list(stow(archive.url).deliver(consign(lost))))
+        assert {receipt.state for receipt in receipts.values()} == {ReceiptState.PRESENT}
+    assert archive.duplicates == []
 
 
 def test_what_is_added_while_a_request_is_under_way_is_sent_on_the_idle_connection(archive, tmp_path):
