@@ -128,6 +128,9 @@ class Destination(BaseModel):
     def be_ready(self) -> None:
         """Import the modules that a delivery needs; called in a thread while the instances of an order come in."""
 
+    def read_ahead(self, path: Path, scratch: Path) -> None:
+        """Read in memory what a delivery needs of a file that comes in for an order; raises nothing."""
+
     def tidy(self) -> None:
         """Remove files that killed attempts have left; the worker calls this every few minutes."""
 

@@ -136,6 +136,13 @@ class IsoDestination(Destination):
 
         load_templates()
 
+    def read_ahead(self, path: Path, scratch: Path) -> None:
+        """Read what the DICOMDIR needs of the file; see `Destination.read_ahead`."""
+        from pipeline.disc.objects.entry import WANTED
+        from pipeline.disc.objects.raw import read_ahead
+
+        read_ahead(path, WANTED, scratch)
+
     def tidy(self) -> None:
         """Remove unpublished images that killed processes have left, because they hold a patient's data."""
         from pipeline.disc.make import study_disc

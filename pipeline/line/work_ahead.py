@@ -180,6 +180,7 @@ class WorkAhead:
             encodes = any(self._encodings_of(receiver.name) for receiver in self._site.settings.receiver)
             self._site.pool.warm(load_encodings if encodes else load_reading)
         self._tried |= {file.state for file in wanted.values()}  # What cannot be read now is read when admitted.
+        awaited = [one for one in self._site.settings.destination if one.name in self._site.awaited]
         tasks = (IdentifyTask(path, self._site.spool.run) for path in wanted)
         for task, state, file in read_ahead(tasks, self._site.pool):
             received = wanted[task.path]
@@ -190,6 +191,8 @@ class WorkAhead:
                 if self._site.is_for_orders(received.receiver):
                     with contextlib.suppress(FileNotFoundError):
                         begin_flush(task.path)
+                    for destination in awaited:
+                        destination.read_ahead(task.path, self._site.spool.run)
 
     def _prepare_waiting(self) -> None:
         """Prepare what only waits until its study is complete; what fails now is tried again by the study."""

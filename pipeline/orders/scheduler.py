@@ -90,7 +90,10 @@ class OrderScheduler:
             under_way = retrievals.open_ones(connection)
         if open_ones and not self.is_busy:  # The pool imports its modules while the PACS is asked.
             self._site.pool_for_orders.warm(load_reading)
-        self._make_ready({order.destination for order in open_ones})
+        awaited = {order.destination for order in open_ones if order.destination is not None}
+        self._make_ready(awaited)
+        self._site.awaited.intersection_update(awaited)
+        self._site.awaited.update(awaited)
         self.is_busy = bool(open_ones)
         for row in under_way:
             is_ours = row.worker in {None, self._site.claimant.worker}

@@ -38,6 +38,7 @@ class Site:
     hashed: HashedFiles = field(default_factory=HashedFiles)
     # The patients of files that came for orders and may be sent as they are.
     as_received: FilesByState[Patient] = field(default_factory=FilesByState)
+    awaited: set[str] = field(default_factory=set)  # The destinations of the open orders, as last looked at.
     pacs_patients: dict[int, PacsPatients] = field(default_factory=dict)  # Kept by open order, in memory only.
 
     def receiver(self, name: str) -> ReceiverTable | None:

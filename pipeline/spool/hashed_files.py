@@ -38,17 +38,18 @@ Fact = TypeVar("Fact")
 
 
 class FilesByState(Generic[Fact]):
-    """Facts about files by their state, in memory only; several threads may use it."""
+    """Facts about files by their state, in memory only, MOST or `most` of them; several threads may use it."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
         self._known: dict[FileState, Fact] = {}
         self._lock = threading.Lock()
 
     def keep(self, state: FileState, fact: Fact) -> None:
-        """Remember a fact about the file in this state; if there are more than MOST, the oldest is forgotten."""
+        """Remember a fact about the file in this state; if there are too many, the oldest is forgotten."""
         with self._lock:
             self._known[state] = fact
-            while len(self._known) > MOST:
+            while len(self._known) > (self._most or MOST):
                 del self._known[next(iter(self._known))]
 
     def look_up(self, state: FileState) -> Fact | None:

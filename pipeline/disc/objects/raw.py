@@ -3,9 +3,10 @@
 This module imports little, and no pydicom, because its processes must start at once.
 """
 
+import contextlib
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.dicom import part10
@@ -15,12 +16,13 @@ from pipeline.dicom.reading import data_set_of
 from pipeline.disc.objects.sequences import is_sound
 from pipeline.errors import Transient
 from pipeline.events import escaped
-from pipeline.spool.hashed_files import sha256_of
+from pipeline.spool.hashed_files import FilesByState, sha256_of, state_of
 
 LARGEST_FILE = (1 << 32) - 2048  # Bytes: a file has one extent in ISO 9660 level 1, of whole sectors below 4 GiB.
 _MOST_KEY_BYTES = 0xFFF0  # Bytes of one key in a directory record; a longer value stays in its object only.
 _META = (0x00020000, 0x00020002, 0x00020003, 0x00020010)
 _NUMBERS = {"US": 2, "UL": 4}
+_NOT_HASHED = "not hashed"
 _NOT_THE_FILES_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
 
 
@@ -52,6 +54,19 @@ class RawObject:
     problem: str | None = None
 
 
+_MOST_AHEAD = 2000  # Objects of five kilobytes each.
+_ahead: FilesByState[RawObject] = FilesByState(_MOST_AHEAD)
+
+
+def read_ahead(path: Path, wanted: Mapping[int, str], scratch: Path) -> None:
+    """Read a file that comes in for a disc, so that `raw` need not; what cannot be read now is left to `raw`."""
+    with contextlib.suppress(OSError):
+        state = state_of(path.stat())
+        found = _read(path, _NOT_HASHED, wanted, scratch)
+        if found.problem is None and state == state_of(path.stat()):
+            _ahead.keep(state, found)
+
+
 def raws(task: ReadTask) -> list[RawObject]:
     """Return the content of each file; raises OSError if this machine lacks disk or memory for one.
 
@@ -68,6 +83,9 @@ def raw(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path
         OSError: this machine lacks disk or memory.
     """
     try:
+        # If the disk did not keep what was read, the disc is none: it is read back and compared with these values.
+        if sha256 and (found := _ahead.take(state_of(path.stat()))):
+            return replace(found, sha256=sha256)
         return _read(path, sha256, wanted, scratch)
     except OSError as error:
         if error.errno in _NOT_THE_FILES_FAULT:

@@ -17,6 +17,7 @@ from support.sites.line_site import (
     working,
 )
 
+from pipeline.destinations.null import NullDestination
 from pipeline.ledger import claims, waiting_studies
 from pipeline.line import identify, work_ahead
 from pipeline.line import prepare_study as prepare_study_module
@@ -339,3 +340,15 @@ def test_of_one_association_only_the_newest_file_may_still_be_written_to(tmp_pat
         WorkAhead(site, never, ahead).look()
         came = sorted(folder.iterdir())
         assert [ahead.look_up(state_of(file.stat())) is not None for file in came] == read
+
+
+@pytest.mark.parametrize("awaited", [{"nowhere"}, set()])
+def test_the_destination_that_an_order_awaits_reads_what_comes_for_it_too(tmp_path, monkeypatch, awaited):
+    read: list[Path] = []
+    monkeypatch.setattr(NullDestination, "read_ahead", lambda _self, path, _scratch: read.append(path))
+    with working(settings_for(tmp_path)) as (site, _):
+        monkeypatch.setattr(type(site), "is_for_orders", lambda *_: True)
+        site.awaited.update(awaited)
+        folder = folder_of(site.spool, instance(tmp_path, "a"), instance(tmp_path, "b"))
+        WorkAhead(site, never).look()
+        assert sorted(read) == (sorted(folder.iterdir()) if awaited else [])

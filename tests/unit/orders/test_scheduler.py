@@ -7,7 +7,8 @@ from pipeline.destinations.iso import IsoDestination
 from pipeline.destinations.null import NullDestination
 from pipeline.ledger import orders
 from pipeline.ledger.tables import delivery
-from pipeline.model import OrderStage
+from pipeline.model import OrderStage, OrderState
+from pipeline.orders.finish import end
 from pipeline.orders.scheduler import OrderScheduler
 from pipeline.processes.jobs import Jobs
 
@@ -81,6 +82,19 @@ def test_the_line_has_an_order_looked_at_once_its_delivery_was_attempted(tmp_pat
             orders.set_stage(connection, number, OrderStage.DELIVERING)
         rounds(worker, until=lambda: bool(looked))
     assert looked == [number]
+
+
+def test_the_destinations_that_open_orders_await_are_known_until_they_have_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(OrderScheduler, "_take_due_steps", lambda *_: None)  # so that the order stays open
+    with working(settings_with_pacs(tmp_path)) as (site, _):
+        scheduler = OrderScheduler(site, Jobs(lambda: None), {})
+        number = order(site, "A1").order_id
+        scheduler.look()
+        assert site.awaited == {"nowhere"}
+        end(number, OrderState.FAILED, site)
+        scheduler.look()
+        assert site.awaited == set()
+        scheduler.close()
 
 
 class _Steps:
