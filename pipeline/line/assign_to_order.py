@@ -49,7 +49,8 @@ def claims(
         order = contents.envelope.order if contents.envelope else None
         return lambda _: OrderAssignment(of_send(order), values=_TO_SEND)
     if pacs is None or receiver != pacs.receiver:
-        return lambda _: OrderAssignment(site.scope_of(receiver))
+        of_the_line = OrderAssignment(site.scope_of(receiver))
+        return lambda _: of_the_line
     with site.ledger.reading() as look:
         studies = {found.key.study_instance_uid for found in contents.found if found.key}
         waiting = [(row, retrievals.asked_series(look, row.id)) for row in retrievals.claims(look, studies)]

@@ -83,6 +83,7 @@ class StudyPatients:
         self._arrival = arrival
         self._site = site
         self._accepted: dict[tuple[Scope, str], list[PatientHashes]] = {}
+        self._marks: dict[tuple[str, Patient | None], PatientHashes | None] = {}  # Most files are of one patient.
         self.new: list[dict[str, Any]] = []
         self.noted: dict[str, set[str]] = {}
         with site.ledger.reading() as look:
@@ -98,7 +99,11 @@ class StudyPatients:
         """
         assert found.key is not None
         study = found.key.study_instance_uid
-        marks = marks_of(study, found.patient, self._site.settings.site.placeholder_ids, self._site.spool)
+        who = study, found.patient
+        if who not in self._marks:
+            placeholders = self._site.settings.site.placeholder_ids
+            self._marks[who] = marks_of(study, found.patient, placeholders, self._site.spool)
+        marks = self._marks[who]
         if marks is None:
             return False
         accepted = self._accepted.setdefault((scope, study), [])

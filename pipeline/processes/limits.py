@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import mmap
 import os
 import resource
 import sys
@@ -95,5 +96,5 @@ def _set_soft(kind: int, value: int) -> None:
 
 
 def _address_space() -> int:
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123  # asked before every task
+        return int(file.read(128).split()[0]) * mmap.PAGESIZE
