@@ -1,6 +1,6 @@
 """A PostgreSQL server of the tests' own, on a private socket; the system's clusters are left alone.
 
-On a machine of a test's own network it listens on TCP, too, and may have a standby.
+On a machine of a test's own network it listens on TCP, too. It may have a standby.
 """
 
 import atexit
@@ -70,7 +70,7 @@ class PostgresqlServer:
 
     On a `machine` it is reached by TCP at its address, and by its socket by the test.
     `settings` are those of postgres besides, as `name=value`. With `copy_of` the data are a copy of another
-    server's, whose standby this one is until `promote`; both need a machine.
+    server's, whose standby this one is until `promote`.
     """
 
     def __init__(
@@ -88,7 +88,8 @@ class PostgresqlServer:
         self.settings = tuple(settings)
         self._process: subprocess.Popen[bytes] | None = None
         if copy_of is not None:
-            source = f"{copy_of.tcp('')}?application_name=standby"
+            source = f"{copy_of.tcp('')}?" if machine else f"{copy_of.url('')}&"
+            source += "application_name=standby"
             # Otherwise it waits for the next checkpoint, which is made slowly: for two minutes.
             how = ("--checkpoint=fast", "--write-recovery-conf")
             self._run("pg_basebackup", f"--pgdata={folder}/data", f"--dbname={source}", *how)
@@ -133,8 +134,12 @@ class PostgresqlServer:
         """Let a standby become a server of its own, and wait until it takes writes."""
         self._run("pg_ctl", "promote", f"--pgdata={self.folder}/data", "--wait")
 
-    def url(self, database: str) -> str:
-        return f"postgresql://storestow@/{database}?host={self._address or self.folder}"
+    def url(self, database: str, *others: "PostgresqlServer") -> str:
+        """Return the address of this server, or of whichever of it and its standbys takes writes."""
+        hosts = ",".join(str(one._address or one.folder) for one in (self, *others))
+        return f"postgresql://storestow@/{database}?host={hosts}" + (
+            "&target_session_attrs=read-write" if others else ""
+        )
 
     def tcp(self, database: str, *others: "PostgresqlServer") -> str:
         """Return the address by TCP of this server, or of whichever of it and its standbys takes writes."""
