@@ -41,7 +41,9 @@ from pipeline.processes.limits import to_encode
 from pipeline.processes.process_pool import PoolProcessDied
 from pipeline.site.site import Site
 
-ADDED_WITHIN = 10.0  # Seconds of an attempt; what is added later waits for its turn beside other deliveries.
+# Seconds of an attempt; what is added later waits for its turn beside other deliveries, and until what was sent is
+# looked up: a large study must not be cut in two.
+ADDED_WITHIN = 60.0
 RECORD_EVERY = 5.0  # Seconds; after a crash the peer is asked again about the receipts of at most this time.
 
 
