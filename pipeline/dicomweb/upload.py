@@ -37,6 +37,7 @@ _MOST_UNSEEN = (
 )
 
 Batch = tuple[Item, ...]
+Posted = Reply | NoReply | DiffersFromPin
 More = tuple[Sequence[Item], Sequence[Receipt]]  # What else is to be sent, and receipts of what need not be.
 
 
@@ -82,7 +83,7 @@ class Upload:
 
         As long as a connection has nothing to send, `more` is asked again and again what else there is.
         """
-        flying: dict[Future[Reply | NoReply | DiffersFromPin], Batch] = {}
+        flying: dict[Future[Posted], Batch] = {}
         asked: set[Future[list[Receipt]]] = set()
         stop: StorestowError | None = None
         yield from self._queue(items)
@@ -98,7 +99,8 @@ class Upload:
                     stop = error
                 while stop is None and len(flying) < self._connections and (batch := self._next()):
                     self._attempt(batch)
-                    flying[pool.submit(self._post, batch)] = batch
+                    submit = _done if self._is_all(batch) and not flying else pool.submit
+                    flying[submit(self._post, batch)] = batch
                 while self._unseen and len(asked) < self._queries_beside(len(flying)):
                     asked.add(queries.submit(self._confirmed, self._unseen.popleft()))
                 if not (flying or asked):
@@ -122,7 +124,7 @@ class Upload:
             yield from receipts
             yield from self._queue(items)
 
-    def _answered(self, batch: Batch, answer: Reply | NoReply | DiffersFromPin) -> Iterator[Receipt]:
+    def _answered(self, batch: Batch, answer: Posted) -> Iterator[Receipt]:
         """Yield the receipts that are known after a request, and note which instances are to be looked up."""
         stored: list[Receipt] = []
         try:
@@ -155,7 +157,12 @@ class Upload:
             batch.append(self._alone.popleft())
         return tuple(batch)
 
-    def _post(self, batch: Batch) -> Reply | NoReply | DiffersFromPin:
+    def _is_all(self, batch: Batch) -> bool:
+        """Tell whether a batch is one small instance, and nothing else waits to be sent."""
+        is_small = len(batch) == 1 and batch[0].size <= self._batch_bytes
+        return is_small and not (self._pieces or self._fresh or self._alone)
+
+    def _post(self, batch: Batch) -> Posted:
         body = Body(batch, new_boundary())
         try:
             return self._door.post(self._url, body, more_seconds=_SECONDS_AN_INSTANCE * len(batch))
@@ -175,7 +182,7 @@ class Upload:
         there = self._qido.confirmed(receipt.key for receipt in stored)
         return [replace(receipt, verified=True) for receipt in stored if receipt.key in there]
 
-    def _account(self, batch: Batch, reply: Reply | NoReply | DiffersFromPin) -> Iterator[Receipt]:
+    def _account(self, batch: Batch, reply: Posted) -> Iterator[Receipt]:
         """Yield the receipts that are known after a request, and queue instances that must be sent again."""
         if isinstance(reply, DiffersFromPin):
             yield from self._without(reply, batch)
@@ -258,6 +265,16 @@ class Upload:
         if self._fruitless >= _FRUITLESS:
             last = str(reply) if isinstance(reply, NoReply) else f"the last answer was HTTP {reply.status}"
             raise PeerUnavailable(f"{self._url} takes nothing and gives no account; {last}")
+
+
+def _done(post: Callable[[Batch], Posted], batch: Batch) -> Future[Posted]:
+    """Send in this thread, on the connection that has asked: another thread would have to open its own."""
+    future: Future[Posted] = Future()
+    try:
+        future.set_result(post(batch))
+    except StorestowError as error:
+        future.set_exception(error)
+    return future
 
 
 def _ended(asked: set[Future[list[Receipt]]]) -> Iterator[Receipt]:

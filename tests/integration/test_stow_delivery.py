@@ -29,6 +29,22 @@ def test_every_instance_arrives_byte_for_byte_and_is_seen_by_qido(archive, tmp_p
     assert archive.duplicates == []
 
 
+def test_one_small_instance_is_asked_about_sent_and_looked_up_on_one_connection(archive, tmp_path, monkeypatch):
+    opened: list[object] = []
+    accept = archive._server.get_request
+
+    def counted():
+        opened.append(None)
+        return accept()
+
+    monkeypatch.setattr(archive._server, "get_request", counted)
+    items = make_study(tmp_path, 1)
+    done = Collected(stow(archive.url), items)
+    assert done.error is None
+    assert done.all_verified(items)
+    assert len(opened) == 1
+
+
 @pytest.mark.parametrize("changed", [(2,), (1, 3)], ids=["the third", "the second and the fourth"])
 def test_a_file_with_one_flipped_byte_does_not_leave_and_the_others_do(archive, tmp_path, changed):
     items = make_study(tmp_path, 5, padding=600_000)
