@@ -22,6 +22,8 @@ pytestmark = pytest.mark.programs
 STUDIES, PAIRS = size(10, 40), size(1, 3)
 INSTANCES, ROWS = size(4, 2), 1024
 MOST = 0.6  # Of what one node needs.
+ALONE = size(3, STUDIES)  # Studies that one node does alone: the processor time of a study needs no more of them.
+MORE = 1.3  # Of the processor time of one node, for both together: nothing is encoded twice.
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,12 @@ def run(folder: Path, server: PostgresqlServer, studies: list[list[Path]], *name
         began = time.monotonic()
         for files in studies:
             nodes[0].arrive(*files)
-        wait_until(lambda: site.is_settled(STUDIES), seconds=600, what="all is settled")
+        wait_until(lambda: site.is_settled(len(studies)), seconds=600, what="all is settled")
         seconds = time.monotonic() - began
         spent = {name: processor_seconds(worker) - before[name] for name, worker in workers.items()}
-        assert Counter(row["state"] for row in site.rows("instance")) == {"encoded": STUDIES * INSTANCES}
+        assert Counter(row["state"] for row in site.rows("instance")) == {"encoded": len(studies) * INSTANCES}
         receipts = Counter(row["instance"] for row in site.rows("receipt"))
-        assert receipts.total() == len(receipts) == STUDIES * INSTANCES
+        assert receipts.total() == len(receipts) == len(studies) * INSTANCES
         for node in nodes:
             assert "Traceback" not in log_of(node).read_text()
             assert " fenced " not in log_of(node).read_text()
@@ -98,9 +100,12 @@ def test_two_nodes_of_one_core_encode_together_what_arrives_at_one(studies, post
         two = run(tmp_path / f"two-{pair}", postgresql_server, studies, "a", "b")
         print(f"two {two}\nload {os.getloadavg()[0]:.1f}")
         assert min(two.encoded_by.values()) >= STUDIES // 4, "each takes its part"
+        one = run(tmp_path / f"one-{pair}", postgresql_server, studies[:ALONE], "a")
+        assert one.encoded_by == {"a": ALONE}
+        more = (sum(two.processor.values()) / STUDIES) / (one.processor["a"] / ALONE)
+        print(f"one {one}\nboth together need for a study {more:.2f} of its processor time")
+        assert more <= MORE
         if WHOLE:  # Of ten studies, one more at one node is a tenth; and beside other tests the time is theirs.
-            one = run(tmp_path / f"one-{pair}", postgresql_server, studies, "a")
-            print(f"one {one}")
             of_time.append(two.seconds / one.seconds)
             of_processor.append(max(two.processor.values()) / one.processor["a"])
     if WHOLE:
