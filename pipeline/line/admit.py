@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from pipeline import engine
+from pipeline.disc.objects import raw
 from pipeline.events import Event, emit
 from pipeline.ledger import arrivals, nodes
 from pipeline.line.hand_over import copy_to_store, drop_received, node_of, stored_name
@@ -41,6 +42,7 @@ def admit(name: str, site: Site, ahead: ReadAhead | None = None) -> None:
     except OSError:
         for state in states_in(folder):  # The bytes that were read may be in the system's memory only.
             site.hashed.forget(state)
+            raw.forget(state)
             if ahead is not None:
                 ahead.take(state)
         raise

@@ -16,7 +16,7 @@ from pipeline.dicom.reading import data_set_of
 from pipeline.disc.objects.sequences import is_sound
 from pipeline.errors import Transient
 from pipeline.events import escaped
-from pipeline.spool.hashed_files import FilesByState, sha256_of, state_of
+from pipeline.spool.hashed_files import FilesByState, FileState, sha256_of, state_of
 
 LARGEST_FILE = (1 << 32) - 2048  # Bytes: a file has one extent in ISO 9660 level 1, of whole sectors below 4 GiB.
 _MOST_KEY_BYTES = 0xFFF0  # Bytes of one key in a directory record; a longer value stays in its object only.
@@ -67,6 +67,11 @@ def read_ahead(path: Path, wanted: Mapping[int, str], scratch: Path) -> None:
             _ahead.keep(state, found)
 
 
+def forget(state: FileState) -> None:
+    """Forget what was read ahead of the file in this state, because the disk may have kept other bytes."""
+    _ahead.take(state)
+
+
 def raws(task: ReadTask) -> list[RawObject]:
     """Return the content of each file; raises OSError if this machine lacks disk or memory for one.
 
@@ -83,7 +88,6 @@ def raw(path: Path, sha256: str | None, wanted: Mapping[int, str], scratch: Path
         OSError: this machine lacks disk or memory.
     """
     try:
-        # If the disk did not keep what was read, the disc is none: it is read back and compared with these values.
         if sha256 and (found := _ahead.take(state_of(path.stat()))):
             return replace(found, sha256=sha256)
         return _read(path, sha256, wanted, scratch)

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 from support.sites.line_site import arrive, instance, settings_for, states, working
 
+from pipeline.disc.objects import raw
+from pipeline.disc.objects.entry import WANTED
 from pipeline.line import admit as admit_module
 from pipeline.line import identify
 from pipeline.line.admit import admit
@@ -69,6 +71,8 @@ def test_of_what_cannot_be_flushed_nothing_that_was_read_is_believed(site, tmp_p
         site.hashed.keep(known.state, known.received_sha256)
     first = identify.read(files[0])
     ahead.keep(first.state, first)
+    raw.read_ahead(files[0], WANTED, tmp_path)
+    assert raw._ahead.look_up(first.state)
     has_been_read = threading.Event()
     real = admit_module.read_the_rest
 
@@ -87,6 +91,7 @@ def test_of_what_cannot_be_flushed_nothing_that_was_read_is_believed(site, tmp_p
     monkeypatch.setattr("pipeline.spool.hashed_files.sha256_of", lambda _: "read again")
     for path in files:
         assert ahead.look_up(state_of(path.stat())) is None
+        assert raw._ahead.look_up(state_of(path.stat())) is None
         assert site.hashed.sha256_of(path) == "read again"
 
 
