@@ -21,7 +21,7 @@ from pipeline.line.study_patient import drop_unfinished_key
 from pipeline.model import ArrivalState
 from pipeline.site.site import Site
 from pipeline.spool.durable import remove_tree, rename_durably, unlink
-from pipeline.spool.spool import is_there
+from pipeline.spool.spool import KNOCK, is_there
 
 Believe = Callable[[str, str | None, Site], None]
 
@@ -235,6 +235,6 @@ def _drop_outputs(site: Site, alive: Callable[[], None]) -> None:
 
 
 def _drop_copies(site: Site) -> None:
-    """Delete copies from archives that a dead worker was comparing: they lie in this node's own room."""
-    for left in site.spool.run.glob(f"{SCRATCH}*"):
+    """Delete what a dead process left in this node's own room: copies from archives to compare, and knocks."""
+    for left in (*site.spool.run.glob(f"{SCRATCH}*"), *site.spool.run.glob(f"{KNOCK}*")):
         remove_tree(left, ignore_errors=True)

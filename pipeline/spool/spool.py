@@ -29,6 +29,7 @@ from pipeline.spool.durable import remove_tree, unlink
 HOOKS = Path("hooks")
 MARK = "ledger.spool"  # File with the identity of a spool or store.
 _PERSON_MUST_ACT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+KNOCK = "knock-"  # Prefix of the folders whose making wakes the worker.
 SAID = ".storescp.log"  # Prefix of files in a study's folder with storescp's messages about the objects in it.
 NETWORK_FILE_SYSTEMS = (
     *("nfs", "cifs", "smb", "afp", "9p", "ceph", "gluster", "lustre", "gpfs", "webdav", "davfs"),
@@ -133,7 +134,7 @@ class Spool:
     def wake_worker(self) -> None:
         """Wake the worker, which watches the room `run`; without file system events it looks a little later."""
         with contextlib.suppress(OSError):
-            Path(tempfile.mkdtemp(prefix="knock-", dir=self.run)).rmdir()
+            Path(tempfile.mkdtemp(prefix=KNOCK, dir=self.run)).rmdir()
 
     def prepare(self) -> None:
         """Create this node's own rooms, mode 0750, and check that files can be written and renamed in them.

@@ -75,3 +75,10 @@ def test_what_is_settled_and_ended_as_far_as_the_ledger_knows_is_settled(tmp_pat
         reconcile(site)
         assert states(site, "arrivals") == {"settled": 1}
         assert (site.spool.settled / name).is_dir()
+
+
+def test_a_knock_whose_process_died_over_it_is_removed(tmp_path):
+    with working(settings_for(tmp_path)) as (site, _):
+        (site.spool.run / "knock-left").mkdir()
+        reconcile(site)
+        assert not list(site.spool.run.glob("knock-*"))
