@@ -53,5 +53,6 @@ def test_a_process_that_reads_what_came_waits_for_no_import_of_pydicom():
 )
 def test_a_process_of_the_pool_does_its_tasks_without_what_pydicom_downloads_test_files_with(tasks):
     question = f"__import__('{tasks}') and __import__('pydicom') and 'requests.api' in __import__('sys').modules"
+    by_a_rule = "__import__('requests').__name__"
     with closing(ProcessPool(1)) as pool:
-        assert dict(pool.each(eval, [question])) == {question: False}
+        assert dict(pool.each(eval, [question, by_a_rule])) == {question: False, by_a_rule: "requests"}
