@@ -1,7 +1,6 @@
 """The checks of `check` on [cluster]: whether store, clock and configuration are those of the other nodes."""
 
 import time
-import uuid
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from pipeline.ledger import SPOOL, Ledger, nodes, notes
 from pipeline.site.node import lost_after, site_hash
 from pipeline.site.settings import Settings
 from pipeline.site.site_ledger import connect
-from pipeline.spool.durable import write_durably
+from pipeline.spool.identity_file import identity_of
 from pipeline.spool.store_probe import PROBE_SECONDS, probe, within
 
 FOLDER_MARK = ".storestow"  # File with the identity of a folder of a destination.
@@ -109,10 +108,7 @@ def _mark_of(folder: Path, store: Path) -> str:
     """Return the identity of a folder, made at the first call; "" if it is on the file system of the store."""
     if folder.stat().st_dev == store.stat().st_dev:
         return ""
-    file = folder / FOLDER_MARK
-    if not file.exists():
-        write_durably(file, uuid.uuid4().hex.encode())
-    return file.read_text(encoding="ascii").strip()
+    return identity_of(folder / FOLDER_MARK)
 
 
 def _noted(key: str, mark: str, ledger: Ledger) -> str:

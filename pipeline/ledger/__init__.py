@@ -9,7 +9,6 @@ people.
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -26,7 +25,8 @@ from pipeline.ledger import migrations, notes, sqlite
 from pipeline.ledger.database import Database, LedgerDamaged, Server
 from pipeline.ledger.sqlite import FILE_NAME, IN_USE, Sqlite
 from pipeline.ledger.upgrade_plan import UpgradePlan, plan_upgrade
-from pipeline.spool.durable import flush_path, write_durably
+from pipeline.spool.durable import flush_path
+from pipeline.spool.identity_file import identity_of
 from pipeline.spool.spool import MARK
 
 __all__ = [
@@ -351,7 +351,4 @@ def _worker_was_here(spool: Path) -> bool:
 
 def own_mark(spool: Path) -> str:
     """Return the identity of a spool, made at the first call."""
-    file = spool / SPOOL
-    if not file.exists():
-        write_durably(file, uuid.uuid4().hex.encode())
-    return file.read_text()
+    return identity_of(spool / SPOOL)

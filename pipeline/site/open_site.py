@@ -69,7 +69,8 @@ def _require_known_store(settings: Settings) -> None:
     try:
         with contextlib.suppress(Configuration):  # The first worker makes the tables.
             ledger.require_tables()
-            if noted := ledger.noted(SPOOL):
+            # Another node that starts just now writes first the file, then the note.
+            if (noted := ledger.noted(SPOOL)) and not (spool.store / SPOOL).exists():
                 raise Transient(
                     f"[cluster] store {spool.store} is not that of the ledger: is it mounted? If that was "
                     f"lost and this one takes its place, write {noted} into its file {SPOOL}: docs/scale.md"

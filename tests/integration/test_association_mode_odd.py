@@ -187,7 +187,7 @@ def test_a_machine_without_a_thread_to_spare_costs_one_association(tmp_path):
     )
     with receiving(tmp_path, "association", shorten=shorten) as r:
         assert echoscu(r.port).exit_code != 0
-        assert "no thread" in r.text()
+        wait_until(lambda: "no thread" in r.text(), what="an alarm")
         assert dcmsend(r.port, *study(tmp_path / "out", A, 1)).acknowledged == 1
         r.wait_for(1)
 
