@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
@@ -117,6 +117,13 @@ class Postgresql:
             pool_size=5,
             max_overflow=25,
         )
+        self._is_closed = False
+        event.listen(self._engine, "checkin", self._end_if_closed)
+
+    def _end_if_closed(self, connection: Any, _record: object) -> None:
+        """Close a connection that a thread gives back after `close`: nobody else would."""
+        if self._is_closed and connection is not None:
+            connection.close()
 
     def _connect(self) -> Any:
         connection = psycopg.connect(**led_by(self._last, arguments_of(self._server)), autocommit=True)
@@ -266,7 +273,8 @@ class Postgresql:
         """Do nothing: PostgreSQL recovers by itself."""
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that is in use is closed once it is given back."""
+        self._is_closed = True
         self._forget_held()
         self._engine.dispose()
 
