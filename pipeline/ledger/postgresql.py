@@ -157,13 +157,8 @@ class Postgresql:
     def connected(self) -> Iterator[Connection]:
         """Yield a connection."""
         try:
-            pool = self._engine.pool
             with self._engine.connect() as connection:
-                try:
-                    yield connection
-                finally:
-                    if self._engine.pool is not pool:  # `close` came meanwhile: nobody would close this one.
-                        connection.invalidate()
+                yield connection
         except PoolExhausted as error:
             raise Transient(f"{self.name}: all connections are in use: {error}") from error
         except DatabaseError as error:

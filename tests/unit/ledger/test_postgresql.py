@@ -310,10 +310,10 @@ def test_a_connection_that_is_in_use_while_the_ledger_is_closed_is_closed_after_
     assert connection.closed
 
 
-def test_a_connection_that_is_in_use_when_the_ledger_is_closed_ends_once_it_is_given_back(url, tmp_path):
+def test_a_connection_that_is_asked_for_after_the_ledger_was_closed_ends_when_it_is_given_back(url, tmp_path):
     ledger = open_on(url, tmp_path)
+    ledger.close()
     with ledger.reading() as look:
-        used = look.connection.dbapi_connection
-        ledger.close()
-        assert not used.closed
-    assert used.closed
+        late = look.connection.dbapi_connection
+        assert not late.closed
+    assert late.closed
