@@ -77,15 +77,17 @@ def wait_until(condition: Callable[[], T], *, seconds: float = 20, what: str = "
 
 
 def listens(port: int) -> bool:
-    """Say whether somebody listens on the loopback port, asking the kernel's table rather than connecting.
+    """Say whether somebody listens on the loopback port, by the kernel's table where there is one.
 
-    A port that cannot be bound is not listened on yet: between the two, a connection is refused.
+    To try and bind the port would keep it for a moment from the program that is about to listen.
     """
+    if _TABLES:
+        return f"{port:04X}" in _listening()
     try:
         with socket.socket() as probe:
             probe.bind(("", port))
     except OSError:
-        return not _TABLES or f"{port:04X}" in _listening()
+        return True
     return False
 
 
