@@ -142,10 +142,11 @@ def moment(seconds: float | None) -> str | None:
 def silence_libraries() -> None:
     """Keep libraries from writing lines of their own: pydicom's warnings quote values, which may name people.
 
-    watchdog logs its own end.
+    watchdog logs its own end. SQLAlchemy logs what goes wrong when it gives back a connection that the server has
+    ended, with a traceback: the caller has the error already.
     """
     warnings.simplefilter("ignore")
-    for library in ("pydicom", "watchdog"):
+    for library in ("pydicom", "watchdog", "sqlalchemy"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
 
 

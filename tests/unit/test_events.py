@@ -1,8 +1,10 @@
 import json
 import logging
 import os
+import subprocess
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.machine.dicom_programs import running, wait_until
@@ -86,3 +88,16 @@ def test_every_part_of_a_site_logs_as_it_was_asked_to(tmp_path):
         wait_until(lambda: "worker-started" in (tmp_path / "log").read_text(), seconds=60, what="the worker")
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert {line.get("event") for line in lines} >= {"worker-started", "worker-stopped"}
+
+
+@pytest.mark.parametrize("library", ["pydicom", "watchdog", "sqlalchemy.pool.impl.QueuePool"])
+def test_libraries_write_no_lines_of_their_own(library):
+    code = f"""
+import logging, sqlalchemy.pool
+from pipeline.events import silence_libraries
+silence_libraries()
+logging.getLogger({library!r}).error("a line of its own")
+logging.getLogger("another").error("an ordinary line")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr == "an ordinary line\n"
