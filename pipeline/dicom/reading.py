@@ -107,8 +107,8 @@ def values_of(path: Path, tags: Iterable[int]) -> dict[int, bytes]:
             try:
                 meta, at = walk_meta(data, 132 if data[128:132] == b"DICM" else 0)
                 syntax = text_of(data, meta.get(0x00020010))
-                is_inflated = syntax != DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
-                return first_values(data if is_inflated else _inflated_start(data, at), at, syntax, tags)
+                start = _inflated_start(data, at) if syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN else data
+                return first_values(start, at, syntax, tags)
             except Malformed:
                 return {}
 

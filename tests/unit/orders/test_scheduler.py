@@ -55,15 +55,20 @@ def test_the_destination_of_the_links_is_made_ready_before_the_first_order_and_n
     assert ready == ["disc"]
 
 
+def be_delivering(site, number: int, state: str) -> None:
+    """Give an order a delivery in this state, and the stage in which it waits for the end of it."""
+    with site.ledger.transaction() as connection:
+        row = {"destination": "nowhere", "receiver": "", "study_instance_uid": "1.2.3", "order_id": number}
+        row |= {"state": state, "created_at": 0.0, "due_at": 0.0}
+        connection.execute(delivery.insert().values(**row))
+        orders.set_stage(connection, number, OrderStage.DELIVERING)
+
+
 def test_an_order_whose_delivery_has_ended_ends_without_waiting_for_the_loop(tmp_path):
     with working(settings_with_pacs(tmp_path)) as (site, _):
         scheduler = OrderScheduler(site, Jobs(lambda: None), {})
         number, _ = waiting_order(site)
-        with site.ledger.transaction() as connection:
-            row = {"destination": "nowhere", "receiver": "", "study_instance_uid": "1.2.3", "order_id": number}
-            row |= {"state": "delivered", "created_at": 0.0, "due_at": 0.0}
-            connection.execute(delivery.insert().values(**row))
-            orders.set_stage(connection, number, OrderStage.DELIVERING)
+        be_delivering(site, number, "delivered")
         scheduler.look_at(number)
         assert look(site, number).ended_at
         scheduler.look_at(number)  # it has ended: nothing is due
@@ -75,11 +80,7 @@ def test_the_line_has_an_order_looked_at_once_its_delivery_was_attempted(tmp_pat
     monkeypatch.setattr(OrderScheduler, "look_at", lambda _, number: looked.append(number))
     with working(settings_with_pacs(tmp_path)) as (site, worker):
         number, _ = waiting_order(site)
-        with site.ledger.transaction() as connection:
-            row = {"destination": "nowhere", "receiver": "", "study_instance_uid": "1.2.3", "order_id": number}
-            row |= {"state": "waiting", "created_at": 0.0, "due_at": 0.0}
-            connection.execute(delivery.insert().values(**row))
-            orders.set_stage(connection, number, OrderStage.DELIVERING)
+        be_delivering(site, number, "waiting")
         rounds(worker, until=lambda: bool(looked))
     assert looked == [number]
 
